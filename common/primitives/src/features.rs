@@ -1,0 +1,156 @@
+//! Feature bit fields. BOLT 9.
+
+use crate::chain::FeatureBit;
+use std::fmt;
+
+/// The pairs this suite has a word for; each names the even (compulsory) bit. BOLT 9, "Assigned features".
+pub mod feature {
+    #![allow(missing_docs)]
+    use super::FeatureBit;
+    pub const DATA_LOSS_PROTECT: FeatureBit = 0;
+    pub const UPFRONT_SHUTDOWN_SCRIPT: FeatureBit = 4;
+    pub const GOSSIP_QUERIES: FeatureBit = 6;
+    pub const VAR_ONION_OPTIN: FeatureBit = 8;
+    pub const GOSSIP_QUERIES_EX: FeatureBit = 10;
+    pub const STATIC_REMOTEKEY: FeatureBit = 12;
+    pub const PAYMENT_SECRET: FeatureBit = 14;
+    pub const BASIC_MPP: FeatureBit = 16;
+    pub const LARGE_CHANNELS: FeatureBit = 18;
+    pub const ANCHORS: FeatureBit = 22;
+    pub const ROUTE_BLINDING: FeatureBit = 24;
+    pub const SHUTDOWN_ANYSEGWIT: FeatureBit = 26;
+    pub const DUAL_FUND: FeatureBit = 28;
+    pub const QUIESCE: FeatureBit = 34;
+    pub const ONION_MESSAGES: FeatureBit = 38;
+    pub const PROVIDE_STORAGE: FeatureBit = 42;
+    pub const CHANNEL_TYPE: FeatureBit = 44;
+    pub const SCID_ALIAS: FeatureBit = 46;
+    pub const PAYMENT_METADATA: FeatureBit = 48;
+    pub const ZEROCONF: FeatureBit = 50;
+    pub const SIMPLE_CLOSE: FeatureBit = 60;
+    pub const SPLICE: FeatureBit = 62;
+
+    /// Name of a pair as CLN prints it, `None` where we have no word for it.
+    pub const fn name(even: FeatureBit) -> Option<&'static str> {
+        Some(match even {
+            DATA_LOSS_PROTECT => "option_data_loss_protect",
+            UPFRONT_SHUTDOWN_SCRIPT => "option_upfront_shutdown_script",
+            GOSSIP_QUERIES => "option_gossip_queries",
+            VAR_ONION_OPTIN => "option_var_onion_optin",
+            GOSSIP_QUERIES_EX => "option_gossip_queries_ex",
+            STATIC_REMOTEKEY => "option_static_remotekey",
+            PAYMENT_SECRET => "option_payment_secret",
+            BASIC_MPP => "option_basic_mpp",
+            LARGE_CHANNELS => "option_support_large_channel",
+            ANCHORS => "option_anchors",
+            ROUTE_BLINDING => "option_route_blinding",
+            SHUTDOWN_ANYSEGWIT => "option_shutdown_anysegwit",
+            DUAL_FUND => "option_dual_fund",
+            QUIESCE => "option_quiesce",
+            ONION_MESSAGES => "option_onion_messages",
+            PROVIDE_STORAGE => "option_provide_storage",
+            CHANNEL_TYPE => "option_channel_type",
+            SCID_ALIAS => "option_scid_alias",
+            PAYMENT_METADATA => "option_payment_metadata",
+            ZEROCONF => "option_zeroconf",
+            SIMPLE_CLOSE => "option_simple_close",
+            SPLICE => "option_splice",
+            _ => return None,
+        })
+    }
+}
+
+/// A bit field as it travels: big-endian, bit 0 in the last byte, kept without leading zero bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Features(Vec<u8>);
+
+impl Features {
+    /// No bit set.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+    /// From what the wire had; leading zeroes are dropped.
+    pub fn from_be_bytes(bytes: &[u8]) -> Self {
+        let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len());
+        Self(bytes.get(start..).unwrap_or_default().to_vec())
+    }
+    /// As the wire wants it: minimal length.
+    pub fn as_be_bytes(&self) -> &[u8] {
+        &self.0
+    }
+    /// Is exactly this bit set?
+    pub fn has_bit(&self, bit: FeatureBit) -> bool {
+        let Some(from_start) = self.0.len().checked_sub(1 + bit / 8) else { return false };
+        self.0.get(from_start).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
+    }
+    /// Is this feature offered, as compulsory or as optional? `feature` may be either bit of the pair.
+    pub fn offers(&self, feature: FeatureBit) -> bool {
+        self.has_bit(feature & !1) || self.has_bit(feature | 1)
+    }
+    /// The same with this bit set.
+    pub fn with(mut self, bit: FeatureBit) -> Self {
+        let needed = bit / 8 + 1;
+        if self.0.len() < needed {
+            let mut longer = vec![0; needed - self.0.len()];
+            longer.append(&mut self.0);
+            self.0 = longer;
+        }
+        let at = self.0.len() - 1 - bit / 8;
+        if let Some(byte) = self.0.get_mut(at) {
+            *byte |= 1 << (bit % 8);
+        }
+        self
+    }
+    /// The optional bits of these features: how a node that merely likes them says so.
+    pub fn optional(features: &[FeatureBit]) -> Self {
+        features.iter().fold(Self::none(), |f, bit| f.with(bit | 1))
+    }
+    /// The compulsory bits of these features.
+    pub fn compulsory(features: &[FeatureBit]) -> Self {
+        features.iter().fold(Self::none(), |f, bit| f.with(bit & !1))
+    }
+    /// Every bit of either.
+    pub fn union(&self, other: &Self) -> Self {
+        other.bits().fold(self.clone(), Self::with)
+    }
+    /// The bits that are set, lowest first.
+    pub fn bits(&self) -> impl Iterator<Item = FeatureBit> + '_ {
+        (0..self.0.len() * 8).filter(|bit| self.has_bit(*bit))
+    }
+    /// The first compulsory bit that `ours` does not offer in either form. BOLT 1: such a peer is left alone.
+    pub fn unknown_compulsory(&self, ours: &Self) -> Option<FeatureBit> {
+        self.bits().find(|bit| bit % 2 == 0 && !ours.offers(*bit))
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.bits()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_count_from_the_last_byte() {
+        let f = Features::none().with(0).with(15);
+        assert_eq!(f.as_be_bytes(), [0x80, 0x01]);
+        assert_eq!(f.bits().collect::<Vec<_>>(), [0, 15]);
+        assert!(f.offers(1) && f.offers(14) && !f.has_bit(14) && !f.has_bit(4000));
+        assert_eq!(Features::from_be_bytes(&[0, 0, 0x80, 1]), f);
+    }
+
+    #[test]
+    fn an_unknown_even_bit_is_found_and_an_odd_one_is_fine() {
+        let ours = Features::optional(&[feature::ANCHORS]);
+        assert_eq!(Features::none().with(22).with(101).unknown_compulsory(&ours), None);
+        assert_eq!(Features::none().with(100).unknown_compulsory(&ours), Some(100));
+    }
+}

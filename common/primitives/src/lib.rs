@@ -1,0 +1,27 @@
+//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features.
+//!
+//! Every crate may use it, and it uses none of them. It does no I/O, asks no clock and no randomness,
+//! and knows no byte format: that is `wire`'s.
+#![deny(clippy::indexing_slicing)]
+
+mod amount;
+mod chain;
+mod features;
+mod ids;
+mod network;
+mod secret;
+mod side;
+
+pub use amount::{AmountError, FeeratePerKw, Msat, Sat};
+pub use chain::{BlockHeight, CltvDelta, FeatureBit, ShortChannelId};
+pub use features::{Features, feature};
+pub use ids::{
+    ChannelId, ChannelNumber, CommitmentNumber, HtlcId, NodeId, PaymentHash, PaymentSecret,
+    Preimage, Sha256Digest,
+};
+pub use network::Network;
+pub use secret::Secret;
+pub use side::{Side, Sides};
+
+pub use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+pub use secp256k1::{PublicKey as Point, SecretKey, ecdsa::Signature};
