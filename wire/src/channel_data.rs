@@ -1,0 +1,248 @@
+//! What a channel is made of, as it travels between our processes and is stored. What follows from it: crate `channel`.
+
+use crate::{Long, OnionPacket};
+use primitives::*;
+
+crate::data! {
+    /// How far one update (an HTLC added or removed, a new feerate) has come. BOLT 2, "Normal Operation", counts
+    /// these five; "sender" is whoever proposed it. How they follow each other: `channel::stage`.
+    pub tag Stage {
+        /// Said, and in no commitment yet: forgotten on a disconnect.
+        0 => PendingOnReceiver,
+        /// In the receiver's newest commitment, whose predecessor is not revoked yet.
+        1 => InReceivers,
+        /// The receiver revoked the one without it; not in the sender's yet.
+        2 => PendingOnSender,
+        /// In the sender's newest commitment too, whose predecessor is not revoked yet.
+        3 => InSenders,
+        /// In both, and nobody can go back.
+        4 => Irrevocable,
+    }
+
+    /// What one side demanded in its `open_channel` or `accept_channel`. BOLT 2. The dust limit is for that side's own
+    /// commitment; everything else binds the *other* side.
+    pub struct Terms {
+        /// Outputs below are left out of the commitment that this side can publish.
+        dust_limit: Sat,
+        /// The most the other side may have in flight towards this one.
+        max_in_flight: Msat,
+        /// What the other side must keep.
+        reserve: Sat,
+        /// The smallest HTLC that the other side may offer.
+        htlc_minimum: Msat,
+        /// How long the other side's own money waits when it publishes its commitment.
+        to_self_delay: u16,
+        /// How many HTLCs the other side may have in flight towards this one.
+        max_accepted_htlcs: u16,
+    }
+
+    /// One side's public base keys. BOLT 3, "Key Derivation".
+    pub struct Basepoints {
+        /// Half of the 2-of-2.
+        funding: Point,
+        /// Makes the other's revocation keys.
+        revocation: Point,
+        /// to_remote, as it is.
+        payment: Point,
+        /// Makes to_local's delayed keys.
+        delayed_payment: Point,
+        /// Makes the HTLC keys.
+        htlc: Point,
+    }
+
+    /// What was agreed when the channel was opened and never changes (a splice makes another).
+    pub struct ChannelParams {
+        /// Who pays the commitment's fee.
+        opener: Side,
+        /// The output that is the channel.
+        funding: OutPoint,
+        /// What is in it.
+        amount: Sat,
+        /// What the opener gave the accepter at once.
+        push: Msat,
+        /// BOLT 2, "Defined Channel Types".
+        channel_type: Features,
+        /// What each demanded of the other.
+        terms: Sides<Terms>,
+        /// Each side's keys.
+        basepoints: Sides<Basepoints>,
+    }
+
+    /// An HTLC as a commitment transaction sees it. Its identity is (channel, `offered_by`, `id`), nothing else.
+    pub struct Htlc {
+        /// Who pays if it is fulfilled.
+        offered_by: Side,
+        /// Its number among that side's.
+        id: HtlcId,
+        /// How much.
+        amount: Msat,
+        /// What opens it.
+        payment_hash: PaymentHash,
+        /// When it can be taken back.
+        expiry: BlockHeight,
+    }
+
+    /// One commitment transaction as a description: with [`ChannelParams`] and its commitment point, all that is
+    /// needed to build it. `side` can publish it.
+    pub struct CommitmentState {
+        /// Who can publish it.
+        side: Side,
+        /// Which of that side's.
+        number: CommitmentNumber,
+        /// The point of this number, of `side`.
+        point: Point,
+        /// What it pays.
+        feerate: FeeratePerKw,
+        /// What each has, outside HTLCs and before fees.
+        balance: Sides<Msat>,
+        /// What is under way, in any order.
+        htlcs: Long<Htlc>,
+    }
+
+    /// What the other side of a commitment signed for it.
+    pub struct CommitmentSignatures {
+        /// On the commitment transaction itself.
+        signature: Signature,
+        /// On each HTLC transaction, in the order of BOLT 3, "Transaction Output Ordering".
+        htlcs: Vec<Signature>,
+    }
+
+    /// How an HTLC ends.
+    pub enum Removal {
+        /// With the preimage.
+        0 => Fulfilled { preimage: Preimage },
+        /// With a reason that its first sender can read.
+        1 => Failed { reason: Vec<u8> },
+        /// With a word to the neighbour alone.
+        2 => Malformed { sha256_of_onion: Sha256Digest, failure_code: u16 },
+    }
+
+    /// A removal and how far it has come. Its sender is the side that did not offer the HTLC.
+    pub struct StagedRemoval {
+        /// What it is.
+        removal: Removal,
+        /// How far.
+        stage: Stage,
+    }
+
+    /// An HTLC with its life so far.
+    pub struct LiveHtlc {
+        /// What it is.
+        htlc: Htlc,
+        /// The packet it came with.
+        onion: OnionPacket,
+        /// The blinded path's key beside it, if any.
+        path_key: Option<Point>,
+        /// The master's key for one that we offered, so that it finds what it was for. Zero for those of the peer.
+        key: u64,
+        /// How far its addition has come.
+        added: Stage,
+        /// How far its removal has come, if there is one.
+        removed: Option<StagedRemoval>,
+        /// The first of the remote's commitments that contains it: what a penalty needs to know.
+        in_remote_from: Option<CommitmentNumber>,
+        /// The first of the remote's commitments after that without it.
+        in_remote_until: Option<CommitmentNumber>,
+    }
+
+    /// A feerate and how far it has come. Its sender is the opener.
+    pub struct FeeChange {
+        /// The feerate.
+        feerate: FeeratePerKw,
+        /// How far.
+        stage: Stage,
+    }
+
+    /// What we said last of the two that must come again in their old order. BOLT 2, "Message Retransmission".
+    pub tag LastSent {
+        /// Neither yet.
+        0 => Neither,
+        /// A `commitment_signed`.
+        1 => Commitment,
+        /// A `revoke_and_ack`.
+        2 => Revocation,
+    }
+
+    /// One secret of the peer's chain, with the index it came for. BOLT 3, "Efficient Per-commitment Secret Storage".
+    pub struct StoredSecret {
+        /// 2^48 - 1 minus the commitment's number.
+        index: u64,
+        /// The secret.
+        secret: Secret<32>,
+    }
+
+    /// Everything about a channel that commitments depend on: what the master stores and channeld is born with.
+    pub struct ChannelState {
+        /// What never changes.
+        params: ChannelParams,
+        /// What each has when every live HTLC is taken out: moved only by removals that are irrevocable.
+        balance: Sides<Msat>,
+        /// The id that each side's next HTLC gets.
+        next_htlc_id: Sides<HtlcId>,
+        /// Everything that is under way, oldest first.
+        htlcs: Long<LiveHtlc>,
+        /// The feerate that is in force on both sides, then those under way, oldest first. Never empty.
+        fees: Long<FeeChange>,
+        /// The newest commitment of each side that was signed by the other.
+        commitment: Sides<CommitmentNumber>,
+        /// How many commitments each side has revoked: the number of its oldest one that still counts.
+        revoked: Sides<CommitmentNumber>,
+        /// The remote's point for its newest commitment (`commitment.remote`).
+        remote_point: Point,
+        /// The remote's point for the one after, once it told us.
+        remote_next_point: Option<Point>,
+        /// What the remote revoked.
+        remote_secrets: Long<StoredSecret>,
+        /// The remote's signatures on our newest commitment.
+        local_signatures: CommitmentSignatures,
+        /// Which of commitment_signed and revoke_and_ack we sent last.
+        last_sent: LastSent,
+    }
+
+    /// What one step changed in a [`ChannelState`]: `channel::diff` makes it, `channel::apply` undoes the difference. The
+    /// master stores it as rows.
+    pub struct ChannelChange {
+        /// New value, always given.
+        balance: Sides<Msat>,
+        /// New value, always given.
+        next_htlc_id: Sides<HtlcId>,
+        /// HTLCs that were not there before, whole.
+        added: Long<LiveHtlc>,
+        /// HTLCs that moved: their new stages and nothing else.
+        moved: Long<MovedHtlc>,
+        /// HTLCs whose removal became irrevocable: they leave the state, and their rows stay.
+        settled: Long<(Side, HtlcId)>,
+        /// The feerates, if any changed.
+        fees: Option<Long<FeeChange>>,
+        /// New value, always given.
+        commitment: Sides<CommitmentNumber>,
+        /// New value, always given.
+        revoked: Sides<CommitmentNumber>,
+        /// New value, always given.
+        remote_point: Point,
+        /// New value, always given.
+        remote_next_point: Option<Point>,
+        /// The secret that the peer just gave, if it did.
+        remote_secret: Option<StoredSecret>,
+        /// The remote's signatures on our newest commitment, if it is a new one.
+        local_signatures: Option<CommitmentSignatures>,
+        /// New value, always given.
+        last_sent: LastSent,
+    }
+
+    /// What changed in a [`LiveHtlc`].
+    pub struct MovedHtlc {
+        /// Whose.
+        offered_by: Side,
+        /// Which.
+        id: HtlcId,
+        /// How far its addition has come.
+        added: Stage,
+        /// How far its removal has come, if there is one.
+        removed: Option<StagedRemoval>,
+        /// See [`LiveHtlc`].
+        in_remote_from: Option<CommitmentNumber>,
+        /// See [`LiveHtlc`].
+        in_remote_until: Option<CommitmentNumber>,
+    }
+}

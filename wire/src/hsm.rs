@@ -1,0 +1,207 @@
+//! What may be asked of hsmd: number, question -> answer, and the right it takes.
+//!
+//! hsmd signs descriptions, never digests: it builds each transaction itself.
+
+use crate::channel_data::*;
+use crate::{Bytes, Long};
+use primitives::*;
+
+crate::data! {
+    /// What a client of hsmd may do. A client has a set of them, fixed when the master creates it.
+    pub tag Capability {
+        /// Everything that concerns the node as a whole. Only the master.
+        0 => Master,
+        /// The node key's ECDH, which could impersonate us in BOLT 8. Only connectd.
+        1 => Ecdh,
+        /// Our basepoints and commitment points for its channel.
+        2 => Points,
+        /// Signatures on the peer's commitments of its channel.
+        3 => SignRemote,
+        /// Showing our new commitments, and revoking our old ones.
+        4 => Revoke,
+        /// Per-onion keys.
+        5 => Peel,
+        /// Signatures on closing transactions of its channel.
+        6 => SignClosing,
+        /// Our half of the channel's announcement.
+        7 => SignGossip,
+    }
+
+    /// A set of [`Capability`].
+    pub struct Rights {
+        /// Bit n is the capability of number n.
+        bits: u32,
+    }
+
+    /// Where a channel stands when hsmd first hears of it (again): it only ever raises what hsmd knows.
+    pub struct ChannelSeed {
+        /// What never changes.
+        params: ChannelParams,
+        /// Our newest commitment that the peer signed: those before it may have been revoked.
+        local_number: CommitmentNumber,
+        /// How many of ours were revoked: secrets below are out.
+        local_revoked: CommitmentNumber,
+        /// The peer's newest that we signed.
+        remote_number: CommitmentNumber,
+        /// How many of theirs were revoked.
+        remote_revoked: CommitmentNumber,
+        /// What we have at least in the newest commitment: the floor of a closing.
+        local_balance: Msat,
+        /// True once our commitment was signed for broadcast: none is ever revoked again.
+        broadcast: bool,
+    }
+
+    /// A judgement on a signature or a secret.
+    pub enum Verdict {
+        /// It holds.
+        0 => Good,
+        /// It does not, and this is why. The peer's fault.
+        1 => Bad { why: String },
+    }
+
+    /// An onion to peel.
+    pub struct OnionPoint {
+        /// The packet's ephemeral key.
+        ephemeral: Point,
+        /// The blinded path's key beside it, if any.
+        path_key: Option<Point>,
+    }
+
+    /// What is derived from one onion's shared secret: enough to read it, forward it and answer it, and not to
+    /// impersonate us elsewhere. BOLT 4, "Key Generation".
+    pub struct OnionKeys {
+        /// Decrypts the routing information.
+        rho: Secret<32>,
+        /// Authenticates it.
+        mu: Secret<32>,
+        /// Authenticates an error that begins here.
+        um: Secret<32>,
+        /// Encrypts errors on their way back.
+        ammag: Secret<32>,
+        /// The ephemeral key for the next node.
+        next_ephemeral: Point,
+    }
+
+    /// One of our wallet's outputs, spent.
+    pub struct WalletInput {
+        /// Which input of the transaction spends it.
+        index: u32,
+        /// Its key.
+        key: WalletKey,
+        /// What is in it.
+        amount: Sat,
+        /// What locks it; must be the script that the key makes.
+        script: ScriptBuf,
+    }
+
+    /// Where a wallet key comes from.
+    pub enum WalletKey {
+        /// The address of this index, in either form.
+        0 => Address { index: u32 },
+        /// The to_remote output of a commitment of this channel: our payment basepoint, CSV 1 with anchors.
+        1 => ToRemote { peer: NodeId, channel: ChannelNumber, anchors: bool },
+    }
+
+    /// A closing transaction. BOLT 3, "Closing Transaction".
+    pub struct ClosingState {
+        /// What each side is paid, before the fee.
+        balance: Sides<Msat>,
+        /// Where to.
+        script: Sides<ScriptBuf>,
+        /// Paid by the opener.
+        fee: Sat,
+    }
+}
+
+crate::requests! {
+    /// What may be asked of hsmd.
+    pub enum HsmRequest needs Capability {
+        /// Reads (or first makes) the secret file in the current directory. The first question, once.
+        1 => Unlock { network: Network, path: String, passphrase: Option<Bytes> } -> Unlocked, Master;
+        /// A new client. Descriptor: the client's socket.
+        2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master;
+        /// Shared secret of the node key and a point: SHA256 of the product. BOLT 8.
+        3 => Ecdh { point: Point } -> Secret<32>, Ecdh;
+        /// Our keys for this client's channel.
+        10 => GetBasepoints {} -> Basepoints, Points;
+        /// Our point for this commitment. BOLT 3, "Per-commitment Secret Requirements". At most one beyond the next.
+        11 => GetCommitmentPoint { number: CommitmentNumber } -> Point, Points;
+        /// What this client's channel is, once it is known: openingd says it once, before the first signature.
+        12 => SetupChannel { params: ChannelParams } -> (), SignRemote;
+        /// Our signature on the peer's commitment transaction and its HTLC transactions. The state's side is Remote.
+        13 => SignRemoteCommitment { state: CommitmentState } -> CommitmentSignatures, SignRemote;
+        /// "The peer revoked this one": checked against the point that was signed.
+        14 => RemoteRevoked { number: CommitmentNumber, secret: SecretKey } -> Verdict, SignRemote;
+        /// "The peer signed this one of ours": checks every signature. The state's side is Local; its point is checked.
+        15 => ValidateLocalCommitment { state: CommitmentState, signatures: CommitmentSignatures } -> Verdict, Revoke;
+        /// The secret of this one, never to be published again, and the point two after it. Its successor must have
+        /// been shown.
+        16 => RevokeLocal { number: CommitmentNumber } -> Revocation, Revoke;
+        /// Keys for a batch of onions, in order.
+        17 => PeelOnions { onions: Vec<OnionPoint> } -> Vec<OnionKeys>, Peel;
+        /// Our signature on a closing transaction.
+        18 => SignClosing { state: ClosingState } -> Signature, SignClosing;
+        /// Is this the peer's signature on that closing transaction?
+        19 => CheckClosing { state: ClosingState, signature: Signature } -> Verdict, SignClosing;
+        /// Our node's and funding key's signatures on the announcement of this client's channel. BOLT 7.
+        20 => SignAnnouncement { short_channel_id: ShortChannelId, features: Features } -> (Signature, Signature), SignGossip;
+        /// Our signature on our own commitment, to broadcast: none of our secrets from this number on is ever given out after.
+        30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Transaction, Master;
+        /// A closing transaction with both signatures, ready to broadcast.
+        31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Transaction, Master;
+        /// The transaction with witnesses for these inputs of ours; all others stay as they are. `spent` names every
+        /// input's output, in order: a taproot signature commits to all of them.
+        32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Transaction, Master;
+        /// A recoverable signature on an invoice: BOLT 11's human-readable part and data, five bits a byte.
+        33 => SignInvoice { hrp: String, data: Bytes } -> [u8; 65], Master;
+        /// A recoverable signature on a message of a person's. Recovery id first.
+        34 => SignMessage { message: Bytes } -> [u8; 65], Master;
+        /// A secret derived for a purpose, as CLN's makesecret.
+        35 => MakeSecret { info: Bytes } -> Secret<32>, Master;
+        /// Signs a channel_update of ours.
+        36 => SignChannelUpdate { unsigned: Bytes } -> Signature, Master;
+        /// Forgets a channel that came to nothing or is buried.
+        37 => ForgetChannel { peer: NodeId, channel: ChannelNumber } -> (), Master;
+    }
+}
+
+crate::data! {
+    /// An output, as a signature commits to it.
+    pub struct SpentOutput {
+        /// What is in it.
+        amount: Sat,
+        /// What locks it.
+        script: ScriptBuf,
+    }
+
+    /// What the master learns when hsmd has the secret.
+    pub struct Unlocked {
+        /// Who we are.
+        node_id: NodeId,
+        /// The extended public key whose children are the wallet's addresses, serialized.
+        wallet_xpub: [u8; 78],
+        /// True if the secret file was made just now.
+        fresh: bool,
+    }
+
+    /// A revocation, as `revoke_and_ack` wants it.
+    pub struct Revocation {
+        /// Of the number asked for.
+        secret: SecretKey,
+        /// Of that number plus two.
+        next_point: Point,
+    }
+}
+
+impl Rights {
+    /// None at all.
+    pub const NONE: Self = Self { bits: 0 };
+    /// The set of these.
+    pub fn of(capabilities: &[Capability]) -> Self {
+        Self { bits: capabilities.iter().fold(0, |bits, c| bits | 1 << c.number()) }
+    }
+    /// Is it among them?
+    pub const fn allow(&self, capability: Capability) -> bool {
+        self.bits >> capability.number() & 1 == 1
+    }
+}

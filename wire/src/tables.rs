@@ -1,0 +1,250 @@
+//! The table macros: BOLT messages, internal messages, sets of either, requests, and plain data.
+//!
+//! A row has its number, written and never derived, and its fields in the spec's order.
+
+/// A message that knows its number and name.
+pub trait Message: Sized {
+    /// The two bytes it begins with.
+    const NUMBER: u16;
+    /// For people.
+    const NAME: &'static str;
+    /// Appends everything after the number.
+    fn put_body(&self, out: &mut Vec<u8>);
+    /// Reads everything after the number; `bytes` must hold nothing else.
+    fn take_body(bytes: &[u8]) -> Result<Self, crate::Malformed>;
+
+    /// Number and body.
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.extend_from_slice(&Self::NUMBER.to_be_bytes());
+        self.put_body(&mut out);
+        out
+    }
+}
+
+/// What bytes turned out to be, of a set of messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded<T> {
+    /// One of the set.
+    Known(T),
+    /// An odd number that is not in the set. BOLT 1: ignore it.
+    UnknownOdd(u16),
+    /// An even number that is not in the set. BOLT 1: close the connection.
+    UnknownEven(u16),
+}
+
+/// A question knows its answer.
+pub trait Request: crate::Wire {
+    /// The two bytes it begins with.
+    const NUMBER: u16;
+    /// For people.
+    const NAME: &'static str;
+    /// What comes back.
+    type Answer: crate::Wire;
+}
+
+/// Messages of the BOLTs: fields, then a TLV stream in which unknown odd records are skipped and unknown even ones refused.
+#[macro_export]
+macro_rules! messages {
+    ($( $(#[$m:meta])* $num:literal => $name:ident {
+        $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)?
+    } $( tlvs { $( $(#[$tm:meta])* $tnum:literal => $tfield:ident : $tty:ty ),* $(,)? } )? )*) => {
+        $(
+            $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $name {
+                $( $(#[$fm])* #[allow(missing_docs)] pub $field: $ty, )*
+                $( $( $(#[$tm])* #[allow(missing_docs)] pub $tfield: Option<$tty>, )* )?
+            }
+            impl $crate::Message for $name {
+                const NUMBER: u16 = $num;
+                const NAME: &'static str = stringify!($name);
+                #[allow(unused_variables)]
+                fn put_body(&self, out: &mut Vec<u8>) {
+                    $( $crate::Wire::put(&self.$field, out); )*
+                    $( $( if let Some(v) = &self.$tfield { $crate::tlv::put_tlv($tnum, v, out); } )* )?
+                }
+                #[allow(unused_mut, unused_variables)]
+                fn take_body(mut bytes: &[u8]) -> Result<Self, $crate::Malformed> {
+                    let at = |field: &'static str| move |problem| $crate::Malformed { message: stringify!($name), field, problem };
+                    $( let $field = <$ty as $crate::Wire>::take(&mut bytes).map_err(at(stringify!($field)))?; )*
+                    $( $( let mut $tfield: Option<$tty> = None; )* )?
+                    let mut records = $crate::tlv::TlvReader::new(bytes);
+                    while let Some((kind, value)) = records.next_record().map_err(at("tlvs"))? {
+                        match kind {
+                            $( $( $tnum => $tfield = Some(<$tty as $crate::Wire>::from_bytes(value).map_err(at(stringify!($tfield)))?), )* )?
+                            other => $crate::tlv::unknown_tlv(other).map_err(at("tlvs"))?,
+                        }
+                    }
+                    Ok(Self { $( $field, )* $( $( $tfield, )* )? })
+                }
+            }
+        )*
+    };
+}
+
+/// Messages within the suite: fields and nothing else.
+#[macro_export]
+macro_rules! internal {
+    ($( $(#[$m:meta])* $num:literal => $name:ident {
+        $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)?
+    } )*) => {
+        $(
+            $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $name { $( $(#[$fm])* #[allow(missing_docs)] pub $field: $ty, )* }
+            impl $crate::Message for $name {
+                const NUMBER: u16 = $num;
+                const NAME: &'static str = stringify!($name);
+                #[allow(unused_variables)]
+                fn put_body(&self, out: &mut Vec<u8>) { $( $crate::Wire::put(&self.$field, out); )* }
+                #[allow(unused_mut, unused_variables)]
+                fn take_body(mut bytes: &[u8]) -> Result<Self, $crate::Malformed> {
+                    let at = |field: &'static str| move |problem| $crate::Malformed { message: stringify!($name), field, problem };
+                    $( let $field = <$ty as $crate::Wire>::take(&mut bytes).map_err(at(stringify!($field)))?; )*
+                    if bytes.is_empty() { Ok(Self { $( $field, )* }) } else { Err(at("end")($crate::Problem::Trailing(bytes.len()))) }
+                }
+            }
+        )*
+    };
+}
+
+/// A set of messages that one reader may meet: an enum, so that a match over it names each.
+#[macro_export]
+macro_rules! message_set {
+    ($(#[$m:meta])* pub enum $set:ident { $( $name:ident ),* $(,)? }) => {
+        $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
+        #[allow(missing_docs, clippy::large_enum_variant)]
+        pub enum $set { $( $name($name), )* }
+        impl $set {
+            /// The two bytes it begins with.
+            pub fn number(&self) -> u16 { match self { $( Self::$name(_) => <$name as $crate::Message>::NUMBER, )* } }
+            /// For people.
+            pub fn name(&self) -> &'static str { match self { $( Self::$name(_) => <$name as $crate::Message>::NAME, )* } }
+            /// Number and body.
+            pub fn encode(&self) -> Vec<u8> { match self { $( Self::$name(m) => $crate::Message::encode(m), )* } }
+            /// Reads one message. What is not in the set is no error here: the reader decides.
+            pub fn decode(mut bytes: &[u8]) -> Result<$crate::Decoded<Self>, $crate::Malformed> {
+                let number = <u16 as $crate::Wire>::take(&mut bytes)
+                    .map_err(|problem| $crate::Malformed { message: stringify!($set), field: "type", problem })?;
+                $( if number == <$name as $crate::Message>::NUMBER {
+                    return <$name as $crate::Message>::take_body(bytes).map(|m| $crate::Decoded::Known(Self::$name(m)));
+                } )*
+                Ok(if number % 2 == 1 { $crate::Decoded::UnknownOdd(number) } else { $crate::Decoded::UnknownEven(number) })
+            }
+            /// Reads one message that must be of the set: for use within the suite.
+            pub fn decode_known(bytes: &[u8]) -> Result<Self, $crate::Malformed> {
+                match Self::decode(bytes)? {
+                    $crate::Decoded::Known(m) => Ok(m),
+                    $crate::Decoded::UnknownOdd(n) | $crate::Decoded::UnknownEven(n) => Err($crate::Malformed {
+                        message: stringify!($set), field: "type", problem: $crate::Problem::Unknown(n.into()) }),
+                }
+            }
+        }
+        $( impl From<$name> for $set { fn from(m: $name) -> Self { Self::$name(m) } } )*
+    };
+}
+
+/// Questions, their answers, and (for hsmd) the right each takes. A row without a right does not compile.
+#[macro_export]
+macro_rules! requests {
+    ($(#[$em:meta])* pub enum $set:ident needs $cap:ident { $(
+        $(#[$m:meta])* $num:literal => $name:ident { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } -> $answer:ty, $need:ident;
+    )* }) => {
+        $crate::requests!($(#[$em])* pub enum $set { $( $(#[$m])* $num => $name { $( $(#[$fm])* $field: $ty ),* } -> $answer; )* });
+        impl $set {
+            /// The right this question takes.
+            pub const fn needs(&self) -> $cap { match self { $( Self::$name(_) => $cap::$need, )* } }
+        }
+    };
+    ($(#[$em:meta])* pub enum $set:ident { $(
+        $(#[$m:meta])* $num:literal => $name:ident { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } -> $answer:ty;
+    )* }) => {
+        $(
+            $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $name { $( $(#[$fm])* #[allow(missing_docs)] pub $field: $ty, )* }
+            impl $crate::Wire for $name {
+                #[allow(unused_variables)]
+                fn put(&self, out: &mut Vec<u8>) { $( $crate::Wire::put(&self.$field, out); )* }
+                #[allow(unused_variables)]
+                fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> { Ok(Self { $( $field: <$ty as $crate::Wire>::take(from)?, )* }) }
+            }
+            impl $crate::Request for $name {
+                const NUMBER: u16 = $num;
+                const NAME: &'static str = stringify!($name);
+                type Answer = $answer;
+            }
+        )*
+        $(#[$em])* #[derive(Debug, Clone, PartialEq, Eq)]
+        #[allow(missing_docs, clippy::large_enum_variant)]
+        pub enum $set { $( $name($name), )* }
+        impl $set {
+            /// For people.
+            pub const fn name(&self) -> &'static str { match self { $( Self::$name(_) => stringify!($name), )* } }
+            /// Is this number one of the questions?
+            pub const fn has(number: u16) -> bool { match number { $( $num => true, )* _ => false } }
+            /// Reads one question, which must be all there is.
+            pub fn decode(mut bytes: &[u8]) -> Result<Self, $crate::Malformed> {
+                let at = |message: &'static str, problem| $crate::Malformed { message, field: "question", problem };
+                let number = <u16 as $crate::Wire>::take(&mut bytes).map_err(|p| at(stringify!($set), p))?;
+                match number {
+                    $( $num => <$name as $crate::Wire>::from_bytes(bytes).map(Self::$name).map_err(|p| at(stringify!($name), p)), )*
+                    other => Err(at(stringify!($set), $crate::Problem::Unknown(other.into()))),
+                }
+            }
+        }
+        $( impl From<$name> for $set { fn from(m: $name) -> Self { Self::$name(m) } } )*
+    };
+}
+
+/// Plain data that crosses a process border: structs as their fields, enums by explicitly written numbers.
+#[macro_export]
+macro_rules! data {
+    () => {};
+    ($(#[$m:meta])* pub struct $name:ident { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } $($rest:tt)*) => {
+        $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name { $( $(#[$fm])* pub $field: $ty, )* }
+        impl $crate::Wire for $name {
+            #[allow(unused_variables)]
+            fn put(&self, out: &mut Vec<u8>) { $( $crate::Wire::put(&self.$field, out); )* }
+            #[allow(unused_variables)]
+            fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> { Ok(Self { $( $field: <$ty as $crate::Wire>::take(from)?, )* }) }
+        }
+        $crate::data!($($rest)*);
+    };
+    ($(#[$m:meta])* pub enum $name:ident { $( $(#[$vm:meta])* $num:literal => $variant:ident $( { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } )? ),* $(,)? } $($rest:tt)*) => {
+        $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum $name { $( $(#[$vm])* $variant $( { $( $(#[$fm])* #[allow(missing_docs)] $field: $ty, )* } )? ),* }
+        impl $crate::Wire for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                match self { $( Self::$variant $( { $( $field ),* } )? => { out.push($num); $( $( $crate::Wire::put($field, out); )* )? } )* }
+            }
+            fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> {
+                Ok(match <u8 as $crate::Wire>::take(from)? {
+                    $( $num => Self::$variant $( { $( $field: <$ty as $crate::Wire>::take(from)? ),* } )?, )*
+                    other => return Err($crate::Problem::Unknown(other.into())),
+                })
+            }
+        }
+        $crate::data!($($rest)*);
+    };
+    ($(#[$m:meta])* pub tag $name:ident { $( $(#[$vm:meta])* $num:literal => $variant:ident ),* $(,)? } $($rest:tt)*) => {
+        $(#[$m])* #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name { $( $(#[$vm])* $variant = $num ),* }
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant ),* ];
+            /// As it is stored and sent.
+            pub const fn number(self) -> u8 { self as u8 }
+            /// The one of this number.
+            pub const fn from_number(number: u8) -> Option<Self> { match number { $( $num => Some(Self::$variant), )* _ => None } }
+        }
+        impl $crate::Wire for $name {
+            fn put(&self, out: &mut Vec<u8>) { out.push(*self as u8); }
+            fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> {
+                let number = <u8 as $crate::Wire>::take(from)?;
+                Self::from_number(number).ok_or($crate::Problem::Unknown(number.into()))
+            }
+        }
+        $crate::data!($($rest)*);
+    };
+}

@@ -1,0 +1,118 @@
+//! The codec itself; every message on arbitrary bytes is in `tests/messages.rs`.
+
+use super::*;
+use primitives::*;
+
+#[test]
+fn bigsize_follows_bolt_1_appendix_a() {
+    for (bytes, value) in [
+        ("00", 0u64),
+        ("fc", 252),
+        ("fd00fd", 253),
+        ("fdffff", 65535),
+        ("fe00010000", 65536),
+        ("feffffffff", 4294967295),
+        ("ff0000000100000000", 4294967296),
+        ("ffffffffffffffffff", u64::MAX),
+    ] {
+        let bytes = <Vec<u8> as hex::FromHex>::from_hex(bytes).unwrap();
+        assert_eq!(BigSize::from_bytes(&bytes), Ok(BigSize(value)));
+        assert_eq!(BigSize(value).to_bytes(), bytes);
+    }
+    for bad in ["fd00fc", "fe0000ffff", "ff00000000ffffffff"] {
+        let bytes = <Vec<u8> as hex::FromHex>::from_hex(bad).unwrap();
+        assert_eq!(BigSize::from_bytes(&bytes), Err(Problem::NotMinimal), "{bad}");
+    }
+    for bad in ["fd00", "feffff", "ffffffffff", "fd", "fe", "ff", ""] {
+        let bytes = <Vec<u8> as hex::FromHex>::from_hex(bad).unwrap();
+        assert!(matches!(BigSize::from_bytes(&bytes), Err(Problem::TooShort { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn truncated_integers_are_minimal() {
+    assert_eq!(Tu64(0).to_bytes(), []);
+    assert_eq!(Tu64(256).to_bytes(), [1, 0]);
+    assert_eq!(Tu64::from_bytes(&[1, 0]), Ok(Tu64(256)));
+    assert_eq!(Tu64::from_bytes(&[0, 1]), Err(Problem::NotMinimal));
+    assert_eq!(Tu64::from_bytes(&[0xff; 8]), Ok(Tu64(u64::MAX)));
+    assert!(Tu64::from_bytes(&[0xff; 9]).is_err());
+    assert!(Tu32::from_bytes(&[1; 5]).is_err());
+    assert_eq!(Tu16::from_bytes(&[1, 2]), Ok(Tu16(258)));
+    assert!(Tu16::from_bytes(&[1, 2, 3]).is_err());
+}
+
+fn reestablish() -> ChannelReestablish {
+    ChannelReestablish {
+        channel_id: ChannelId([7; 32]),
+        next_commitment_number: 1,
+        next_revocation_number: 0,
+        your_last_per_commitment_secret: [0; 32],
+        my_current_per_commitment_point: SecretKey::from_slice(&[9; 32])
+            .unwrap()
+            .public_key(secp256k1::SECP256K1),
+        next_funding: None,
+        my_current_funding_locked: None,
+    }
+}
+
+#[test]
+fn unknown_odd_tlvs_are_skipped_and_unknown_even_ones_refused() {
+    let with =
+        |tlvs: &[u8]| ChannelMessage::decode(&[reestablish().encode(), tlvs.to_vec()].concat());
+    assert_eq!(with(&[]), Ok(Decoded::Known(reestablish().into())));
+    assert_eq!(with(&[7, 1, 0]), Ok(Decoded::Known(reestablish().into())));
+    assert_eq!(with(&[8, 1, 0]).unwrap_err().problem, Problem::UnknownEvenTlv(8));
+    assert_eq!(with(&[9, 0, 7, 0]).unwrap_err().problem, Problem::TlvOrder(7));
+    assert_eq!(with(&[7, 0, 7, 0]).unwrap_err().problem, Problem::TlvOrder(7));
+    assert!(with(&[7, 200, 0]).is_err());
+    // A known record must be exactly as long as its value.
+    assert!(with(&[[1, 34].as_slice(), &[1; 34]].concat()).is_err());
+    assert!(with(&[[1, 33].as_slice(), &[1; 33]].concat()).is_ok());
+}
+
+#[test]
+fn unknown_messages_are_told_apart_by_their_parity() {
+    assert_eq!(ChannelMessage::decode(&[0xff, 0xff]), Ok(Decoded::UnknownOdd(0xffff)));
+    assert_eq!(ChannelMessage::decode(&[0xff, 0xfe]), Ok(Decoded::UnknownEven(0xfffe)));
+    assert!(ChannelMessage::decode(&[1]).is_err());
+}
+
+#[test]
+fn a_signature_with_high_s_is_refused() {
+    let key = SecretKey::from_slice(&[3; 32]).unwrap();
+    let low = secp256k1::SECP256K1.sign_ecdsa(&secp256k1::Message::from_digest([5; 32]), &key);
+    assert_eq!(Signature::from_bytes(&low.to_bytes()), Ok(low));
+    let mut high = low.serialize_compact();
+    let s = SecretKey::from_slice(&high[32..]).unwrap().negate();
+    high[32..].copy_from_slice(&s.secret_bytes());
+    assert_eq!(Signature::from_bytes(&high), Err(Problem::BadSignature));
+    assert_eq!(Signature::from_bytes(&[0xff; 64]), Err(Problem::BadSignature));
+}
+
+#[test]
+fn a_count_beyond_what_is_there_allocates_nothing() {
+    assert!(matches!(Long::<u64>::from_bytes(&[0xff; 4]), Err(Problem::TooShort { .. })));
+    assert!(matches!(Bytes::from_bytes(&[0xff; 20]), Err(Problem::TooShort { .. })));
+    assert!(matches!(
+        Vec::<Signature>::from_bytes(&[0xff, 0xff, 0]),
+        Err(Problem::TooShort { .. })
+    ));
+}
+
+#[test]
+fn every_message_is_routed_by_the_channel_it_names() {
+    let id = ChannelId([7; 32]);
+    assert_eq!(channel_of(&reestablish().encode()), Some(id));
+    assert_eq!(channel_of(&Error::new(id, "no").encode()), Some(id));
+    assert_eq!(channel_of(&Ping { num_pong_bytes: 1, ignored: vec![0; 64] }.encode()), None);
+    let open: Vec<u8> = [&32u16.to_be_bytes()[..], &[1; 32], &id.0].concat();
+    assert_eq!(channel_of(&open), Some(id));
+    assert_eq!(channel_of(&open[..65]), None);
+}
+
+#[test]
+fn what_a_peer_says_is_printed_without_its_tricks() {
+    let error = Error { channel_id: ChannelId::ALL, data: b"ok\x1b[31m\xff".to_vec() };
+    assert_eq!(error.text(), "ok?[31m?");
+}
