@@ -1,1 +1,45 @@
-//! subdaemon
+//! The harness of every daemon: birth, frames, descriptors on the move, asking, telling the peer, the log, the box.
+//!
+//! A daemon is a `run(Child) -> Result<(), Failure>`; [`main`] is everything around it. This crate knows no channel and
+//! no key. It is the one crate with `unsafe`, for what the kernel hands us as a number: each use says why it holds.
+#![deny(clippy::indexing_slicing)]
+
+mod child;
+mod failure;
+mod frame;
+mod hsm;
+mod logger;
+mod peer;
+mod sandbox;
+pub mod testing;
+mod wait;
+
+pub use child::{Child, Master, Orders, main};
+pub use failure::Failure;
+pub use frame::{Conn, Filled, Frame, FrameBuffer, FrameError, OutQueue, send_frame};
+pub use hsm::{Hsm, answer_frame};
+pub use logger::level_of;
+pub use peer::{Peer, PeerRecord, recv_record, send_record};
+pub use sandbox::{Box as Sandbox, enter as enter_sandbox};
+pub use wait::{Ready, wait};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Two ends of a stream between processes of the suite, both CLOEXEC.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Two ends of a peer socket (one record, one message), both CLOEXEC.
+pub fn peer_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// `N` bytes of the kernel's randomness.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the kernel has randomness once the system is up");
+    bytes
+}

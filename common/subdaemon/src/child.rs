@@ -1,0 +1,176 @@
+//! A daemon's line to the master: born with it, ends with it.
+
+use crate::failure::Failure;
+use crate::frame::{Conn, Frame};
+use crate::logger;
+use nix::sys::signal::Signal;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard};
+use wire::daemon::{LogLevel, Start, Status};
+use wire::{Malformed, Message, Request, Wire};
+
+/// What a daemon is born with.
+#[derive(Debug)]
+pub struct Child {
+    /// The master's orders; the daemon's own init comes first.
+    pub orders: Orders,
+    /// Reports and asks.
+    pub master: Master,
+    /// `--developer`.
+    pub developer: bool,
+}
+
+/// The downward socket. Orders wait in the kernel until the daemon has time.
+#[derive(Debug)]
+pub struct Orders(Conn);
+
+/// The upward socket: reports, asks and their answers. Cloned only for the log.
+#[derive(Debug, Clone)]
+pub struct Master(Arc<Mutex<Conn>>);
+
+/// A daemon's `main`: `--version`, birth, `run`, and the last word to the master.
+pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("--version") => {
+            println!("{:016x}", wire::VERSION);
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("{name} is started by lightningd, not by hand");
+            return ExitCode::from(3);
+        }
+        None => {}
+    }
+    // Orphans would hold channels open that nobody answers for.
+    if nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_err() {
+        eprintln!("{name}: cannot ask to die with lightningd");
+        return ExitCode::FAILURE;
+    }
+    let child = match Child::from_stdin() {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("{name}: {e}");
+            return ExitCode::from(10);
+        }
+    };
+    let master = child.master.clone();
+    match run(child) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // If the master is gone too there is nobody left to hear it.
+            let _ = master.report(&failure.report());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Child {
+    fn from_stdin() -> Result<Self, Failure> {
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::internal)?;
+        let (child, level) = Self::begin(stdin)?;
+        logger::install(child.master.clone(), level);
+        Ok(child)
+    }
+
+    /// Reads `Start` from the downward socket.
+    pub(crate) fn begin(downward: OwnedFd) -> Result<(Self, LogLevel), Failure> {
+        let mut orders = Orders(Conn::new(downward));
+        let Frame { body, mut fds } = orders.recv()?;
+        let start = body
+            .get(2..)
+            .filter(|_| body.starts_with(&Start::NUMBER.to_be_bytes()))
+            .ok_or_else(|| Failure::internal("the first frame is not Start"))
+            .and_then(|rest| Start::take_body(rest).map_err(Failure::internal))?;
+        if start.version != wire::VERSION {
+            return Err(Failure::internal(format!(
+                "lightningd speaks version {:016x} of the suite's messages and this daemon {:016x}: install both from one build",
+                start.version,
+                wire::VERSION
+            )));
+        }
+        let upward = take_fd(&mut fds, "upward socket")?;
+        let master = Master(Arc::new(Mutex::new(Conn::new(upward))));
+        Ok((Self { orders, master, developer: start.developer }, start.log_level))
+    }
+}
+
+/// The next descriptor of a frame, or a complaint that names what it should have been.
+pub(crate) fn take_fd(fds: &mut VecDeque<OwnedFd>, what: &str) -> Result<OwnedFd, Failure> {
+    fds.pop_front().ok_or_else(|| Failure::internal(format!("no descriptor for the {what}")))
+}
+
+impl Orders {
+    /// Waits for the next order. The master's end is ours too.
+    pub fn recv(&mut self) -> Result<Frame, Failure> {
+        self.0.recv().map_err(|e| Failure::Cancelled(format!("lightningd is gone: {e}")))
+    }
+    /// The next order, of this set.
+    pub fn recv_as<T>(
+        &mut self,
+        decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<(T, VecDeque<OwnedFd>), Failure> {
+        let frame = self.recv()?;
+        Ok((decode(&frame.body).map_err(Failure::internal)?, frame.fds))
+    }
+    /// Is an order read already?
+    pub fn has_buffered(&self) -> bool {
+        self.0.has_buffered()
+    }
+    /// A descriptor that came with an order.
+    pub fn take_fd(fds: &mut VecDeque<OwnedFd>, what: &str) -> Result<OwnedFd, Failure> {
+        take_fd(fds, what)
+    }
+}
+impl AsFd for Orders {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Master {
+    fn conn(&self) -> MutexGuard<'_, Conn> {
+        self.0.lock().expect("no daemon panics while it holds its line to the master: panics abort")
+    }
+
+    /// Says something that needs no answer.
+    pub fn report<M: Message>(&self, message: &M) -> Result<(), Failure> {
+        self.conn().send(&message.encode(), &[]).map_err(gone)
+    }
+
+    /// The last report: with it the peer's socket goes to the next daemon. It is moved, so nothing can be sent on it after.
+    pub fn hand_over<M: Message>(&self, message: &M, peer: OwnedFd) -> Result<(), Failure> {
+        self.conn().send(&message.encode(), &[peer.as_fd()]).map_err(gone)
+    }
+
+    /// Asks, and waits. An answer means that what was asked is on disk.
+    pub fn ask<R: Request>(&self, question: &R) -> Result<R::Answer, Failure> {
+        let mut conn = self.conn();
+        let mut body = R::NUMBER.to_be_bytes().to_vec();
+        question.put(&mut body);
+        conn.send(&body, &[]).map_err(gone)?;
+        let frame = conn.recv().map_err(gone)?;
+        take_answer::<R>(&frame.body)
+    }
+
+    /// One line on what this daemon is doing. `lasting`: until the next state.
+    pub fn status(&self, lasting: Option<&str>, passing: Option<&str>) -> Result<(), Failure> {
+        self.report(&Status {
+            lasting: lasting.map(str::to_owned),
+            passing: passing.map(str::to_owned),
+        })
+    }
+}
+
+pub(crate) fn take_answer<R: Request>(body: &[u8]) -> Result<R::Answer, Failure> {
+    let rest = body.strip_prefix(&R::NUMBER.to_be_bytes()).ok_or_else(|| {
+        Failure::internal(format!("an answer to something else than {}", R::NAME))
+    })?;
+    R::Answer::from_bytes(rest)
+        .map_err(|e| Failure::internal(format!("the answer to {}: {e}", R::NAME)))
+}
+
+fn gone(e: std::io::Error) -> Failure {
+    Failure::Cancelled(format!("lightningd is gone: {e}"))
+}

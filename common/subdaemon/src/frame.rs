@@ -1,0 +1,327 @@
+//! Frames on a stream: four bytes of length, one of how many descriptors come along, then the body.
+//!
+//! Descriptors ride on a frame's first byte. They arrive in the order of the frames that own them, so that each frame
+//! takes its number from the front of those received, however the kernel cut the stream.
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+const HEADER: usize = 5;
+/// The most descriptors that any frame carries.
+const MAX_FDS: usize = 4;
+
+/// A message within the suite, with the descriptors that came attached.
+#[derive(Debug)]
+pub struct Frame {
+    /// Number and fields.
+    pub body: Vec<u8>,
+    /// Moved to whoever holds this.
+    pub fds: VecDeque<OwnedFd>,
+}
+
+/// A stream that is no stream of frames: a bug, or a captured process.
+#[derive(Debug)]
+pub enum FrameError {
+    /// Longer than [`wire::MAX_FRAME`].
+    TooLong(usize),
+    /// More or fewer descriptors than announced.
+    Descriptors,
+}
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(n) => write!(f, "a frame of {n} bytes, of at most {}", wire::MAX_FRAME),
+            Self::Descriptors => f.write_str("a frame without the descriptors it announced"),
+        }
+    }
+}
+impl std::error::Error for FrameError {}
+impl From<FrameError> for io::Error {
+    fn from(e: FrameError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, e)
+    }
+}
+
+/// What one read brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// More: look for frames.
+    Some,
+    /// Nothing now.
+    WouldBlock,
+    /// Nothing ever again.
+    Eof,
+}
+
+/// Bytes and descriptors that were read and are no whole frame yet.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl FrameBuffer {
+    /// Reads once from `fd`, as much as is there up to 64 KiB. Blocks only if `fd` does.
+    pub fn fill(&mut self, fd: BorrowedFd<'_>) -> io::Result<Filled> {
+        self.compact();
+        let mut chunk = [0u8; 65536];
+        let (count, received, truncated) = {
+            let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
+            let mut iov = [IoSliceMut::new(&mut chunk)];
+            let message = loop {
+                match recvmsg::<()>(
+                    fd.as_raw_fd(),
+                    &mut iov,
+                    Some(&mut space),
+                    MsgFlags::MSG_CMSG_CLOEXEC,
+                ) {
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) => return Ok(Filled::WouldBlock),
+                    Err(Errno::ECONNRESET) => return Ok(Filled::Eof),
+                    Err(e) => return Err(e.into()),
+                    Ok(m) => break m,
+                }
+            };
+            let mut received = Vec::new();
+            for control in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(raw) = control {
+                    received.extend(raw.into_iter().map(owned));
+                }
+            }
+            (message.bytes, received, message.flags.contains(MsgFlags::MSG_CTRUNC))
+        };
+        self.fds.extend(received);
+        if truncated {
+            return Err(FrameError::Descriptors.into());
+        }
+        if count == 0 {
+            return Ok(Filled::Eof);
+        }
+        self.bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        Ok(Filled::Some)
+    }
+
+    /// The next whole frame, if it is there.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let waiting = self.bytes.get(self.start..).unwrap_or_default();
+        let Some((header, rest)) = waiting.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let [a, b, c, d, fds] = *header;
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        if len > wire::MAX_FRAME {
+            return Err(FrameError::TooLong(len));
+        }
+        let Some(body) = rest.get(..len) else { return Ok(None) };
+        let fds = usize::from(fds);
+        if fds > MAX_FDS || fds > self.fds.len() {
+            return Err(FrameError::Descriptors);
+        }
+        let frame = Frame { body: body.to_vec(), fds: self.fds.drain(..fds).collect() };
+        self.start += HEADER + len;
+        Ok(Some(frame))
+    }
+
+    /// Is nothing waiting, not even half a frame?
+    pub fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    fn compact(&mut self) {
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            // A burst must not leave its size behind for good.
+            self.bytes.shrink_to(65536);
+        } else if self.start > 0 {
+            self.bytes.drain(..self.start);
+        }
+        self.start = 0;
+    }
+}
+
+#[allow(unsafe_code)]
+fn owned(raw: RawFd) -> OwnedFd {
+    // SAFETY: the kernel just installed this descriptor in our table for this very message, and nobody else has seen it.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+fn header(body: &[u8], fds: usize) -> [u8; HEADER] {
+    let len = u32::try_from(body.len()).expect("no message of the suite is 4 GB long");
+    let [a, b, c, d] = len.to_be_bytes();
+    [a, b, c, d, u8::try_from(fds).expect("at most four descriptors ride on a frame")]
+}
+
+/// Writes one frame, and blocks until it is written. For children towards master and hsmd, who always read.
+pub fn send_frame(fd: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let head = header(body, fds.len());
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let mut written = 0;
+    let total = HEADER + body.len();
+    while written < total {
+        let iov = [
+            IoSlice::new(head.get(written.min(HEADER)..).unwrap_or_default()),
+            IoSlice::new(body.get(written.saturating_sub(HEADER)..).unwrap_or_default()),
+        ];
+        let control: &[ControlMessage<'_>] =
+            if written == 0 && !raw.is_empty() { &rights } else { &[] };
+        match sendmsg::<()>(fd.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(n) => written += n,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Frames waiting to be written to a descriptor that must not block us. The owner bounds it by [`OutQueue::bytes`].
+#[derive(Debug, Default)]
+pub struct OutQueue {
+    frames: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    /// How much of the first was written.
+    written: usize,
+    bytes: usize,
+}
+
+impl OutQueue {
+    /// Adds a frame at the end; its descriptors are moved and closed here once sent.
+    pub fn push(&mut self, body: &[u8], fds: Vec<OwnedFd>) {
+        let mut whole = Vec::with_capacity(HEADER + body.len());
+        whole.extend_from_slice(&header(body, fds.len()));
+        whole.extend_from_slice(body);
+        self.bytes += whole.len();
+        self.frames.push_back((whole, fds));
+    }
+    /// How much is waiting.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+    /// Nothing is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+    /// Writes what the descriptor takes. Ok(true): everything is out.
+    pub fn flush(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        while let Some((bytes, fds)) = self.frames.front_mut() {
+            let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+            let rights = [ControlMessage::ScmRights(&raw)];
+            let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+            let iov = [IoSlice::new(bytes.get(self.written..).unwrap_or_default())];
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            match sendmsg::<()>(fd.as_raw_fd(), &iov, control, flags, None) {
+                Ok(n) => {
+                    fds.clear();
+                    self.written += n;
+                    if self.written >= bytes.len() {
+                        self.bytes -= bytes.len();
+                        self.written = 0;
+                        self.frames.pop_front();
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(false),
+                // Too many descriptors of ours are in flight: the other end has to read first.
+                Err(Errno::ETOOMANYREFS) => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A stream of frames whose owner may wait.
+#[derive(Debug)]
+pub struct Conn {
+    fd: OwnedFd,
+    buffer: FrameBuffer,
+}
+
+impl Conn {
+    /// Over a blocking stream.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { fd, buffer: FrameBuffer::default() }
+    }
+    /// Writes one frame.
+    pub fn send(&self, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send_frame(self.fd.as_fd(), body, fds)
+    }
+    /// Waits for the next frame; `UnexpectedEof` when the other end is gone.
+    pub fn recv(&mut self) -> io::Result<Frame> {
+        loop {
+            if let Some(frame) = self.buffer.next_frame()? {
+                return Ok(frame);
+            }
+            match self.buffer.fill(self.fd.as_fd())? {
+                Filled::Some => {}
+                Filled::Eof => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Filled::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+    /// Is something read already and not taken?
+    pub fn has_buffered(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+}
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_keep_their_own_descriptors_however_they_are_read() {
+        let (a, b) = crate::stream_pair().unwrap();
+        let (x, y) = crate::stream_pair().unwrap();
+        send_frame(a.as_fd(), b"none", &[]).unwrap();
+        send_frame(a.as_fd(), b"two", &[x.as_fd(), y.as_fd()]).unwrap();
+        send_frame(a.as_fd(), b"", &[]).unwrap();
+        send_frame(a.as_fd(), b"one", &[x.as_fd()]).unwrap();
+        drop(a);
+        let mut conn = Conn::new(b);
+        let got: Vec<_> =
+            std::iter::from_fn(|| conn.recv().ok()).map(|f| (f.body, f.fds.len())).collect();
+        let want = [(b"none".to_vec(), 0), (b"two".to_vec(), 2), (vec![], 0), (b"one".to_vec(), 1)];
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_queue_gives_way_when_the_reader_is_slow_and_loses_nothing() {
+        let (a, b) = crate::stream_pair().unwrap();
+        let mut queue = OutQueue::default();
+        for i in 0..100u8 {
+            queue.push(&vec![i; 50_000], vec![]);
+        }
+        assert!(!queue.flush(a.as_fd()).unwrap(), "no socket buffer takes 5 MB");
+        let reader = std::thread::spawn(move || {
+            let mut conn = Conn::new(b);
+            (0..100u8).all(|i| conn.recv().unwrap().body == vec![i; 50_000])
+        });
+        while !queue.flush(a.as_fd()).unwrap() {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.bytes(), 0);
+        assert!(reader.join().unwrap());
+    }
+
+    #[test]
+    fn a_length_beyond_the_bound_is_refused_before_anything_is_allocated() {
+        let (a, b) = crate::stream_pair().unwrap();
+        nix::unistd::write(&a, &[0xff; 16]).unwrap();
+        assert_eq!(Conn::new(b).recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn announced_descriptors_that_did_not_come_are_an_error() {
+        let (a, b) = crate::stream_pair().unwrap();
+        nix::unistd::write(&a, &[0, 0, 0, 0, 1]).unwrap();
+        assert_eq!(Conn::new(b).recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,43 @@
+//! Asking hsmd.
+
+use crate::child::take_answer;
+use crate::failure::Failure;
+use crate::frame::Conn;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use wire::Request;
+
+/// A client socket of hsmd, with the rights that the master gave it.
+#[derive(Debug)]
+pub struct Hsm(Conn);
+
+impl Hsm {
+    /// Over a blocking stream whose other end is hsmd's.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(Conn::new(fd))
+    }
+    /// Asks, and waits. hsmd answers at once or closes us: then we asked for what is not ours.
+    pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
+        self.ask_with(question, &[])
+    }
+    /// The same, with descriptors: they stay open here, hsmd gets its own.
+    pub fn ask_with<R: Request>(
+        &mut self,
+        question: &R,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<R::Answer, Failure> {
+        let mut body = R::NUMBER.to_be_bytes().to_vec();
+        question.put(&mut body);
+        let lost =
+            |e: std::io::Error| Failure::internal(format!("hsmd closed us at {}: {e}", R::NAME));
+        self.0.send(&body, fds).map_err(lost)?;
+        let frame = self.0.recv().map_err(lost)?;
+        take_answer::<R>(&frame.body)
+    }
+}
+
+/// The body of the frame that answers `R`.
+pub fn answer_frame<R: Request>(answer: &R::Answer) -> Vec<u8> {
+    let mut body = R::NUMBER.to_be_bytes().to_vec();
+    wire::Wire::put(answer, &mut body);
+    body
+}

@@ -1,0 +1,194 @@
+//! The peer, as a per-peer daemon sees it: records on a socket whose other end is in connectd.
+//!
+//! Writing never blocks. What the socket does not take waits here; while anything waits, the daemon reads on and takes no
+//! new orders (see [`crate::wait`]).
+
+use crate::failure::Failure;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use wire::connectd::{PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE, PeerControl};
+use wire::{Error, MAX_BOLT_MESSAGE, Message, Warning};
+
+use primitives::ChannelId;
+
+/// The most that may wait for a peer: a full set of HTLCs both ways with room to spare.
+const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
+/// A queue that has not moved for this long ends the connection.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// One record of a peer socket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PeerRecord {
+    /// What the peer said, number first.
+    Message(Vec<u8>),
+    /// What connectd or the daemon says beside it.
+    Control(PeerControl),
+}
+
+/// The peer's socket. Handed over by [`Peer::into_fd`]: what nobody read stays in the kernel for the next daemon.
+#[derive(Debug)]
+pub struct Peer {
+    fd: OwnedFd,
+    queue: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Room for the longest record, kept.
+    room: Vec<u8>,
+    stuck_since: Option<Instant>,
+}
+
+/// Writes one record: Ok(false) if the socket takes none now.
+pub fn send_record(fd: BorrowedFd<'_>, record: &[u8]) -> Result<bool, Errno> {
+    loop {
+        match send(fd.as_raw_fd(), record, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Reads one record without waiting: `None` if there is none now, `Some(None)` at the end.
+#[allow(clippy::option_option)] // three outcomes, two readers
+pub fn recv_record(
+    fd: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Option<usize>>, Errno> {
+    buffer.resize(MAX_BOLT_MESSAGE + 1, 0);
+    loop {
+        match recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(None)),
+            Ok(n) => return Ok(Some(Some(n))),
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Peer {
+    /// Over one end of [`crate::peer_pair`].
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { fd, queue: VecDeque::new(), bytes: 0, room: Vec::new(), stuck_since: None }
+    }
+
+    /// Says something to the peer: now, or as soon as the socket takes it, in order.
+    pub fn send<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
+        self.send_raw(&message.encode())
+    }
+    /// The same for bytes that are a message already.
+    pub fn send_raw(&mut self, message: &[u8]) -> Result<(), Failure> {
+        log::trace!(
+            "to the peer: message {:?}, {} bytes",
+            message.first_chunk::<2>().map(|n| u16::from_be_bytes(*n)),
+            message.len()
+        );
+        self.push(PEER_RECORD_MESSAGE, message)
+    }
+    /// Tells connectd something.
+    pub fn control(&mut self, control: impl Into<PeerControl>) -> Result<(), Failure> {
+        self.push(PEER_RECORD_CONTROL, &control.into().encode())
+    }
+
+    fn push(&mut self, kind: u8, body: &[u8]) -> Result<(), Failure> {
+        if body.len() > MAX_BOLT_MESSAGE {
+            return Err(Failure::internal(format!(
+                "a message of {} bytes, of at most {MAX_BOLT_MESSAGE}",
+                body.len()
+            )));
+        }
+        let mut record = Vec::with_capacity(1 + body.len());
+        record.push(kind);
+        record.extend_from_slice(body);
+        self.bytes += record.len();
+        if self.bytes > MAX_QUEUED_BYTES {
+            log::info!("the peer does not read: {} bytes wait for it", self.bytes);
+            return Err(Failure::ConnectionLost);
+        }
+        self.queue.push_back(record);
+        self.flush()
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        while let Some(record) = self.queue.front() {
+            match send_record(self.fd.as_fd(), record) {
+                Ok(true) => {
+                    self.bytes -= record.len();
+                    self.queue.pop_front();
+                    self.stuck_since = None;
+                }
+                Ok(false) => {
+                    let since = *self.stuck_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > STUCK {
+                        log::info!("the peer has not read for {} seconds", STUCK.as_secs());
+                        return Err(Failure::ConnectionLost);
+                    }
+                    return Ok(());
+                }
+                Err(_) => return Err(Failure::ConnectionLost),
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something wait to be written?
+    pub fn is_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The next record, if one is there.
+    pub fn try_recv(&mut self) -> Result<Option<PeerRecord>, Failure> {
+        let fd = self.fd.as_fd();
+        let len = match recv_record(fd, &mut self.room).map_err(|_| Failure::ConnectionLost)? {
+            None => return Ok(None),
+            Some(None) => return Err(Failure::ConnectionLost),
+            Some(Some(len)) => len,
+        };
+        match self.room.get(..len).and_then(|record| record.split_first()) {
+            Some((&PEER_RECORD_MESSAGE, message)) => {
+                Ok(Some(PeerRecord::Message(message.to_vec())))
+            }
+            Some((&PEER_RECORD_CONTROL, control)) => PeerControl::decode_known(control)
+                .map(|c| Some(PeerRecord::Control(c)))
+                .map_err(Failure::internal),
+            _ => Err(Failure::internal(
+                "a record on the peer socket that is neither message nor control",
+            )),
+        }
+    }
+
+    /// Tells the peer how this ended, where there is something to tell. Errors on the way out are lost with it.
+    pub fn tell(&mut self, channel: ChannelId, failure: &Failure) {
+        let told = match failure {
+            Failure::PeerWarn(text) => {
+                let warned = self.send(&Warning::new(channel, text));
+                warned.and_then(|()| self.control(wire::connectd::CloseConnection {}))
+            }
+            Failure::PeerError(text) => self.send(&Error::new(channel, text)),
+            // BOLT 1: internals are nobody's business.
+            Failure::Internal(_) => {
+                let warned = self.send(&Warning::new(channel, "internal error, reconnecting"));
+                warned.and_then(|()| self.control(wire::connectd::CloseConnection {}))
+            }
+            Failure::PeerSaidWarning(_) => self.control(wire::connectd::CloseConnection {}),
+            Failure::PeerSaidError(_) | Failure::ConnectionLost | Failure::Cancelled(_) => Ok(()),
+        };
+        if told.is_err() {
+            log::debug!("the peer was gone before it could be told: {failure}");
+        }
+    }
+
+    /// Gives the socket away. Nothing may wait to be written: see [`Peer::is_queued`].
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
