@@ -175,7 +175,8 @@ crate::data! {
     pub struct ChannelState {
         /// What never changes.
         params: ChannelParams,
-        /// What each has when every live HTLC is taken out: moved only by removals that are irrevocable.
+        /// What each has, every live HTLC counted with the side that offered it: always the whole channel together, and
+        /// moved only by fulfilments that are irrevocable.
         balance: Sides<Msat>,
         /// The id that each side's next HTLC gets.
         next_htlc_id: Sides<HtlcId>,
@@ -187,11 +188,11 @@ crate::data! {
         commitment: Sides<CommitmentNumber>,
         /// How many commitments each side has revoked: the number of its oldest one that still counts.
         revoked: Sides<CommitmentNumber>,
-        /// The remote's point for its newest commitment (`commitment.remote`).
+        /// The remote's point for its oldest commitment that still counts (`revoked.remote`).
         remote_point: Point,
-        /// The remote's point for the one after, once it told us.
+        /// The remote's point for the one after, whether we signed that already or not. Unknown until `channel_ready`.
         remote_next_point: Option<Point>,
-        /// What the remote revoked.
+        /// What the remote revoked, one secret for each number of trailing zeroes that an index can have.
         remote_secrets: Long<StoredSecret>,
         /// The remote's signatures on our newest commitment.
         local_signatures: CommitmentSignatures,
@@ -200,7 +201,7 @@ crate::data! {
     }
 
     /// What one step changed in a [`ChannelState`]: `channel::diff` makes it, `channel::apply` undoes the difference. The
-    /// master stores it as rows.
+    /// master stores it as rows. Updates that are in no commitment yet are not part of it: nobody has to remember those.
     pub struct ChannelChange {
         /// New value, always given.
         balance: Sides<Msat>,
@@ -222,8 +223,8 @@ crate::data! {
         remote_point: Point,
         /// New value, always given.
         remote_next_point: Option<Point>,
-        /// The secret that the peer just gave, if it did.
-        remote_secret: Option<StoredSecret>,
+        /// The secrets that the peer gave since: each takes the place of the one whose index has as many trailing zeroes.
+        remote_secrets: Long<StoredSecret>,
         /// The remote's signatures on our newest commitment, if it is a new one.
         local_signatures: Option<CommitmentSignatures>,
         /// New value, always given.

@@ -3,6 +3,7 @@
 //! hsmd signs descriptions, never digests: it builds each transaction itself.
 
 use crate::channel_data::*;
+use crate::daemon::{Failed, Log};
 use crate::{Bytes, Long};
 use primitives::*;
 
@@ -45,10 +46,24 @@ crate::data! {
         remote_number: CommitmentNumber,
         /// How many of theirs were revoked.
         remote_revoked: CommitmentNumber,
+        /// Their point for number `remote_revoked`.
+        remote_point: Point,
+        /// Their point for the one after, once known.
+        remote_next_point: Option<Point>,
         /// What we have at least in the newest commitment: the floor of a closing.
         local_balance: Msat,
-        /// True once our commitment was signed for broadcast: none is ever revoked again.
-        broadcast: bool,
+        /// The first of our commitments that was signed for broadcast, if any: no secret from it on is ever given out.
+        broadcast: Option<CommitmentNumber>,
+        /// On what terms a closing may be signed. Without them none is.
+        closing: Option<ClosingTerms>,
+    }
+
+    /// What a closing transaction must do for us.
+    pub struct ClosingTerms {
+        /// Where we are paid.
+        script: ScriptBuf,
+        /// The most that we pay in fees, when we are the one who pays.
+        max_fee: Sat,
     }
 
     /// A judgement on a signature or a secret.
@@ -117,7 +132,7 @@ crate::requests! {
     /// What may be asked of hsmd.
     pub enum HsmRequest needs Capability {
         /// Reads (or first makes) the secret file in the current directory. The first question, once.
-        1 => Unlock { network: Network, path: String, passphrase: Option<Bytes> } -> Unlocked, Master;
+        1 => Unlock { network: Network, path: String, passphrase: Option<Bytes> } -> UnlockAnswer, Master;
         /// A new client. Descriptor: the client's socket.
         2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master;
         /// Shared secret of the node key and a point: SHA256 of the product. BOLT 8.
@@ -143,26 +158,39 @@ crate::requests! {
         18 => SignClosing { state: ClosingState } -> Signature, SignClosing;
         /// Is this the peer's signature on that closing transaction?
         19 => CheckClosing { state: ClosingState, signature: Signature } -> Verdict, SignClosing;
+        /// "You should not have this one": is it our secret of that number? It proves that the peer knows more than our
+        /// rows do. BOLT 2, channel_reestablish.
+        21 => CheckSecret { number: CommitmentNumber, secret: Secret<32> } -> bool, Points;
         /// Our node's and funding key's signatures on the announcement of this client's channel. BOLT 7.
         20 => SignAnnouncement { short_channel_id: ShortChannelId, features: Features } -> (Signature, Signature), SignGossip;
         /// Our signature on our own commitment, to broadcast: none of our secrets from this number on is ever given out after.
         30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Transaction, Master;
-        /// A closing transaction with both signatures, ready to broadcast.
+        /// A closing transaction with both signatures, ready to broadcast. The answer is the variant that the peer signed.
         31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Transaction, Master;
         /// The transaction with witnesses for these inputs of ours; all others stay as they are. `spent` names every
         /// input's output, in order: a taproot signature commits to all of them.
         32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Transaction, Master;
-        /// A recoverable signature on an invoice: BOLT 11's human-readable part and data, five bits a byte.
+        /// A recoverable signature on an invoice: BOLT 11's human-readable part and data, five bits a byte. The recovery id
+        /// comes last.
         33 => SignInvoice { hrp: String, data: Bytes } -> [u8; 65], Master;
-        /// A recoverable signature on a message of a person's. Recovery id first.
+        /// A recoverable signature on a message of a person's, in LND's and CLN's form. The recovery id (0 to 3) comes first.
         34 => SignMessage { message: Bytes } -> [u8; 65], Master;
         /// A secret derived for a purpose, as CLN's makesecret.
         35 => MakeSecret { info: Bytes } -> Secret<32>, Master;
-        /// Signs a channel_update of ours.
+        /// Signs a channel_update of ours: its bytes after the signature.
         36 => SignChannelUpdate { unsigned: Bytes } -> Signature, Master;
         /// Forgets a channel that came to nothing or is buried.
         37 => ForgetChannel { peer: NodeId, channel: ChannelNumber } -> (), Master;
     }
+}
+
+crate::internal! {
+    /// A client asked what it may not ask, or what no client of ours would: its socket was closed. Its bug, or worse.
+    6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
+}
+crate::message_set! {
+    /// Reports of hsmd.
+    pub enum FromHsmd { Log, Failed, BadClient }
 }
 
 crate::data! {
@@ -172,6 +200,14 @@ crate::data! {
         amount: Sat,
         /// What locks it.
         script: ScriptBuf,
+    }
+
+    /// What became of the secret file.
+    pub enum UnlockAnswer {
+        /// hsmd has it.
+        0 => Open { unlocked: Unlocked },
+        /// It cannot be used, and nothing was written. For the operator: what it is and what to do.
+        1 => Refused { why: String },
     }
 
     /// What the master learns when hsmd has the secret.
