@@ -1,0 +1,4 @@
+//! connectd
+#![deny(clippy::indexing_slicing)]
+pub mod limits;
+pub mod rivals;
