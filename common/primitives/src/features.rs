@@ -111,7 +111,11 @@ impl Features {
     }
     /// Every bit of either.
     pub fn union(&self, other: &Self) -> Self {
-        other.bits().fold(self.clone(), Self::with)
+        let (long, short) =
+            if self.0.len() < other.0.len() { (other, self) } else { (self, other) };
+        let mut all = long.0.clone();
+        all.iter_mut().rev().zip(short.0.iter().rev()).for_each(|(a, b)| *a |= b);
+        Self(all)
     }
     /// The bits that are set, lowest first.
     pub fn bits(&self) -> impl Iterator<Item = FeatureBit> + '_ {
@@ -145,6 +149,15 @@ mod tests {
         assert_eq!(f.bits().collect::<Vec<_>>(), [0, 15]);
         assert!(f.offers(1) && f.offers(14) && !f.has_bit(14) && !f.has_bit(4000));
         assert_eq!(Features::from_be_bytes(&[0, 0, 0x80, 1]), f);
+    }
+
+    #[test]
+    fn a_union_has_the_bits_of_both_and_is_quick_for_the_longest() {
+        let (a, b) = (Features::none().with(1).with(40), Features::none().with(2));
+        assert_eq!(a.union(&b).bits().collect::<Vec<_>>(), [1, 2, 40]);
+        assert_eq!(b.union(&a), a.union(&b));
+        let longest = Features::from_be_bytes(&[0xff; 65535]);
+        assert_eq!(Features::none().union(&longest), longest);
     }
 
     #[test]

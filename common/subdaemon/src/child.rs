@@ -1,7 +1,7 @@
 //! A daemon's line to the master: born with it, ends with it.
 
 use crate::failure::Failure;
-use crate::frame::{Conn, Frame};
+use crate::frame::{Conn, Frame, OutQueue};
 use crate::logger;
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
@@ -28,7 +28,26 @@ pub struct Orders(Conn);
 
 /// The upward socket: reports, asks and their answers. Cloned only for the log.
 #[derive(Debug, Clone)]
-pub struct Master(Arc<Mutex<Conn>>);
+pub struct Master(Arc<Mutex<Line>>);
+
+/// The upward socket and, for a daemon that must not wait for the master to read, what waits in its stead.
+#[derive(Debug)]
+struct Line {
+    conn: Conn,
+    queue: Option<OutQueue>,
+}
+
+impl Line {
+    fn send(&mut self, body: &[u8]) -> std::io::Result<()> {
+        match &mut self.queue {
+            None => self.conn.send(body, &[]),
+            Some(queue) => {
+                queue.push(body, Vec::new());
+                queue.flush(self.conn.as_fd()).map(|_| ())
+            }
+        }
+    }
+}
 
 /// A daemon's `main`: `--version`, birth, `run`, and the last word to the master.
 pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) -> ExitCode {
@@ -91,7 +110,7 @@ impl Child {
             )));
         }
         let upward = take_fd(&mut fds, "upward socket")?;
-        let master = Master(Arc::new(Mutex::new(Conn::new(upward))));
+        let master = Master(Arc::new(Mutex::new(Line { conn: Conn::new(upward), queue: None })));
         Ok((Self { orders, master, developer: start.developer }, start.log_level))
     }
 }
@@ -114,6 +133,21 @@ impl Orders {
         let frame = self.recv()?;
         Ok((decode(&frame.body).map_err(Failure::internal)?, frame.fds))
     }
+    /// For a daemon with a loop of its own: from now on [`Orders::try_recv`] does not wait.
+    pub fn never_wait(&self) -> Result<(), Failure> {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        fcntl(self.0.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map(|_| ())
+            .map_err(Failure::internal)
+    }
+    /// The next order if one is there. `None`: not before the descriptor is readable again.
+    pub fn try_recv(&mut self) -> Result<Option<Frame>, Failure> {
+        match self.0.recv() {
+            Ok(frame) => Ok(Some(frame)),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(gone(e)),
+        }
+    }
     /// Is an order read already?
     pub fn has_buffered(&self) -> bool {
         self.0.has_buffered()
@@ -130,27 +164,49 @@ impl AsFd for Orders {
 }
 
 impl Master {
-    fn conn(&self) -> MutexGuard<'_, Conn> {
+    fn line(&self) -> MutexGuard<'_, Line> {
         self.0.lock().expect("no daemon panics while it holds its line to the master: panics abort")
     }
 
     /// Says something that needs no answer.
     pub fn report<M: Message>(&self, message: &M) -> Result<(), Failure> {
-        self.conn().send(&message.encode(), &[]).map_err(gone)
+        self.line().send(&message.encode()).map_err(gone)
+    }
+
+    /// For a daemon with a loop of its own that asks nothing: from now on reports, log lines among them, wait here for a
+    /// slow master. The daemon flushes, and bounds them by [`Master::waiting`].
+    pub fn never_wait(&self) {
+        self.line().queue.get_or_insert_with(OutQueue::default);
+    }
+    /// Writes what waits, as far as the socket takes it.
+    pub fn flush(&self) -> Result<(), Failure> {
+        let line = &mut *self.line();
+        match &mut line.queue {
+            None => Ok(()),
+            Some(queue) => queue.flush(line.conn.as_fd()).map(|_| ()).map_err(gone),
+        }
+    }
+    /// How many bytes wait.
+    pub fn waiting(&self) -> usize {
+        self.line().queue.as_ref().map_or(0, OutQueue::bytes)
+    }
+    /// The socket, for a loop that waits until it can be written.
+    pub fn raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.line().conn.as_fd())
     }
 
     /// The last report: with it the peer's socket goes to the next daemon. It is moved, so nothing can be sent on it after.
     pub fn hand_over<M: Message>(&self, message: &M, peer: OwnedFd) -> Result<(), Failure> {
-        self.conn().send(&message.encode(), &[peer.as_fd()]).map_err(gone)
+        self.line().conn.send(&message.encode(), &[peer.as_fd()]).map_err(gone)
     }
 
     /// Asks, and waits. An answer means that what was asked is on disk.
     pub fn ask<R: Request>(&self, question: &R) -> Result<R::Answer, Failure> {
-        let mut conn = self.conn();
+        let mut line = self.line();
         let mut body = R::NUMBER.to_be_bytes().to_vec();
         question.put(&mut body);
-        conn.send(&body, &[]).map_err(gone)?;
-        let frame = conn.recv().map_err(gone)?;
+        line.conn.send(&body, &[]).map_err(gone)?;
+        let frame = line.conn.recv().map_err(gone)?;
         take_answer::<R>(&frame.body)
     }
 

@@ -1,0 +1,61 @@
+//! The two primitives that acts and transport share: HKDF with two outputs, and the cipher with Noise's nonce.
+
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use chacha20poly1305::aead::{AeadInOut, inout::InOutBuf};
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
+use primitives::Secret;
+use zeroize::Zeroize;
+
+/// Length of a Poly1305 tag.
+pub const TAG_LEN: usize = 16;
+
+/// `HKDF(salt, ikm)`: RFC 5869 over SHA256 with an empty `info`, its 64 bytes as two keys.
+pub(crate) fn hkdf2(salt: &[u8; 32], ikm: &[u8]) -> (Secret<32>, Secret<32>) {
+    let mut prk = hmac(salt, &[ikm]);
+    let mut first = hmac(&prk, &[&[1]]);
+    let mut second = hmac(&prk, &[&first, &[2]]);
+    let keys = (Secret::new(first), Secret::new(second));
+    prk.zeroize();
+    first.zeroize();
+    second.zeroize();
+    keys
+}
+
+fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut engine = HmacEngine::<sha256::Hash>::new(key);
+    parts.iter().for_each(|part| engine.input(part));
+    Hmac::from_engine(engine).to_byte_array()
+}
+
+/// The tag did not fit: the bytes are not what the holder of the key wrote at this place of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadTag;
+
+/// `encryptWithAD`, in place; the tag comes back apart.
+pub(crate) fn encrypt(key: &Secret<32>, n: u64, ad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {
+    ChaCha20Poly1305::new(key.expose().into())
+        .encrypt_inout_detached(&nonce(n), ad, InOutBuf::from(buffer))
+        .expect("the cipher refuses only beyond 256 GiB, and nothing here exceeds 64 KiB")
+        .into()
+}
+
+/// `decryptWithAD`, in place. Where the tag does not fit, `buffer` stays as it was.
+pub(crate) fn decrypt(
+    key: &Secret<32>,
+    n: u64,
+    ad: &[u8],
+    buffer: &mut [u8],
+    tag: &[u8; TAG_LEN],
+) -> Result<(), BadTag> {
+    ChaCha20Poly1305::new(key.expose().into())
+        .decrypt_inout_detached(&nonce(n), ad, InOutBuf::from(buffer), &Tag::from(*tag))
+        .map_err(|_| BadTag)
+}
+
+/// 32 zero bits, then the counter in little-endian order: Noise's habit, not Lightning's.
+fn nonce(n: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    let (_, counter) = bytes.split_at_mut(4);
+    counter.copy_from_slice(&n.to_le_bytes());
+    bytes.into()
+}

@@ -1,0 +1,71 @@
+//! Every bound of this process, by name. What is fed from outside stops at one of these: a source whose queue is
+//! full is not read until there is room, or is hung up on.
+
+use std::time::Duration;
+
+/// Connections in all, whoever opened them.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// Inbound connections that have not shown who they are. The oldest makes room for the newest.
+pub const MAX_STRANGERS: usize = 128;
+/// Connections with one peer that are authenticated but not settled; see [`crate::rivals`].
+pub const MAX_RIVALS: usize = 4;
+/// Dials under way. A further one waits for a free place.
+pub const MAX_DIALS: usize = 256;
+/// Orders to dial that wait for a free place; a further one fails.
+pub const MAX_WAITING_DIALS: usize = 4096;
+/// Addresses tried for one peer.
+pub const MAX_ADDRESSES: usize = 16;
+/// Host names under way at the resolver; a further one fails.
+pub const MAX_LOOKUPS: usize = 64;
+
+/// From the TCP connection to the end of the peer's `init`.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// From our SYN to their SYN-ACK, for one address.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// For the name server's answer.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// A peer that takes not one byte for so long, while there are some for it, is hung up on.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection that was told something last (a warning, an error) has to take it.
+pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so much silence we ping.
+pub const PING_IDLE: Duration = Duration::from_secs(30);
+/// A pong, or anything else, is due so long after our ping.
+pub const PONG_DEADLINE: Duration = Duration::from_secs(60);
+/// Pings of ours that may be unanswered at a time; a further order to ping fails.
+pub const MAX_PINGS: usize = 8;
+/// Pongs that may be owed while the peer does not read; a peer that wants more is hung up on.
+pub const MAX_OWED_PONGS: usize = 32;
+
+/// Sealed bytes that may wait for one peer's TCP before its daemons are no longer read.
+pub const PEER_OUT_HIGH: usize = 256 * 1024;
+/// Sealed bytes that may ever wait for one peer: the mark above, one message more, and what this process says itself.
+pub const PEER_OUT_MAX: usize = PEER_OUT_HIGH + 3 * noise::sealed_len(noise::MAX_MESSAGE);
+/// Sealed bytes read from one peer and not yet opened: one message and the beginning of the next.
+pub const PEER_IN_MAX: usize = noise::sealed_len(noise::MAX_MESSAGE) + READ_CHUNK;
+/// What is read from a peer at a time, unless its message is longer.
+pub const READ_CHUNK: usize = 16 * 1024;
+/// Sealed bytes that may wait for all peers together before daemons are no longer read.
+pub const TOTAL_OUT_HIGH: usize = 256 * 1024 * 1024;
+
+/// Bytes of messages held for one peer's channels without a daemon. Above it the peer is not read.
+pub const PEER_HELD_HIGH: usize = 128 * 1024;
+/// Channels of one peer without a daemon for which messages are held; a peer that speaks of more is hung up on.
+pub const MAX_HELD_CHANNELS: usize = 64;
+/// Messages held for one peer. Above it the peer is not read.
+pub const MAX_HELD_MESSAGES: usize = 256;
+/// Held bytes of all peers together. Above it a peer that would add to them is hung up on.
+pub const TOTAL_HELD_MAX: usize = 64 * 1024 * 1024;
+/// How long a message is held for a daemon that does not come.
+pub const HELD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sockets of daemons per connection.
+pub const MAX_DAEMONS: usize = 1024;
+/// Channel ids one daemon may answer to: its temporary and its final one, and one spare for each more funding attempt.
+pub const MAX_ROUTES_PER_DAEMON: usize = 4;
+
+/// Bytes of reports that may wait for the master before peers are no longer read and nobody is let in.
+pub const REPORTS_HIGH: usize = 4 * 1024 * 1024;
+
+/// Messages taken from one source before the next has its turn.
+pub const QUANTUM: usize = 32;
