@@ -185,6 +185,8 @@ crate::requests! {
 }
 
 crate::internal! {
+    /// hsmd's init. Descriptor: the master's own client socket, with every right.
+    6000 => HsmdInit {}
     /// A client asked what it may not ask, or what no client of ours would: its socket was closed. Its bug, or worse.
     6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
 }
