@@ -1,9 +1,140 @@
-//! connectd
+//! connectd: the node's ears and mouth. It owns every TCP connection with a peer and everything that is encrypted on it.
+//!
+//! It listens and dials, makes BOLT 8's handshake and exchanges `init`, answers pings and sends its own, and passes each
+//! channel's messages between the peer and the daemon that serves the channel, over a plain socket per daemon. It knows no
+//! channel's state and reads no further into a message than its number and its channel id. The node's secret is not
+//! here: hsmd answers the two Diffie-Hellmans that need it.
+//!
+//! One thread, one loop, which waits for nobody but hsmd. Names are looked up in a process apart ([`resolver`]). What is
+//! fed from outside is bounded by name in [`limits`]: a source whose queue is full is not read until there is room.
+//!
+//! From pure to impure: [`link`] is a connection as bytes, [`rivals`] says which of two connections with one peer
+//! stays, [`greeting`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
+//! `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk` are what the `switchboard` does.
 #![deny(clippy::indexing_slicing)]
+
 pub mod bytes;
+mod conn;
+mod dial;
 pub mod greeting;
 pub mod limits;
 pub mod link;
+mod listen;
+mod mux;
+mod orders;
 pub mod pings;
+pub mod resolver;
 pub mod rivals;
+mod serve;
 pub mod sort;
+mod switchboard;
+mod talk;
+
+use crate::limits::Times;
+use crate::resolver::Resolver;
+use crate::rivals::Rivals;
+use crate::switchboard::{ORDERS, REPORTS, RESOLVER, Switchboard};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::time::Instant;
+use subdaemon::{Child, Failure, Hsm, Orders, Sandbox};
+use wire::connectd::ToConnectd;
+
+/// What differs between a node and a test.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The executable that looks up names when started with [`resolver::ARGUMENT`].
+    pub resolver: Option<PathBuf>,
+    /// Go into the box once everything is open.
+    pub sandbox: bool,
+    /// How long things may take.
+    pub times: Times,
+}
+
+impl Default for Settings {
+    /// A node's.
+    fn default() -> Self {
+        Self { resolver: std::env::current_exe().ok(), sandbox: true, times: Times::default() }
+    }
+}
+
+/// From birth until the master is gone.
+pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
+    let mut board = prepare(child, settings)?;
+    if settings.sandbox {
+        subdaemon::enter_sandbox(Sandbox::Network);
+    }
+    board.run()
+}
+
+/// Reads the init, opens every door, and starts the resolver: what the box would not let us do any more.
+fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
+    let Child { mut orders, master, .. } = child;
+    let (order, mut fds) = orders.recv_as(ToConnectd::decode_known)?;
+    let ToConnectd::ConnectdInit(init) = order else {
+        return Err(Failure::internal("no init"));
+    };
+    let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
+    let our_id = init.node_id.point().ok_or_else(|| Failure::internal("our id is no key"))?;
+
+    let resolver = match &settings.resolver {
+        Some(program) if !init.disable_dns => match Resolver::spawn(program) {
+            Ok(resolver) => Some(resolver),
+            Err(e) => {
+                log::warn!("no resolver process ({e}): names are not looked up");
+                None
+            }
+        },
+        Some(_) | None => None,
+    };
+    let (listeners, listening) = listen::bind_all(&init.listen);
+
+    let poll = Poll::new().map_err(Failure::internal)?;
+    let registry = poll.registry().try_clone().map_err(Failure::internal)?;
+    orders.never_wait()?;
+    master.never_wait();
+    let sources = [
+        (orders.as_fd().as_raw_fd(), ORDERS, Interest::READABLE),
+        (master.raw_fd(), REPORTS, Interest::WRITABLE),
+    ];
+    let resolver_fd = resolver.as_ref().map(|r| r.as_fd().as_raw_fd());
+    for (fd, token, interest) in
+        sources.into_iter().chain(resolver_fd.map(|fd| (fd, RESOLVER, Interest::READABLE)))
+    {
+        registry.register(&mut SourceFd(&fd), token, interest).map_err(Failure::internal)?;
+    }
+
+    // The master decides what an address that cannot be had means: it knows which of them must be.
+    master.report(&listening)?;
+    Ok(Switchboard {
+        node_id: init.node_id,
+        our_id,
+        network: init.network,
+        features: init.features,
+        disable_dns: init.disable_dns,
+        times: settings.times,
+        poll,
+        registry,
+        orders,
+        master,
+        hsm,
+        resolver,
+        listeners,
+        active: false,
+        conns: HashMap::new(),
+        next_id: 0,
+        strangers: VecDeque::new(),
+        lingering: Default::default(),
+        rivals: Rivals::new(init.node_id),
+        dials: Default::default(),
+        ready: VecDeque::new(),
+        next_scan: Instant::now(),
+        total_held: 0,
+        total_out: 0,
+        stopped: false,
+        record: Vec::new(),
+    })
+}

@@ -3,14 +3,21 @@
 
 use std::time::Duration;
 
-/// Connections in all, whoever opened them.
-pub const MAX_CONNECTIONS: usize = 4096;
+/// Connections in all, whoever opened them. Beyond it the oldest inbound one without a daemon makes room.
+pub const MAX_CONNECTIONS: usize = 1500;
+/// Descriptors in use, connections and daemons' sockets together, above which nobody is let in and nobody dialled: the
+/// process may have 4096, and the master's attachments must always find room.
+pub const MAX_DESCRIPTORS: usize = 3500;
+/// Connections let in per turn of the loop.
+pub const ACCEPT_QUANTUM: usize = 32;
+/// Connections that were told something last and are read to their end.
+pub const MAX_LINGERING: usize = 64;
 /// Inbound connections that have not shown who they are. The oldest makes room for the newest.
 pub const MAX_STRANGERS: usize = 128;
 /// Connections with one peer that are authenticated but not settled; see [`crate::rivals`].
 pub const MAX_RIVALS: usize = 4;
 /// Dials under way. A further one waits for a free place.
-pub const MAX_DIALS: usize = 256;
+pub const MAX_DIALS: usize = 128;
 /// Orders to dial that wait for a free place; a further one fails.
 pub const MAX_WAITING_DIALS: usize = 4096;
 /// Addresses tried for one peer.
@@ -67,5 +74,44 @@ pub const MAX_ROUTES_PER_DAEMON: usize = 4;
 /// Bytes of reports that may wait for the master before peers are no longer read and nobody is let in.
 pub const REPORTS_HIGH: usize = 4 * 1024 * 1024;
 
+/// Complaints about no channel in particular that one connection may report.
+pub const MAX_COMPLAINTS: u32 = 16;
+
 /// Messages taken from one source before the next has its turn.
 pub const QUANTUM: usize = 32;
+
+/// The durations above; a test has less time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// [`HANDSHAKE_TIMEOUT`].
+    pub handshake: Duration,
+    /// [`DIAL_TIMEOUT`].
+    pub dial: Duration,
+    /// [`LOOKUP_TIMEOUT`].
+    pub lookup: Duration,
+    /// [`STALL_TIMEOUT`].
+    pub stall: Duration,
+    /// [`LAST_WORDS_TIMEOUT`].
+    pub last_words: Duration,
+    /// [`PING_IDLE`].
+    pub ping_idle: Duration,
+    /// [`PONG_DEADLINE`].
+    pub pong: Duration,
+    /// [`HELD_TIMEOUT`].
+    pub held: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            handshake: HANDSHAKE_TIMEOUT,
+            dial: DIAL_TIMEOUT,
+            lookup: LOOKUP_TIMEOUT,
+            stall: STALL_TIMEOUT,
+            last_words: LAST_WORDS_TIMEOUT,
+            ping_idle: PING_IDLE,
+            pong: PONG_DEADLINE,
+            held: HELD_TIMEOUT,
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Is the peer still there, and does it know that we are? BOLT 1, "The ping and pong Messages".
 //! Time comes in as a value.
 
-use crate::limits::{MAX_OWED_PONGS, MAX_PINGS, PING_IDLE, PONG_DEADLINE};
+use crate::limits::{MAX_OWED_PONGS, MAX_PINGS, Times};
 use std::collections::VecDeque;
 use std::time::Instant;
 use wire::{Message, Ping, Pong};
@@ -21,6 +21,7 @@ enum Asker {
 /// The pings and pongs of one connection.
 #[derive(Debug)]
 pub struct Pings {
+    times: Times,
     /// When the peer was last heard.
     heard: Instant,
     /// Ours without a pong, oldest first: who asked, for how many bytes, when.
@@ -46,8 +47,8 @@ pub struct Flood;
 
 impl Pings {
     /// For a connection made now.
-    pub fn new(now: Instant) -> Self {
-        Self { heard: now, waiting: VecDeque::new(), owed: VecDeque::new() }
+    pub const fn new(now: Instant, times: Times) -> Self {
+        Self { times, heard: now, waiting: VecDeque::new(), owed: VecDeque::new() }
     }
 
     /// Anything at all came from the peer.
@@ -117,10 +118,10 @@ impl Pings {
         }
         if let Some((_, _, since)) = self.waiting.front() {
             // Whatever it says shows that it lives; the pong itself may be behind megabytes.
-            let deadline = (*since).max(self.heard) + PONG_DEADLINE;
+            let deadline = (*since).max(self.heard) + self.times.pong;
             return if now >= deadline { Due::Silent } else { Due::At(deadline) };
         }
-        let idle = self.heard + PING_IDLE;
+        let idle = self.heard + self.times.ping_idle;
         if now < idle {
             return Due::At(idle);
         }
@@ -138,11 +139,12 @@ fn ping(length: u16, num_pong_bytes: u16) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{PING_IDLE, PONG_DEADLINE};
     use std::time::Duration;
 
     fn pings() -> (Pings, Instant) {
         let now = Instant::now();
-        (Pings::new(now), now)
+        (Pings::new(now, Times::default()), now)
     }
     fn ping_for(num_pong_bytes: u16) -> Ping {
         Ping { num_pong_bytes, ignored: vec![] }
@@ -205,7 +207,7 @@ mod tests {
         let (mut pings, now) = pings();
         let (message, answered) = pings.order(7, 10, 100, now).unwrap();
         assert_eq!((message.len(), answered), (6 + 10, true));
-        assert_eq!(pings.order(8, 0, NO_PONG, now).unwrap().1, false);
+        assert!(!pings.order(8, 0, NO_PONG, now).unwrap().1);
         assert_eq!(pings.order(9, 65535, 5, now).unwrap().0.len(), 65535);
         assert_eq!(pings.on_pong(&Pong { ignored: vec![0; 3] }), None, "answers nothing");
         assert_eq!(pings.on_pong(&Pong { ignored: vec![0; 100] }), Some(7));

@@ -110,6 +110,11 @@ impl<C: Copy + PartialEq> Rivals<C> {
         seats.iter().find(|seat| seat.settled).map(|seat| seat.connection)
     }
 
+    /// Has this peer proved who it is on any connection that is not gone?
+    pub fn has_any(&self, peer: &NodeId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// The connection is closed, by whomever.
     pub fn gone(&mut self, peer: NodeId, connection: C) {
         if let Some(seats) = self.peers.get_mut(&peer) {

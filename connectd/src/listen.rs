@@ -1,0 +1,202 @@
+//! Doors: binding, and letting strangers in within bounds.
+
+use crate::conn::{Conn, ConnId, Stage};
+use crate::limits::{ACCEPT_QUANTUM, MAX_CONNECTIONS, MAX_DESCRIPTORS, MAX_STRANGERS};
+use crate::link::Link;
+use crate::rivals::Opened;
+use crate::switchboard::{LISTENERS, Switchboard, token_of};
+use mio::net::TcpListener;
+use mio::{Interest, Token};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
+};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use subdaemon::Failure;
+use wire::connectd::{Address, DialFailure, Listening};
+
+/// Strangers whom the kernel keeps for us until we let them in.
+const BACKLOG: i32 = 128;
+/// More doors than this nobody has.
+pub(crate) const MAX_LISTENERS: usize = 64;
+
+/// One address we listen on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    /// May somebody be waiting?
+    knocked: bool,
+}
+
+/// Binds everything that can be bound.
+pub(crate) fn bind_all(wanted: &[Address]) -> (Vec<Listener>, Listening) {
+    let mut listeners = Vec::new();
+    let mut report = Listening { addresses: Vec::new(), failures: Vec::new() };
+    for address in wanted {
+        let bound = if listeners.len() < MAX_LISTENERS {
+            bind_one(address)
+        } else {
+            Err(io::Error::other(format!("more than {MAX_LISTENERS} addresses")))
+        };
+        match bound.and_then(|socket| Ok((socket.local_addr()?, socket))) {
+            Ok((at, socket)) => {
+                report.addresses.push(Address { host: at.ip().to_string(), port: at.port() });
+                listeners.push(Listener { socket, knocked: true });
+            }
+            Err(e) => report.failures.push(DialFailure {
+                address: format!("{}:{}", address.host, address.port),
+                why: e.to_string(),
+            }),
+        }
+    }
+    (listeners, report)
+}
+
+fn bind_one(address: &Address) -> io::Result<TcpListener> {
+    let ip: IpAddr = match address.host.as_str() {
+        "localhost" => IpAddr::from([127, 0, 0, 1]),
+        host => host.parse().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "not an IP address to listen on")
+        })?,
+    };
+    let at = SocketAddr::new(ip, address.port);
+    let family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if ip.is_ipv6() {
+        // So that [::] and 0.0.0.0 can both be bound to the same port.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
+    listen(&fd, Backlog::new(BACKLOG)?)?;
+    Ok(TcpListener::from_std(std::net::TcpListener::from(fd)))
+}
+
+impl Switchboard {
+    /// From now on peers are let in.
+    pub(crate) fn activate(&mut self) -> Result<(), Failure> {
+        if self.active {
+            return Ok(());
+        }
+        self.active = true;
+        for (n, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Token(LISTENERS + n);
+            self.registry
+                .register(&mut listener.socket, token, Interest::READABLE)
+                .map_err(Failure::internal)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody is at a door.
+    pub(crate) fn knock(&mut self, listener: usize) {
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.knocked = true;
+        }
+    }
+
+    /// Looks at every door: at one that could not be opened for want of something, nobody knocks twice.
+    pub(crate) fn knock_everywhere(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.knocked = true);
+    }
+
+    /// Is somebody waiting whom we could let in now?
+    pub(crate) fn may_accept(&self) -> bool {
+        self.active && !self.is_gagged() && self.listeners.iter().any(|l| l.knocked)
+    }
+
+    /// Lets in who waits, a few per turn.
+    pub(crate) fn accept(&mut self) -> Result<(), Failure> {
+        if !self.may_accept() {
+            return Ok(());
+        }
+        for n in 0..self.listeners.len() {
+            for _ in 0..ACCEPT_QUANTUM {
+                let Some(listener) = self.listeners.get_mut(n).filter(|l| l.knocked) else { break };
+                match listener.socket.accept() {
+                    Ok((stream, from)) => self.welcome(stream, from)?,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.knocked = false,
+                    // The stranger left, or the machine is short of something: the others wait for the next knock.
+                    Err(e) => {
+                        log::debug!("accept: {e}");
+                        listener.knocked = e.kind() == io::ErrorKind::ConnectionAborted;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(
+        &mut self,
+        mut stream: mio::net::TcpStream,
+        from: SocketAddr,
+    ) -> Result<(), Failure> {
+        self.strangers
+            .retain(|id| self.conns.get(id).is_some_and(|conn| conn.stage == Stage::Handshaking));
+        if self.strangers.len() >= MAX_STRANGERS
+            && let Some(oldest) = self.strangers.pop_front()
+        {
+            self.end(oldest, "too many strangers at the door")?;
+        }
+        if self.is_crowded() && !self.make_room()? {
+            log::debug!("{from}: not let in, all places are taken");
+            return Ok(());
+        }
+        let id = self.new_id();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let ready = stream
+            .set_nodelay(true)
+            .and_then(|()| self.registry.register(&mut stream, token_of(id, None), both));
+        if let Err(e) = ready {
+            log::debug!("{from}: {e}");
+            return Ok(());
+        }
+        let link = Link::listener(self.our_id, ephemeral());
+        let conn = Conn::new(id, stream, link, from, None, self.times);
+        self.due(conn.since + self.times.handshake);
+        self.conns.insert(id, conn);
+        self.strangers.push_back(id);
+        self.wake(id);
+        Ok(())
+    }
+
+    /// Who has said its name is no stranger, and who is gone neither.
+    fn forget_friends(&mut self) {
+        let conns = &self.conns;
+        self.strangers
+            .retain(|id| conns.get(id).is_some_and(|conn| conn.stage == Stage::Handshaking));
+    }
+
+    /// Is there no place for another connection?
+    pub(crate) fn is_crowded(&self) -> bool {
+        let daemons: usize = self.conns.values().map(|conn| conn.mux.daemons.len()).sum();
+        self.conns.len() >= MAX_CONNECTIONS || self.conns.len() + daemons >= MAX_DESCRIPTORS
+    }
+
+    /// Ends the oldest stranger, or else the oldest inbound connection that serves no channel.
+    pub(crate) fn make_room(&mut self) -> Result<bool, Failure> {
+        self.forget_friends();
+        let victim = self.strangers.pop_front().or_else(|| {
+            let idle =
+                |conn: &&Conn| conn.opened() == Opened::ByThem && conn.mux.daemons.is_empty();
+            self.conns.values().filter(idle).map(|conn| conn.id).min()
+        });
+        let Some(victim): Option<ConnId> = victim else { return Ok(false) };
+        self.end(victim, "all places are taken, and nothing was going on here")?;
+        Ok(true)
+    }
+}
+
+/// A key for one handshake.
+pub(crate) fn ephemeral() -> primitives::SecretKey {
+    loop {
+        // All but one in 2^128 of the numbers are keys.
+        if let Ok(key) = primitives::SecretKey::from_slice(&subdaemon::random::<32>()) {
+            return key;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The master's orders.
+
+use crate::conn::{Conn, ConnId, Stage};
+use crate::sort::ends_everything;
+use crate::switchboard::{Switchboard, token_of};
+use primitives::{ChannelId, NodeId};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+use subdaemon::{Failure, Orders};
+use wire::connectd::{Attach, PingPeer, Ponged, ToConnectd};
+
+impl Switchboard {
+    /// Every order that has come.
+    pub(crate) fn take_orders(&mut self) -> Result<(), Failure> {
+        while let Some(frame) = self.orders.try_recv()? {
+            let order = ToConnectd::decode_known(&frame.body).map_err(Failure::internal)?;
+            self.obey(order, frame.fds)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: ToConnectd, mut fds: VecDeque<OwnedFd>) -> Result<(), Failure> {
+        match order {
+            ToConnectd::ConnectdInit(_) => Err(Failure::internal("a second init")),
+            ToConnectd::Activate(_) => self.activate(),
+            ToConnectd::Connect(order) => self.dial(order.node, order.addresses),
+            ToConnectd::Attach(order) => {
+                let socket = Orders::take_fd(&mut fds, "daemon's peer socket")?;
+                self.attach(&order, socket);
+                Ok(())
+            }
+            ToConnectd::Disconnect(order) => {
+                self.with(order.node, order.connection, |board, conn| {
+                    board.finish(conn, "we hang up".to_owned());
+                });
+                Ok(())
+            }
+            ToConnectd::Send(order) => {
+                self.with(order.node, order.connection, |board, conn| {
+                    let last = ends_everything(&order.message.0);
+                    conn.say(order.message.0);
+                    if last {
+                        board.finish(conn, "we said error to every channel".to_owned());
+                    }
+                });
+                Ok(())
+            }
+            ToConnectd::Refuse(order) => {
+                self.with(order.node, order.connection, |_, conn| {
+                    conn.mux.release(&order.channel);
+                });
+                Ok(())
+            }
+            ToConnectd::PingPeer(order) => self.ping(&order),
+        }
+    }
+
+    /// Does something with a connection, if it is still the one the master means, and gives it its turn.
+    fn with(&mut self, node: NodeId, id: ConnId, f: impl FnOnce(&mut Self, &mut Conn)) -> bool {
+        let Some(mut conn) = self.conns.remove(&id) else { return false };
+        let meant = conn.stage == Stage::Running(node);
+        if meant {
+            f(self, &mut conn);
+            self.account(&mut conn);
+        }
+        self.conns.insert(id, conn);
+        self.wake(id);
+        meant
+    }
+
+    /// A daemon for a channel. Where the connection is no more, its socket is closed with `socket`.
+    fn attach(&mut self, order: &Attach, socket: OwnedFd) {
+        let Attach { node, connection, channel } = *order;
+        self.with(node, connection, |board, conn| {
+            if channel == ChannelId::ALL {
+                log::error!("{node}: the id of all channels is nobody's");
+                return;
+            }
+            let token = |daemon| token_of(connection, Some(daemon));
+            if let Err(e) = conn.mux.attach(&board.registry, token, channel, socket) {
+                log::error!("{node}: channel {channel} gets no daemon: {e}");
+            }
+        });
+    }
+
+    fn ping(&mut self, order: &PingPeer) -> Result<(), Failure> {
+        let PingPeer { node, connection, ask, length, pong_bytes } = *order;
+        let mut unanswered = true;
+        self.with(node, connection, |board, conn| {
+            let now = Instant::now();
+            if let Some((message, answered)) = conn.pings.order(ask, length, pong_bytes, now) {
+                conn.say(message);
+                board.due(now + board.times.pong);
+                unanswered = !answered;
+            }
+        });
+        // Nothing will come, so nothing came: too large, too many at once, or the connection is gone.
+        if unanswered { self.report(&Ponged { node, ask, length: 0 }) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,314 @@
+//! The loop and what it holds. Each turn: what poll found is noted on the connections it concerns, then every connection
+//! with something to do is served once, a quantum at most, so that none starves the others.
+
+use crate::conn::{Conn, ConnId, Stage};
+use crate::dial::Dials;
+use crate::limits::{MAX_LINGERING, REPORTS_HIGH, TOTAL_HELD_MAX, TOTAL_OUT_HIGH, Times};
+use crate::listen::Listener;
+use crate::mux::DaemonId;
+use crate::resolver::Resolver;
+use crate::rivals::Rivals;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Poll, Registry, Token};
+use primitives::{Features, Network, NodeId, Point};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+use subdaemon::{Failure, Hsm, Master, Orders};
+use wire::Message;
+use wire::connectd::Disconnected;
+
+/// Wakes for the master's orders.
+pub(crate) const ORDERS: Token = Token(0);
+/// Wakes when the master reads our reports.
+pub(crate) const REPORTS: Token = Token(1);
+/// Wakes for names looked up.
+pub(crate) const RESOLVER: Token = Token(2);
+/// The first listener's; the others follow.
+pub(crate) const LISTENERS: usize = 16;
+/// Above this: connections and, right behind each, its daemons.
+const CONNECTIONS: usize = 1 << 24;
+/// The two parts of such a token.
+const DAEMON_BITS: u32 = 24;
+
+/// Deadlines are looked at no oftener than this.
+const GRAIN: Duration = Duration::from_millis(20);
+/// And at least this often.
+const SCAN: Duration = Duration::from_secs(60);
+
+/// Everything connectd knows.
+pub(crate) struct Switchboard {
+    pub(crate) node_id: NodeId,
+    pub(crate) our_id: Point,
+    pub(crate) network: Network,
+    pub(crate) features: Features,
+    pub(crate) disable_dns: bool,
+    pub(crate) times: Times,
+    pub(crate) poll: Poll,
+    pub(crate) registry: Registry,
+    pub(crate) orders: Orders,
+    pub(crate) master: Master,
+    pub(crate) hsm: Hsm,
+    pub(crate) resolver: Option<Resolver>,
+    pub(crate) listeners: Vec<Listener>,
+    /// Were we told to let peers in?
+    pub(crate) active: bool,
+    pub(crate) conns: HashMap<ConnId, Conn>,
+    pub(crate) next_id: ConnId,
+    /// Inbound connections in the order they came, some of them strangers no more.
+    pub(crate) strangers: VecDeque<ConnId>,
+    /// Connections that are over, read until the peer has read our last words.
+    pub(crate) lingering: BTreeMap<ConnId, (TcpStream, Instant)>,
+    pub(crate) rivals: Rivals<ConnId>,
+    pub(crate) dials: Dials,
+    /// Connections with something to do.
+    pub(crate) ready: VecDeque<ConnId>,
+    pub(crate) next_scan: Instant,
+    /// Bytes held for daemons to come, over all peers.
+    pub(crate) total_held: usize,
+    /// Bytes that wait for peers, over all of them.
+    pub(crate) total_out: usize,
+    /// Did a bound over all connections stop one of them? Then all are looked at once there is room.
+    pub(crate) stopped: bool,
+    /// Room for one record of a daemon, kept.
+    pub(crate) record: Vec<u8>,
+}
+
+impl Switchboard {
+    /// Until the master is gone.
+    pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        let mut events = Events::with_capacity(256);
+        // Orders that came right behind the init were read with it.
+        self.take_orders()?;
+        loop {
+            let now = Instant::now();
+            let idle = self.ready.is_empty() && !self.may_accept();
+            let wait =
+                if idle { self.next_scan.saturating_duration_since(now) } else { Duration::ZERO };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                polled => polled.map_err(Failure::internal)?,
+            }
+            let mut orders = false;
+            for event in &events {
+                match event.token() {
+                    ORDERS => orders = true,
+                    REPORTS => {}
+                    RESOLVER => self.answers()?,
+                    Token(n) if n < CONNECTIONS => self.knock(n - LISTENERS),
+                    token => self.note(token, event),
+                }
+            }
+            if orders {
+                self.take_orders()?;
+            }
+            self.accept()?;
+            for _ in 0..self.ready.len() {
+                if let Some(id) = self.ready.pop_front() {
+                    self.serve(id)?;
+                }
+            }
+            self.dial_waiting()?;
+            if Instant::now() >= self.next_scan {
+                self.tend()?;
+            }
+            self.master.flush()?;
+            self.relieve();
+        }
+    }
+
+    /// Marks what an event says.
+    fn note(&mut self, token: Token, event: &Event) {
+        let (id, daemon) = source_of(token);
+        if let Some(daemon) = daemon {
+            let Some(conn) = self.conns.get_mut(&id) else { return };
+            if let Some(daemon) = conn.mux.daemon(daemon)
+                && (event.is_readable() || event.is_read_closed() || event.is_error())
+            {
+                daemon.readable = true;
+            }
+            self.wake(id);
+        } else if let Some(conn) = self.conns.get_mut(&id) {
+            conn.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            self.wake(id);
+        } else {
+            self.linger_on(id);
+        }
+    }
+
+    /// This connection has something to do.
+    pub(crate) fn wake(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && !std::mem::replace(&mut conn.queued, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// A number for something new.
+    pub(crate) const fn new_id(&mut self) -> ConnId {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Something is due then.
+    pub(crate) fn due(&mut self, at: Instant) {
+        self.next_scan = self.next_scan.min(at);
+    }
+
+    /// Tells the master.
+    pub(crate) fn report<M: Message>(&self, message: &M) -> Result<(), Failure> {
+        self.master.report(message)
+    }
+
+    /// Does too much wait for the master? Then no peer is read.
+    pub(crate) fn is_gagged(&self) -> bool {
+        self.master.waiting() > REPORTS_HIGH
+    }
+
+    /// Too much held over all, too much waiting for peers over all.
+    pub(crate) const fn is_holding_too_much(&self) -> bool {
+        self.total_held >= TOTAL_HELD_MAX
+    }
+    pub(crate) const fn is_sending_too_much(&self) -> bool {
+        self.total_out >= TOTAL_OUT_HIGH
+    }
+
+    /// Brings the totals up to date with what this connection has waiting now.
+    pub(crate) fn account(&mut self, conn: &mut Conn) {
+        let now = (conn.link.out_len(), conn.mux.held_bytes());
+        let before = std::mem::replace(&mut conn.counted, now);
+        self.total_out = self.total_out - before.0 + now.0;
+        self.total_held = self.total_held - before.1 + now.1;
+    }
+
+    /// Once a bound over all connections is no longer reached, everybody may go on.
+    fn relieve(&mut self) {
+        let full = self.is_gagged() || self.is_holding_too_much() || self.is_sending_too_much();
+        if self.stopped && !full {
+            self.stopped = false;
+            let all: Vec<ConnId> = self.conns.keys().copied().collect();
+            all.into_iter().for_each(|id| self.wake(id));
+        }
+    }
+
+    /// The end of a connection that is in the table.
+    pub(crate) fn end(&mut self, id: ConnId, why: &str) -> Result<(), Failure> {
+        match self.conns.remove(&id) {
+            Some(conn) => self.bury(conn, why),
+            None => Ok(()),
+        }
+    }
+
+    /// The end of a connection that was taken out of the table: everybody who should know is told.
+    pub(crate) fn bury(&mut self, mut conn: Conn, why: &str) -> Result<(), Failure> {
+        conn.mux.detach_all(&self.registry);
+        self.total_out -= conn.counted.0;
+        self.total_held -= conn.counted.1;
+        log::debug!("{}: connection {} ends: {why}", conn.name(), conn.id);
+        let reported = match &conn.stage {
+            Stage::Connecting | Stage::Handshaking | Stage::Greeting(_) => false,
+            Stage::Running(_) => true,
+            Stage::Ending { reported, .. } => *reported,
+        };
+        if let Some(node) = conn.node() {
+            self.rivals.gone(node, conn.id);
+            if reported {
+                self.report(&Disconnected { node, connection: conn.id, why: why.to_owned() })?;
+            }
+        }
+        let (node, dialled) = (conn.node(), conn.dialled);
+        let (id, address) = (conn.id, conn.address);
+        if matches!(conn.stage, Stage::Ending { .. }) {
+            self.linger(conn);
+        } else {
+            let _ = self.registry.deregister(&mut conn.stream);
+        }
+        if !reported {
+            if let Some(node) = dialled {
+                self.dial_failed(node, id, address.to_string(), why)?;
+            }
+            if let Some(node) = node {
+                self.rival_failed(node, why)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closing with bytes unread would reset the connection, and the peer might never read what we said last.
+    fn linger(&mut self, mut conn: Conn) {
+        let closed = conn.stream.shutdown(std::net::Shutdown::Write);
+        let until = Instant::now() + self.times.last_words;
+        if closed.is_ok() && conn.link.out_len() == 0 {
+            if self.lingering.len() >= MAX_LINGERING
+                && let Some((_, (mut stream, _))) = self.lingering.pop_first()
+            {
+                let _ = self.registry.deregister(&mut stream);
+            }
+            let id = conn.id;
+            self.lingering.insert(id, (conn.stream, until));
+            self.due(until);
+            self.linger_on(id);
+        } else {
+            let _ = self.registry.deregister(&mut conn.stream);
+        }
+    }
+
+    /// Reads and forgets.
+    fn linger_on(&mut self, id: ConnId) {
+        let Some((stream, _)) = self.lingering.get_mut(&id) else { return };
+        let mut nothing = [0; 4096];
+        // A peer that goes on sending is not listened to for ever: a mebibyte at a time is more than it had under way.
+        for _ in 0..256 {
+            match stream.read(&mut nothing) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        if let Some((mut stream, _)) = self.lingering.remove(&id) {
+            let _ = self.registry.deregister(&mut stream);
+        }
+    }
+
+    /// What time demands of every connection, and when to look again.
+    fn tend(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.next_scan = now + SCAN;
+        while let Some(entry) = self.lingering.first_entry()
+            && entry.get().1 <= now
+        {
+            let (mut stream, _) = entry.remove();
+            let _ = self.registry.deregister(&mut stream);
+        }
+        if let Some((_, (_, until))) = self.lingering.first_key_value() {
+            self.next_scan = self.next_scan.min(*until);
+        }
+        self.tend_lookups(now)?;
+        self.knock_everywhere();
+        let all: Vec<ConnId> = self.conns.keys().copied().collect();
+        for id in all {
+            self.tend_conn(id, now)?;
+        }
+        self.next_scan = self.next_scan.max(now + GRAIN);
+        Ok(())
+    }
+}
+
+/// What a connection, or its daemon, is called towards poll.
+pub(crate) const fn token_of(id: ConnId, daemon: Option<DaemonId>) -> Token {
+    let low = match daemon {
+        None => 0,
+        // A connection that has had 16 million daemons starts again at 1: those before are long gone.
+        Some(n) => 1 + (n as usize) % ((1 << DAEMON_BITS) - 1),
+    };
+    Token((id as usize) << DAEMON_BITS | low)
+}
+
+const fn source_of(token: Token) -> (ConnId, Option<DaemonId>) {
+    let low = token.0 & ((1 << DAEMON_BITS) - 1);
+    let daemon = if low == 0 { None } else { Some(low as DaemonId - 1) };
+    ((token.0 >> DAEMON_BITS) as ConnId, daemon)
+}

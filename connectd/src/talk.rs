@@ -1,0 +1,158 @@
+//! Reading the daemons of a connection, fairly and within what the peer takes.
+
+use crate::conn::{Conn, Stage};
+use crate::limits::QUANTUM;
+use crate::mux::DaemonId;
+use crate::serve::Stop;
+use crate::sort::{batch_of, ends_everything};
+use crate::switchboard::Switchboard;
+use std::os::fd::AsFd;
+use subdaemon::recv_record;
+use wire::connectd::{PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE, PeerControl};
+
+/// What one record of a daemon leads to.
+enum Read {
+    /// The next.
+    More,
+    /// There is none now.
+    Nothing,
+    /// The daemon is to be taken off.
+    Off,
+}
+
+impl Switchboard {
+    /// Reads every daemon that has something to say. True: somebody has more.
+    pub(crate) fn read_daemons(&mut self, conn: &mut Conn) -> Result<bool, Stop> {
+        if matches!(conn.stage, Stage::Ending { .. }) {
+            return Ok(false);
+        }
+        let count = conn.mux.daemons.len();
+        let first = conn.turn;
+        conn.turn = (first + 1) % count.max(1);
+        let order: Vec<DaemonId> = (0..count)
+            .filter_map(|n| conn.mux.daemons.get((first + n) % count))
+            .map(|d| d.id)
+            .collect();
+        let mut more = false;
+        let was_batch = conn.batch.is_some();
+        for id in order {
+            more |= self.read_daemon(conn, id)?;
+        }
+        // A batch whose daemon is gone will never be complete.
+        if let Some((id, _)) = conn.batch
+            && conn.mux.daemon(id).is_none()
+        {
+            end_batch(conn);
+        }
+        // Whoever was kept silent by a batch has its turn now.
+        Ok(more || (was_batch && conn.batch.is_none()))
+    }
+
+    fn read_daemon(&mut self, conn: &mut Conn, id: DaemonId) -> Result<bool, Stop> {
+        for _ in 0..QUANTUM {
+            if conn.batch.is_some_and(|(speaker, _)| speaker != id) {
+                // It will be read when the batch is over; what it has to say stays where it is.
+                return Ok(false);
+            }
+            let too_much = self.is_sending_too_much();
+            let full = too_much || !conn.has_room();
+            let Some(daemon) = conn.mux.daemon(id) else { return Ok(false) };
+            if !daemon.readable {
+                return Ok(false);
+            }
+            if full {
+                daemon.paused = true;
+                conn.throttled = true;
+                self.stopped |= too_much;
+                return Ok(false);
+            }
+            match self.read_record(conn, id)? {
+                Read::More => {}
+                Read::Nothing => return Ok(false),
+                Read::Off => {
+                    conn.mux.detach(&self.registry, id);
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_record(&mut self, conn: &mut Conn, id: DaemonId) -> Result<Read, Stop> {
+        let Some(daemon) = conn.mux.daemon(id) else { return Ok(Read::Nothing) };
+        let len = match recv_record(daemon.socket.as_fd(), &mut self.record) {
+            Ok(None) => {
+                daemon.readable = false;
+                return Ok(Read::Nothing);
+            }
+            Ok(Some(None)) => return Ok(Read::Off),
+            Ok(Some(Some(len))) => len,
+            Err(e) => {
+                log::debug!("{}: a daemon's socket: {e}", conn.name());
+                return Ok(Read::Off);
+            }
+        };
+        match self.record.get(..len).and_then(|record| record.split_first()) {
+            Some((&PEER_RECORD_MESSAGE, message)) => say_for(conn, id, message),
+            Some((&PEER_RECORD_CONTROL, control)) => {
+                let control = PeerControl::decode_known(control);
+                self.control(conn, id, control.map_err(|e| e.to_string()))
+            }
+            _ => {
+                log::error!("{}: a daemon wrote what is no record", conn.name());
+                Ok(Read::Off)
+            }
+        }
+    }
+
+    fn control(
+        &mut self,
+        conn: &mut Conn,
+        id: DaemonId,
+        control: Result<PeerControl, String>,
+    ) -> Result<Read, Stop> {
+        let wrong = match control {
+            Ok(PeerControl::AlsoRoute(also)) => {
+                match conn.mux.also_route(&self.registry, id, also.channel) {
+                    Ok(()) => return Ok(Read::More),
+                    Err(why) => format!("{} {why}", also.channel),
+                }
+            }
+            Ok(PeerControl::CloseConnection(_)) => {
+                return Err(Stop::Finish("a channel's daemon asked for it".to_owned()));
+            }
+            Ok(PeerControl::Drained(_)) => "a daemon says Drained".to_owned(),
+            Err(why) => why,
+        };
+        log::error!("{}: a daemon's socket is closed: {wrong}", conn.name());
+        Ok(Read::Off)
+    }
+}
+
+/// A daemon's message to the peer.
+fn say_for(conn: &mut Conn, id: DaemonId, message: &[u8]) -> Result<Read, Stop> {
+    conn.seal(message);
+    match (&mut conn.batch, batch_of(message)) {
+        (Some((_, left)), _) => {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                end_batch(conn);
+            }
+        }
+        (None, Some(size)) if size > 0 => conn.batch = Some((id, size)),
+        (None, _) => {}
+    }
+    // BOLT 1: with an error about every channel the conversation is over.
+    if ends_everything(message) {
+        return Err(Stop::Finish("we said error to every channel".to_owned()));
+    }
+    Ok(Read::More)
+}
+
+/// What waited for the batch to be complete goes out.
+fn end_batch(conn: &mut Conn) {
+    conn.batch = None;
+    while let Some(message) = conn.after_batch.pop_front() {
+        conn.seal(&message);
+    }
+}
