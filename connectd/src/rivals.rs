@@ -321,7 +321,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #![proptest_config(ProptestConfig::with_cases(30_000))]
         #[test]
         fn however_dials_cross_both_sides_end_with_the_same_one_connection(steps in steps()) {
             let mut world = World::new();

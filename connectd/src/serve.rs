@@ -115,8 +115,9 @@ impl Switchboard {
         if let Err(e) = conn.flush() {
             return Ok(Then::Over(lost(conn, &e)));
         }
-        if conn.throttled && conn.link.out_len() == 0 {
-            conn.throttled = false;
+        if conn.link.out_len() > 0 {
+            self.due(conn.took + self.times.stall);
+        } else if std::mem::take(&mut conn.throttled) {
             conn.mux.drained(&self.registry);
         }
         if let Stage::Ending { why, .. } = &conn.stage
@@ -125,7 +126,19 @@ impl Switchboard {
         {
             return Ok(Then::Over(why.clone()));
         }
-        Ok(if more { Then::Again } else { Then::Wait })
+        Ok(if more || self.has_work(conn) { Then::Again } else { Then::Wait })
+    }
+
+    /// The last write may have made room for what waits: no event will say so.
+    fn has_work(&mut self, conn: &Conn) -> bool {
+        if matches!(conn.stage, Stage::Ending { .. }) || !conn.has_room() {
+            return false;
+        }
+        let may_speak = |id| conn.batch.is_none_or(|(speaker, _)| speaker == id);
+        let eager = conn.mux.daemons.iter().any(|d| d.readable && may_speak(d.id));
+        let too_much = eager && self.is_sending_too_much();
+        self.stopped |= too_much;
+        (eager && !too_much) || (conn.pings.owes() && conn.batch.is_none())
     }
 
     /// From here on only what is queued is written.

@@ -1,5 +1,5 @@
 //! A scripted master and hsmd around a connectd, and a peer that we drive by hand.
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses its part
 
 use connectd::limits::Times;
 use connectd::link::{Link, Step};
@@ -14,9 +14,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use subdaemon::testing::ScriptedMaster;
 use subdaemon::{Conn, Peer, PeerRecord, answer_frame};
+use wire::Bytes;
 use wire::connectd::*;
 use wire::hsm::{Ecdh, HsmRequest};
-use wire::{Bytes, Message};
 
 /// Long beyond anything that should happen: a test that reaches it says so.
 pub const PATIENCE: Duration = Duration::from_secs(60);
