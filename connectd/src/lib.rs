@@ -30,7 +30,7 @@ pub mod sort;
 mod switchboard;
 mod talk;
 
-use crate::limits::Times;
+use crate::limits::{MAX_DESCRIPTORS, SPARE_DESCRIPTORS, Times};
 use crate::resolver::Resolver;
 use crate::rivals::Rivals;
 use crate::switchboard::{ORDERS, REPORTS, RESOLVER, Switchboard};
@@ -67,7 +67,16 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     if settings.sandbox {
         subdaemon::enter_sandbox(Sandbox::Network);
     }
+    board.max_descriptors = allowed_descriptors()?;
     board.run()
+}
+
+/// How many connections and daemons' sockets this process can have.
+fn allowed_descriptors() -> Result<usize, Failure> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Failure::internal)?;
+    let soft = usize::try_from(soft).unwrap_or(usize::MAX);
+    Ok(soft.saturating_sub(SPARE_DESCRIPTORS).min(MAX_DESCRIPTORS))
 }
 
 /// Reads the init, opens every door, and starts the resolver: what the box would not let us do any more.
@@ -124,6 +133,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         resolver,
         listeners,
         active: false,
+        max_descriptors: MAX_DESCRIPTORS,
         conns: HashMap::new(),
         next_id: 0,
         strangers: VecDeque::new(),

@@ -6,8 +6,10 @@ use std::time::Duration;
 /// Connections in all, whoever opened them. Beyond it the oldest inbound one without a daemon makes room.
 pub const MAX_CONNECTIONS: usize = 1500;
 /// Descriptors in use, connections and daemons' sockets together, above which nobody is let in and nobody dialled: the
-/// process may have 4096, and the master's attachments must always find room.
+/// process may have 4096, and the master's attachments must always find room. Where the machine allows fewer, so do we.
 pub const MAX_DESCRIPTORS: usize = 3500;
+/// Descriptors kept free for everything else: doors, lines, the lingering, attachments under way.
+pub const SPARE_DESCRIPTORS: usize = 300;
 /// Connections let in per turn of the loop.
 pub const ACCEPT_QUANTUM: usize = 32;
 /// Connections that were told something last and are read to their end.
@@ -53,7 +55,7 @@ pub const PEER_IN_MAX: usize = noise::sealed_len(noise::MAX_MESSAGE) + READ_CHUN
 /// What is read from a peer at a time, unless its message is longer.
 pub const READ_CHUNK: usize = 16 * 1024;
 /// Sealed bytes that may wait for all peers together before daemons are no longer read.
-pub const TOTAL_OUT_HIGH: usize = 256 * 1024 * 1024;
+pub const TOTAL_OUT_HIGH: usize = 64 * 1024 * 1024;
 
 /// Bytes of messages held for one peer's channels without a daemon. Above it the peer is not read.
 pub const PEER_HELD_HIGH: usize = 128 * 1024;

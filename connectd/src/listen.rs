@@ -1,7 +1,7 @@
 //! Doors: binding, and letting strangers in within bounds.
 
 use crate::conn::{Conn, ConnId, Stage};
-use crate::limits::{ACCEPT_QUANTUM, MAX_CONNECTIONS, MAX_DESCRIPTORS, MAX_STRANGERS};
+use crate::limits::{ACCEPT_QUANTUM, MAX_CONNECTIONS, MAX_STRANGERS};
 use crate::link::Link;
 use crate::rivals::Opened;
 use crate::switchboard::{LISTENERS, Switchboard, token_of};
@@ -174,7 +174,7 @@ impl Switchboard {
     /// Is there no place for another connection?
     pub(crate) fn is_crowded(&self) -> bool {
         let daemons: usize = self.conns.values().map(|conn| conn.mux.daemons.len()).sum();
-        self.conns.len() >= MAX_CONNECTIONS || self.conns.len() + daemons >= MAX_DESCRIPTORS
+        self.conns.len() >= MAX_CONNECTIONS || self.conns.len() + daemons >= self.max_descriptors
     }
 
     /// Ends the oldest stranger, or else the oldest inbound connection that serves no channel.

@@ -279,6 +279,7 @@ impl Switchboard {
             Belongs::Here | Belongs::AllChannels => self.setup_message(conn, node, &message),
             Belongs::Unknown(number) => Err(Stop::Warn(format!("unknown message {number}"))),
             Belongs::TooShort => Err(Stop::Warn("a message too short for its type".to_owned())),
+            Belongs::NoChannel => Err(Stop::Warn("a message about channel 0".to_owned())),
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Belongs {
     Unknown(u16),
     /// Shorter than its number demands. BOLT 1: the connection must be closed.
     TooShort,
+    /// About all channels, where only an error or a warning may be.
+    NoChannel,
 }
 
 /// Sorts a message.
@@ -31,6 +33,7 @@ pub fn sort(message: &[u8]) -> Belongs {
             None => Belongs::TooShort,
         },
         number if has_a_reader(number) => match wire::channel_of(message) {
+            Some(ChannelId::ALL) => Belongs::NoChannel,
             Some(id) => Belongs::Channel(id),
             None => Belongs::TooShort,
         },
@@ -124,6 +127,14 @@ mod tests {
             assert_eq!(sort(&Warning::new(id, "no").encode()), expected());
             assert_eq!(ends_everything(&Error::new(id, "no").encode()), id == ChannelId::ALL);
             assert!(!ends_everything(&Warning::new(id, "no").encode()));
+        }
+    }
+
+    #[test]
+    fn the_id_of_all_channels_is_no_channels() {
+        for number in [32u16, 34, 128, 136] {
+            let zeroes = [&number.to_be_bytes()[..], &[0; 100]].concat();
+            assert_eq!(sort(&zeroes), Belongs::NoChannel);
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Switchboard {
     pub(crate) listeners: Vec<Listener>,
     /// Were we told to let peers in?
     pub(crate) active: bool,
+    /// Connections and daemons' sockets that there may be.
+    pub(crate) max_descriptors: usize,
     pub(crate) conns: HashMap<ConnId, Conn>,
     pub(crate) next_id: ConnId,
     /// Inbound connections in the order they came, some of them strangers no more.

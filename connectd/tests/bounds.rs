@@ -1,5 +1,7 @@
 //! What a peer or a daemon that does not read, does not speak, or speaks nonsense can do: nothing much.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use common::*;
 use connectd::greeting;

@@ -1,5 +1,7 @@
 //! Dialling and listening, names, failures with their reasons, and the real executable in its box.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use common::*;
 use connectd::limits::Times;

@@ -1,5 +1,7 @@
 //! Two connectds, and one with a peer driven by hand: connecting, talking, parting.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use common::*;
 use connectd::limits::Times;
@@ -349,6 +351,7 @@ fn words_that_make_no_sense_end_one_connection_and_no_more() {
         (connectd::greeting::ours(&features(), Network::Regtest, None), "a second init"),
         (vec![0, 18, 0], "Ping"),
         (vec![0, 1, 0], "too short"),
+        (message(ChannelId::ALL, 1, 0), "channel 0"),
     ] {
         let (mut peer, with) = Raw::connect(2, &mut node);
         // These are nobody's, and nothing comes of them.
