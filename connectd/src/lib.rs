@@ -61,6 +61,8 @@ impl Default for Settings {
     }
 }
 
+//~ The tour comes from hsmd. Here begins what strangers can reach: every byte from the network passes `link`, then `serve`,
+//~ then one socket to one daemon. Read `rivals` for the one hard question of this process, then go on to openingd.
 /// From birth until the master is gone.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let mut board = prepare(child, settings)?;
