@@ -52,12 +52,19 @@ pub struct Settings {
     pub sandbox: bool,
     /// How long things may take.
     pub times: Times,
+    /// [`limits::MAX_DESCRIPTORS`].
+    pub max_descriptors: usize,
 }
 
 impl Default for Settings {
     /// A node's.
     fn default() -> Self {
-        Self { resolver: std::env::current_exe().ok(), sandbox: true, times: Times::default() }
+        Self {
+            resolver: std::env::current_exe().ok(),
+            sandbox: true,
+            times: Times::default(),
+            max_descriptors: MAX_DESCRIPTORS,
+        }
     }
 }
 
@@ -69,7 +76,7 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     if settings.sandbox {
         subdaemon::enter_sandbox(Sandbox::Network);
     }
-    board.max_descriptors = allowed_descriptors()?;
+    board.max_descriptors = allowed_descriptors()?.min(settings.max_descriptors);
     board.run()
 }
 
@@ -135,7 +142,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         resolver,
         listeners,
         active: false,
-        max_descriptors: MAX_DESCRIPTORS,
+        max_descriptors: settings.max_descriptors,
         conns: HashMap::new(),
         next_id: 0,
         strangers: VecDeque::new(),

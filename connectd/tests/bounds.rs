@@ -375,21 +375,41 @@ fn arbitrary_records_of_a_daemon_cost_it_its_socket_at_most() {
 }
 
 #[test]
-fn a_full_house_makes_room_by_ending_what_is_idle() {
+fn a_crowd_of_strangers_never_pushes_out_who_is_connected() {
     let _dog = watchdog();
     let mut node = Node::start(1);
-    let (first, with) = Raw::connect(2, &mut node);
-    let (served, to) = Raw::connect(3, &mut node);
-    let _daemon = node.attach(&to, channel(1));
-    drop(first);
-    assert_eq!(node.disconnected().connection, with.connection);
-    // Strangers pushed out one by one never touch who is connected.
+    let (mut friend, _) = Raw::connect(3, &mut node);
     let crowd: Vec<TcpStream> =
         (0..2 * MAX_STRANGERS).map(|_| TcpStream::connect(node.at).unwrap()).collect();
-    let mut served = served;
+    friend.say(&Ping { num_pong_bytes: 3, ignored: vec![] }.encode());
+    assert_eq!(friend.hear().unwrap(), Pong { ignored: vec![0; 3] }.encode());
+    drop(crowd);
+}
+
+#[test]
+fn a_full_house_makes_room_by_ending_what_is_idle() {
+    let _dog = watchdog();
+    let settings = connectd::Settings { max_descriptors: 4, ..connectd::Settings::default() };
+    let mut node = Node::with_settings(init_of(1), 1, settings);
+    // Two connections, of which the older serves a channel: three descriptors.
+    let (mut served, to) = Raw::connect(2, &mut node);
+    let mut daemon = node.attach(&to, channel(1));
+    daemon.send_raw(&message(channel(1), 1, 0)).unwrap();
+    served.hear().unwrap();
+    let (_idle, idle) = Raw::connect(3, &mut node);
+    // A fourth fits; the next takes the place of the idle one.
+    let stranger = TcpStream::connect(node.at).unwrap();
+    let (_new, _) = {
+        let mut raw = Raw::handshake(4, &node);
+        raw.say(&greeting::ours(&features(), Network::Regtest, None));
+        // Who is pushed out first is the stranger, whom nobody knows.
+        assert_eq!((&stranger).read(&mut [0]).unwrap_or(0), 0);
+        (raw, node.connected())
+    };
+    let mut raw = Raw::handshake(5, &node);
+    raw.say(&greeting::ours(&features(), Network::Regtest, None));
+    assert_eq!(node.disconnected().connection, idle.connection);
+    node.connected();
     served.say(&Ping { num_pong_bytes: 3, ignored: vec![] }.encode());
     assert_eq!(served.hear().unwrap(), Pong { ignored: vec![0; 3] }.encode());
-    drop(crowd);
-    served.say(&greeting::ours(&features(), Network::Regtest, None));
-    assert!(served.last_words().unwrap().contains("second init"));
 }

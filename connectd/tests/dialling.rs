@@ -117,7 +117,8 @@ fn what_cannot_be_bound_is_reported_with_the_reason() {
     let port = taken.local_addr().unwrap().port();
     let listen =
         vec![address("127.0.0.1", port), address("127.0.0.1", 0), address("not an address", 1)];
-    let settings = connectd::Settings { resolver: None, sandbox: false, times: Times::default() };
+    let settings =
+        connectd::Settings { resolver: None, sandbox: false, ..connectd::Settings::default() };
     std::thread::spawn(move || connectd::run(child, &settings));
     master.order(&ConnectdInit { listen, ..init_of(1) }, vec![hsmd(1)]);
     match FromConnectd::decode_known(&master.heard().unwrap().body).unwrap() {
@@ -135,7 +136,8 @@ fn what_cannot_be_bound_is_reported_with_the_reason() {
 fn nobody_is_let_in_before_the_master_says_so() {
     let _dog = watchdog();
     let (mut master, child) = subdaemon::testing::ScriptedMaster::new();
-    let settings = connectd::Settings { resolver: None, sandbox: false, times: Times::default() };
+    let settings =
+        connectd::Settings { resolver: None, sandbox: false, ..connectd::Settings::default() };
     std::thread::spawn(move || connectd::run(child, &settings));
     master.order(&init_of(1), vec![hsmd(1)]);
     let heard = FromConnectd::decode_known(&master.heard().unwrap().body).unwrap();

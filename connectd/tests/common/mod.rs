@@ -124,9 +124,12 @@ impl Node {
         Self::with(init_of(secret), secret, times)
     }
     pub fn with(init: ConnectdInit, secret: u8, times: Times) -> Self {
+        Self::with_settings(init, secret, Settings { times, ..Settings::default() })
+    }
+    pub fn with_settings(init: ConnectdInit, secret: u8, settings: Settings) -> Self {
         let (mut master, child) = ScriptedMaster::new();
         let resolver = Some(env!("CARGO_BIN_EXE_lightning_connectd").into());
-        let settings = Settings { resolver, sandbox: false, times };
+        let settings = Settings { resolver, sandbox: false, ..settings };
         std::thread::spawn(move || {
             let ended = connectd::run(child, &settings);
             // The master going away is the one good reason.
