@@ -191,6 +191,10 @@ crate::internal! {
     6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
 }
 crate::message_set! {
+    /// Orders to hsmd.
+    pub enum ToHsmd { HsmdInit }
+}
+crate::message_set! {
     /// Reports of hsmd.
     pub enum FromHsmd { Log, Failed, BadClient }
 }
