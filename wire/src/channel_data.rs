@@ -180,7 +180,7 @@ crate::data! {
         balance: Sides<Msat>,
         /// The id that each side's next HTLC gets.
         next_htlc_id: Sides<HtlcId>,
-        /// Everything that is under way, oldest first.
+        /// Everything that is under way: ours first, each side's by id.
         htlcs: Long<LiveHtlc>,
         /// The feerate that is in force on both sides, then those under way, oldest first. Never empty.
         fees: Long<FeeChange>,

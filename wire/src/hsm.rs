@@ -133,7 +133,8 @@ crate::requests! {
     pub enum HsmRequest needs Capability {
         /// Reads (or first makes) the secret file in the current directory. The first question, once.
         1 => Unlock { network: Network, path: String, passphrase: Option<Bytes> } -> UnlockAnswer, Master;
-        /// A new client. Descriptor: the client's socket.
+        /// A new client. Descriptor: the client's socket. Where the seed contradicts what hsmd knows the socket is closed at
+        /// once, and reported.
         2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master;
         /// Shared secret of the node key and a point: SHA256 of the product. BOLT 8.
         3 => Ecdh { point: Point } -> Secret<32>, Ecdh;
@@ -164,9 +165,9 @@ crate::requests! {
         /// Our node's and funding key's signatures on the announcement of this client's channel. BOLT 7.
         20 => SignAnnouncement { short_channel_id: ShortChannelId, features: Features } -> (Signature, Signature), SignGossip;
         /// Our signature on our own commitment, to broadcast: none of our secrets from this number on is ever given out after.
-        30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Transaction, Master;
+        30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Completed, Master;
         /// A closing transaction with both signatures, ready to broadcast. The answer is the variant that the peer signed.
-        31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Transaction, Master;
+        31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Completed, Master;
         /// The transaction with witnesses for these inputs of ours; all others stay as they are. `spent` names every
         /// input's output, in order: a taproot signature commits to all of them.
         32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Transaction, Master;
@@ -191,6 +192,10 @@ crate::internal! {
     6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
 }
 crate::message_set! {
+    /// Orders to hsmd.
+    pub enum ToHsmd { HsmdInit }
+}
+crate::message_set! {
     /// Reports of hsmd.
     pub enum FromHsmd { Log, Failed, BadClient }
 }
@@ -202,6 +207,14 @@ crate::data! {
         amount: Sat,
         /// What locks it.
         script: ScriptBuf,
+    }
+
+    /// What became of a transaction to publish. Rows that a child wrote may be wrong: that is no fault of the master.
+    pub enum Completed {
+        /// With every witness.
+        0 => Ready { transaction: Transaction },
+        /// Not signed, and why.
+        1 => Refused { why: String },
     }
 
     /// What became of the secret file.

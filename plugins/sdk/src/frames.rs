@@ -1,0 +1,113 @@
+//! JSON objects one after the other on a stream, with or without space between them.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+/// Why no further object can be read.
+#[derive(Debug)]
+pub enum FrameError {
+    /// The stream failed.
+    Io(io::Error),
+    /// Something else than `{` where an object should begin.
+    NotAnObject(u8),
+    /// The stream ended inside an object.
+    CutOff,
+    /// Longer than whoever reads here wants to hold.
+    TooLong(usize),
+}
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => write!(f, "{e}"),
+            Self::NotAnObject(byte) => {
+                write!(f, "'{}' where a JSON object should begin", byte.escape_ascii())
+            }
+            Self::CutOff => f.write_str("the stream ended inside a JSON object"),
+            Self::TooLong(max) => write!(f, "a JSON object is longer than {max} bytes"),
+        }
+    }
+}
+impl std::error::Error for FrameError {}
+
+/// Reads one object after the other. What it returns has matching braces; whether it is JSON, the parser says.
+#[derive(Debug)]
+pub struct Objects<R> {
+    from: R,
+    max: usize,
+}
+
+impl<R: BufRead> Objects<R> {
+    /// None may be longer than `max`.
+    pub const fn new(from: R, max: usize) -> Self {
+        Self { from, max }
+    }
+    /// The stream behind.
+    pub const fn get_mut(&mut self) -> &mut R {
+        &mut self.from
+    }
+
+    /// The next object's bytes, or `None` at the end of the stream.
+    pub fn next_object(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
+        let mut object = Vec::new();
+        let mut scan = Scan::default();
+        loop {
+            let available = match self.from.fill_buf() {
+                Ok(available) => available,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(FrameError::Io(e)),
+            };
+            if available.is_empty() {
+                return if object.is_empty() { Ok(None) } else { Err(FrameError::CutOff) };
+            }
+            let mut rest = available;
+            if object.is_empty() {
+                rest = rest.trim_ascii_start();
+                if let Some(first) = rest.first().filter(|b| **b != b'{') {
+                    return Err(FrameError::NotAnObject(*first));
+                }
+            }
+            let skipped = available.len() - rest.len();
+            let end = scan.find_end(rest);
+            let taken = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
+            if object.len() + taken.len() > self.max {
+                return Err(FrameError::TooLong(self.max));
+            }
+            object.extend_from_slice(taken);
+            let consumed = skipped + taken.len();
+            self.from.consume(consumed);
+            if end.is_some() {
+                return Ok(Some(object));
+            }
+        }
+    }
+}
+
+/// Where in an object we are.
+#[derive(Default)]
+struct Scan {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// Length up to the object's last brace, if it is among these bytes.
+    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            match (self.in_string, byte) {
+                (true, _) if self.escaped => self.escaped = false,
+                (true, b'\\') => self.escaped = true,
+                (_, b'"') => self.in_string = !self.in_string,
+                (false, b'{' | b'[') => self.depth += 1,
+                (false, b'}' | b']') => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                (_, _) => {}
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,216 @@
+//! The conversation with lightningd, from `getmanifest` to the end of stdin.
+
+use crate::answer::{Answer, RpcError, code};
+use crate::filter::filter;
+use crate::frames::{FrameError, Objects};
+use crate::options::Options;
+use crate::plugin::{Call, Init, Output, Plugin, Spec};
+use crate::pool::Pool;
+use crate::rpc::Rpc;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::io::{BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+/// The longest request that we hold: a block's worth of hex and more.
+const MAX_REQUEST: usize = 64 * 1024 * 1024;
+
+/// A plugin's `main`: speaks with lightningd over stdin and stdout until it hangs up.
+pub fn run<S: Send + Sync>(spec: &'static Spec<S>) -> ExitCode {
+    if std::io::stdin().is_terminal() {
+        eprintln!("{} is a plugin of lightningd: give it to --plugin.", spec.name);
+        return ExitCode::FAILURE;
+    }
+    let out = Output::new(Box::new(std::io::stdout()));
+    // Only fails where a logger is set already, and then that one logs.
+    if log::set_boxed_logger(Box::new(out.clone())).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+    let developer = std::env::args().any(|arg| arg == "--developer");
+    match converse(spec, std::io::stdin(), out, developer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{}: {e}", spec.name);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The same over any two streams.
+pub fn serve<S: Send + Sync>(
+    spec: &'static Spec<S>,
+    from: impl Read,
+    to: impl Write + Send + 'static,
+    developer: bool,
+) -> Result<(), FrameError> {
+    converse(spec, from, Output::new(Box::new(to)), developer)
+}
+
+/// One request or notification.
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(default)]
+    filter: Option<Value>,
+}
+
+fn converse<S: Send + Sync>(
+    spec: &'static Spec<S>,
+    from: impl Read,
+    out: Output,
+    developer: bool,
+) -> Result<(), FrameError> {
+    let plugin = Arc::new(Plugin { spec, out, running: OnceLock::new() });
+    let pool = Pool::default();
+    let mut objects = Objects::new(BufReader::with_capacity(64 * 1024, from), MAX_REQUEST);
+    while let Some(object) = objects.next_object()? {
+        let incoming: Incoming<'_> = match serde_json::from_slice(&object) {
+            Ok(incoming) => incoming,
+            Err(e) => {
+                let error = RpcError::new(code::INVALID_REQUEST, format!("no request: {e}"));
+                answer(&plugin.out, "null", Err(error));
+                continue;
+            }
+        };
+        match (incoming.method.as_ref(), incoming.id) {
+            ("getmanifest", Some(id)) => {
+                answer(&plugin.out, id.get(), Answer::json(&manifest(spec, developer)));
+            }
+            ("init", Some(id)) => {
+                let reply = plugin.init(incoming.params, developer);
+                answer(&plugin.out, id.get(), reply);
+            }
+            (_, Some(_)) => {
+                let plugin = plugin.clone();
+                pool.run(Box::new(move || plugin.handle(&object)));
+            }
+            (_, None) => plugin.hear(&incoming),
+        }
+    }
+    Ok(())
+}
+
+/// Who we are. CLN wants `rpcmethods` to be there, even if empty.
+fn manifest<S>(spec: &Spec<S>, developer: bool) -> Value {
+    let offered = spec.options.iter().filter(|option| developer || !option.developer);
+    let methods =
+        spec.methods.iter().map(|method| json!({ "name": method.name, "usage": method.usage }));
+    json!({
+        "options": offered.map(|option| option.manifest()).collect::<Vec<_>>(),
+        "rpcmethods": methods.collect::<Vec<_>>(),
+        "subscriptions": spec.subscriptions.iter().map(|s| s.topic).collect::<Vec<_>>(),
+        "hooks": spec.hooks.iter().map(|hook| json!({ "name": hook.name })).collect::<Vec<_>>(),
+        "notifications": spec.notifications.iter().map(|n| json!({ "method": n })).collect::<Vec<_>>(),
+        "nonnumericids": true,
+        "dynamic": spec.dynamic,
+    })
+}
+
+#[derive(Deserialize)]
+struct InitParams {
+    options: Map<String, Value>,
+    configuration: Configuration,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Configuration {
+    lightning_dir: PathBuf,
+    rpc_file: PathBuf,
+    network: String,
+    #[serde(default)]
+    startup: bool,
+}
+
+impl<S: Send + Sync> Plugin<S> {
+    /// Makes the state. What goes wrong switches the plugin off, with the reason.
+    fn init(&self, params: Option<&RawValue>, developer: bool) -> Result<Answer, RpcError> {
+        let params: InitParams = serde_json::from_str(params.map_or("null", RawValue::get))
+            .map_err(|e| RpcError::params(format!("init: {e}")))?;
+        let socket = params.configuration.lightning_dir.join(&params.configuration.rpc_file);
+        let specs: Vec<_> =
+            self.spec.options.iter().filter(|o| developer || !o.developer).copied().collect();
+        let started = Options::read(&params.options, &specs).and_then(|options| {
+            let init = Init {
+                options,
+                lightning_dir: params.configuration.lightning_dir,
+                network: params.configuration.network,
+                startup: params.configuration.startup,
+                rpc: Rpc::new(socket, self.spec.name),
+            };
+            (self.spec.start)(&init).map(|state| (init, state))
+        });
+        match started {
+            Ok(running) => match self.running.set(running) {
+                Ok(()) => Ok(Answer::empty()),
+                Err(_) => Err(RpcError::new(code::INVALID_REQUEST, "init came twice")),
+            },
+            Err(why) => Answer::json(&json!({ "disable": why })),
+        }
+    }
+
+    /// Answers one request.
+    fn handle(&self, object: &[u8]) {
+        let Ok(incoming) = serde_json::from_slice::<Incoming<'_>>(object) else { return };
+        let id = incoming.id.map_or("null", RawValue::get);
+        answer(&self.out, id, self.result(&incoming, id));
+    }
+
+    fn result(&self, incoming: &Incoming<'_>, id: &str) -> Result<Answer, RpcError> {
+        let method = incoming.method.as_ref();
+        let not_yet = || RpcError::new(code::PLUGIN_ERROR, format!("'{method}' before init"));
+        let (init, state) = self.running.get().ok_or_else(not_yet)?;
+        let none = RawValue::from_string("[]".to_owned())
+            .map_err(|e| RpcError::new(code::PLUGIN_ERROR, e.to_string()))?;
+        let params = incoming.params.unwrap_or(&none);
+        let call = Call { plugin: self, init, state, id, method, params };
+        if let Some(hook) = self.spec.hooks.iter().find(|hook| hook.name == method) {
+            return Ok((hook.handler)(&call));
+        }
+        let found = self.spec.methods.iter().find(|m| m.name == method).ok_or_else(|| {
+            RpcError::new(code::METHOD_NOT_FOUND, format!("Unknown command '{method}'"))
+        })?;
+        let result = (found.handler)(&call)?;
+        let Some(template) = &incoming.filter else { return Ok(result) };
+        let value = serde_json::from_str(&result.text())
+            .map_err(|e| RpcError::new(code::PLUGIN_ERROR, e.to_string()))?;
+        Answer::json(&filter(value, template)?)
+    }
+
+    /// Hears a notification.
+    fn hear(&self, incoming: &Incoming<'_>) {
+        let method = incoming.method.as_ref();
+        let (Some((init, state)), Some(params)) = (self.running.get(), incoming.params) else {
+            return;
+        };
+        let call = Call { plugin: self, init, state, id: "null", method, params };
+        for heard in self.spec.subscriptions.iter().filter(|s| s.topic == method || s.topic == "*")
+        {
+            (heard.handler)(&call);
+        }
+    }
+}
+
+fn answer(out: &Output, id: &str, result: Result<Answer, RpcError>) {
+    match result {
+        Ok(result) => out.write(|to| {
+            write!(to, "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":")?;
+            result.write(to)?;
+            to.write_all(b"}")
+        }),
+        Err(error) => {
+            let error = serde_json::to_string(&error).unwrap_or_else(|_| {
+                r#"{"code":-3,"message":"an error that cannot be written"}"#.to_owned()
+            });
+            out.write(|to| write!(to, "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}"));
+        }
+    }
+}
