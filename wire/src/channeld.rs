@@ -2,6 +2,7 @@
 
 use crate::channel_data::*;
 use crate::daemon::{Failed, Log, Status};
+use crate::hsm::OnionKeys;
 use crate::{Bytes, Long, OnionPacket};
 use primitives::*;
 
@@ -62,10 +63,8 @@ crate::data! {
             payload: Bytes,
             /// The packet for the next node; `None` means we are the last.
             next: Option<OnionPacket>,
-            /// Authenticates an error that begins here.
-            um: Secret<32>,
-            /// Encrypts errors on their way back.
-            ammag: Secret<32>,
+            /// What an error that begins here is made with.
+            keys: OnionKeys,
         },
         /// It could not be read: it is to be failed as malformed with this.
         1 => Unreadable { sha256_of_onion: Sha256Digest, failure_code: u16 },
