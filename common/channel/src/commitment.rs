@@ -139,7 +139,7 @@ pub fn build(
     state: &CommitmentState,
 ) -> Result<Commitment, Unbuildable> {
     let tally = tally_of(constants, state)?;
-    let mut outputs = outputs(constants, &keys, state, &tally);
+    let mut outputs = outputs(constants, &keys, state, &tally)?;
     // BOLT 3, "Transaction Output Ordering".
     outputs.sort_by(|(a, expiry_a, _), (b, expiry_b, _)| {
         (a.value, a.script_pubkey.as_bytes(), expiry_a).cmp(&(
@@ -206,7 +206,7 @@ fn outputs<'a>(
     keys: &CommitmentKeys,
     state: &'a CommitmentState,
     tally: &Tally,
-) -> Vec<(TxOut, BlockHeight, Purpose<'a>)> {
+) -> Result<Vec<(TxOut, BlockHeight, Purpose<'a>)>, Unbuildable> {
     let owner = state.side;
     let dust_limit = constants.params.terms[owner].dust_limit;
     let anchors = constants.format.has_anchors();
@@ -219,7 +219,9 @@ fn outputs<'a>(
 
     for htlc in &state.htlcs.0 {
         if !constants.is_trimmed(owner, state.feerate, htlc.offered_by, htlc.amount) {
-            let script = scripts::htlc(keys, owner, htlc, anchors);
+            let htlc_keys =
+                keys.htlc.as_ref().ok_or(Unbuildable::State("HTLC outputs without HTLC keys"))?;
+            let script = scripts::htlc(&keys.revocation, htlc_keys, owner, htlc, anchors);
             let out = pay(htlc.amount.sat_floor(), script.to_p2wsh());
             outputs.push((out, htlc.expiry, Purpose::Htlc(htlc, script)));
         }
@@ -247,7 +249,7 @@ fn outputs<'a>(
             }
         }
     }
-    outputs
+    Ok(outputs)
 }
 
 /// What all HTLC transactions of one commitment share. BOLT 3, "HTLC-Timeout and HTLC-Success Transactions".
@@ -331,8 +333,9 @@ impl Commitment {
             .map_err(|_| BadSignatures::Commitment)?;
         for (htlc, signature) in self.htlcs.iter().zip(&signatures.htlcs) {
             let digest = htlc.sighash(constants.format.htlc_sighash());
+            let keys = self.keys.htlc.as_ref().ok_or(BadSignatures::Commitment)?;
             SECP256K1
-                .verify_ecdsa(&digest, signature, &self.keys.htlc[!self.side])
+                .verify_ecdsa(&digest, signature, &keys[!self.side])
                 .map_err(|_| BadSignatures::Htlc { index: htlc.index })?;
         }
         Ok(())

@@ -76,8 +76,8 @@ pub struct CommitmentKeys {
     pub revocation: Point,
     /// The owner's own money, delayed.
     pub delayed: Point,
-    /// Each side's HTLC key.
-    pub htlc: Sides<Point>,
+    /// Each side's HTLC key. May be left out where no HTLC has an output.
+    pub htlc: Option<Sides<Point>>,
     /// to_remote: the other side's payment basepoint, as it is.
     pub payment: Point,
 }
@@ -89,7 +89,7 @@ impl CommitmentKeys {
         Self {
             revocation: revocation_point(&other.revocation, point),
             delayed: derive_point(&owner.delayed_payment, point),
-            htlc: Sides::from_fn(|s| derive_point(&basepoints[s].htlc, point)),
+            htlc: Some(Sides::from_fn(|s| derive_point(&basepoints[s].htlc, point))),
             payment: other.payment,
         }
     }

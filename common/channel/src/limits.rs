@@ -5,11 +5,12 @@
 //! a buffer for a doubled feerate with one HTLC more.
 
 use crate::channel::Channel;
-use crate::commitment::Tally;
+use crate::commitment::{Tally, tally};
 use crate::constants::Constants;
 use crate::fault::{FeeRefusal, PeerFault};
 use crate::stage::Which;
 use primitives::*;
+use wire::channel_data::{LiveHtlc, Stage};
 use wire::channeld::{HtlcPolicy, OfferRefusal};
 
 /// One commitment that an HTLC of `sender` would join.
@@ -150,7 +151,8 @@ impl Channel {
 
     pub(crate) fn may_receive(&self, amount: Msat) -> Result<(), PeerFault> {
         let terms = &self.constants.params.terms.local;
-        let ours = Prospect::new(self, Side::Local, Which::Next, Side::Remote);
+        let mut ours = Prospect::new(self, Side::Local, Which::Next, Side::Remote);
+        ours.tally = self.lawful_tally(None);
         let (count, maximum) = (ours.count + 1, terms.max_accepted_htlcs);
         if count > usize::from(maximum) {
             return Err(PeerFault::TooManyHtlcs { count, maximum });
@@ -164,6 +166,18 @@ impl Channel {
             left,
             needed,
         })
+    }
+
+    /// Our next commitment as the peer must have thought it was when it spoke. What it says again after a reconnect it may
+    /// have said before it heard of our newest HTLCs, so those do not raise what it owes.
+    fn lawful_tally(&self, feerate: Option<FeeratePerKw>) -> Tally {
+        let (owner, which) = (Side::Local, Which::Next);
+        let feerate = feerate.unwrap_or_else(|| self.feerate_in(owner, which));
+        let unheard =
+            |l: &LiveHtlc| l.htlc.offered_by == owner && l.added == Stage::PendingOnSender;
+        let htlcs = self.htlcs_in(owner, which).filter(|l| !unheard(l));
+        let htlcs = htlcs.map(|l| (l.htlc.offered_by, l.htlc.amount));
+        tally(&self.constants, owner, feerate, self.balance_in(owner, which), htlcs)
     }
 
     /// The most that we could offer in one HTLC now. As `spendable_msat` of listpeerchannels.
@@ -229,7 +243,9 @@ impl Channel {
         feerate: FeeratePerKw,
         policy: &HtlcPolicy,
     ) -> Result<(), PeerFault> {
-        let (_, balance, needed) = self.at_feerate(Side::Local, Which::Next, feerate);
+        let cost = self.lawful_tally(Some(feerate)).cost();
+        let balance = self.balance_in(Side::Local, Which::Next)[Side::Remote];
+        let needed = self.constants.reserve(Side::Remote).saturating_add(cost);
         // Less than before is better than before, even for one who can pay neither.
         if balance < needed.msat() && feerate > self.feerate_in(Side::Local, Which::Next) {
             return Err(PeerFault::FeeUnaffordable { feerate, balance, needed });

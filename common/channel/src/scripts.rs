@@ -5,7 +5,7 @@ use bitcoin::hashes::{Hash, ripemd160};
 use bitcoin::opcodes::all as op;
 use bitcoin::script::Builder;
 use bitcoin::{CompressedPublicKey, EcdsaSighashType, ScriptBuf, Witness};
-use primitives::{Point, Preimage, Side, Signature};
+use primitives::{Point, Preimage, Side, Sides, Signature};
 use wire::channel_data::Htlc;
 
 /// Which way an HTLC goes, seen from the owner of the commitment it is in.
@@ -68,13 +68,19 @@ pub fn anchor(funding: &Point) -> ScriptBuf {
 }
 
 /// BOLT 3, "Offered HTLC Outputs" and "Received HTLC Outputs": the witness script in a commitment of `owner`.
-pub fn htlc(keys: &CommitmentKeys, owner: Side, htlc: &Htlc, anchors: bool) -> ScriptBuf {
-    let (mine, others) = (keys.htlc[owner].serialize(), keys.htlc[!owner].serialize());
+pub fn htlc(
+    revocation: &Point,
+    keys: &Sides<Point>,
+    owner: Side,
+    htlc: &Htlc,
+    anchors: bool,
+) -> ScriptBuf {
+    let (mine, others) = (keys[owner].serialize(), keys[!owner].serialize());
     let hash = ripemd160::Hash::hash(&htlc.payment_hash.0).to_byte_array();
     let script = Builder::new()
         .push_opcode(op::OP_DUP)
         .push_opcode(op::OP_HASH160)
-        .push_slice(hash160_of(&keys.revocation))
+        .push_slice(hash160_of(revocation))
         .push_opcode(op::OP_EQUAL)
         .push_opcode(op::OP_IF)
         .push_opcode(op::OP_CHECKSIG)

@@ -313,8 +313,35 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Said before the opener heard of the other's HTLCs, signed after, and said again after a reconnect.
+#[test]
+fn a_feerate_said_again_is_not_held_against_htlcs_that_came_between() {
+    use Side::{Local, Remote};
+    let mut link = Link::new(true, 483);
+    for step in [
+        Step::Fee { feerate: 6972 },
+        Step::Commit { by: Local },
+        Step::Add { by: Remote, amount: 1_000_000, exact: false },
+        Step::Deliver { to: Remote },
+        Step::Add { by: Remote, amount: 1_000_000, exact: false },
+        Step::Deliver { to: Local },
+        Step::Add { by: Local, amount: 1, exact: true },
+        Step::Fee { feerate: 13945 },
+        Step::Deliver { to: Local },
+        Step::Deliver { to: Remote },
+        Step::Deliver { to: Local },
+        Step::Commit { by: Remote },
+        Step::Deliver { to: Local },
+        Step::Commit { by: Local },
+        Step::Disconnect,
+    ] {
+        link.step(&step);
+    }
+    link.converges();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
     fn two_ends_agree_whatever_gets_lost(
@@ -332,7 +359,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100_000) })]
 
     #[test]
     fn arbitrary_bytes_are_no_state_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -345,7 +372,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     /// A stored state with a few bytes changed is refused, or it is a channel that can be read out without a panic.
     #[test]
