@@ -96,7 +96,8 @@ impl FrameBuffer {
             (message.bytes, received, message.flags.contains(MsgFlags::MSG_CTRUNC))
         };
         self.fds.extend(received);
-        if truncated {
+        // What is not announced is never taken: a frame under way and the next one's beginning have no more than this.
+        if truncated || self.fds.len() > 2 * MAX_FDS {
             return Err(FrameError::Descriptors.into());
         }
         if count == 0 {

@@ -1,0 +1,468 @@
+//! Every question and its answer: one row of `wire::hsm` each.
+//!
+//! An `Err` here is a question that no client of ours would ask: its socket is closed. What can be wrong without anyone's
+//! bug (a peer's signature, a secret file, a row of the database) has its place in the answer.
+
+use crate::channel_keys::ChannelKeys;
+use crate::derive::NodeKeys;
+use crate::judge::{Judge, Refusal};
+use crate::{secret_file, wallet};
+use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
+use channel::{Constants, closing};
+use primitives::*;
+use secp256k1::{Message as Digest, SECP256K1};
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use subdaemon::answer_frame;
+use wire::channel_data::{CommitmentSignatures, CommitmentState};
+use wire::hsm::*;
+use wire::{ChannelAnnouncement, ChannelUpdate, Message, Request};
+
+/// As many as two sides can have in flight at once.
+const MAX_ONIONS: usize = 2 * channel::MAX_HTLCS;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// lightningd itself.
+    Master,
+    /// A child, for one channel.
+    Child(NodeId, ChannelNumber),
+}
+
+/// A client that the master wants served.
+pub(crate) struct Admission {
+    pub(crate) fd: OwnedFd,
+    pub(crate) who: Who,
+    pub(crate) rights: Rights,
+}
+
+/// What follows from a question.
+pub(crate) struct Outcome {
+    /// The answer's frame.
+    pub(crate) answer: Vec<u8>,
+    /// A client to serve from now on.
+    pub(crate) admit: Option<Admission>,
+    /// Something to tell the master.
+    pub(crate) report: Option<BadClient>,
+}
+
+/// One channel: its keys and its judge.
+struct Channel {
+    keys: ChannelKeys,
+    judge: Judge,
+}
+
+/// hsmd without its sockets.
+#[derive(Default)]
+pub(crate) struct Hsm {
+    node: Option<NodeKeys>,
+    channels: HashMap<(NodeId, ChannelNumber), Channel>,
+}
+
+/// Why a client is closed.
+pub(crate) type Bad = String;
+
+impl From<Refusal> for Bad {
+    fn from(why: Refusal) -> Self {
+        why.to_string()
+    }
+}
+
+fn answered<R: Request>(answer: &R::Answer) -> Result<Outcome, Bad> {
+    Ok(Outcome { answer: answer_frame::<R>(answer), admit: None, report: None })
+}
+
+impl Hsm {
+    /// Is the secret there?
+    pub(crate) fn is_unlocked(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Answers one question of `who`.
+    pub(crate) fn answer(
+        &mut self,
+        who: Who,
+        rights: &Rights,
+        body: &[u8],
+        fds: VecDeque<OwnedFd>,
+    ) -> Result<Outcome, Bad> {
+        let question = HsmRequest::decode(body).map_err(|e| e.to_string())?;
+        let needs = question.needs();
+        if !rights.allow(needs) {
+            return Err(format!("{} takes the right {needs:?}", question.name()));
+        }
+        let carries = usize::from(matches!(question, HsmRequest::NewClient(_)));
+        if fds.len() != carries {
+            return Err(format!("{} with {} descriptors", question.name(), fds.len()));
+        }
+        let name = question.name();
+        self.decide(who, question, fds).map_err(|why| format!("{name}: {why}"))
+    }
+
+    fn decide(
+        &mut self,
+        who: Who,
+        question: HsmRequest,
+        fds: VecDeque<OwnedFd>,
+    ) -> Result<Outcome, Bad> {
+        use HsmRequest as Q;
+        match question {
+            Q::Unlock(q) => answered::<Unlock>(&self.unlock(&q)?),
+            Q::NewClient(q) => self.new_client(q, fds),
+            Q::Ecdh(q) => answered::<Ecdh>(&onion::shared_secret(&q.point, &self.node()?.node)),
+            Q::GetBasepoints(_) => answered::<GetBasepoints>(&self.channel(who)?.keys.points),
+            Q::GetCommitmentPoint(q) => {
+                let channel = self.channel(who)?;
+                channel.judge.may_tell_point(q.number)?;
+                answered::<GetCommitmentPoint>(&channel.point(q.number)?)
+            }
+            Q::SetupChannel(q) => {
+                let channel = self.channel(who)?;
+                channel.judge.setup(&q.params, &channel.keys.points)?;
+                answered::<SetupChannel>(&())
+            }
+            Q::SignRemoteCommitment(q) => {
+                answered::<SignRemoteCommitment>(&self.channel(who)?.sign_remote(&q.state)?)
+            }
+            Q::RemoteRevoked(q) => {
+                let judged = self.channel(who)?.judge.remote_revokes(q.number, &q.secret)?;
+                answered::<RemoteRevoked>(&verdict(judged))
+            }
+            Q::ValidateLocalCommitment(q) => {
+                let judged = self.channel(who)?.validate_local(&q.state, &q.signatures)?;
+                answered::<ValidateLocalCommitment>(&verdict(judged))
+            }
+            Q::RevokeLocal(q) => {
+                answered::<RevokeLocal>(&self.channel(who)?.revoke_local(q.number)?)
+            }
+            Q::CheckSecret(q) => {
+                let holds = self.channel(who)?.keys.secret(q.number);
+                let holds = holds.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret);
+                answered::<CheckSecret>(&holds)
+            }
+            Q::PeelOnions(q) => answered::<PeelOnions>(&self.peel(&q.onions)?),
+            Q::SignClosing(q) => {
+                answered::<SignClosing>(&self.channel(who)?.sign_closing(&q.state)?)
+            }
+            Q::CheckClosing(q) => {
+                let constants = self.channel(who)?.judge.constants()?;
+                let signed = closing::signed_by_peer(&constants, &q.state, &q.signature);
+                let judged = signed.map_err(|e| e.to_string()).and_then(|closing| {
+                    closing
+                        .map(|_| ())
+                        .ok_or_else(|| "the signature is for no variant of this closing".to_owned())
+                });
+                answered::<CheckClosing>(&verdict(judged))
+            }
+            Q::SignAnnouncement(q) => {
+                answered::<SignAnnouncement>(&self.sign_announcement(who, &q)?)
+            }
+            Q::SignLocalCommitment(q) => {
+                let channel = self.channel(Who::Child(q.peer, q.channel))?;
+                answered::<SignLocalCommitment>(&completed(
+                    channel.sign_local(&q.state, &q.signatures),
+                ))
+            }
+            Q::CompleteClosing(q) => {
+                let channel = self.channel(Who::Child(q.peer, q.channel))?;
+                answered::<CompleteClosing>(&completed(
+                    channel.complete_closing(&q.state, &q.signature),
+                ))
+            }
+            Q::SignWallet(q) => {
+                let node = self.node()?;
+                let keys_of = |input: &WalletInput| match &input.key {
+                    WalletKey::ToRemote { peer, channel, .. } => {
+                        ChannelKeys::derive(node, peer, *channel)
+                    }
+                    WalletKey::Address { .. } => None,
+                };
+                let signed = wallet::sign(node, keys_of, q.transaction, &q.inputs.0, &q.spent.0)?;
+                answered::<SignWallet>(&signed)
+            }
+            Q::SignInvoice(q) => answered::<SignInvoice>(&self.sign_invoice(&q.hrp, &q.data.0)?),
+            Q::SignMessage(q) => answered::<SignMessage>(&self.sign_message(&q.message.0)?),
+            Q::MakeSecret(q) => answered::<MakeSecret>(&self.node()?.make_secret(&q.info.0)),
+            Q::SignChannelUpdate(q) => {
+                answered::<SignChannelUpdate>(&self.sign_channel_update(&q.unsigned.0)?)
+            }
+            Q::ForgetChannel(q) => {
+                self.channels.remove(&(q.peer, q.channel));
+                answered::<ForgetChannel>(&())
+            }
+        }
+    }
+
+    fn node(&self) -> Result<&NodeKeys, Bad> {
+        self.node.as_ref().ok_or_else(|| "the secret is not unlocked".to_owned())
+    }
+
+    /// The channel that `who` is bound to. Its keys are derived once.
+    fn channel(&mut self, who: Who) -> Result<&mut Channel, Bad> {
+        let Who::Child(peer, number) = who else { return Err(Refusal::NoChannel.into()) };
+        let node = self.node.as_ref().ok_or_else(|| "the secret is not unlocked".to_owned())?;
+        match self.channels.entry((peer, number)) {
+            std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let keys = ChannelKeys::derive(node, &peer, number)
+                    .ok_or_else(|| format!("channel number {number} makes no keys"))?;
+                Ok(place.insert(Channel { keys, judge: Judge::default() }))
+            }
+        }
+    }
+
+    fn unlock(&mut self, q: &Unlock) -> Result<UnlockAnswer, Bad> {
+        if self.is_unlocked() {
+            return Err("it was unlocked before".to_owned());
+        }
+        let passphrase = q.passphrase.as_ref().map(|p| p.0.as_slice());
+        Ok(match secret_file::open(Path::new(&q.path), passphrase) {
+            Ok((root, fresh)) => {
+                let node = NodeKeys::derive(&root, q.network);
+                let (node_id, wallet_xpub) = (node.node_id, node.wallet_xpub());
+                self.node = Some(node);
+                UnlockAnswer::Open { unlocked: Unlocked { node_id, wallet_xpub, fresh } }
+            }
+            Err(why) => UnlockAnswer::Refused { why },
+        })
+    }
+
+    fn new_client(&mut self, q: NewClient, mut fds: VecDeque<OwnedFd>) -> Result<Outcome, Bad> {
+        self.node()?;
+        if q.rights.allow(Capability::Master) {
+            return Err("the right Master is the master's alone".to_owned());
+        }
+        let who = Who::Child(q.peer, q.channel);
+        let mut outcome = answered::<NewClient>(&())?;
+        if let Some(seed) = &q.seed {
+            let channel = self.channel(who)?;
+            if let Err(why) = channel.judge.seed(seed, &channel.keys.points) {
+                let why = format!("its seed is refused: {why}");
+                outcome.report = Some(BadClient { peer: q.peer, channel: q.channel, why });
+                return Ok(outcome);
+            }
+        }
+        outcome.admit = fds.pop_front().map(|fd| Admission { fd, who, rights: q.rights });
+        Ok(outcome)
+    }
+
+    fn peel(&self, onions: &[OnionPoint]) -> Result<Vec<OnionKeys>, Bad> {
+        if onions.len() > MAX_ONIONS {
+            return Err(format!("{} onions at once, of at most {MAX_ONIONS}", onions.len()));
+        }
+        let node = &self.node()?.node;
+        Ok(onions
+            .iter()
+            .map(|o| {
+                let key = o.path_key.as_ref().map_or(*node, |path_key| blinded_key(node, path_key));
+                onion::onion_keys(&onion::shared_secret(&o.ephemeral, &key), &o.ephemeral)
+            })
+            .collect())
+    }
+
+    fn sign_announcement(
+        &mut self,
+        who: Who,
+        q: &SignAnnouncement,
+    ) -> Result<(Signature, Signature), Bad> {
+        let Who::Child(peer, _) = who else { return Err(Refusal::NoChannel.into()) };
+        let node = self.node()?;
+        let (node_key, node_id, network) = (node.node, node.node_id, node.network);
+        let channel = self.channel(who)?;
+        let constants = channel.judge.constants()?;
+        let keys = &constants.params.basepoints;
+        let ours = (node_id, NodeId::from(keys.local.funding));
+        let theirs = (peer, NodeId::from(keys.remote.funding));
+        let (first, second) = if node_id.0 < peer.0 { (ours, theirs) } else { (theirs, ours) };
+        // Only what follows the signatures is signed: any will do in their place.
+        let blank = SECP256K1.sign_ecdsa(&Digest::from_digest([1; 32]), &channel.keys.funding);
+        let announcement = ChannelAnnouncement {
+            node_signature_1: blank,
+            node_signature_2: blank,
+            bitcoin_signature_1: blank,
+            bitcoin_signature_2: blank,
+            features: q.features.clone(),
+            chain_hash: network.chain_hash(),
+            short_channel_id: q.short_channel_id,
+            node_id_1: first.0,
+            node_id_2: second.0,
+            bitcoin_key_1: first.1,
+            bitcoin_key_2: second.1,
+        };
+        // BOLT 7, channel_announcement: from offset 256 of what follows the type.
+        let mut bytes = Vec::new();
+        announcement.put_body(&mut bytes);
+        let digest = double_sha256(&[bytes.get(256..).unwrap_or_default()]);
+        Ok((
+            SECP256K1.sign_ecdsa(&digest, &node_key),
+            SECP256K1.sign_ecdsa(&digest, &channel.keys.funding),
+        ))
+    }
+
+    /// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever signed by this.
+    fn sign_channel_update(&self, unsigned: &[u8]) -> Result<Signature, Bad> {
+        let node = self.node()?;
+        let digest = double_sha256(&[unsigned]);
+        let signature = SECP256K1.sign_ecdsa(&digest, &node.node);
+        let mut body = signature.serialize_compact().to_vec();
+        body.extend_from_slice(unsigned);
+        let update = ChannelUpdate::take_body(&body).map_err(|e| e.to_string())?;
+        if update.chain_hash != node.network.chain_hash() {
+            return Err("a channel_update of another chain".to_owned());
+        }
+        Ok(signature)
+    }
+
+    fn sign_invoice(&self, hrp: &str, data: &[u8]) -> Result<[u8; 65], Bad> {
+        let node = self.node()?;
+        if !hrp.starts_with("ln") || data.iter().any(|five| *five >= 32) {
+            return Err("this is no invoice".to_owned());
+        }
+        let mut engine = sha256::Hash::engine();
+        engine.input(hrp.as_bytes());
+        engine.input(&five_to_eight(data));
+        let digest = Digest::from_digest(sha256::Hash::from_engine(engine).to_byte_array());
+        let (id, compact) =
+            SECP256K1.sign_ecdsa_recoverable(&digest, &node.node).serialize_compact();
+        let mut out = [0; 65];
+        let (signature, last) = out.split_at_mut(64);
+        signature.copy_from_slice(&compact);
+        last.fill(id.to_i32() as u8);
+        Ok(out)
+    }
+
+    fn sign_message(&self, message: &[u8]) -> Result<[u8; 65], Bad> {
+        let digest = double_sha256(&[b"Lightning Signed Message:", message]);
+        let signed = SECP256K1.sign_ecdsa_recoverable(&digest, &self.node()?.node);
+        let (id, compact) = signed.serialize_compact();
+        let mut out = [0; 65];
+        let (first, signature) = out.split_at_mut(1);
+        signature.copy_from_slice(&compact);
+        first.fill(id.to_i32() as u8);
+        Ok(out)
+    }
+}
+
+impl Channel {
+    fn point(&self, number: CommitmentNumber) -> Result<Point, Bad> {
+        self.keys.point(number).ok_or_else(|| format!("commitment {number} has no point"))
+    }
+
+    fn sign_remote(&mut self, state: &CommitmentState) -> Result<CommitmentSignatures, Bad> {
+        let constants = self.judge.constants()?;
+        self.judge.may_sign_remote(state)?;
+        let signatures = self.keys.sign_remote(&constants, state).map_err(|e| e.to_string())?;
+        self.judge.signed_remote(state);
+        Ok(signatures)
+    }
+
+    /// `Ok(Err)`: the peer's signatures do not hold.
+    fn validate_local(
+        &mut self,
+        state: &CommitmentState,
+        signatures: &CommitmentSignatures,
+    ) -> Result<Result<(), String>, Bad> {
+        let constants = self.judge.constants()?;
+        self.judge.may_show_local(state, self.point(state.number)?)?;
+        let built = self.keys.build_local(&constants, state).map_err(|e| e.to_string())?;
+        if let Err(bad) = built.verify(&constants, signatures) {
+            return Ok(Err(bad.to_string()));
+        }
+        self.judge.shown_local(state);
+        Ok(Ok(()))
+    }
+
+    fn revoke_local(&mut self, number: CommitmentNumber) -> Result<Revocation, Bad> {
+        self.judge.revoke_local(number)?;
+        let secret =
+            self.keys.secret(number).ok_or_else(|| format!("commitment {number} has no secret"))?;
+        Ok(Revocation { secret, next_point: self.point(number.next().next())? })
+    }
+
+    fn sign_local(
+        &mut self,
+        state: &CommitmentState,
+        signatures: &CommitmentSignatures,
+    ) -> Result<Transaction, String> {
+        let constants = self.judge.constants()?;
+        self.judge.may_show_local(state, self.point(state.number)?)?;
+        let built = self.keys.build_local(&constants, state).map_err(|e| e.to_string())?;
+        built.verify(&constants, signatures).map_err(|e| e.to_string())?;
+        self.judge.broadcasts(state.number);
+        let local = SECP256K1.sign_ecdsa(&built.sighash(&constants), &self.keys.funding);
+        Ok(built.signed(&constants, &Sides { local, remote: signatures.signature }))
+    }
+
+    fn sign_closing(&self, state: &ClosingState) -> Result<Signature, Bad> {
+        let constants = self.judge.constants()?;
+        self.judge.may_close(state)?;
+        let build = |constants: &Constants| {
+            closing::build(constants, state, closing::our_choice(constants, state)?)
+        };
+        let closing = build(&constants).map_err(|e| e.to_string())?;
+        Ok(SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding))
+    }
+
+    fn complete_closing(
+        &self,
+        state: &ClosingState,
+        signature: &Signature,
+    ) -> Result<Transaction, String> {
+        let constants = self.judge.constants()?;
+        self.judge.may_close(state)?;
+        let closing = closing::signed_by_peer(&constants, state, signature)
+            .map_err(|e| e.to_string())?
+            .ok_or("the peer's signature is for no variant of this closing")?;
+        let local = SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding);
+        Ok(closing.signed(&constants, &Sides { local, remote: *signature }))
+    }
+}
+
+fn verdict(judged: Result<(), String>) -> Verdict {
+    judged.map_or_else(|why| Verdict::Bad { why }, |()| Verdict::Good)
+}
+fn completed(done: Result<Transaction, String>) -> Completed {
+    done.map_or_else(
+        |why| Completed::Refused { why },
+        |transaction| Completed::Ready { transaction },
+    )
+}
+
+fn double_sha256(parts: &[&[u8]]) -> Digest {
+    let mut engine = sha256d::Hash::engine();
+    parts.iter().for_each(|part| engine.input(part));
+    Digest::from_digest(sha256d::Hash::from_engine(engine).to_byte_array())
+}
+
+/// BOLT 4, "Route Blinding": the key that an onion to a blinded hop is for.
+fn blinded_key(node: &SecretKey, path_key: &Point) -> SecretKey {
+    use bitcoin::hashes::{Hmac, HmacEngine};
+    let shared = onion::shared_secret(path_key, node);
+    let mut engine = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
+    engine.input(shared.expose());
+    let tweak = secp256k1::Scalar::from_be_bytes(Hmac::from_engine(engine).to_byte_array())
+        .expect("a SHA256 above the curve's order has never been seen: 2^-128");
+    node.mul_tweak(&tweak).expect("a SHA256 is zero only where it was inverted")
+}
+
+/// BOLT 11: groups of five bits as bytes, filled up with zeroes.
+fn five_to_eight(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() * 5 / 8 + 1);
+    let (mut bits, mut held) = (0u32, 0u32);
+    for five in data {
+        held = held << 5 | u32::from(*five);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((held >> bits) as u8);
+            held &= (1 << bits) - 1;
+        }
+    }
+    if bits > 0 {
+        out.push((held << (8 - bits)) as u8);
+    }
+    out
+}

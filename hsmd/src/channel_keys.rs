@@ -1,0 +1,134 @@
+//! One channel's secret keys, and what they sign.
+
+use crate::derive::NodeKeys;
+use bitcoin::EcdsaSighashType;
+use channel::commitment::{Commitment, build, tally_of};
+use channel::keys::{
+    CommitmentKeys, commitment_secret, derive_point, derive_secret, revocation_point,
+    revocation_point_from_base,
+};
+use channel::{Constants, Unbuildable};
+use primitives::*;
+use secp256k1::SECP256K1;
+use std::fmt;
+use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
+
+/// Derived once per channel, and kept while the channel is known.
+pub(crate) struct ChannelKeys {
+    pub(crate) funding: SecretKey,
+    revocation: SecretKey,
+    htlc: SecretKey,
+    pub(crate) payment: SecretKey,
+    delayed_payment: SecretKey,
+    seed: Secret<32>,
+    pub(crate) points: Basepoints,
+}
+impl fmt::Debug for ChannelKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChannelKeys({})", self.points.funding)
+    }
+}
+impl Drop for ChannelKeys {
+    fn drop(&mut self) {
+        for key in [
+            &mut self.funding,
+            &mut self.revocation,
+            &mut self.htlc,
+            &mut self.payment,
+            &mut self.delayed_payment,
+        ] {
+            key.non_secure_erase();
+        }
+    }
+}
+
+impl ChannelKeys {
+    /// `None` where the derivation hits no key: nobody has seen that, and the channel number is then never used.
+    pub(crate) fn derive(node: &NodeKeys, peer: &NodeId, channel: ChannelNumber) -> Option<Self> {
+        let bytes = node.channel_secrets(peer, channel);
+        let mut parts = bytes.expose().chunks_exact(32);
+        let mut key = || SecretKey::from_slice(parts.next()?).ok();
+        // CLN's order.
+        let (funding, revocation, htlc, payment, delayed_payment) =
+            (key()?, key()?, key()?, key()?, key()?);
+        let seed = Secret::new(*bytes.expose().last_chunk::<32>()?);
+        let point = |key: &SecretKey| Point::from_secret_key(SECP256K1, key);
+        let points = Basepoints {
+            funding: point(&funding),
+            revocation: point(&revocation),
+            payment: point(&payment),
+            delayed_payment: point(&delayed_payment),
+            htlc: point(&htlc),
+        };
+        Some(Self { funding, revocation, htlc, payment, delayed_payment, seed, points })
+    }
+
+    /// Our secret for this commitment.
+    pub(crate) fn secret(&self, number: CommitmentNumber) -> Option<SecretKey> {
+        commitment_secret(&self.seed, number)
+    }
+    /// Our point for this commitment.
+    pub(crate) fn point(&self, number: CommitmentNumber) -> Option<Point> {
+        self.secret(number).map(|secret| Point::from_secret_key(SECP256K1, &secret))
+    }
+
+    /// The remote's commitment, with the secret key for our signatures on its HTLC transactions.
+    fn build_remote(
+        &self,
+        constants: &Constants,
+        state: &CommitmentState,
+    ) -> Result<(Commitment, Option<SecretKey>), Unbuildable> {
+        let any_htlc = tally_of(constants, state)?.untrimmed > 0;
+        let remote = &constants.params.basepoints.remote;
+        let secret = any_htlc.then(|| derive_secret(&self.htlc, &self.points.htlc, &state.point));
+        let keys = CommitmentKeys {
+            revocation: revocation_point_from_base(
+                &self.revocation,
+                &self.points.revocation,
+                &state.point,
+            ),
+            delayed: derive_point(&remote.delayed_payment, &state.point),
+            htlc: secret.as_ref().map(|secret| Sides {
+                local: Point::from_secret_key(SECP256K1, secret),
+                remote: derive_point(&remote.htlc, &state.point),
+            }),
+            payment: self.points.payment,
+        };
+        Ok((build(constants, keys, state)?, secret))
+    }
+
+    /// Our commitment.
+    pub(crate) fn build_local(
+        &self,
+        constants: &Constants,
+        state: &CommitmentState,
+    ) -> Result<Commitment, Unbuildable> {
+        let any_htlc = tally_of(constants, state)?.untrimmed > 0;
+        let remote = &constants.params.basepoints.remote;
+        let keys = CommitmentKeys {
+            revocation: revocation_point(&remote.revocation, &state.point),
+            delayed: derive_point(&self.points.delayed_payment, &state.point),
+            htlc: any_htlc.then(|| Sides {
+                local: derive_point(&self.points.htlc, &state.point),
+                remote: derive_point(&remote.htlc, &state.point),
+            }),
+            payment: remote.payment,
+        };
+        build(constants, keys, state)
+    }
+
+    /// Our signatures on the remote's commitment and its HTLC transactions.
+    pub(crate) fn sign_remote(
+        &self,
+        constants: &Constants,
+        state: &CommitmentState,
+    ) -> Result<CommitmentSignatures, Unbuildable> {
+        let (built, secret) = self.build_remote(constants, state)?;
+        let signature = SECP256K1.sign_ecdsa(&built.sighash(constants), &self.funding);
+        let kind: EcdsaSighashType = constants.format.htlc_sighash();
+        let htlcs = secret.map_or_else(Vec::new, |secret| {
+            built.htlcs.iter().map(|h| SECP256K1.sign_ecdsa(&h.sighash(kind), &secret)).collect()
+        });
+        Ok(CommitmentSignatures { signature, htlcs })
+    }
+}

@@ -1,0 +1,196 @@
+//! The loop over the clients: whole frames in, answers out, and nobody is waited for.
+//!
+//! Each client has one question under way: while its answer is not written, it is not read. What a client may have
+//! half sent stays with it and holds up nobody else.
+
+use crate::answer::{Admission, Bad, Hsm, Who};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use primitives::{ChannelNumber, NodeId};
+use std::os::fd::{AsFd, OwnedFd};
+use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue};
+use wire::hsm::{BadClient, Capability, HsmdInit, Rights, ToHsmd};
+
+struct Client {
+    fd: OwnedFd,
+    who: Who,
+    rights: Rights,
+    buffer: FrameBuffer,
+    /// A whole question that waits for its turn.
+    next: Option<Frame>,
+    out: OutQueue,
+}
+
+/// What is left of a client after its turn.
+enum Turn {
+    /// Served, or has nothing.
+    Stays,
+    /// Closed its end.
+    Left,
+    /// Asked what it must not.
+    Bad(Bad),
+}
+
+/// hsmd, until the master is gone. `unlocked` is called once the secret file is read: from then on no file is needed.
+pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
+    let (order, mut fds) = child.orders.recv_as(ToHsmd::decode_known)?;
+    let ToHsmd::HsmdInit(HsmdInit {}) = order;
+    let master = Orders::take_fd(&mut fds, "master's client socket")?;
+    // What concerns one channel is asked by that channel's client.
+    let rights = Rights::of(&[Capability::Master, Capability::Ecdh, Capability::Peel]);
+    let mut clients = vec![Client::new(Admission { fd: master, who: Who::Master, rights })?];
+    let mut hsm = Hsm::default();
+    let mut unlocked = Some(unlocked);
+
+    loop {
+        let (order, readable) = wait(&child.orders, &clients)?;
+        if order {
+            return match child.orders.recv() {
+                Err(Failure::Cancelled(_)) => Ok(()),
+                Err(e) => Err(e),
+                Ok(_) => Err(Failure::internal("a second order")),
+            };
+        }
+        let mut admitted = Vec::new();
+        let mut gone = Vec::new();
+        for (at, (client, readable)) in clients.iter_mut().zip(readable).enumerate() {
+            let reported = match client.turn(&mut hsm, readable, &mut admitted) {
+                (Turn::Stays, report) => report,
+                (Turn::Left, report) => {
+                    gone.push(at);
+                    report
+                }
+                (Turn::Bad(why), _) => {
+                    log::error!("closing {}: {why}", client.name());
+                    let Some((peer, channel)) = client.id() else {
+                        return Err(Failure::internal(why));
+                    };
+                    gone.push(at);
+                    Some(BadClient { peer, channel, why })
+                }
+            };
+            if let Some(report) = reported {
+                child.master.report(&report)?;
+            }
+        }
+        if gone.first() == Some(&0) {
+            // The master, which came first, left.
+            return Ok(());
+        }
+        for at in gone.into_iter().rev() {
+            clients.swap_remove(at);
+        }
+        for admission in admitted {
+            clients.push(Client::new(admission)?);
+        }
+        if hsm.is_unlocked()
+            && let Some(unlocked) = unlocked.take()
+        {
+            unlocked();
+        }
+    }
+}
+
+/// Sleeps until somebody can be served. Is there an order, and who can be read or written?
+fn wait(orders: &Orders, clients: &[Client]) -> Result<(bool, Vec<bool>), Failure> {
+    if orders.has_buffered() {
+        return Ok((true, vec![false; clients.len()]));
+    }
+    let mut fds = Vec::with_capacity(clients.len() + 1);
+    fds.push(PollFd::new(orders.as_fd(), PollFlags::POLLIN));
+    fds.extend(clients.iter().map(|c| PollFd::new(c.fd.as_fd(), c.interest())));
+    let ready = clients.iter().any(|c| c.out.is_empty() && c.next.is_some());
+    match poll(&mut fds, if ready { PollTimeout::ZERO } else { PollTimeout::NONE }) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(e) => return Err(Failure::internal(format!("poll: {e}"))),
+    }
+    let mut events = fds.iter().map(|fd| fd.revents().is_some_and(|e| !e.is_empty()));
+    let order = events.next().unwrap_or(false);
+    Ok((order, events.collect()))
+}
+
+impl Client {
+    fn new(admission: Admission) -> Result<Self, Failure> {
+        let Admission { fd, who, rights } = admission;
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Failure::internal)?;
+        let (buffer, out) = (FrameBuffer::default(), OutQueue::default());
+        Ok(Self { fd, who, rights, buffer, next: None, out })
+    }
+
+    fn id(&self) -> Option<(NodeId, ChannelNumber)> {
+        match self.who {
+            Who::Master => None,
+            Who::Child(peer, channel) => Some((peer, channel)),
+        }
+    }
+    fn name(&self) -> String {
+        match self.who {
+            Who::Master => "lightningd".to_owned(),
+            Who::Child(peer, channel) => format!("the client of {peer}, channel number {channel}"),
+        }
+    }
+
+    fn interest(&self) -> PollFlags {
+        if !self.out.is_empty() {
+            PollFlags::POLLOUT
+        } else if self.next.is_some() {
+            PollFlags::empty()
+        } else {
+            PollFlags::POLLIN
+        }
+    }
+
+    /// At most one read, one question and one answer.
+    fn turn(
+        &mut self,
+        hsm: &mut Hsm,
+        readable: bool,
+        admitted: &mut Vec<Admission>,
+    ) -> (Turn, Option<BadClient>) {
+        if !self.out.is_empty() {
+            return (if readable { self.flush() } else { Turn::Stays }, None);
+        }
+        if self.next.is_none() && readable {
+            match self.buffer.fill(self.fd.as_fd()) {
+                Ok(Filled::Some) => {}
+                Ok(Filled::WouldBlock) => return (Turn::Stays, None),
+                Ok(Filled::Eof) => return (Turn::Left, None),
+                Err(e) => return (Turn::Bad(e.to_string()), None),
+            }
+        }
+        let frame = match self.take_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return (Turn::Stays, None),
+            Err(why) => return (Turn::Bad(why), None),
+        };
+        match hsm.answer(self.who, &self.rights, &frame.body, frame.fds) {
+            Err(why) => (Turn::Bad(why), None),
+            Ok(outcome) => {
+                admitted.extend(outcome.admit);
+                self.out.push(&outcome.answer, Vec::new());
+                (self.flush(), outcome.report)
+            }
+        }
+    }
+
+    /// The next question; the one after it is looked for at once, so that `wait` knows of it.
+    fn take_frame(&mut self) -> Result<Option<Frame>, Bad> {
+        let first = match self.next.take() {
+            Some(frame) => Some(frame),
+            None => self.buffer.next_frame().map_err(|e| e.to_string())?,
+        };
+        if first.is_some() {
+            self.next = self.buffer.next_frame().map_err(|e| e.to_string())?;
+        }
+        Ok(first)
+    }
+
+    fn flush(&mut self) -> Turn {
+        match self.out.flush(self.fd.as_fd()) {
+            Ok(_) => Turn::Stays,
+            // Nobody is left to read it.
+            Err(_) => Turn::Left,
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What may never be undone, channel by channel.
+//!
+//! A captured child must not be able to make us punishable. So: the remote's commitment n may be signed again until its
+//! secret is shown, and n+1 only once n-1 is revoked; each has one point and no other. Our secret n is given only after a
+//! valid n+1 was shown, and never from a number on that was signed for broadcast; a number that was given out is never
+//! signed for broadcast. A closing pays us what the last state owed us, where the master said.
+//!
+//! All of this is memory. After a restart it follows from the master's rows: a seed only ever raises it.
+
+use channel::Constants;
+use primitives::*;
+use secp256k1::SECP256K1;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use wire::channel_data::{Basepoints, ChannelParams, CommitmentState};
+use wire::hsm::{ChannelSeed, ClosingState, ClosingTerms};
+
+/// Why hsmd will not do it. Each is a bug of the one who asks, or worse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A question about a channel from a client that has none.
+    NoChannel,
+    /// The channel's parameters were never told.
+    NoParams,
+    /// They are others than those told before.
+    OtherParams,
+    /// Our basepoints in them are not ours.
+    NotOurBasepoints,
+    /// They, or the state, make no transaction.
+    Unbuildable(String),
+    /// The state is of the other side.
+    WrongSide,
+    /// Not the point that this commitment has.
+    WrongPoint { number: CommitmentNumber },
+    /// The remote revoked this number already.
+    RemoteRevoked { number: CommitmentNumber, revoked: CommitmentNumber },
+    /// The remote has not revoked the one two before.
+    RemoteTooEarly { number: CommitmentNumber, revoked: CommitmentNumber },
+    /// Numbers do not leap.
+    Leap { number: CommitmentNumber, last: Option<CommitmentNumber> },
+    /// A point too far ahead.
+    TooFar { number: CommitmentNumber },
+    /// This one of ours was revoked.
+    LocalRevoked { number: CommitmentNumber, revoked: CommitmentNumber },
+    /// No valid successor of it was shown.
+    NoSuccessor { number: CommitmentNumber, shown: Option<CommitmentNumber> },
+    /// It, or one before it, was signed for broadcast.
+    Broadcast { number: CommitmentNumber, broadcast: CommitmentNumber },
+    /// The master did not say where a closing pays us.
+    NoClosingTerms,
+    /// Not where the master said.
+    ClosingScript,
+    /// Less than the last state owed us.
+    ClosingFloor { pays: Msat, owed: Msat },
+    /// More than the master would pay.
+    ClosingFee { fee: Sat, maximum: Sat },
+    /// HTLCs are under way in the last state.
+    ClosingHtlcs,
+    /// A seed that contradicts itself.
+    BadSeed(&'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoChannel => f.write_str("this client has no channel"),
+            Self::NoParams => f.write_str("the channel's parameters are not known"),
+            Self::OtherParams => {
+                f.write_str("the channel's parameters are others than those known")
+            }
+            Self::NotOurBasepoints => f.write_str("the local basepoints are not ours"),
+            Self::Unbuildable(why) => f.write_str(why),
+            Self::WrongSide => f.write_str("the state is of the other side"),
+            Self::WrongPoint { number } => write!(f, "commitment {number} has another point"),
+            Self::RemoteRevoked { number, revoked } => {
+                write!(f, "the peer's commitment {number} is revoked, as all before {revoked}")
+            }
+            Self::RemoteTooEarly { number, revoked } => {
+                write!(
+                    f,
+                    "the peer's commitment {number} while only those before {revoked} are revoked"
+                )
+            }
+            Self::Leap { number, last: Some(last) } => {
+                write!(f, "commitment {number} after {last}")
+            }
+            Self::Leap { number, last: None } => write!(f, "commitment {number} as the first"),
+            Self::TooFar { number } => {
+                write!(f, "the point of commitment {number} is not needed yet")
+            }
+            Self::LocalRevoked { number, revoked } => {
+                write!(f, "our commitment {number} is revoked, as all before {revoked}")
+            }
+            Self::NoSuccessor { number, shown: Some(shown) } => {
+                write!(
+                    f,
+                    "commitment {number} cannot be revoked: {shown} is the newest that was shown"
+                )
+            }
+            Self::NoSuccessor { number, shown: None } => {
+                write!(f, "commitment {number} cannot be revoked: none was shown")
+            }
+            Self::Broadcast { number, broadcast } => {
+                write!(
+                    f,
+                    "commitment {number} cannot be revoked: {broadcast} was signed for broadcast"
+                )
+            }
+            Self::NoClosingTerms => f.write_str("no terms of a closing are known"),
+            Self::ClosingScript => f.write_str("a closing that pays us elsewhere"),
+            Self::ClosingFloor { pays, owed } => {
+                write!(f, "a closing that pays us {pays} of {owed}")
+            }
+            Self::ClosingFee { fee, maximum } => {
+                write!(f, "a closing fee of {fee}, of at most {maximum}")
+            }
+            Self::ClosingHtlcs => f.write_str("a closing while HTLCs are under way"),
+            Self::BadSeed(why) => write!(f, "a seed that contradicts itself: {why}"),
+        }
+    }
+}
+
+/// The newest state that was shown for one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shown {
+    owed: Msat,
+    htlcs: bool,
+}
+
+/// What is known of one channel.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    constants: Option<Arc<Constants>>,
+    /// Our newest that was shown with good signatures.
+    shown: Option<CommitmentNumber>,
+    /// How many of ours are revoked, or may be.
+    local_revoked: CommitmentNumber,
+    /// The first of ours that was signed for broadcast.
+    broadcast: Option<CommitmentNumber>,
+    /// The remote's newest that we signed.
+    signed: Option<CommitmentNumber>,
+    /// How many of the remote's are revoked.
+    remote_revoked: CommitmentNumber,
+    /// The points of the remote's that matter: the last revoked and all after.
+    remote_points: BTreeMap<CommitmentNumber, Point>,
+    /// What the newest state of each side owed us.
+    last: Sides<Option<Shown>>,
+    closing: Option<ClosingTerms>,
+}
+
+impl Judge {
+    pub(crate) fn constants(&self) -> Result<Arc<Constants>, Refusal> {
+        self.constants.clone().ok_or(Refusal::NoParams)
+    }
+
+    /// The channel's parameters, told once; again only the same.
+    pub(crate) fn setup(
+        &mut self,
+        params: &ChannelParams,
+        ours: &Basepoints,
+    ) -> Result<(), Refusal> {
+        match &self.constants {
+            Some(known) if known.params == *params => Ok(()),
+            Some(_) => Err(Refusal::OtherParams),
+            None => {
+                if params.basepoints.local != *ours {
+                    return Err(Refusal::NotOurBasepoints);
+                }
+                let constants = Constants::new(params.clone())
+                    .map_err(|e| Refusal::Unbuildable(e.to_string()))?;
+                self.constants = Some(Arc::new(constants));
+                Ok(())
+            }
+        }
+    }
+
+    /// What the master's rows say. It raises what is known, and nothing falls; but for what a closing owes us: what was
+    /// shown and never stored did not happen.
+    pub(crate) fn seed(&mut self, seed: &ChannelSeed, ours: &Basepoints) -> Result<(), Refusal> {
+        let two_live = |newest: CommitmentNumber, revoked: CommitmentNumber| {
+            newest.0.checked_sub(revoked.0).is_some_and(|live| live <= 1)
+        };
+        if !two_live(seed.local_number, seed.local_revoked)
+            || !two_live(seed.remote_number, seed.remote_revoked)
+        {
+            return Err(Refusal::BadSeed("more than two commitments of one side count"));
+        }
+        if seed.local_number >= CommitmentNumber::LAST
+            || seed.remote_number >= CommitmentNumber::LAST
+        {
+            return Err(Refusal::BadSeed("a number beyond the last"));
+        }
+        let next = seed.remote_revoked.next();
+        let told = [(seed.remote_revoked, Some(seed.remote_point)), (next, seed.remote_next_point)];
+        let told = told.iter().filter_map(|(number, point)| point.map(|p| (*number, p)));
+        for (number, point) in told.clone() {
+            if self.remote_points.get(&number).is_some_and(|known| *known != point) {
+                return Err(Refusal::WrongPoint { number });
+            }
+        }
+        self.setup(&seed.params, ours)?;
+        self.remote_points.extend(told);
+        self.shown = self.shown.max(Some(seed.local_number));
+        self.local_revoked = self.local_revoked.max(seed.local_revoked);
+        self.signed = self.signed.max(Some(seed.remote_number));
+        self.remote_revoked = self.remote_revoked.max(seed.remote_revoked);
+        self.broadcast = [self.broadcast, seed.broadcast].into_iter().flatten().min();
+        self.forget_old_points();
+        let owed = Shown { owed: seed.local_balance, htlcs: false };
+        self.last = Sides { local: Some(owed), remote: Some(owed) };
+        if seed.closing.is_some() {
+            self.closing.clone_from(&seed.closing);
+        }
+        Ok(())
+    }
+
+    /// Our point of this number: at most one beyond the next.
+    pub(crate) fn may_tell_point(&self, number: CommitmentNumber) -> Result<(), Refusal> {
+        let next = self.shown.map_or(CommitmentNumber::FIRST, CommitmentNumber::next);
+        if number > next.next() { Err(Refusal::TooFar { number }) } else { Ok(()) }
+    }
+
+    /// May we sign this commitment of the remote's?
+    pub(crate) fn may_sign_remote(&self, state: &CommitmentState) -> Result<(), Refusal> {
+        let number = state.number;
+        if state.side != Side::Remote {
+            return Err(Refusal::WrongSide);
+        }
+        let revoked = self.remote_revoked;
+        if number < revoked {
+            return Err(Refusal::RemoteRevoked { number, revoked });
+        }
+        let next = self.signed.map_or(CommitmentNumber::FIRST, CommitmentNumber::next);
+        if number > next || number >= CommitmentNumber::LAST {
+            return Err(Refusal::Leap { number, last: self.signed });
+        }
+        if number > revoked.next() {
+            return Err(Refusal::RemoteTooEarly { number, revoked });
+        }
+        if self.remote_points.get(&number).is_some_and(|known| *known != state.point) {
+            return Err(Refusal::WrongPoint { number });
+        }
+        Ok(())
+    }
+    /// We signed it.
+    pub(crate) fn signed_remote(&mut self, state: &CommitmentState) {
+        self.remote_points.insert(state.number, state.point);
+        if self.signed <= Some(state.number) {
+            self.signed = Some(state.number);
+            self.last.remote = Some(shown(state));
+        }
+    }
+
+    /// Is this the secret of the remote's commitment? Repeated: judged again, and nothing changes. `Ok(Err)`: the peer lied.
+    pub(crate) fn remote_revokes(
+        &mut self,
+        number: CommitmentNumber,
+        secret: &SecretKey,
+    ) -> Result<Result<(), String>, Refusal> {
+        let again = self.remote_revoked.previous() == Some(number);
+        if !again && (number != self.remote_revoked || self.signed <= Some(number)) {
+            return Err(Refusal::Leap { number, last: self.remote_revoked.previous() });
+        }
+        let Some(point) = self.remote_points.get(&number) else {
+            // Revoked before we were born: the chain of secrets, which channeld checks, is all there is.
+            return if again { Ok(Ok(())) } else { Err(Refusal::WrongPoint { number }) };
+        };
+        if Point::from_secret_key(SECP256K1, secret) != *point {
+            return Ok(Err(format!("the secret for commitment {number} is not that of its point")));
+        }
+        if !again {
+            self.remote_revoked = number.next();
+            self.forget_old_points();
+        }
+        Ok(Ok(()))
+    }
+    fn forget_old_points(&mut self) {
+        let keep = self.remote_revoked.previous().unwrap_or(CommitmentNumber::FIRST);
+        self.remote_points = self.remote_points.split_off(&keep);
+    }
+
+    /// May the remote's signatures on this one of ours be looked at? `point` is ours for its number.
+    pub(crate) fn may_show_local(
+        &self,
+        state: &CommitmentState,
+        point: Point,
+    ) -> Result<(), Refusal> {
+        let number = state.number;
+        if state.side != Side::Local {
+            return Err(Refusal::WrongSide);
+        }
+        if number < self.local_revoked {
+            return Err(Refusal::LocalRevoked { number, revoked: self.local_revoked });
+        }
+        let next = self.shown.map_or(CommitmentNumber::FIRST, CommitmentNumber::next);
+        if number > next || number >= CommitmentNumber::LAST {
+            return Err(Refusal::Leap { number, last: self.shown });
+        }
+        if state.point != point {
+            return Err(Refusal::WrongPoint { number });
+        }
+        Ok(())
+    }
+    /// They were good.
+    pub(crate) fn shown_local(&mut self, state: &CommitmentState) {
+        if self.shown <= Some(state.number) {
+            self.shown = Some(state.number);
+            self.last.local = Some(shown(state));
+        }
+    }
+
+    /// May our secret of this number go out? If so, it is as good as out.
+    pub(crate) fn revoke_local(&mut self, number: CommitmentNumber) -> Result<(), Refusal> {
+        if self.shown <= Some(number) {
+            return Err(Refusal::NoSuccessor { number, shown: self.shown });
+        }
+        if let Some(broadcast) = self.broadcast.filter(|b| *b <= number) {
+            return Err(Refusal::Broadcast { number, broadcast });
+        }
+        self.local_revoked = self.local_revoked.max(number.next());
+        Ok(())
+    }
+
+    /// Our commitment is to be signed for broadcast: from then on no secret of it or a later one goes out.
+    pub(crate) fn broadcasts(&mut self, number: CommitmentNumber) {
+        self.broadcast = Some(self.broadcast.map_or(number, |b| b.min(number)));
+    }
+
+    /// May we sign this closing?
+    pub(crate) fn may_close(&self, state: &ClosingState) -> Result<(), Refusal> {
+        let constants = self.constants()?;
+        let terms = self.closing.as_ref().ok_or(Refusal::NoClosingTerms)?;
+        if state.script.local != terms.script {
+            return Err(Refusal::ClosingScript);
+        }
+        for side in Side::BOTH {
+            if let Some(last) = self.last[side] {
+                if last.htlcs {
+                    return Err(Refusal::ClosingHtlcs);
+                }
+                if state.balance.local < last.owed {
+                    return Err(Refusal::ClosingFloor {
+                        pays: state.balance.local,
+                        owed: last.owed,
+                    });
+                }
+            }
+        }
+        if constants.params.opener == Side::Local && state.fee > terms.max_fee {
+            return Err(Refusal::ClosingFee { fee: state.fee, maximum: terms.max_fee });
+        }
+        Ok(())
+    }
+}
+
+fn shown(state: &CommitmentState) -> Shown {
+    Shown { owed: state.balance.local, htlcs: !state.htlcs.0.is_empty() }
+}

@@ -1,0 +1,160 @@
+//! The wallet's own outputs: whose key each is, and its witness.
+
+use crate::channel_keys::ChannelKeys;
+use crate::derive::NodeKeys;
+use bitcoin::bip32::ChildNumber;
+use bitcoin::hashes::Hash;
+use bitcoin::key::TapTweak;
+use bitcoin::sighash::{Prevouts, SighashCache};
+use bitcoin::{
+    Amount, CompressedPublicKey, EcdsaSighashType, ScriptBuf, TapSighashType, Transaction, TxOut,
+    Witness,
+};
+use channel::scripts::{der, to_remote_anchors, to_remote_plain};
+use primitives::{Point, SecretKey};
+use secp256k1::{Keypair, Message, SECP256K1};
+use wire::hsm::{SpentOutput, WalletInput, WalletKey};
+
+/// A refusal that names the input.
+fn refuse(input: &WalletInput, why: impl std::fmt::Display) -> String {
+    format!("input {}: {why}", input.index)
+}
+
+/// The secret key of address `index`.
+pub(crate) fn address_key(node: &NodeKeys, index: u32) -> Result<SecretKey, String> {
+    let child = ChildNumber::from_normal_idx(index).map_err(|e| format!("address {index}: {e}"))?;
+    let key = node
+        .wallet
+        .derive_priv(SECP256K1, &[child])
+        .map_err(|e| format!("address {index}: {e}"))?;
+    Ok(key.private_key)
+}
+
+/// What the key of an address makes: BIP 84's form.
+pub(crate) fn p2wpkh(key: &Point) -> ScriptBuf {
+    to_remote_plain(key)
+}
+/// What the key of an address makes: BIP 86's form.
+pub(crate) fn p2tr(key: &Point) -> ScriptBuf {
+    ScriptBuf::new_p2tr(SECP256K1, key.x_only_public_key().0, None)
+}
+
+/// Puts our witnesses in. Everything is checked before anything is signed.
+pub(crate) fn sign(
+    node: &NodeKeys,
+    channel: impl Fn(&WalletInput) -> Option<ChannelKeys>,
+    mut tx: Transaction,
+    inputs: &[WalletInput],
+    spent: &[SpentOutput],
+) -> Result<Transaction, String> {
+    if spent.len() != tx.input.len() {
+        return Err(format!("{} outputs are spent by {} inputs", spent.len(), tx.input.len()));
+    }
+    let prevouts: Vec<TxOut> = spent
+        .iter()
+        .map(|s| TxOut { value: Amount::from_sat(s.amount.0), script_pubkey: s.script.clone() })
+        .collect();
+    let mut witnesses = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let at = input.index as usize;
+        let named = spent.get(at).ok_or_else(|| refuse(input, "there is no such input"))?;
+        if (named.amount, &named.script) != (input.amount, &input.script) {
+            return Err(refuse(input, "it spends another output than was said"));
+        }
+        let (mut key, form) = key_of(node, &channel, input)?;
+        let witness = witness(&tx, &prevouts, input, &key, form);
+        key.non_secure_erase();
+        witnesses.push((at, witness?));
+    }
+    for (at, witness) in witnesses {
+        if let Some(input) = tx.input.get_mut(at) {
+            input.witness = witness;
+        }
+    }
+    Ok(tx)
+}
+
+/// How an output of ours is locked.
+enum Form {
+    P2wpkh,
+    Taproot,
+    ToRemoteAnchors(ScriptBuf),
+}
+
+fn key_of(
+    node: &NodeKeys,
+    channel: &impl Fn(&WalletInput) -> Option<ChannelKeys>,
+    input: &WalletInput,
+) -> Result<(SecretKey, Form), String> {
+    let (key, point, forms) = match &input.key {
+        WalletKey::Address { index } => {
+            let key = address_key(node, *index).map_err(|e| refuse(input, e))?;
+            let point = Point::from_secret_key(SECP256K1, &key);
+            (key, point, [(p2wpkh(&point), Form::P2wpkh), (p2tr(&point), Form::Taproot)])
+        }
+        WalletKey::ToRemote { .. } => {
+            let keys = channel(input).ok_or_else(|| refuse(input, "no such channel"))?;
+            let point = keys.points.payment;
+            let script = to_remote_anchors(&point);
+            (
+                keys.payment,
+                point,
+                [
+                    (p2wpkh(&point), Form::P2wpkh),
+                    (script.to_p2wsh(), Form::ToRemoteAnchors(script)),
+                ],
+            )
+        }
+    };
+    forms
+        .into_iter()
+        .find(|(script, _)| *script == input.script)
+        .map(|(_, form)| (key, form))
+        .ok_or_else(|| {
+            refuse(input, format!("{point} does not make its script {:x}", input.script))
+        })
+}
+
+fn witness(
+    tx: &Transaction,
+    prevouts: &[TxOut],
+    input: &WalletInput,
+    key: &SecretKey,
+    form: Form,
+) -> Result<Witness, String> {
+    let mut cache = SighashCache::new(tx);
+    let (at, value) = (input.index as usize, Amount::from_sat(input.amount.0));
+    let ecdsa = |digest: [u8; 32]| {
+        der(&SECP256K1.sign_ecdsa_low_r(&Message::from_digest(digest), key), EcdsaSighashType::All)
+    };
+    match form {
+        Form::P2wpkh => {
+            let digest = cache
+                .p2wpkh_signature_hash(at, &input.script, value, EcdsaSighashType::All)
+                .map_err(|e| refuse(input, e))?;
+            let point = CompressedPublicKey(Point::from_secret_key(SECP256K1, key));
+            Ok(Witness::from_slice(&[ecdsa(digest.to_byte_array()), point.to_bytes().to_vec()]))
+        }
+        Form::ToRemoteAnchors(script) => {
+            let digest = cache
+                .p2wsh_signature_hash(at, &script, value, EcdsaSighashType::All)
+                .map_err(|e| refuse(input, e))?;
+            Ok(Witness::from_slice(&[ecdsa(digest.to_byte_array()), script.into_bytes()]))
+        }
+        Form::Taproot => {
+            let digest = cache
+                .taproot_key_spend_signature_hash(
+                    at,
+                    &Prevouts::All(prevouts),
+                    TapSighashType::Default,
+                )
+                .map_err(|e| refuse(input, e))?;
+            let pair =
+                Keypair::from_secret_key(SECP256K1, key).tap_tweak(SECP256K1, None).to_keypair();
+            let message = Message::from_digest(digest.to_byte_array());
+            let signature =
+                SECP256K1.sign_schnorr_with_aux_rand(&message, &pair, &subdaemon::random());
+            Ok(Witness::from_slice(&[signature.as_ref().as_slice()]))
+        }
+    }
+}
