@@ -278,29 +278,24 @@ impl Channel {
 
     /// What each has in that commitment beside the HTLCs, before fees. Never short: every add was checked against it.
     pub(crate) fn balance_in(&self, owner: Side, which: Which) -> Sides<Msat> {
-        let mut balance = self.balance;
-        for (by, amount, fulfilled) in self.moves(owner, which) {
-            balance[by] = balance[by].saturating_sub(amount);
-            if fulfilled {
-                balance[!by] = balance[!by].saturating_add(amount);
-            }
-        }
-        balance
+        let (gained, lost) = self.gains_and_losses(owner, which);
+        Sides::from_fn(|s| self.balance[s].saturating_add(gained[s]).saturating_sub(lost[s]))
     }
     fn checked_balance(&self, owner: Side, which: Which) -> Option<Sides<Msat>> {
-        let mut out = Sides::<Msat>::default();
-        let mut moved = Sides::<Msat>::default();
+        let (gained, lost) = self.gains_and_losses(owner, which);
+        let left = |s: Side| self.balance[s].checked_add(gained[s])?.checked_sub(lost[s]);
+        Some(Sides { local: left(Side::Local)?, remote: left(Side::Remote)? })
+    }
+    /// Gains first, whatever their order: what one commitment brings, the same one may spend.
+    fn gains_and_losses(&self, owner: Side, which: Which) -> (Sides<Msat>, Sides<Msat>) {
+        let (mut gained, mut lost) = (Sides::<Msat>::default(), Sides::<Msat>::default());
         for (by, amount, fulfilled) in self.moves(owner, which) {
-            out[by] = out[by].checked_add(amount)?;
+            lost[by] = lost[by].saturating_add(amount);
             if fulfilled {
-                moved[!by] = moved[!by].checked_add(amount)?;
+                gained[!by] = gained[!by].saturating_add(amount);
             }
         }
-        let mut balance = Sides::<Msat>::default();
-        for side in Side::BOTH {
-            balance[side] = self.balance[side].checked_add(moved[side])?.checked_sub(out[side])?;
-        }
-        Some(balance)
+        (gained, lost)
     }
     /// What leaves whose balance in that commitment, and whether it reached the other.
     fn moves(&self, owner: Side, which: Which) -> impl Iterator<Item = (Side, Msat, bool)> {

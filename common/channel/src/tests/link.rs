@@ -340,6 +340,30 @@ fn a_feerate_said_again_is_not_held_against_htlcs_that_came_between() {
     link.converges();
 }
 
+/// Fulfilled, and spent at once by who fulfilled it.
+#[test]
+fn money_that_is_spent_in_the_commitment_that_brings_it_is_there() {
+    use Side::{Local, Remote};
+    let mut link = Link::new(false, 483);
+    for step in [
+        Step::Add { by: Local, amount: 1, exact: true },
+        Step::Commit { by: Local },
+        Step::Deliver { to: Remote },
+        Step::Deliver { to: Remote },
+        Step::Deliver { to: Local },
+        Step::Commit { by: Remote },
+        Step::Deliver { to: Local },
+        Step::Deliver { to: Remote },
+        Step::Remove { by: Remote, pick: 0, how: 0 },
+        Step::Add { by: Remote, amount: 1, exact: true },
+        Step::Commit { by: Remote },
+    ] {
+        link.step(&step);
+    }
+    link.disconnect();
+    link.converges();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
