@@ -1,0 +1,47 @@
+//! One block on, or one block off: everything it means, in one turn.
+
+use super::{KEPT_HEADERS, store};
+use crate::node::Node;
+use crate::turn::{Stop, Turn};
+use bitcoin::Block;
+use primitives::BlockHeight;
+
+/// A block joins our chain.
+pub(super) fn connect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    block: &Block,
+) -> Result<(), Stop> {
+    let hash = block.block_hash();
+    store::add_block(turn.db, height, hash, block.header.prev_blockhash)?;
+    crate::wallet::connect(node, turn, height, block)?;
+    crate::channels::connect(node, turn, height, block)?;
+    turn.install(move |node| {
+        node.chain.headers.push_back((height, hash));
+        while node.chain.headers.len() > KEPT_HEADERS {
+            node.chain.headers.pop_front();
+        }
+    });
+    if node.chain.caught_up {
+        super::rebroadcast(node, turn);
+    }
+    crate::waits::height_is(node, turn, height);
+    log::debug!("block {height}: {hash}");
+    Ok(())
+}
+
+/// Our tip leaves it.
+pub(super) fn disconnect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+) -> Result<(), Stop> {
+    store::remove_block(turn.db, height)?;
+    crate::wallet::disconnect(node, turn, height)?;
+    crate::channels::disconnect(node, turn, height)?;
+    turn.install(|node| {
+        node.chain.headers.pop_back();
+    });
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Sending transactions: each is stored first, and sent again with every block until it is in one.
+
+use super::{Purpose, store};
+use crate::node::Node;
+use crate::plugin_host::call_backend;
+use crate::rpc::{Caller, RpcError, code};
+use crate::turn::{Stop, Turn};
+use bitcoin::{Transaction, Txid};
+use primitives::ChannelNumber;
+use serde_json::{Value, json};
+
+/// Who waits to hear how it went.
+#[derive(Debug, Clone)]
+pub enum BroadcastFor {
+    /// Nobody: it is sent again with the next block.
+    Nobody,
+    /// `withdraw`: if it is refused, its inputs are free again.
+    Withdrawal(Caller, Value),
+    /// A channel's funding.
+    Funding(ChannelNumber),
+    /// A channel's closing.
+    Closing(ChannelNumber),
+}
+
+/// Stores a transaction, then sends it.
+pub fn broadcast(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    tx: &Transaction,
+    why: BroadcastFor,
+) -> Result<(), Stop> {
+    store::add_transaction(turn.db, tx, true)?;
+    send(node, turn, tx, why);
+    Ok(())
+}
+
+fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
+    let params =
+        json!({"tx": bitcoin::consensus::encode::serialize_hex(tx), "allowhighfees": true});
+    call_backend(
+        node,
+        turn,
+        "sendrawtransaction",
+        &params,
+        Purpose::Broadcast(tx.compute_txid(), why),
+    );
+}
+
+/// Sends everything that should be in a block and is not.
+pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) {
+    match store::unconfirmed(turn.db) {
+        Ok(all) => all.iter().for_each(|tx| send(node, turn, tx, BroadcastFor::Nobody)),
+        Err(e) => log::error!("{e}"),
+    }
+}
+
+pub(super) fn answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    txid: Txid,
+    why: BroadcastFor,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let refused = match &result {
+        Ok(answer) if answer.get("success").and_then(Value::as_bool) == Some(true) => None,
+        Ok(answer) => Some(
+            answer.get("errmsg").and_then(Value::as_str).unwrap_or("no reason given").to_owned(),
+        ),
+        Err(e) => Some(e.message.clone()),
+    };
+    match (why, refused) {
+        (BroadcastFor::Nobody, Some(e)) => log::debug!("transaction {txid} was not taken: {e}"),
+        (BroadcastFor::Nobody, None) => {}
+        (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),
+        (BroadcastFor::Withdrawal(caller, _), Some(e)) => {
+            store::give_up(turn.db, txid)?;
+            crate::wallet::unspend(node, turn, txid)?;
+            turn.reply(
+                caller,
+                Err(RpcError::new(code::LIGHTNINGD, format!("the transaction was refused: {e}"))),
+            );
+        }
+        (BroadcastFor::Funding(number), refused) => {
+            crate::channels::funding_sent(node, turn, number, refused)?
+        }
+        (BroadcastFor::Closing(number), refused) => {
+            if let Some(e) = refused {
+                log::warn!(
+                    "the closing of channel {number} was not taken: {e}; it is sent again with every block"
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! The chain as the backend tells it: tip, reorgs, fee estimates, broadcasting.
+//!
+//! One question is under way at a time; the answer decides on the next. Blocks are handled one a turn, in order, each with
+//! all it means to the other rooms.
+
+mod blocks;
+mod broadcast;
+pub mod feerates;
+pub mod rpc;
+mod store;
+
+pub use broadcast::{BroadcastFor, broadcast, rebroadcast};
+pub use store::{confirmed, load};
+
+use crate::events::{Event, Outgoing};
+use crate::node::Node;
+use crate::plugin_host::{BACKEND_METHODS, call_backend};
+use crate::rpc::RpcError;
+use crate::turn::{Fatal, Stop, Turn};
+use bitcoin::{BlockHash, Txid};
+use feerates::Estimates;
+use primitives::BlockHeight;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Headers that are kept to follow reorgs.
+pub const KEPT_HEADERS: usize = 144;
+/// Blocks between progress lines in the log.
+const PROGRESS_EVERY: u32 = 1000;
+
+/// What a question to the backend was for.
+#[derive(Debug, Clone)]
+pub enum Purpose {
+    /// getchaininfo.
+    ChainInfo,
+    /// getrawblockbyheight of this one.
+    Block(BlockHeight),
+    /// estimatefees.
+    Fees,
+    /// sendrawtransaction.
+    Broadcast(Txid, BroadcastFor),
+}
+
+/// What happens in this room beside answers.
+#[derive(Debug)]
+pub enum ChainEvent {
+    /// The plugins are ready.
+    Begin,
+    /// A plugin showed its manifest, or fell, at start.
+    PluginsChanged,
+    /// Time to look.
+    Poll,
+}
+
+/// What the backend said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Blocks it has.
+    pub blocks: u32,
+    /// Headers it has.
+    pub headers: u32,
+    /// Is it in its initial download?
+    pub syncing: bool,
+}
+
+/// What we know of the chain.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// The last headers, oldest first. The last one is our tip.
+    pub headers: VecDeque<(BlockHeight, BlockHash)>,
+    /// What the backend said last.
+    pub backend: Option<Backend>,
+    /// Fee estimates, once there are some.
+    pub fees: Option<Estimates>,
+    /// True once our tip was the backend's.
+    pub caught_up: bool,
+    /// True once the RPC socket is open and the children are at work.
+    pub serving: bool,
+}
+
+impl Chain {
+    /// Our tip's height; zero before there is one.
+    pub fn height(&self) -> BlockHeight {
+        self.headers.back().map_or(BlockHeight(0), |(h, _)| *h)
+    }
+    /// Is the view good enough to open channels and take payments by?
+    pub fn is_synced(&self) -> bool {
+        self.caught_up && self.backend.as_ref().is_some_and(|b| !b.syncing)
+    }
+}
+
+/// Something in this room.
+pub fn handle(node: &Node, turn: &mut Turn<'_>, event: ChainEvent) -> Result<(), Stop> {
+    match event {
+        ChainEvent::PluginsChanged => crate::plugin_host::continue_start(node, turn),
+        ChainEvent::Begin => {
+            if let Some(missing) =
+                BACKEND_METHODS.iter().find(|m| node.plugins.owner_of(m).is_none())
+            {
+                return Err(Fatal(format!(
+                    "no plugin provides {missing}: a Bitcoin backend such as bcli is needed"
+                ))
+                .into());
+            }
+            poll(node, turn);
+            Ok(())
+        }
+        ChainEvent::Poll => {
+            poll(node, turn);
+            Ok(())
+        }
+    }
+}
+
+fn poll(node: &Node, turn: &mut Turn<'_>) {
+    call_backend(
+        node,
+        turn,
+        "getchaininfo",
+        &json!({"last_height": node.chain.height().0}),
+        Purpose::ChainInfo,
+    );
+}
+
+fn poll_later(node: &Node, turn: &mut Turn<'_>) {
+    let seconds =
+        if node.config.developer() { node.config.int_or("dev-bitcoind-poll", 30) } else { 30 };
+    let wait = Duration::from_secs(seconds.unsigned_abs().max(1));
+    turn.at(Instant::now() + wait, Event::Chain(ChainEvent::Poll));
+}
+
+/// The backend answered.
+pub fn answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    purpose: Purpose,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    match purpose {
+        Purpose::ChainInfo => chain_info(node, turn, result),
+        Purpose::Block(height) => block(node, turn, height, result),
+        Purpose::Fees => {
+            fees(node, turn, result);
+            Ok(())
+        }
+        Purpose::Broadcast(txid, why) => broadcast::answered(node, turn, txid, why, result),
+    }
+}
+
+/// The backend's answer lacks what CLN's contract says it has: nothing can be built on it.
+fn malformed(method: &str, what: &str) -> Stop {
+    Fatal(format!("the Bitcoin backend's answer to {method} is wrong: {what}")).into()
+}
+
+fn chain_info(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let info = match result {
+        Ok(info) => info,
+        Err(e) => {
+            log::warn!("the Bitcoin backend does not answer: {}; asking again", e.message);
+            poll_later(node, turn);
+            return Ok(());
+        }
+    };
+    let number = |name: &str| {
+        let n = info.get(name).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        n.ok_or_else(|| malformed("getchaininfo", &format!("'{name}' is no block number")))
+    };
+    let chain = info.get("chain").and_then(Value::as_str).unwrap_or_default();
+    if chain != node.network.bip70_name() {
+        return Err(Fatal(format!(
+            "the Bitcoin backend is on the chain '{chain}', this node on '{}' (--network={}): point --bitcoin-rpcport \
+             and --bitcoin-datadir at a bitcoind of that chain",
+            node.network.bip70_name(),
+            node.network
+        ))
+        .into());
+    }
+    let backend = Backend {
+        blocks: number("blockcount")?,
+        headers: number("headercount")?,
+        syncing: info.get("ibd").and_then(Value::as_bool).unwrap_or(false),
+    };
+    if !node.chain.serving {
+        serve(node, turn)?;
+    }
+    let first = first_height(node, &backend)?;
+    if let Some(before) = &node.chain.backend
+        && before.syncing != backend.syncing
+    {
+        log::info!(
+            "bitcoind is {}",
+            if backend.syncing { "downloading the chain" } else { "in sync with the network" }
+        );
+    }
+    turn.install(move |node| node.chain.backend = Some(backend));
+    call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
+    ask_block(node, turn, first);
+    Ok(())
+}
+
+fn ask_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
+    call_backend(
+        node,
+        turn,
+        "getrawblockbyheight",
+        &json!({"height": height.0}),
+        Purpose::Block(height),
+    );
+}
+
+/// The block after our tip, or for a new node one that lies `rescan` before the backend's tip.
+fn first_height(node: &Node, backend: &Backend) -> Result<BlockHeight, Stop> {
+    if let Some((tip, _)) = node.chain.headers.back() {
+        if tip.0 > backend.blocks && node.chain.backend.is_none() {
+            log::warn!(
+                "our chain has {} blocks, bitcoind's {}: waiting for it to catch up",
+                tip.0,
+                backend.blocks
+            );
+        }
+        return Ok(BlockHeight(tip.0.saturating_add(1)));
+    }
+    let default = if node.network.is_test() { 30 } else { 15 };
+    Ok(match node.config.int_or("rescan", default) {
+        back @ 0.. => {
+            BlockHeight(backend.blocks.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX)))
+        }
+        absolute => BlockHeight(
+            u32::try_from(absolute.unsigned_abs()).unwrap_or(u32::MAX).min(backend.blocks),
+        ),
+    })
+}
+
+/// The backend is the right one: open for business, though the chain may not be caught up.
+fn serve(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    turn.say(Outgoing::OpenRpc);
+    crate::peers::begin(node, turn)?;
+    crate::channels::begin(node, turn)?;
+    turn.install(|node| {
+        node.chain.serving = true;
+        crate::start::announce_ready(node);
+    });
+    Ok(())
+}
+
+fn block(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(e) => {
+            log::warn!("the Bitcoin backend gives no block {height}: {}; asking again", e.message);
+            poll_later(node, turn);
+            return Ok(());
+        }
+    };
+    let (hash, raw) = match (answer.get("blockhash"), answer.get("block")) {
+        (Some(Value::String(hash)), Some(Value::String(raw))) => (hash, raw),
+        _ => {
+            caught_up(node, turn);
+            poll_later(node, turn);
+            return Ok(());
+        }
+    };
+    let hash: BlockHash =
+        hash.parse().map_err(|_| malformed("getrawblockbyheight", "'blockhash' is no hash"))?;
+    // Consensus decoding as Core does it: no limits of our own on witnesses.
+    let block: bitcoin::Block = bitcoin::consensus::encode::deserialize_hex(raw)
+        .map_err(|e| malformed("getrawblockbyheight", &format!("block {height}: {e}")))?;
+    if block.block_hash() != hash {
+        return Err(malformed(
+            "getrawblockbyheight",
+            &format!("block {height} is not the one of hash {hash}"),
+        ));
+    }
+    let tip = node.chain.headers.back().copied();
+    if let Some((tip_height, tip_hash)) = tip
+        && (block.header.prev_blockhash != tip_hash || height.0 != tip_height.0 + 1)
+    {
+        log::info!("block {tip_height} ({tip_hash}) is no longer in the chain");
+        blocks::disconnect(node, turn, tip_height)?;
+        if node.chain.headers.len() <= 1 {
+            return Err(Fatal(format!(
+                "a reorganisation goes deeper than the {KEPT_HEADERS} blocks that are kept"
+            ))
+            .into());
+        }
+        ask_block(node, turn, tip_height);
+        return Ok(());
+    }
+    blocks::connect(node, turn, height, &block)?;
+    if height.0.is_multiple_of(PROGRESS_EVERY) && !node.chain.caught_up {
+        let of = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
+        log::info!("caught up to block {height} of {of}");
+    }
+    ask_block(node, turn, BlockHeight(height.0 + 1));
+    Ok(())
+}
+
+/// Our tip is the backend's.
+fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+    if node.chain.caught_up {
+        return;
+    }
+    log::info!("in sync with bitcoind at block {}", node.chain.height());
+    turn.install(|node| node.chain.caught_up = true);
+    crate::peers::activate(node, turn);
+    rebroadcast(node, turn);
+}
+
+fn fees(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
+    let estimates = match result.map(|v| Estimates::parse(&v)) {
+        Ok(Ok(estimates)) => estimates,
+        Ok(Err(e)) => {
+            log::warn!("the Bitcoin backend's fee estimates are unreadable: {e}");
+            return;
+        }
+        Err(e) => {
+            log::debug!("no fee estimates: {}", e.message);
+            return;
+        }
+    };
+    if node.chain.fees.as_ref() != Some(&estimates) {
+        turn.install(move |node| node.chain.fees = Some(estimates));
+        crate::channels::fees_changed(node, turn);
+    }
+}

@@ -1,0 +1,392 @@
+//! Channels that end: `close`, closingd, and failing a channel for good.
+
+use super::{Channel, Owner, State, live, order, set_state, store, update};
+use crate::chain::feerates::Use;
+use crate::chain::{BroadcastFor, broadcast};
+use crate::events::{Event, Outgoing};
+use crate::node::Node;
+use crate::rpc::args::Args;
+use crate::rpc::{Answer, Caller, RpcError, code};
+use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
+use crate::turn::{Stop, Turn};
+use crate::waits::For;
+use primitives::*;
+use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use subdaemon::{Frame, answer_frame};
+use wire::channeld::StartShutdown;
+use wire::closingd::*;
+use wire::daemon::LogLevel;
+use wire::hsm::{Capability, CompleteClosing, Completed, SignLocalCommitment};
+use wire::{Message, Wire};
+
+/// CLN's: two days, then alone.
+const DEFAULT_UNILATERAL_SECONDS: u64 = 172_800;
+
+/// The most that a closing may cost us: what the last commitment would. BOLT 2, closing_signed.
+pub fn max_fee(channel: &Channel) -> Sat {
+    let weight = if channel.live.params.channel_type.offers(feature::ANCHORS) { 1124 } else { 724 };
+    let rate = channel.live.fees.0.last().map_or(FeeratePerKw::FLOOR, |f| f.feerate);
+    rate.fee(weight).max(Sat(1000))
+}
+
+fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
+    let by_peer = text.parse::<NodeId>().ok();
+    let by_id = text.parse::<ChannelId>().ok();
+    let by_scid = text.parse::<ShortChannelId>().ok();
+    if by_peer.is_none() && by_id.is_none() && by_scid.is_none() {
+        return Err(RpcError::params(
+            "id: should be a channel ID or short channel ID: invalid token (see logs for details)",
+        ));
+    }
+    let mut found = node.channels.all.values().filter(|c| {
+        by_peer == Some(c.peer)
+            || by_id == Some(c.id)
+            || by_scid.is_some_and(|s| c.scid == Some(s) || c.alias_local == s)
+    });
+    let Some(first) = found.next() else {
+        return Err(RpcError::new(
+            code::LIGHTNINGD,
+            format!("no channel {text}, and no peer with one"),
+        ));
+    };
+    if found.next().is_some() {
+        return Err(RpcError::new(
+            code::LIGHTNINGD,
+            "Peer has multiple channels: use channel_id or short_channel_id",
+        ));
+    }
+    Ok(first)
+}
+
+/// `close id [unilateraltimeout] [destination] [fee_negotiation_step] [wrong_funding] [force_lease_closed] [feerange]`.
+pub fn close(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let text = args.need_text("id")?;
+    if let Ok(peer) = text.parse::<NodeId>()
+        && let Some(opening) = node.channels.openings.values().find(|o| o.peer == peer)
+    {
+        super::opening::cancel(turn, opening, "closed by us");
+        return Ok(Answer::Now(json!({"type": "unopened"})));
+    }
+    let channel = find(node, &text)?;
+    let destination = args
+        .text("destination")
+        .map(|t| crate::wallet::rpc::parse_address(node, "destination", &t))
+        .transpose()?;
+    let seconds = args.number("unilateraltimeout").unwrap_or(DEFAULT_UNILATERAL_SECONDS);
+    match channel.state {
+        State::AwaitingLockin | State::Normal | State::ShuttingDown | State::ClosingSigExchange => {
+        }
+        State::ClosingComplete
+        | State::AwaitingUnilateral
+        | State::FundingSpendSeen
+        | State::Onchain
+        | State::Closed => {
+            return Err(RpcError::new(
+                code::LIGHTNINGD,
+                format!("Channel is in state {}", channel.state.name()),
+            )
+            .into());
+        }
+    }
+    crate::waits::add(turn, caller, For::Close(channel.number), None);
+    if channel.shutdown.local.is_none() {
+        let script = shutdown_script(node, turn, channel, destination)?;
+        // Kept even if the peer is not there: said when it is.
+        store::set_shutdown(turn.db, channel.number, Side::Local, &script)?;
+        store::set_closer(turn.db, channel.number, Side::Local)?;
+        order(channel, turn, &StartShutdown { script: script.clone() });
+        update(turn, channel.number, move |c| {
+            c.shutdown.local = Some(script);
+            c.closer = c.closer.or(Some(Side::Local));
+        });
+        set_state(
+            channel,
+            turn,
+            State::ShuttingDown,
+            "user",
+            "User or plugin invoked close command",
+        )?;
+    }
+    if node.peers.connection(channel.peer).is_none() {
+        turn.say(Outgoing::Notify {
+            caller: caller.clone(),
+            level: "info",
+            text: "peer is offline, will negotiate once they reconnect".to_owned(),
+        });
+    }
+    if seconds > 0 {
+        let at = Instant::now() + Duration::from_secs(seconds.min(366 * 86400));
+        turn.at(at, Event::Channel(channel.number, super::ChannelEvent::CloseTimeout));
+    }
+    Ok(Answer::Later)
+}
+
+fn shutdown_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    destination: Option<ScriptBuf>,
+) -> Result<ScriptBuf, Stop> {
+    match (&channel.upfront.local, destination) {
+        // BOLT 2, shutdown: a script fixed at the opening is the only one.
+        (Some(fixed), Some(wanted)) if *fixed != wanted => {
+            let text = format!(
+                "destination: the channel was opened to be closed to {fixed}, not {wanted}"
+            );
+            Err(RpcError::params(text).into())
+        }
+        (Some(fixed), _) => Ok(fixed.clone()),
+        (None, Some(wanted)) => Ok(wanted),
+        (None, None) => {
+            let remote =
+                node.peers.connection(channel.peer).map(|c| c.features.clone()).unwrap_or_default();
+            super::opening::closing_script(node, turn, &remote)
+        }
+    }
+}
+
+/// Nothing is pending on either side: closingd takes over the peer's socket.
+pub(super) fn begin(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    let (Some(local), Some(remote)) =
+        (channel.shutdown.local.clone(), channel.shutdown.remote.clone())
+    else {
+        return Err(Stop::refused("channeld is ready to close before both sent shutdown"));
+    };
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    let number = channel.number;
+    let script = Sides { local, remote };
+    let most = max_fee(channel);
+    let rate = node.feerate(Use::MutualClose).unwrap_or_else(|| node.feerate_floor());
+    let weight = channel::closing::weight(&script);
+    let ideal = rate.fee(weight);
+    let floor = node.feerate_floor().fee(weight);
+    let max_fee = if channel.opener() == Side::Local {
+        most.max(floor)
+    } else {
+        channel.live.balance.remote.sat_floor()
+    };
+    let seed = live::hsm_seed(channel);
+    let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
+    let init = ClosingdInit {
+        channel: channel.id,
+        params: channel.live.params.clone(),
+        balance: channel.live.balance,
+        script,
+        min_fee: floor.min(max_fee),
+        max_fee,
+        ideal_fee: ideal.clamp(floor.min(max_fee), max_fee),
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+    };
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Closingd,
+        source: format!("closingd-chan#{number}"),
+        node: Some(channel.peer),
+        init: init.encode(),
+        fds: vec![hsm, peer],
+    }));
+    set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
+    turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
+    update(turn, number, move |c| c.owner = Owner::Closingd(child));
+    Ok(())
+}
+
+/// closingd said or asked something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: Frame,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    let broken =
+        |e: wire::Malformed| Stop::refused(format!("closingd sent what it should not: {e}"));
+    let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
+    if ClosingAsk::has(code) {
+        match ClosingAsk::decode(&frame.body).map_err(broken)? {
+            ClosingAsk::PersistOffer(o) => {
+                store::set_close_offers(turn.db, number, &o.state.to_bytes())?;
+                turn.say(Outgoing::Answer { child, body: answer_frame::<PersistOffer>(&()) });
+            }
+            ClosingAsk::PersistPeerSignature(p) => {
+                store::set_close_offers(turn.db, number, &p.state.to_bytes())?;
+                turn.say(Outgoing::Answer {
+                    child,
+                    body: answer_frame::<PersistPeerSignature>(&()),
+                });
+            }
+        }
+        return Ok(());
+    }
+    match FromClosingd::decode_known(&frame.body).map_err(broken)? {
+        FromClosingd::Log(line) => {
+            crate::children::log_line(Role::Closing(number), Some(channel.peer), &line)
+        }
+        FromClosingd::Status(s) => update(turn, number, move |c| live::set_status(c, s)),
+        FromClosingd::Failed(f) => live::failed(node, turn, channel, &f.fault, &f.text)?,
+        FromClosingd::ClosingAgreed(a) => agreed(node, turn, channel, a)?,
+    }
+    Ok(())
+}
+
+/// Both signed the same closing.
+fn agreed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    a: ClosingAgreed,
+) -> Result<(), Stop> {
+    let question = CompleteClosing {
+        peer: channel.peer,
+        channel: channel.number,
+        state: a.state,
+        signature: a.signature,
+    };
+    let tx = match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => transaction,
+        Completed::Refused { why } => {
+            return Err(Stop::refused(format!("hsmd does not sign the closing: {why}")));
+        }
+    };
+    store::set_close_tx(turn.db, channel.number, &tx)?;
+    let copy = tx.clone();
+    update(turn, channel.number, move |c| c.close_tx = Some(copy));
+    set_state(channel, turn, State::ClosingComplete, &channel.cause, "Closing complete")?;
+    broadcast(node, turn, &tx, BroadcastFor::Closing(channel.number))?;
+    answer_closers(node, turn, channel.number, "mutual", &tx);
+    Ok(())
+}
+
+fn answer_closers(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    kind: &str,
+    tx: &Transaction,
+) {
+    let (raw, txid) =
+        (bitcoin::consensus::encode::serialize_hex(tx), tx.compute_txid().to_string());
+    let result: Value =
+        json!({"type": kind, "tx": raw, "txid": txid, "txs": [raw], "txids": [txid]});
+    crate::waits::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
+}
+
+/// closingd is gone.
+pub fn gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    update(turn, number, |c| {
+        c.owner = Owner::Nobody;
+        c.reestablished = false;
+    });
+    if channel.state.wants_peer() {
+        turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
+    }
+    Ok(())
+}
+
+/// `close` was told to go alone after so long.
+pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    if channel.state.is_open() && channel.shutdown.local.is_some() {
+        fail_channel(node, turn, channel, "user", "close: the peer did not agree in time")?;
+    }
+    Ok(())
+}
+
+/// Gives up on a channel: its state, the reason, and our newest commitment published where BOLT 5 wants that.
+pub fn fail_channel(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    cause: &str,
+    why: &str,
+) -> Result<(), Stop> {
+    if !channel.state.is_open() {
+        return Ok(());
+    }
+    channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
+    if channel.closer.is_none() {
+        store::set_closer(
+            turn.db,
+            channel.number,
+            if cause == "remote" { Side::Remote } else { Side::Local },
+        )?;
+    }
+    set_state(channel, turn, State::AwaitingUnilateral, cause, why)?;
+    if let Some(child) = channel.owner.child() {
+        turn.say(Outgoing::Kill { child, why: why.to_owned() });
+    }
+    turn.then(Event::Channel(channel.number, super::ChannelEvent::Broadcast));
+    let _ = node;
+    Ok(())
+}
+
+/// Publishes our newest commitment. After it was signed none of our secrets from its number on leaves hsmd.
+pub(super) fn broadcast_commitment(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    if channel.state != State::AwaitingUnilateral || channel.lost_state {
+        return Ok(());
+    }
+    if channel.owner != Owner::Nobody {
+        // Its child was told to end. What it asked before counts: only then is our newest commitment known.
+        turn.at(
+            Instant::now() + Duration::from_millis(20),
+            Event::Channel(number, super::ChannelEvent::Broadcast),
+        );
+        return Ok(());
+    }
+    let value = channel::Channel::new(channel.live.clone())
+        .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
+    // hsmd knows the point of our own commitments; what stands here is checked there against nothing.
+    let point = channel.live.params.basepoints.local.funding;
+    let question = SignLocalCommitment {
+        peer: channel.peer,
+        channel: number,
+        state: value.local_commitment(point),
+        signatures: channel.live.local_signatures.clone(),
+    };
+    match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => {
+            channel.log(
+                LogLevel::Info,
+                &format!("publishing our commitment {}", transaction.compute_txid()),
+            );
+            broadcast(node, turn, &transaction, BroadcastFor::Nobody)?;
+            answer_closers(node, turn, number, "unilateral", &transaction);
+        }
+        Completed::Refused { why } => {
+            channel.log(LogLevel::Broken, &format!("hsmd does not sign our commitment: {why}"))
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,479 @@
+//! A channel with its channeld: birth, what it asks to be stored, what it reports.
+
+use super::{Channel, Owner, State, order, set_state, store, update};
+use crate::chain::feerates::Use;
+use crate::events::{Event, Outgoing};
+use crate::htlcs::HtlcEvent;
+use crate::node::Node;
+use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
+use crate::turn::{Stop, Turn};
+use primitives::*;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use subdaemon::{Frame, answer_frame};
+use wire::channel_data::*;
+use wire::channeld::*;
+use wire::daemon::{Fault, LogLevel};
+use wire::hsm::{Capability, ChannelSeed, ClosingTerms};
+use wire::{Message, Request};
+
+/// Of the funding, before a public channel is announced. BOLT 7.
+pub const ANNOUNCE_DEPTH: u32 = 6;
+
+/// What the fee estimates mean for this channel. BOLT 2, update_fee.
+pub fn fee_policy(node: &Node, channel: &Channel) -> FeePolicy {
+    let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
+    let what = if anchors { Use::UnilateralAnchorClose } else { Use::UnilateralClose };
+    let (min, max) = node.feerate_bounds();
+    // Without an estimate the feerate stays where it is.
+    let now = channel.live.fees.0.last().map_or(channel.initial_feerate, |f| f.feerate);
+    FeePolicy { target: node.feerate(what).unwrap_or(now), min, max }
+}
+
+/// Our own bounds on HTLCs.
+pub fn htlc_policy(node: &Node) -> HtlcPolicy {
+    let default_htlcs = if node.network.is_test() { 483 } else { 30 };
+    HtlcPolicy {
+        max_dust_exposure: node.config.msat_or("max-dust-htlc-exposure-msat", Msat(50_000_000)),
+        max_offered: node.config.u32_or("max-concurrent-htlcs", default_htlcs).min(483) as u16,
+        commit_time_ms: node.config.u32_or("commit-time", 10),
+    }
+}
+
+/// What hsmd is told of a channel when a client for it is made.
+pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
+    let live = &channel.live;
+    ChannelSeed {
+        params: live.params.clone(),
+        local_number: live.commitment.local,
+        local_revoked: live.revoked.local,
+        remote_number: live.commitment.remote,
+        remote_revoked: live.revoked.remote,
+        remote_point: live.remote_point,
+        remote_next_point: live.remote_next_point,
+        local_balance: live.balance.local,
+        broadcast: (channel.state == State::AwaitingUnilateral && !channel.lost_state)
+            .then_some(live.commitment.local),
+        closing: channel
+            .shutdown
+            .local
+            .clone()
+            .map(|script| ClosingTerms { script, max_fee: super::closing::max_fee(channel) }),
+    }
+}
+
+/// Gives birth to a channel's channeld on its peer's live connection.
+pub fn start(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    birth: Birth,
+) -> Result<(), Stop> {
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    let sockets = subdaemon::peer_pair()
+        .map_err(|e| Stop::refused(format!("no socket for channeld: {e}")))?;
+    let (ours, connectds) = sockets;
+    crate::peers::attach(node, turn, channel.peer, connection.number, channel.id, connectds);
+    start_with(node, turn, channel, birth, ours)
+}
+
+/// The same with the peer socket that openingd handed over.
+pub fn start_with(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    birth: Birth,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    let rights = [
+        Capability::Points,
+        Capability::SignRemote,
+        Capability::Revoke,
+        Capability::Peel,
+        Capability::SignGossip,
+    ];
+    let hsm =
+        turn.hsm.new_client(channel.peer, channel.number, &rights, Some(hsm_seed(channel)))?;
+    let depth = channel.funding_height.map_or(0, |h| (node.chain.height() - h).0 + 1);
+    let number = channel.number;
+    let init = ChanneldInit {
+        channel: channel.id,
+        birth,
+        state: channel.live.clone(),
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+        fees: fee_policy(node, channel),
+        policy: htlc_policy(node),
+        height: node.chain.height(),
+        ready: channel.ready,
+        funding_deep: channel.scid.is_some() && depth >= channel.minimum_depth,
+        alias: channel.alias_local,
+        announce: channel.announce,
+        announceable: channel.scid.filter(|_| depth >= ANNOUNCE_DEPTH),
+        have_announcement: channel.announcement_remote.is_some(),
+        shutdown: channel.shutdown.clone(),
+        upfront_script: channel.upfront.clone(),
+        failed: None,
+    };
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Channeld,
+        source: format!("channeld-chan#{number}"),
+        node: Some(channel.peer),
+        init: init.encode(),
+        fds: vec![hsm, peer],
+    }));
+    turn.install(move |node| node.supervisor.assign(child, Role::Channel(number)));
+    let served = connection.number;
+    update(turn, number, move |c| {
+        c.owner = Owner::Channeld(child);
+        c.served_connection = Some(served);
+        c.reestablished = false;
+    });
+    Ok(())
+}
+
+/// channeld said or asked something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: Frame,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    let broken =
+        |e: wire::Malformed| Stop::refused(format!("channeld sent what it should not: {e}"));
+    let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
+    if ChannelAsk::has(code) {
+        return asked(node, turn, child, channel, ChannelAsk::decode(&frame.body).map_err(broken)?);
+    }
+    match FromChanneld::decode_known(&frame.body).map_err(broken)? {
+        FromChanneld::Log(line) => {
+            crate::children::log_line(Role::Channel(number), Some(channel.peer), &line)
+        }
+        FromChanneld::Status(s) => update(turn, number, move |c| set_status(c, s)),
+        FromChanneld::Failed(f) => failed(node, turn, channel, &f.fault, &f.text)?,
+        FromChanneld::Reestablished(_) => reestablished(node, turn, channel)?,
+        FromChanneld::OfferRefused(r) => {
+            turn.also(Event::Htlc(HtlcEvent::Refused { key: r.key, why: r.why }))
+        }
+        FromChanneld::PreimageLearned(p) => {
+            turn.also(Event::Htlc(HtlcEvent::Fulfilled {
+                channel: number,
+                id: p.id,
+                preimage: p.preimage,
+            }));
+        }
+        FromChanneld::ReadyToClose(_) => {
+            super::closing::begin(node, turn, channel, fd(frame.fds)?)?
+        }
+        FromChanneld::WeAreBehind(b) => {
+            let text = format!(
+                "our data is old: {}. The peer must close; nothing of ours is broadcast",
+                b.detail
+            );
+            channel.log(LogLevel::Broken, &text);
+            store::set_lost_state(turn.db, number)?;
+            update(turn, number, |c| c.lost_state = true);
+            set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
+        }
+        FromChanneld::TheyAreBehind(b) => {
+            channel.log(LogLevel::Unusual, &format!("the peer lost data: {}", b.detail))
+        }
+        FromChanneld::FeerateNow(_) => {}
+    }
+    Ok(())
+}
+
+/// The descriptor that a hand-over brings.
+pub fn fd(mut fds: VecDeque<OwnedFd>) -> Result<OwnedFd, Stop> {
+    fds.pop_front().ok_or_else(|| Stop::refused("a hand-over without a socket"))
+}
+
+pub(super) fn set_status(channel: &mut Channel, status: wire::daemon::Status) {
+    if let Some(lasting) = status.lasting {
+        channel.status = (lasting, None);
+    }
+    if status.passing.is_some() {
+        channel.status.1 = status.passing;
+    }
+}
+
+fn answer<R: Request<Answer = ()>>(turn: &mut Turn<'_>, child: ChildId) {
+    turn.say(Outgoing::Answer { child, body: answer_frame::<R>(&()) });
+}
+
+fn asked(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    channel: &Channel,
+    ask: ChannelAsk,
+) -> Result<(), Stop> {
+    let number = channel.number;
+    match ask {
+        ChannelAsk::Persist(p) => {
+            persist(turn, channel, p)?;
+            answer::<Persist>(turn, child);
+        }
+        ChannelAsk::PersistPeerReady(p) => {
+            store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
+            update(turn, number, move |c| {
+                c.ready.remote = true;
+                c.alias_remote = p.alias.or(c.alias_remote);
+                c.live.remote_next_point = c.live.remote_next_point.or(Some(p.next_point));
+            });
+            if channel.ready.local {
+                now_normal(turn, channel)?;
+            }
+            answer::<PersistPeerReady>(turn, child);
+        }
+        ChannelAsk::PersistReady(_) => {
+            store::set_ready(turn.db, number)?;
+            update(turn, number, |c| c.ready.local = true);
+            if channel.ready.remote {
+                now_normal(turn, channel)?;
+            }
+            answer::<PersistReady>(turn, child);
+        }
+        ChannelAsk::PersistShutdown(s) => {
+            store::set_shutdown(turn.db, number, s.by, &s.script)?;
+            if channel.closer.is_none() {
+                store::set_closer(turn.db, number, s.by)?;
+            }
+            let (by, script) = (s.by, s.script);
+            update(turn, number, move |c| {
+                c.shutdown[by] = Some(script);
+                c.closer = c.closer.or(Some(by));
+            });
+            if channel.state != State::ClosingSigExchange {
+                let (cause, text) = match by {
+                    Side::Local => ("user", "we sent shutdown"),
+                    Side::Remote => ("remote", "the peer sent shutdown"),
+                };
+                set_state(channel, turn, State::ShuttingDown, cause, text)?;
+            }
+            answer::<PersistShutdown>(turn, child);
+        }
+        ChannelAsk::PersistAnnouncement(a) => {
+            let mut bytes = Vec::new();
+            wire::Wire::put(&a, &mut bytes);
+            store::set_announcement(turn.db, number, &bytes)?;
+            update(turn, number, move |c| c.announcement_remote = Some(bytes));
+            answer::<PersistAnnouncement>(turn, child);
+        }
+    }
+    let _ = node;
+    Ok(())
+}
+
+fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    if channel.state == State::AwaitingLockin {
+        set_state(channel, turn, State::Normal, "unknown", "Lockin complete")?;
+    }
+    Ok(())
+}
+
+/// Steps of the commitment dance: rows first, then values, then what follows for the switch.
+fn persist(turn: &mut Turn<'_>, channel: &Channel, ask: Persist) -> Result<(), Stop> {
+    let number = channel.number;
+    let mut live = channel.live.clone();
+    let mut totals = channel.totals;
+    let mut settled_events = Vec::new();
+    for change in &ask.changes {
+        for (offered_by, id) in &change.settled.0 {
+            let Some(gone) =
+                live.htlcs.0.iter().find(|l| l.htlc.offered_by == *offered_by && l.htlc.id == *id)
+            else {
+                return Err(Stop::refused(format!(
+                    "channeld settled HTLC {id}, which is not there"
+                )));
+            };
+            count_settled(&mut totals, gone);
+            settled_events
+                .push(HtlcEvent::Settled { channel: number, htlc: Box::new(gone.clone()) });
+        }
+        for added in &change.added.0 {
+            let count = if added.htlc.offered_by == Side::Local {
+                &mut totals.out_offered
+            } else {
+                &mut totals.in_offered
+            };
+            *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
+        }
+        store::apply(turn.db, number, change)?;
+        live = channel::apply(live, change);
+    }
+    for peeled in &ask.peeled.0 {
+        store::set_peeled(turn.db, number, peeled)?;
+        turn.also(Event::Decide(number, peeled.id));
+    }
+    let range = (
+        channel.to_us_range.0.min(live.balance.local),
+        channel.to_us_range.1.max(live.balance.local),
+    );
+    if totals != channel.totals || range != channel.to_us_range {
+        store::set_totals(turn.db, number, &totals, range)?;
+    }
+    let settled_keys: Vec<_> =
+        ask.changes.iter().flat_map(|c| c.settled.0.iter().copied()).collect();
+    update(turn, number, move |c| {
+        c.live = live;
+        c.totals = totals;
+        c.to_us_range = range;
+        for (_, id) in settled_keys.iter().filter(|(side, _)| *side == Side::Remote) {
+            c.peeled.remove(id);
+            c.decided.remove(id);
+        }
+        for peeled in ask.peeled.0 {
+            c.peeled.insert(peeled.id, peeled);
+        }
+    });
+    for event in settled_events {
+        turn.also(Event::Htlc(event));
+    }
+    Ok(())
+}
+
+fn count_settled(totals: &mut super::Totals, gone: &LiveHtlc) {
+    if matches!(&gone.removed, Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. })) {
+        let count = match gone.htlc.offered_by {
+            Side::Local => &mut totals.out_fulfilled,
+            Side::Remote => &mut totals.in_fulfilled,
+        };
+        *count = (count.0 + 1, count.1.saturating_add(gone.htlc.amount));
+    }
+}
+
+/// The connection is as far as the old one was: what was decided is said again, what was not is decided.
+fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    let number = channel.number;
+    update(turn, number, |c| c.reestablished = true);
+    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
+        if live.added != Stage::Irrevocable || live.removed.is_some() {
+            continue;
+        }
+        match channel.decided.get(&live.htlc.id) {
+            Some(removal) => order_removal(channel, turn, live.htlc.id, removal),
+            None => turn.also(Event::Decide(number, live.htlc.id)),
+        }
+    }
+    let now = crate::json::now();
+    store::set_last_stable(turn.db, number, now)?;
+    update(turn, number, move |c| c.last_stable = Some(now));
+    let _ = node;
+    Ok(())
+}
+
+/// Tells channeld how a received HTLC ends. A second time changes nothing there.
+pub fn order_removal(channel: &Channel, turn: &mut Turn<'_>, id: HtlcId, removal: &Removal) {
+    match removal {
+        Removal::Fulfilled { preimage } => {
+            order(channel, turn, &Fulfil { id, preimage: *preimage })
+        }
+        Removal::Failed { reason } => {
+            order(channel, turn, &FailHtlc { id, reason: reason.clone() })
+        }
+        Removal::Malformed { sha256_of_onion, failure_code } => {
+            order(
+                channel,
+                turn,
+                &FailMalformed {
+                    id,
+                    sha256_of_onion: *sha256_of_onion,
+                    failure_code: *failure_code,
+                },
+            );
+        }
+    }
+}
+
+/// channeld ends in failure. What that means for the channel depends on whose fault it was.
+pub(super) fn failed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    fault: &Fault,
+    text: &str,
+) -> Result<(), Stop> {
+    match fault {
+        Fault::Internal => {
+            channel.log(LogLevel::Broken, text);
+            if node.config.flag("dev-fail-on-subdaemon-fail") {
+                return Err(
+                    crate::turn::Fatal(format!("--dev-fail-on-subdaemon-fail: {text}")).into()
+                );
+            }
+        }
+        Fault::PeerErred { told } => {
+            // BOLT 2: having sent an error we fail the channel.
+            channel.log(LogLevel::Unusual, text);
+            super::closing::fail_channel(node, turn, channel, "protocol", told)?;
+        }
+        Fault::PeerSaidError { said } => {
+            channel.log(LogLevel::Unusual, text);
+            super::closing::fail_channel(
+                node,
+                turn,
+                channel,
+                "remote",
+                &format!("the peer said error: {said}"),
+            )?;
+        }
+        Fault::PeerWarned { .. } | Fault::PeerSaidWarning { .. } => {
+            channel.log(LogLevel::Unusual, text)
+        }
+        Fault::ConnectionLost | Fault::Cancelled => channel.log(LogLevel::Debug, text),
+    }
+    let text = text.to_owned();
+    update(turn, channel.number, move |c| c.status = (text, None));
+    Ok(())
+}
+
+/// A channel's child is gone, and everything it said was handled.
+pub fn gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    update(turn, number, |c| {
+        c.owner = Owner::Nobody;
+        c.reestablished = false;
+    });
+    // Offers that no commitment took are lost with it.
+    crate::payments::fail_unbound(node, turn, Some(number))?;
+    turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
+    let _ = channel;
+    Ok(())
+}
+
+/// After a child's end: if its connection is still there it was for that a new one, or the daemon died alone.
+pub(super) fn after_gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) =
+        node.channels.all.get(&number).filter(|c| c.owner == Owner::Nobody && c.state.wants_peer())
+    else {
+        return Ok(());
+    };
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    if channel.served_connection == Some(connection.number) {
+        // BOLT 2: a channel is taken up again only on a new connection.
+        crate::peers::hang_up(node, turn, channel.peer);
+        return Ok(());
+    }
+    start(node, turn, channel, Birth::Reconnected)
+}

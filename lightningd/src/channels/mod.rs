@@ -1,0 +1,409 @@
+//! Channels: what each is, what state it is in, and which child has it. One child per channel at a time.
+
+pub mod closing;
+pub mod live;
+pub mod open_rpc;
+pub mod opening;
+pub mod rpc;
+mod state;
+mod store;
+mod watch;
+
+pub use state::State;
+pub use store::{load, set_decision};
+pub use watch::{connect, disconnect, funding_sent};
+
+use crate::events::Outgoing;
+use crate::node::Node;
+use crate::supervisor::ChildId;
+use crate::turn::{Stop, Turn};
+use bitcoin::{ScriptBuf, Transaction, Txid};
+use primitives::*;
+use std::collections::{BTreeMap, HashMap};
+use wire::channel_data::*;
+use wire::channeld::PeeledHtlc;
+use wire::connectd::Spoke;
+use wire::{Error, Message};
+
+/// What happens to channels beside what children say. Number 0 stands for all of them.
+#[derive(Debug)]
+pub enum ChannelEvent {
+    /// A peer connected: its channels want daemons.
+    PeerConnected(NodeId),
+    /// A channel was just opened by us: sign its funding and send it.
+    SignFunding,
+    /// Another connectd is there: tell it to accept.
+    ActivateConnectd,
+    /// `close` waited for as long as it was told to.
+    CloseTimeout,
+    /// Publish our newest commitment.
+    Broadcast,
+    /// A block was taken in by every room.
+    NewTip(BlockHeight),
+    /// The child of this channel is gone; look whether it needs another.
+    ChildGone(ChannelNumber),
+}
+
+/// Which child has a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// None: no connection, or nothing to do.
+    Nobody,
+    /// channeld, over this connection.
+    Channeld(ChildId),
+    /// closingd.
+    Closingd(ChildId),
+}
+
+impl Owner {
+    /// The child, if there is one.
+    pub const fn child(self) -> Option<ChildId> {
+        match self {
+            Self::Nobody => None,
+            Self::Channeld(c) | Self::Closingd(c) => Some(c),
+        }
+    }
+}
+
+/// Counts for listpeerchannels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// HTLCs of the peer.
+    pub in_offered: (u64, Msat),
+    /// Those that were fulfilled.
+    pub in_fulfilled: (u64, Msat),
+    /// HTLCs of ours.
+    pub out_offered: (u64, Msat),
+    /// Those that were fulfilled.
+    pub out_fulfilled: (u64, Msat),
+}
+
+/// A channel.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// Ours alone; feeds key derivation.
+    pub number: ChannelNumber,
+    /// With whom.
+    pub peer: NodeId,
+    /// What both call it.
+    pub id: ChannelId,
+    /// How far its life is.
+    pub state: State,
+    /// What commitments depend on.
+    pub live: ChannelState,
+    /// To be announced?
+    pub announce: bool,
+    /// Confirmations before `channel_ready`.
+    pub minimum_depth: u32,
+    /// What its first commitment paid.
+    pub initial_feerate: FeeratePerKw,
+    /// What we call it before (or instead of) its short id.
+    pub alias_local: ShortChannelId,
+    /// What the peer calls it.
+    pub alias_remote: Option<ShortChannelId>,
+    /// Where its funding is.
+    pub scid: Option<ShortChannelId>,
+    /// Did each side send `channel_ready`?
+    pub ready: Sides<bool>,
+    /// Scripts in the `shutdown`s.
+    pub shutdown: Sides<Option<ScriptBuf>>,
+    /// Scripts fixed at the opening.
+    pub upfront: Sides<Option<ScriptBuf>>,
+    /// The peer's announcement_signatures, as they came.
+    pub announcement_remote: Option<Vec<u8>>,
+    /// The funding transaction, if we made it.
+    pub funding_tx: Option<Transaction>,
+    /// Its block.
+    pub funding_height: Option<BlockHeight>,
+    /// Our tip when the channel was made.
+    pub first_height: BlockHeight,
+    /// Who began to close it.
+    pub closer: Option<Side>,
+    /// What closes it, once both signed that.
+    pub close_tx: Option<Transaction>,
+    /// What spent the funding.
+    pub spend: Option<(Txid, BlockHeight)>,
+    /// CLN's word for why it is as it is: unknown, local, user, remote, protocol, onchain.
+    pub cause: String,
+    /// For people and programs: the evidence.
+    pub reason: String,
+    /// The peer proved that our data is old: never broadcast.
+    pub lost_state: bool,
+    /// The funding is not ours to broadcast.
+    pub withheld: bool,
+    /// The least and the most we had.
+    pub to_us_range: (Msat, Msat),
+    /// Counts.
+    pub totals: Totals,
+    /// Payloads of received HTLCs that are not settled.
+    pub peeled: BTreeMap<HtlcId, PeeledHtlc>,
+    /// What was decided on received HTLCs.
+    pub decided: BTreeMap<HtlcId, Removal>,
+    /// Which child has it.
+    pub owner: Owner,
+    /// The connection that its last daemon served.
+    pub served_connection: Option<u64>,
+    /// channel_reestablish is through on this connection.
+    pub reestablished: bool,
+    /// What its daemon is doing.
+    pub status: (String, Option<String>),
+    /// How it got here.
+    pub changes: Vec<StateChange>,
+    /// When it was last alive and well.
+    pub last_stable: Option<u64>,
+}
+
+/// One change of state.
+#[derive(Debug, Clone)]
+pub struct StateChange {
+    /// ISO 8601.
+    pub timestamp: String,
+    /// From.
+    pub old: State,
+    /// To.
+    pub new: State,
+    /// CLN's word.
+    pub cause: String,
+    /// Why.
+    pub message: String,
+}
+
+/// All channels and attempts at them.
+#[derive(Debug, Default)]
+pub struct Channels {
+    /// Alive, closing, or not yet buried.
+    pub all: BTreeMap<ChannelNumber, Channel>,
+    /// Buried.
+    pub closed: BTreeMap<ChannelNumber, Channel>,
+    /// Attempts.
+    pub openings: BTreeMap<ChannelNumber, opening::Opening>,
+    /// Who waits for `fundchannel` to broadcast.
+    pub funders: BTreeMap<ChannelNumber, crate::rpc::Caller>,
+    /// Who waits for `fundchannel_cancel`.
+    pub cancellers: Vec<(ChannelNumber, crate::rpc::Caller)>,
+    by_funding: HashMap<OutPoint, ChannelNumber>,
+}
+
+impl Channels {
+    /// The channel of this id with this peer, wherever its life is.
+    pub fn by_id(&self, peer: NodeId, id: ChannelId) -> Option<&Channel> {
+        self.all.values().chain(self.closed.values()).find(|c| c.peer == peer && c.id == id)
+    }
+    /// Channels with this peer that are not buried.
+    pub fn with(&self, peer: NodeId) -> impl Iterator<Item = &Channel> {
+        self.all.values().filter(move |c| c.peer == peer)
+    }
+    /// How many channels there are with this peer.
+    pub fn count_with(&self, peer: NodeId) -> usize {
+        self.with(peer).count()
+    }
+    /// Is there a channel that needs a connection with this peer?
+    pub fn wants_connection(&self, peer: NodeId) -> bool {
+        self.with(peer).any(|c| c.state.wants_peer())
+    }
+    /// Everybody who should be dialled.
+    pub fn peers_to_reconnect(&self) -> Vec<NodeId> {
+        let mut peers: Vec<_> =
+            self.all.values().filter(|c| c.state.wants_peer()).map(|c| c.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+    /// The state of a channel with this peer that forbids to hang up lightly.
+    pub fn busy_with(&self, peer: NodeId) -> Option<&'static str> {
+        self.with(peer).find(|c| c.owner != Owner::Nobody).map(|c| c.state.name())
+    }
+    /// Is there a live channel whose fees may need to be bumped?
+    pub fn any_with_anchors(&self) -> bool {
+        self.all
+            .values()
+            .any(|c| c.state.is_open() && c.live.params.channel_type.offers(feature::ANCHORS))
+    }
+    /// What peers could send us over all channels.
+    pub fn receivable(&self) -> Msat {
+        let usable = self.all.values().filter(|c| c.state == State::Normal);
+        Msat(
+            usable
+                .filter_map(|c| channel::Channel::new(c.live.clone()).ok())
+                .map(|c| c.receivable().0)
+                .sum(),
+        )
+    }
+    /// Puts a channel in its place.
+    pub fn insert(&mut self, channel: Channel) {
+        self.by_funding.insert(channel.live.params.funding, channel.number);
+        if channel.state == State::Closed {
+            self.closed.insert(channel.number, channel);
+        } else {
+            self.all.insert(channel.number, channel);
+        }
+    }
+}
+
+impl Channel {
+    /// Who opened it.
+    pub const fn opener(&self) -> Side {
+        self.live.params.opener
+    }
+    /// What it is for the log.
+    pub fn source(&self) -> String {
+        format!("chan#{}", self.number)
+    }
+    /// Says something in the log, under the peer's name.
+    pub fn log(&self, level: wire::daemon::LogLevel, text: &str) {
+        crate::log::line(level, Some(self.peer), &self.source(), text);
+    }
+    /// Can it carry payments now?
+    pub fn is_usable(&self) -> bool {
+        self.state == State::Normal
+            && self.reestablished
+            && matches!(self.owner, Owner::Channeld(_))
+    }
+}
+
+/// Changes a channel's value once the rows are there.
+pub fn update(
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    change: impl FnOnce(&mut Channel) + 'static,
+) {
+    turn.install(move |node| {
+        if let Some(channel) = node.channels.all.get_mut(&number) {
+            change(channel);
+        }
+    });
+}
+
+/// Sends an order to the channel's child, if it is channeld.
+pub fn order<M: Message>(channel: &Channel, turn: &mut Turn<'_>, message: &M) {
+    if let Owner::Channeld(child) = channel.owner {
+        turn.say(Outgoing::Order { child, body: message.encode(), fds: vec![] });
+    }
+}
+
+/// Moves a channel to another state, with the reason, on disk and in memory.
+pub fn set_state(
+    channel: &Channel,
+    turn: &mut Turn<'_>,
+    new: State,
+    cause: &str,
+    message: &str,
+) -> Result<(), Stop> {
+    if channel.state == new {
+        return Ok(());
+    }
+    let change = StateChange {
+        timestamp: crate::log::iso_time(std::time::SystemTime::now()),
+        old: channel.state,
+        new,
+        cause: cause.to_owned(),
+        message: message.to_owned(),
+    };
+    channel.log(
+        wire::daemon::LogLevel::Info,
+        &format!("State changed from {} to {}", channel.state.name(), new.name()),
+    );
+    store::set_state(turn.db, channel.number, new, cause, message)?;
+    store::add_state_change(turn.db, channel.number, &change)?;
+    update(turn, channel.number, move |c| {
+        c.state = new;
+        c.cause.clone_from(&change.cause);
+        c.reason.clone_from(&change.message);
+        c.changes.push(change);
+    });
+    Ok(())
+}
+
+/// The room's own events.
+pub fn handle(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    event: ChannelEvent,
+) -> Result<(), Stop> {
+    match event {
+        ChannelEvent::PeerConnected(peer) => {
+            for channel in node.channels.with(peer).filter(|c| c.state.wants_peer()) {
+                match channel.owner.child() {
+                    // Of the connection before: when it is gone, its successor is born.
+                    Some(child) => turn
+                        .say(Outgoing::Kill { child, why: "the peer connected anew".to_owned() }),
+                    None => live::start(node, turn, channel, wire::channeld::Birth::Reconnected)?,
+                }
+            }
+            Ok(())
+        }
+        ChannelEvent::ActivateConnectd => {
+            crate::peers::activate(node, turn);
+            Ok(())
+        }
+        ChannelEvent::SignFunding => watch::sign_funding(node, turn, number),
+        ChannelEvent::CloseTimeout => closing::timeout(node, turn, number),
+        ChannelEvent::Broadcast => closing::broadcast_commitment(node, turn, number),
+        ChannelEvent::NewTip(height) => watch::new_tip(node, turn, height),
+        ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
+    }
+}
+
+/// After the load, before peers: what a crash may have left half said.
+pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    for channel in node.channels.all.values() {
+        watch::resume(node, turn, channel)?;
+    }
+    crate::payments::fail_unbound(node, turn, None)
+}
+
+/// New fee estimates: channeld of each channel hears what they mean.
+pub fn fees_changed(node: &Node, turn: &mut Turn<'_>) {
+    for channel in node.channels.all.values() {
+        let fees = live::fee_policy(node, channel);
+        order(channel, turn, &wire::channeld::FeesChanged { fees });
+    }
+}
+
+/// A message came for a channel id that nobody serves.
+pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
+    let number = s.message.0.first_chunk::<2>().map(|n| u16::from_be_bytes(*n));
+    if number == Some(wire::OpenChannel::NUMBER) {
+        return opening::proposed(node, turn, &s);
+    }
+    let known = node.channels.by_id(s.node, s.channel);
+    match known {
+        Some(channel) if channel.state.wants_peer() && channel.owner == Owner::Nobody => {
+            live::start(node, turn, channel, wire::channeld::Birth::Reconnected)
+        }
+        // Its daemon is about to be there: what came is held for it.
+        Some(channel) if channel.state.wants_peer() => Ok(()),
+        Some(channel) => {
+            // BOLT 2, channel_reestablish: a closed channel gets its error again.
+            let text =
+                if channel.reason.is_empty() { "the channel is closed" } else { &channel.reason };
+            refuse(node, turn, &s, &format!("channel closed: {text}"));
+            Ok(())
+        }
+        None => {
+            if number != Some(wire::Error::NUMBER) && number != Some(wire::Warning::NUMBER) {
+                refuse(node, turn, &s, "unknown channel");
+            } else {
+                crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str) {
+    crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+    crate::peers::tell(node, turn, s.node, &Error::new(s.channel, why));
+}
+
+/// A new alias: random, so that it says nothing, and not in use.
+pub fn new_alias(node: &Node) -> ShortChannelId {
+    loop {
+        let alias = ShortChannelId(u64::from_be_bytes(subdaemon::random()));
+        let taken = |c: &Channel| c.alias_local == alias || c.scid == Some(alias);
+        if !node.channels.all.values().any(taken) {
+            return alias;
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! Attempts at channels, each with its openingd. Until the one turn that inserts the channel nothing is permanent.
+
+use super::{Channel, Channels, Owner, State, Totals, live, store};
+use crate::events::{Event, Outgoing};
+use crate::node::Node;
+use crate::rpc::{Caller, RpcError, code};
+use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
+use crate::turn::{Stop, Turn};
+use crate::wallet::{self, AddressKind, Funded};
+use primitives::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use subdaemon::Frame;
+use wire::channel_data::*;
+use wire::channeld::Birth;
+use wire::connectd::Spoke;
+use wire::daemon::{Fault, LogLevel};
+use wire::hsm::Capability;
+use wire::openingd::*;
+use wire::{Error, Message};
+
+/// Channels of one peer that wait for their funding.
+const MAX_UNFUNDED_PER_PEER: usize = 4;
+/// Channels of all peers that wait for their funding.
+const MAX_UNFUNDED: usize = 200;
+/// Attempts of peers that are under way at once: each is a process.
+const MAX_PEER_ATTEMPTS: usize = 20;
+/// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
+const OUR_DUST_LIMIT: Sat = Sat(546);
+const MAX_TO_SELF_DELAY: u16 = 2016;
+
+/// How far an attempt is.
+#[derive(Debug, Clone)]
+pub enum Attempt {
+    /// `fundchannel`: the coins are reserved; what pays the channel waits for its script.
+    Funding { caller: Caller, funded: Funded },
+    /// The same, accepted: openingd exchanges signatures.
+    FundingSigned { caller: Caller, funded: Funded },
+    /// `fundchannel_start`: the peer has to accept.
+    Start { caller: Caller },
+    /// The same, accepted: somebody builds the funding.
+    StartAccepted { funding_script: ScriptBuf },
+    /// `fundchannel_complete`: openingd exchanges signatures.
+    Completing { caller: Caller, withhold: bool },
+    /// The peer opens.
+    Theirs,
+}
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Its number, which the channel will have.
+    pub number: ChannelNumber,
+    /// With whom.
+    pub peer: NodeId,
+    /// Its openingd.
+    pub child: ChildId,
+    /// How much.
+    pub amount: Sat,
+    /// How far.
+    pub attempt: Attempt,
+    /// For whoever asks to be paid a certain way on closing.
+    pub close_to: Option<ScriptBuf>,
+    /// What the accepter said it waits for.
+    pub minimum_depth: u32,
+}
+
+impl Opening {
+    fn coins(&self) -> Option<&Funded> {
+        match &self.attempt {
+            Attempt::Funding { funded, .. } | Attempt::FundingSigned { funded, .. } => Some(funded),
+            Attempt::Start { .. }
+            | Attempt::StartAccepted { .. }
+            | Attempt::Completing { .. }
+            | Attempt::Theirs => None,
+        }
+    }
+    fn caller(&self) -> Option<&Caller> {
+        match &self.attempt {
+            Attempt::Funding { caller, .. }
+            | Attempt::FundingSigned { caller, .. }
+            | Attempt::Start { caller }
+            | Attempt::Completing { caller, .. } => Some(caller),
+            Attempt::StartAccepted { .. } | Attempt::Theirs => None,
+        }
+    }
+}
+
+/// What we want of a channel of our own.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// With whom.
+    pub peer: NodeId,
+    /// How much.
+    pub amount: Sat,
+    /// Given to the peer at once.
+    pub push: Msat,
+    /// To be announced?
+    pub announce: bool,
+    /// Of the commitment.
+    pub feerate: FeeratePerKw,
+    /// To be paid here on closing.
+    pub close_to: Option<ScriptBuf>,
+    /// What the peer must keep, if not 1%.
+    pub reserve: Option<Sat>,
+    /// Bits that the caller insists on.
+    pub channel_type: Option<Features>,
+    /// Our own depth.
+    pub minimum_depth: Option<u32>,
+}
+
+fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
+    let htlcs = live::htlc_policy(node);
+    let (min_feerate, max_feerate) = node.feerate_bounds();
+    let confirms = if node.network.is_test() { 1 } else { 3 };
+    let delay = if node.network.is_test() { 6 } else { 144 };
+    // BOLT 2, "recommended": a hundredth, and never below what dust needs.
+    let reserve = reserve.unwrap_or(Sat((amount.0 / 100).max(OUR_DUST_LIMIT.0)));
+    OpeningPolicy {
+        terms: Terms {
+            dust_limit: OUR_DUST_LIMIT,
+            max_in_flight: Msat(u64::MAX),
+            reserve,
+            htlc_minimum: node.config.msat_or("htlc-minimum-msat", Msat(0)),
+            to_self_delay: node
+                .config
+                .u32_or("watchtime-blocks", delay)
+                .min(u32::from(MAX_TO_SELF_DELAY)) as u16,
+            max_accepted_htlcs: htlcs.max_offered,
+        },
+        minimum_depth: node.config.u32_or("funding-confirms", confirms),
+        min_feerate,
+        max_feerate,
+        max_to_self_delay: MAX_TO_SELF_DELAY,
+        min_capacity: Sat(node.config.u32_or("min-capacity-sat", 10_000).into()),
+        max_dust_exposure: htlcs.max_dust_exposure,
+        large_channels: true,
+    }
+}
+
+/// The channel type to propose: anchors where the peer has them.
+fn channel_type(
+    node: &Node,
+    remote: &Features,
+    wanted: Option<&Features>,
+) -> Result<Features, RpcError> {
+    if let Some(wanted) = wanted {
+        let missing = wanted.bits().find(|b| !remote.offers(*b) || !node.features.offers(*b));
+        return match missing {
+            None => Ok(wanted.clone()),
+            Some(bit) => {
+                let text = format!("channel_type: bit {bit} is not offered by both sides");
+                Err(RpcError::new(code::FUNDING_STATE_INVALID, text))
+            }
+        };
+    }
+    let mut bits = vec![feature::STATIC_REMOTEKEY];
+    if remote.offers(feature::ANCHORS) {
+        bits.push(feature::ANCHORS);
+    }
+    Ok(Features::compulsory(&bits))
+}
+
+/// Gives birth to an openingd for a channel of ours.
+pub fn propose(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    p: Proposal,
+    attempt: Attempt,
+) -> Result<(), Stop> {
+    let connection = node
+        .peers
+        .connection(p.peer)
+        .ok_or_else(|| RpcError::new(code::FUNDING_PEER_NOT_CONNECTED, "Peer not connected"))?;
+    if node.channels.openings.values().any(|o| o.peer == p.peer) {
+        return Err(
+            RpcError::new(code::LIGHTNINGD, "Already funding channel with this peer").into()
+        );
+    }
+    let temporary = ChannelId(subdaemon::random());
+    let mut policy = policy(node, p.amount, p.reserve);
+    if let Some(depth) = p.minimum_depth {
+        policy.minimum_depth = depth;
+    }
+    let upfront = upfront_script(node, turn, connection, p.close_to.as_ref())?;
+    let init = OpenInit {
+        network: node.network,
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+        temporary_id: temporary,
+        policy,
+        amount: p.amount,
+        push: p.push,
+        feerate: p.feerate,
+        announce: p.announce,
+        channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
+        upfront_script: upfront,
+    };
+    begin(node, turn, (p.peer, connection.number), temporary, p.amount, attempt, p.close_to, |_| {
+        init.encode()
+    })
+}
+
+/// The script to fix from the start, where the peer knows how to hold us to it. BOLT 2, option_upfront_shutdown_script.
+fn upfront_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    connection: &crate::peers::Connection,
+    close_to: Option<&ScriptBuf>,
+) -> Result<Option<ScriptBuf>, Stop> {
+    if !connection.features.offers(feature::UPFRONT_SHUTDOWN_SCRIPT) {
+        return Ok(None);
+    }
+    if let Some(script) = close_to {
+        return Ok(Some(script.clone()));
+    }
+    Ok(Some(closing_script(node, turn, &connection.features)?))
+}
+
+/// A new script of ours to be paid by at a closing, in a form that the peer must take.
+pub fn closing_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    remote: &Features,
+) -> Result<ScriptBuf, Stop> {
+    // BOLT 2, shutdown: newer witness versions need option_shutdown_anysegwit.
+    let kind = if remote.offers(feature::SHUTDOWN_ANYSEGWIT) {
+        AddressKind::Taproot
+    } else {
+        AddressKind::Bech32
+    };
+    Ok(wallet::next_script(node, turn, kind)?)
+}
+
+#[allow(clippy::too_many_arguments)] // one call for each of the two ways to begin
+fn begin(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    (peer, connection): (NodeId, u64),
+    temporary: ChannelId,
+    amount: Sat,
+    attempt: Attempt,
+    close_to: Option<ScriptBuf>,
+    init: impl FnOnce(ChannelNumber) -> Vec<u8>,
+) -> Result<(), Stop> {
+    let number = store::next_number(turn.db)?;
+    let rights = [Capability::Points, Capability::SignRemote, Capability::Revoke];
+    let hsm = turn.hsm.new_client(peer, number, &rights, None)?;
+    let (ours, connectds) = subdaemon::peer_pair()
+        .map_err(|e| Stop::refused(format!("no socket for openingd: {e}")))?;
+    crate::peers::attach(node, turn, peer, connection, temporary, connectds);
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Openingd,
+        source: format!("openingd-chan#{number}"),
+        node: Some(peer),
+        init: init(number),
+        fds: vec![hsm, ours],
+    }));
+    let opening = Opening { number, peer, child, amount, attempt, close_to, minimum_depth: 0 };
+    turn.install(move |node| {
+        node.supervisor.assign(child, Role::Opening(number));
+        node.channels.openings.insert(number, opening);
+    });
+    Ok(())
+}
+
+fn unfunded(channels: &Channels, peer: Option<NodeId>) -> usize {
+    let waits = |c: &&Channel| {
+        c.opener() == Side::Remote && c.funding_height.is_none() && c.state == State::AwaitingLockin
+    };
+    channels.all.values().filter(waits).filter(|c| peer.is_none_or(|p| p == c.peer)).count()
+}
+
+/// A peer sent `open_channel`.
+pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
+    let attempts = node.channels.openings.values().filter(|o| matches!(o.attempt, Attempt::Theirs));
+    let (all, of_peer) =
+        attempts.fold((0, 0), |(all, of), o| (all + 1, of + usize::from(o.peer == s.node)));
+    // Channels that are never funded cost whoever fakes them nothing: what they may cost us is bounded.
+    let refusal = if !node.chain.is_synced() {
+        Some("not in sync with the chain yet, try again later")
+    } else if of_peer > 0 {
+        Some("one channel at a time, please")
+    } else if unfunded(&node.channels, Some(s.node)) >= MAX_UNFUNDED_PER_PEER {
+        Some("too many of your channels wait for their funding")
+    } else if all >= MAX_PEER_ATTEMPTS || unfunded(&node.channels, None) >= MAX_UNFUNDED {
+        Some("too many channels wait for their funding, try again later")
+    } else {
+        None
+    };
+    let connection = node.peers.connection(s.node).filter(|c| c.number == s.connection);
+    let (Some(connection), None) = (connection, refusal) else {
+        crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+        if let Some(text) = refusal {
+            crate::peers::tell(node, turn, s.node, &Error::new(s.channel, text));
+        }
+        return Ok(());
+    };
+    let upfront = upfront_script(node, turn, connection, None)?;
+    let init = AcceptInit {
+        network: node.network,
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+        temporary_id: s.channel,
+        // The reserve follows from the amount that the peer names: openingd takes a hundredth.
+        policy: policy(node, Sat::ZERO, None),
+        upfront_script: upfront,
+    };
+    begin(node, turn, (s.node, s.connection), s.channel, Sat::ZERO, Attempt::Theirs, None, |_| {
+        init.encode()
+    })
+}
+
+/// openingd said something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: Frame,
+) -> Result<(), Stop> {
+    let Some(opening) = node.channels.openings.get(&number).filter(|o| o.child == child) else {
+        return Ok(());
+    };
+    let broken =
+        |e: wire::Malformed| Stop::refused(format!("openingd sent what it should not: {e}"));
+    match FromOpeningd::decode_known(&frame.body).map_err(broken)? {
+        FromOpeningd::Log(line) => {
+            crate::children::log_line(Role::Opening(number), Some(opening.peer), &line)
+        }
+        FromOpeningd::Status(_) => {}
+        FromOpeningd::Failed(f) => failed(node, turn, opening, &f.fault, &f.text)?,
+        FromOpeningd::Accepted(a) => accepted(node, turn, opening, a)?,
+        FromOpeningd::OpenProposed(p) => {
+            let _ = p;
+            let answer =
+                AcceptProposed { upfront_script: None, minimum_depth: None, reserve: None };
+            turn.say(Outgoing::Order { child, body: answer.encode(), fds: vec![] });
+        }
+        FromOpeningd::Opened(o) => opened(node, turn, opening, o, live::fd(frame.fds)?)?,
+    }
+    Ok(())
+}
+
+/// The peer accepted: the funding gets its script.
+fn accepted(node: &Node, turn: &mut Turn<'_>, opening: &Opening, a: Accepted) -> Result<(), Stop> {
+    let number = opening.number;
+    let next = match opening.attempt.clone() {
+        Attempt::Funding { caller, mut funded } => {
+            let output = funded.tx.output.get_mut(funded.vout as usize);
+            let output = output.ok_or_else(|| Stop::refused("the funding has no such output"))?;
+            output.script_pubkey = a.funding_script;
+            let funding = OutPoint { txid: funded.tx.compute_txid(), vout: funded.vout };
+            complete(turn, opening, funding);
+            Attempt::FundingSigned { caller, funded }
+        }
+        Attempt::Start { caller } => {
+            let mut result = json!({
+                "funding_address": wallet::address(&a.funding_script, node.network),
+                "scriptpubkey": a.funding_script.to_hex_string(),
+                "channel_type": super::rpc::channel_type_json(&a.channel_type),
+                "warning_usage": "The funding transaction MUST NOT be broadcast until after channel establishment has been successfully completed by running `fundchannel_complete`",
+                "mindepth": a.minimum_depth,
+            });
+            crate::json::put(
+                &mut result,
+                "close_to",
+                opening.close_to.as_ref().map(|s| s.to_hex_string()),
+            );
+            turn.reply(caller, Ok(result));
+            Attempt::StartAccepted { funding_script: a.funding_script }
+        }
+        Attempt::FundingSigned { .. }
+        | Attempt::StartAccepted { .. }
+        | Attempt::Completing { .. }
+        | Attempt::Theirs => {
+            return Err(Stop::refused("openingd says Accepted when nothing was proposed"));
+        }
+    };
+    let depth = a.minimum_depth;
+    turn.install(move |node| {
+        if let Some(o) = node.channels.openings.get_mut(&number) {
+            o.attempt = next;
+            o.minimum_depth = depth;
+        }
+    });
+    Ok(())
+}
+
+/// Tells openingd which output the channel will be.
+pub fn complete(turn: &mut Turn<'_>, opening: &Opening, funding: OutPoint) {
+    turn.say(Outgoing::Order {
+        child: opening.child,
+        body: CompleteFunding { funding }.encode(),
+        fds: vec![],
+    });
+}
+
+/// Tells openingd to give up.
+pub fn cancel(turn: &mut Turn<'_>, opening: &Opening, why: &str) {
+    let order = CancelOpening { why: why.to_owned() };
+    turn.say(Outgoing::Order { child: opening.child, body: order.encode(), fds: vec![] });
+}
+
+/// Both first commitments are signed: the one turn in which the channel comes to be.
+fn opened(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    o: Opened,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    if node
+        .channels
+        .all
+        .values()
+        .chain(node.channels.closed.values())
+        .any(|c| c.live.params.funding == o.state.params.funding)
+    {
+        // Two channels on one output: the second is nobody's.
+        return Err(Stop::refused(format!(
+            "the output {} is another channel's already",
+            o.state.params.funding
+        )));
+    }
+    let (funding_tx, withheld) = match &opening.attempt {
+        Attempt::FundingSigned { funded, .. } => (Some(funded.tx.clone()), false),
+        Attempt::Completing { withhold, .. } => (None, *withhold),
+        Attempt::Theirs => (None, false),
+        Attempt::Funding { .. } | Attempt::Start { .. } | Attempt::StartAccepted { .. } => {
+            return Err(Stop::refused("openingd says Opened before the funding was known"));
+        }
+    };
+    let local = o.state.balance.local;
+    let channel = Channel {
+        number: opening.number,
+        peer: opening.peer,
+        id: o.channel,
+        state: State::AwaitingLockin,
+        live: o.state,
+        announce: o.announce,
+        minimum_depth: o.minimum_depth,
+        initial_feerate: o.feerate,
+        alias_local: super::new_alias(node),
+        alias_remote: None,
+        scid: None,
+        ready: Sides { local: false, remote: false },
+        shutdown: Sides::default(),
+        upfront: o.upfront_script,
+        announcement_remote: None,
+        funding_tx: funding_tx.clone(),
+        funding_height: None,
+        first_height: node.chain.height(),
+        closer: None,
+        close_tx: None,
+        spend: None,
+        cause: "unknown".to_owned(),
+        reason: String::new(),
+        lost_state: false,
+        withheld,
+        to_us_range: (local, local),
+        totals: Totals::default(),
+        peeled: BTreeMap::new(),
+        decided: BTreeMap::new(),
+        owner: Owner::Nobody,
+        served_connection: None,
+        reestablished: false,
+        status: (String::new(), None),
+        changes: vec![],
+        last_stable: None,
+    };
+    store::insert(turn.db, &channel)?;
+    crate::log::line(
+        LogLevel::Info,
+        Some(channel.peer),
+        &channel.source(),
+        &format!(
+            "channel {} of {}: first commitments signed",
+            channel.id, channel.live.params.amount
+        ),
+    );
+    if let Some(tx) = &funding_tx {
+        // Spent, no longer reserved with an end: whatever happens now, these coins are the channel's.
+        wallet::spend(node, turn, tx)?;
+    }
+    let number = channel.number;
+    let copy = channel.clone();
+    turn.install(move |node| {
+        node.channels.openings.remove(&number);
+        node.channels.insert(copy);
+    });
+    live::start_with(
+        node,
+        turn,
+        &channel,
+        Birth::JustOpened { funding_signed: o.funding_signed },
+        peer,
+    )?;
+    match &opening.attempt {
+        Attempt::FundingSigned { caller, .. } => {
+            let caller = caller.clone();
+            turn.install(move |node| drop(node.channels.funders.insert(number, caller)));
+            turn.then(Event::Channel(number, super::ChannelEvent::SignFunding));
+        }
+        Attempt::Completing { caller, .. } => {
+            let result = json!({"channel_id": channel.id.to_string(), "commitments_secured": true});
+            turn.reply(caller.clone(), Ok(result));
+        }
+        Attempt::Funding { .. }
+        | Attempt::Start { .. }
+        | Attempt::StartAccepted { .. }
+        | Attempt::Theirs => {}
+    }
+    Ok(())
+}
+
+/// openingd ends in failure: the coins are free again, and whoever asked hears why.
+fn failed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    fault: &Fault,
+    text: &str,
+) -> Result<(), Stop> {
+    let level = match fault {
+        Fault::Internal => LogLevel::Broken,
+        Fault::PeerWarned { .. }
+        | Fault::PeerErred { .. }
+        | Fault::PeerSaidError { .. }
+        | Fault::PeerSaidWarning { .. } => LogLevel::Unusual,
+        Fault::ConnectionLost | Fault::Cancelled => LogLevel::Debug,
+    };
+    crate::log::line(level, Some(opening.peer), &format!("openingd-chan#{}", opening.number), text);
+    end(node, turn, opening, text)
+}
+
+fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Result<(), Stop> {
+    if let Some(funded) = opening.coins() {
+        wallet::reserve(node, turn, &funded.inputs, BlockHeight(0))?;
+    }
+    if let Some(caller) = opening.caller() {
+        turn.reply(
+            caller.clone(),
+            Err(RpcError::new(code::LIGHTNINGD, format!("They sent or caused an error: {text}"))),
+        );
+    }
+    for caller in node
+        .channels
+        .cancellers
+        .iter()
+        .filter(|(n, _)| *n == opening.number)
+        .map(|(_, c)| c.clone())
+    {
+        turn.reply(
+            caller,
+            Ok(json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"})),
+        );
+    }
+    let number = opening.number;
+    turn.hsm.ask(&wire::hsm::ForgetChannel { peer: opening.peer, channel: number })?;
+    turn.install(move |node| {
+        node.channels.cancellers.retain(|(n, _)| *n != number);
+        node.channels.openings.remove(&number);
+    });
+    Ok(())
+}
+
+/// openingd is gone: if it left its attempt behind, that is over.
+pub fn gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    match node.channels.openings.get(&number).filter(|o| o.child == child) {
+        Some(opening) => end(node, turn, opening, "the daemon of this opening ended"),
+        None => Ok(()),
+    }
+}

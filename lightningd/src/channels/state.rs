@@ -1,0 +1,87 @@
+//! A channel's states, with CLN's names and numbers.
+
+/// How far a channel's life is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// The funding is to confirm, or `channel_ready` to come.
+    AwaitingLockin = 2,
+    /// Payments.
+    Normal = 3,
+    /// `shutdown` was said; HTLCs end.
+    ShuttingDown = 4,
+    /// closingd haggles.
+    ClosingSigExchange = 5,
+    /// Both signed the closing.
+    ClosingComplete = 6,
+    /// Our commitment is on its way, or the peer's is awaited.
+    AwaitingUnilateral = 7,
+    /// Something spent the funding.
+    FundingSpendSeen = 8,
+    /// And what follows is under way.
+    Onchain = 9,
+    /// Buried.
+    Closed = 10,
+}
+
+impl State {
+    const ALL: [Self; 9] = [
+        Self::AwaitingLockin,
+        Self::Normal,
+        Self::ShuttingDown,
+        Self::ClosingSigExchange,
+        Self::ClosingComplete,
+        Self::AwaitingUnilateral,
+        Self::FundingSpendSeen,
+        Self::Onchain,
+        Self::Closed,
+    ];
+
+    /// CLN's.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AwaitingLockin => "CHANNELD_AWAITING_LOCKIN",
+            Self::Normal => "CHANNELD_NORMAL",
+            Self::ShuttingDown => "CHANNELD_SHUTTING_DOWN",
+            Self::ClosingSigExchange => "CLOSINGD_SIGEXCHANGE",
+            Self::ClosingComplete => "CLOSINGD_COMPLETE",
+            Self::AwaitingUnilateral => "AWAITING_UNILATERAL",
+            Self::FundingSpendSeen => "FUNDING_SPEND_SEEN",
+            Self::Onchain => "ONCHAIN",
+            Self::Closed => "CLOSED",
+        }
+    }
+    /// As it is stored.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+    /// The one of this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.number() == number)
+    }
+    /// Is a daemon of ours to talk to the peer about it?
+    pub const fn wants_peer(self) -> bool {
+        match self {
+            Self::AwaitingLockin | Self::Normal | Self::ShuttingDown | Self::ClosingSigExchange => {
+                true
+            }
+            Self::ClosingComplete
+            | Self::AwaitingUnilateral
+            | Self::FundingSpendSeen
+            | Self::Onchain
+            | Self::Closed => false,
+        }
+    }
+    /// Could it still be closed together?
+    pub const fn is_open(self) -> bool {
+        match self {
+            Self::AwaitingLockin | Self::Normal | Self::ShuttingDown | Self::ClosingSigExchange => {
+                true
+            }
+            Self::ClosingComplete
+            | Self::AwaitingUnilateral
+            | Self::FundingSpendSeen
+            | Self::Onchain
+            | Self::Closed => false,
+        }
+    }
+}

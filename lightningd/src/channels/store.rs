@@ -1,0 +1,604 @@
+//! The channels' rows.
+
+use super::{Channel, Channels, Owner, State, StateChange, Totals};
+use crate::db::{corrupt, sql};
+use crate::turn::Fatal;
+use bitcoin::Txid;
+use bitcoin::hashes::Hash;
+use primitives::*;
+use rusqlite::{Connection, Row, params};
+use std::collections::BTreeMap;
+use wire::channel_data::*;
+use wire::channeld::PeeledHtlc;
+use wire::{Long, OnionPacket, Wire};
+
+/// A blob column that holds a value of `wire`.
+fn blob<T: Wire>(row: &Row<'_>, column: &str) -> Result<T, Fatal> {
+    let bytes: Vec<u8> = row.get(column)?;
+    T::from_bytes(&bytes).map_err(|e| corrupt("channels or htlcs", format!("{column}: {e}")))
+}
+fn opt_blob<T: Wire>(row: &Row<'_>, column: &str) -> Result<Option<T>, Fatal> {
+    let bytes: Option<Vec<u8>> = row.get(column)?;
+    bytes
+        .map(|b| {
+            T::from_bytes(&b).map_err(|e| corrupt("channels or htlcs", format!("{column}: {e}")))
+        })
+        .transpose()
+}
+fn number(row: &Row<'_>, column: &str) -> Result<u64, Fatal> {
+    let n: i64 = row.get(column)?;
+    u64::try_from(n).map_err(|e| corrupt("channels or htlcs", format!("{column}: {e}")))
+}
+fn side(row: &Row<'_>, column: &str) -> Result<Side, Fatal> {
+    Ok(if row.get::<_, bool>(column)? { Side::Remote } else { Side::Local })
+}
+const fn side_number(side: Side) -> u8 {
+    match side {
+        Side::Local => 0,
+        Side::Remote => 1,
+    }
+}
+/// Short ids and aliases use all 64 bits: they are stored as the signed number of the same bits.
+const fn bits(scid: ShortChannelId) -> i64 {
+    scid.0.cast_signed()
+}
+
+/// Every channel, with its HTLCs, secrets and history.
+pub fn load(db: &Connection) -> Result<Channels, Fatal> {
+    let mut channels = Channels::default();
+    let mut statement = db.prepare("SELECT * FROM channels")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut channel = channel_of(row)?;
+        load_secrets(db, &mut channel)?;
+        load_htlcs(db, &mut channel)?;
+        load_changes(db, &mut channel)?;
+        channels.insert(channel);
+    }
+    Ok(channels)
+}
+
+fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
+    let state = State::from_number(row.get("state")?)
+        .ok_or_else(|| corrupt("channels", "unknown state"))?;
+    let funding = OutPoint {
+        txid: Txid::from_byte_array(row.get("funding_txid")?),
+        vout: row.get("funding_vout")?,
+    };
+    let live = ChannelState {
+        params: ChannelParams {
+            opener: side(row, "opener")?,
+            funding,
+            amount: Sat(number(row, "amount_sat")?),
+            push: Msat(number(row, "push_msat")?),
+            channel_type: blob(row, "channel_type")?,
+            terms: blob(row, "terms")?,
+            basepoints: blob(row, "basepoints")?,
+        },
+        balance: Sides {
+            local: Msat(number(row, "local_msat")?),
+            remote: Msat(number(row, "remote_msat")?),
+        },
+        next_htlc_id: Sides {
+            local: HtlcId(number(row, "next_local_id")?),
+            remote: HtlcId(number(row, "next_remote_id")?),
+        },
+        htlcs: Long(vec![]),
+        fees: blob(row, "fees")?,
+        commitment: Sides {
+            local: CommitmentNumber(number(row, "local_commitment")?),
+            remote: CommitmentNumber(number(row, "remote_commitment")?),
+        },
+        revoked: Sides {
+            local: CommitmentNumber(number(row, "local_revoked")?),
+            remote: CommitmentNumber(number(row, "remote_revoked")?),
+        },
+        remote_point: blob(row, "remote_point")?,
+        remote_next_point: opt_blob(row, "remote_next_point")?,
+        remote_secrets: Long(vec![]),
+        local_signatures: blob(row, "local_signatures")?,
+        last_sent: LastSent::from_number(row.get("last_sent")?)
+            .ok_or_else(|| corrupt("channels", "unknown last_sent"))?,
+    };
+    let scid = |column: &str| -> Result<Option<ShortChannelId>, Fatal> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(|n| ShortChannelId(n.cast_unsigned())))
+    };
+    let count = |name: &str| -> Result<(u64, Msat), Fatal> {
+        Ok((number(row, name)?, Msat(number(row, &format!("{name}_msat"))?)))
+    };
+    let tx = |column: &str| -> Result<Option<Transaction>, Fatal> {
+        let raw: Option<Vec<u8>> = row.get(column)?;
+        raw.map(|r| bitcoin::consensus::deserialize(&r).map_err(|e| corrupt("channels", e)))
+            .transpose()
+    };
+    let script = |column: &str| -> Result<Option<ScriptBuf>, Fatal> {
+        Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(ScriptBuf::from_bytes))
+    };
+    let spend = match (
+        row.get::<_, Option<[u8; 32]>>("spend_txid")?,
+        row.get::<_, Option<u32>>("spend_height")?,
+    ) {
+        (Some(txid), Some(height)) => Some((Txid::from_byte_array(txid), BlockHeight(height))),
+        _ => None,
+    };
+    let closer: Option<bool> = row.get("closer")?;
+    Ok(Channel {
+        number: ChannelNumber(number(row, "number")?),
+        peer: NodeId(row.get("peer")?),
+        id: ChannelId(row.get("channel_id")?),
+        state,
+        live,
+        announce: row.get("announce")?,
+        minimum_depth: row.get("minimum_depth")?,
+        initial_feerate: FeeratePerKw(row.get("initial_feerate")?),
+        alias_local: scid("alias_local")?.ok_or_else(|| corrupt("channels", "no alias"))?,
+        alias_remote: scid("alias_remote")?,
+        scid: scid("scid")?,
+        ready: Sides { local: row.get("ready_local")?, remote: row.get("ready_remote")? },
+        shutdown: Sides { local: script("shutdown_local")?, remote: script("shutdown_remote")? },
+        upfront: Sides { local: script("upfront_local")?, remote: script("upfront_remote")? },
+        announcement_remote: row.get("announcement_remote")?,
+        funding_tx: tx("funding_tx")?,
+        funding_height: row.get::<_, Option<u32>>("funding_height")?.map(BlockHeight),
+        first_height: BlockHeight(row.get("first_height")?),
+        closer: closer.map(|remote| if remote { Side::Remote } else { Side::Local }),
+        close_tx: tx("close_tx")?,
+        spend,
+        cause: row.get("cause")?,
+        reason: row.get("reason")?,
+        lost_state: row.get("lost_state")?,
+        withheld: row.get("withheld")?,
+        to_us_range: (Msat(number(row, "min_to_us_msat")?), Msat(number(row, "max_to_us_msat")?)),
+        totals: Totals {
+            in_offered: count("in_offered")?,
+            in_fulfilled: count("in_fulfilled")?,
+            out_offered: count("out_offered")?,
+            out_fulfilled: count("out_fulfilled")?,
+        },
+        peeled: BTreeMap::new(),
+        decided: BTreeMap::new(),
+        owner: Owner::Nobody,
+        served_connection: None,
+        reestablished: false,
+        status: (String::new(), None),
+        changes: vec![],
+        last_stable: row.get::<_, Option<i64>>("last_stable")?.map(i64::unsigned_abs),
+    })
+}
+
+fn load_secrets(db: &Connection, channel: &mut Channel) -> Result<(), Fatal> {
+    let mut statement = db.prepare_cached(
+        "SELECT commitment_index, secret FROM remote_secrets WHERE channel = ?1 ORDER BY slot",
+    )?;
+    let mut rows = statement.query([sql(channel.number.0)])?;
+    while let Some(row) = rows.next()? {
+        let secret = StoredSecret {
+            index: row.get::<_, i64>(0)?.unsigned_abs(),
+            secret: Secret::new(row.get(1)?),
+        };
+        channel.live.remote_secrets.0.push(secret);
+    }
+    Ok(())
+}
+
+fn load_htlcs(db: &Connection, channel: &mut Channel) -> Result<(), Fatal> {
+    let mut statement = db.prepare_cached(
+        "SELECT * FROM htlcs WHERE channel = ?1 AND settled = 0 ORDER BY offered_by, id",
+    )?;
+    let mut rows = statement.query([sql(channel.number.0)])?;
+    while let Some(row) = rows.next()? {
+        let removed =
+            match (opt_blob::<Removal>(row, "removal")?, row.get::<_, Option<u8>>("removed")?) {
+                (Some(removal), Some(stage)) => {
+                    let stage = Stage::from_number(stage)
+                        .ok_or_else(|| corrupt("htlcs", "unknown stage"))?;
+                    Some(StagedRemoval { removal, stage })
+                }
+                _ => None,
+            };
+        let commitment = |column: &str| -> Result<Option<CommitmentNumber>, Fatal> {
+            Ok(row.get::<_, Option<i64>>(column)?.map(|n| CommitmentNumber(n.unsigned_abs())))
+        };
+        let id = HtlcId(number(row, "id")?);
+        let live = LiveHtlc {
+            htlc: Htlc {
+                offered_by: side(row, "offered_by")?,
+                id,
+                amount: Msat(number(row, "amount_msat")?),
+                payment_hash: PaymentHash(row.get("payment_hash")?),
+                expiry: BlockHeight(row.get("expiry")?),
+            },
+            onion: opt_blob::<OnionPacket>(row, "onion")?
+                .ok_or_else(|| corrupt("htlcs", "a live HTLC without onion"))?,
+            path_key: opt_blob(row, "path_key")?,
+            key: number(row, "key")?,
+            added: Stage::from_number(row.get("added")?)
+                .ok_or_else(|| corrupt("htlcs", "unknown stage"))?,
+            removed,
+            in_remote_from: commitment("in_remote_from")?,
+            in_remote_until: commitment("in_remote_until")?,
+        };
+        if let Some(peeled) = opt_blob::<PeeledHtlc>(row, "peeled")? {
+            channel.peeled.insert(id, peeled);
+        }
+        if let Some(decision) = opt_blob::<Removal>(row, "decision")? {
+            channel.decided.insert(id, decision);
+        }
+        channel.live.htlcs.0.push(live);
+    }
+    Ok(())
+}
+
+fn load_changes(db: &Connection, channel: &mut Channel) -> Result<(), Fatal> {
+    let mut statement = db.prepare_cached(
+        "SELECT timestamp, old_state, new_state, cause, message FROM state_changes WHERE channel = ?1 ORDER BY rowid",
+    )?;
+    let mut rows = statement.query([sql(channel.number.0)])?;
+    while let Some(row) = rows.next()? {
+        let state =
+            |n: u8| State::from_number(n).ok_or_else(|| corrupt("state_changes", "unknown state"));
+        channel.changes.push(StateChange {
+            timestamp: row.get(0)?,
+            old: state(row.get(1)?)?,
+            new: state(row.get(2)?)?,
+            cause: row.get(3)?,
+            message: row.get(4)?,
+        });
+    }
+    Ok(())
+}
+
+/// A new channel's rows.
+pub(super) fn insert(db: &Connection, c: &Channel) -> Result<(), Fatal> {
+    let p = &c.live.params;
+    db.prepare_cached(
+        "INSERT INTO channels (number, peer, channel_id, state, opener, announce, funding_txid, funding_vout, amount_sat,
+            push_msat, channel_type, terms, basepoints, minimum_depth, initial_feerate, local_msat, remote_msat,
+            next_local_id, next_remote_id, local_commitment, remote_commitment, local_revoked, remote_revoked, remote_point,
+            remote_next_point, local_signatures, fees, last_sent, alias_local, upfront_local, upfront_remote, funding_tx,
+            first_height, cause, reason, withheld, min_to_us_msat, max_to_us_msat)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+            ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38)",
+    )?
+    .execute(params![
+        sql(c.number.0),
+        c.peer.0,
+        c.id.0,
+        c.state.number(),
+        side_number(p.opener),
+        c.announce,
+        p.funding.txid.to_byte_array(),
+        p.funding.vout,
+        sql(p.amount.0),
+        sql(p.push.0),
+        p.channel_type.to_bytes(),
+        p.terms.to_bytes(),
+        p.basepoints.to_bytes(),
+        c.minimum_depth,
+        c.initial_feerate.0,
+        sql(c.live.balance.local.0),
+        sql(c.live.balance.remote.0),
+        sql(c.live.next_htlc_id.local.0),
+        sql(c.live.next_htlc_id.remote.0),
+        sql(c.live.commitment.local.0),
+        sql(c.live.commitment.remote.0),
+        sql(c.live.revoked.local.0),
+        sql(c.live.revoked.remote.0),
+        c.live.remote_point.to_bytes(),
+        c.live.remote_next_point.map(|p| p.to_bytes()),
+        c.live.local_signatures.to_bytes(),
+        c.live.fees.to_bytes(),
+        c.live.last_sent.number(),
+        bits(c.alias_local),
+        c.upfront.local.as_ref().map(|s| s.as_bytes()),
+        c.upfront.remote.as_ref().map(|s| s.as_bytes()),
+        c.funding_tx.as_ref().map(bitcoin::consensus::serialize),
+        c.first_height.0,
+        c.cause,
+        c.reason,
+        c.withheld,
+        sql(c.to_us_range.0.0),
+        sql(c.to_us_range.1.0),
+    ])?;
+    Ok(())
+}
+
+/// One step of the commitment dance.
+pub(super) fn apply(
+    db: &Connection,
+    channel: ChannelNumber,
+    change: &ChannelChange,
+) -> Result<(), Fatal> {
+    let n = sql(channel.0);
+    db.prepare_cached(
+        "UPDATE channels SET local_msat = ?2, remote_msat = ?3, next_local_id = ?4, next_remote_id = ?5,
+            local_commitment = ?6, remote_commitment = ?7, local_revoked = ?8, remote_revoked = ?9, remote_point = ?10,
+            remote_next_point = ?11, last_sent = ?12 WHERE number = ?1",
+    )?
+    .execute(params![
+        n,
+        sql(change.balance.local.0),
+        sql(change.balance.remote.0),
+        sql(change.next_htlc_id.local.0),
+        sql(change.next_htlc_id.remote.0),
+        sql(change.commitment.local.0),
+        sql(change.commitment.remote.0),
+        sql(change.revoked.local.0),
+        sql(change.revoked.remote.0),
+        change.remote_point.to_bytes(),
+        change.remote_next_point.map(|p| p.to_bytes()),
+        change.last_sent.number(),
+    ])?;
+    if let Some(signatures) = &change.local_signatures {
+        db.prepare_cached("UPDATE channels SET local_signatures = ?2 WHERE number = ?1")?
+            .execute(params![n, signatures.to_bytes()])?;
+    }
+    if let Some(fees) = &change.fees {
+        db.prepare_cached("UPDATE channels SET fees = ?2 WHERE number = ?1")?
+            .execute(params![n, fees.to_bytes()])?;
+    }
+    for secret in &change.remote_secrets.0 {
+        // BOLT 3: each secret takes the place of the one with as many trailing zeroes.
+        let slot = secret.index.trailing_zeros().min(48);
+        db.prepare_cached(
+            "INSERT INTO remote_secrets (channel, slot, commitment_index, secret) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (channel, slot) DO UPDATE SET commitment_index = excluded.commitment_index, secret = excluded.secret",
+        )?
+        .execute(params![n, slot, sql(secret.index), secret.secret.expose()])?;
+    }
+    apply_htlcs(db, n, change)
+}
+
+fn apply_htlcs(db: &Connection, n: i64, change: &ChannelChange) -> Result<(), Fatal> {
+    for l in &change.added.0 {
+        db.prepare_cached(
+            "INSERT INTO htlcs (channel, offered_by, id, amount_msat, payment_hash, expiry, key, added, in_remote_from,
+                in_remote_until, onion, path_key, removal, removed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute(params![
+            n,
+            side_number(l.htlc.offered_by),
+            sql(l.htlc.id.0),
+            sql(l.htlc.amount.0),
+            l.htlc.payment_hash.0,
+            l.htlc.expiry.0,
+            sql(l.key),
+            l.added.number(),
+            l.in_remote_from.map(|c| sql(c.0)),
+            l.in_remote_until.map(|c| sql(c.0)),
+            l.onion.0.as_slice(),
+            l.path_key.map(|p| p.to_bytes()),
+            l.removed.as_ref().map(|r| r.removal.to_bytes()),
+            l.removed.as_ref().map(|r| r.stage.number()),
+        ])?;
+    }
+    for m in &change.moved.0 {
+        db.prepare_cached(
+            "UPDATE htlcs SET added = ?4, removal = ?5, removed = ?6, in_remote_from = ?7, in_remote_until = ?8
+             WHERE channel = ?1 AND offered_by = ?2 AND id = ?3",
+        )?
+        .execute(params![
+            n,
+            side_number(m.offered_by),
+            sql(m.id.0),
+            m.added.number(),
+            m.removed.as_ref().map(|r| r.removal.to_bytes()),
+            m.removed.as_ref().map(|r| r.stage.number()),
+            m.in_remote_from.map(|c| sql(c.0)),
+            m.in_remote_until.map(|c| sql(c.0)),
+        ])?;
+    }
+    for (offered_by, id) in &change.settled.0 {
+        // The row stays as long as a penalty may need it; what only its life needed goes.
+        db.prepare_cached(
+            "UPDATE htlcs SET settled = 1, onion = NULL, path_key = NULL, peeled = NULL, decision = NULL,
+                removal = CASE WHEN substr(removal, 1, 1) = x'00' THEN removal END
+             WHERE channel = ?1 AND offered_by = ?2 AND id = ?3",
+        )?
+        .execute(params![n, side_number(*offered_by), sql(id.0)])?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_peeled(
+    db: &Connection,
+    channel: ChannelNumber,
+    peeled: &PeeledHtlc,
+) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE htlcs SET peeled = ?3 WHERE channel = ?1 AND offered_by = 1 AND id = ?2",
+    )?
+    .execute(params![sql(channel.0), sql(peeled.id.0), peeled.to_bytes()])?;
+    Ok(())
+}
+
+/// What was decided on a received HTLC: from now on nothing else can be.
+pub fn set_decision(
+    db: &Connection,
+    channel: ChannelNumber,
+    id: HtlcId,
+    decision: &Removal,
+) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE htlcs SET decision = ?3 WHERE channel = ?1 AND offered_by = 1 AND id = ?2",
+    )?
+    .execute(params![sql(channel.0), sql(id.0), decision.to_bytes()])?;
+    Ok(())
+}
+
+/// Sets one column of a channel.
+fn set(
+    db: &Connection,
+    channel: ChannelNumber,
+    column: &'static str,
+    value: &dyn rusqlite::ToSql,
+) -> Result<(), Fatal> {
+    db.prepare_cached(&format!("UPDATE channels SET {column} = ?2 WHERE number = ?1"))?
+        .execute(params![sql(channel.0), value])?;
+    Ok(())
+}
+
+pub(super) fn set_state(
+    db: &Connection,
+    channel: ChannelNumber,
+    state: State,
+    cause: &str,
+    reason: &str,
+) -> Result<(), Fatal> {
+    set(db, channel, "state", &state.number())?;
+    set(db, channel, "cause", &cause)?;
+    set(db, channel, "reason", &reason)
+}
+pub(super) fn add_state_change(
+    db: &Connection,
+    channel: ChannelNumber,
+    c: &StateChange,
+) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "INSERT INTO state_changes (channel, timestamp, old_state, new_state, cause, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![sql(channel.0), c.timestamp, c.old.number(), c.new.number(), c.cause, c.message])?;
+    Ok(())
+}
+pub(super) fn set_lost_state(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
+    set(db, channel, "lost_state", &true)
+}
+pub(super) fn set_ready(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
+    set(db, channel, "ready_local", &true)
+}
+pub(super) fn set_peer_ready(
+    db: &Connection,
+    channel: ChannelNumber,
+    alias: Option<ShortChannelId>,
+    next_point: Point,
+) -> Result<(), Fatal> {
+    set(db, channel, "ready_remote", &true)?;
+    if let Some(alias) = alias {
+        set(db, channel, "alias_remote", &bits(alias))?;
+    }
+    db.prepare_cached(
+        "UPDATE channels SET remote_next_point = coalesce(remote_next_point, ?2) WHERE number = ?1",
+    )?
+    .execute(params![sql(channel.0), next_point.to_bytes()])?;
+    Ok(())
+}
+pub(super) fn set_shutdown(
+    db: &Connection,
+    channel: ChannelNumber,
+    by: Side,
+    script: &ScriptBuf,
+) -> Result<(), Fatal> {
+    let column = match by {
+        Side::Local => "shutdown_local",
+        Side::Remote => "shutdown_remote",
+    };
+    set(db, channel, column, &script.as_bytes())
+}
+pub(super) fn set_closer(db: &Connection, channel: ChannelNumber, by: Side) -> Result<(), Fatal> {
+    set(db, channel, "closer", &side_number(by))
+}
+pub(super) fn set_announcement(
+    db: &Connection,
+    channel: ChannelNumber,
+    bytes: &[u8],
+) -> Result<(), Fatal> {
+    set(db, channel, "announcement_remote", &bytes)
+}
+pub(super) fn set_last_stable(
+    db: &Connection,
+    channel: ChannelNumber,
+    at: u64,
+) -> Result<(), Fatal> {
+    set(db, channel, "last_stable", &sql(at))
+}
+pub(super) fn set_funding_tx(
+    db: &Connection,
+    channel: ChannelNumber,
+    tx: &Transaction,
+) -> Result<(), Fatal> {
+    set(db, channel, "funding_tx", &bitcoin::consensus::serialize(tx))
+}
+pub(super) fn set_funding_height(
+    db: &Connection,
+    channel: ChannelNumber,
+    at: Option<(BlockHeight, ShortChannelId)>,
+) -> Result<(), Fatal> {
+    set(db, channel, "funding_height", &at.map(|(h, _)| h.0))?;
+    set(db, channel, "scid", &at.map(|(_, s)| bits(s)))
+}
+pub(super) fn set_close_tx(
+    db: &Connection,
+    channel: ChannelNumber,
+    tx: &Transaction,
+) -> Result<(), Fatal> {
+    set(db, channel, "close_tx", &bitcoin::consensus::serialize(tx))
+}
+pub(super) fn set_close_offers(
+    db: &Connection,
+    channel: ChannelNumber,
+    state: &[u8],
+) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE channels SET close_offers = coalesce(close_offers, x'') || ?2 WHERE number = ?1",
+    )?
+    .execute(params![sql(channel.0), state])?;
+    Ok(())
+}
+pub(super) fn set_spend(
+    db: &Connection,
+    channel: ChannelNumber,
+    spend: Option<(Txid, BlockHeight)>,
+) -> Result<(), Fatal> {
+    set(db, channel, "spend_txid", &spend.map(|(t, _)| t.to_byte_array()))?;
+    set(db, channel, "spend_height", &spend.map(|(_, h)| h.0))
+}
+pub(super) fn set_totals(
+    db: &Connection,
+    channel: ChannelNumber,
+    t: &Totals,
+    range: (Msat, Msat),
+) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE channels SET in_offered = ?2, in_offered_msat = ?3, in_fulfilled = ?4, in_fulfilled_msat = ?5,
+            out_offered = ?6, out_offered_msat = ?7, out_fulfilled = ?8, out_fulfilled_msat = ?9, min_to_us_msat = ?10,
+            max_to_us_msat = ?11 WHERE number = ?1",
+    )?
+    .execute(params![
+        sql(channel.0),
+        sql(t.in_offered.0),
+        sql(t.in_offered.1.0),
+        sql(t.in_fulfilled.0),
+        sql(t.in_fulfilled.1.0),
+        sql(t.out_offered.0),
+        sql(t.out_offered.1.0),
+        sql(t.out_fulfilled.0),
+        sql(t.out_fulfilled.1.0),
+        sql(range.0.0),
+        sql(range.1.0),
+    ])?;
+    Ok(())
+}
+/// A channel that came to nothing: its funding never confirmed.
+pub(super) fn forget(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
+    db.prepare_cached("DELETE FROM channels WHERE number = ?1")?.execute([sql(channel.0)])?;
+    Ok(())
+}
+
+/// A number for a channel: never one that was used before under this secret, deleted channels and lost databases included.
+pub(super) fn next_number(db: &Connection) -> Result<ChannelNumber, Fatal> {
+    const KEY: &str = "next_channel_number";
+    let stored: Option<i64> = crate::db::get_var(db, KEY)?;
+    let next = match stored {
+        Some(n) => n.unsigned_abs(),
+        // A database that is new under an old secret begins where no counter has been: at the milliseconds since 1970.
+        None => {
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default();
+            u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 1)
+        }
+    };
+    crate::db::set_var(db, KEY, &sql(next + 1))?;
+    Ok(ChannelNumber(next))
+}

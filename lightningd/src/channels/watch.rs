@@ -1,0 +1,334 @@
+//! Channels and the chain: fundings that confirm, fundings that are spent, and depths.
+
+use super::{Channel, ChannelEvent, State, live, order, set_state, store, update};
+use crate::chain::{BroadcastFor, broadcast};
+use crate::events::Event;
+use crate::node::Node;
+use crate::rpc::{RpcError, code};
+use crate::turn::{Stop, Turn};
+use crate::waits::For;
+use crate::wallet;
+use bitcoin::{Block, Transaction, Txid};
+use primitives::*;
+use serde_json::json;
+use std::collections::HashMap;
+use wire::Error;
+use wire::channeld::{Announceable, FundingDeep, HeightChanged};
+use wire::daemon::LogLevel;
+
+/// BOLT 2, funding_signed: an accepter forgets a channel whose funding did not come.
+const FORGET_UNFUNDED: u32 = 2016;
+/// From here on no reorganisation is expected.
+const BURIED: u32 = 100;
+
+/// Signs the funding of a channel that both have signed the first commitments of, and sends it.
+pub(super) fn sign_funding(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    let Some(tx) = &channel.funding_tx else { return Ok(()) };
+    let signed = if is_signed(tx) { tx.clone() } else { wallet::sign(node, turn, tx)? };
+    store::set_funding_tx(turn.db, number, &signed)?;
+    let copy = signed.clone();
+    update(turn, number, move |c| c.funding_tx = Some(copy));
+    broadcast(node, turn, &signed, BroadcastFor::Funding(number))
+}
+
+fn is_signed(tx: &Transaction) -> bool {
+    tx.input.iter().all(|i| !i.witness.is_empty())
+}
+
+/// bitcoind took the funding, or did not.
+pub fn funding_sent(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    refused: Option<String>,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    let funder = node.channels.funders.get(&number).cloned();
+    turn.install(move |node| drop(node.channels.funders.remove(&number)));
+    match (&refused, &channel.funding_tx) {
+        (None, Some(tx)) => {
+            channel.log(LogLevel::Info, &format!("funding {} is on its way", tx.compute_txid()));
+            if let Some(caller) = funder {
+                turn.reply(caller, Ok(funded_result(channel, tx)));
+            }
+        }
+        (Some(e), _) => {
+            // It stays: it is sent again with every block, and nobody else can have these coins.
+            channel.log(LogLevel::Unusual, &format!("the funding was not taken: {e}"));
+            if let Some(caller) = funder {
+                let text = format!(
+                    "Error broadcasting funding transaction: {e}. It is sent again with every block"
+                );
+                turn.reply(caller, Err(RpcError::new(code::FUNDING_BROADCAST_FAIL, text)));
+            }
+        }
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+fn funded_result(channel: &Channel, tx: &Transaction) -> serde_json::Value {
+    let mut result = json!({
+        "tx": bitcoin::consensus::encode::serialize_hex(tx),
+        "txid": tx.compute_txid().to_string(),
+        "outnum": channel.live.params.funding.vout,
+        "channel_id": channel.id.to_string(),
+        "channel_type": super::rpc::channel_type_json(&channel.live.params.channel_type),
+    });
+    crate::json::put(
+        &mut result,
+        "close_to",
+        channel.upfront.local.as_ref().map(|s| s.to_hex_string()),
+    );
+    crate::json::put(&mut result, "mindepth", Some(channel.minimum_depth));
+    result
+}
+
+/// At start: fundings that are not signed, and everything else that follows from the rows.
+pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    if channel.opener() == Side::Local
+        && channel.funding_height.is_none()
+        && channel.funding_tx.is_some()
+        && !channel.withheld
+    {
+        turn.then(Event::Channel(channel.number, ChannelEvent::SignFunding));
+    }
+    match channel.state {
+        State::AwaitingUnilateral if !channel.lost_state => {
+            turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
+        }
+        State::AwaitingLockin
+        | State::Normal
+        | State::ShuttingDown
+        | State::ClosingSigExchange
+        | State::ClosingComplete
+        | State::AwaitingUnilateral
+        | State::FundingSpendSeen
+        | State::Onchain
+        | State::Closed => {}
+    }
+    let _ = node;
+    Ok(())
+}
+
+/// A block joined the chain.
+pub fn connect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    block: &Block,
+) -> Result<(), Stop> {
+    let waiting: HashMap<Txid, Vec<&Channel>> =
+        node.channels.all.values().filter(|c| c.funding_height.is_none()).fold(
+            HashMap::new(),
+            |mut map, c| {
+                map.entry(c.live.params.funding.txid).or_default().push(c);
+                map
+            },
+        );
+    for (index, tx) in block.txdata.iter().enumerate() {
+        let txid = if waiting.is_empty() { None } else { Some(tx.compute_txid()) };
+        for channel in txid.and_then(|t| waiting.get(&t)).into_iter().flatten() {
+            funding_confirmed(node, turn, channel, tx, height, index)?;
+        }
+        for input in &tx.input {
+            if let Some(number) = node.channels.by_funding.get(&input.previous_output)
+                && let Some(channel) = node.channels.all.get(number)
+            {
+                crate::chain::confirmed(turn.db, tx, height, index)?;
+                spent(node, turn, channel, tx, height)?;
+            }
+        }
+    }
+    turn.also(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(height)));
+    Ok(())
+}
+
+/// After the block was taken in: depths, and what they bring.
+pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    for channel in node.channels.all.values() {
+        order(channel, turn, &HeightChanged { height });
+        depth_changed(node, turn, channel, height)?;
+    }
+    Ok(())
+}
+
+/// The funding's output is what was agreed on, or there is no channel. (CVE-2019-12998.)
+fn funding_confirmed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    tx: &Transaction,
+    height: BlockHeight,
+    index: usize,
+) -> Result<(), Stop> {
+    let params = &channel.live.params;
+    let expected = channel::keys::funding_script(
+        &params.basepoints.local.funding,
+        &params.basepoints.remote.funding,
+    )
+    .to_p2wsh();
+    let output = tx.output.get(params.funding.vout as usize);
+    let wrong = match output {
+        None => Some(format!("it has no output {}", params.funding.vout)),
+        Some(o) if o.script_pubkey != expected => Some("its output pays another script".to_owned()),
+        Some(o) if o.value.to_sat() != params.amount.0 => Some(format!(
+            "its output has {}sat, and {} was agreed",
+            o.value.to_sat(),
+            params.amount
+        )),
+        Some(_) => None,
+    };
+    if let Some(why) = wrong {
+        let text = format!("the funding transaction is not what was agreed: {why}");
+        crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
+        return forget(node, turn, channel, &text);
+    }
+    let scid = u32::try_from(index).ok().zip(u16::try_from(params.funding.vout).ok());
+    let scid = scid.and_then(|(tx, out)| ShortChannelId::new(height.0, tx, out));
+    let scid =
+        scid.ok_or_else(|| Stop::refused(format!("no short channel id fits {height}, {index}")))?;
+    store::set_funding_height(turn.db, channel.number, Some((height, scid)))?;
+    crate::chain::confirmed(turn.db, tx, height, index)?;
+    update(turn, channel.number, move |c| {
+        c.funding_height = Some(height);
+        c.scid = Some(scid);
+    });
+    channel.log(LogLevel::Info, &format!("funding confirmed in block {height}: {scid}"));
+    Ok(())
+}
+
+fn depth_changed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    tip: BlockHeight,
+) -> Result<(), Stop> {
+    let Some(confirmed) = channel.funding_height else {
+        let age = (tip - channel.first_height).0;
+        if channel.opener() == Side::Remote
+            && channel.state == State::AwaitingLockin
+            && age >= FORGET_UNFUNDED
+        {
+            return forget(
+                node,
+                turn,
+                channel,
+                &format!("its funding did not confirm within {FORGET_UNFUNDED} blocks"),
+            );
+        }
+        return Ok(());
+    };
+    let depth = (tip - confirmed).0 + 1;
+    if !channel.ready.local && depth >= channel.minimum_depth {
+        order(channel, turn, &FundingDeep {});
+    }
+    if channel.announce
+        && depth >= live::ANNOUNCE_DEPTH
+        && let Some(scid) = channel.scid
+    {
+        order(channel, turn, &Announceable { short_channel_id: scid });
+    }
+    if let Some((txid, height)) = channel.spend
+        && (tip - height).0 + 1 >= BURIED
+        && channel.state == State::Onchain
+    {
+        set_state(channel, turn, State::Closed, "onchain", &format!("its close {txid} is buried"))?;
+        let number = channel.number;
+        turn.install(move |node| {
+            if let Some(c) = node.channels.all.remove(&number) {
+                node.channels.closed.insert(number, c);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Something spent the funding.
+fn spent(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    tx: &Transaction,
+    height: BlockHeight,
+) -> Result<(), Stop> {
+    let txid = tx.compute_txid();
+    store::set_spend(turn.db, channel.number, Some((txid, height)))?;
+    update(turn, channel.number, move |c| c.spend = Some((txid, height)));
+    if let Some(child) = channel.owner.child() {
+        turn.say(crate::events::Outgoing::Kill { child, why: "the funding was spent".to_owned() });
+    }
+    let ours = channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid);
+    let (cause, text) = if ours {
+        (channel.cause.clone(), format!("mutual close {txid} confirmed in block {height}"))
+    } else {
+        ("onchain".to_owned(), format!("the funding was spent by {txid} in block {height}"))
+    };
+    set_state(channel, turn, State::FundingSpendSeen, &cause, &text)?;
+    let reached = Channel { state: State::FundingSpendSeen, ..channel.clone() };
+    set_state(&reached, turn, State::Onchain, &cause, &text)?;
+    if !ours {
+        channel.log(LogLevel::Unusual, &format!("{text}: it is kept until it can be resolved"));
+    }
+    let result = Err(RpcError::new(code::LIGHTNINGD, format!("Channel closed on chain: {text}")));
+    crate::waits::answer_all(node, turn, |f| *f == For::Close(channel.number), &result);
+    Ok(())
+}
+
+/// A block left the chain.
+pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    for channel in node.channels.all.values() {
+        if channel.funding_height == Some(height) {
+            channel.log(LogLevel::Unusual, &format!("the funding's block {height} left the chain"));
+            store::set_funding_height(turn.db, channel.number, None)?;
+            update(turn, channel.number, |c| {
+                c.funding_height = None;
+                c.scid = None;
+            });
+        }
+        if channel.spend.is_some_and(|(_, h)| h == height) {
+            store::set_spend(turn.db, channel.number, None)?;
+            update(turn, channel.number, |c| c.spend = None);
+            let back = if channel.close_tx.is_some() {
+                State::ClosingComplete
+            } else {
+                State::AwaitingUnilateral
+            };
+            set_state(
+                channel,
+                turn,
+                back,
+                &channel.cause,
+                &format!("the close's block {height} left the chain"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A channel that came to nothing leaves no trace but this line.
+pub(super) fn forget(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    why: &str,
+) -> Result<(), Stop> {
+    channel.log(LogLevel::Unusual, &format!("channel {} is forgotten: {why}", channel.id));
+    if let Some(child) = channel.owner.child() {
+        turn.say(crate::events::Outgoing::Kill { child, why: why.to_owned() });
+    }
+    store::forget(turn.db, channel.number)?;
+    turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;
+    let (number, funding) = (channel.number, channel.live.params.funding);
+    turn.install(move |node| {
+        node.channels.all.remove(&number);
+        node.channels.by_funding.remove(&funding);
+    });
+    let _ = node;
+    Ok(())
+}

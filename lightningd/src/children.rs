@@ -1,0 +1,70 @@
+//! What children say, sorted by who says it.
+
+use crate::node::Node;
+use crate::supervisor::{ChildId, Role};
+use crate::turn::{Fatal, Stop, Turn};
+use crate::{channels, peers};
+use subdaemon::Frame;
+use wire::connectd::FromConnectd;
+use wire::daemon::Log;
+use wire::hsm::FromHsmd;
+
+/// A frame came up.
+pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> Result<(), Stop> {
+    let Some(role) = node.supervisor.role(child) else {
+        // Of a generation that is over: what it asks is refused by silence, and its end is near.
+        return Ok(());
+    };
+    let broken = |e: wire::Malformed| {
+        Stop::refused(format!("a child sent a message that is none of its own: {e}"))
+    };
+    match role {
+        Role::Hsmd => match FromHsmd::decode_known(&frame.body).map_err(broken)? {
+            FromHsmd::Log(line) => log_line(role, None, &line),
+            FromHsmd::Failed(f) => return Err(Fatal(format!("hsmd failed: {}", f.text)).into()),
+            FromHsmd::BadClient(b) => {
+                log::error!(
+                    "hsmd refused a client of channel {} with {}: {}",
+                    b.channel,
+                    b.peer,
+                    b.why
+                );
+            }
+        },
+        Role::Connectd => match FromConnectd::decode_known(&frame.body).map_err(broken)? {
+            FromConnectd::Log(line) => log_line(role, None, &line),
+            other => peers::heard(node, turn, other)?,
+        },
+        Role::Opening(number) => channels::opening::heard(node, turn, child, number, frame)?,
+        Role::Channel(number) => channels::live::heard(node, turn, child, number, frame)?,
+        Role::Closing(number) => channels::closing::heard(node, turn, child, number, frame)?,
+    }
+    Ok(())
+}
+
+/// A line of a child's, under its name.
+pub fn log_line(role: Role, peer: Option<primitives::NodeId>, line: &Log) {
+    let source = match role {
+        Role::Hsmd => "hsmd".to_owned(),
+        Role::Connectd => "connectd".to_owned(),
+        Role::Opening(n) => format!("openingd-chan#{n}"),
+        Role::Channel(n) => format!("channeld-chan#{n}"),
+        Role::Closing(n) => format!("closingd-chan#{n}"),
+    };
+    crate::log::line(line.level, peer, &source, &line.text);
+}
+
+/// A child is gone, and everything it said was handled.
+pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop> {
+    let Some(role) = node.supervisor.role(child) else { return Ok(()) };
+    turn.install(move |node| node.supervisor.forget(child));
+    match role {
+        Role::Hsmd => {
+            Err(Fatal("hsmd is gone: nothing can be signed, so the node stops".to_owned()).into())
+        }
+        Role::Connectd => peers::connectd_gone(node, turn),
+        Role::Opening(number) => channels::opening::gone(node, turn, child, number),
+        Role::Channel(number) => channels::live::gone(node, turn, child, number),
+        Role::Closing(number) => channels::closing::gone(node, turn, child, number),
+    }
+}

@@ -1,0 +1,34 @@
+//! Who handles what.
+
+use crate::events::{Event, Outgoing};
+use crate::node::Node;
+use crate::turn::{Stop, Turn};
+use crate::{chain, channels, htlcs, plugin_host, rpc};
+
+/// One event to its room.
+pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop> {
+    match event {
+        Event::Rpc(caller, request) => rpc::handle(node, turn, caller, request),
+        Event::Child(child, frame) => crate::children::heard(node, turn, child, frame),
+        Event::ChildGone(child) => crate::children::gone(node, turn, child),
+        Event::Plugin(plugin, message) => plugin_host::heard(node, turn, plugin, message),
+        Event::PluginGone(plugin, why) => plugin_host::gone(node, turn, plugin, &why),
+        Event::PluginBorn(plugin) => {
+            plugin_host::ask_manifest(node, turn, plugin);
+            Ok(())
+        }
+        Event::Backend(purpose, result) => chain::answered(node, turn, purpose, result),
+        Event::Chain(event) => chain::handle(node, turn, event),
+        Event::Channel(number, event) => channels::handle(node, turn, number, event),
+        Event::Decide(channel, id) => htlcs::decide(node, turn, channel, id),
+        Event::Htlc(event) => htlcs::handle(node, turn, event),
+        Event::RpcTimeout(caller) => crate::waits::timed_out(node, turn, &caller),
+        Event::Reconnect(peer) => crate::peers::reconnect(node, turn, peer),
+        Event::Shutdown(caller) => {
+            log::info!("shutting down");
+            turn.install(|node| node.shutting_down = true);
+            turn.say(Outgoing::ShutDown(caller));
+            Ok(())
+        }
+    }
+}

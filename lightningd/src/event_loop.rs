@@ -1,0 +1,307 @@
+//! The loop: gather what is ready, run a turn over it, deliver what it said.
+
+use crate::events::{Event, Outgoing};
+use crate::hsm::HsmClient;
+use crate::node::Node;
+use crate::plugin_host::{Kennel, Plugin, PluginId, Stage};
+use crate::rpc::Caller;
+use crate::rpc_server::RpcServer;
+use crate::supervisor::{ChildHeard, ChildId, Executables, Nursery};
+use crate::turn::{self, Fatal, Outbox};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+const SIGNALS: Token = Token(0);
+pub(crate) const LISTENER: Token = Token(1);
+/// Where the tokens of each kind of source begin.
+pub(crate) const RPC_BASE: usize = 1 << 32;
+const CHILD_BASE: usize = 1 << 40;
+const PLUGIN_BASE: usize = 1 << 48;
+/// A turn may write this many pages before the WAL is worked off beside the loop.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// Everything with a descriptor.
+pub struct Io {
+    poll: Poll,
+    signals: SignalFd,
+    /// The children's processes.
+    pub nursery: Nursery,
+    kennel: Kennel,
+    rpc: RpcServer,
+    executables: Executables,
+    db: Connection,
+    hsm: HsmClient,
+    timers: BTreeMap<(Instant, u64), Event>,
+    next_timer: u64,
+    again: BTreeSet<Token>,
+    queue: Vec<Event>,
+    checkpointed: Instant,
+    stop: Option<Option<Caller>>,
+    exit_after: Option<Instant>,
+}
+
+impl Io {
+    /// From what start-up made. Signals are read here from now on, and nowhere else.
+    pub fn new(
+        db: Connection,
+        hsm: HsmClient,
+        nursery: Nursery,
+        executables: Executables,
+        poll: Poll,
+    ) -> Result<Self, Fatal> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+            mask.add(signal);
+        }
+        mask.thread_block().map_err(|e| Fatal(format!("signals: {e}")))?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(|e| Fatal(format!("signalfd: {e}")))?;
+        poll.registry()
+            .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+            .map_err(|e| Fatal(format!("poll: {e}")))?;
+        Ok(Self {
+            poll,
+            signals,
+            nursery,
+            kennel: Kennel::default(),
+            rpc: RpcServer::default(),
+            executables,
+            db,
+            hsm,
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            again: BTreeSet::new(),
+            queue: Vec::new(),
+            checkpointed: Instant::now(),
+            stop: None,
+            exit_after: None,
+        })
+    }
+
+    /// --dev-crash-after.
+    pub fn crash_at(&mut self, when: Option<Instant>) {
+        self.exit_after = when;
+    }
+
+    /// Runs until the node is to end. The caller that asked for it is answered last.
+    pub fn run(&mut self, node: &mut Node) -> Result<(), Fatal> {
+        let mut ready = Events::with_capacity(256);
+        while self.stop.is_none() {
+            let timeout = if self.queue.is_empty() && self.again.is_empty() {
+                self.next_timeout()
+            } else {
+                Some(Duration::ZERO)
+            };
+            match self.poll.poll(&mut ready, timeout) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Fatal(format!("poll: {e}"))),
+            }
+            let mut tokens: BTreeSet<Token> = std::mem::take(&mut self.again);
+            for event in &ready {
+                if event.is_writable() {
+                    self.writable(event.token());
+                }
+                tokens.insert(event.token());
+            }
+            for token in tokens {
+                self.gather(token)?;
+            }
+            self.gather_timers();
+            let events = std::mem::take(&mut self.queue);
+            if !events.is_empty() {
+                let outbox =
+                    turn::run(node, &self.db, &mut self.hsm, events, crate::dispatch::handle)?;
+                self.deliver(node, outbox)?;
+            }
+            self.checkpoint_if_due();
+        }
+        Ok(())
+    }
+
+    /// Ends everything in order. The caller's answer is the very last thing.
+    pub fn end(mut self, node: &Node) {
+        self.kennel.end_all();
+        self.nursery.end_all();
+        let closed = self.db.close();
+        if let Err((_, e)) = closed {
+            log::error!("closing the database: {e}");
+        }
+        crate::start::remove_files(node);
+        log::info!("JSON-RPC shutdown");
+        if let Some(Some(caller)) = self.stop {
+            self.rpc.last_word(&caller, &serde_json::json!("Shutdown complete"));
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let next = self.timers.keys().next().map(|(at, _)| *at);
+        let next = [next, self.exit_after].into_iter().flatten().min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn gather_timers(&mut self) {
+        let now = Instant::now();
+        if self.exit_after.is_some_and(|at| at <= now) {
+            std::process::abort();
+        }
+        while let Some(entry) = self.timers.first_entry().filter(|e| e.key().0 <= now) {
+            self.queue.push(entry.remove());
+        }
+    }
+
+    fn writable(&mut self, token: Token) {
+        let registry = self.poll.registry();
+        match token.0 {
+            n if n >= PLUGIN_BASE => self.kennel.flush(Kennel::plugin_of(token, PLUGIN_BASE)),
+            n if n >= CHILD_BASE => {
+                self.nursery.flush(Nursery::child_of(token, CHILD_BASE), registry, CHILD_BASE)
+            }
+            n if n >= RPC_BASE => self.rpc.flush(token),
+            _ => {}
+        }
+    }
+
+    fn gather(&mut self, token: Token) -> Result<(), Fatal> {
+        match token.0 {
+            n if n >= PLUGIN_BASE => {
+                self.gather_plugin(Kennel::plugin_of(token, PLUGIN_BASE), token)
+            }
+            n if n >= CHILD_BASE => self.gather_child(Nursery::child_of(token, CHILD_BASE), token),
+            _ if token == SIGNALS => return self.gather_signals(),
+            _ if token == LISTENER => self.rpc.accept(self.poll.registry()),
+            _ => {
+                if self.rpc.read(token, &mut self.queue) {
+                    self.again.insert(token);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gather_child(&mut self, id: ChildId, token: Token) {
+        let mut heard = Vec::new();
+        if self.nursery.read(id, &mut heard) {
+            self.again.insert(token);
+        }
+        for h in heard {
+            self.queue.push(match h {
+                ChildHeard::Frame(frame) => Event::Child(id, frame),
+                ChildHeard::Gone => Event::ChildGone(id),
+            });
+        }
+    }
+
+    fn gather_plugin(&mut self, id: PluginId, token: Token) {
+        let mut heard = Vec::new();
+        let more = self.kennel.read(id, &mut heard);
+        self.queue.extend(heard.into_iter().map(|m| Event::Plugin(id, m)));
+        match more {
+            Ok(true) => {
+                self.again.insert(token);
+            }
+            Ok(false) => {}
+            Err(why) => {
+                self.kennel.bury(id);
+                self.queue.push(Event::PluginGone(id, why));
+            }
+        }
+    }
+
+    fn gather_signals(&mut self) -> Result<(), Fatal> {
+        loop {
+            match self.signals.read_signal() {
+                Ok(Some(info)) => match Signal::try_from(info.ssi_signo as i32) {
+                    Ok(Signal::SIGCHLD) => self.nursery.reap(),
+                    Ok(Signal::SIGHUP) => crate::log::reopen_files(),
+                    _ => self.queue.push(Event::Shutdown(None)),
+                },
+                Ok(None) | Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(Fatal(format!("signalfd: {e}"))),
+            }
+        }
+    }
+
+    fn deliver(&mut self, node: &mut Node, outbox: Outbox) -> Result<(), Fatal> {
+        for what in outbox.0 {
+            self.deliver_one(node, what)?;
+        }
+        Ok(())
+    }
+
+    fn deliver_one(&mut self, node: &mut Node, what: Outgoing) -> Result<(), Fatal> {
+        let registry = self.poll.registry();
+        match what {
+            Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
+            Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
+            Outgoing::Spawn(spec) => {
+                self.nursery.spawn(spec, &self.executables, registry, CHILD_BASE)?
+            }
+            Outgoing::Order { child, body, fds } => {
+                self.nursery.send(child, false, &body, fds, registry, CHILD_BASE)
+            }
+            Outgoing::Answer { child, body } => {
+                self.nursery.send(child, true, &body, vec![], registry, CHILD_BASE)
+            }
+            Outgoing::Kill { child, why } => self.nursery.kill(child, &why),
+            Outgoing::ToPlugin { plugin, json } => self.kennel.send(plugin, &json),
+            Outgoing::KillPlugin { plugin, why } => self.kennel.kill(plugin, &why),
+            Outgoing::StartPlugin { path, starter } => self.start_plugin(node, path, starter),
+            Outgoing::Then(event) => self.queue.push(event),
+            Outgoing::At(when, event) => {
+                self.next_timer += 1;
+                self.timers.insert((when, self.next_timer), event);
+            }
+            Outgoing::OpenRpc => self.rpc.open(node, registry)?,
+            Outgoing::ShutDown(caller) => self.stop = Some(caller),
+        }
+        Ok(())
+    }
+
+    fn start_plugin(&mut self, node: &mut Node, path: std::path::PathBuf, starter: Option<Caller>) {
+        let id = node.plugins.next_id();
+        let plugin = Plugin {
+            path: path.clone(),
+            stage: Stage::AwaitingManifest,
+            important: false,
+            manifest: crate::plugin_host::Manifest::default(),
+            starter,
+            at_startup: false,
+        };
+        self.spawn_plugin(node, id, plugin);
+    }
+
+    /// Starts a plugin's process; its manifest is asked for in the next turn.
+    pub fn spawn_plugin(&mut self, node: &mut Node, id: PluginId, plugin: Plugin) {
+        let path = plugin.path.clone();
+        node.plugins.born(id, plugin);
+        let developer = node.config.developer();
+        let version = crate::start::version();
+        match self.kennel.spawn(id, &path, developer, &version, self.poll.registry(), PLUGIN_BASE) {
+            Ok(()) => self.queue.push(Event::PluginBorn(id)),
+            Err(e) => self
+                .queue
+                .push(Event::PluginGone(id, format!("{} cannot be started: {e}", path.display()))),
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if self.checkpointed.elapsed() > CHECKPOINT_EVERY {
+            self.checkpointed = Instant::now();
+            crate::db::checkpoint(&self.db);
+        }
+    }
+}
+
+/// Where children's tokens begin.
+pub const fn child_base() -> usize {
+    CHILD_BASE
+}

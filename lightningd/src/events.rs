@@ -1,0 +1,124 @@
+//! What can happen to the master, and what it can say.
+
+use crate::chain::{ChainEvent, Purpose};
+use crate::channels::ChannelEvent;
+use crate::htlcs::HtlcEvent;
+use crate::plugin_host::{PluginId, PluginMessage};
+use crate::rpc::{Caller, RpcError, RpcRequest};
+use crate::supervisor::{ChildId, ChildSpec};
+use primitives::{ChannelNumber, HtlcId};
+use serde_json::Value;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+use subdaemon::Frame;
+
+/// One thing that is ready to be handled.
+#[derive(Debug)]
+pub enum Event {
+    /// A client asks.
+    Rpc(Caller, RpcRequest),
+    /// A child said something.
+    Child(ChildId, Frame),
+    /// A child's upward socket ended, after everything it said was handled.
+    ChildGone(ChildId),
+    /// A plugin said something.
+    Plugin(PluginId, PluginMessage),
+    /// A plugin's stdout ended.
+    PluginGone(PluginId, String),
+    /// A plugin's process was started.
+    PluginBorn(PluginId),
+    /// A call that the chain room made came back.
+    Backend(Purpose, Result<Value, RpcError>),
+    /// Something in the chain room.
+    Chain(ChainEvent),
+    /// Something in the channels room.
+    Channel(ChannelNumber, ChannelEvent),
+    /// A received HTLC is to be decided on.
+    Decide(ChannelNumber, HtlcId),
+    /// Something in the HTLC switch.
+    Htlc(HtlcEvent),
+    /// An RPC that waits has waited long enough.
+    RpcTimeout(Caller),
+    /// A peer with channels is to be dialled again.
+    Reconnect(primitives::NodeId),
+    /// SIGTERM, or the `stop` command.
+    Shutdown(Option<Caller>),
+}
+
+/// Who is told when an event is refused.
+#[derive(Debug)]
+pub enum Blame {
+    /// The RPC caller.
+    Caller(Caller),
+    /// The child: it is killed, since what it asked cannot be answered.
+    Child(ChildId),
+    /// Nobody but the log.
+    Log(String),
+}
+
+impl Event {
+    /// Who is told if this is refused.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Rpc(caller, _) | Self::RpcTimeout(caller) | Self::Shutdown(Some(caller)) => {
+                Blame::Caller(caller.clone())
+            }
+            Self::Child(id, _) => Blame::Child(*id),
+            Self::ChildGone(_)
+            | Self::Plugin(..)
+            | Self::PluginGone(..)
+            | Self::PluginBorn(_)
+            | Self::Backend(..)
+            | Self::Chain(_)
+            | Self::Channel(..)
+            | Self::Decide(..)
+            | Self::Htlc(_)
+            | Self::Reconnect(_)
+            | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),
+        }
+    }
+}
+impl Blame {
+    /// What is said in place of what was taken back.
+    pub fn told(self, refusal: RpcError) -> Option<Outgoing> {
+        match self {
+            Self::Caller(caller) => Some(Outgoing::Reply { caller, result: Err(refusal) }),
+            Self::Child(child) => Some(Outgoing::Kill { child, why: refusal.message }),
+            Self::Log(what) => {
+                log::error!("refused: {} ({what})", refusal.message);
+                None
+            }
+        }
+    }
+}
+
+/// What leaves after a commit.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// To an RPC client.
+    Reply { caller: Caller, result: Result<Value, RpcError> },
+    /// A notification about a running command, to a client that wants them.
+    Notify { caller: Caller, level: &'static str, text: String },
+    /// A child is born, with its init.
+    Spawn(ChildSpec),
+    /// An order to a child. One that is gone does not hear it.
+    Order { child: ChildId, body: Vec<u8>, fds: Vec<OwnedFd> },
+    /// The answer to a child's ask.
+    Answer { child: ChildId, body: Vec<u8> },
+    /// A child's end. `ChildGone` follows when everything it said was read.
+    Kill { child: ChildId, why: String },
+    /// A JSON-RPC request or notification to a plugin.
+    ToPlugin { plugin: PluginId, json: String },
+    /// A plugin is to be started.
+    StartPlugin { path: std::path::PathBuf, starter: Option<Caller> },
+    /// A plugin's end.
+    KillPlugin { plugin: PluginId, why: String },
+    /// Handle this in a turn of its own.
+    Then(Event),
+    /// Handle this at that time.
+    At(Instant, Event),
+    /// The RPC socket may be opened: everything is there.
+    OpenRpc,
+    /// Everything is to end, in order; then this caller hears that it did.
+    ShutDown(Option<Caller>),
+}

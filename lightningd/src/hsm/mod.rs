@@ -1,0 +1,38 @@
+//! The master's line to hsmd. The one thing the master waits for.
+
+use crate::turn::Fatal;
+use primitives::{ChannelNumber, NodeId};
+use std::os::fd::{AsFd, OwnedFd};
+use subdaemon::Hsm;
+use wire::Request;
+use wire::hsm::{Capability, ChannelSeed, NewClient, Rights};
+
+/// Right: everything. hsmd dying stops the node, so every failure here is fatal.
+#[derive(Debug)]
+pub struct HsmClient(Hsm);
+
+impl HsmClient {
+    /// Over the master's own client socket.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(Hsm::new(fd))
+    }
+    /// Asks, and waits for the answer.
+    pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
+        self.0.ask(question).map_err(|e| Fatal(e.to_string()))
+    }
+    /// A client socket for a child, with these rights and nothing else.
+    pub fn new_client(
+        &mut self,
+        peer: NodeId,
+        channel: ChannelNumber,
+        rights: &[Capability],
+        seed: Option<ChannelSeed>,
+    ) -> Result<OwnedFd, Fatal> {
+        let sockets = subdaemon::stream_pair()
+            .map_err(|e| Fatal(format!("no socket for a client of hsmd: {e}")))?;
+        let (ours, theirs) = sockets;
+        let question = NewClient { peer, channel, rights: Rights::of(rights), seed };
+        self.0.ask_with(&question, &[theirs.as_fd()]).map_err(|e| Fatal(e.to_string()))?;
+        Ok(ours)
+    }
+}

@@ -1,0 +1,33 @@
+//! lightningd: the master of the suite. It holds the truth (SQLite), the view of the chain, JSON-RPC and plugins, and it
+//! spawns the daemons that do the rest. It never sees a secret and never speaks to a peer itself.
+//!
+//! Rooms are folders: `mod.rs` has a room's state and events, `store.rs` its SQL and nobody else's, `rpc.rs` its methods.
+//! On top: [`start`] (start-up as a table of contents), `node` (the struct of rooms), `turn`, `event_loop`, `events`.
+#![deny(clippy::indexing_slicing)]
+
+mod chain;
+mod channels;
+mod children;
+mod db;
+mod dispatch;
+mod event_loop;
+mod events;
+mod hsm;
+mod htlcs;
+mod invoices;
+mod json;
+mod log;
+mod node;
+mod options;
+mod payments;
+mod peers;
+mod plugin_host;
+mod rpc;
+mod rpc_server;
+mod start;
+mod supervisor;
+mod turn;
+mod waits;
+mod wallet;
+
+pub use start::main;

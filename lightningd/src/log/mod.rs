@@ -1,0 +1,291 @@
+//! The log: CLN's line format, to stdout or files, by level and subsystem; the last lines kept for `getlog`.
+//!
+//! A process has one log, so this room is the one thing here that is global.
+
+use primitives::NodeId;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wire::daemon::LogLevel;
+
+/// What `getlog` can show at most.
+const MAX_KEPT_BYTES: usize = 2 * 1024 * 1024;
+
+/// A line as it is kept.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Since the start.
+    pub at: Duration,
+    /// How loud.
+    pub level: LogLevel,
+    /// About whom.
+    pub node: Option<NodeId>,
+    /// Who says it.
+    pub source: String,
+    /// What.
+    pub text: String,
+}
+
+/// One `log-level`: a level, for sources that contain a word.
+#[derive(Debug, Clone)]
+struct Filter {
+    level: LogLevel,
+    subsystem: Option<String>,
+}
+
+struct State {
+    begun: Instant,
+    prefix: String,
+    timestamps: bool,
+    filters: Vec<Filter>,
+    paths: Vec<String>,
+    files: Vec<Option<File>>,
+    kept: VecDeque<Line>,
+    kept_bytes: usize,
+    skipped: usize,
+}
+
+static LOG: OnceLock<Mutex<State>> = OnceLock::new();
+
+fn state() -> std::sync::MutexGuard<'static, State> {
+    let log = LOG.get_or_init(|| {
+        Mutex::new(State {
+            begun: Instant::now(),
+            prefix: String::new(),
+            timestamps: true,
+            filters: vec![Filter { level: LogLevel::Info, subsystem: None }],
+            paths: vec!["-".to_owned()],
+            files: vec![None],
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            skipped: 0,
+        })
+    });
+    log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The word for a level, as files and `getlog` have it.
+pub const fn word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Io => "io",
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Unusual => "unusual",
+        LogLevel::Broken => "broken",
+    }
+}
+
+/// The level of a word.
+pub fn level(word_: &str) -> Option<LogLevel> {
+    LogLevel::ALL.iter().copied().find(|l| word(*l) == word_)
+}
+
+/// From the options: where to, how loud, with which prefix.
+pub fn configure(
+    prefix: &str,
+    timestamps: bool,
+    levels: &[String],
+    files: &[String],
+) -> Result<(), String> {
+    let mut log = state();
+    log.prefix = prefix.to_owned();
+    log.timestamps = timestamps;
+    if !levels.is_empty() {
+        log.filters = levels.iter().map(|l| filter(l)).collect::<Result<_, _>>()?;
+        if log.filters.iter().all(|f| f.subsystem.is_some()) {
+            log.filters.push(Filter { level: LogLevel::Info, subsystem: None });
+        }
+    }
+    if !files.is_empty() {
+        log.paths = files.to_vec();
+    }
+    reopen(&mut log)?;
+    drop(log);
+    let quiet = log::set_logger(&FACADE).is_err();
+    log::set_max_level(log::LevelFilter::Trace);
+    if quiet {
+        log::debug!("the log was configured twice");
+    }
+    Ok(())
+}
+
+fn filter(text: &str) -> Result<Filter, String> {
+    let (word, subsystem) = text.split_once(':').map_or((text, None), |(w, s)| (w, Some(s)));
+    let level = level(word).ok_or_else(|| {
+        format!("log-level: '{word}' is none of io, trace, debug, info, unusual, broken")
+    })?;
+    Ok(Filter { level, subsystem: subsystem.filter(|s| !s.is_empty()).map(str::to_owned) })
+}
+
+fn reopen(log: &mut State) -> Result<(), String> {
+    log.files = log
+        .paths
+        .iter()
+        .map(|path| match path.as_str() {
+            "-" => Ok(None),
+            path => File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map(Some)
+                .map_err(|e| format!("log-file {path}: {e}")),
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+/// SIGHUP: the files were moved away.
+pub fn reopen_files() {
+    let result = reopen(&mut state());
+    if let Err(e) = result {
+        line(LogLevel::Unusual, None, "lightningd", &e);
+    }
+}
+
+/// The lowest level that anybody wants to see: what children need not send.
+pub fn least_level() -> LogLevel {
+    state().filters.iter().map(|f| f.level).min().unwrap_or(LogLevel::Info).min(LogLevel::Debug)
+}
+
+/// Says it.
+pub fn line(level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+    let mut log = state();
+    let at = log.begun.elapsed();
+    for part in text.lines() {
+        let wanted = log.filters.iter().any(|f| {
+            level >= f.level
+                && f.subsystem.as_ref().is_none_or(|s| {
+                    source.contains(s.as_str())
+                        || node.is_some_and(|n| n.to_string().contains(s.as_str()))
+                })
+        });
+        if wanted {
+            let formatted = format_line(&log, level, node, source, part);
+            write_out(&mut log, &formatted);
+        }
+        keep(&mut log, Line { at, level, node, source: source.to_owned(), text: part.to_owned() });
+    }
+}
+
+fn keep(log: &mut State, line: Line) {
+    if line.level == LogLevel::Io {
+        return;
+    }
+    log.kept_bytes += line.text.len() + line.source.len() + 64;
+    log.kept.push_back(line);
+    while log.kept_bytes > MAX_KEPT_BYTES {
+        let Some(gone) = log.kept.pop_front() else { break };
+        log.kept_bytes -= gone.text.len() + gone.source.len() + 64;
+        log.skipped += 1;
+    }
+}
+
+fn write_out(log: &mut State, formatted: &str) {
+    for file in &mut log.files {
+        let written = match file {
+            None => std::io::stdout().lock().write_all(formatted.as_bytes()),
+            Some(file) => file.write_all(formatted.as_bytes()),
+        };
+        // A full disk must not take the node down, and there is no log to say so in.
+        drop(written);
+    }
+}
+
+fn format_line(
+    log: &State,
+    level: LogLevel,
+    node: Option<NodeId>,
+    source: &str,
+    text: &str,
+) -> String {
+    let name = match level {
+        LogLevel::Io => "IO     ",
+        LogLevel::Trace => "TRACE  ",
+        LogLevel::Debug => "DEBUG  ",
+        LogLevel::Info => "INFO   ",
+        LogLevel::Unusual => "UNUSUAL",
+        LogLevel::Broken => "**BROKEN**",
+    };
+    let time =
+        if log.timestamps { format!("{} ", iso_time(SystemTime::now())) } else { String::new() };
+    let node = node.map(|n| format!("{n}-")).unwrap_or_default();
+    format!("{}{time}{name} {node}{source}: {text}\n", log.prefix)
+}
+
+/// `2026-11-21T08:00:00.000Z`.
+pub fn iso_time(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, rest) = (since.as_secs() / 86400, since.as_secs() % 86400);
+    let (year, month, day) = civil(days as i64);
+    let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z", since.subsec_millis())
+}
+
+/// Days since 1970 as a date of the Gregorian calendar.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// For `getlog`: what is kept at this level and above, and how many lines are not.
+pub fn kept(least: LogLevel) -> (Vec<Line>, usize, usize) {
+    let log = state();
+    let lines: Vec<Line> = log.kept.iter().filter(|l| l.level >= least).cloned().collect();
+    let skipped = log.skipped + log.kept.len() - lines.len();
+    (lines, skipped, log.kept_bytes)
+}
+
+/// Bytes that `getlog` keeps at most.
+pub const fn max_bytes() -> usize {
+    MAX_KEPT_BYTES
+}
+
+/// Seconds since 1970 when this process began to log.
+pub fn created_at() -> f64 {
+    let begun = state().begun;
+    (SystemTime::now() - begun.elapsed())
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+struct Facade;
+static FACADE: Facade = Facade;
+impl log::Log for Facade {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target().starts_with("mio") {
+            return;
+        }
+        let source = record.target().split("::").nth(1).unwrap_or("lightningd");
+        let source = if source == "start" { "lightningd" } else { source };
+        line(subdaemon::level_of(record.level()), None, source, &record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_written_as_cln_writes_it() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_795_248_000_123);
+        assert_eq!(iso_time(at), "2026-11-21T08:00:00.123Z");
+        assert_eq!(
+            iso_time(UNIX_EPOCH + Duration::from_secs(951_782_400)),
+            "2000-02-29T00:00:00.000Z"
+        );
+    }
+}

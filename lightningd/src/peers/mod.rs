@@ -1,0 +1,419 @@
+//! Who we are connected to, and connectd, which does the connecting.
+
+pub mod rpc;
+mod store;
+
+pub use store::load;
+
+use crate::events::{Event, Outgoing};
+use crate::node::Node;
+use crate::rpc::{RpcError, code};
+use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
+use crate::turn::{Fatal, Stop, Turn};
+use crate::waits::For;
+use primitives::{ChannelId, ChannelNumber, Features, NodeId};
+use serde_json::json;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use wire::connectd::*;
+use wire::daemon::LogLevel;
+use wire::hsm::Capability;
+use wire::{Bytes, Message};
+
+/// connectd may die this often in ten minutes; then the node stops.
+const MAX_RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(600);
+/// Between two dials of a peer with channels: it doubles from the first to the last.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// A connection that exchanged `init`.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Its number, new in the life of connectd.
+    pub number: u64,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Where it goes.
+    pub address: Address,
+    /// Where the peer says it sees us.
+    pub remote_addr: Option<Address>,
+    /// What the peer can do.
+    pub features: Features,
+}
+
+/// A peer that we know something about.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The connection, while there is one.
+    pub connection: Option<Connection>,
+    /// Where it was last reached by us.
+    pub address: Option<Address>,
+    /// How long to wait before the next dial.
+    pub backoff: Option<Duration>,
+}
+
+/// Everybody.
+#[derive(Debug, Default)]
+pub struct Peers {
+    /// By id.
+    pub all: BTreeMap<NodeId, Peer>,
+    connectd: Option<ChildId>,
+    restarts: VecDeque<Instant>,
+    /// What connectd listens on.
+    pub listening: Vec<Address>,
+    next_ask: Cell<u64>,
+}
+
+impl Peers {
+    /// The live connection with this peer.
+    pub fn connection(&self, peer: NodeId) -> Option<&Connection> {
+        self.all.get(&peer).and_then(|p| p.connection.as_ref())
+    }
+    fn next_ask(&self) -> u64 {
+        self.next_ask.set(self.next_ask.get() + 1);
+        self.next_ask.get()
+    }
+}
+
+/// Starts connectd.
+pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    let hsm = turn.hsm.new_client(node.id, ChannelNumber(0), &[Capability::Ecdh], None)?;
+    let (listen, must_listen) = listen_addresses(node)?;
+    let init = ConnectdInit {
+        node_id: node.id,
+        network: node.network,
+        features: node.features.clone(),
+        listen,
+        must_listen,
+        disable_dns: node.config.flag("disable-dns"),
+    };
+    let id = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id,
+        daemon: Daemon::Connectd,
+        source: "connectd".to_owned(),
+        node: None,
+        init: init.encode(),
+        fds: vec![hsm],
+    }));
+    turn.install(move |node| {
+        node.supervisor.assign(id, Role::Connectd);
+        node.peers.connectd = Some(id);
+    });
+    Ok(())
+}
+
+/// What to listen on, and whether failing to is an error.
+fn listen_addresses(node: &Node) -> Result<(Vec<Address>, bool), Fatal> {
+    let port = node.network.default_port();
+    if node.config.flag("offline") {
+        return Ok((vec![], false));
+    }
+    let given: Vec<&str> = ["addr", "bind-addr"]
+        .iter()
+        .flat_map(|o| node.config.all(o))
+        .filter_map(|s| s.value.as_deref())
+        .collect();
+    if given.is_empty() {
+        if !node.config.bool_or("autolisten", true) {
+            return Ok((vec![], false));
+        }
+        // Both families where the machine has them; one is enough.
+        let any = |host: &str| Address { host: host.to_owned(), port };
+        return Ok((vec![any("::"), any("0.0.0.0")], false));
+    }
+    let parsed = given
+        .into_iter()
+        .map(|text| {
+            parse_address(text, port).ok_or_else(|| {
+                Fatal(format!("--addr/--bind-addr={text}: should be HOST or HOST:PORT"))
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((parsed, true))
+}
+
+/// `host`, `host:port`, `[v6]:port`, `v6`.
+pub fn parse_address(text: &str, default_port: u16) -> Option<Address> {
+    let address = |host: &str, port: &str| {
+        let port = if port.is_empty() { default_port } else { port.parse().ok()? };
+        (!host.is_empty() && host.len() <= 255).then(|| Address { host: host.to_owned(), port })
+    };
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return address(host, rest.strip_prefix(':').unwrap_or(rest));
+    }
+    match text.matches(':').count() {
+        0 => address(text, ""),
+        1 => text.split_once(':').and_then(|(host, port)| address(host, port)),
+        _ => address(text, ""),
+    }
+}
+
+fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, message: &M, fds: Vec<OwnedFd>) {
+    if let Some(child) = node.peers.connectd {
+        turn.say(Outgoing::Order { child, body: message.encode(), fds });
+    }
+}
+
+/// The chain is caught up: peers may come, and those with channels are dialled.
+pub fn activate(node: &Node, turn: &mut Turn<'_>) {
+    order(node, turn, &Activate {}, vec![]);
+    for peer in node.channels.peers_to_reconnect() {
+        turn.also(Event::Reconnect(peer));
+    }
+}
+
+/// connectd is gone, and with it every connection.
+pub fn connectd_gone(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    let now = Instant::now();
+    let recent = node.peers.restarts.iter().filter(|at| now - **at < RESTART_WINDOW).count();
+    if recent >= MAX_RESTARTS {
+        return Err(
+            Fatal(format!("connectd died {recent} times in ten minutes: the node stops")).into()
+        );
+    }
+    log::error!("connectd is gone; starting another");
+    let connected: Vec<_> = node
+        .peers
+        .all
+        .iter()
+        .filter_map(|(id, p)| p.connection.as_ref().map(|c| (*id, c.number)))
+        .collect();
+    for (peer, number) in connected {
+        disconnected(node, turn, peer, number, "connectd died")?;
+    }
+    turn.install(move |node| {
+        node.peers.connectd = None;
+        node.peers.restarts.push_back(now);
+        node.peers.restarts.retain(|at| now - *at < RESTART_WINDOW);
+    });
+    begin(node, turn)?;
+    if node.chain.caught_up {
+        turn.then(Event::Channel(
+            ChannelNumber(0),
+            crate::channels::ChannelEvent::ActivateConnectd,
+        ));
+    }
+    Ok(())
+}
+
+/// connectd said something.
+pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(), Stop> {
+    match said {
+        FromConnectd::Log(_) | FromConnectd::Status(_) => Ok(()),
+        FromConnectd::Failed(f) => {
+            log::error!("connectd failed: {}", f.text);
+            Ok(())
+        }
+        FromConnectd::Listening(l) => listening(turn, l),
+        FromConnectd::Connected(c) => connected(node, turn, c),
+        FromConnectd::ConnectFailed(f) => {
+            connect_failed(node, turn, &f);
+            Ok(())
+        }
+        FromConnectd::Disconnected(d) => disconnected(node, turn, d.node, d.connection, &d.why),
+        FromConnectd::Spoke(s) => crate::channels::spoke(node, turn, s),
+        FromConnectd::Ponged(p) => {
+            let result = Ok(json!({"totlen": p.length}));
+            crate::waits::answer_all(node, turn, |f| *f == For::Pong(p.ask), &result);
+            Ok(())
+        }
+        FromConnectd::PeerComplained(c) => {
+            let kind = if c.is_error { "error" } else { "warning" };
+            crate::log::line(
+                LogLevel::Unusual,
+                Some(c.node),
+                "connectd",
+                &format!("the peer sends {kind}: {}", c.text),
+            );
+            Ok(())
+        }
+        FromConnectd::CustomMessage(_) => Ok(()),
+    }
+}
+
+fn listening(turn: &mut Turn<'_>, l: Listening) -> Result<(), Stop> {
+    for f in &l.failures {
+        log::warn!("cannot listen on {}: {}", f.address, f.why);
+    }
+    if l.addresses.is_empty() && !l.failures.is_empty() {
+        let all: Vec<_> = l.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
+        let text = format!(
+            "cannot listen anywhere: {}. Choose another with --addr, or --autolisten=false",
+            all.join("; ")
+        );
+        return Err(Fatal(text).into());
+    }
+    turn.install(move |node| node.peers.listening = l.addresses);
+    Ok(())
+}
+
+fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop> {
+    let id = c.node;
+    crate::log::line(
+        LogLevel::Debug,
+        Some(id),
+        "connectd",
+        &format!(
+            "connected {} {}:{}",
+            if c.direction == Direction::Out { "to" } else { "from" },
+            c.address.host,
+            c.address.port
+        ),
+    );
+    let outgoing = c.direction == Direction::Out;
+    if outgoing {
+        store::put(turn.db, id, &c.address)?;
+    }
+    let result = Ok(rpc::connect_result(id, &c));
+    let connection = Connection {
+        number: c.connection,
+        direction: c.direction,
+        address: c.address.clone(),
+        remote_addr: c.remote_addr,
+        features: c.features,
+    };
+    turn.install(move |node| {
+        let peer = node.peers.all.entry(id).or_default();
+        peer.connection = Some(connection);
+        peer.backoff = None;
+        if outgoing {
+            peer.address = Some(c.address);
+        }
+    });
+    turn.also(Event::Channel(ChannelNumber(0), crate::channels::ChannelEvent::PeerConnected(id)));
+    crate::waits::answer_all(node, turn, |f| *f == For::Connect(id), &result);
+    Ok(())
+}
+
+fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
+    let all: Vec<_> = f.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
+    let text = format!("All addresses failed: {}", all.join("; "));
+    crate::log::line(LogLevel::Debug, Some(f.node), "connectd", &text);
+    let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
+    crate::waits::answer_all(node, turn, |w| *w == For::Connect(f.node), &error);
+    schedule_reconnect(node, turn, f.node);
+}
+
+fn disconnected(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    number: u64,
+    why: &str,
+) -> Result<(), Stop> {
+    if node.peers.connection(peer).is_none_or(|c| c.number != number) {
+        return Ok(());
+    }
+    crate::log::line(LogLevel::Debug, Some(peer), "connectd", &format!("disconnected: {why}"));
+    turn.install(move |node| {
+        if let Some(p) = node.peers.all.get_mut(&peer) {
+            p.connection = None;
+        }
+    });
+    let gone =
+        Err(RpcError::new(code::CONNECT_DISCONNECTED_DURING, format!("disconnected: {why}")));
+    crate::waits::answer_all(node, turn, |f| *f == For::Connect(peer), &gone);
+    schedule_reconnect(node, turn, peer);
+    Ok(())
+}
+
+/// A peer with channels is dialled again, each time later.
+fn schedule_reconnect(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
+    if node.shutting_down
+        || node.config.flag("dev-no-reconnect")
+        || !node.channels.wants_connection(peer)
+    {
+        return;
+    }
+    let Some(known) = node.peers.all.get(&peer).filter(|p| p.address.is_some()) else { return };
+    let wait = known.backoff.unwrap_or(FIRST_RETRY);
+    let next = (wait * 2).min(LAST_RETRY);
+    turn.install(move |node| {
+        if let Some(p) = node.peers.all.get_mut(&peer) {
+            p.backoff = Some(next);
+        }
+    });
+    turn.at(Instant::now() + wait, Event::Reconnect(peer));
+}
+
+/// Dials a peer with channels, if there is still a reason to.
+pub fn reconnect(node: &Node, turn: &mut Turn<'_>, peer: NodeId) -> Result<(), Stop> {
+    if node.peers.connection(peer).is_some()
+        || !node.channels.wants_connection(peer)
+        || node.config.flag("offline")
+    {
+        return Ok(());
+    }
+    if let Some(address) = node.peers.all.get(&peer).and_then(|p| p.address.clone()) {
+        order(node, turn, &Connect { node: peer, addresses: vec![address] }, vec![]);
+    }
+    Ok(())
+}
+
+/// Dials at a person's wish.
+pub fn dial(node: &Node, turn: &mut Turn<'_>, peer: NodeId, addresses: Vec<Address>) {
+    order(node, turn, &Connect { node: peer, addresses }, vec![]);
+}
+
+/// Has connectd serve a channel id of a peer by this socket.
+pub fn attach(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    connection: u64,
+    channel: ChannelId,
+    socket: OwnedFd,
+) {
+    order(node, turn, &Attach { node: peer, connection, channel }, vec![socket]);
+}
+
+/// Says something to a peer for a channel that no daemon serves.
+pub fn tell<M: Message>(node: &Node, turn: &mut Turn<'_>, peer: NodeId, message: &M) {
+    if let Some(connection) = node.peers.connection(peer) {
+        let message = Bytes(message.encode());
+        order(node, turn, &Send { node: peer, connection: connection.number, message }, vec![]);
+    }
+}
+
+/// What waits for this channel id is not wanted.
+pub fn refuse(node: &Node, turn: &mut Turn<'_>, peer: NodeId, connection: u64, channel: ChannelId) {
+    order(node, turn, &Refuse { node: peer, connection, channel }, vec![]);
+}
+
+/// Closes the connection with a peer.
+pub fn hang_up(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
+    if let Some(connection) = node.peers.connection(peer) {
+        order(node, turn, &Disconnect { node: peer, connection: connection.number }, vec![]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_in_every_usual_form() {
+        for (text, host, port) in [
+            ("10.0.0.1", "10.0.0.1", 9),
+            ("10.0.0.1:80", "10.0.0.1", 80),
+            ("[::1]:80", "::1", 80),
+            ("::1", "::1", 9),
+            ("[::1]", "::1", 9),
+            ("example.com:1", "example.com", 1),
+        ] {
+            assert_eq!(
+                parse_address(text, 9),
+                Some(Address { host: host.to_owned(), port }),
+                "{text}"
+            );
+        }
+        for bad in ["", ":80", "a:b", "a:99999", "[::1"] {
+            assert_eq!(parse_address(bad, 9), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `connect`, `disconnect`, `listpeers`, `ping`.
+
+use super::{dial, hang_up, order, parse_address};
+use crate::node::Node;
+use crate::rpc::args::Args;
+use crate::rpc::{Answer, Caller, RpcError, code};
+use crate::turn::{Stop, Turn};
+use crate::waits::For;
+use primitives::NodeId;
+use serde_json::{Value, json};
+use wire::connectd::{Address, Connected, Direction, PingPeer};
+
+/// How long `connect` waits at most.
+const CONNECT_TIMEOUT_SECONDS: u64 = 120;
+const PING_TIMEOUT_SECONDS: u64 = 60;
+
+fn address_json(address: &Address) -> Value {
+    let kind = match address.host.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(_)) => "ipv4",
+        Ok(std::net::IpAddr::V6(_)) => "ipv6",
+        Err(_) => "dns",
+    };
+    json!({"type": kind, "address": address.host, "port": address.port})
+}
+
+/// Every address, as `getinfo` lists them.
+pub fn bindings(node: &Node) -> Value {
+    node.peers.listening.iter().map(address_json).collect()
+}
+
+const fn direction(d: Direction) -> &'static str {
+    match d {
+        Direction::In => "in",
+        Direction::Out => "out",
+    }
+}
+
+/// What `connect` answers.
+pub fn connect_result(id: NodeId, c: &Connected) -> Value {
+    json!({
+        "id": id.to_string(),
+        "features": c.features.to_string(),
+        "direction": direction(c.direction),
+        "address": address_json(&c.address),
+    })
+}
+
+/// `connect id [host] [port]`.
+pub fn connect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let text = args.need_text("id")?;
+    let (id, at) = text.split_once('@').map_or((text.as_str(), None), |(i, a)| (i, Some(a)));
+    let bad = || {
+        RpcError::params(
+            "id: should be a node id, or id@host:port: invalid token (see logs for details)",
+        )
+    };
+    let peer: NodeId = id.parse().ok().filter(|n: &NodeId| n.point().is_some()).ok_or_else(bad)?;
+    if peer == node.id {
+        return Err(RpcError::params("id: that is this node").into());
+    }
+    if at.is_some() && args.text("host").is_some() {
+        return Err(
+            RpcError::params("Can't specify host as both xxx@yyy and separate argument").into()
+        );
+    }
+    if let Some(connection) = node.peers.connection(peer) {
+        return Ok(Answer::Now(json!({
+            "id": peer.to_string(),
+            "features": connection.features.to_string(),
+            "direction": direction(connection.direction),
+            "address": address_json(&connection.address),
+        })));
+    }
+    let default_port = match args.number("port") {
+        None => node.network.default_port(),
+        Some(p) => u16::try_from(p)
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| RpcError::params(format!("port: {p} is no port: 1 to 65535")))?,
+    };
+    let mut addresses = Vec::new();
+    if let Some(text) = at.map(str::to_owned).or_else(|| args.text("host")) {
+        let parsed = parse_address(&text, default_port);
+        addresses.push(parsed.ok_or_else(|| {
+            RpcError::params(format!("host: '{text}' is no address: HOST or HOST:PORT"))
+        })?);
+    } else {
+        addresses.extend(node.peers.all.get(&peer).and_then(|p| p.address.clone()));
+    }
+    if addresses.is_empty() {
+        let text = "Unable to connect, no address known for peer";
+        return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
+    }
+    let already = node.waits.any(|f| *f == For::Connect(peer));
+    crate::waits::add(turn, caller, For::Connect(peer), Some(CONNECT_TIMEOUT_SECONDS));
+    if !already {
+        dial(node, turn, peer, addresses);
+    }
+    Ok(Answer::Later)
+}
+
+/// `disconnect id [force]`.
+pub fn disconnect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    _: &Caller,
+) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    if node.peers.connection(peer).is_none() {
+        return Err(RpcError::new(code::LIGHTNINGD, "Peer not connected").into());
+    }
+    if !args.bool("force").unwrap_or(false)
+        && let Some(state) = node.channels.busy_with(peer)
+    {
+        return Err(RpcError::new(
+            code::LIGHTNINGD,
+            format!("Peer has (at least one) channel in state {state}"),
+        )
+        .into());
+    }
+    hang_up(node, turn, peer);
+    Ok(Answer::Now(json!({})))
+}
+
+/// `listpeers [id] [level]`.
+pub fn listpeers(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let only = args.node("id");
+    let level = match args.text("level") {
+        None => None,
+        Some(word) => Some(crate::log::level(&word).ok_or_else(|| {
+            RpcError::params("level: should be 'io', 'trace', 'debug', 'info', 'unusual' or 'broken': invalid token (see logs for details)")
+        })?),
+    };
+    let mut peers = Vec::new();
+    for (id, peer) in &node.peers.all {
+        let channels = node.channels.count_with(*id);
+        if only.is_some_and(|o| o != *id) || (peer.connection.is_none() && channels == 0) {
+            continue;
+        }
+        let mut item = json!({"id": id.to_string(), "connected": peer.connection.is_some(), "num_channels": channels});
+        if let Some(c) = &peer.connection {
+            crate::json::put(
+                &mut item,
+                "netaddr",
+                Some(json!([format!("{}:{}", c.address.host, c.address.port)])),
+            );
+            crate::json::put(
+                &mut item,
+                "remote_addr",
+                c.remote_addr.as_ref().map(|a| format!("{}:{}", a.host, a.port)),
+            );
+            crate::json::put(&mut item, "features", Some(c.features.to_string()));
+        }
+        if let Some(level) = level {
+            let (lines, ..) = crate::log::kept(level);
+            let of_peer: Vec<Value> = lines
+                .iter()
+                .filter(|l| l.node == Some(*id))
+                .map(crate::rpc::basics::log_json)
+                .collect();
+            crate::json::put(&mut item, "log", Some(of_peer));
+        }
+        peers.push(item);
+    }
+    Ok(Answer::Now(json!({"peers": peers})))
+}
+
+/// `ping id [len] [pongbytes]`.
+pub fn ping(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    let Some(connection) = node.peers.connection(peer) else {
+        return Err(RpcError::new(code::LIGHTNINGD, "peer not connected").into());
+    };
+    let (length, pong) =
+        (args.number("len").unwrap_or(128), args.number("pongbytes").unwrap_or(128));
+    // BOLT 1, ping: a message is 65535 bytes at most, its number and two lengths included.
+    if length > 65535 - 2 - 2 - 2 {
+        return Err(RpcError::params(format!("len: {length} would result in oversize ping")).into());
+    }
+    let pong_bytes = u16::try_from(pong)
+        .map_err(|_| RpcError::params(format!("pongbytes: {pong} is above 65535")))?;
+    if pong_bytes >= 65532 {
+        let ping = PingPeer {
+            node: peer,
+            connection: connection.number,
+            ask: 0,
+            length: length as u16,
+            pong_bytes,
+        };
+        order(node, turn, &ping, vec![]);
+        return Ok(Answer::Now(json!({"totlen": 0})));
+    }
+    let ask = node.peers.next_ask();
+    let ping = PingPeer {
+        node: peer,
+        connection: connection.number,
+        ask,
+        length: length as u16,
+        pong_bytes,
+    };
+    crate::waits::add(turn, caller, For::Pong(ask), Some(PING_TIMEOUT_SECONDS));
+    order(node, turn, &ping, vec![]);
+    Ok(Answer::Later)
+}

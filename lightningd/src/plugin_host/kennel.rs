@@ -1,0 +1,226 @@
+//! The plugins' processes and pipes.
+
+use super::{PluginId, PluginMessage};
+use crate::supervisor::set_nonblocking;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use serde_json::Deserializer;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// What may wait for one plugin before it counts as hanging.
+const MAX_QUEUED: usize = 64 * 1024 * 1024;
+/// One message of a plugin: a block in hexadecimal fits many times.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+/// What is read of one plugin in one round.
+const MAX_READ_PER_ROUND: usize = 32 * 1024 * 1024;
+const TOKENS_PER_PLUGIN: usize = 2;
+
+struct Process {
+    name: String,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    out: Vec<u8>,
+    written: usize,
+    input: Vec<u8>,
+}
+
+/// Every live plugin's process.
+#[derive(Default)]
+pub struct Kennel {
+    plugins: BTreeMap<PluginId, Process>,
+}
+
+impl Kennel {
+    fn token(id: PluginId, which: usize, base: usize) -> Token {
+        Token(
+            base + usize::try_from(id).expect("plugin numbers fit the machine's words")
+                * TOKENS_PER_PLUGIN
+                + which,
+        )
+    }
+    /// Whose token is this?
+    pub fn plugin_of(token: Token, base: usize) -> PluginId {
+        ((token.0 - base) / TOKENS_PER_PLUGIN) as PluginId
+    }
+
+    /// Starts one.
+    pub fn spawn(
+        &mut self,
+        id: PluginId,
+        path: &Path,
+        developer: bool,
+        version: &str,
+        registry: &Registry,
+        base: usize,
+    ) -> std::io::Result<()> {
+        let mut command = Command::new(path);
+        if developer {
+            command.arg("--developer");
+        }
+        let mut child = command
+            .env("LIGHTNINGD_PLUGIN", "1")
+            .env("LIGHTNINGD_VERSION", version)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(ErrorKind::BrokenPipe.into());
+        };
+        set_nonblocking(&stdin)?;
+        set_nonblocking(&stdout)?;
+        registry.register(
+            &mut SourceFd(&stdout.as_raw_fd()),
+            Self::token(id, 0, base),
+            Interest::READABLE,
+        )?;
+        registry.register(
+            &mut SourceFd(&stdin.as_raw_fd()),
+            Self::token(id, 1, base),
+            Interest::WRITABLE,
+        )?;
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let process =
+            Process { name, child, stdin, stdout, out: vec![], written: 0, input: vec![] };
+        self.plugins.insert(id, process);
+        Ok(())
+    }
+
+    /// Queues a message and writes what goes.
+    pub fn send(&mut self, id: PluginId, json: &str) {
+        let Some(process) = self.plugins.get_mut(&id) else { return };
+        process.out.extend_from_slice(json.as_bytes());
+        process.out.extend_from_slice(b"\n\n");
+        if process.out.len() - process.written > MAX_QUEUED {
+            let name = process.name.clone();
+            self.kill(
+                id,
+                &format!("{name} does not read: more than {MAX_QUEUED} bytes wait for it"),
+            );
+            return;
+        }
+        self.flush(id);
+    }
+
+    /// Writes what goes.
+    pub fn flush(&mut self, id: PluginId) {
+        let Some(process) = self.plugins.get_mut(&id) else { return };
+        while process.written < process.out.len() {
+            match process.stdin.write(process.out.get(process.written..).unwrap_or_default()) {
+                Ok(n) => process.written += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // Full: the pipe is watched. Broken: its stdout ends, and that is handled.
+                Err(_) => return,
+            }
+        }
+        process.out.clear();
+        process.written = 0;
+    }
+
+    /// Reads messages. Ok(true): there may be more. Err: it is over, and why.
+    pub fn read(&mut self, id: PluginId, heard: &mut Vec<PluginMessage>) -> Result<bool, String> {
+        let Some(process) = self.plugins.get_mut(&id) else { return Ok(false) };
+        let mut chunk = [0; 65536];
+        let mut total = 0;
+        let ended = loop {
+            if total > MAX_READ_PER_ROUND {
+                break None;
+            }
+            match process.stdout.read(&mut chunk) {
+                Ok(0) => break Some("its stdout was closed".to_owned()),
+                Ok(n) => {
+                    total += n;
+                    process.input.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break None,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => break Some(format!("its stdout failed: {e}")),
+            }
+        };
+        take_messages(process, heard)?;
+        match ended {
+            Some(why) => Err(why),
+            None => Ok(total > MAX_READ_PER_ROUND),
+        }
+    }
+
+    /// Ends one.
+    pub fn kill(&mut self, id: PluginId, why: &str) {
+        if let Some(process) = self.plugins.get_mut(&id) {
+            log::warn!("Killing plugin {}: {why}", process.name);
+            if let Err(e) = process.child.kill() {
+                log::debug!("kill {}: {e}", process.name);
+            }
+        }
+    }
+
+    /// Forgets one that ended, and takes leave of its process.
+    pub fn bury(&mut self, id: PluginId) {
+        if let Some(mut process) = self.plugins.remove(&id)
+            && (process.child.kill().is_err() || process.child.wait().is_err())
+        {
+            log::debug!("{} was gone already", process.name);
+        }
+    }
+
+    /// All of them, at the end of the node.
+    pub fn end_all(&mut self) {
+        let ids: Vec<_> = self.plugins.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.bury(id));
+    }
+}
+
+/// A message ends in a brace; without one at the end there is no need to parse what came so far again.
+fn take_messages(process: &mut Process, heard: &mut Vec<PluginMessage>) -> Result<(), String> {
+    let ends = process.input.iter().rev().find(|b| !b.is_ascii_whitespace());
+    if ends.is_some_and(|b| *b == b'}' || process.input.len() < 65536) {
+        let (objects, broken) = take_objects(&mut process.input);
+        for object in objects {
+            heard.push(
+                serde_json::from_str(object.get()).map_err(|e| format!("wrote bad JSON: {e}"))?,
+            );
+        }
+        process.input.shrink_to(65536);
+        if let Some(e) = broken {
+            return Err(format!("wrote something that is no JSON: {e}"));
+        }
+    }
+    if process.input.len() > MAX_MESSAGE {
+        return Err(format!("wrote a message of more than {MAX_MESSAGE} bytes"));
+    }
+    Ok(())
+}
+
+/// Reads objects one after the other off a buffer: what every reader of JSON-RPC here does.
+pub fn take_objects(input: &mut Vec<u8>) -> (Vec<Box<RawValue>>, Option<String>) {
+    let mut out = Vec::new();
+    let mut used = 0;
+    let mut broken = None;
+    let mut stream = Deserializer::from_slice(input).into_iter::<Box<RawValue>>();
+    loop {
+        match stream.next() {
+            Some(Ok(object)) => {
+                used = stream.byte_offset();
+                out.push(object);
+            }
+            Some(Err(e)) if e.is_eof() => break,
+            Some(Err(e)) => {
+                broken = Some(e.to_string());
+                break;
+            }
+            None => {
+                used = input.len();
+                break;
+            }
+        }
+    }
+    drop(stream);
+    input.drain(..used);
+    (out, broken)
+}

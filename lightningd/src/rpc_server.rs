@@ -1,0 +1,268 @@
+//! The socket of JSON-RPC: who is connected, what they wrote, what waits for them.
+
+use crate::event_loop::{LISTENER, RPC_BASE};
+use crate::events::Event;
+use crate::node::Node;
+use crate::plugin_host::take_objects;
+use crate::rpc::{Caller, ConnId, RpcError, RpcRequest, check_form, reply_text};
+use crate::turn::Fatal;
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+
+/// One request may be this long.
+const MAX_REQUEST: usize = 64 * 1024 * 1024;
+/// Replies that a client does not read: beyond this we stop reading it.
+const MAX_UNREAD: usize = 4 * 1024 * 1024;
+/// Commands of one client in one round, so that none starves the others.
+const MAX_PER_ROUND: usize = 100;
+/// Clients at once.
+const MAX_CLIENTS: usize = 1000;
+
+struct Client {
+    stream: UnixStream,
+    input: Vec<u8>,
+    waiting: VecDeque<Box<RawValue>>,
+    out: Vec<u8>,
+    written: usize,
+    notify: bool,
+    /// Nothing more is read: it wrote nonsense, or hung up.
+    deaf: bool,
+}
+
+/// Every client.
+#[derive(Default)]
+pub struct RpcServer {
+    listener: Option<UnixListener>,
+    clients: BTreeMap<ConnId, Client>,
+    next: ConnId,
+}
+
+fn token_of(conn: ConnId) -> Token {
+    Token(RPC_BASE + usize::try_from(conn).expect("connection numbers fit the machine's words"))
+}
+fn conn_of(token: Token) -> ConnId {
+    (token.0 - RPC_BASE) as ConnId
+}
+
+impl RpcServer {
+    /// Binds the socket. A socket that somebody answers is another lightningd's.
+    pub fn open(&mut self, node: &Node, registry: &Registry) -> Result<(), Fatal> {
+        let path = std::path::PathBuf::from(node.rpc_file());
+        let shown = path.display();
+        let failed =
+            |what: &str, e: std::io::Error| Fatal(format!("rpc-file {shown}: {what}: {e}"));
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(Fatal(format!(
+                "rpc-file {shown} is in use: is another lightningd running?"
+            )));
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(failed("a stale socket cannot be removed", e)),
+        }
+        let mode = node.config.text("rpc-file-mode").unwrap_or("0600");
+        let mode = u32::from_str_radix(mode, 8)
+            .map_err(|_| Fatal(format!("--rpc-file-mode: '{mode}' is no octal mode")))?;
+        // Closed to others from the first moment on: the mask is for what lies between bind and chmod.
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(&path);
+        nix::sys::stat::umask(before);
+        let mut listener = bound.map_err(|e| failed("cannot be bound", e))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+            .map_err(|e| failed("mode", e))?;
+        registry
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .map_err(|e| failed("poll", e))?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Takes in who knocks.
+    pub fn accept(&mut self, registry: &Registry) {
+        while let Some(listener) = &self.listener {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    if self.clients.len() >= MAX_CLIENTS {
+                        log::warn!("more than {MAX_CLIENTS} RPC clients: one was turned away");
+                        continue;
+                    }
+                    self.next += 1;
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    if let Err(e) = registry.register(&mut stream, token_of(self.next), interest) {
+                        log::error!("poll for an RPC client: {e}");
+                        continue;
+                    }
+                    let client = Client {
+                        stream,
+                        input: vec![],
+                        waiting: VecDeque::new(),
+                        out: vec![],
+                        written: 0,
+                        notify: false,
+                        deaf: false,
+                    };
+                    self.clients.insert(self.next, client);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) => {
+                    log::warn!("accepting an RPC client: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads requests. True: there is more for the next round.
+    pub fn read(&mut self, token: Token, events: &mut Vec<Event>) -> bool {
+        let conn = conn_of(token);
+        let Some(client) = self.clients.get_mut(&conn) else { return false };
+        if client.out.len() - client.written > MAX_UNREAD {
+            return false;
+        }
+        let alive = fill(client);
+        let (objects, broken) = take_objects(&mut client.input);
+        client.waiting.extend(objects);
+        let mut taken = 0;
+        while taken < MAX_PER_ROUND {
+            let Some(raw) = client.waiting.pop_front() else { break };
+            taken += 1;
+            request(conn, client, &raw, events);
+        }
+        if let Some(e) = broken {
+            complain(client, &format!("Invalid token in json input: {e}"));
+        } else if client.input.len() > MAX_REQUEST {
+            complain(client, &format!("a request of more than {MAX_REQUEST} bytes"));
+        }
+        let more = !client.waiting.is_empty();
+        if !alive && !more {
+            // It hung up; what it asked for goes on, the answers go nowhere.
+            client.deaf = true;
+            if client.out.len() == client.written && taken == 0 {
+                self.clients.remove(&conn);
+                return false;
+            }
+        }
+        self.flush(token);
+        more
+    }
+
+    /// Writes what goes.
+    pub fn flush(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(&conn_of(token)) else { return };
+        while client.written < client.out.len() {
+            match client.stream.write(client.out.get(client.written..).unwrap_or_default()) {
+                Ok(n) => client.written += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.clients.remove(&conn_of(token));
+                    return;
+                }
+            }
+        }
+        client.out.clear();
+        client.out.shrink_to(65536);
+        client.written = 0;
+    }
+
+    /// Answers a caller, if it is still there.
+    pub fn reply(&mut self, caller: &Caller, result: &Result<Value, RpcError>) {
+        let Caller { conn, id, filter, .. } = caller;
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.out.extend_from_slice(reply_text(id, result, filter.as_ref()).as_bytes());
+            self.flush(token_of(*conn));
+        }
+    }
+
+    /// Tells a caller how its command is doing, if it wants to know.
+    pub fn notify(&mut self, caller: &Caller, level: &str, text: &str) {
+        let Caller { conn, id, notify: true, .. } = caller else { return };
+        if let Some(client) = self.clients.get_mut(conn) {
+            let id: Value = serde_json::from_str(id).unwrap_or(Value::Null);
+            let note = json!({"jsonrpc": "2.0", "method": "message", "params": {"id": id, "level": level, "message": text}});
+            client.out.extend_from_slice(format!("{note}\n\n").as_bytes());
+            self.flush(token_of(*conn));
+        }
+    }
+
+    /// The answer to `stop`, written when nothing else is left. A client that does not read it is not waited for.
+    pub fn last_word(&mut self, caller: &Caller, result: &Value) {
+        self.reply(caller, &Ok(json!({"result": result})));
+    }
+}
+
+/// False: it hung up.
+fn fill(client: &mut Client) -> bool {
+    let mut chunk = [0; 65536];
+    loop {
+        if client.deaf || client.input.len() > MAX_REQUEST {
+            return !client.deaf;
+        }
+        match client.stream.read(&mut chunk) {
+            Ok(0) => return false,
+            Ok(n) => client.input.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+fn complain(client: &mut Client, text: &str) {
+    if client.deaf {
+        return;
+    }
+    let error = RpcError::new(crate::rpc::code::INVALID_REQUEST, text);
+    client.out.extend_from_slice(reply_text("null", &Err(error), None).as_bytes());
+    client.deaf = true;
+    client.input.clear();
+    let mut rest = client.out.split_off(client.written);
+    if client.stream.write_all(&rest).is_ok() {
+        rest.clear();
+    }
+    client.out = rest;
+    client.written = 0;
+    if let Err(e) = client.stream.shutdown(std::net::Shutdown::Both) {
+        log::debug!("closing an RPC client: {e}");
+    }
+}
+
+fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<Event>) {
+    match check_form(raw) {
+        Err((id, error)) => {
+            let hopeless = id == "null";
+            client.out.extend_from_slice(reply_text(&id, &Err(error), None).as_bytes());
+            client.deaf |= hopeless;
+        }
+        Ok((id, request, filter)) => {
+            if request.method == "notifications" && switch_notifications(client, &id, &request) {
+                return;
+            }
+            events.push(Event::Rpc(Caller { conn, id, filter, notify: client.notify }, request));
+        }
+    }
+}
+
+/// `notifications` is about this connection alone. False: its parameters are wrong, and the table says how.
+fn switch_notifications(client: &mut Client, id: &str, request: &RpcRequest) -> bool {
+    let enable = match &request.params {
+        Value::Array(items) => items.first(),
+        Value::Object(members) => members.get("enable"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    };
+    let Some(enable) =
+        enable.and_then(|v| v.as_bool().or_else(|| v.as_str().and_then(|s| s.parse().ok())))
+    else {
+        return false;
+    };
+    client.notify = enable;
+    client.out.extend_from_slice(reply_text(id, &Ok(json!({})), None).as_bytes());
+    true
+}

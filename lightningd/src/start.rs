@@ -1,0 +1,411 @@
+//! Start-up as a table of contents, and the end.
+
+use crate::event_loop::{Io, child_base};
+use crate::hsm::HsmClient;
+use crate::node::{Node, our_features, our_invoice_features};
+use crate::options::{Config, table};
+use crate::plugin_host::{Plugin, PluginHost, Stage};
+use crate::supervisor::{ChildSpec, Daemon, Executables, Nursery, Role, Supervisor};
+use crate::turn::Fatal;
+use crate::wallet::Wallet;
+use bitcoin::bip32::Xpub;
+use nix::fcntl::{Flock, FlockArg};
+use primitives::{Network, NodeId};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use wire::Message;
+use wire::hsm::{HsmdInit, Unlock};
+
+/// Our own plugins, started with every node. A backend is needed; the others are as good as needed.
+const BUILTIN_PLUGINS: [&str; 2] = ["bcli", "pay"];
+
+/// The version, as `--version` and `getinfo` say it: the CLN we answer like, then ours.
+pub fn version() -> String {
+    concat!("v26.06-fulmen-", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// From the command line to the exit code.
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, fatal)) => {
+            // Stderr for the person who started it, the log for the one who looks later.
+            eprintln!("lightningd: {fatal}");
+            log::error!("{fatal}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+type Exit = (u8, Fatal);
+
+fn run(args: &[String]) -> Result<(), Exit> {
+    let generic = |e: Fatal| (1, e);
+    let config = Config::load(args, std::env::var_os("HOME").map(PathBuf::from).as_deref())
+        .map_err(generic)?;
+    if config.flag("version") {
+        println!("{}", version());
+        return Ok(());
+    }
+    if config.flag("help") {
+        print_help();
+        return Ok(());
+    }
+    refuse_unfit(&config).map_err(generic)?;
+    make_directories(&config).map_err(generic)?;
+    begin_log(&config).map_err(generic)?;
+    let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
+    log::info!("{}", version());
+    let executables = find_executables(&config).map_err(|e| (10, e))?;
+    executables.check_versions().map_err(|e| (10, e))?;
+
+    let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
+    let mut nursery = Nursery::new(crate::log::least_level(), config.developer());
+    let mut supervisor = Supervisor::default();
+    let mut hsm =
+        start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
+    let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network()).map_err(|e| (20, e))?;
+    let db =
+        crate::db::open(Path::new(&database_file(&config).map_err(generic)?)).map_err(generic)?;
+    let fresh = crate::db::check_owner(&db, config.network(), id)
+        .map_err(|e| (crate::db::EXIT_WRONG_DATABASE, e))?;
+    if fresh && !fresh_secret {
+        log::warn!(
+            "a new database under an hsm_secret that was there before: channels from an older database are unknown"
+        );
+    }
+    let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
+    let crash_after = node.config.int_or("dev-crash-after", 0);
+    let plugins = initial_plugins(&node.config, executables.plugin_dir()).map_err(generic)?;
+    let mut io = Io::new(db, hsm, nursery, executables, poll).map_err(generic)?;
+    if crash_after > 0 {
+        io.crash_at(Some(Instant::now() + Duration::from_secs(crash_after.unsigned_abs())));
+    }
+    for plugin in plugins {
+        let id = node.plugins.next_id();
+        io.spawn_plugin(&mut node, id, plugin);
+    }
+    io.run(&mut node).map_err(generic)?;
+    io.end(&node);
+    Ok(())
+}
+
+fn print_help() {
+    println!("lightningd {}: a Lightning node as a suite of small daemons\n", version());
+    for spec in table::OPTIONS {
+        println!("  --{:<32} {}", spec.name, spec.doc);
+    }
+}
+
+fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
+    if config.network() == Network::Bitcoin {
+        return Err(Fatal(
+            "--network=bitcoin is refused: this version cannot yet resolve a channel on chain by itself, and money would \
+             be lost. Use --network=regtest, signet, testnet or testnet4"
+                .to_owned(),
+        ));
+    }
+    if config.text("wallet").is_some_and(|w| !w.starts_with("sqlite3://")) {
+        return Err(Fatal("--wallet: only sqlite3://FILE is supported".to_owned()));
+    }
+    Ok(())
+}
+
+fn make_directories(config: &Config) -> Result<(), Fatal> {
+    let dir = config.network_dir();
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(&dir)
+        .map_err(|e| Fatal(format!("cannot make the directory {}: {e}", dir.display())))?;
+    std::env::set_current_dir(&dir)
+        .map_err(|e| Fatal(format!("cannot enter {}: {e}", dir.display())))
+}
+
+fn begin_log(config: &Config) -> Result<(), Fatal> {
+    let texts = |name: &str| -> Vec<String> {
+        config.all(name).iter().filter_map(|s| s.value.clone()).collect()
+    };
+    let prefix = config.text("log-prefix").unwrap_or_default();
+    let files = texts("log-file");
+    if config.flag("daemon") && files.is_empty() {
+        return Err(Fatal("--daemon needs a --log-file".to_owned()));
+    }
+    crate::log::configure(
+        prefix,
+        config.bool_or("log-timestamps", true),
+        &texts("log-level"),
+        &files,
+    )
+    .map_err(Fatal)?;
+    if config.flag("daemon") {
+        daemonize()?;
+    }
+    Ok(())
+}
+
+/// In the background: a child with a session of its own goes on, the parent is done.
+fn daemonize() -> Result<(), Fatal> {
+    let failed = |e: std::io::Error| Fatal(format!("--daemon: {e}"));
+    if std::env::var_os("FULMEN_DAEMON").is_some() {
+        nix::unistd::setsid().map_err(|e| Fatal(format!("--daemon: {e}")))?;
+        return Ok(());
+    }
+    std::process::Command::new(std::env::current_exe().map_err(failed)?)
+        .args(std::env::args_os().skip(1))
+        .env("FULMEN_DAEMON", "1")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    std::process::exit(0);
+}
+
+fn pid_file(config: &Config) -> PathBuf {
+    match config.text("pid-file") {
+        Some(path) => PathBuf::from(path),
+        None => config.base.join(format!("lightningd-{}.pid", config.network())),
+    }
+}
+
+/// Two of us on one directory would each say what the other does not know.
+fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
+    let path = pid_file(config);
+    let shown = path.display();
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).mode(0o640);
+    let file = options.open(&path).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
+    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| {
+        Fatal(format!("pid-file {shown} is locked ({e}): is lightningd already running there?"))
+    })?;
+    lock.set_len(0).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
+    writeln!(*lock, "{}", std::process::id())
+        .map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
+    Ok(lock)
+}
+
+/// What start-up left in the directory, at an orderly end.
+pub fn remove_files(node: &Node) {
+    for path in [PathBuf::from(node.rpc_file()), pid_file(&node.config)] {
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => log::warn!("{}: {e}", path.display()),
+        }
+    }
+}
+
+fn find_executables(config: &Config) -> Result<Executables, Fatal> {
+    let mut overrides = Vec::new();
+    for said in config.all("subdaemon") {
+        let value = said.value.as_deref().unwrap_or_default();
+        let (name, path) = value.split_once(':').ok_or_else(|| {
+            Fatal(format!("--subdaemon={value}: should be NAME:PATH, such as hsmd:/opt/my_hsmd"))
+        })?;
+        overrides.push((name.to_owned(), PathBuf::from(path)));
+    }
+    Executables::find(&overrides)
+}
+
+fn start_hsmd(
+    nursery: &mut Nursery,
+    supervisor: &mut Supervisor,
+    executables: &Executables,
+    poll: &mio::Poll,
+) -> Result<HsmClient, Fatal> {
+    let (ours, theirs) =
+        subdaemon::stream_pair().map_err(|e| Fatal(format!("no socket for hsmd: {e}")))?;
+    let id = supervisor.next_id();
+    supervisor.assign(id, Role::Hsmd);
+    let spec = ChildSpec {
+        id,
+        daemon: Daemon::Hsmd,
+        source: "hsmd".to_owned(),
+        node: None,
+        init: HsmdInit {}.encode(),
+        fds: vec![theirs],
+    };
+    nursery.spawn(spec, executables, poll.registry(), child_base())?;
+    Ok(HsmClient::new(ours))
+}
+
+fn unlock(hsm: &mut HsmClient, network: Network) -> Result<(NodeId, Xpub, bool), Fatal> {
+    let answer = hsm.ask(&Unlock { network, path: "hsm_secret".to_owned(), passphrase: None })?;
+    let unlocked = match answer {
+        wire::hsm::UnlockAnswer::Open { unlocked } => unlocked,
+        wire::hsm::UnlockAnswer::Refused { why } => return Err(Fatal(why)),
+    };
+    let xpub = Xpub::decode(&unlocked.wallet_xpub)
+        .map_err(|e| Fatal(format!("hsmd gave no usable public key: {e}")))?;
+    Ok((unlocked.node_id, xpub, unlocked.fresh))
+}
+
+fn database_file(config: &Config) -> Result<String, Fatal> {
+    let wallet = config.text("wallet").unwrap_or("sqlite3://lightningd.sqlite3");
+    let path = wallet.strip_prefix("sqlite3://").unwrap_or(wallet);
+    if path.is_empty() {
+        return Err(Fatal(format!("--wallet={wallet}: names no file")));
+    }
+    Ok(path.to_owned())
+}
+
+fn load(
+    config: Config,
+    id: NodeId,
+    xpub: Xpub,
+    supervisor: Supervisor,
+    db: &rusqlite::Connection,
+) -> Result<Node, Fatal> {
+    let (last_index, outputs) = crate::wallet::load(db)?;
+    let network = config.network();
+    let alias = alias(&config, id)?;
+    let rgb = colour(&config, id)?;
+    Ok(Node {
+        network,
+        id,
+        alias,
+        rgb,
+        features: our_features(),
+        invoice_features: our_invoice_features(),
+        chain: crate::chain::load(db)?,
+        wallet: Wallet::new(xpub, last_index, outputs),
+        peers: crate::peers::load(db)?,
+        channels: crate::channels::load(db)?,
+        htlcs: crate::htlcs::load(db)?,
+        invoices: crate::invoices::load(db)?,
+        payments: crate::payments::load(db)?,
+        plugins: PluginHost::default(),
+        supervisor,
+        waits: crate::waits::Waits::default(),
+        shutting_down: false,
+        config,
+    })
+}
+
+const ADJECTIVES: [&str; 16] = [
+    "SILENT", "ORANGE", "NIMBLE", "COPPER", "AMBER", "LUCID", "RAPID", "STEADY", "VIVID", "POLAR",
+    "QUIET", "BRIGHT", "HIDDEN", "SOLAR", "BRAVE", "CLEVER",
+];
+const NOUNS: [&str; 16] = [
+    "FALCON", "ANVIL", "LANTERN", "HARBOR", "COMET", "THUNDER", "MEADOW", "BEACON", "OTTER",
+    "SUMMIT", "RIVER", "FLINT", "SPARROW", "GLACIER", "EMBER", "ORCHID",
+];
+
+fn alias(config: &Config, id: NodeId) -> Result<String, Fatal> {
+    if let Some(alias) = config.text("alias") {
+        if alias.len() > 32 {
+            return Err(Fatal(format!(
+                "--alias: '{alias}' has {} bytes, of 32 at most",
+                alias.len()
+            )));
+        }
+        return Ok(alias.to_owned());
+    }
+    let pick = |words: &[&'static str; 16], at: usize| {
+        words.get(usize::from(id.0.get(at).copied().unwrap_or(0)) % 16).copied().unwrap_or_default()
+    };
+    Ok(format!("{}{}", pick(&ADJECTIVES, 3), pick(&NOUNS, 11)))
+}
+
+fn colour(config: &Config, id: NodeId) -> Result<[u8; 3], Fatal> {
+    let Some(text) = config.text("rgb") else {
+        let [a, b, c, ..] = id.0;
+        return Ok([a, b, c]);
+    };
+    crate::json::from_hex(text.trim_start_matches('#'))
+        .and_then(|b| b.try_into().ok())
+        .ok_or_else(|| Fatal(format!("--rgb: '{text}' is no colour: six hexadecimal digits")))
+}
+
+/// Executables of a directory that can be plugins: names without other punctuation than . - _
+pub fn plugins_in(dir: &Path) -> Result<Vec<PathBuf>, Fatal> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut out = Vec::new();
+    let entries =
+        std::fs::read_dir(dir).map_err(|e| Fatal(format!("plugin-dir {}: {e}", dir.display())))?;
+    for entry in entries {
+        let path = entry.map_err(|e| Fatal(format!("plugin-dir {}: {e}", dir.display())))?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+        let runs = std::fs::metadata(&path)
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        if plain && runs {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+fn initial_plugins(config: &Config, ours: &Path) -> Result<Vec<Plugin>, Fatal> {
+    let mut paths: Vec<(PathBuf, bool)> = Vec::new();
+    for name in BUILTIN_PLUGINS {
+        let path = ours.join(name);
+        if path.is_file() {
+            paths.push((path, true));
+        } else {
+            log::warn!("our own plugin {name} is not in {}", ours.display());
+        }
+    }
+    for (option, important) in [("plugin", false), ("important-plugin", true)] {
+        for said in config.all(option) {
+            let given = said.value.as_deref().unwrap_or_default();
+            let path = if given.contains('/') {
+                PathBuf::from(given)
+            } else {
+                config.base.join("plugins").join(given)
+            };
+            if !path.is_file() {
+                return Err(Fatal(format!("--{option}={given}: {} is no file", path.display())));
+            }
+            paths.push((path, important));
+        }
+    }
+    let default_dir = config.base.join("plugins");
+    let mut dirs: Vec<PathBuf> = config
+        .all("plugin-dir")
+        .iter()
+        .filter_map(|s| s.value.as_ref())
+        .map(PathBuf::from)
+        .collect();
+    if default_dir.is_dir() {
+        dirs.push(default_dir);
+    }
+    for dir in dirs {
+        paths.extend(plugins_in(&dir)?.into_iter().map(|p| (p, false)));
+    }
+    let disabled: Vec<&str> =
+        config.all("disable-plugin").iter().filter_map(|s| s.value.as_deref()).collect();
+    let name_of =
+        |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    paths.retain(|(p, _)| !disabled.iter().any(|d| *d == name_of(p) || Path::new(d) == p));
+    let mut seen = std::collections::BTreeSet::new();
+    paths.retain(|(p, _)| seen.insert(p.clone()));
+    Ok(paths
+        .into_iter()
+        .map(|(path, important)| Plugin {
+            path,
+            stage: Stage::AwaitingManifest,
+            important,
+            manifest: crate::plugin_host::Manifest::default(),
+            starter: None,
+            at_startup: true,
+        })
+        .collect())
+}
+
+/// The line that scripts wait for.
+pub fn announce_ready(node: &Node) {
+    let [r, g, b] = node.rgb;
+    log::info!(
+        "Server started with public key {}, alias {} (color #{r:02x}{g:02x}{b:02x}) and lightningd {}",
+        node.id,
+        node.alias,
+        version()
+    );
+}

@@ -1,0 +1,306 @@
+//! The processes and their sockets.
+
+use super::{ChildId, ChildSpec, Executables};
+use crate::turn::Fatal;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use primitives::NodeId;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{ChildStderr, Command, Stdio};
+use subdaemon::{Filled, Frame, FrameBuffer, OutQueue};
+use wire::Message;
+use wire::daemon::{LogLevel, Start};
+
+/// What may wait for one child: beyond it, it is not reading and is ended.
+const MAX_QUEUED: usize = 64 * 1024 * 1024;
+/// What is read of one child in one round, so that none starves the others.
+const MAX_READ_PER_ROUND: usize = 1024 * 1024;
+/// Lines of stderr beyond this many bytes a round are cut: a child in panic must not fill the log.
+const MAX_STDERR: usize = 16 * 1024;
+
+struct Process {
+    pid: Pid,
+    source: String,
+    node: Option<NodeId>,
+    down: OwnedFd,
+    down_queue: OutQueue,
+    up: OwnedFd,
+    up_buffer: FrameBuffer,
+    up_queue: OutQueue,
+    stderr: Option<ChildStderr>,
+    /// Everything it said was read.
+    ended: bool,
+    exited: bool,
+}
+
+/// Every live child.
+pub struct Nursery {
+    children: BTreeMap<ChildId, Process>,
+    level: LogLevel,
+    developer: bool,
+}
+
+/// What reading a child brought.
+#[derive(Debug)]
+pub enum ChildHeard {
+    /// It said this.
+    Frame(Frame),
+    /// It will say nothing more.
+    Gone,
+}
+
+/// Tokens of children: each has two sockets and a stderr.
+const TOKENS_PER_CHILD: usize = 3;
+
+impl Nursery {
+    /// None yet.
+    pub const fn new(level: LogLevel, developer: bool) -> Self {
+        Self { children: BTreeMap::new(), level, developer }
+    }
+
+    fn token(id: ChildId, which: usize, base: usize) -> Token {
+        Token(
+            base + usize::try_from(id).expect("child numbers fit the machine's words")
+                * TOKENS_PER_CHILD
+                + which,
+        )
+    }
+    /// Whose token is this?
+    pub fn child_of(token: Token, base: usize) -> ChildId {
+        ((token.0 - base) / TOKENS_PER_CHILD) as ChildId
+    }
+
+    /// Gives birth.
+    pub fn spawn(
+        &mut self,
+        spec: ChildSpec,
+        at: &Executables,
+        registry: &Registry,
+        base: usize,
+    ) -> Result<(), Fatal> {
+        let failed =
+            |what: &str, e: &dyn std::fmt::Display| Fatal(format!("{}: {what}: {e}", spec.source));
+        let (down, down_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
+        let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
+        let mut process = Command::new(at.path(spec.daemon))
+            .stdin(Stdio::from(down_child))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| failed("cannot be started", &e))?;
+        let pid = Pid::from_raw(i32::try_from(process.id()).expect("process ids are below 2^31"));
+        let stderr = process.stderr.take();
+        set_nonblocking(&up).map_err(|e| failed("fcntl", &e))?;
+        if let Some(err) = &stderr {
+            set_nonblocking(err).map_err(|e| failed("fcntl", &e))?;
+        }
+        let register = |fd: i32, which: usize| {
+            registry.register(
+                &mut SourceFd(&fd),
+                Self::token(spec.id, which, base),
+                Interest::READABLE,
+            )
+        };
+        register(up.as_raw_fd(), 0).map_err(|e| failed("poll", &e))?;
+        if let Some(err) = &stderr {
+            register(err.as_raw_fd(), 2).map_err(|e| failed("poll", &e))?;
+        }
+        let mut down_queue = OutQueue::default();
+        let start =
+            Start { version: wire::VERSION, log_level: self.level, developer: self.developer };
+        down_queue.push(&start.encode(), vec![up_child]);
+        down_queue.push(&spec.init, spec.fds);
+        let process = Process {
+            pid,
+            source: spec.source,
+            node: spec.node,
+            down,
+            down_queue,
+            up,
+            up_buffer: FrameBuffer::default(),
+            up_queue: OutQueue::default(),
+            stderr,
+            ended: false,
+            exited: false,
+        };
+        self.children.insert(spec.id, process);
+        self.flush(spec.id, registry, base);
+        Ok(())
+    }
+
+    /// Queues an order (down) or an answer (up), and writes what goes.
+    pub fn send(
+        &mut self,
+        id: ChildId,
+        answer: bool,
+        body: &[u8],
+        fds: Vec<OwnedFd>,
+        registry: &Registry,
+        base: usize,
+    ) {
+        let Some(process) = self.children.get_mut(&id) else { return };
+        let queue = if answer { &mut process.up_queue } else { &mut process.down_queue };
+        queue.push(body, fds);
+        if queue.bytes() > MAX_QUEUED {
+            let source = process.source.clone();
+            self.kill(
+                id,
+                &format!("{source} does not read: more than {MAX_QUEUED} bytes wait for it"),
+            );
+            return;
+        }
+        self.flush(id, registry, base);
+    }
+
+    /// Writes what goes. A socket that takes no more is watched until it does.
+    pub fn flush(&mut self, id: ChildId, registry: &Registry, base: usize) {
+        let Some(process) = self.children.get_mut(&id) else { return };
+        let up_done = process.up_queue.flush(process.up.as_fd());
+        let interest = if matches!(up_done, Ok(false)) {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        let up = process.up.as_raw_fd();
+        if matches!(up_done, Ok(false)) {
+            let watched =
+                registry.reregister(&mut SourceFd(&up), Self::token(id, 0, base), interest);
+            note_poll(watched, &process.source);
+        }
+        if matches!(process.down_queue.flush(process.down.as_fd()), Ok(false)) {
+            let down = process.down.as_raw_fd();
+            let token = Self::token(id, 1, base);
+            let watched = registry
+                .reregister(&mut SourceFd(&down), token, Interest::WRITABLE)
+                .or_else(|_| registry.register(&mut SourceFd(&down), token, Interest::WRITABLE));
+            note_poll(watched, &process.source);
+        }
+        // A write that failed means the child is dead: its upward socket says so when it is read.
+    }
+
+    /// Reads what a child said, up to a bound. Ok(true): there may be more.
+    pub fn read(&mut self, id: ChildId, heard: &mut Vec<ChildHeard>) -> bool {
+        let Some(process) = self.children.get_mut(&id) else { return false };
+        read_stderr(process);
+        if process.ended {
+            return false;
+        }
+        let mut read = 0;
+        loop {
+            match process.up_buffer.next_frame() {
+                Ok(Some(frame)) => {
+                    read += frame.body.len() + 5;
+                    heard.push(ChildHeard::Frame(frame));
+                    continue;
+                }
+                Ok(None) if read > MAX_READ_PER_ROUND => return true,
+                Ok(None) => {}
+                Err(e) => {
+                    crate::log::line(
+                        LogLevel::Broken,
+                        process.node,
+                        &process.source,
+                        &e.to_string(),
+                    );
+                    end(process, heard);
+                    return false;
+                }
+            }
+            match process.up_buffer.fill(process.up.as_fd()) {
+                Ok(Filled::Some) => {}
+                Ok(Filled::WouldBlock) => return false,
+                Ok(Filled::Eof) | Err(_) => {
+                    end(process, heard);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Ends a child. What it said before is still read; `Gone` follows.
+    pub fn kill(&mut self, id: ChildId, why: &str) {
+        if let Some(process) = self.children.get(&id) {
+            crate::log::line(
+                LogLevel::Debug,
+                process.node,
+                &process.source,
+                &format!("ended: {why}"),
+            );
+            if let Err(e) = kill(process.pid, Signal::SIGKILL) {
+                log::debug!("kill {}: {e}", process.source);
+            }
+        }
+    }
+
+    /// Takes leave of the dead: SIGCHLD came.
+    pub fn reap(&mut self) {
+        for process in self.children.values_mut().filter(|p| !p.exited) {
+            match waitpid(process.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => {}
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    process.exited = true;
+                    crate::log::line(
+                        LogLevel::Debug,
+                        process.node,
+                        &process.source,
+                        &format!("killed by {signal}"),
+                    );
+                }
+                Ok(_) | Err(_) => process.exited = true,
+            }
+        }
+        self.children.retain(|_, p| !(p.exited && p.ended));
+    }
+
+    /// At the end of the node: every child goes, and is waited for.
+    pub fn end_all(&mut self) {
+        for process in self.children.values_mut().filter(|p| !p.exited) {
+            if kill(process.pid, Signal::SIGKILL).is_ok() && waitpid(process.pid, None).is_ok() {
+                process.exited = true;
+            }
+        }
+        self.children.clear();
+    }
+}
+
+fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
+    process.ended = true;
+    heard.push(ChildHeard::Gone);
+}
+
+fn note_poll(result: std::io::Result<()>, source: &str) {
+    if let Err(e) = result {
+        log::error!("poll for {source}: {e}");
+    }
+}
+
+fn read_stderr(process: &mut Process) {
+    let Some(stderr) = &mut process.stderr else { return };
+    let mut text = vec![0; MAX_STDERR];
+    match stderr.read(&mut text) {
+        Ok(0) => process.stderr = None,
+        Ok(n) => {
+            let said = String::from_utf8_lossy(text.get(..n).unwrap_or_default()).into_owned();
+            crate::log::line(
+                LogLevel::Broken,
+                process.node,
+                &process.source,
+                &format!("stderr: {}", said.trim_end()),
+            );
+        }
+        Err(_) => {}
+    }
+}
+
+/// Sets O_NONBLOCK.
+pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = OFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! RPC callers that wait for something: what for, and until when.
+
+use crate::events::Event;
+use crate::node::Node;
+use crate::rpc::{Caller, RpcError, code};
+use crate::turn::{Stop, Turn};
+use primitives::{BlockHeight, ChannelNumber, NodeId, PaymentHash};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// What a caller waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum For {
+    /// This height.
+    Height(u32),
+    /// This invoice to be paid or to expire.
+    Invoice(String),
+    /// Any invoice paid after this pay_index.
+    AnyInvoice(u64),
+    /// This part of a payment to end.
+    Payment(PaymentHash, u64, u64),
+    /// A connection with this peer.
+    Connect(NodeId),
+    /// The pong to this ask.
+    Pong(u64),
+    /// This channel to be closed.
+    Close(ChannelNumber),
+}
+
+/// Everybody who waits.
+#[derive(Debug, Default)]
+pub struct Waits(Vec<(Caller, For)>);
+
+impl Waits {
+    /// Who waits for something like this.
+    pub fn callers(&self, matches: impl Fn(&For) -> bool) -> Vec<Caller> {
+        self.0.iter().filter(|(_, f)| matches(f)).map(|(c, _)| c.clone()).collect()
+    }
+    /// Is anybody waiting for this?
+    pub fn any(&self, matches: impl Fn(&For) -> bool) -> bool {
+        self.0.iter().any(|(_, f)| matches(f))
+    }
+}
+
+/// From now on this caller waits, at most so many seconds.
+pub fn add(turn: &mut Turn<'_>, caller: &Caller, what: For, timeout_seconds: Option<u64>) {
+    let waiting = (caller.clone(), what);
+    turn.install(move |node| node.waits.0.push(waiting));
+    if let Some(seconds) = timeout_seconds {
+        // A year is as good as forever, and fits every clock.
+        let until = Instant::now() + Duration::from_secs(seconds.min(366 * 86400));
+        turn.at(until, Event::RpcTimeout(caller.clone()));
+    }
+}
+
+/// Everybody who waits for something like this gets this, and waits no longer.
+pub fn answer_all(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    matches: impl Fn(&For) -> bool,
+    result: &Result<Value, RpcError>,
+) {
+    for caller in node.waits.callers(matches) {
+        turn.reply(caller.clone(), result.clone());
+        turn.install(move |node| node.waits.0.retain(|(c, _)| *c != caller));
+    }
+}
+
+/// A new tip.
+pub fn height_is(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
+    let result = Ok(json!({"blockheight": height.0}));
+    answer_all(node, turn, |f| matches!(f, For::Height(h) if *h <= height.0), &result);
+}
+
+/// Somebody waited long enough. It may have been answered since.
+pub fn timed_out(node: &Node, turn: &mut Turn<'_>, caller: &Caller) -> Result<(), Stop> {
+    let Some((_, what)) = node.waits.0.iter().find(|(c, _)| c == caller) else { return Ok(()) };
+    let error = match what {
+        For::Height(h) => {
+            RpcError::new(code::WAIT_TIMEOUT, format!("Timed out while waiting for block {h}"))
+        }
+        For::Invoice(label) => match node.invoices.by_label(label) {
+            Some(invoice) => crate::invoices::rpc::expired(invoice),
+            None => RpcError::new(code::LIGHTNINGD, "the invoice is gone"),
+        },
+        For::AnyInvoice(_) => RpcError::new(
+            code::INVOICE_WAIT_TIMED_OUT,
+            "Timed out while waiting for invoice to be paid",
+        ),
+        For::Payment(..) => RpcError::new(code::PAY_IN_PROGRESS, "Timed out while waiting"),
+        For::Connect(_) => {
+            RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, "Timed out while connecting")
+        }
+        For::Pong(_) => RpcError::new(code::LIGHTNINGD, "Timed out while waiting for the pong"),
+        For::Close(_) => RpcError::new(code::LIGHTNINGD, "Timed out: the channel is still closing"),
+    };
+    turn.reply(caller.clone(), Err(error));
+    let caller = caller.clone();
+    turn.install(move |node| node.waits.0.retain(|(c, _)| *c != caller));
+    Ok(())
+}
