@@ -1,1 +1,63 @@
-fn main() {}
+//! What one does with the tree: `cargo xtask demo`, `test`, `bitcoind`, `tidy`.
+//!
+//! Depends on as little as possible: it is built before anything else, on a machine that has only Rust, gcc and python3.
+
+mod bitcoind;
+mod demo;
+mod regtest;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "\
+cargo xtask demo [--keep]   two nodes on a chain of their own open a channel, pay, and close it
+cargo xtask test            every test of the tree
+cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
+cargo xtask tidy            checks which crate may use which";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["demo"] => demo::run(false),
+        ["demo", "--keep"] => demo::run(true),
+        ["test", rest @ ..] => test::run(rest),
+        ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
+        ["tidy"] => tidy::run(),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The tree's top.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a step that shows its own output.
+fn step(command: &mut Command) -> Result<(), String> {
+    let shown = format!(
+        "{} {}",
+        command.get_program().display(),
+        command.get_args().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    );
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown}: {status}")),
+        Err(e) => Err(format!("{shown}: {e}")),
+    }
+}
