@@ -16,6 +16,7 @@ pub mod keys;
 mod limits;
 mod reestablish;
 pub mod scripts;
+pub mod shutdown;
 pub mod stage;
 mod update;
 

@@ -5,6 +5,7 @@
 
 use crate::failure::Failure;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,8 @@ use primitives::ChannelId;
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 /// A queue that has not moved for this long ends the connection.
 const STUCK: Duration = Duration::from_secs(60);
+/// How often a queue that must be written is looked at, in milliseconds.
+const WRITE_CHECK_MS: u16 = 5000;
 
 /// One record of a peer socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,6 +183,21 @@ impl Peer {
         if told.is_err() {
             log::debug!("the peer was gone before it could be told: {failure}");
         }
+    }
+
+    /// Waits until everything is written, for as long as a peer may be stuck: before the socket is handed over, or a last
+    /// word. Nothing is read meanwhile.
+    pub fn written(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        while self.is_queued() {
+            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut fds, PollTimeout::from(WRITE_CHECK_MS)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Failure::internal(format!("poll: {e}"))),
+            }
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// Gives the socket away. Nothing may wait to be written: see [`Peer::is_queued`].
