@@ -1,0 +1,115 @@
+//! The peer opens: its `open_channel`, our answer, its `funding_created`. Our `funding_signed` is channeld's to send, once
+//! the channel is on disk. BOLT 2.
+
+use crate::agreement::{Agreement, Beginning, Proposal, Word};
+use crate::judge::Ground;
+use crate::line::Line;
+use crate::refusal::Refusal;
+use crate::signing::{our_keys, set_up, sign_remote, validate};
+use primitives::*;
+use std::time::Duration;
+use subdaemon::Failure;
+use wire::OpeningMessage;
+use wire::channel_data::Terms;
+use wire::openingd::{AcceptInit, AcceptProposed, OpenProposed, Opened, ToOpeningd};
+
+/// From the peer's proposal to both first commitments.
+pub(crate) fn accept(
+    line: &mut Line,
+    init: AcceptInit,
+    funding_patience: Duration,
+) -> Result<Opened, Failure> {
+    let ground = Ground {
+        network: init.network,
+        features: Sides { local: init.local_features, remote: init.remote_features },
+        policy: init.policy,
+        temporary_id: init.temporary_id,
+    };
+    let (basepoints, first_point) = our_keys(line)?;
+    let open = line.await_peer("open_channel", |m| match m {
+        OpeningMessage::OpenChannel(open) => Ok(open),
+        other => Err(other.name()),
+    })?;
+    let (proposal, theirs) = ground.judge_open(&open)?;
+    let theirs = ground.binding(theirs);
+    let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
+    let terms = Terms { reserve, ..ground.policy.terms.clone() };
+    let ours = Word { terms, basepoints, first_point, upfront_script: init.upfront_script };
+    let words = Sides { local: ours, remote: theirs };
+    let mut agreement = Agreement { opener: Side::Remote, proposal, words };
+    ground.judge_together(&agreement)?;
+
+    let minimum_depth = ask_master(line, &ground, &mut agreement, open.channel_flags)?;
+    let answer = &agreement.words.local;
+    line.say(&agreement.proposal.accept_channel(ground.temporary_id, minimum_depth, answer))?;
+    line.status("Accepted a channel: waiting for funding_created")?;
+
+    let created = line.await_peer_for("funding_created", funding_patience, |m| match m {
+        OpeningMessage::FundingCreated(created) => Ok(created),
+        other => Err(other.name()),
+    })?;
+    let funding = ground.judge_funding(&created)?;
+    let beginning = Beginning::new(agreement, funding).map_err(Refusal::from)?;
+    begin(line, &beginning, created.signature, minimum_depth)
+}
+
+/// The master, and whoever it asks, may refuse, or have wishes. What we wait for before `channel_ready`.
+fn ask_master(
+    line: &mut Line,
+    ground: &Ground,
+    agreement: &mut Agreement,
+    channel_flags: u8,
+) -> Result<u32, Failure> {
+    let Proposal { amount, push, feerate, channel_type, .. } = agreement.proposal.clone();
+    line.status("The peer proposes a channel")?;
+    line.report(&OpenProposed {
+        amount,
+        push,
+        feerate,
+        remote_terms: agreement.words.remote.terms.clone(),
+        channel_flags,
+        channel_type: channel_type.clone(),
+        remote_upfront_script: agreement.words.remote.upfront_script.clone(),
+    })?;
+    let wishes = line.await_master("our answer to open_channel", |order| match order {
+        ToOpeningd::AcceptProposed(wishes) => Ok(wishes),
+        other => Err(other.name()),
+    })?;
+    let AcceptProposed { upfront_script, minimum_depth, reserve } = wishes;
+    // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and only the master knows whom.
+    let depth = minimum_depth.unwrap_or(ground.policy.minimum_depth);
+    if channel_type.has_bit(feature::ZEROCONF) && minimum_depth != Some(0) {
+        let why = "an unconfirmed channel is not for everybody";
+        return Err(Refusal::ChannelType { channel_type, why }.into());
+    }
+    if let Some(script) = upfront_script {
+        if !ground.forms().allow(&script) {
+            return Err(Failure::internal(
+                "an upfront_shutdown_script of no form that was negotiated",
+            ));
+        }
+        agreement.words.local.upfront_script = Some(script);
+    }
+    if let Some(reserve) = reserve {
+        // BOLT 2, accept_channel: not below any dust limit, whoever wishes it.
+        let least = ground.least_reserve(Some(&agreement.words.remote));
+        agreement.words.local.terms.reserve = reserve.max(least);
+        ground.judge_together(agreement)?;
+    }
+    Ok(depth)
+}
+
+/// Their signature on ours, ours on theirs: the channel begins. A peer whose own does not hold gets none of ours.
+fn begin(
+    line: &mut Line,
+    beginning: &Beginning,
+    signature: Signature,
+    minimum_depth: u32,
+) -> Result<Opened, Failure> {
+    set_up(line, beginning)?;
+    let signatures = validate(line, beginning, "funding_created", signature)?;
+    let funding_signed = sign_remote(line, beginning)?;
+    // channeld sends `funding_signed`; what the peer answers to it goes to this socket.
+    line.also_route(beginning.channel_id())?;
+    crate::opened(beginning, signatures, Some(funding_signed), minimum_depth)
+}

@@ -1,0 +1,129 @@
+//! We open: `open_channel`, their answer, the funding, `funding_created`, their signature. BOLT 2.
+
+use crate::agreement::{Agreement, Beginning, Proposal, Word};
+use crate::judge::Ground;
+use crate::line::Line;
+use crate::refusal::Refusal;
+use crate::signing::{our_keys, set_up, sign_remote, validate};
+use primitives::*;
+use subdaemon::Failure;
+use wire::channel_data::Terms;
+use wire::openingd::{Accepted, CompleteFunding, OpenInit, Opened, ToOpeningd};
+use wire::{FundingCreated, OpeningMessage};
+
+/// From the order to open to both first commitments.
+pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
+    let ground = Ground {
+        network: init.network,
+        features: Sides {
+            local: init.local_features.clone(),
+            remote: init.remote_features.clone(),
+        },
+        policy: init.policy.clone(),
+        temporary_id: init.temporary_id,
+    };
+    // Nobody but the one who asked has heard of it yet: no fault of the peer's, and no bug.
+    ground
+        .may_propose(&init)
+        .map_err(|why| Failure::Cancelled(format!("this channel cannot be opened: {why}")))?;
+
+    let ours = our_word(line, &ground, &init)?;
+    let proposal = Proposal {
+        amount: init.amount,
+        push: init.push,
+        feerate: init.feerate,
+        announce: init.announce,
+        channel_type: init.channel_type,
+    };
+    let (agreement, minimum_depth) = propose(line, &ground, proposal, ours)?;
+    let funding = await_funding(line, &agreement, minimum_depth)?;
+    let beginning = Beginning::new(agreement, funding).map_err(Refusal::from)?;
+    fund(line, &ground, &beginning, minimum_depth)
+}
+
+/// What we say of ourselves.
+fn our_word(line: &mut Line, ground: &Ground, init: &OpenInit) -> Result<Word, Failure> {
+    let (basepoints, first_point) = our_keys(line)?;
+    let asked = init.policy.terms.clone();
+    // BOLT 2, open_channel: no reserve below the dust limit.
+    let reserve = asked.reserve.max(ground.least_reserve(None));
+    let terms = Terms { reserve, ..asked };
+    Ok(Word { terms, basepoints, first_point, upfront_script: init.upfront_script.clone() })
+}
+
+/// `open_channel` and its answer.
+fn propose(
+    line: &mut Line,
+    ground: &Ground,
+    proposal: Proposal,
+    ours: Word,
+) -> Result<(Agreement, u32), Failure> {
+    line.say(&proposal.open_channel(ground.network, ground.temporary_id, &ours))?;
+    line.status("Proposed a channel: waiting for accept_channel")?;
+    let accept = line.await_peer("accept_channel", |m| match m {
+        OpeningMessage::AcceptChannel(accept) => Ok(accept),
+        other => Err(other.name()),
+    })?;
+    let theirs = ground.judge_accept(&proposal, &ours, &accept)?;
+    let theirs = ground.binding(theirs);
+    let words = Sides { local: ours, remote: theirs };
+    let agreement = Agreement { opener: Side::Local, proposal, words };
+    ground.judge_together(&agreement)?;
+    Ok((agreement, accept.minimum_depth))
+}
+
+/// The master builds the transaction that pays the channel, or somebody else does.
+fn await_funding(
+    line: &mut Line,
+    agreement: &Agreement,
+    minimum_depth: u32,
+) -> Result<OutPoint, Failure> {
+    line.status("The peer accepts: waiting for the funding transaction")?;
+    line.report(&Accepted {
+        funding_script: agreement.funding_script_pubkey(),
+        channel_type: agreement.proposal.channel_type.clone(),
+        minimum_depth,
+        remote_upfront_script: agreement.words.remote.upfront_script.clone(),
+    })?;
+    line.await_master("the funding transaction", |order| match order {
+        ToOpeningd::CompleteFunding(CompleteFunding { funding }) => Ok(funding),
+        other => Err(other.name()),
+    })
+}
+
+/// `funding_created` and its answer: the channel begins.
+fn fund(
+    line: &mut Line,
+    ground: &Ground,
+    beginning: &Beginning,
+    minimum_depth: u32,
+) -> Result<Opened, Failure> {
+    let funding = beginning.params().funding;
+    let funding_output_index = u16::try_from(funding.vout).map_err(|_| {
+        Failure::internal(format!("funding output {}, of at most {}", funding.vout, u16::MAX))
+    })?;
+    set_up(line, beginning)?;
+    let signature = sign_remote(line, beginning)?;
+    let channel = beginning.channel_id();
+    // The peer may speak of the channel as soon as it has our signature.
+    line.also_route(channel)?;
+    line.say(&FundingCreated {
+        temporary_channel_id: ground.temporary_id,
+        funding_txid: funding.txid,
+        funding_output_index,
+        signature,
+    })?;
+    line.speak_of(channel);
+    line.status("Funding created: waiting for funding_signed")?;
+
+    let signed = line.await_peer("funding_signed", |m| match m {
+        OpeningMessage::FundingSigned(signed) => Ok(signed),
+        other => Err(other.name()),
+    })?;
+    if signed.channel_id != channel {
+        let (got, expected) = (signed.channel_id, channel);
+        return Err(Refusal::OtherId { field: "channel_id", got, expected }.into());
+    }
+    let signatures = validate(line, beginning, "funding_signed", signed.signature)?;
+    crate::opened(beginning, signatures, None, minimum_depth)
+}

@@ -1,0 +1,56 @@
+//! What hsmd is asked: our keys, our signature on the peer's first commitment, its judgement of the peer's on ours.
+
+use crate::agreement::Beginning;
+use crate::line::Line;
+use crate::refusal::Refusal;
+use primitives::*;
+use subdaemon::Failure;
+use wire::channel_data::{Basepoints, CommitmentSignatures};
+use wire::hsm::*;
+
+/// Our basepoints, and our point for our commitment 0.
+pub(crate) fn our_keys(line: &mut Line) -> Result<(Basepoints, Point), Failure> {
+    let basepoints = line.ask(&GetBasepoints {})?;
+    let first_point = line.ask(&GetCommitmentPoint { number: CommitmentNumber::FIRST })?;
+    Ok((basepoints, first_point))
+}
+
+/// What the channel is: once, before any signature.
+pub(crate) fn set_up(line: &mut Line, beginning: &Beginning) -> Result<(), Failure> {
+    // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of ours.
+    for side in Side::BOTH {
+        beginning.transaction(side).map_err(Refusal::from)?;
+    }
+    line.ask(&SetupChannel { params: beginning.params().clone() })
+}
+
+/// Our signature on the peer's commitment 0.
+pub(crate) fn sign_remote(line: &mut Line, beginning: &Beginning) -> Result<Signature, Failure> {
+    let question = SignRemoteCommitment { state: beginning.commitment(Side::Remote) };
+    let CommitmentSignatures { signature, htlcs } = line.ask(&question)?;
+    if !htlcs.is_empty() {
+        return Err(Failure::internal("hsmd signed HTLCs of a commitment that has none"));
+    }
+    Ok(signature)
+}
+
+/// Does the peer's signature on our commitment 0 hold? BOLT 2: otherwise the channel fails.
+pub(crate) fn validate(
+    line: &mut Line,
+    beginning: &Beginning,
+    message: &'static str,
+    signature: Signature,
+) -> Result<CommitmentSignatures, Failure> {
+    let signatures = CommitmentSignatures { signature, htlcs: vec![] };
+    let question = ValidateLocalCommitment {
+        state: beginning.commitment(Side::Local),
+        signatures: signatures.clone(),
+    };
+    match line.ask(&question)? {
+        Verdict::Good => Ok(signatures),
+        Verdict::Bad { why } => {
+            log::info!("{message}: {why}");
+            Err(beginning.bad_signature(message).into())
+        }
+    }
+}
