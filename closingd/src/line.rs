@@ -1,0 +1,194 @@
+//! closingd's three partners.
+
+use crate::Settings;
+use primitives::ChannelId;
+use std::time::{Duration, Instant};
+use subdaemon::{Failure, Hsm, Master, Orders, Peer, PeerRecord, Ready};
+use wire::connectd::PeerControl;
+use wire::{ClosingMessage, ClosingSigned, Decoded, Message, Request, Warning};
+
+/// Master, hsmd and peer of one closing.
+pub(crate) struct Line {
+    orders: Orders,
+    master: Master,
+    hsm: Hsm,
+    peer: Peer,
+    channel: ChannelId,
+    /// The peer's last warning: where the connection ends, that is probably why.
+    warned: Option<String>,
+    patience: Duration,
+}
+
+/// What comes while a closing is negotiated, or after.
+enum Next {
+    Said(ClosingMessage),
+    /// An order of the master's, which has none to give: or it is gone.
+    Order(Failure),
+    Silence,
+}
+
+impl Line {
+    pub(crate) fn new(
+        orders: Orders,
+        master: Master,
+        hsm: Hsm,
+        peer: Peer,
+        channel: ChannelId,
+        settings: &Settings,
+    ) -> Self {
+        Self { orders, master, hsm, peer, channel, warned: None, patience: settings.patience }
+    }
+
+    pub(crate) fn say<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
+        self.lost(|line| line.peer.send(message))
+    }
+    pub(crate) fn report<M: Message>(&self, message: &M) -> Result<(), Failure> {
+        self.master.report(message)
+    }
+    pub(crate) fn status(&self, what: &str) -> Result<(), Failure> {
+        self.master.status(Some(what), None)
+    }
+    /// An answer means: it is on disk.
+    pub(crate) fn persist<R: Request>(&self, what: &R) -> Result<R::Answer, Failure> {
+        self.master.ask(what)
+    }
+    pub(crate) fn ask_hsm<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
+        self.hsm.ask(question)
+    }
+
+    /// The peer's next `closing_signed`.
+    pub(crate) fn await_offer(&mut self) -> Result<ClosingSigned, Failure> {
+        let deadline = Instant::now().checked_add(self.patience);
+        loop {
+            match self.next(deadline)? {
+                Next::Said(ClosingMessage::ClosingSigned(signed)) => return Ok(signed),
+                Next::Said(message) => self.bear(&message)?,
+                Next::Order(why) => return Err(why),
+                // BOLT 2, closing_signed: after how many silences the channel fails, is the master's to count.
+                Next::Silence => {
+                    let seconds = self.patience.as_secs();
+                    let text = format!("no closing_signed within {seconds} seconds");
+                    return Err(Failure::PeerWarn(text));
+                }
+            }
+        }
+    }
+
+    /// What may come beside `closing_signed`.
+    fn bear(&mut self, message: &ClosingMessage) -> Result<(), Failure> {
+        match message {
+            ClosingMessage::Error(error) => {
+                if self.concerns_us(error.channel_id) {
+                    return Err(Failure::PeerSaidError(error.text()));
+                }
+                log::info!("the peer's error about another channel: {}", error.text());
+                Ok(())
+            }
+            ClosingMessage::Warning(warning) => {
+                self.heed(warning);
+                Ok(())
+            }
+            // BOLT 2: redundant ones are ignored.
+            ClosingMessage::ChannelReady(_) | ClosingMessage::AnnouncementSignatures(_) => Ok(()),
+            // BOLT 2, shutdown: only one; channel_reestablish: only first.
+            ClosingMessage::Shutdown(_) | ClosingMessage::ChannelReestablish(_) => {
+                Err(out_of_turn(message.name()))
+            }
+            ClosingMessage::ClosingSigned(_) => Ok(()),
+        }
+    }
+
+    fn next(&mut self, deadline: Option<Instant>) -> Result<Next, Failure> {
+        loop {
+            match self.lost(|line| subdaemon::wait(&line.orders, &mut line.peer, deadline))? {
+                Ready::Timeout => return Ok(Next::Silence),
+                Ready::Orders => {
+                    let why = match self.orders.recv() {
+                        Ok(_) => Failure::internal("an order while a closing is negotiated"),
+                        Err(gone) => gone,
+                    };
+                    return Ok(Next::Order(why));
+                }
+                Ready::Peer => match self.lost(|line| line.peer.try_recv())? {
+                    None | Some(PeerRecord::Control(PeerControl::Drained(_))) => {}
+                    Some(PeerRecord::Control(control)) => {
+                        return Err(Failure::internal(format!("{} from connectd", control.name())));
+                    }
+                    Some(PeerRecord::Message(bytes)) => {
+                        if let Some(message) = hear(&bytes)? {
+                            return Ok(Next::Said(message));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// BOLT 1: an unknown channel's error is ignored; zero means all channels.
+    fn concerns_us(&self, channel: ChannelId) -> bool {
+        channel == ChannelId::ALL || channel == self.channel
+    }
+    /// BOLT 1: a warning ends nothing by itself.
+    fn heed(&mut self, warning: &Warning) {
+        if self.concerns_us(warning.channel_id) {
+            log::warn!("the peer warns: {}", warning.text());
+            self.warned = Some(warning.text());
+        }
+    }
+    /// Where the connection ends after a warning, the warning is the reason to report.
+    fn lost<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        match f(self) {
+            Err(Failure::ConnectionLost) => {
+                Err(self.warned.take().map_or(Failure::ConnectionLost, Failure::PeerSaidWarning))
+            }
+            other => other,
+        }
+    }
+
+    /// It is agreed. A peer that had not heard it yet may say something more: that changes nothing. Until it hangs up, the
+    /// master does, or nothing came for a while.
+    pub(crate) fn linger(mut self, patience: Duration) -> Result<(), Failure> {
+        if self.peer.written().is_err() {
+            log::debug!("the peer was gone before it had our last word");
+            return Ok(());
+        }
+        let deadline = Instant::now().checked_add(patience);
+        loop {
+            match self.next(deadline) {
+                Ok(Next::Said(message)) => log::debug!("after the agreement: {}", message.name()),
+                Ok(Next::Order(_) | Next::Silence) => return Ok(()),
+                Err(why) => {
+                    log::debug!("after the agreement: {why}");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The peer's last word from us.
+    pub(crate) fn tell(&mut self, failure: &Failure) {
+        self.peer.tell(self.channel, failure);
+        if self.peer.written().is_err() {
+            log::debug!("the peer was gone before it could be told: {failure}");
+        }
+    }
+}
+
+/// One message of the peer's, unless it is of no matter.
+fn hear(bytes: &[u8]) -> Result<Option<ClosingMessage>, Failure> {
+    match ClosingMessage::decode(bytes).map_err(|e| Failure::PeerWarn(e.to_string()))? {
+        Decoded::Known(message) => Ok(Some(message)),
+        // BOLT 1: odd ones are ignored, if they are unknown. BOLT 2, shutdown: there are no updates any more.
+        Decoded::UnknownOdd(number) if wire::channel_of(bytes).is_none() => {
+            log::debug!("ignored: message {number}");
+            Ok(None)
+        }
+        Decoded::UnknownOdd(number) | Decoded::UnknownEven(number) => {
+            Err(out_of_turn(&format!("message {number}")))
+        }
+    }
+}
+
+fn out_of_turn(message: &str) -> Failure {
+    Failure::PeerWarn(format!("{message} came where closing_signed is awaited"))
+}
