@@ -5,7 +5,8 @@
 //! valid n+1 was shown, and never from a number on that was signed for broadcast; a number that was given out is never
 //! signed for broadcast. A closing pays us what the last state owed us, where the master said.
 //!
-//! All of this is memory. After a restart it follows from the master's rows: a seed only ever raises it.
+//! All of this is memory. After a restart it follows from the master's rows: a seed only ever raises it. While we live, rows
+//! that tell more than was asked of us are a child's lie.
 
 use channel::Constants;
 use primitives::*;
@@ -191,6 +192,11 @@ impl Judge {
         {
             return Err(Refusal::BadSeed("a number beyond the last"));
         }
+        let known = self.constants.is_some();
+        self.setup(&seed.params, ours)?;
+        if known {
+            self.knows_all_of(seed)?;
+        }
         let next = seed.remote_revoked.next();
         let told = [(seed.remote_revoked, Some(seed.remote_point)), (next, seed.remote_next_point)];
         let told = told.iter().filter_map(|(number, point)| point.map(|p| (*number, p)));
@@ -199,7 +205,6 @@ impl Judge {
                 return Err(Refusal::WrongPoint { number });
             }
         }
-        self.setup(&seed.params, ours)?;
         self.remote_points.extend(told);
         self.shown = self.shown.max(Some(seed.local_number));
         self.local_revoked = self.local_revoked.max(seed.local_revoked);
@@ -211,6 +216,22 @@ impl Judge {
         self.last = Sides { local: Some(owed), remote: Some(owed) };
         if seed.closing.is_some() {
             self.closing.clone_from(&seed.closing);
+        }
+        Ok(())
+    }
+
+    /// Whatever a child has stored about a channel that we know was asked of us before: else it lied to the master, so that
+    /// the next of its kind may have a secret for nothing. The first commitment of ours openingd may have judged itself.
+    fn knows_all_of(&self, seed: &ChannelSeed) -> Result<(), Refusal> {
+        let shown = self.shown.unwrap_or(CommitmentNumber::FIRST);
+        if seed.local_number > shown {
+            return Err(Refusal::BadSeed("a commitment of ours that was never shown"));
+        }
+        if Some(seed.remote_number) > self.signed {
+            return Err(Refusal::BadSeed("a commitment of the peer's that was never signed"));
+        }
+        if seed.remote_revoked > self.remote_revoked {
+            return Err(Refusal::BadSeed("a revocation of the peer's that was never judged"));
         }
         Ok(())
     }

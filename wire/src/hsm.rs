@@ -34,7 +34,8 @@ crate::data! {
         bits: u32,
     }
 
-    /// Where a channel stands when hsmd first hears of it (again): it only ever raises what hsmd knows.
+    /// Where a channel stands when hsmd first hears of it (again): it only ever raises what hsmd knows. Of a channel that it
+    /// knows already it must not tell more than was asked of hsmd: then a child has lied to the master's rows.
     pub struct ChannelSeed {
         /// What never changes.
         params: ChannelParams,

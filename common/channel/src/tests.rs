@@ -454,3 +454,14 @@ fn stored_states_that_contradict_themselves_are_refused() {
     assert!(refused(&|s| s.params.push = Msat(u64::MAX)));
     assert!(refused(&|s| s.remote_secrets.0.push(s.remote_secrets.0[0].clone())));
 }
+
+#[test]
+fn the_largest_channel_fits_a_frame() {
+    let mut state = busy().0.storable();
+    let mut live = state.htlcs.0[0].clone();
+    let reason = vec![1; MAX_REASON];
+    live.removed =
+        Some(StagedRemoval { removal: Removal::Failed { reason }, stage: Stage::InReceivers });
+    state.htlcs.0 = vec![live; 4 * MAX_HTLCS];
+    assert!(wire::Wire::to_bytes(&state).len() < wire::MAX_FRAME);
+}

@@ -10,8 +10,9 @@ use wire::channel_data::*;
 use wire::channeld::{FeePolicy, HtlcPolicy, Offer, OfferRefusal};
 use wire::{OnionPacket, UpdateAddHtlc};
 
-/// A reason longer than this is cut: nobody reads so much, and every live one is kept and sent between processes.
-pub const MAX_REASON: usize = 16 * 1024;
+/// A reason longer than this is cut: usual ones have some 300 bytes, every live one is kept, and a channel full of them must
+/// still fit a frame between our processes.
+pub const MAX_REASON: usize = 4096;
 /// BOLT 4: set in a failure code that comes with update_fail_malformed_htlc.
 pub const BADONION: u16 = 0x8000;
 

@@ -245,6 +245,30 @@ fn parameters_are_told_once_and_with_our_own_keys() {
     }
 }
 
+/// A captured channeld stores a commitment that nobody signed, and dies: the next one is to be given the secret before it.
+#[test]
+fn rows_that_tell_more_than_was_asked_are_a_lie() {
+    let mut rig = Rig::new();
+    rig.client(EVERYTHING, Some(seed(2))).ask(&GetBasepoints {}).unwrap();
+    for (rows, why) in [
+        (ChannelSeed { local_number: number(3), ..seed(2) }, "never shown"),
+        (ChannelSeed { remote_number: number(3), ..seed(2) }, "never signed"),
+        (seed(3), "never shown"),
+    ] {
+        let mut client = rig.client(EVERYTHING, Some(rows));
+        let reported = rig.reported();
+        assert!(reported.contains(why), "{reported}");
+        assert!(client.ask(&RevokeLocal { number: number(2) }).is_err());
+    }
+    let mut client = rig.client(EVERYTHING, Some(seed(2)));
+    client.ask(&SignRemoteCommitment { state: state(Side::Remote, 3, 0, &[]) }).unwrap();
+    let rows = ChannelSeed { remote_number: number(3), remote_revoked: number(3), ..seed(2) };
+    let rows = ChannelSeed { remote_point: peer_keys().point(number(3)).unwrap(), ..rows };
+    let rows = ChannelSeed { remote_next_point: peer_keys().point(number(4)), ..rows };
+    rig.client(EVERYTHING, Some(rows));
+    assert!(rig.reported().contains("never judged"));
+}
+
 #[test]
 fn points_are_told_one_beyond_the_next_and_no_further() {
     let mut rig = Rig::new();

@@ -1,0 +1,59 @@
+//! The executable itself, born as lightningd gives birth to it, in its box.
+
+use primitives::{ChannelNumber, Network, NodeId};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+use subdaemon::{Conn, Hsm, stream_pair};
+use wire::Message;
+use wire::daemon::{Log, LogLevel, Start};
+use wire::hsm::*;
+
+#[test]
+fn the_daemon_works_in_its_box_and_ends_with_the_master() {
+    let folder = std::env::temp_dir().join(format!("fulmen-hsmd-binary-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let (down, stdin) = stream_pair().unwrap();
+    let (up, up_child) = stream_pair().unwrap();
+    let (ours, theirs) = stream_pair().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lightning_hsmd"))
+        .current_dir(&folder)
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let down = Conn::new(down);
+    let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: false };
+    down.send(&start.encode(), &[up_child.as_fd()]).unwrap();
+    down.send(&HsmdInit {}.encode(), &[theirs.as_fd()]).unwrap();
+    drop((up_child, theirs));
+
+    let mut master = Hsm::new(ours);
+    let path = "hsm_secret".to_owned();
+    let unlock = Unlock { network: Network::Regtest, path, passphrase: None };
+    let UnlockAnswer::Open { unlocked } = master.ask(&unlock).unwrap() else { panic!("refused") };
+    assert!(unlocked.fresh && folder.join("hsm_secret").exists());
+
+    let client = |master: &mut Hsm| -> (Hsm, OwnedFd) {
+        let (ours, theirs) = stream_pair().unwrap();
+        let rights = Rights::of(&[Capability::Points]);
+        let (peer, channel) = (NodeId([2; 33]), ChannelNumber(1));
+        let question = NewClient { peer, channel, rights, seed: None };
+        master.ask_with(&question, &[theirs.as_fd()]).unwrap();
+        (Hsm::new(ours), theirs)
+    };
+    let (mut one, _) = client(&mut master);
+    let (mut two, _) = client(&mut master);
+    assert_eq!(one.ask(&GetBasepoints {}).unwrap(), two.ask(&GetBasepoints {}).unwrap());
+
+    drop(master);
+    assert!(child.wait().unwrap().success());
+    let mut up = Conn::new(up);
+    let mut lines = Vec::new();
+    while let Ok(frame) = up.recv() {
+        if let Some(body) = frame.body.strip_prefix(&Log::NUMBER.to_be_bytes()) {
+            lines.push(Log::take_body(body).unwrap().text);
+        }
+    }
+    assert!(lines.iter().any(|l| l.contains("sandboxed")), "{lines:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
