@@ -74,7 +74,9 @@ fn run(args: &[String]) -> Result<(), Exit> {
         crate::db::open(Path::new(&database_file(&config).map_err(generic)?)).map_err(generic)?;
     let fresh = crate::db::check_owner(&db, config.network(), id)
         .map_err(|e| (crate::db::EXIT_WRONG_DATABASE, e))?;
-    if fresh && !fresh_secret {
+    if fresh && fresh_secret {
+        crate::channels::begin_numbers(&db).map_err(generic)?;
+    } else if fresh {
         log::warn!(
             "a new database under an hsm_secret that was there before: channels from an older database are unknown"
         );

@@ -10,7 +10,7 @@ mod store;
 mod watch;
 
 pub use state::State;
-pub use store::{load, set_decision};
+pub use store::{begin_numbers, load, set_decision};
 pub use watch::{connect, disconnect, funding_sent};
 
 use crate::events::Outgoing;

@@ -585,10 +585,16 @@ pub(super) fn forget(db: &Connection, channel: ChannelNumber) -> Result<(), Fata
     Ok(())
 }
 
+/// A secret that was made just now has no numbers behind it: they begin at 1.
+pub fn begin_numbers(db: &Connection) -> Result<(), Fatal> {
+    crate::db::set_var(db, NEXT_NUMBER, &1)
+}
+
+const NEXT_NUMBER: &str = "next_channel_number";
+
 /// A number for a channel: never one that was used before under this secret, deleted channels and lost databases included.
 pub(super) fn next_number(db: &Connection) -> Result<ChannelNumber, Fatal> {
-    const KEY: &str = "next_channel_number";
-    let stored: Option<i64> = crate::db::get_var(db, KEY)?;
+    let stored: Option<i64> = crate::db::get_var(db, NEXT_NUMBER)?;
     let next = match stored {
         Some(n) => n.unsigned_abs(),
         // A database that is new under an old secret begins where no counter has been: at the milliseconds since 1970.
@@ -599,6 +605,6 @@ pub(super) fn next_number(db: &Connection) -> Result<ChannelNumber, Fatal> {
             u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 1)
         }
     };
-    crate::db::set_var(db, KEY, &sql(next + 1))?;
+    crate::db::set_var(db, NEXT_NUMBER, &sql(next + 1))?;
     Ok(ChannelNumber(next))
 }

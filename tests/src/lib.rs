@@ -1,0 +1,118 @@
+//! The black-box tests' harness: real lightningd suites on a real bitcoind, each test in a folder and on ports of its own.
+//!
+//! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the test, with the log.
+// A harness for tests: what fails here fails the test, and says where.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bitcoind;
+mod node;
+
+pub use bitcoind::Bitcoind;
+pub use node::{Node, Options, RpcError};
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Asks until the answer is `Some`.
+///
+/// # Panics
+/// When it never is.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A folder of this test's own, gone when the test passes. Kept after a failure, so that somebody can look.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Scratch {
+    /// On tmpfs where there is one: what is tested is not the disk.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let shm = Path::new("/dev/shm");
+        let base = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = base.join(format!("fulmen-test-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a test can make its folder");
+        Self(dir)
+    }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a machine has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Where cargo put the suite's executables: beside the folder of the tests'.
+pub fn bin_dir() -> PathBuf {
+    let mine = std::env::current_exe().expect("a test has an executable");
+    mine.parent().and_then(Path::parent).expect("target/debug/deps").to_path_buf()
+}
+
+/// Two nodes with coins for the first, connected.
+pub struct Pair {
+    /// The chain.
+    pub bitcoind: Bitcoind,
+    /// Has coins.
+    pub alice: Node,
+    /// Listens.
+    pub bob: Node,
+    /// The last to go.
+    pub scratch: Scratch,
+}
+
+impl Pair {
+    /// Both up, alice with 50 bitcoin, no connection yet.
+    pub fn new() -> Self {
+        Self::with(&[], &[])
+    }
+    /// The same with options of their own.
+    pub fn with(alice_options: &[&str], bob_options: &[&str]) -> Self {
+        let scratch = Scratch::new();
+        let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+        let alice = Node::start(&scratch.path().join("alice"), &bitcoind, alice_options);
+        let bob = Node::start(&scratch.path().join("bob"), &bitcoind, bob_options);
+        alice.fund(&bitcoind);
+        bob.sync(&bitcoind);
+        Self { bitcoind, alice, bob, scratch }
+    }
+    /// A channel of alice's, ready on both sides.
+    pub fn open(&self, sat: u64) -> String {
+        self.alice.connect(&self.bob);
+        let id = self.alice.open(&self.bob, sat);
+        self.bitcoind.mine(6);
+        self.alice.wait_normal(&id);
+        self.bob.wait_normal(&id);
+        id
+    }
+}
+impl Default for Pair {
+    fn default() -> Self {
+        Self::new()
+    }
+}
