@@ -1,0 +1,122 @@
+//! The judge over arbitrary numbers: what it lets pass makes a channel, and it always has an answer.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use ::openingd::agreement::{Agreement, Beginning, Word};
+use ::openingd::judge::Ground;
+use common::scenes::*;
+use common::*;
+use primitives::*;
+use proptest::prelude::*;
+use wire::channel_data::{CommitmentSignatures, Terms};
+use wire::*;
+
+fn ground() -> Ground {
+    Ground {
+        network: Network::Regtest,
+        features: Sides { local: features(), remote: features() },
+        policy: policy(),
+        temporary_id: TEMPORARY,
+    }
+}
+
+/// Numbers near what matters, and any others.
+fn number(near: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => (near.saturating_sub(near / 4))..=near.saturating_add(near / 4),
+        1 => Just(0u64),
+        1 => Just(u64::MAX),
+        1 => any::<u64>(),
+        1 => any::<u64>().prop_map(|n| n >> 40),
+    ]
+}
+prop_compose! {
+    fn terms()(
+        dust in number(546), in_flight in number(1_000_000_000), reserve in number(10_000),
+        minimum in number(1000), delay in number(144), htlcs in number(483),
+    ) -> Terms {
+        Terms {
+            dust_limit: Sat(dust),
+            max_in_flight: Msat(in_flight),
+            reserve: Sat(reserve),
+            htlc_minimum: Msat(minimum),
+            to_self_delay: delay as u16,
+            max_accepted_htlcs: htlcs as u16,
+        }
+    }
+}
+
+/// What has passed must be buildable, affordable, and a state that channeld can live with.
+fn must_be_sound(agreement: Agreement) {
+    let beginning = Beginning::new(agreement, funding()).unwrap();
+    for side in Side::BOTH {
+        let built = beginning.transaction(side).unwrap();
+        let paid: u64 = built.tx.output.iter().map(|o| o.value.to_sat()).sum();
+        let fee = beginning.params().amount.0 - paid;
+        // The whole fee is there; beyond it nothing is lost but dust and an anchor.
+        assert!(fee >= built.tally.fee.0);
+        assert!(built.to_local.is_some() || built.to_remote.is_some());
+    }
+    let signature = Signature::from_compact(&[1; 64]).unwrap();
+    let state = beginning.state(CommitmentSignatures { signature, htlcs: vec![] });
+    let channel = channel::Channel::new(state).unwrap();
+    assert_eq!(channel.storable().params, *beginning.params());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn an_open_that_passes_makes_a_sound_channel(
+        amount in number(1_000_000), push in number(100_000_000), feerate in number(2500), terms in terms(),
+        channel_flags: u8, anchors_too: bool,
+    ) {
+        let mut word = THEIRS.word();
+        word.terms = terms;
+        let mut proposal = proposal();
+        (proposal.amount, proposal.push) = (Sat(amount), Msat(push));
+        proposal.feerate = FeeratePerKw(feerate as u32);
+        if !anchors_too {
+            proposal.channel_type = Features::compulsory(&[feature::STATIC_REMOTEKEY]);
+        }
+        let mut open = proposal.open_channel(Network::Regtest, TEMPORARY, &word);
+        open.channel_flags = channel_flags;
+        let open = OpenChannel::take_body(&open.encode()[2..]).unwrap();
+        let ground = ground();
+        match ground.judge_open(&open) {
+            Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+            Ok((proposal, theirs)) => {
+                prop_assert_eq!(&theirs, &word);
+                let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
+                prop_assert!(reserve >= theirs.terms.dust_limit && reserve >= policy().terms.dust_limit);
+                let local = Word { terms: Terms { reserve, ..policy().terms }, ..OURS.word() };
+                let words = Sides { local, remote: theirs };
+                let agreement = Agreement { opener: Side::Remote, proposal, words };
+                match ground.judge_together(&agreement) {
+                    Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+                    Ok(()) => must_be_sound(agreement),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_accept_that_passes_makes_a_sound_channel(terms in terms(), minimum_depth: u32) {
+        let mut word = THEIRS.word();
+        word.terms = terms;
+        let ground = ground();
+        let accept = proposal().accept_channel(TEMPORARY, minimum_depth, &word);
+        match ground.judge_accept(&proposal(), &OURS.word(), &accept) {
+            Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+            Ok(remote) => {
+                let words = Sides { local: OURS.word(), remote };
+                let agreement = Agreement { opener: Side::Local, proposal: proposal(), words };
+                match ground.judge_together(&agreement) {
+                    Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+                    Ok(()) => must_be_sound(agreement),
+                }
+            }
+        }
+    }
+}
