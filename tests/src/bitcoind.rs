@@ -51,6 +51,8 @@ impl Bitcoind {
             extra,
         };
         wait_for("bitcoind", || started.try_rpc("getblockcount", &json!([])).ok());
+        // A chain of one old block looks like a download that has just begun.
+        started.mine(1);
         started
     }
 

@@ -367,8 +367,8 @@ pub(super) fn broadcast_commitment(
     }
     let value = channel::Channel::new(channel.live.clone())
         .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
-    // hsmd knows the point of our own commitments; what stands here is checked there against nothing.
-    let point = channel.live.params.basepoints.local.funding;
+    let newest = channel.live.commitment.local;
+    let point = turn.hsm.commitment_point(channel.peer, number, live::hsm_seed(channel), newest)?;
     let question = SignLocalCommitment {
         peer: channel.peer,
         channel: number,

@@ -1,11 +1,11 @@
 //! The master's line to hsmd. The one thing the master waits for.
 
 use crate::turn::Fatal;
-use primitives::{ChannelNumber, NodeId};
+use primitives::{ChannelNumber, CommitmentNumber, NodeId, Point};
 use std::os::fd::{AsFd, OwnedFd};
 use subdaemon::Hsm;
 use wire::Request;
-use wire::hsm::{Capability, ChannelSeed, NewClient, Rights};
+use wire::hsm::{Capability, ChannelSeed, GetCommitmentPoint, NewClient, Rights};
 
 /// Right: everything. hsmd dying stops the node, so every failure here is fatal.
 #[derive(Debug)]
@@ -19,6 +19,17 @@ impl HsmClient {
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
         self.0.ask(question).map_err(|e| Fatal(e.to_string()))
+    }
+    /// Our point of a commitment of this channel, whose seed hsmd knows from then on.
+    pub fn commitment_point(
+        &mut self,
+        peer: NodeId,
+        channel: ChannelNumber,
+        seed: ChannelSeed,
+        number: CommitmentNumber,
+    ) -> Result<Point, Fatal> {
+        let socket = self.new_client(peer, channel, &[Capability::Points], Some(seed))?;
+        Hsm::new(socket).ask(&GetCommitmentPoint { number }).map_err(|e| Fatal(e.to_string()))
     }
     /// A client socket for a child, with these rights and nothing else.
     pub fn new_client(

@@ -1,0 +1,170 @@
+//! Start-up: what a node refuses, with a sentence that tells the operator what to do.
+
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use tests::{Bitcoind, Node, Options, Scratch, free_port};
+
+/// A node that must not start, and what it says.
+fn refuses(options: &Options, code: i32) -> String {
+    let (status, said) = options.run_to_end();
+    assert_eq!(status.code(), Some(code), "{said}");
+    said
+}
+
+#[test]
+fn a_node_starts_serves_and_stops_in_order() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let node =
+        Node::start(&scratch.path().join("node"), &bitcoind, &["--alias=tester", "--rgb=010203"]);
+    let info = node.rpc("getinfo", &json!([]));
+    assert_eq!((info["alias"].as_str(), info["color"].as_str()), (Some("tester"), Some("010203")));
+    assert_eq!(info["network"], "regtest");
+    assert!(info["version"].as_str().unwrap().starts_with("v26.06-fulmen-"));
+    assert!(node.logged(&format!(
+        "Server started with public key {}, alias tester (color #010203)",
+        node.id
+    )));
+    let mode = |file: &str| {
+        std::fs::metadata(node.network_dir().join(file)).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("hsm_secret"), mode("lightning-rpc")), (0o400, 0o600));
+    node.stop();
+    assert!(!node.network_dir().join("lightning-rpc").exists());
+    let id = node.id.clone();
+    node.start_again();
+    assert_eq!(node.rpc("getinfo", &json!([]))["id"], id.as_str());
+    assert_eq!(node.terminate().code(), Some(0));
+}
+
+#[test]
+fn bitcoin_itself_is_refused_until_channels_resolve_on_chain() {
+    let scratch = Scratch::new();
+    let dir = scratch.path().display().to_string();
+    let options = Options {
+        dir: scratch.path().into(),
+        args: vec![format!("--lightning-dir={dir}"), "--network=bitcoin".into()],
+    };
+    assert!(refuses(&options, 1).contains("--network=bitcoin is refused"));
+}
+
+#[test]
+fn a_second_lightningd_on_the_same_directory_is_refused() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    assert!(refuses(node.options(), 11).contains("is lightningd already running"));
+    node.rpc("getinfo", &json!([]));
+}
+
+#[test]
+fn a_port_that_somebody_has_is_named() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let options = Options::usual(&scratch.path().join("node"), &bitcoind, port);
+    let said = refuses(&options, 1);
+    assert!(said.contains("cannot listen") && said.contains(&port.to_string()), "{said}");
+}
+
+#[test]
+fn a_bitcoind_of_another_chain_is_refused() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    for arg in &mut options.args {
+        if arg == "--network=regtest" {
+            *arg = "--network=signet".into();
+        }
+    }
+    let said = refuses(&options, 1);
+    assert!(said.contains("'regtest'") && said.contains("'signet'"), "{said}");
+}
+
+#[test]
+fn a_secret_of_a_wrong_length_is_refused_with_its_length() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    let dir = options.dir.join("regtest");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("hsm_secret"), [7; 31]).unwrap();
+    let said = refuses(&options, 20);
+    assert!(said.contains("31"), "{said}");
+    assert_eq!(std::fs::read(dir.join("hsm_secret")).unwrap(), [7; 31]);
+}
+
+#[test]
+fn a_raw_secret_gives_the_node_that_it_gives_elsewhere() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let dir = scratch.path().join("node");
+    std::fs::create_dir_all(dir.join("regtest")).unwrap();
+    let secret: Vec<u8> = (1..=32).collect();
+    std::fs::write(dir.join("regtest/hsm_secret"), secret).unwrap();
+    let node = Node::start(&dir, &bitcoind, &[]);
+    assert_eq!(node.id, "037d8d1109836a88daf2b86d6e52e12351f9c274f597b78eca941525b309096ca8");
+    let address = node.rpc("newaddr", &json!({"addresstype": "all"}));
+    assert_eq!(address["bech32"], "bcrt1q9vvn4cz74j5alyrfrt3swx0qszjkl89v9mpcth");
+    assert_eq!(address["p2tr"], "bcrt1p639dph680ugyyeyskckpageaupxlql5vdk4gcctgtj6yvtpkd30sflj3vu");
+}
+
+#[test]
+fn another_secret_under_a_database_is_refused() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    node.stop();
+    std::fs::remove_file(node.network_dir().join("hsm_secret")).unwrap();
+    std::fs::write(node.network_dir().join("hsm_secret"), [9; 32]).unwrap();
+    let said = refuses(node.options(), 30);
+    assert!(said.contains(&node.id), "{said}");
+}
+
+#[test]
+fn a_database_from_the_future_is_refused() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    node.stop();
+    let db = rusqlite::Connection::open(node.network_dir().join("lightningd.sqlite3")).unwrap();
+    db.pragma_update(None, "user_version", 999).unwrap();
+    drop(db);
+    let said = refuses(node.options(), 1);
+    assert!(said.contains("999") && said.contains("newer"), "{said}");
+}
+
+#[test]
+fn an_unknown_option_and_a_bad_config_line_are_named_with_their_place() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    std::fs::write(options.dir.join("config"), "alias=x\nfee-base=many\n").unwrap();
+    let said = refuses(&options, 1);
+    assert!(said.contains("line 2") && said.contains("'many' is not a number"), "{said}");
+    std::fs::write(options.dir.join("config"), "alias=x\n").unwrap();
+    options.args.push("--no-such-option=1".into());
+    assert!(refuses(&options, 1).contains("--no-such-option: unrecognized option"));
+}
+
+#[test]
+fn the_node_waits_for_a_bitcoind_that_is_briefly_gone() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    bitcoind.kill();
+    node.rpc("getinfo", &json!([]));
+    bitcoind.restart();
+    bitcoind.mine(3);
+    node.sync(&bitcoind);
+}
+
+#[test]
+fn arbitrary_bytes_for_a_configuration_give_a_sentence() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    std::fs::write(options.dir.join("config"), [0xff, 0xfe, 0x00, b'=']).unwrap();
+    assert!(refuses(&options, 1).contains("not text at byte 0"));
+}

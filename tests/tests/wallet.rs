@@ -1,0 +1,139 @@
+//! Coins on chain: addresses, amounts, withdrawals, reorganisations.
+
+use serde_json::{Value, json};
+use tests::{Bitcoind, Node, Scratch, wait_for};
+
+fn node() -> (Scratch, Bitcoind, Node) {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    (scratch, bitcoind, node)
+}
+
+fn outputs(node: &Node) -> Vec<Value> {
+    node.rpc("listfunds", &json!({}))["outputs"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_block_reward_is_immature_then_spendable() {
+    let (_scratch, bitcoind, node) = node();
+    let address = node.rpc("newaddr", &json!(["bech32"]))["bech32"].as_str().unwrap().to_owned();
+    bitcoind.mine_to(1, &address);
+    node.sync(&bitcoind);
+    assert_eq!(outputs(&node)[0]["status"], "immature");
+    let to = node.rpc("newaddr", &json!(["p2tr"]))["p2tr"].clone();
+    assert_eq!(node.refused("withdraw", &json!([to, "100000sat"])).code, 301);
+    bitcoind.mine(99);
+    node.sync(&bitcoind);
+    assert_eq!(outputs(&node)[0]["status"], "confirmed");
+    assert_eq!(outputs(&node)[0]["address"], address.as_str());
+}
+
+#[test]
+fn a_withdrawal_pays_what_was_asked_and_the_change_comes_back() {
+    let (_scratch, bitcoind, node) = node();
+    node.fund(&bitcoind);
+    let before = outputs(&node)[0]["amount_msat"].as_u64().unwrap();
+    let to = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    let sent = node
+        .rpc("withdraw", &json!({"destination": to, "satoshi": 100_000, "feerate": "1000perkw"}));
+    let txid = sent["txid"].as_str().unwrap();
+    bitcoind.wait_mempool(txid);
+    let tx = bitcoind.transaction(txid);
+    assert!(tx.output.iter().any(|o| o.value.to_sat() == 100_000));
+    assert_eq!(bitcoin::consensus::encode::serialize_hex(&tx), sent["tx"].as_str().unwrap());
+    let fee = before / 1000 - tx.output.iter().map(|o| o.value.to_sat()).sum::<u64>();
+    let weight = tx.weight().to_wu();
+    assert!(fee >= weight && fee < weight + weight / 20, "{fee} for {weight} at 1000 per kw");
+    assert_eq!(outputs(&node)[0]["status"], "unconfirmed");
+    bitcoind.mine(1);
+    node.sync(&bitcoind);
+    let left: u64 = outputs(&node).iter().map(|o| o["amount_msat"].as_u64().unwrap()).sum();
+    assert_eq!(left, before - 100_000_000 - fee * 1000);
+    let all = node.rpc("withdraw", &json!([to, "all"]));
+    bitcoind.wait_mempool(all["txid"].as_str().unwrap());
+    assert!(outputs(&node).is_empty());
+    assert_eq!(node.rpc("listfunds", &json!([true]))["outputs"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn every_coin_that_is_chosen_by_hand_is_checked() {
+    let (_scratch, bitcoind, node) = node();
+    node.fund(&bitcoind);
+    let to = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    let nobodys = format!("{}:0", "11".repeat(32));
+    let refused =
+        node.refused("withdraw", &json!({"destination": to, "satoshi": 1000, "utxos": [nobodys]}));
+    assert!(refused.message.contains("is not ours"), "{}", refused.message);
+    for (wrong, says) in [
+        (json!(["bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", 1000]), "no address of regtest"),
+        (json!(["nonsense", 1000]), "is no address"),
+        (json!([to, "1.5"]), "satoshi: should be"),
+        (json!([to, 100]), "dust"),
+    ] {
+        let refused = node.refused("withdraw", &wrong);
+        assert!(refused.message.contains(says), "{}", refused.message);
+    }
+}
+
+#[test]
+fn coins_follow_the_chain_when_it_is_reorganised() {
+    let (_scratch, bitcoind, node) = node();
+    node.fund(&bitcoind);
+    let to = node.rpc("newaddr", &json!(["p2tr"]))["p2tr"].as_str().unwrap().to_owned();
+    let sent = node.rpc("withdraw", &json!({"destination": to, "satoshi": 1_000_000}));
+    let txid = sent["txid"].as_str().unwrap().to_owned();
+    bitcoind.wait_mempool(&txid);
+    bitcoind.mine(2);
+    node.sync(&bitcoind);
+    let confirmed = |node: &Node| {
+        outputs(node)
+            .iter()
+            .filter(|o| o["txid"] == txid.as_str() && o["status"] == "confirmed")
+            .count()
+    };
+    assert_eq!(confirmed(&node), 2);
+    // Three blocks instead of two, without it.
+    let tip = bitcoind.height();
+    let old = bitcoind.rpc("getblockhash", &json!([tip - 1]));
+    bitcoind.rpc("invalidateblock", &json!([old]));
+    let empty = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk";
+    for _ in 0..3 {
+        bitcoind.rpc("generateblock", &json!([empty, []]));
+    }
+    wait_for("the new chain", || {
+        (node.rpc("getinfo", &json!({}))["blockheight"].as_u64() == Some(bitcoind.height())
+            && confirmed(&node) == 0)
+            .then_some(())
+    });
+    assert!(
+        outputs(&node).iter().all(|o| o["txid"] != txid.as_str() || o["status"] == "unconfirmed")
+    );
+    bitcoind.wait_mempool(&txid);
+    bitcoind.mine(1);
+    wait_for("the transaction in the new chain", || (confirmed(&node) == 2).then_some(()));
+}
+
+#[test]
+fn a_restart_knows_every_coin() {
+    let (_scratch, bitcoind, node) = node();
+    node.fund(&bitcoind);
+    let before = outputs(&node);
+    node.kill();
+    bitcoind.mine(1);
+    node.start_again();
+    node.sync(&bitcoind);
+    assert_eq!(outputs(&node), before);
+    assert_eq!(node.rpc("waitblockheight", &json!([1])), json!({"blockheight": bitcoind.height()}));
+    assert_eq!(node.refused("waitblockheight", &json!([100_000, 0])).code, 2000);
+}
+
+#[test]
+fn feerates_are_shown_in_both_units() {
+    let (_scratch, _bitcoind, node) = node();
+    let perkw = node.rpc("feerates", &json!(["perkw"]))["perkw"].clone();
+    let perkb = node.rpc("feerates", &json!(["perkb"]))["perkb"].clone();
+    assert_eq!(perkw["opening"].as_u64().map(|r| r * 4), perkb["opening"].as_u64());
+    assert_eq!(perkw["floor"], 253);
+    assert_eq!(node.refused("feerates", &json!(["perfoo"])).code, -32602);
+}
