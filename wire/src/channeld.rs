@@ -176,5 +176,7 @@ crate::requests! {
         4203 => PersistShutdown { by: Side, script: ScriptBuf } -> ();
         /// The peer's announcement_signatures came.
         4204 => PersistAnnouncement { short_channel_id: ShortChannelId, node_signature: Signature, bitcoin_signature: Signature } -> ();
+        /// The peer wants to close, and where we are paid was never fixed: where to? Asked again, the same again.
+        4205 => GetShutdownScript {} -> ScriptBuf;
     }
 }

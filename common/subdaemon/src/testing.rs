@@ -35,6 +35,10 @@ impl ScriptedMaster {
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         self.down.send(&message.encode(), &borrowed).expect("the child listens");
     }
+    /// Both sockets, downward and upward, for a master that listens in a thread of its own.
+    pub fn into_sockets(self) -> (Conn, Conn) {
+        (self.down, self.up)
+    }
     /// The next frame the child sends up, or `None` once it is gone. Log lines and statuses are skipped.
     pub fn heard(&mut self) -> Option<Frame> {
         loop {

@@ -1,0 +1,236 @@
+//! Committing and revoking: what is due once nothing more can be read, done in one go with one question to the master.
+//!
+//! A revocation that we owe, the commitment that we owe after it, and what the peer revoked and signed before: all of it is
+//! one step on disk. On the wire the revocation goes first, then our updates, then our signature; `last_sent` says so.
+
+use crate::live::{Due, Live, Phase};
+use crate::onions::{self, Opened};
+use crate::peer::broke;
+use channel::{Channel, Update, diff};
+use primitives::*;
+use subdaemon::Failure;
+use wire::channel_data::*;
+use wire::channeld::{FeerateNow, PeeledHtlc, Persist, PreimageLearned};
+use wire::hsm::*;
+use wire::*;
+
+/// A step that is decided: what it leads to, and what is to be said.
+struct Step {
+    next: Channel,
+    peeled: Vec<PeeledHtlc>,
+    revoked: Option<CommitmentNumber>,
+    signed: Option<CommitmentSignatures>,
+}
+
+impl Live {
+    /// What would [`Live::act`] do now?
+    pub(crate) fn due(&self) -> Due {
+        if self.phase != Phase::Open {
+            return Due::Nothing;
+        }
+        let irrevocable = &self.irrevocable;
+        let now = self.channel.owes_revocation()
+            || !self.unsaid.is_empty()
+            || !irrevocable.added.is_empty()
+            || !irrevocable.removed.is_empty()
+            || self.channel.can_commit()
+            || self.may_say_shutdown();
+        if now {
+            Due::Now
+        } else if self.channel.revoked() != self.stored.revoked() {
+            // Their commitment_signed mostly comes in the same packet.
+            Due::Soon
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// Commits, revokes, says. In this order: hsmd, master, peer.
+    pub(crate) fn act(&mut self) -> Result<(), Failure> {
+        self.acted();
+        let step = self.decide()?;
+        self.persist(&step)?;
+        self.channel = step.next;
+        if let Some(number) = step.revoked {
+            self.say_revocation(number)?;
+        }
+        for update in std::mem::take(&mut self.unsaid) {
+            self.say_update(update)?;
+        }
+        if let Some(signatures) = step.signed {
+            self.say_commitment(signatures)?;
+        }
+        if self.may_say_shutdown() {
+            self.say_shutdown()?;
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self) -> Result<Step, Failure> {
+        let mut next = self.channel.clone();
+        let mut revoked = None;
+        if next.owes_revocation() {
+            let (after, number, done) = next.send_revocation().map_err(Failure::internal)?;
+            self.note_irrevocable(done);
+            (next, revoked) = (after, Some(number));
+        }
+        let peeled = self.peel(&mut next)?;
+        let mut signed = None;
+        if next.can_commit() {
+            let (after, state) = next.send_commit().map_err(Failure::internal)?;
+            signed = Some(self.hsm.ask(&SignRemoteCommitment { state })?);
+            next = after;
+        }
+        Ok(Step { next, peeled, revoked, signed })
+    }
+
+    /// Opens the onions of the HTLCs that are new and irrevocable. Those that we fail whatever the master thinks are
+    /// removed in the same step.
+    fn peel(&mut self, next: &mut Channel) -> Result<Vec<PeeledHtlc>, Failure> {
+        let added = self.irrevocable.added.iter();
+        let received: Vec<_> =
+            added.filter(|live| live.htlc.offered_by == Side::Remote).cloned().collect();
+        let mut peeled = Vec::with_capacity(received.len());
+        // The newest first: it is they that make too many.
+        for opened in onions::open(&mut self.hsm, &received)?.into_iter().rev() {
+            let (id, removal) = match opened {
+                Opened::Refused { id, removal } => (id, removal),
+                Opened::Readable(htlc) => {
+                    if !next.is_overexposed(htlc.id, &self.policy) {
+                        peeled.push(htlc);
+                        continue;
+                    }
+                    log::info!("HTLC {} fails: too much is in HTLCs without outputs", htlc.id);
+                    (htlc.id, onions::overexposed(&received, &htlc))
+                }
+            };
+            *next = next.offer_removal(id, removal.clone()).map_err(Failure::internal)?;
+            self.unsaid.push(Update::Remove { id, removal });
+        }
+        peeled.reverse();
+        Ok(peeled)
+    }
+
+    fn persist(&mut self, step: &Step) -> Result<(), Failure> {
+        let told = !self.irrevocable.removed.is_empty() || !step.peeled.is_empty();
+        let moved = step.next.commitment() != self.stored.commitment()
+            || step.next.revoked() != self.stored.revoked();
+        if !told && !moved {
+            return Ok(());
+        }
+        let changes = vec![diff(&self.stored, &step.next)];
+        self.master.ask(&Persist { changes, peeled: Long(step.peeled.clone()) })?;
+        self.stored = step.next.clone();
+        let irrevocable = std::mem::take(&mut self.irrevocable);
+        if let Some(feerate) = irrevocable.feerate {
+            self.master.report(&FeerateNow { feerate })?;
+        }
+        Ok(())
+    }
+
+    fn note_irrevocable(&mut self, done: channel::Irrevocable) {
+        self.irrevocable.added.extend(done.added);
+        self.irrevocable.removed.extend(done.removed);
+        self.irrevocable.feerate = done.feerate.or(self.irrevocable.feerate);
+    }
+
+    /// The peer signed our next commitment. It is stored, and the one before revoked, when nothing more can be read.
+    pub(crate) fn on_commitment_signed(&mut self, m: CommitmentSigned) -> Result<(), Failure> {
+        let signatures = CommitmentSignatures { signature: m.signature, htlcs: m.htlc_signatures };
+        let (next, state) =
+            self.channel.receive_commit(self.next_point, signatures.clone()).map_err(broke)?;
+        let number = state.number;
+        match self.hsm.ask(&ValidateLocalCommitment { state, signatures })? {
+            Verdict::Good => {}
+            Verdict::Bad { why } => {
+                let text = format!("BOLT 2, commitment_signed: commitment {number}: {why}");
+                return Err(Failure::PeerError(text));
+            }
+        }
+        self.channel = next;
+        Ok(())
+    }
+
+    /// The peer revoked its commitment before the newest.
+    pub(crate) fn on_revoke_and_ack(&mut self, m: RevokeAndAck) -> Result<(), Failure> {
+        let number = self.channel.revoked().remote;
+        let secret = m.per_commitment_secret;
+        let (next, done) =
+            self.channel.receive_revocation(&secret, m.next_per_commitment_point).map_err(broke)?;
+        match self.hsm.ask(&RemoteRevoked { number, secret })? {
+            Verdict::Good => {}
+            Verdict::Bad { why } => {
+                return Err(Failure::PeerError(format!("BOLT 2, revoke_and_ack: {why}")));
+            }
+        }
+        self.channel = next;
+        self.note_irrevocable(done);
+        Ok(())
+    }
+
+    /// The peer fulfils an HTLC of ours. What it showed is good whatever becomes of the update.
+    pub(crate) fn on_fulfill(&mut self, m: &UpdateFulfillHtlc) -> Result<(), Failure> {
+        let (id, preimage) = (m.id, m.preimage);
+        let ours = self.channel.htlc(Side::Local, id);
+        if ours.is_some_and(|live| live.htlc.payment_hash == preimage.hash()) {
+            self.master.report(&PreimageLearned { id, preimage })?;
+        }
+        self.channel = self.channel.receive_fulfill(id, preimage).map_err(broke)?;
+        Ok(())
+    }
+
+    /// Our secret for this commitment, which is on disk as revoked.
+    pub(crate) fn say_revocation(&mut self, number: CommitmentNumber) -> Result<(), Failure> {
+        let Revocation { secret, next_point } = self.hsm.ask(&RevokeLocal { number })?;
+        self.next_point = next_point;
+        self.peer.send(&RevokeAndAck {
+            channel_id: self.id,
+            per_commitment_secret: secret,
+            next_per_commitment_point: next_point,
+        })
+    }
+
+    pub(crate) fn say_commitment(&mut self, s: CommitmentSignatures) -> Result<(), Failure> {
+        let funding_txid = Some(self.channel.constants().params.funding.txid);
+        self.peer.send(&CommitmentSigned {
+            channel_id: self.id,
+            signature: s.signature,
+            htlc_signatures: s.htlcs,
+            funding_txid,
+        })
+    }
+
+    pub(crate) fn say_update(&mut self, update: Update) -> Result<(), Failure> {
+        let channel_id = self.id;
+        match update {
+            Update::Add(live) => {
+                let LiveHtlc { htlc, onion, path_key, .. } = *live;
+                self.peer.send(&UpdateAddHtlc {
+                    channel_id,
+                    id: htlc.id,
+                    amount: htlc.amount,
+                    payment_hash: htlc.payment_hash,
+                    cltv_expiry: htlc.expiry,
+                    onion,
+                    path_key,
+                })
+            }
+            Update::Remove { id, removal: Removal::Fulfilled { preimage } } => self
+                .peer
+                .send(&UpdateFulfillHtlc { channel_id, id, preimage, attribution_data: None }),
+            Update::Remove { id, removal: Removal::Failed { reason } } => {
+                self.peer.send(&UpdateFailHtlc { channel_id, id, reason, attribution_data: None })
+            }
+            Update::Remove {
+                id,
+                removal: Removal::Malformed { sha256_of_onion, failure_code },
+            } => self.peer.send(&UpdateFailMalformedHtlc {
+                channel_id,
+                id,
+                sha256_of_onion,
+                failure_code,
+            }),
+            Update::Fee(feerate) => self.peer.send(&UpdateFee { channel_id, feerate }),
+        }
+    }
+}

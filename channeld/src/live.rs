@@ -1,0 +1,252 @@
+//! The daemon's value and its loop: one descriptor per turn, then whatever is due.
+
+use crate::batch::Batch;
+use crate::closing::Closing;
+use crate::ready::Announcement;
+use channel::{Channel, Irrevocable, Update};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use primitives::*;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use subdaemon::{Child, Failure, Hsm, Master, Orders, Peer, Ready, wait};
+use wire::channeld::*;
+use wire::hsm::GetCommitmentPoint;
+
+/// How long a revocation that changes nothing for anybody may wait for the commitment_signed that comes with it.
+const COMPANY: Duration = Duration::from_millis(10);
+/// How long a last word may take to leave.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Where this connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Our channel_reestablish is out, theirs has not come: nothing else is said. BOLT 2, "Message Retransmission".
+    Greeting,
+    /// Updates may flow.
+    Open,
+    /// Nothing is signed or revoked any more: we wait for what the peer does.
+    Mute,
+}
+
+/// What is to be done when nothing more can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// Nothing.
+    Nothing,
+    /// Something that gains by waiting a little for company.
+    Soon,
+    /// Something that somebody waits for.
+    Now,
+}
+
+/// One live channel.
+pub(crate) struct Live {
+    pub(crate) orders: Orders,
+    pub(crate) master: Master,
+    pub(crate) hsm: Hsm,
+    pub(crate) peer: Peer,
+    pub(crate) id: ChannelId,
+    pub(crate) phase: Phase,
+    /// Everything that was said and heard.
+    pub(crate) channel: Channel,
+    /// What of it is on disk.
+    pub(crate) stored: Channel,
+    /// Updates of ours that are decided, and said with the next commitment.
+    pub(crate) unsaid: Vec<Update>,
+    /// What became irrevocable and was not told to the master yet.
+    pub(crate) irrevocable: Irrevocable,
+    /// Our point for the commitment after our newest.
+    pub(crate) next_point: Point,
+    pub(crate) batch: Option<Batch>,
+    /// A tx_abort of ours went out on this connection.
+    pub(crate) aborted: bool,
+    pub(crate) ready: Sides<bool>,
+    pub(crate) funding_deep: bool,
+    pub(crate) alias: ShortChannelId,
+    pub(crate) announcement: Announcement,
+    pub(crate) closing: Closing,
+    pub(crate) fees: FeePolicy,
+    pub(crate) policy: HtlcPolicy,
+    pub(crate) height: BlockHeight,
+    /// Since when something is due.
+    due_since: Option<Instant>,
+    birth: Option<Birth>,
+    failed: Option<String>,
+    status: String,
+}
+
+impl Live {
+    pub(crate) fn new(
+        child: Child,
+        mut hsm: Hsm,
+        peer: Peer,
+        init: ChanneldInit,
+    ) -> Result<Self, Failure> {
+        let channel = Channel::new(init.state.clone()).map_err(Failure::internal)?;
+        let number = channel.commitment().local.next();
+        let next_point = hsm.ask(&GetCommitmentPoint { number })?;
+        Ok(Self {
+            orders: child.orders,
+            master: child.master,
+            hsm,
+            peer,
+            id: init.channel,
+            phase: Phase::Greeting,
+            stored: channel.clone(),
+            channel,
+            unsaid: Vec::new(),
+            irrevocable: Irrevocable::default(),
+            next_point,
+            batch: None,
+            aborted: false,
+            ready: init.ready,
+            funding_deep: init.funding_deep,
+            alias: init.alias,
+            announcement: Announcement::new(&init),
+            closing: Closing::new(&init),
+            fees: init.fees,
+            policy: init.policy,
+            height: init.height,
+            due_since: None,
+            birth: Some(init.birth),
+            failed: init.failed,
+            status: String::new(),
+        })
+    }
+
+    /// Until the connection or the channel ends. The peer hears of a failure that concerns it.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let ended = self.begin().and_then(|()| self.serve());
+        match ended {
+            Ok(()) => self.master.hand_over(&ReadyToClose {}, self.peer.into_fd()),
+            Err(failure) => {
+                self.peer.tell(self.id, &failure);
+                if !self.flush_peer().unwrap_or(false) {
+                    log::info!("the peer may not have heard how this ended");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        if let Some(text) = self.failed.take() {
+            return self.say_failed(&text);
+        }
+        match self.birth.take() {
+            Some(Birth::JustOpened { funding_signed }) => self.first_words(funding_signed),
+            Some(Birth::Reconnected) | None => self.greet(),
+        }
+    }
+
+    /// Returns once nothing is pending on either side and the peer's socket can go to closingd.
+    fn serve(&mut self) -> Result<(), Failure> {
+        loop {
+            self.tell_status()?;
+            // Nothing is read meanwhile: what the peer says next is for closingd.
+            while self.is_ready_to_close() {
+                if self.flush_peer()? {
+                    return Ok(());
+                }
+            }
+            let (due, since) = self.since();
+            let company = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
+            let deadline = match due {
+                Due::Nothing => None,
+                Due::Soon => Some(since + company.min(COMPANY)),
+                Due::Now => Some(since),
+            };
+            if due == Due::Now && since.elapsed() > company {
+                // There would be more to read, and there always may be.
+                self.act()?;
+                continue;
+            }
+            match wait(&self.orders, &mut self.peer, deadline)? {
+                Ready::Orders => {
+                    let (order, _) = self.orders.recv_as(ToChanneld::decode_known)?;
+                    self.on_order(order)?;
+                }
+                Ready::Peer => {
+                    if let Some(record) = self.peer.try_recv()? {
+                        self.on_record(record)?;
+                    }
+                }
+                Ready::Timeout => self.act()?,
+            }
+        }
+    }
+
+    /// What is due, and since when.
+    fn since(&mut self) -> (Due, Instant) {
+        let due = self.due();
+        let now = Instant::now();
+        let since = match due {
+            Due::Nothing => {
+                self.due_since = None;
+                now
+            }
+            Due::Soon | Due::Now => *self.due_since.get_or_insert(now),
+        };
+        (due, since)
+    }
+
+    pub(crate) fn acted(&mut self) {
+        self.due_since = None;
+    }
+
+    /// Writes what waits for the peer, for a while. Is everything out?
+    fn flush_peer(&mut self) -> Result<bool, Failure> {
+        let until = Instant::now() + LAST_WORD;
+        loop {
+            self.peer.flush()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if !self.peer.is_queued() || left.is_zero() {
+                return Ok(!self.peer.is_queued());
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            let mut fds = [PollFd::new(self.peer.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Failure::internal(format!("poll: {e}"))),
+            }
+        }
+    }
+
+    /// Both have said channel_ready: updates may flow.
+    pub(crate) const fn is_normal(&self) -> bool {
+        matches!(self.phase, Phase::Open) && self.ready.local && self.ready.remote
+    }
+
+    /// For people: what this channel is doing. Empty where only the master knows how deep the funding is.
+    fn status_line(&self) -> String {
+        let line = match self.phase {
+            Phase::Greeting => "Reconnected, awaiting the peer's channel_reestablish.",
+            Phase::Mute => "Given up: awaiting the peer.",
+            Phase::Open => match (self.closing.is_begun(), self.ready.local, self.ready.remote) {
+                (Sides { local: true, remote: true }, _, _) => {
+                    "Shutdown by both: awaiting the end of what is pending."
+                }
+                (Sides { local: true, remote: false }, _, _) => {
+                    "Shutdown by us: awaiting the peer's."
+                }
+                (Sides { local: false, remote: true }, _, _) => {
+                    "Shutdown by the peer: ours goes out once our updates are signed."
+                }
+                (_, true, true) => "Channel ready for use.",
+                (_, true, false) => "We are ready, awaiting the peer's channel_ready.",
+                (_, false, _) => "",
+            },
+        };
+        line.to_owned()
+    }
+
+    fn tell_status(&mut self) -> Result<(), Failure> {
+        let line = self.status_line();
+        if line != self.status {
+            self.master.status(Some(&line), None)?;
+            self.status = line;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! What the master orders. Each is said again after a restart where that matters: a second time changes nothing.
+
+use crate::live::{Live, Phase};
+use channel::{RemovalRefusal, Update};
+use primitives::*;
+use subdaemon::Failure;
+use wire::channel_data::Removal;
+use wire::channeld::*;
+
+impl Live {
+    pub(crate) fn on_order(&mut self, order: ToChanneld) -> Result<(), Failure> {
+        match order {
+            ToChanneld::ChanneldInit(_) => Err(Failure::internal("a second init")),
+            ToChanneld::Offer(offer) => self.on_offer(&offer),
+            ToChanneld::Fulfil(Fulfil { id, preimage }) => {
+                self.remove(id, Removal::Fulfilled { preimage })
+            }
+            ToChanneld::FailHtlc(FailHtlc { id, reason }) => {
+                self.remove(id, Removal::Failed { reason })
+            }
+            ToChanneld::FailMalformed(FailMalformed { id, sha256_of_onion, failure_code }) => {
+                self.remove(id, Removal::Malformed { sha256_of_onion, failure_code })
+            }
+            ToChanneld::FundingDeep(FundingDeep {}) => {
+                self.funding_deep = true;
+                self.when_ready()
+            }
+            ToChanneld::Announceable(Announceable { short_channel_id }) => {
+                self.announcement.is_at(short_channel_id);
+                self.when_ready()
+            }
+            ToChanneld::FeesChanged(FeesChanged { fees }) => {
+                self.fees = fees;
+                self.consider_fee()
+            }
+            ToChanneld::HeightChanged(HeightChanged { height }) => {
+                self.height = height;
+                // What could not be afforded before may be now.
+                self.consider_fee()
+            }
+            ToChanneld::StartShutdown(StartShutdown { script }) => {
+                self.closing.wanted(script);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_offer(&mut self, offer: &Offer) -> Result<(), Failure> {
+        match self.offered(offer) {
+            Ok(()) => Ok(()),
+            Err(why) => self.master.report(&OfferRefused { key: offer.key, why }),
+        }
+    }
+
+    fn offered(&mut self, offer: &Offer) -> Result<(), OfferRefusal> {
+        let begun = self.closing.is_begun();
+        if begun.local || begun.remote {
+            return Err(OfferRefusal::Closing);
+        }
+        if !self.is_normal() {
+            return Err(OfferRefusal::NotReady);
+        }
+        if offer.expiry <= self.height {
+            return Err(OfferRefusal::BadExpiry);
+        }
+        let (next, id) = self.channel.offer_add(offer, &self.policy)?;
+        let live = next.htlc(Side::Local, id).cloned();
+        self.channel = next;
+        self.unsaid.extend(live.map(|live| Update::Add(Box::new(live))));
+        Ok(())
+    }
+
+    fn remove(&mut self, id: HtlcId, removal: Removal) -> Result<(), Failure> {
+        if self.phase == Phase::Mute {
+            return Ok(());
+        }
+        match self.channel.offer_removal(id, removal.clone()) {
+            Ok(next) => {
+                self.channel = next;
+                self.unsaid.push(Update::Remove { id, removal });
+                Ok(())
+            }
+            Err(done @ (RemovalRefusal::Unknown { .. } | RemovalRefusal::Already { .. })) => {
+                log::debug!("nothing to do: {done}");
+                Ok(())
+            }
+            Err(bug @ (RemovalRefusal::TooEarly { .. } | RemovalRefusal::Preimage { .. })) => {
+                Err(Failure::internal(bug))
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the peer says: each message to the one who knows it, and what breaks the law to the circle it belongs to.
+
+use crate::live::{Live, Phase};
+use channel::PeerFault;
+use primitives::*;
+use subdaemon::{Failure, PeerRecord};
+use wire::connectd::PeerControl;
+use wire::*;
+
+/// How the law is broken decides what it costs. A proposal that we do not take binds nobody: BOLT 2 leaves the choice, so
+/// the connection ends and the channel lives. What would come again after every reconnect ends the channel.
+pub(crate) fn broke(fault: PeerFault) -> Failure {
+    use PeerFault as F;
+    let text = format!("{}: {fault}", fault.law());
+    match fault {
+        F::AmountTooSmall { .. }
+        | F::TooManyHtlcs { .. }
+        | F::TooMuchInFlight { .. }
+        | F::Expiry { .. }
+        | F::HtlcId { .. }
+        | F::Unaffordable { .. }
+        | F::NoSuchHtlc { .. }
+        | F::TooEarly { .. }
+        | F::AlreadyRemoved { .. }
+        | F::Preimage { .. }
+        | F::NotBadOnion { .. }
+        | F::FeeNotYours
+        | F::FeeOutOfBounds { .. }
+        | F::FeeUnaffordable { .. }
+        | F::FeeDustExposure { .. }
+        | F::EmptyCommitment { .. }
+        | F::CommitmentTooEarly { .. }
+        | F::RevocationUnasked { .. } => Failure::PeerWarn(text),
+        F::SignatureCount { .. }
+        | F::Overspent { .. }
+        | F::WrongSecret { .. }
+        | F::NotOfTheChain { .. }
+        | F::Reestablish { .. }
+        | F::ReestablishSecret { .. } => Failure::PeerError(text),
+    }
+}
+
+fn warn(text: &str) -> Failure {
+    Failure::PeerWarn(text.to_owned())
+}
+
+impl Live {
+    /// One record of the peer's socket.
+    pub(crate) fn on_record(&mut self, record: PeerRecord) -> Result<(), Failure> {
+        let bytes = match record {
+            PeerRecord::Message(bytes) => bytes,
+            PeerRecord::Control(PeerControl::Drained(_)) => return Ok(()),
+            PeerRecord::Control(PeerControl::AlsoRoute(_) | PeerControl::CloseConnection(_)) => {
+                return Err(Failure::internal("connectd says what only daemons say"));
+            }
+        };
+        let mute = self.phase == Phase::Mute;
+        match ChannelMessage::decode(&bytes) {
+            // BOLT 1: an error ends the channel, whatever else is wrong with it.
+            Ok(Decoded::Known(ChannelMessage::Error(e))) => Err(Failure::PeerSaidError(e.text())),
+            Ok(_) | Err(_) if mute => Ok(()),
+            Ok(Decoded::Known(ChannelMessage::Warning(w))) => {
+                log::info!("the peer warns: {}", w.text());
+                Ok(())
+            }
+            Ok(Decoded::Known(message)) if channel_of(&bytes) == Some(self.id) => {
+                self.on_message(message)
+            }
+            Ok(Decoded::Known(message)) => {
+                Err(Failure::PeerWarn(format!("{} is of another channel", message.name())))
+            }
+            Ok(Decoded::UnknownOdd(number)) => {
+                log::debug!("ignoring message {number}");
+                Ok(())
+            }
+            Ok(Decoded::UnknownEven(number)) => {
+                Err(Failure::PeerWarn(format!("message {number} is not known here")))
+            }
+            Err(malformed) => Err(Failure::PeerWarn(malformed.to_string())),
+        }
+    }
+
+    fn on_message(&mut self, message: ChannelMessage) -> Result<(), Failure> {
+        use ChannelMessage as M;
+        log::trace!("from the peer: {}", message.name());
+        if self.phase == Phase::Greeting && !matches!(message, M::ChannelReestablish(_)) {
+            let text = format!("{} before channel_reestablish", message.name());
+            return Err(Failure::PeerWarn(text));
+        }
+        if self.batch.is_some() && !matches!(message, M::CommitmentSigned(_)) {
+            return Err(Failure::PeerWarn(format!("{} within a batch", message.name())));
+        }
+        match message {
+            M::Error(_) | M::Warning(_) => Err(Failure::internal("error and warning came before")),
+            M::ChannelReestablish(m) => self.on_reestablish(&m),
+            M::ChannelReady(m) => self.on_channel_ready(&m),
+            M::AnnouncementSignatures(m) => self.on_announcement(m),
+            M::Shutdown(m) => self.on_shutdown(m),
+            M::StartBatch(m) => self.on_start_batch(&m),
+            M::TxAbort(m) => self.on_tx_abort(&m),
+            M::UpdateAddHtlc(m) => {
+                self.expect_normal("update_add_htlc")?;
+                self.on_add(&m)
+            }
+            M::UpdateFulfillHtlc(m) => {
+                self.expect_normal("update_fulfill_htlc")?;
+                self.on_fulfill(&m)
+            }
+            M::UpdateFailHtlc(m) => {
+                self.expect_normal("update_fail_htlc")?;
+                self.channel = self.channel.receive_fail(m.id, &m.reason).map_err(broke)?;
+                Ok(())
+            }
+            M::UpdateFailMalformedHtlc(m) => {
+                self.expect_normal("update_fail_malformed_htlc")?;
+                let (sha, code) = (m.sha256_of_onion, m.failure_code);
+                self.channel =
+                    self.channel.receive_fail_malformed(m.id, sha, code).map_err(broke)?;
+                Ok(())
+            }
+            M::UpdateFee(m) => {
+                self.expect_normal("update_fee")?;
+                let (bounds, policy) = (&self.fees, &self.policy);
+                self.channel =
+                    self.channel.receive_fee(m.feerate, bounds, policy).map_err(broke)?;
+                Ok(())
+            }
+            M::CommitmentSigned(m) => {
+                self.expect_normal("commitment_signed")?;
+                match self.unbatched(m)? {
+                    Some(m) => self.on_commitment_signed(m),
+                    None => Ok(()),
+                }
+            }
+            M::RevokeAndAck(m) => {
+                self.expect_normal("revoke_and_ack")?;
+                self.on_revoke_and_ack(m)
+            }
+            M::FundingSigned(_) => Err(warn("funding_signed for a channel that is open")),
+            M::ClosingSigned(_) => {
+                Err(warn("closing_signed while updates or shutdowns are pending"))
+            }
+            M::Stfu(_) => Err(warn("stfu, and quiescence was not negotiated")),
+        }
+    }
+
+    fn on_add(&mut self, add: &UpdateAddHtlc) -> Result<(), Failure> {
+        // BOLT 2, shutdown: its sender adds nothing after it.
+        if self.closing.is_begun()[Side::Remote] {
+            return Err(warn("update_add_htlc after shutdown"));
+        }
+        self.channel = self.channel.receive_add(add).map_err(broke)?;
+        Ok(())
+    }
+
+    /// BOLT 2, channel_ready: there are no updates before both have said it.
+    fn expect_normal(&self, name: &str) -> Result<(), Failure> {
+        if self.is_normal() {
+            return Ok(());
+        }
+        Err(Failure::PeerWarn(format!("{name} before both sides said channel_ready")))
+    }
+
+    /// BOLT 2, tx_abort: echoed, though there is nothing to forget. It is not answered for ever.
+    fn on_tx_abort(&mut self, m: &TxAbort) -> Result<(), Failure> {
+        log::info!("the peer aborts a transaction that we do not know: {} bytes", m.data.len());
+        self.say_tx_abort()
+    }
+
+    /// Once per connection.
+    pub(crate) fn say_tx_abort(&mut self) -> Result<(), Failure> {
+        if self.aborted {
+            return Ok(());
+        }
+        self.aborted = true;
+        let data = b"no transaction is being made".to_vec();
+        self.peer.send(&TxAbort { channel_id: self.id, data })
+    }
+}

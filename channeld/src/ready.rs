@@ -1,0 +1,155 @@
+//! channel_ready and announcement_signatures: what is said once, and again, as the funding gets deeper.
+//! BOLT 2, "The channel_ready Message"; BOLT 7, "The announcement_signatures Message".
+
+use crate::live::{Live, Phase};
+use primitives::*;
+use subdaemon::Failure;
+use wire::channeld::{ChanneldInit, PersistAnnouncement, PersistPeerReady, PersistReady};
+use wire::hsm::{GetCommitmentPoint, SignAnnouncement};
+use wire::{AnnouncementSignatures, ChannelReady, Warning};
+
+/// Our half of the channel's announcement.
+#[derive(Debug)]
+pub(crate) enum Announcement {
+    /// A private channel.
+    Never,
+    /// A public one.
+    Public {
+        /// Where it is, once that is deep enough.
+        at: Option<ShortChannelId>,
+        /// Does the peer want ours on this connection?
+        wanted: bool,
+        /// Ours went out on this connection.
+        said: bool,
+    },
+}
+
+impl Announcement {
+    pub(crate) fn new(init: &ChanneldInit) -> Self {
+        if init.announce {
+            // BOLT 7: on a new connection ours goes out if theirs never came.
+            Self::Public { at: init.announceable, wanted: !init.have_announcement, said: false }
+        } else {
+            Self::Never
+        }
+    }
+    pub(crate) fn is_at(&mut self, scid: ShortChannelId) {
+        match self {
+            Self::Never => {}
+            Self::Public { at, wanted, said } => {
+                // A reorganisation moved the funding: what was said is void.
+                if at.is_some_and(|old| old != scid) {
+                    (*wanted, *said) = (true, false);
+                }
+                *at = Some(scid);
+            }
+        }
+    }
+    pub(crate) fn is_wanted(&mut self) {
+        match self {
+            Self::Never => {}
+            Self::Public { wanted, .. } => *wanted = true,
+        }
+    }
+    /// What is to be signed now.
+    fn due(&self) -> Option<ShortChannelId> {
+        match self {
+            Self::Public { at, wanted: true, said: false } => *at,
+            Self::Public { .. } | Self::Never => None,
+        }
+    }
+}
+
+impl Live {
+    /// Says what the depth of the funding, or the peer, lets us say now.
+    pub(crate) fn when_ready(&mut self) -> Result<(), Failure> {
+        if self.phase != Phase::Open {
+            return Ok(());
+        }
+        if self.funding_deep && !self.ready.local {
+            self.master.ask(&PersistReady {})?;
+            self.ready.local = true;
+            self.say_channel_ready()?;
+        }
+        let closing = self.closing.is_begun();
+        // BOLT 7: not after a shutdown.
+        if let Some(short_channel_id) = self.announcement.due()
+            && self.is_normal()
+            && !closing.local
+            && !closing.remote
+        {
+            self.say_announcement(short_channel_id)?;
+        }
+        self.consider_fee()
+    }
+
+    pub(crate) fn say_channel_ready(&mut self) -> Result<(), Failure> {
+        let number = CommitmentNumber::FIRST.next();
+        let point = self.hsm.ask(&GetCommitmentPoint { number })?;
+        self.peer.send(&ChannelReady {
+            channel_id: self.id,
+            second_per_commitment_point: point,
+            short_channel_id: Some(self.alias),
+        })
+    }
+
+    pub(crate) fn on_channel_ready(&mut self, m: &ChannelReady) -> Result<(), Failure> {
+        let next_point = m.second_per_commitment_point;
+        if self.ready.remote {
+            return self.on_ready_again(next_point);
+        }
+        self.master.ask(&PersistPeerReady { alias: m.short_channel_id, next_point })?;
+        self.channel = self.channel.receive_ready(next_point);
+        self.stored = self.stored.receive_ready(next_point);
+        self.ready.remote = true;
+        self.when_ready()
+    }
+
+    /// BOLT 2: a redundant one is ignored. One that contradicts the first, while that still counts, is none.
+    fn on_ready_again(&mut self, next_point: Point) -> Result<(), Failure> {
+        let first = CommitmentNumber::FIRST;
+        let counts = self.channel.commitment().remote == first;
+        if counts && self.channel.storable().remote_next_point != Some(next_point) {
+            let text = "BOLT 2, channel_ready: a second one with another point";
+            return Err(Failure::PeerError(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn say_announcement(&mut self, short_channel_id: ShortChannelId) -> Result<(), Failure> {
+        let question = SignAnnouncement { short_channel_id, features: Features::none() };
+        let (node_signature, bitcoin_signature) = self.hsm.ask(&question)?;
+        if let Announcement::Public { said, .. } = &mut self.announcement {
+            *said = true;
+        }
+        self.peer.send(&AnnouncementSignatures {
+            channel_id: self.id,
+            short_channel_id,
+            node_signature,
+            bitcoin_signature,
+        })
+    }
+
+    /// The peer's half. Whether the signatures hold is for whoever makes the announcement: nothing here follows from it.
+    pub(crate) fn on_announcement(&mut self, m: AnnouncementSignatures) -> Result<(), Failure> {
+        let Announcement::Public { at, .. } = &self.announcement else {
+            log::info!("the peer would announce a private channel: ignored");
+            return Ok(());
+        };
+        // Early ones are kept as they are, until we are as deep.
+        if let Some(ours) = at.filter(|ours| *ours != m.short_channel_id) {
+            let theirs = m.short_channel_id;
+            log::info!("the peer announces the channel at {theirs:?}, and it is at {ours:?}");
+            let text = "announcement_signatures for another short_channel_id";
+            return self.peer.send(&Warning::new(self.id, text));
+        }
+        self.master.ask(&PersistAnnouncement {
+            short_channel_id: m.short_channel_id,
+            node_signature: m.node_signature,
+            bitcoin_signature: m.bitcoin_signature,
+        })?;
+        // BOLT 7: theirs is answered with ours.
+        self.announcement.is_wanted();
+        self.when_ready()
+    }
+}

@@ -1,0 +1,6 @@
+//! channeld between a real hsmd, a master that stores what it is asked to, and another channeld over a wire that can be cut.
+
+mod link;
+mod master;
+mod payments;
+mod rig;
