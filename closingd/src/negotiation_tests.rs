@@ -177,7 +177,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
+    #![proptest_config(ProptestConfig::with_cases(30_000))]
 
     /// With ranges the opener's first offer is answered for good: three messages at most.
     #[test]
