@@ -128,7 +128,8 @@ pub fn close(
     Ok(Answer::Later)
 }
 
-fn shutdown_script(
+/// Where to be paid: fixed at the opening, wanted by whoever closes, or a new address.
+pub(super) fn shutdown_script(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
@@ -223,11 +224,11 @@ pub fn heard(
     if ClosingAsk::has(code) {
         match ClosingAsk::decode(&frame.body).map_err(broken)? {
             ClosingAsk::PersistOffer(o) => {
-                store::set_close_offers(turn.db, number, &o.state.to_bytes())?;
+                store::add_close_offer(turn.db, number, &o.state.to_bytes())?;
                 turn.say(Outgoing::Answer { child, body: answer_frame::<PersistOffer>(&()) });
             }
             ClosingAsk::PersistPeerSignature(p) => {
-                store::set_close_offers(turn.db, number, &p.state.to_bytes())?;
+                store::add_close_offer(turn.db, number, &p.state.to_bytes())?;
                 turn.say(Outgoing::Answer {
                     child,
                     body: answer_frame::<PersistPeerSignature>(&()),

@@ -261,6 +261,10 @@ fn asked(
             }
             answer::<PersistShutdown>(turn, child);
         }
+        ChannelAsk::GetShutdownScript(_) => {
+            let script = super::closing::shutdown_script(node, turn, channel, None)?;
+            turn.say(Outgoing::Answer { child, body: answer_frame::<GetShutdownScript>(&script) });
+        }
         ChannelAsk::PersistAnnouncement(a) => {
             let mut bytes = Vec::new();
             wire::Wire::put(&a, &mut bytes);
@@ -269,7 +273,6 @@ fn asked(
             answer::<PersistAnnouncement>(turn, child);
         }
     }
-    let _ = node;
     Ok(())
 }
 

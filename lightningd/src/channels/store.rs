@@ -534,13 +534,14 @@ pub(super) fn set_close_tx(
 ) -> Result<(), Fatal> {
     set(db, channel, "close_tx", &bitcoin::consensus::serialize(tx))
 }
-pub(super) fn set_close_offers(
+/// A closing that either side signed: whatever confirms in the end is one of these.
+pub(super) fn add_close_offer(
     db: &Connection,
     channel: ChannelNumber,
     state: &[u8],
 ) -> Result<(), Fatal> {
     db.prepare_cached(
-        "UPDATE channels SET close_offers = coalesce(close_offers, x'') || ?2 WHERE number = ?1",
+        "INSERT INTO close_offers (channel, state) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     )?
     .execute(params![sql(channel.0), state])?;
     Ok(())

@@ -86,7 +86,6 @@ CREATE TABLE channels (
     funding_tx BLOB,
     funding_height INTEGER,
     first_height INTEGER NOT NULL,
-    close_offers BLOB,
     close_tx BLOB,
     spend_txid BLOB,
     spend_height INTEGER,
@@ -117,6 +116,12 @@ CREATE TABLE state_changes (
     message TEXT NOT NULL
 ) STRICT;
 CREATE INDEX state_changes_by_channel ON state_changes (channel);
+
+CREATE TABLE close_offers (
+    channel INTEGER NOT NULL REFERENCES channels (number) ON DELETE CASCADE,
+    state BLOB NOT NULL,
+    PRIMARY KEY (channel, state)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE htlcs (
     channel INTEGER NOT NULL REFERENCES channels (number) ON DELETE CASCADE,

@@ -1,0 +1,225 @@
+//! The main job: two suites open a channel, pay both ways, close it; restarts and kills in between.
+
+use serde_json::{Value, json};
+use tests::{Pair, wait_for};
+
+const SAT: u64 = 1_000_000;
+
+fn status_of_invoice(node: &tests::Node, label: &str) -> Value {
+    node.rpc("listinvoices", &json!({"label": label}))["invoices"][0]["status"].clone()
+}
+
+/// What both have in the channel, once nothing is under way: always the whole of it.
+fn balances(pair: &Pair, id: &str) -> (u64, u64) {
+    let both = (pair.alice.settled_balance(id), pair.bob.settled_balance(id));
+    assert_eq!(both.0 + both.1, SAT * 1000);
+    both
+}
+
+#[test]
+fn two_nodes_open_a_channel_pay_both_ways_and_close_it() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let channel = pair.alice.channel(&id);
+    assert_eq!(channel["opener"], "local");
+    assert_eq!(channel["channel_type"]["names"], json!(["static_remotekey/even", "anchors/even"]));
+    assert_eq!(balances(&pair, &id), (SAT * 1000, 0));
+    // Not dust, dust, and the other way.
+    for (from, to, msat, label) in [
+        (&pair.alice, &pair.bob, 200_000_000, "large"),
+        (&pair.alice, &pair.bob, 1_000, "dust"),
+        (&pair.bob, &pair.alice, 50_000_001, "back"),
+        (&pair.bob, &pair.alice, 1, "least"),
+    ] {
+        let paid = from.pay(&to.invoice(msat, label));
+        assert_eq!(paid["amount_msat"], msat);
+        assert_eq!(status_of_invoice(to, label), "paid");
+    }
+    let given = 200_000_000 + 1_000 - 50_000_001 - 1;
+    assert_eq!(balances(&pair, &id), (SAT * 1000 - given, given));
+
+    let closed = pair.bob.rpc("close", &json!([pair.alice.id]));
+    assert_eq!(closed["type"], "mutual");
+    let txid = closed["txid"].as_str().unwrap();
+    assert_eq!(closed["txids"], json!([txid]));
+    pair.bitcoind.wait_mempool(txid);
+    let tx = pair.bitcoind.transaction(txid);
+    let to_bob = tx.output.iter().map(|o| o.value.to_sat()).min().unwrap();
+    assert_eq!(to_bob, given / 1000, "the opener pays the fee");
+    pair.bitcoind.mine(1);
+    pair.alice.wait_state(&id, "ONCHAIN");
+    pair.bob.wait_state(&id, "ONCHAIN");
+    wait_for("bob's coins", || {
+        let funds = pair.bob.rpc("listfunds", &json!({}));
+        funds["outputs"]
+            .as_array()?
+            .iter()
+            .find(|o| o["txid"] == txid && o["status"] == "confirmed")
+            .map(drop)
+    });
+    pair.bitcoind.mine(100);
+    for node in [&pair.alice, &pair.bob] {
+        node.sync(&pair.bitcoind);
+        let list = node.rpc("listclosedchannels", &json!({}));
+        assert_eq!(list["closedchannels"][0]["channel_id"], id.as_str());
+        assert_eq!(
+            list["closedchannels"][0]["closer"],
+            if node.id == pair.bob.id { "local" } else { "remote" }
+        );
+    }
+}
+
+#[test]
+fn a_restart_of_either_resumes_the_channel() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
+    for (round, node) in [&pair.alice, &pair.bob].into_iter().enumerate() {
+        node.stop();
+        node.start_again();
+        wait_for("both to be connected", || {
+            let connected = pair.alice.channel(&id)["peer_connected"] == true;
+            if !connected {
+                let to = json!({"id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port});
+                let _ = pair.alice.call("connect", &to);
+            }
+            connected.then_some(())
+        });
+        pair.alice.wait_normal(&id);
+        pair.bob.wait_normal(&id);
+        pair.alice.pay(&pair.bob.invoice(1_000_000, &format!("after {round}")));
+        pair.bob.pay(&pair.alice.invoice(2_000_000, &format!("back {round}")));
+    }
+    assert_eq!(balances(&pair, &id).1, 100_000_000 - 2 * 1_000_000);
+}
+
+#[test]
+fn a_kill_of_the_whole_suite_between_any_two_payments_loses_nothing() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let mut given = 0;
+    for round in 0..4u64 {
+        let (from, to) =
+            if round % 2 == 0 { (&pair.alice, &pair.bob) } else { (&pair.bob, &pair.alice) };
+        let msat = 10_000_000 + round;
+        let label = format!("round {round}");
+        from.pay(&to.invoice(msat, &label));
+        if round % 2 == 0 {
+            given += msat
+        } else {
+            given -= msat
+        }
+        // The receipt is in hand; whatever else is under way is cut off.
+        let victim = if round < 2 { from } else { to };
+        victim.kill();
+        victim.start_again();
+        assert_eq!(status_of_invoice(to, &label), "paid");
+        let paid = from.rpc("listpays", &json!({}))["pays"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|p| p["status"] == "complete")
+            .count();
+        assert!(paid > 0);
+        let to = json!({"id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port});
+        wait_for("the connection", || pair.alice.call("connect", &to).ok());
+        pair.alice.wait_normal(&id);
+        pair.bob.wait_normal(&id);
+        assert_eq!(balances(&pair, &id).1, given);
+    }
+}
+
+#[test]
+fn a_daemon_that_dies_costs_its_channel_a_reconnect_and_nothing_else() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(5_000_000, "before"));
+    for executable in ["lightning_channeld", "lightning_connectd"] {
+        let victims = pair.alice.children(executable);
+        assert_eq!(victims.len(), 1, "{executable}");
+        nix::sys::signal::kill(victims[0], nix::sys::signal::Signal::SIGKILL).unwrap();
+        wait_for("another one", || {
+            (pair.alice.children(executable).first()? != &victims[0]).then_some(())
+        });
+        pair.alice.wait_normal(&id);
+        pair.bob.wait_normal(&id);
+        pair.alice.pay(&pair.bob.invoice(5_000_000, executable));
+    }
+    assert_eq!(balances(&pair, &id).1, 15_000_000);
+}
+
+#[test]
+fn a_channel_with_a_push_begins_with_it() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    let params =
+        json!({"id": pair.bob.id, "amount": SAT, "push_msat": 300_000_000, "announce": false});
+    let id = pair.alice.rpc("fundchannel", &params)["channel_id"].as_str().unwrap().to_owned();
+    pair.bitcoind.mine(1);
+    pair.alice.wait_normal(&id);
+    pair.bob.wait_normal(&id);
+    assert_eq!(balances(&pair, &id), (SAT * 1000 - 300_000_000, 300_000_000));
+    let channel = pair.bob.channel(&id);
+    assert_eq!(
+        (channel["private"].as_bool(), channel["opener"].as_str()),
+        (Some(true), Some("remote"))
+    );
+    pair.bob.pay(&pair.alice.invoice(100_000_000, "some of it"));
+}
+
+#[test]
+fn many_payments_at_once_all_arrive() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let scid = pair.alice.channel(&id)["short_channel_id"].clone();
+    let count = 60;
+    let mut hashes = Vec::new();
+    for n in 0..count {
+        // Half of them dust.
+        let msat = if n % 2 == 0 { 100_000 } else { 2_000_000 };
+        let params = json!({"amount_msat": msat, "label": format!("n{n}"), "description": "d"});
+        let invoice = pair.bob.rpc("invoice", &params);
+        let route = json!([{"id": pair.bob.id, "channel": scid, "amount_msat": msat, "delay": 10}]);
+        let sent = json!({"route": route, "payment_hash": invoice["payment_hash"], "payment_secret": invoice["payment_secret"]});
+        assert_eq!(pair.alice.rpc("sendpay", &sent)["status"], "pending");
+        hashes.push(invoice["payment_hash"].clone());
+    }
+    for hash in hashes {
+        assert_eq!(
+            pair.alice.rpc("waitsendpay", &json!({"payment_hash": hash}))["status"],
+            "complete"
+        );
+    }
+    assert_eq!(balances(&pair, &id).1, count / 2 * 2_100_000);
+}
+
+#[test]
+fn a_channel_can_be_closed_before_its_funding_confirms_and_after_a_restart() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    let id = pair.alice.open(&pair.bob, SAT);
+    pair.alice.wait_state(&id, "CHANNELD_AWAITING_LOCKIN");
+    pair.bitcoind.mine(1);
+    pair.alice.wait_normal(&id);
+    pair.bob.wait_normal(&id);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "something to close for"));
+    pair.bob.stop();
+    // Said when the peer is there.
+    let socket = pair.alice.socket().unwrap();
+    use std::io::Write;
+    let close = json!({"jsonrpc": "2.0", "id": 1, "method": "close", "params": [id]});
+    (&socket).write_all(close.to_string().as_bytes()).unwrap();
+    pair.alice.wait_state(&id, "CHANNELD_SHUTTING_DOWN");
+    pair.bob.start_again();
+    wait_for("the connection", || {
+        pair.alice
+            .call(
+                "connect",
+                &json!({"id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port}),
+            )
+            .ok()
+    });
+    pair.alice.wait_state(&id, "CLOSINGD_COMPLETE");
+    pair.bitcoind.mine(1);
+    pair.bob.wait_state(&id, "ONCHAIN");
+}
