@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const FENCED: &[(&str, &[&str])] = &[
     ("rusqlite", &["lightningd", "tests"]),
     ("mio", &["lightningd", "connectd"]),
-    ("nix", &["subdaemon", "lightningd", "connectd", "hsmd", "tests"]),
+    ("nix", &["subdaemon", "lightningd", "connectd", "hsmd", "channeld", "tests"]),
     ("getrandom", &["subdaemon", "hsmd", "connectd"]),
     ("clap", &["cli"]),
     ("landlock", &["subdaemon"]),
