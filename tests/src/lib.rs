@@ -1,8 +1,6 @@
 //! The black-box tests' harness: real lightningd suites on a real bitcoind, each test in a folder and on ports of its own.
 //!
 //! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the test, with the log.
-// A harness for tests: what fails here fails the test, and says where.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bitcoind;
 mod node;

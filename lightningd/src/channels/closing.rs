@@ -28,8 +28,12 @@ const DEFAULT_UNILATERAL_SECONDS: u64 = 172_800;
 pub fn max_fee(channel: &Channel) -> Sat {
     let weight = if channel.live.params.channel_type.offers(feature::ANCHORS) { 1124 } else { 724 };
     let rate = channel.live.fees.0.last().map_or(FeeratePerKw::FLOOR, |f| f.feerate);
-    rate.fee(weight).max(Sat(1000))
+    // Where feerates fell since the last update_fee, what is relayed at all may be more than that.
+    rate.fee(weight).max(LEAST_MAX_FEE)
 }
+
+/// A closing that pays less than this at most may not be relayed: 1000 units of weight at the lowest feerate, four times.
+const LEAST_MAX_FEE: Sat = Sat(1000);
 
 fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
     let by_peer = text.parse::<NodeId>().ok();
