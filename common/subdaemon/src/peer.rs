@@ -210,3 +210,50 @@ impl AsFd for Peer {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer_pair;
+
+    #[test]
+    fn all_is_written_once_the_other_end_reads_and_nothing_is_lost() {
+        let (ours, theirs) = peer_pair().expect("a test has sockets");
+        let (mut peer, mut other) = (Peer::new(ours), Peer::new(theirs));
+        let mut sent = 0u32;
+        while !peer.is_queued() || sent < 50 {
+            let message = [&sent.to_be_bytes()[..], &[7; 30_000]].concat();
+            peer.send_raw(&message).expect("the queue has room");
+            sent += 1;
+        }
+        let reader = std::thread::spawn(move || {
+            let mut heard = 0u32;
+            loop {
+                match other.try_recv() {
+                    Ok(Some(PeerRecord::Message(m))) => {
+                        assert_eq!(m.get(..4), Some(&heard.to_be_bytes()[..]));
+                        heard += 1;
+                    }
+                    Ok(Some(record)) => panic!("{record:?}"),
+                    Ok(None) => std::thread::yield_now(),
+                    Err(_) => return heard,
+                }
+            }
+        });
+        peer.written().expect("the other end reads");
+        assert!(!peer.is_queued());
+        drop(peer.into_fd());
+        assert_eq!(reader.join().expect("the reader counts"), sent);
+    }
+
+    #[test]
+    fn a_socket_whose_other_end_is_gone_is_a_lost_connection() {
+        let (ours, theirs) = peer_pair().expect("a test has sockets");
+        let mut peer = Peer::new(ours);
+        while !peer.is_queued() {
+            peer.send_raw(&[7; 30_000]).expect("the queue has room");
+        }
+        drop(theirs);
+        assert_eq!(peer.written(), Err(Failure::ConnectionLost));
+    }
+}

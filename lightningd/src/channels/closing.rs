@@ -178,7 +178,7 @@ pub(super) fn begin(
     let ideal = rate.fee(weight);
     let floor = node.feerate_floor().fee(weight);
     let max_fee = if channel.opener() == Side::Local {
-        most.max(floor)
+        most
     } else {
         channel.live.balance.remote.sat_floor()
     };

@@ -1,0 +1,65 @@
+//! The executable itself, in its box: a whole opening without a file and without a new socket.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::scenes::*;
+use common::*;
+use primitives::ChannelId;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use subdaemon::{Conn, Peer, PeerRecord, peer_pair, stream_pair};
+use wire::daemon::{Log, LogLevel, Start, Status};
+use wire::openingd::*;
+use wire::*;
+
+#[test]
+fn the_executable_opens_a_channel_inside_its_box() {
+    let (down, stdin) = stream_pair().unwrap();
+    let (up, its_up) = stream_pair().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lightning_openingd"))
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (down, mut up) = (Conn::new(down), Conn::new(up));
+    let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: false };
+    down.send(&start.encode(), &[its_up.as_fd()]).unwrap();
+    drop(its_up);
+    let (hsm, _) = hsmd(OURS);
+    let (ours, socket) = peer_pair().unwrap();
+    let mut peer = Peer::new(ours);
+    down.send(&open_init().encode(), &[hsm.as_fd(), socket.as_fd()]).unwrap();
+    drop((hsm, socket));
+
+    let mut log = String::new();
+    let mut reports = || loop {
+        let mut frame = up.recv().unwrap();
+        match FromOpeningd::decode_known(&frame.body).unwrap() {
+            FromOpeningd::Log(Log { text, .. }) => log.push_str(&text),
+            FromOpeningd::Status(Status { .. }) => {}
+            report => return (report, frame.fds.pop_front()),
+        }
+    };
+    let said = |peer: &mut Peer| match record(peer) {
+        Some(PeerRecord::Message(bytes)) => OpeningMessage::decode_known(&bytes).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(said(&mut peer), OpeningMessage::OpenChannel(_)));
+    peer.send(&their_accept()).unwrap();
+    assert!(matches!(reports(), (FromOpeningd::Accepted(_), None)));
+    down.send(&CompleteFunding { funding: funding() }.encode(), &[]).unwrap();
+    assert!(matches!(record(&mut peer), Some(PeerRecord::Control(_))));
+    assert!(matches!(said(&mut peer), OpeningMessage::FundingCreated(_)));
+    let signature = their_signature(&their_params(primitives::Side::Remote, &policy().terms));
+    let channel_id = ChannelId::from_funding(&funding());
+    peer.send(&FundingSigned { channel_id, signature }).unwrap();
+    let (FromOpeningd::Opened(opened), Some(socket)) = reports() else { panic!("not opened") };
+    assert_eq!(opened.channel, channel_id);
+    assert!(child.wait().unwrap().success());
+    // The socket lives on: what the peer says next is for whoever has it now.
+    peer.send(&Warning::new(channel_id, "still here")).unwrap();
+    assert!(matches!(record(&mut Peer::new(socket)), Some(PeerRecord::Message(_))));
+    assert!(log.contains("sandboxed"), "{log}");
+    assert!(log.contains("seccomp"), "{log}");
+}
