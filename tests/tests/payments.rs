@@ -1,0 +1,284 @@
+//! Invoices and payments: what is refused, what is waited for, what is said of it.
+
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
+
+const SAT: u64 = 1_000_000;
+
+fn node() -> (Scratch, Bitcoind, Node) {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    (scratch, bitcoind, node)
+}
+
+/// A payment of one hop over the pair's channel, with what the payee is told.
+fn send(pair: &Pair, id: &str, hash: &Value, secret: Value, msat: u64, more: &Value) -> Value {
+    let scid = pair.alice.channel(id)["short_channel_id"].clone();
+    let route = json!([{"id": pair.bob.id, "channel": scid, "amount_msat": msat, "delay": 12}]);
+    let mut params = json!({"route": route, "payment_hash": hash, "payment_secret": secret});
+    for (name, value) in more.as_object().unwrap() {
+        params[name] = value.clone();
+    }
+    pair.alice.rpc("sendpay", &params)
+}
+
+#[test]
+fn an_invoice_says_what_was_asked_and_decodes_to_it() {
+    let (_scratch, _bitcoind, node) = node();
+    let preimage = "01".repeat(32);
+    let made = node.rpc(
+        "invoice",
+        &json!({"amount_msat": "1234sat", "label": 7, "description": "tea & biscuits", "expiry": 3600, "preimage": preimage,
+            "cltv": 20, "fallbacks": ["bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"]}),
+    );
+    let decoded = node.rpc("decode", &json!([made["bolt11"]]));
+    assert_eq!(decoded["type"], "bolt11 invoice");
+    assert_eq!(decoded["payee"], node.id.as_str());
+    assert_eq!(
+        (decoded["amount_msat"].as_u64(), decoded["expiry"].as_u64()),
+        (Some(1_234_000), Some(3600))
+    );
+    assert_eq!(decoded["min_final_cltv_expiry"], 20);
+    assert_eq!(decoded["description"], "tea & biscuits");
+    assert_eq!(decoded["payment_hash"], made["payment_hash"]);
+    assert_eq!(decoded["payment_secret"], made["payment_secret"]);
+    assert_eq!(decoded["fallbacks"][0]["addr"], "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080");
+    let listed =
+        node.rpc("listinvoices", &json!({"invstring": made["bolt11"]}))["invoices"][0].clone();
+    assert_eq!((listed["label"].as_str(), listed["status"].as_str()), (Some("7"), Some("unpaid")));
+    let hashed = node.rpc("invoice", &json!({"amount_msat": "any", "label": "h", "description": "x".repeat(2000), "deschashonly": true}));
+    assert!(node.rpc("decode", &json!([hashed["bolt11"]]))["description_hash"].is_string());
+}
+
+#[test]
+fn labels_and_preimages_are_used_once() {
+    let (_scratch, _bitcoind, node) = node();
+    let preimage = "02".repeat(32);
+    let with = |label: &str, preimage: &str| json!({"amount_msat": 1, "label": label, "description": "d", "preimage": preimage});
+    node.rpc("invoice", &with("a", &preimage));
+    let again = node.refused("invoice", &with("a", &"03".repeat(32)));
+    assert_eq!((again.code, again.data["label"].as_str()), (900, Some("a")));
+    assert_eq!(node.refused("invoice", &with("b", &preimage)).code, 901);
+    assert_eq!(node.refused("delinvoice", &json!(["a", "paid"])).code, 906);
+    assert_eq!(node.refused("delinvoice", &json!(["zzz", "unpaid"])).code, 905);
+    assert_eq!(node.rpc("delinvoice", &json!(["a", "unpaid"]))["label"], "a");
+    node.rpc("invoice", &with("a", &preimage));
+    for (wrong, says) in [
+        (json!([0, "x", "d"]), "amount_msat"),
+        (json!([1, "x", "d".repeat(640)]), "639"),
+        (
+            json!({"amount_msat": 1, "label": "x", "description": "d", "preimage": "00"}),
+            "32 byte hex",
+        ),
+        (
+            json!({"amount_msat": 1, "label": "x", "description": "d", "fallbacks": ["bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"]}),
+            "regtest",
+        ),
+    ] {
+        assert!(node.refused("invoice", &wrong).message.contains(says), "{wrong}");
+    }
+}
+
+#[test]
+fn invoices_are_listed_in_pages() {
+    let (_scratch, _bitcoind, node) = node();
+    for n in 0..7 {
+        node.invoice(1000, &format!("n{n}"));
+    }
+    let labels = |params: &Value| -> Vec<String> {
+        let list = node.rpc("listinvoices", params);
+        list["invoices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["label"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(labels(&json!({})).len(), 7);
+    assert_eq!(labels(&json!({"index": "created", "start": 3, "limit": 2})), ["n2", "n3"]);
+    assert_eq!(labels(&json!({"index": "updated"})), Vec::<String>::new());
+    assert_eq!(node.refused("listinvoices", &json!({"start": 3})).code, -32602);
+}
+
+#[test]
+fn whoever_waits_for_an_invoice_hears_when_it_is_paid_or_expires() {
+    let pair = Pair::new();
+    let _id = pair.open(SAT);
+    let bolt11 = pair.bob.invoice(1000, "waited for");
+    let wait = |method: &str, params: Value| {
+        let mut socket = pair.bob.socket().unwrap();
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        socket.write_all(request.to_string().as_bytes()).unwrap();
+        socket
+    };
+    let answer = |mut socket: std::os::unix::net::UnixStream| -> Value {
+        let mut text = Vec::new();
+        let mut chunk = [0; 4096];
+        while !text.ends_with(b"\n\n") {
+            let n = socket.read(&mut chunk).unwrap();
+            assert!(n > 0, "hung up");
+            text.extend_from_slice(&chunk[..n]);
+        }
+        serde_json::from_slice(&text).unwrap()
+    };
+    let one = wait("waitinvoice", json!(["waited for"]));
+    let any = wait("waitanyinvoice", json!([0]));
+    let expiring = json!({"amount_msat": 1, "label": "short", "description": "d", "expiry": 1});
+    let expired_string = pair.bob.rpc("invoice", &expiring)["bolt11"].as_str().unwrap().to_owned();
+    let late = wait("waitinvoice", json!(["short"]));
+    let paid = pair.alice.pay(&bolt11);
+    for socket in [one, any] {
+        let got = answer(socket)["result"].clone();
+        assert_eq!((got["status"].as_str(), got["pay_index"].as_u64()), (Some("paid"), Some(1)));
+        assert_eq!(got["payment_preimage"], paid["payment_preimage"]);
+    }
+    assert_eq!(answer(late)["error"]["code"], 903);
+    assert_eq!(pair.alice.refused("pay", &json!([expired_string])).code, 207);
+    assert_eq!(pair.bob.rpc("waitanyinvoice", &json!([0, 0]))["label"], "waited for");
+    assert_eq!(pair.bob.refused("waitanyinvoice", &json!([1, 0])).code, 904);
+    assert_eq!(pair.bob.rpc("waitinvoice", &json!(["waited for"]))["status"], "paid");
+}
+
+#[test]
+fn what_pays_no_invoice_fails_at_its_end_and_costs_nothing() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let before = pair.alice.settled_balance(&id);
+    let invoice =
+        pair.bob.rpc("invoice", &json!({"amount_msat": 100_000, "label": "l", "description": "d"}));
+    let (hash, secret) = (invoice["payment_hash"].clone(), invoice["payment_secret"].clone());
+    let wait = |hash: &Value| pair.alice.refused("waitsendpay", &json!({"payment_hash": hash}));
+    // Another hash, another secret, too little, more than twice as much.
+    let unknown = json!("77".repeat(32));
+    for (hash, secret, msat) in [
+        (&unknown, secret.clone(), 100_000),
+        (&hash, json!("88".repeat(32)), 100_000),
+        (&hash, secret.clone(), 99_999),
+        (&hash, secret.clone(), 200_001),
+    ] {
+        send(&pair, &id, hash, secret, msat, &json!({}));
+        let failed = wait(hash);
+        assert_eq!(failed.code, 203);
+        assert_eq!(failed.data["failcodename"], "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS");
+        assert_eq!(
+            (failed.data["erring_index"].as_u64(), failed.data["erring_node"].as_str()),
+            (Some(1), Some(pair.bob.id.as_str()))
+        );
+    }
+    assert_eq!(pair.alice.settled_balance(&id), before);
+    // As much as twice is a gift.
+    send(&pair, &id, &hash, secret.clone(), 200_000, &json!({}));
+    assert_eq!(pair.alice.rpc("waitsendpay", &json!({"payment_hash": hash}))["status"], "complete");
+    assert_eq!(
+        pair.bob.rpc("listinvoices", &json!(["l"]))["invoices"][0]["amount_received_msat"],
+        200_000
+    );
+    // And a second time is none.
+    let again = pair.alice.rpc("listsendpays", &json!({"payment_hash": hash}));
+    assert_eq!(
+        again["payments"].as_array().unwrap().iter().filter(|p| p["status"] == "complete").count(),
+        1
+    );
+    assert_eq!(
+        pair.alice.refused("waitsendpay", &json!({"payment_hash": "99".repeat(32)})).code,
+        208
+    );
+}
+
+#[test]
+fn parts_are_held_until_they_are_all_there() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let invoice =
+        pair.bob.rpc("invoice", &json!({"amount_msat": 300_000, "label": "l", "description": "d"}));
+    let (hash, secret) = (invoice["payment_hash"].clone(), invoice["payment_secret"].clone());
+    let part = |n: u64| {
+        let more = json!({"partid": n, "groupid": 1, "amount_msat": 300_000});
+        send(&pair, &id, &hash, secret.clone(), 100_000, &more)
+    };
+    part(1);
+    part(2);
+    wait_for("two parts to be held", || {
+        let channel = pair.bob.channel(&id);
+        let held = channel["htlcs"]
+            .as_array()?
+            .iter()
+            .filter(|h| h["state"] == "RCVD_ADD_ACK_REVOCATION")
+            .count();
+        (held == 2).then_some(())
+    });
+    assert_eq!(pair.bob.rpc("listinvoices", &json!(["l"]))["invoices"][0]["status"], "unpaid");
+    // A restart of the payee forgets nothing of what it holds.
+    pair.bob.kill();
+    pair.bob.start_again();
+    wait_for("the connection", || {
+        pair.alice
+            .call(
+                "connect",
+                &json!({"id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port}),
+            )
+            .ok()
+    });
+    pair.alice.wait_normal(&id);
+    part(3);
+    for n in 1..=3 {
+        let done = pair
+            .alice
+            .rpc("waitsendpay", &json!({"payment_hash": hash, "partid": n, "groupid": 1}));
+        assert_eq!(done["status"], "complete");
+    }
+    assert_eq!(
+        pair.bob.rpc("listinvoices", &json!(["l"]))["invoices"][0]["amount_received_msat"],
+        300_000
+    );
+    assert_eq!(pair.alice.settled_balance(&id), SAT * 1000 - 300_000);
+}
+
+#[test]
+fn pay_says_why_it_cannot() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let too_much = pair.bob.invoice(SAT * 1000, "all of it");
+    let failed = pair.alice.refused("pay", &json!({"bolt11": too_much}));
+    assert!([205, 206, 210].contains(&failed.code), "{failed:?}");
+    assert!(failed.message.contains("msat"), "{failed:?}");
+    let own = pair.alice.invoice(1000, "to myself");
+    assert_ne!(
+        pair.alice.call("pay", &json!({"bolt11": own})).map(|p| p["status"].clone()),
+        Ok(json!("failed"))
+    );
+    assert_eq!(pair.alice.refused("pay", &json!({"bolt11": "lnbcrt1nonsense"})).code, -32602);
+    // Paid twice is paid once.
+    let bolt11 = pair.bob.invoice(5_000, "once");
+    let first = pair.alice.pay(&bolt11);
+    assert_eq!(pair.alice.pay(&bolt11)["payment_preimage"], first["payment_preimage"]);
+    let listed = pair.alice.rpc("listpays", &json!({"bolt11": bolt11}));
+    assert_eq!(listed["pays"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["pays"][0]["status"], "complete");
+    assert_eq!(pair.alice.settled_balance(&id), SAT * 1000 - 5_000);
+}
+
+#[test]
+fn a_payment_over_a_channel_that_is_not_there_is_refused_at_once() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let invoice =
+        pair.bob.rpc("invoice", &json!({"amount_msat": 1000, "label": "l", "description": "d"}));
+    let route = json!([{"id": pair.bob.id, "channel": "1x2x3", "amount_msat": 1000, "delay": 10}]);
+    let refused = pair
+        .alice
+        .refused("sendpay", &json!({"route": route, "payment_hash": invoice["payment_hash"]}));
+    assert_eq!((refused.code, refused.data["erring_index"].as_u64()), (204, Some(0)));
+    // More than the channel has fails here too, and says what it has.
+    let scid = pair.alice.channel(&id)["short_channel_id"].clone();
+    let route =
+        json!([{"id": pair.bob.id, "channel": scid, "amount_msat": SAT * 1000, "delay": 10}]);
+    let params = json!({"route": route, "payment_hash": invoice["payment_hash"], "payment_secret": invoice["payment_secret"]});
+    pair.alice.rpc("sendpay", &params);
+    let failed =
+        pair.alice.refused("waitsendpay", &json!({"payment_hash": invoice["payment_hash"]}));
+    assert_eq!((failed.code, failed.data["erring_index"].as_u64()), (204, Some(0)));
+    assert!(failed.message.contains("can send"), "{}", failed.message);
+}
