@@ -13,8 +13,6 @@ use subdaemon::{Child, Failure, Hsm, Master, Orders, Peer, Ready, wait};
 use wire::channeld::*;
 use wire::hsm::GetCommitmentPoint;
 
-/// How long a revocation that changes nothing for anybody may wait for the commitment_signed that comes with it.
-const COMPANY: Duration = Duration::from_millis(10);
 /// How long a last word may take to leave.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -154,7 +152,7 @@ impl Live {
             let company = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
             let deadline = match due {
                 Due::Nothing => None,
-                Due::Soon => Some(since + company.min(COMPANY)),
+                Due::Soon => Some(since + company),
                 Due::Now => Some(since),
             };
             if due == Due::Now && since.elapsed() > company {

@@ -1,16 +1,17 @@
 //! A master that keeps a channel's rows, and decides about HTLCs as it is told to.
 
 use primitives::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use subdaemon::{Conn, Failure, answer_frame};
+use wire::Message;
 use wire::channel_data::*;
 use wire::channeld::*;
 use wire::daemon::{Failed, Fault};
-use wire::{Message, Request};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,16 +52,18 @@ pub(crate) struct Rows {
     pub(crate) feerates: Vec<FeeratePerKw>,
     pub(crate) behind: Vec<&'static str>,
     pub(crate) established: bool,
-    pub(crate) closable: bool,
+    /// The peer's socket, on its way to closingd.
+    pub(crate) handed_over: Option<OwnedFd>,
     pub(crate) failed: Option<Failed>,
     pub(crate) statuses: Vec<String>,
-    /// Asks so far, and how often the most recent `Persist` batched peeled onions.
-    pub(crate) asks: usize,
+    /// How many `Persist`s there were, at each preimage too.
     pub(crate) persists: usize,
+    pub(crate) persists_before_preimage: Vec<usize>,
     pub(crate) death: Option<Death>,
     /// Where we are paid if nobody fixed it.
     pub(crate) script: ScriptBuf,
-    down: Option<Arc<Conn>>,
+    /// Orders on their way: a master never waits for a child to read.
+    down: Option<mpsc::Sender<Vec<u8>>>,
 }
 
 impl Rows {
@@ -81,11 +84,11 @@ impl Rows {
             feerates: vec![],
             behind: vec![],
             established: false,
-            closable: false,
+            handed_over: None,
             failed: None,
             statuses: vec![],
-            asks: 0,
             persists: 0,
+            persists_before_preimage: vec![],
             death: None,
             script,
             down: None,
@@ -101,10 +104,10 @@ impl Rows {
         s.htlcs.0.is_empty() && s.fees.0.len() == 1 && s.commitment == s.revoked
     }
 
-    fn order<M: Message>(&self, message: &M) {
+    pub(crate) fn order<M: Message>(&self, message: &M) {
         if let Some(down) = &self.down {
             // A child that ended meanwhile is told again when it is born anew.
-            let _ = down.send(&message.encode(), &[]);
+            let _ = down.send(message.encode());
         }
     }
 
@@ -171,7 +174,6 @@ impl Rows {
 
     /// Stores what is asked. `None`: dead.
     fn asked(&mut self, ask: ChannelAsk) -> Option<Vec<u8>> {
-        self.asks += 1;
         let count = |death: &mut usize| {
             let now = *death == 0;
             *death = death.saturating_sub(1);
@@ -215,7 +217,7 @@ impl Rows {
         Some(answer)
     }
 
-    fn told(&mut self, report: FromChanneld) {
+    fn told(&mut self, report: FromChanneld, mut fds: VecDeque<OwnedFd>) {
         match report {
             FromChanneld::Log(_) => {}
             FromChanneld::Status(s) => self.statuses.extend(s.lasting),
@@ -237,8 +239,14 @@ impl Rows {
                 }
             }
             FromChanneld::OfferRefused(r) => self.refused.push(r),
-            FromChanneld::PreimageLearned(p) => self.learned.push((p.id, p.preimage)),
-            FromChanneld::ReadyToClose(_) => self.closable = true,
+            FromChanneld::PreimageLearned(p) => {
+                self.learned.push((p.id, p.preimage));
+                self.persists_before_preimage.push(self.persists);
+            }
+            FromChanneld::ReadyToClose(_) => {
+                self.handed_over = fds.pop_front();
+                assert!(self.handed_over.is_some() && self.is_quiet());
+            }
             FromChanneld::WeAreBehind(_) => self.behind.push("us"),
             FromChanneld::TheyAreBehind(_) => self.behind.push("them"),
             FromChanneld::FeerateNow(f) => self.feerates.push(f.feerate),
@@ -287,8 +295,12 @@ impl Master {
     ) -> JoinHandle<Result<(), Failure>> {
         {
             let mut rows = self.rows();
-            rows.down = Some(Arc::new(down));
-            (rows.established, rows.closable, rows.failed) = (false, false, None);
+            let (sender, orders) = mpsc::channel::<Vec<u8>>();
+            rows.down = Some(sender);
+            std::thread::spawn(move || {
+                let _ = orders.iter().try_for_each(|order| down.send(&order, &[]));
+            });
+            (rows.established, rows.handed_over, rows.failed) = (false, None, None);
         }
         let master = self.clone();
         std::thread::spawn(move || {
@@ -303,7 +315,7 @@ impl Master {
                     // Its child may have been cut off meanwhile.
                     let _ = up.send(&answer, &[]);
                 } else {
-                    rows.told(FromChanneld::decode_known(&frame.body).unwrap());
+                    rows.told(FromChanneld::decode_known(&frame.body).unwrap(), frame.fds);
                 }
                 drop(rows);
                 master.nudge();
@@ -343,9 +355,4 @@ pub(crate) fn words(failed: &Option<Failed>) -> String {
         Some(Fault::PeerSaidError { said }) => format!("they said: {said}"),
         other => format!("{other:?}"),
     }
-}
-
-/// Names the number of a request, to be found in a transcript.
-pub(crate) const fn number_of<R: Request>() -> u16 {
-    R::NUMBER
 }

@@ -1,20 +1,23 @@
 //! Two nodes with a channel between them, each without its lightningd.
 
 use super::link::{Filter, Link};
-use super::master::{Master, Rows};
+use super::master::{Master, PATIENCE, Rows};
 use channel::Constants;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::*;
 use secp256k1::SECP256K1;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use subdaemon::testing::ScriptedMaster;
-use subdaemon::{Failure, Hsm, stream_pair};
+use subdaemon::{Failure, Hsm, recv_record, send_record, stream_pair};
 use wire::channel_data::*;
 use wire::channeld::*;
+use wire::connectd::{CloseConnection, PEER_RECORD_MESSAGE, PeerControl};
 use wire::hsm::*;
-use wire::{Long, OnionPacket};
+use wire::{ChannelReestablish, Long, Message, OnionPacket};
 
 pub(crate) const CHANNEL: ChannelNumber = ChannelNumber(7);
 pub(crate) const HEIGHT: BlockHeight = BlockHeight(100);
@@ -386,6 +389,95 @@ pub(crate) fn onion_to(
     let hop = onion::Hop { node: node.point().unwrap(), payload };
     let built = onion::build(&session, &[hop], &payment_hash.0, onion::ROUTING_INFO_LEN).unwrap();
     built.onion_packet().unwrap()
+}
+
+/// A peer that is the test itself.
+pub(crate) struct Stranger {
+    fd: OwnedFd,
+    channel: ChannelId,
+    closing: bool,
+}
+
+impl Stranger {
+    pub(crate) fn send<M: Message>(&self, message: &M) {
+        self.send_bytes(&message.encode());
+    }
+    /// What is said to a daemon that is gone is lost.
+    pub(crate) fn send_bytes(&self, message: &[u8]) {
+        let record = [&[PEER_RECORD_MESSAGE], message].concat();
+        while send_record(self.fd.as_fd(), &record) == Ok(false) {
+            std::thread::yield_now();
+        }
+    }
+    /// The next message, or the end of the connection.
+    pub(crate) fn hear(&mut self) -> Option<Vec<u8>> {
+        let until = Instant::now() + PATIENCE;
+        let mut buffer = Vec::new();
+        while !self.closing {
+            assert!(Instant::now() < until, "nothing more is said");
+            match recv_record(self.fd.as_fd(), &mut buffer) {
+                Ok(Some(Some(len))) => match buffer[..len].split_first().unwrap() {
+                    (&PEER_RECORD_MESSAGE, message) => return Some(message.to_vec()),
+                    (_, control) => {
+                        let close = PeerControl::CloseConnection(CloseConnection {});
+                        assert_eq!(PeerControl::decode_known(control), Ok(close));
+                        self.closing = true;
+                    }
+                },
+                Ok(Some(None)) | Err(_) => self.closing = true,
+                Ok(None) => {
+                    let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+                    poll(&mut fds, PollTimeout::from(100u16)).unwrap();
+                }
+            }
+        }
+        None
+    }
+    /// Listens until this is said.
+    pub(crate) fn until<M: Message>(&mut self) -> M {
+        loop {
+            let message = self.hear().expect("the connection ends before it is said");
+            if message.starts_with(&M::NUMBER.to_be_bytes()) {
+                return M::take_body(&message[2..]).unwrap();
+            }
+        }
+    }
+    /// Everything that is said until the end.
+    pub(crate) fn rest(&mut self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+}
+
+impl Pair {
+    /// Puts a stranger in the place of the second node; channel_reestablish has not been exchanged.
+    pub(crate) fn stranger(&mut self, birth: Birth) -> Stranger {
+        let (ours, theirs) = subdaemon::peer_pair().unwrap();
+        self.nodes.local.start(birth, ours);
+        Stranger { fd: theirs, channel: self.nodes.local.init.channel, closing: false }
+    }
+    /// What the second node would say first on a new connection.
+    pub(crate) fn their_reestablish(&self) -> ChannelReestablish {
+        let rows = self.master(Side::Remote).rows();
+        let channel = channel::Channel::new(rows.state.clone()).unwrap();
+        let ours = channel.our_numbers();
+        ChannelReestablish {
+            channel_id: self.nodes.remote.init.channel,
+            next_commitment_number: ours.next_commitment_number,
+            next_revocation_number: ours.next_revocation_number,
+            your_last_per_commitment_secret: *ours.your_last_per_commitment_secret.expose(),
+            my_current_per_commitment_point: some_point(9),
+            next_funding: None,
+            my_current_funding_locked: None,
+        }
+    }
+    /// A stranger with whom traffic may go.
+    pub(crate) fn greeted_stranger(&mut self) -> Stranger {
+        let mut stranger = self.stranger(Birth::Reconnected);
+        stranger.until::<ChannelReestablish>();
+        stranger.send(&self.their_reestablish());
+        self.master(Side::Local).until("it is established", |rows| rows.established);
+        stranger
+    }
 }
 
 /// Everything passes.
