@@ -135,15 +135,17 @@ fn every_refusal_names_both_values_and_frees_the_coins() {
     assert_eq!(open(json!({"id": bob, "amount": 100})).code, 302);
     let kind = open(json!({"id": bob, "amount": SAT, "channel_type": [80]}));
     assert!(kind.message.contains("bit 80"), "{}", kind.message);
-    assert_eq!(open(json!({"id": "02".repeat(33), "amount": SAT})).code, -32602);
+    assert_eq!(open(json!({"id": "05".repeat(33), "amount": SAT})).code, -32602);
     nothing_is_left(&pair);
 }
 
 #[test]
 fn a_funding_that_never_confirms_is_forgotten_by_the_accepter() {
     let pair = Pair::new();
-    let script = begin(&pair);
     let coin = pair.bitcoind.coin();
+    pair.bob.sync(&pair.bitcoind);
+    pair.alice.sync(&pair.bitcoind);
+    let script = begin(&pair);
     let honest = pair.bitcoind.spend_coin(coin, script, Amount::from_sat(SAT));
     let params = json!({"id": pair.bob.id, "psbt": psbt(&honest, coin, NOBODYS_SCRIPT)});
     let id =
