@@ -76,16 +76,6 @@ fn sendable(channel: &Channel) -> Sides<Msat> {
         .unwrap_or_default()
 }
 
-fn updates(node: &Node, channel: &Channel) -> Value {
-    let policy = json!({
-        "htlc_minimum_msat": channel.live.params.terms.remote.htlc_minimum.0,
-        "htlc_maximum_msat": channel.live.params.amount.msat().0,
-        "cltv_expiry_delta": node.config.u32_or("cltv-delta", if node.network.is_test() { 6 } else { 34 }),
-        "fee_base_msat": fee_base(node),
-        "fee_proportional_millionths": fee_ppm(node),
-    });
-    json!({"local": policy})
-}
 fn fee_base(node: &Node) -> u32 {
     node.config.u32_or("fee-base", if node.network.is_test() { 1 } else { 1000 })
 }
@@ -109,7 +99,6 @@ fn one(node: &Node, channel: &Channel) -> Value {
     });
     put(&mut out, "lost_state", channel.lost_state.then_some(true));
     put(&mut out, "channel_type", Some(channel_type_json(&p.channel_type)));
-    put(&mut out, "updates", Some(updates(node, channel)));
     put(
         &mut out,
         "ignore_fee_limits",
