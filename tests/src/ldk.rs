@@ -62,8 +62,12 @@ impl Said {
                 return lines.lines.remove(at);
             }
             let left = PATIENCE.saturating_sub(begun.elapsed());
-            assert!(!lines.ended, "ldkpeer ended, while we waited for {what}");
-            assert!(!left.is_zero(), "waited in vain for {what} from ldkpeer: {:?}", lines.lines);
+            if lines.ended || left.is_zero() {
+                let (ended, said) = (lines.ended, lines.lines.clone());
+                drop(lines);
+                let why = if ended { "it ended" } else { "in vain" };
+                panic!("waited for {what} from ldkpeer: {why}; it said {said:?}");
+            }
             lines = self.news.wait_timeout(lines, left).unwrap().0;
         }
     }
