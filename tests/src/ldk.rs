@@ -264,7 +264,7 @@ impl LdkPeer {
         assert_eq!(self.ask("stop", json!({})), "stopped");
         self.running.borrow_mut().process.wait().unwrap();
     }
-    /// It is gone at once.
+    /// It is gone at once. LDK may close its channels for it: what it keeps of them is not written in one step.
     pub fn kill(&self) {
         let mut running = self.running.borrow_mut();
         running.process.kill().unwrap();

@@ -42,6 +42,8 @@ pub(crate) fn run(node: &Node, request: &Value) -> Result<Value, Error> {
         }
         "pay" => pay(node, &ask),
         "payments" => Ok(payments(node)),
+        // What is announced, and LDK found well signed.
+        "graph" => Ok(json!(node.network_graph().list_channels())),
         "stop" => node.stop().map(|()| json!("stopped")).map_err(debug),
         other => Err(format!("no such thing to do: {other}")),
     }

@@ -1,15 +1,7 @@
 //! The end of a channel, by either side, and what each has on the chain after it.
 
-use super::{Foreign, begin_pay, wait_for};
+use super::{Foreign, begin_pay, coins_sat, wait_for};
 use serde_json::{Value, json};
-use tests::Node;
-
-/// All coins of a node of the suite, those of the mempool with them.
-fn coins_sat(node: &Node) -> u64 {
-    let funds = node.rpc("listfunds", &json!({}));
-    let outputs = funds["outputs"].as_array().unwrap().iter();
-    outputs.map(|o| o["amount_msat"].as_u64().unwrap() / 1000).sum()
-}
 
 impl Foreign {
     /// The transaction that spends the channel's funding, once it is in the mempool.

@@ -7,15 +7,6 @@ use serde_json::json;
 const HELD_MSAT: u64 = 2_000_000;
 
 impl Foreign {
-    /// Connected again, by whoever comes first, and the channel is usable.
-    fn reconnect(&self, id: &str) {
-        wait_for("a connection", || {
-            let to = json!({"id": self.ldk.id, "host": "127.0.0.1", "port": self.ldk.port});
-            self.fulmen.call("connect", &to).ok()
-        });
-        self.fulmen.wait_normal(id);
-        self.ldk.wait_usable(id);
-    }
     /// A payment of the suite's that LDK holds until it is told what to do: its hash and preimage.
     fn held(&self, id: &str, seed: u8) -> (String, String) {
         let preimage = [seed; 32];
@@ -106,7 +97,8 @@ fn a_kill_of_the_suite_between_payments_loses_nothing() {
         assert_eq!(paid["invoices"][0]["status"], "paid");
         f.balances_are(&id, 800_000_000 - round * 1_000, 200_000_000 + round * 1_000);
     }
-    f.ldk.kill();
+    // Not killed: LDK closes a channel when its own papers are not of one moment.
+    f.ldk.stop();
     f.ldk.start_again();
     f.reconnect(&id);
     f.pay_each_other("last");
@@ -150,5 +142,61 @@ fn a_kill_of_the_suite_amid_payments_leaves_both_of_one_mind() {
         }
         f.balances_are(&id, 600_000_000 - given + got, 400_000_000 + given - got);
     }
+    f.closes(&id, "fulmen");
+}
+
+#[test]
+fn payments_in_a_storm_of_disconnections_end_once_each() {
+    let f = Foreign::new();
+    let id = f.fulmen_opens(1_000_000, 400_000_000, true);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..12 {
+        for n in 0..2 {
+            // One of two is dust.
+            let msat = if n == 0 { 1_000_000 } else { 100_000 };
+            let bolt11 = f.ldk.invoice(Some(msat), 3600);
+            ours.push((begin_pay(&f, &id, &bolt11, msat), msat));
+            let bolt11 = f.fulmen.invoice(2 * msat, &format!("{round} {n}"));
+            theirs.push((f.ldk.begin_pay(&bolt11, None), 2 * msat));
+        }
+        if round % 2 == 0 {
+            f.ldk.ask("disconnect", json!({"node_id": f.fulmen.id}));
+        } else {
+            f.fulmen.rpc("disconnect", &json!({"id": f.ldk.id, "force": true}));
+        }
+        f.reconnect(&id);
+    }
+    let (mut given, mut got) = (0, 0);
+    for (hash, msat) in ours {
+        if f.fulmen.call("waitsendpay", &json!({"payment_hash": hash})).is_ok() {
+            given += msat;
+            f.ldk.wait_event("payment_received", |e| e["payment_hash"] == hash);
+        }
+    }
+    for (hash, msat) in theirs {
+        if f.ldk.wait_paid(&hash)["event"] == "payment_successful" {
+            got += msat;
+        }
+    }
+    assert!(given > 0 && got > 0);
+    f.balances_are(&id, 600_000_000 - given + got, 400_000_000 + given - got);
+    f.closes(&id, "ldk");
+}
+
+#[test]
+fn the_feerate_follows_the_estimates_of_the_suite_that_opened() {
+    let mut f = Foreign::with(&["--force-feerates=1000"], &[]);
+    let id = f.fulmen_opens(1_000_000, 400_000_000, false);
+    assert_eq!(f.ldk.channel(&id)["feerate_per_kw"], 1000);
+    for (round, feerate) in [2500, 1200].into_iter().enumerate() {
+        f.fulmen.stop();
+        f.fulmen.start_again_with(&[&format!("--force-feerates={feerate}")]);
+        f.reconnect(&id);
+        wait_for("the new feerate", || {
+            (f.ldk.channel(&id)["feerate_per_kw"] == feerate).then_some(())
+        });
+        f.pay_each_other(&format!("at {feerate}, {round}"));
+    }
+    f.balances_are(&id, 600_000_000 - 2_000, 400_000_000 + 2_000);
     f.closes(&id, "fulmen");
 }

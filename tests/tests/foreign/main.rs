@@ -45,6 +45,24 @@ impl Foreign {
         let to = json!({"id": self.ldk.id, "host": "127.0.0.1", "port": self.ldk.port});
         assert_eq!(self.fulmen.rpc("connect", &to)["id"], self.ldk.id.as_str());
     }
+    /// Connected again, by whoever comes first.
+    fn connect_somehow(&self) {
+        wait_for("a connection", || {
+            let to = json!({"id": self.ldk.id, "host": "127.0.0.1", "port": self.ldk.port});
+            self.fulmen.call("connect", &to).ok()
+        });
+    }
+    /// Connected again, and the channel is usable.
+    fn reconnect(&self, id: &str) {
+        self.connect_somehow();
+        self.fulmen.wait_normal(id);
+        self.ldk.wait_usable(id);
+    }
+    /// Blocks while the suite is down.
+    fn mine_for_ldk(&self, blocks: u32) {
+        self.bitcoind.mine(blocks);
+        self.ldk.sync(&self.bitcoind);
+    }
     /// A channel of the suite's, ready on both sides.
     fn fulmen_opens(&self, sat: u64, push_msat: u64, announce: bool) -> String {
         self.connect();
@@ -76,13 +94,21 @@ impl Foreign {
     }
 }
 
-/// Begins a payment of the suite's that only the peer can end: the answer is waited for elsewhere.
+/// All coins of a node of the suite, those of the mempool with them.
+fn coins_sat(node: &Node) -> u64 {
+    let funds = node.rpc("listfunds", &json!({}));
+    let outputs = funds["outputs"].as_array().unwrap().iter();
+    outputs.map(|o| o["amount_msat"].as_u64().unwrap() / 1000).sum()
+}
+
+/// Begins a payment of the suite's as soon as the channel takes it; how it ends is waited for elsewhere.
 fn sendpay(f: &Foreign, id: &str, msat: u64, hash: &Value, secret: &Value) {
-    let channel = f.fulmen.channel(id);
-    // A private channel, or one that nobody has announced, is known by its alias too; both ends know this name.
-    let route = json!([{"id": f.ldk.id, "channel": channel["short_channel_id"], "amount_msat": msat, "delay": 40}]);
+    let scid = f.fulmen.channel(id)["short_channel_id"].clone();
+    let route = json!([{"id": f.ldk.id, "channel": scid, "amount_msat": msat, "delay": 40}]);
     let sent = json!({"route": route, "payment_hash": hash, "payment_secret": secret});
-    assert_eq!(f.fulmen.rpc("sendpay", &sent)["status"], "pending");
+    // It may just have lost its connection, and not say so in its state.
+    let begun = wait_for("a payment to be taken", || f.fulmen.call("sendpay", &sent).ok());
+    assert_eq!(begun["status"], "pending");
 }
 
 /// What is left of an invoice of LDK's to pay it by hand: its hash and its secret.
