@@ -3,9 +3,11 @@
 //! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the test, with the log.
 
 mod bitcoind;
+mod ldk;
 mod node;
 
 pub use bitcoind::Bitcoind;
+pub use ldk::LdkPeer;
 pub use node::{Node, Options, RpcError};
 
 use std::path::{Path, PathBuf};

@@ -281,6 +281,11 @@ impl Node {
         *self.process.borrow_mut() = Self::spawn(&self.options);
         self.wait_up();
     }
+    /// The same, with more on its command line.
+    pub fn start_again_with(&mut self, extra: &[&str]) {
+        self.options.args.extend(extra.iter().map(|s| (*s).to_owned()));
+        self.start_again();
+    }
     /// Process ids of its children with this executable.
     pub fn children(&self, executable: &str) -> Vec<Pid> {
         let mut found = Vec::new();
