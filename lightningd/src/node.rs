@@ -9,6 +9,7 @@ use crate::payments::Payments;
 use crate::peers::Peers;
 use crate::plugin_host::PluginHost;
 use crate::supervisor::Supervisor;
+use crate::turn::Counters;
 use crate::waits::Waits;
 use crate::wallet::Wallet;
 use primitives::{Features, Network, NodeId, feature};
@@ -49,6 +50,8 @@ pub struct Node {
     pub supervisor: Supervisor,
     /// Callers that wait.
     pub waits: Waits,
+    /// For benchmarks.
+    pub counters: Counters,
     /// True once the end has begun.
     pub shutting_down: bool,
 }

@@ -284,6 +284,7 @@ fn load(
         plugins: PluginHost::default(),
         supervisor,
         waits: crate::waits::Waits::default(),
+        counters: crate::turn::Counters::default(),
         shutting_down: false,
         config,
     })

@@ -100,6 +100,15 @@ impl Turn<'_> {
     }
 }
 
+/// What benchmarks count.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counters {
+    /// Rounds of the loop that had events.
+    pub turns: u64,
+    /// Those whose commit wrote something: one fsync each.
+    pub commits: u64,
+}
+
 /// What a committed turn has to say. Whoever holds it delivers it.
 #[must_use]
 pub struct Outbox(pub Vec<Outgoing>);
@@ -114,6 +123,7 @@ pub fn run(
 ) -> Result<Outbox, Fatal> {
     let mut waiting: VecDeque<Event> = events.into();
     let mut outbox = Vec::new();
+    let before = db.total_changes();
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     while let Some(event) = waiting.pop_front() {
         db.prepare_cached("SAVEPOINT event")?.execute([])?;
@@ -141,6 +151,10 @@ pub fn run(
             Err(Stop::Fatal(fatal)) => return Err(fatal),
         }
     }
+    let changed = db.total_changes() != before;
     db.prepare_cached("COMMIT")?.execute([])?;
+    node.counters.turns += 1;
+    // A commit of nothing writes nothing: only these reach the disk.
+    node.counters.commits += u64::from(changed);
     Ok(Outbox(outbox))
 }

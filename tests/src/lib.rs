@@ -68,10 +68,15 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-/// Where cargo put the suite's executables: beside the folder of the tests'.
+/// Where cargo put the suite's executables: where this one is, or above the folder of the tests'.
 pub fn bin_dir() -> PathBuf {
     let mine = std::env::current_exe().expect("a test has an executable");
-    mine.parent().and_then(Path::parent).expect("target/debug/deps").to_path_buf()
+    let here = mine.parent().expect("an executable is in a folder");
+    if here.ends_with("deps") {
+        here.parent().unwrap_or(here).to_path_buf()
+    } else {
+        here.to_path_buf()
+    }
 }
 
 /// Two nodes with coins for the first, connected.

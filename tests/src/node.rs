@@ -278,15 +278,19 @@ impl Node {
     }
     /// It is there again, with what is on its disk.
     pub fn start_again(&self) {
-        *self.process.borrow_mut() = Self::spawn(&self.options);
+        self.spawn_again();
         self.wait_up();
+    }
+    /// The same without waiting until it answers.
+    pub fn spawn_again(&self) {
+        *self.process.borrow_mut() = Self::spawn(&self.options);
     }
     /// The same, with more on its command line.
     pub fn start_again_with(&mut self, extra: &[&str]) {
         self.options.args.extend(extra.iter().map(|s| (*s).to_owned()));
         self.start_again();
     }
-    /// Process ids of its children with this executable.
+    /// Process ids of its children with this executable; all of them for an empty name.
     pub fn children(&self, executable: &str) -> Vec<Pid> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -297,8 +301,7 @@ impl Node {
             let parent: Option<i32> = rest.split_whitespace().nth(1).and_then(|p| p.parse().ok());
             let name = head.split_once('(').map_or("", |(_, n)| n);
             if parent == Some(self.pid().as_raw())
-                && executable.starts_with(name)
-                && !name.is_empty()
+                && (executable.is_empty() || (executable.starts_with(name) && !name.is_empty()))
             {
                 found.push(Pid::from_raw(pid));
             }

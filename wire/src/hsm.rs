@@ -181,6 +181,8 @@ crate::requests! {
         35 => MakeSecret { info: Bytes } -> Secret<32>, Master;
         /// Signs a channel_update of ours: its bytes after the signature.
         36 => SignChannelUpdate { unsigned: Bytes } -> Signature, Master;
+        /// How many commitments and HTLC transactions were signed since hsmd began. For benchmarks.
+        38 => CountSignatures {} -> u64, Master;
         /// Forgets a channel that came to nothing or is buried.
         37 => ForgetChannel { peer: NodeId, channel: ChannelNumber } -> (), Master;
     }

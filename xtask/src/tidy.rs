@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pay", &["primitives", "sdk", "invoice"]),
     ("cli", &["primitives"]),
     ("tests", &["primitives", "wire", "channel", "noise", "onion", "invoice", "subdaemon"]),
-    ("benches", &["primitives"]),
+    ("benches", &["tests"]),
     ("xtask", &[]),
 ];
 

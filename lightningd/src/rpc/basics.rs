@@ -278,6 +278,13 @@ pub fn stop(_: &Node, turn: &mut Turn<'_>, _: &Args, caller: &Caller) -> Result<
     Ok(Answer::Later)
 }
 
+/// `dev-counters`: what benchmarks divide by payments.
+pub fn counters(node: &Node, turn: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let c = node.counters;
+    let signatures = turn.hsm.ask(&wire::hsm::CountSignatures {})?;
+    Ok(Answer::Now(json!({"turns": c.turns, "commits": c.commits, "signatures": signatures})))
+}
+
 /// `decode string`: BOLT 11.
 pub fn decode(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
     let text = args.need_text("string")?;

@@ -66,6 +66,7 @@ pub const METHODS: &[Method] = &[
         ],
         payments::delpay,
     ),
+    Method { name: "dev-counters", params: &[], developer: true, run: basics::counters },
     method("disconnect", &[need("id", Node), may("force", Bool)], peers::disconnect),
     method("feerates", &[need("style", Text)], chain::feerates),
     method(
