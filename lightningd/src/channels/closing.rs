@@ -99,7 +99,7 @@ pub fn close(
             .into());
         }
     }
-    crate::waits::add(turn, caller, For::Close(channel.number), None);
+    crate::waits::add(node, turn, caller, For::Close(channel.number), None);
     if channel.shutdown.local.is_none() {
         let script = shutdown_script(node, turn, channel, destination)?;
         // Kept even if the peer is not there: said when it is.
