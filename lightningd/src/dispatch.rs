@@ -22,7 +22,11 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         Event::Channel(number, event) => channels::handle(node, turn, number, event),
         Event::Decide(channel, id) => htlcs::decide(node, turn, channel, id),
         Event::Htlc(event) => htlcs::handle(node, turn, event),
-        Event::RpcTimeout(caller) => crate::waits::timed_out(node, turn, &caller),
+        Event::RpcTimeout(id) => crate::waits::timed_out(node, turn, id),
+        Event::RpcGone(conn) => {
+            turn.install(move |node| node.waits.forget(conn));
+            Ok(())
+        }
         Event::Reconnect(peer) => crate::peers::reconnect(node, turn, peer),
         Event::Shutdown(caller) => {
             log::info!("shutting down");

@@ -43,7 +43,8 @@ pub struct Io {
     again: BTreeSet<Token>,
     queue: Vec<Event>,
     checkpointed: Instant,
-    stop: Option<Option<Caller>>,
+    /// The end was asked for, by these callers.
+    stop: Option<Vec<Caller>>,
     exit_after: Option<Instant>,
 }
 
@@ -115,6 +116,7 @@ impl Io {
                 self.gather(token)?;
             }
             self.gather_timers();
+            self.queue.extend(self.rpc.take_gone().into_iter().map(Event::RpcGone));
             let events = std::mem::take(&mut self.queue);
             if !events.is_empty() {
                 let outbox =
@@ -136,7 +138,7 @@ impl Io {
         }
         crate::start::remove_files(node);
         log::info!("JSON-RPC shutdown");
-        if let Some(Some(caller)) = self.stop {
+        for caller in self.stop.unwrap_or_default() {
             self.rpc.last_word(&caller, &serde_json::json!("Shutdown complete"));
         }
     }
@@ -261,7 +263,7 @@ impl Io {
                 self.timers.insert((when, self.next_timer), event);
             }
             Outgoing::OpenRpc => self.rpc.open(node, registry)?,
-            Outgoing::ShutDown(caller) => self.stop = Some(caller),
+            Outgoing::ShutDown(caller) => self.stop.get_or_insert_default().extend(caller),
         }
         Ok(())
     }

@@ -38,7 +38,9 @@ pub enum Event {
     /// Something in the HTLC switch.
     Htlc(HtlcEvent),
     /// An RPC that waits has waited long enough.
-    RpcTimeout(Caller),
+    RpcTimeout(crate::waits::WaitId),
+    /// A client of the socket hung up.
+    RpcGone(crate::rpc::ConnId),
     /// A peer with channels is to be dialled again.
     Reconnect(primitives::NodeId),
     /// SIGTERM, or the `stop` command.
@@ -60,9 +62,7 @@ impl Event {
     /// Who is told if this is refused.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Rpc(caller, _) | Self::RpcTimeout(caller) | Self::Shutdown(Some(caller)) => {
-                Blame::Caller(caller.clone())
-            }
+            Self::Rpc(caller, _) | Self::Shutdown(Some(caller)) => Blame::Caller(caller.clone()),
             Self::Child(id, _) => Blame::Child(*id),
             Self::ChildGone(_)
             | Self::Plugin(..)
@@ -74,6 +74,8 @@ impl Event {
             | Self::Decide(..)
             | Self::Htlc(_)
             | Self::Reconnect(_)
+            | Self::RpcTimeout(_)
+            | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),
         }
     }

@@ -40,6 +40,8 @@ pub struct RpcServer {
     listener: Option<UnixListener>,
     clients: BTreeMap<ConnId, Client>,
     next: ConnId,
+    /// Clients that are gone, and what they wait for with them.
+    gone: Vec<ConnId>,
 }
 
 fn token_of(conn: ConnId) -> Token {
@@ -140,17 +142,30 @@ impl RpcServer {
         } else if client.input.len() > MAX_REQUEST {
             complain(client, &format!("a request of more than {MAX_REQUEST} bytes"));
         }
-        let more = !client.waiting.is_empty();
+        let mut more = !client.waiting.is_empty();
         if !alive && !more {
             // It hung up; what it asked for goes on, the answers go nowhere.
             client.deaf = true;
             if client.out.len() == client.written && taken == 0 {
-                self.clients.remove(&conn);
+                self.remove(conn);
                 return false;
             }
+            // What it asked last is answered in this round, or never: nothing more comes of this socket.
+            more = taken > 0;
         }
         self.flush(token);
         more
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        if self.clients.remove(&conn).is_some() {
+            self.gone.push(conn);
+        }
+    }
+
+    /// Clients that are gone since this was asked last.
+    pub fn take_gone(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Writes what goes.
@@ -160,9 +175,16 @@ impl RpcServer {
             match client.stream.write(client.out.get(client.written..).unwrap_or_default()) {
                 Ok(n) => client.written += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    // What is written goes, so that a client that reads slowly for ever costs no more than what waits.
+                    if client.written > client.out.len() / 2 {
+                        client.out.drain(..client.written);
+                        client.written = 0;
+                    }
+                    return;
+                }
                 Err(_) => {
-                    self.clients.remove(&conn_of(token));
+                    self.remove(conn_of(token));
                     return;
                 }
             }

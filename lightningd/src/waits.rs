@@ -2,10 +2,12 @@
 
 use crate::events::Event;
 use crate::node::Node;
-use crate::rpc::{Caller, RpcError, code};
+use crate::rpc::{Caller, ConnId, RpcError, code};
 use crate::turn::{Stop, Turn};
 use primitives::{BlockHeight, ChannelNumber, NodeId, PaymentHash};
 use serde_json::{Value, json};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// What a caller waits for.
@@ -27,29 +29,45 @@ pub enum For {
     Close(ChannelNumber),
 }
 
+/// Number of one wait, new for each: clients use the same id again and again.
+pub type WaitId = u64;
+
 /// Everybody who waits.
 #[derive(Debug, Default)]
-pub struct Waits(Vec<(Caller, For)>);
+pub struct Waits {
+    all: BTreeMap<WaitId, (Caller, For)>,
+    next: Cell<WaitId>,
+}
 
 impl Waits {
-    /// Who waits for something like this.
-    pub fn callers(&self, matches: impl Fn(&For) -> bool) -> Vec<Caller> {
-        self.0.iter().filter(|(_, f)| matches(f)).map(|(c, _)| c.clone()).collect()
-    }
     /// Is anybody waiting for this?
     pub fn any(&self, matches: impl Fn(&For) -> bool) -> bool {
-        self.0.iter().any(|(_, f)| matches(f))
+        self.all.values().any(|(_, f)| matches(f))
+    }
+    /// A client is gone: it waits for nothing any more.
+    pub fn forget(&mut self, conn: ConnId) {
+        self.all.retain(|_, (caller, _)| caller.conn != conn);
     }
 }
 
 /// From now on this caller waits, at most so many seconds.
-pub fn add(turn: &mut Turn<'_>, caller: &Caller, what: For, timeout_seconds: Option<u64>) {
+pub fn add(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    caller: &Caller,
+    what: For,
+    timeout_seconds: Option<u64>,
+) {
+    let id = node.waits.next.get();
+    node.waits.next.set(id + 1);
     let waiting = (caller.clone(), what);
-    turn.install(move |node| node.waits.0.push(waiting));
+    turn.install(move |node| {
+        node.waits.all.insert(id, waiting);
+    });
     if let Some(seconds) = timeout_seconds {
         // A year is as good as forever, and fits every clock.
         let until = Instant::now() + Duration::from_secs(seconds.min(366 * 86400));
-        turn.at(until, Event::RpcTimeout(caller.clone()));
+        turn.at(until, Event::RpcTimeout(id));
     }
 }
 
@@ -60,9 +78,10 @@ pub fn answer_all(
     matches: impl Fn(&For) -> bool,
     result: &Result<Value, RpcError>,
 ) {
-    for caller in node.waits.callers(matches) {
+    for (id, (caller, _)) in node.waits.all.iter().filter(|(_, (_, f))| matches(f)) {
         turn.reply(caller.clone(), result.clone());
-        turn.install(move |node| node.waits.0.retain(|(c, _)| *c != caller));
+        let id = *id;
+        turn.install(move |node| drop(node.waits.all.remove(&id)));
     }
 }
 
@@ -73,8 +92,8 @@ pub fn height_is(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
 }
 
 /// Somebody waited long enough. It may have been answered since.
-pub fn timed_out(node: &Node, turn: &mut Turn<'_>, caller: &Caller) -> Result<(), Stop> {
-    let Some((_, what)) = node.waits.0.iter().find(|(c, _)| c == caller) else { return Ok(()) };
+pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Stop> {
+    let Some((caller, what)) = node.waits.all.get(&id) else { return Ok(()) };
     let error = match what {
         For::Height(h) => {
             RpcError::new(code::WAIT_TIMEOUT, format!("Timed out while waiting for block {h}"))
@@ -95,7 +114,6 @@ pub fn timed_out(node: &Node, turn: &mut Turn<'_>, caller: &Caller) -> Result<()
         For::Close(_) => RpcError::new(code::LIGHTNINGD, "Timed out: the channel is still closing"),
     };
     turn.reply(caller.clone(), Err(error));
-    let caller = caller.clone();
-    turn.install(move |node| node.waits.0.retain(|(c, _)| *c != caller));
+    turn.install(move |node| drop(node.waits.all.remove(&id)));
     Ok(())
 }

@@ -124,6 +124,6 @@ pub fn waitblockheight(
     if now >= height {
         return Ok(Answer::Now(json!({"blockheight": now})));
     }
-    crate::waits::add(turn, caller, crate::waits::For::Height(height), Some(timeout.into()));
+    crate::waits::add(node, turn, caller, crate::waits::For::Height(height), Some(timeout.into()));
     Ok(Answer::Later)
 }

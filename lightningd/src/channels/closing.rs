@@ -99,12 +99,14 @@ pub fn close(
             .into());
         }
     }
-    crate::waits::add(turn, caller, For::Close(channel.number), None);
+    crate::waits::add(node, turn, caller, For::Close(channel.number), None);
     if channel.shutdown.local.is_none() {
         let script = shutdown_script(node, turn, channel, destination)?;
         // Kept even if the peer is not there: said when it is.
         store::set_shutdown(turn.db, channel.number, Side::Local, &script)?;
-        store::set_closer(turn.db, channel.number, Side::Local)?;
+        if channel.closer.is_none() {
+            store::set_closer(turn.db, channel.number, Side::Local)?;
+        }
         order(channel, turn, &StartShutdown { script: script.clone() });
         update(turn, channel.number, move |c| {
             c.shutdown.local = Some(script);
@@ -169,6 +171,11 @@ pub(super) fn begin(
     else {
         return Err(Stop::refused("channeld is ready to close before both sent shutdown"));
     };
+    // channeld reads no more orders: what it was told to offer and did not is lost.
+    crate::payments::fail_unbound(node, turn, Some(channel.number))?;
+    if !channel.state.is_open() {
+        return Ok(());
+    }
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
     let number = channel.number;
     let script = Sides { local, remote };
@@ -259,6 +266,10 @@ fn agreed(
     channel: &Channel,
     a: ClosingAgreed,
 ) -> Result<(), Stop> {
+    if !channel.state.is_open() {
+        // It was failed or spent meanwhile: what is under way already counts.
+        return Ok(());
+    }
     let question = CompleteClosing {
         peer: channel.peer,
         channel: channel.number,
@@ -337,11 +348,9 @@ pub fn fail_channel(
     }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
     if channel.closer.is_none() {
-        store::set_closer(
-            turn.db,
-            channel.number,
-            if cause == "remote" { Side::Remote } else { Side::Local },
-        )?;
+        let by = if cause == "remote" { Side::Remote } else { Side::Local };
+        store::set_closer(turn.db, channel.number, by)?;
+        update(turn, channel.number, move |c| c.closer = Some(by));
     }
     set_state(channel, turn, State::AwaitingUnilateral, cause, why)?;
     if let Some(child) = channel.owner.child() {

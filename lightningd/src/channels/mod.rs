@@ -292,6 +292,13 @@ pub fn set_state(
     if channel.state == new {
         return Ok(());
     }
+    if !channel.state.may_become(new) {
+        channel.log(
+            wire::daemon::LogLevel::Debug,
+            &format!("it stays {}, and is not {} again", channel.state.name(), new.name()),
+        );
+        return Ok(());
+    }
     let change = StateChange {
         timestamp: crate::log::iso_time(std::time::SystemTime::now()),
         old: channel.state,

@@ -58,6 +58,20 @@ impl State {
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.number() == number)
     }
+    /// May this state be followed by that one? A channel that was failed or spent does not come back to life, whatever its
+    /// daemon asked before it heard.
+    pub const fn may_become(self, next: Self) -> bool {
+        match next {
+            Self::AwaitingLockin | Self::Normal | Self::ShuttingDown | Self::ClosingSigExchange => {
+                self.is_open()
+            }
+            Self::ClosingComplete
+            | Self::AwaitingUnilateral
+            | Self::FundingSpendSeen
+            | Self::Onchain
+            | Self::Closed => true,
+        }
+    }
     /// Is a daemon of ours to talk to the peer about it?
     pub const fn wants_peer(self) -> bool {
         match self {
@@ -82,6 +96,21 @@ impl State {
             | Self::FundingSpendSeen
             | Self::Onchain
             | Self::Closed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_was_failed_or_spent_does_not_come_back_to_life() {
+        for from in State::ALL {
+            for to in State::ALL {
+                let back = !from.is_open() && to.is_open();
+                assert_eq!(from.may_become(to), !back, "{from:?} to {to:?}");
+            }
         }
     }
 }

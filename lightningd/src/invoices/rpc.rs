@@ -309,7 +309,7 @@ pub fn waitinvoice(
         return Err(expired(found).into());
     }
     let left = found.expires_at.saturating_sub(now()).saturating_add(1);
-    waits::add(turn, caller, For::Invoice(label), Some(left));
+    waits::add(node, turn, caller, For::Invoice(label), Some(left));
     Ok(Answer::Later)
 }
 
@@ -332,6 +332,6 @@ pub fn waitanyinvoice(
         )
         .into());
     }
-    waits::add(turn, caller, For::AnyInvoice(after), timeout);
+    waits::add(node, turn, caller, For::AnyInvoice(after), timeout);
     Ok(Answer::Later)
 }

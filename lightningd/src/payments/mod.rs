@@ -240,7 +240,10 @@ pub fn fail_unbound(
         if only.is_some_and(|n| n != payment.channel) {
             continue;
         }
-        let bound = node.channels.all.get(&payment.channel).is_some_and(|c| {
+        // Of a channel that is closed, too: what became of its HTLCs is not known by that.
+        let channels = &node.channels;
+        let its = channels.all.get(&payment.channel).or(channels.closed.get(&payment.channel));
+        let bound = its.is_some_and(|c| {
             c.live
                 .htlcs
                 .0

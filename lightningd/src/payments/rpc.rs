@@ -87,7 +87,9 @@ fn parse_route(args: &Args) -> Result<Vec<GivenHop>, RpcError> {
                 channel: text("channel")
                     .and_then(|t| t.parse().ok())
                     .ok_or_else(|| bad(n, "'channel' is no short_channel_id"))?,
-                amount: amount.ok_or_else(|| bad(n, "'amount_msat' is no amount"))?,
+                amount: amount
+                    .filter(|a| *a <= Sat::MAX_MONEY.msat())
+                    .ok_or_else(|| bad(n, "'amount_msat' is no amount"))?,
                 delay: delay.ok_or_else(|| bad(n, "'delay' is no number of blocks"))?,
             })
         })
@@ -158,9 +160,13 @@ pub fn sendpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
     let (Some(first), Some(last)) = (route.first(), route.last()) else {
         return Err(RpcError::params("route: is empty").into());
     };
-    let (partid, groupid) =
-        (args.number("partid").unwrap_or(0), args.number("groupid").unwrap_or(0));
+    let (partid, groupid) = (index(args, "partid")?, index(args, "groupid")?);
     let total = args.msat("amount_msat").unwrap_or(last.amount);
+    if total > Sat::MAX_MONEY.msat() {
+        return Err(
+            RpcError::params("amount_msat: that is more than all the money there is").into()
+        );
+    }
     if partid > 0 && args.msat("amount_msat").is_none() {
         return Err(RpcError::params("Must specify amount_msat with partid").into());
     }
@@ -213,6 +219,15 @@ pub fn sendpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
     put(&mut out, "message", Some("Monitor status with listpays or waitsendpay"));
     turn.install(move |node| node.payments.insert(payment));
     Ok(Answer::Now(out))
+}
+
+/// Which part, or which attempt: a number that a row can hold.
+fn index(args: &Args, name: &'static str) -> Result<u64, RpcError> {
+    let n = args.number(name).unwrap_or(0);
+    if i64::try_from(n).is_err() {
+        return Err(RpcError::params(format!("{name}: {n} is above {}", i64::MAX)));
+    }
+    Ok(n)
 }
 
 /// One more than the height: a block may come while the HTLC is on its way.
@@ -313,7 +328,13 @@ pub fn waitsendpay(
         )
         .into()),
         Some(p) if p.status == Status::Pending => {
-            waits::add(turn, caller, For::Payment(hash, partid, groupid), args.number("timeout"));
+            waits::add(
+                node,
+                turn,
+                caller,
+                For::Payment(hash, partid, groupid),
+                args.number("timeout"),
+            );
             Ok(Answer::Later)
         }
         Some(p) => Ok(Answer::Now(wait_result(p)?)),

@@ -97,7 +97,7 @@ pub fn connect(
         return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
     }
     let already = node.waits.any(|f| *f == For::Connect(peer));
-    crate::waits::add(turn, caller, For::Connect(peer), Some(CONNECT_TIMEOUT_SECONDS));
+    crate::waits::add(node, turn, caller, For::Connect(peer), Some(CONNECT_TIMEOUT_SECONDS));
     if !already {
         dial(node, turn, peer, addresses);
     }
@@ -209,7 +209,7 @@ pub fn ping(
         length: length as u16,
         pong_bytes,
     };
-    crate::waits::add(turn, caller, For::Pong(ask), Some(PING_TIMEOUT_SECONDS));
+    crate::waits::add(node, turn, caller, For::Pong(ask), Some(PING_TIMEOUT_SECONDS));
     order(node, turn, &ping, vec![]);
     Ok(Answer::Later)
 }

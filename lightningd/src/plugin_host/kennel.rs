@@ -116,7 +116,13 @@ impl Kennel {
                 Ok(n) => process.written += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // Full: the pipe is watched. Broken: its stdout ends, and that is handled.
-                Err(_) => return,
+                Err(_) => {
+                    if process.written > process.out.len() / 2 {
+                        process.out.drain(..process.written);
+                        process.written = 0;
+                    }
+                    return;
+                }
             }
         }
         process.out.clear();

@@ -1,0 +1,86 @@
+//! What a second reading of the master found: each of these was wrong once.
+
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use tests::{Bitcoind, Node, Pair, Scratch};
+
+const SAT: u64 = 1_000_000;
+
+fn node_with(options: &[&str]) -> (Scratch, Bitcoind, Node) {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, options);
+    (scratch, bitcoind, node)
+}
+
+fn route_to(pair: &Pair, id: &str, msat: u64) -> Value {
+    let scid = pair.alice.channel(id)["short_channel_id"].clone();
+    json!([{"id": pair.bob.id, "channel": scid, "amount_msat": msat, "delay": 20}])
+}
+
+#[test]
+fn a_number_that_no_row_can_hold_is_refused() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let hash = "11".repeat(32);
+    for (amount, more) in [
+        (u64::MAX, json!({})),
+        (1, json!({"amount_msat": u64::MAX})),
+        (1, json!({"partid": u64::MAX, "amount_msat": 1})),
+        (1, json!({"groupid": u64::MAX})),
+    ] {
+        let mut params = json!({"route": route_to(&pair, &id, amount), "payment_hash": hash});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(pair.alice.refused("sendpay", &params).code, -32602, "{params}");
+    }
+    assert_eq!(pair.alice.rpc("listsendpays", &json!({}))["payments"], json!([]));
+}
+
+/// One answer from this socket.
+fn next_answer(socket: &mut std::os::unix::net::UnixStream) -> Value {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\n\n") {
+        socket.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn a_wait_that_was_answered_cannot_end_another_of_the_same_id() {
+    let (_scratch, bitcoind, node) = node_with(&[]);
+    let mut socket = node.socket().unwrap();
+    let height = bitcoind.height();
+    let say = |socket: &mut std::os::unix::net::UnixStream, height: u64, timeout: u64| {
+        let request = json!({"jsonrpc": "2.0", "id": 0, "method": "waitblockheight",
+            "params": [height, timeout]});
+        socket.write_all(request.to_string().as_bytes()).unwrap();
+    };
+    say(&mut socket, height + 1, 4);
+    // The second waits longer, under the same id: BTCPay's is always 0.
+    say(&mut socket, height + 2, 60);
+    bitcoind.mine(1);
+    assert_eq!(next_answer(&mut socket)["result"]["blockheight"], height + 1);
+    let mut other = node.socket().unwrap();
+    say(&mut other, height + 100, 5);
+    assert_eq!(next_answer(&mut other)["error"]["code"], 2000);
+    bitcoind.mine(1);
+    assert_eq!(next_answer(&mut socket)["result"]["blockheight"], height + 2);
+}
+
+#[test]
+fn every_caller_of_stop_hears_that_it_is_done() {
+    let (_scratch, _bitcoind, node) = node_with(&[]);
+    let mut socket = node.socket().unwrap();
+    let one = r#"{"jsonrpc":"2.0","id":1,"method":"stop","params":[]}"#;
+    let two = one.replace("1,", "2,");
+    socket.write_all(format!("{one}{two}").as_bytes()).unwrap();
+    for id in [1, 2] {
+        let answer = next_answer(&mut socket);
+        assert_eq!(
+            (&answer["id"], &answer["result"]["result"]),
+            (&json!(id), &json!("Shutdown complete"))
+        );
+    }
+}
