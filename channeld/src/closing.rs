@@ -98,7 +98,7 @@ impl Live {
         }
         match &closing.theirs {
             // Said again, after a reconnect for example.
-            Some(known) if *known == script => return Ok(()),
+            Some(known) if *known == script => return self.answer_shutdown(),
             Some(_) => {
                 return Err(Failure::PeerWarn("a second shutdown, to another script".to_owned()));
             }
@@ -106,7 +106,12 @@ impl Live {
         }
         self.master.ask(&PersistShutdown { by: Side::Remote, script: script.clone() })?;
         self.closing.theirs = Some(script);
-        if self.closing.ours == Ours::None {
+        self.answer_shutdown()
+    }
+
+    /// BOLT 2: the peer's is answered with ours, also where we ended between the two.
+    pub(crate) fn answer_shutdown(&mut self) -> Result<(), Failure> {
+        if self.closing.theirs.is_some() && self.closing.ours == Ours::None {
             let script = match self.closing.upfront.local.clone() {
                 Some(fixed) => fixed,
                 None => self.master.ask(&GetShutdownScript {})?,

@@ -96,6 +96,7 @@ impl Live {
     fn open_up(&mut self) -> Result<(), Failure> {
         self.phase = Phase::Open;
         self.master.report(&channeld::Reestablished {})?;
+        self.answer_shutdown()?;
         self.when_ready()
     }
 

@@ -274,7 +274,13 @@ impl Master {
         let mut rows = self.rows();
         while !holds(&mut rows) {
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "never: {what}; {:?} {:?}", rows.failed, summary(&rows.state));
+            assert!(
+                !left.is_zero(),
+                "never: {what}; {:?} {:?} {:?}",
+                rows.failed,
+                rows.statuses,
+                summary(&rows.state)
+            );
             rows = self.0.1.wait_timeout(rows, left).unwrap().0;
         }
     }

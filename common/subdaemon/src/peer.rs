@@ -63,10 +63,11 @@ pub fn recv_record(
     buffer.resize(MAX_BOLT_MESSAGE + 1, 0);
     loop {
         match recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(None)),
+            Ok(0) => return Ok(Some(None)),
             Ok(n) => return Ok(Some(Some(n))),
             Err(Errno::EAGAIN) => return Ok(None),
-            Err(Errno::EINTR) => {}
+            // The other end closed and left something unread. The kernel says so once, before what was written last.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(e) => return Err(e),
         }
     }
@@ -255,5 +256,20 @@ mod tests {
         }
         drop(theirs);
         assert_eq!(peer.written(), Err(Failure::ConnectionLost));
+    }
+
+    #[test]
+    fn the_last_words_of_a_daemon_that_left_something_unread_are_heard() {
+        let (daemon, connectd) = crate::peer_pair().unwrap();
+        send_record(connectd.as_fd(), b"unread").unwrap();
+        send_record(daemon.as_fd(), b"last").unwrap();
+        send_record(daemon.as_fd(), b"words").unwrap();
+        drop(daemon);
+        let mut buffer = Vec::new();
+        for said in [&b"last"[..], b"words"] {
+            assert_eq!(recv_record(connectd.as_fd(), &mut buffer), Ok(Some(Some(said.len()))));
+            assert_eq!(&buffer[..said.len()], said);
+        }
+        assert_eq!(recv_record(connectd.as_fd(), &mut buffer), Ok(Some(None)));
     }
 }
