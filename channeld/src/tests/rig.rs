@@ -394,7 +394,6 @@ pub(crate) fn onion_to(
 /// A peer that is the test itself.
 pub(crate) struct Stranger {
     fd: OwnedFd,
-    channel: ChannelId,
     closing: bool,
 }
 
@@ -451,17 +450,23 @@ impl Stranger {
 impl Pair {
     /// Puts a stranger in the place of the second node; channel_reestablish has not been exchanged.
     pub(crate) fn stranger(&mut self, birth: Birth) -> Stranger {
+        self.stranger_to(Side::Local, birth)
+    }
+    /// The same, in the place of either.
+    pub(crate) fn stranger_to(&mut self, side: Side, birth: Birth) -> Stranger {
         let (ours, theirs) = subdaemon::peer_pair().unwrap();
-        self.nodes.local.start(birth, ours);
-        Stranger { fd: theirs, channel: self.nodes.local.init.channel, closing: false }
+        self.nodes[side].start(birth, ours);
+        Stranger { fd: theirs, closing: false }
     }
     /// What the second node would say first on a new connection.
     pub(crate) fn their_reestablish(&self) -> ChannelReestablish {
-        let rows = self.master(Side::Remote).rows();
-        let channel = channel::Channel::new(rows.state.clone()).unwrap();
+        self.reestablish_of(Side::Remote)
+    }
+    pub(crate) fn reestablish_of(&self, side: Side) -> ChannelReestablish {
+        let channel = channel::Channel::new(self.master(side).rows().state.clone()).unwrap();
         let ours = channel.our_numbers();
         ChannelReestablish {
-            channel_id: self.nodes.remote.init.channel,
+            channel_id: self.nodes[side].init.channel,
             next_commitment_number: ours.next_commitment_number,
             next_revocation_number: ours.next_revocation_number,
             your_last_per_commitment_secret: *ours.your_last_per_commitment_secret.expose(),
