@@ -164,6 +164,7 @@ impl Live {
             }
         }
         self.channel = next;
+        self.owed_since = None;
         self.note_irrevocable(done);
         Ok(())
     }

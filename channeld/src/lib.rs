@@ -24,16 +24,22 @@ mod ready;
 mod tests;
 
 use live::Live;
+use std::time::Duration;
 use subdaemon::{Child, Failure, Hsm, Orders, Peer};
 use wire::channeld::ToChanneld;
 
 /// channeld, from its init to the end of the connection or the hand-over to closingd.
-pub fn run(mut child: Child) -> Result<(), Failure> {
+pub fn run(child: Child) -> Result<(), Failure> {
+    run_patiently(child, live::PATIENCE)
+}
+
+/// The same, with another patience for revocations that do not come.
+fn run_patiently(mut child: Child, patience: Duration) -> Result<(), Failure> {
     let (order, mut fds) = child.orders.recv_as(ToChanneld::decode_known)?;
     let ToChanneld::ChanneldInit(init) = order else {
         return Err(Failure::internal("the first order is no ChanneldInit"));
     };
     let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd client")?);
     let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
-    Live::new(child, hsm, peer, init)?.run()
+    Live::new(child, hsm, peer, init, patience)?.run()
 }

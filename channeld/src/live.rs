@@ -13,6 +13,8 @@ use subdaemon::{Child, Failure, Hsm, Master, Orders, Peer, Ready, wait};
 use wire::channeld::*;
 use wire::hsm::GetCommitmentPoint;
 
+/// How long the peer may owe us a revocation: by then it has lost what we said, and a new connection tells.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a last word may take to leave.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -67,11 +69,16 @@ pub(crate) struct Live {
     pub(crate) fees: FeePolicy,
     pub(crate) policy: HtlcPolicy,
     pub(crate) height: BlockHeight,
+    /// Warnings of the peer that were logged.
+    pub(crate) warnings: u8,
     /// Since when something is due.
     due_since: Option<Instant>,
+    /// Since when the peer owes us a revocation.
+    pub(crate) owed_since: Option<Instant>,
+    patience: Duration,
     birth: Option<Birth>,
     failed: Option<String>,
-    status: String,
+    status: Option<String>,
 }
 
 impl Live {
@@ -80,6 +87,7 @@ impl Live {
         mut hsm: Hsm,
         peer: Peer,
         init: ChanneldInit,
+        patience: Duration,
     ) -> Result<Self, Failure> {
         let channel = Channel::new(init.state.clone()).map_err(Failure::internal)?;
         let number = channel.commitment().local.next();
@@ -106,10 +114,13 @@ impl Live {
             fees: init.fees,
             policy: init.policy,
             height: init.height,
+            warnings: 0,
             due_since: None,
+            owed_since: None,
+            patience,
             birth: Some(init.birth),
             failed: init.failed,
-            status: String::new(),
+            status: None,
         })
     }
 
@@ -151,7 +162,7 @@ impl Live {
             let (due, since) = self.since();
             let company = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
             let deadline = match due {
-                Due::Nothing => None,
+                Due::Nothing => self.owed_by(),
                 Due::Soon => Some(since + company),
                 Due::Now => Some(since),
             };
@@ -170,6 +181,9 @@ impl Live {
                         self.on_record(record)?;
                     }
                 }
+                Ready::Timeout if due == Due::Nothing => {
+                    return Err(Failure::PeerWarn("revoke_and_ack does not come".to_owned()));
+                }
                 Ready::Timeout => self.act()?,
             }
         }
@@ -187,6 +201,15 @@ impl Live {
             Due::Soon | Due::Now => *self.due_since.get_or_insert(now),
         };
         (due, since)
+    }
+
+    /// Until when the peer must have revoked what we signed a successor of.
+    fn owed_by(&mut self) -> Option<Instant> {
+        if self.phase != Phase::Open || !self.channel.awaits_revocation() {
+            self.owed_since = None;
+            return None;
+        }
+        Some(*self.owed_since.get_or_insert_with(Instant::now) + self.patience)
     }
 
     pub(crate) fn acted(&mut self) {
@@ -241,9 +264,9 @@ impl Live {
 
     fn tell_status(&mut self) -> Result<(), Failure> {
         let line = self.status_line();
-        if line != self.status {
+        if self.status.as_ref() != Some(&line) {
             self.master.status(Some(&line), None)?;
-            self.status = line;
+            self.status = Some(line);
         }
         Ok(())
     }

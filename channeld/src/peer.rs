@@ -7,6 +7,9 @@ use subdaemon::{Failure, PeerRecord};
 use wire::connectd::PeerControl;
 use wire::*;
 
+/// Of one connection, in the log.
+const MAX_WARNINGS: u8 = 20;
+
 /// How the law is broken decides what it costs. A proposal that we do not take binds nobody: BOLT 2 leaves the choice, so
 /// the connection ends and the channel lives. What would come again after every reconnect ends the channel.
 pub(crate) fn broke(fault: PeerFault) -> Failure {
@@ -60,7 +63,11 @@ impl Live {
             Ok(Decoded::Known(ChannelMessage::Error(e))) => Err(Failure::PeerSaidError(e.text())),
             Ok(_) | Err(_) if mute => Ok(()),
             Ok(Decoded::Known(ChannelMessage::Warning(w))) => {
-                log::info!("the peer warns: {}", w.text());
+                // It may warn as often as it likes, and not fill our log with it.
+                if self.warnings < MAX_WARNINGS {
+                    self.warnings += 1;
+                    log::info!("the peer warns: {}", w.text());
+                }
                 Ok(())
             }
             Ok(Decoded::Known(message)) if channel_of(&bytes) == Some(self.id) => {
@@ -70,7 +77,7 @@ impl Live {
                 Err(Failure::PeerWarn(format!("{} is of another channel", message.name())))
             }
             Ok(Decoded::UnknownOdd(number)) => {
-                log::debug!("ignoring message {number}");
+                log::trace!("ignoring message {number}");
                 Ok(())
             }
             Ok(Decoded::UnknownEven(number)) => {

@@ -8,6 +8,9 @@ use wire::channeld::{ChanneldInit, PersistAnnouncement, PersistPeerReady, Persis
 use wire::hsm::{GetCommitmentPoint, SignAnnouncement};
 use wire::{AnnouncementSignatures, ChannelReady, Warning};
 
+/// Announcements of the peer's on one connection that are looked at.
+const MAX_HEARD: usize = 4;
+
 /// Our half of the channel's announcement.
 #[derive(Debug)]
 pub(crate) enum Announcement {
@@ -21,6 +24,8 @@ pub(crate) enum Announcement {
         wanted: bool,
         /// Ours went out on this connection.
         said: bool,
+        /// What the peer announced on this connection: each costs a write to disk, so they are few.
+        heard: Vec<ShortChannelId>,
     },
 }
 
@@ -28,7 +33,8 @@ impl Announcement {
     pub(crate) fn new(init: &ChanneldInit) -> Self {
         if init.announce {
             // BOLT 7: on a new connection ours goes out if theirs never came.
-            Self::Public { at: init.announceable, wanted: !init.have_announcement, said: false }
+            let wanted = !init.have_announcement;
+            Self::Public { at: init.announceable, wanted, said: false, heard: Vec::new() }
         } else {
             Self::Never
         }
@@ -36,7 +42,7 @@ impl Announcement {
     pub(crate) fn is_at(&mut self, scid: ShortChannelId) {
         match self {
             Self::Never => {}
-            Self::Public { at, wanted, said } => {
+            Self::Public { at, wanted, said, .. } => {
                 // A reorganisation moved the funding: what was said is void.
                 if at.is_some_and(|old| old != scid) {
                     (*wanted, *said) = (true, false);
@@ -54,7 +60,7 @@ impl Announcement {
     /// What is to be signed now.
     fn due(&self) -> Option<ShortChannelId> {
         match self {
-            Self::Public { at, wanted: true, said: false } => *at,
+            Self::Public { at, wanted: true, said: false, .. } => *at,
             Self::Public { .. } | Self::Never => None,
         }
     }
@@ -132,14 +138,18 @@ impl Live {
 
     /// The peer's half. Whether the signatures hold is for whoever makes the announcement: nothing here follows from it.
     pub(crate) fn on_announcement(&mut self, m: AnnouncementSignatures) -> Result<(), Failure> {
-        let Announcement::Public { at, .. } = &self.announcement else {
-            log::info!("the peer would announce a private channel: ignored");
+        let Announcement::Public { at, heard, .. } = &mut self.announcement else {
+            log::debug!("the peer would announce a private channel: ignored");
             return Ok(());
         };
+        if heard.len() >= MAX_HEARD || heard.contains(&m.short_channel_id) {
+            return Ok(());
+        }
+        heard.push(m.short_channel_id);
         // Early ones are kept as they are, until we are as deep.
         if let Some(ours) = at.filter(|ours| *ours != m.short_channel_id) {
             let theirs = m.short_channel_id;
-            log::info!("the peer announces the channel at {theirs:?}, and it is at {ours:?}");
+            log::info!("the peer announces the channel at {theirs}, and it is at {ours}");
             let text = "announcement_signatures for another short_channel_id";
             return self.peer.send(&Warning::new(self.id, text));
         }

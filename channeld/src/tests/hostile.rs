@@ -333,6 +333,17 @@ fn a_peer_that_does_not_read_is_still_read_and_gets_everything_later() {
     ours.until("every offer is answered", |rows| offered(rows) <= 400);
 }
 
+#[test]
+fn a_peer_that_never_revokes_is_hung_up_on() {
+    let mut pair = Pair::ready(&Wish::default());
+    pair.nodes.local.patience = std::time::Duration::from_millis(1);
+    let mut stranger = pair.greeted_stranger();
+    pair.offer(Side::Local, 1, Msat(1_000_000));
+    stranger.until::<CommitmentSigned>();
+    assert_eq!(stranger.until::<Warning>().text(), "revoke_and_ack does not come");
+    assert!(matches!(pair.nodes.local.ended(), Err(Failure::PeerWarn(_))));
+}
+
 /// A message of a kind that channeld knows, about the right channel, with any body.
 fn any_message(channel_id: ChannelId) -> impl Strategy<Value = Vec<u8>> {
     let kinds = vec![
@@ -340,7 +351,7 @@ fn any_message(channel_id: ChannelId) -> impl Strategy<Value = Vec<u8>> {
     ];
     let body = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..200),
-        proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(2)], 0..1500),
+        (0u8..4, 0usize..1500).prop_map(|(byte, len)| vec![byte; len]),
         Just(vec![0; 8 + 8 + 32 + 4 + 1366]),
     ];
     (proptest::sample::select(kinds), body)
@@ -355,7 +366,7 @@ fn no_bytes_of_a_peer_are_our_fault() {
     ];
     let case = (proptest::collection::vec(said, 1..20), any::<bool>());
     let pair = RefCell::new(Pair::ready(&Wish::default()));
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(1000));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(2000));
     let outcome = runner.run(&case, |(messages, greeted)| {
         let mut pair = pair.borrow_mut();
         pair.master(Side::Local).rows().shutdown = Sides { local: None, remote: None };

@@ -128,6 +128,7 @@ fn an_announcement_for_another_place_is_warned_about_and_not_kept() {
     // The connection goes on. Said again, ours is not repeated: that would never end.
     stranger.send(&ours);
     stranger.send(&ours);
+    stranger.send(&AnnouncementSignatures { short_channel_id: elsewhere, ..ours.clone() });
     pair.master(Side::Local).until("it is kept", |rows| rows.announcement.is_some());
     pair.master(Side::Local).hang_up();
     assert_eq!(stranger.rest(), Vec::<Vec<u8>>::new());

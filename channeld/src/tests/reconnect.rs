@@ -283,7 +283,8 @@ fn a_channel_that_failed_says_so_again_and_does_nothing_else() {
 
 #[test]
 fn numbers_that_nothing_explains_end_the_channel() {
-    let lies: [(&str, fn(&mut ChannelReestablish)); 6] = [
+    type Lie = (&'static str, fn(&mut ChannelReestablish));
+    let lies: [Lie; 6] = [
         ("next_commitment_number is 0", |m| m.next_commitment_number = 0),
         ("next_commitment_number is 9", |m| m.next_commitment_number = 9),
         ("your_last_per_commitment_secret is not", |m| m.next_revocation_number = 77),

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use subdaemon::testing::ScriptedMaster;
 use subdaemon::{Failure, Hsm, recv_record, send_record, stream_pair};
 use wire::channel_data::*;
@@ -85,6 +85,7 @@ pub(crate) struct Node {
     pub(crate) child: Option<JoinHandle<Result<(), Failure>>>,
     /// What its next channeld is born with, but for what is in the rows.
     pub(crate) init: ChanneldInit,
+    pub(crate) patience: Duration,
 }
 
 impl Node {
@@ -124,7 +125,8 @@ impl Node {
         let hsm = self.secrets.client(self.peer, Some(seed));
         let (script, child) = ScriptedMaster::new();
         script.order(&self.init(birth), vec![hsm, peer]);
-        let thread = std::thread::spawn(|| crate::run(child));
+        let patience = self.patience;
+        let thread = std::thread::spawn(move || crate::run_patiently(child, patience));
         self.child = Some(self.master.serve(script.into_sockets(), thread));
     }
     /// Waits for its end.
@@ -233,7 +235,8 @@ impl Pair {
             let init = init(&state, byte);
             let master = Master::new(Rows::new(state, script(byte)));
             let secrets = secrets[s].take().unwrap();
-            Node { secrets, peer: ids[!s], master, child: None, init }
+            let patience = crate::live::PATIENCE;
+            Node { secrets, peer: ids[!s], master, child: None, init, patience }
         });
         Self { nodes, link: None }
     }
