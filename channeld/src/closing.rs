@@ -2,7 +2,7 @@
 //! BOLT 2, "Closing Initiation".
 
 use crate::live::{Live, Phase};
-use bitcoin::{Script, WitnessVersion};
+use channel::shutdown::Forms;
 use primitives::*;
 use subdaemon::Failure;
 use wire::Shutdown;
@@ -28,17 +28,21 @@ pub(crate) struct Closing {
     /// The peer's script, once it has said shutdown on this or an earlier connection.
     theirs: Option<ScriptBuf>,
     upfront: Sides<Option<ScriptBuf>>,
-    anysegwit: bool,
+    forms: Forms,
 }
 
 impl Closing {
     pub(crate) fn new(init: &ChanneldInit) -> Self {
-        let any = feature::SHUTDOWN_ANYSEGWIT;
+        let negotiated =
+            |feature| init.local_features.offers(feature) && init.remote_features.offers(feature);
         Self {
             ours: init.shutdown.local.clone().map_or(Ours::None, Ours::Again),
             theirs: init.shutdown.remote.clone(),
             upfront: init.upfront_script.clone(),
-            anysegwit: init.local_features.offers(any) && init.remote_features.offers(any),
+            forms: Forms {
+                any_segwit: negotiated(feature::SHUTDOWN_ANYSEGWIT),
+                op_return: negotiated(feature::SIMPLE_CLOSE),
+            },
         }
     }
     /// The master wants the channel closed.
@@ -50,15 +54,6 @@ impl Closing {
     /// Who has said shutdown, or is about to.
     pub(crate) fn is_begun(&self) -> Sides<bool> {
         Sides { local: self.ours != Ours::None, remote: self.theirs.is_some() }
-    }
-}
-
-/// May a mutual close pay to this? BOLT 2, shutdown: the forms that every node relays.
-pub(crate) fn may_pay_to(script: &Script, anysegwit: bool) -> bool {
-    match script.witness_version() {
-        Some(WitnessVersion::V0) => script.is_p2wpkh() || script.is_p2wsh(),
-        Some(_) => anysegwit,
-        None => false,
     }
 }
 
@@ -92,7 +87,7 @@ impl Live {
             let text = "shutdown to another script than the one fixed when the channel was opened";
             return Err(Failure::PeerWarn(text.to_owned()));
         }
-        if !may_pay_to(&script, closing.anysegwit) {
+        if !closing.forms.allow(&script) {
             let text = "shutdown to a script of a form that BOLT 2 does not list";
             return Err(Failure::PeerWarn(text.to_owned()));
         }
@@ -129,36 +124,5 @@ impl Live {
             && self.unsaid.is_empty()
             && self.channel.is_quiet()
             && self.stored == self.channel
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_forms_of_bolt_2_are_taken_and_no_others() {
-        let program = |version: u8, length: usize| {
-            let mut script = vec![version, length as u8];
-            script.extend(vec![7; length]);
-            ScriptBuf::from_bytes(script)
-        };
-        for (script, always, with_anysegwit) in [
-            (program(0, 20), true, true),
-            (program(0, 32), true, true),
-            (program(0, 21), false, false),
-            (program(0x51, 32), false, true),
-            (program(0x51, 2), false, true),
-            (program(0x60, 40), false, true),
-            (program(0x60, 41), false, false),
-            (program(0x51, 1), false, false),
-            (program(0x61, 32), false, false),
-            (ScriptBuf::new(), false, false),
-            (program(0x6a, 20), false, false),
-            (ScriptBuf::new_p2sh(&bitcoin::hashes::Hash::from_byte_array([1; 20])), false, false),
-        ] {
-            assert_eq!(may_pay_to(&script, false), always, "{script}");
-            assert_eq!(may_pay_to(&script, true), with_anysegwit, "{script}");
-        }
     }
 }

@@ -4,10 +4,7 @@ use crate::batch::Batch;
 use crate::closing::Closing;
 use crate::ready::Announcement;
 use channel::{Channel, Irrevocable, Update};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::*;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use subdaemon::{Child, Failure, Hsm, Master, Orders, Peer, Ready, wait};
 use wire::channeld::*;
@@ -15,8 +12,6 @@ use wire::hsm::GetCommitmentPoint;
 
 /// How long the peer may owe us a revocation: by then it has lost what we said, and a new connection tells.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a last word may take to leave.
-const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Where this connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +126,8 @@ impl Live {
             Ok(()) => self.master.hand_over(&ReadyToClose {}, self.peer.into_fd()),
             Err(failure) => {
                 self.peer.tell(self.id, &failure);
-                if !self.flush_peer().unwrap_or(false) {
-                    log::info!("the peer may not have heard how this ended");
+                if self.peer.written().is_err() {
+                    log::debug!("the peer may not have heard how this ended");
                 }
                 Err(failure)
             }
@@ -154,10 +149,8 @@ impl Live {
         loop {
             self.tell_status()?;
             // Nothing is read meanwhile: what the peer says next is for closingd.
-            while self.is_ready_to_close() {
-                if self.flush_peer()? {
-                    return Ok(());
-                }
+            if self.is_ready_to_close() {
+                return self.peer.written();
             }
             let (due, since) = self.since();
             let company = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
@@ -214,24 +207,6 @@ impl Live {
 
     pub(crate) fn acted(&mut self) {
         self.due_since = None;
-    }
-
-    /// Writes what waits for the peer, for a while. Is everything out?
-    fn flush_peer(&mut self) -> Result<bool, Failure> {
-        let until = Instant::now() + LAST_WORD;
-        loop {
-            self.peer.flush()?;
-            let left = until.saturating_duration_since(Instant::now());
-            if !self.peer.is_queued() || left.is_zero() {
-                return Ok(!self.peer.is_queued());
-            }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            let mut fds = [PollFd::new(self.peer.as_fd(), PollFlags::POLLOUT)];
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(e) => return Err(Failure::internal(format!("poll: {e}"))),
-            }
-        }
     }
 
     /// Both have said channel_ready: updates may flow.
