@@ -10,7 +10,7 @@ pub mod rpc;
 mod store;
 
 pub use broadcast::{BroadcastFor, broadcast, rebroadcast};
-pub use store::{confirmed, load};
+pub use store::{confirmed, give_up_spends, load};
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
