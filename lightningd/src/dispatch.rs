@@ -27,7 +27,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             turn.install(move |node| node.waits.forget(conn));
             Ok(())
         }
-        Event::Reconnect(peer) => crate::peers::reconnect(node, turn, peer),
+        Event::Reconnect(peer, at) => crate::peers::reconnect(node, turn, peer, at),
         Event::Shutdown(caller) => {
             log::info!("shutting down");
             turn.install(|node| node.shutting_down = true);

@@ -42,7 +42,7 @@ pub enum Event {
     /// A client of the socket hung up.
     RpcGone(crate::rpc::ConnId),
     /// A peer with channels is to be dialled again.
-    Reconnect(primitives::NodeId),
+    Reconnect(primitives::NodeId, Instant),
     /// SIGTERM, or the `stop` command.
     Shutdown(Option<Caller>),
 }
@@ -73,7 +73,7 @@ impl Event {
             | Self::Channel(..)
             | Self::Decide(..)
             | Self::Htlc(_)
-            | Self::Reconnect(_)
+            | Self::Reconnect(..)
             | Self::RpcTimeout(_)
             | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),

@@ -135,3 +135,15 @@ fn coins_of_an_opening_that_a_crash_ended_are_free_again() {
     assert!(!reserved());
     kill(pair.bob.pid(), Signal::SIGCONT).unwrap();
 }
+
+#[test]
+fn a_peer_with_a_channel_is_listed_though_it_always_came_to_us() {
+    let pair = Pair::new();
+    pair.open(SAT);
+    pair.alice.stop();
+    pair.bob.stop();
+    pair.bob.start_again();
+    let peers = pair.bob.rpc("listpeers", &json!({}))["peers"].clone();
+    assert_eq!(peers[0]["id"], pair.alice.id.as_str());
+    assert_eq!((&peers[0]["connected"], &peers[0]["num_channels"]), (&json!(false), &json!(1)));
+}

@@ -8,6 +8,7 @@ use crate::turn::{Stop, Turn};
 use crate::waits::For;
 use primitives::NodeId;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use wire::connectd::{Address, Connected, Direction, PingPeer};
 
 /// How long `connect` waits at most.
@@ -138,7 +139,12 @@ pub fn listpeers(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resu
         })?),
     };
     let mut peers = Vec::new();
-    for (id, peer) in &node.peers.all {
+    // Those with channels are there even if they always came to us, and are not here now.
+    let mut ids: BTreeSet<NodeId> = node.peers.all.keys().copied().collect();
+    ids.extend(node.channels.all.values().map(|c| c.peer));
+    let nobody = super::Peer::default();
+    for id in &ids {
+        let peer = node.peers.all.get(id).unwrap_or(&nobody);
         let channels = node.channels.count_with(*id);
         if only.is_some_and(|o| o != *id) || (peer.connection.is_none() && channels == 0) {
             continue;
