@@ -27,6 +27,8 @@ pub enum Event {
     PluginGone(PluginId, String),
     /// A plugin's process was started.
     PluginBorn(PluginId),
+    /// A plugin had its time to show its manifest, or to begin.
+    PluginDue(PluginId, crate::plugin_host::Stage),
     /// A call that the chain room made came back.
     Backend(Purpose, Result<Value, RpcError>),
     /// Something in the chain room.
@@ -68,6 +70,7 @@ impl Event {
             | Self::Plugin(..)
             | Self::PluginGone(..)
             | Self::PluginBorn(_)
+            | Self::PluginDue(..)
             | Self::Backend(..)
             | Self::Chain(_)
             | Self::Channel(..)

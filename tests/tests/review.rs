@@ -147,3 +147,14 @@ fn a_peer_with_a_channel_is_listed_though_it_always_came_to_us() {
     assert_eq!(peers[0]["id"], pair.alice.id.as_str());
     assert_eq!((&peers[0]["connected"], &peers[0]["num_channels"]), (&json!(false), &json!(1)));
 }
+
+#[test]
+fn plugins_and_daemons_begin_with_no_signal_blocked() {
+    let (_scratch, _bitcoind, node) = node_with(&[]);
+    for name in ["bcli", "lightning_connectd"] {
+        let pid = wait_for(name, || node.children(name).first().copied());
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let blocked = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap();
+        assert_eq!(blocked.trim(), "0000000000000000", "{name}");
+    }
+}
