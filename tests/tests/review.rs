@@ -158,3 +158,23 @@ fn plugins_and_daemons_begin_with_no_signal_blocked() {
         assert_eq!(blocked.trim(), "0000000000000000", "{name}");
     }
 }
+
+#[test]
+fn fundchannel_connects_to_a_peer_whose_address_is_known() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    pair.alice.rpc("disconnect", &json!([pair.bob.id]));
+    let connected = || pair.alice.rpc("listpeers", &json!({}))["peers"] != json!([]);
+    wait_for("the connection's end", || (!connected()).then_some(()));
+    let id = pair.alice.open(&pair.bob, SAT);
+    pair.bitcoind.mine(6);
+    pair.alice.wait_normal(&id);
+    // Where nobody is any more, it fails with the reason.
+    pair.bob.stop();
+    wait_for("the connection's end", || {
+        let peers = pair.alice.rpc("listpeers", &json!({}));
+        (peers["peers"][0]["connected"] == false).then_some(())
+    });
+    let said = pair.alice.refused("fundchannel", &json!({"id": pair.bob.id, "amount": SAT}));
+    assert_eq!(said.code, 401, "{}", said.message);
+}

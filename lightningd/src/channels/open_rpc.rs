@@ -97,6 +97,13 @@ pub fn fundchannel(
     args: &Args,
     caller: &Caller,
 ) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    if node.chain.is_synced()
+        && node.peers.connection(peer).is_none()
+        && crate::peers::rpc::connect_to_fund(node, turn, peer, args, caller)
+    {
+        return Ok(Answer::Later);
+    }
     let mut p = common(node, args)?;
     let asked = args.feerate("feerate").unwrap_or(Asked::Within(12));
     let feerate = node.feerate_asked(asked).ok_or_else(|| {

@@ -289,7 +289,13 @@ fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop>
     });
     turn.also(Event::Channel(ChannelNumber(0), crate::channels::ChannelEvent::PeerConnected(id)));
     crate::waits::answer_all(node, turn, |f| *f == For::Connect(id), &result);
+    crate::waits::fund_now(node, turn, id);
     Ok(())
+}
+
+/// Does this wait for a connection with this peer?
+fn waits_for(what: &For, peer: NodeId) -> bool {
+    matches!(what, For::Connect(p) | For::Fund(p, _) if *p == peer)
 }
 
 fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
@@ -297,7 +303,7 @@ fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
     let text = format!("All addresses failed: {}", all.join("; "));
     crate::log::line(LogLevel::Debug, Some(f.node), "connectd", &text);
     let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
-    crate::waits::answer_all(node, turn, |w| *w == For::Connect(f.node), &error);
+    crate::waits::answer_all(node, turn, |w| waits_for(w, f.node), &error);
     schedule_reconnect(node, turn, f.node);
 }
 
@@ -324,7 +330,7 @@ fn disconnected(
     });
     let gone =
         Err(RpcError::new(code::CONNECT_DISCONNECTED_DURING, format!("disconnected: {why}")));
-    crate::waits::answer_all(node, turn, |f| *f == For::Connect(peer), &gone);
+    crate::waits::answer_all(node, turn, |f| waits_for(f, peer), &gone);
     schedule_reconnect(node, turn, peer);
     Ok(())
 }

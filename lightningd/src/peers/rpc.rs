@@ -97,12 +97,32 @@ pub fn connect(
         let text = "Unable to connect, no address known for peer";
         return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
     }
-    let already = node.waits.any(|f| *f == For::Connect(peer));
+    let already = node.waits.any(|f| super::waits_for(f, peer));
     crate::waits::add(node, turn, caller, For::Connect(peer), Some(CONNECT_TIMEOUT_SECONDS));
     if !already {
         dial(node, turn, peer, addresses);
     }
     Ok(Answer::Later)
+}
+
+/// `fundchannel` with a peer that is not here: it is dialled, and the command runs again once it is. False: nobody knows where.
+pub fn connect_to_fund(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    args: &Args,
+    caller: &Caller,
+) -> bool {
+    let Some(address) = node.peers.all.get(&peer).and_then(|p| p.address.clone()) else {
+        return false;
+    };
+    let already = node.waits.any(|f| super::waits_for(f, peer));
+    let what = For::Fund(peer, args.to_json());
+    crate::waits::add(node, turn, caller, what, Some(CONNECT_TIMEOUT_SECONDS));
+    if !already {
+        dial(node, turn, peer, vec![address]);
+    }
+    true
 }
 
 /// `disconnect id [force]`.
