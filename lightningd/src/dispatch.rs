@@ -17,6 +17,10 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             plugin_host::ask_manifest(node, turn, plugin);
             Ok(())
         }
+        Event::PluginDue(plugin, stage) => {
+            plugin_host::due(node, turn, plugin, &stage);
+            Ok(())
+        }
         Event::Backend(purpose, result) => chain::answered(node, turn, purpose, result),
         Event::Chain(event) => chain::handle(node, turn, event),
         Event::Channel(number, event) => channels::handle(node, turn, number, event),
@@ -27,7 +31,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             turn.install(move |node| node.waits.forget(conn));
             Ok(())
         }
-        Event::Reconnect(peer) => crate::peers::reconnect(node, turn, peer),
+        Event::Reconnect(peer, at) => crate::peers::reconnect(node, turn, peer, at),
         Event::Shutdown(caller) => {
             log::info!("shutting down");
             turn.install(|node| node.shutting_down = true);

@@ -190,7 +190,7 @@ impl Io {
 
     fn gather_child(&mut self, id: ChildId, token: Token) {
         let mut heard = Vec::new();
-        if self.nursery.read(id, &mut heard) {
+        if self.nursery.read(id, token, CHILD_BASE, &mut heard) {
             self.again.insert(token);
         }
         for h in heard {

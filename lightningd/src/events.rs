@@ -27,6 +27,8 @@ pub enum Event {
     PluginGone(PluginId, String),
     /// A plugin's process was started.
     PluginBorn(PluginId),
+    /// A plugin had its time to show its manifest, or to begin.
+    PluginDue(PluginId, crate::plugin_host::Stage),
     /// A call that the chain room made came back.
     Backend(Purpose, Result<Value, RpcError>),
     /// Something in the chain room.
@@ -42,7 +44,7 @@ pub enum Event {
     /// A client of the socket hung up.
     RpcGone(crate::rpc::ConnId),
     /// A peer with channels is to be dialled again.
-    Reconnect(primitives::NodeId),
+    Reconnect(primitives::NodeId, Instant),
     /// SIGTERM, or the `stop` command.
     Shutdown(Option<Caller>),
 }
@@ -68,12 +70,13 @@ impl Event {
             | Self::Plugin(..)
             | Self::PluginGone(..)
             | Self::PluginBorn(_)
+            | Self::PluginDue(..)
             | Self::Backend(..)
             | Self::Chain(_)
             | Self::Channel(..)
             | Self::Decide(..)
             | Self::Htlc(_)
-            | Self::Reconnect(_)
+            | Self::Reconnect(..)
             | Self::RpcTimeout(_)
             | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),

@@ -2,7 +2,7 @@
 
 use crate::events::Event;
 use crate::node::Node;
-use crate::rpc::{Caller, ConnId, RpcError, code};
+use crate::rpc::{Caller, ConnId, RpcError, RpcRequest, code};
 use crate::turn::{Stop, Turn};
 use primitives::{BlockHeight, ChannelNumber, NodeId, PaymentHash};
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ pub enum For {
     Payment(PaymentHash, u64, u64),
     /// A connection with this peer.
     Connect(NodeId),
+    /// A connection with this peer, for a `fundchannel` with these parameters.
+    Fund(NodeId, Value),
     /// The pong to this ask.
     Pong(u64),
     /// This channel to be closed.
@@ -85,6 +87,20 @@ pub fn answer_all(
     }
 }
 
+/// This peer is connected: whoever waited for that to fund a channel begins.
+pub fn fund_now(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
+    for (id, (caller, what)) in &node.waits.all {
+        let For::Fund(to, params) = what else { continue };
+        if *to != peer {
+            continue;
+        }
+        let id = *id;
+        turn.install(move |node| drop(node.waits.all.remove(&id)));
+        let (method, params, raw) = ("fundchannel".to_owned(), params.clone(), String::new());
+        turn.also(Event::Rpc(caller.clone(), RpcRequest { method, params, raw }));
+    }
+}
+
 /// A new tip.
 pub fn height_is(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
     let result = Ok(json!({"blockheight": height.0}));
@@ -107,7 +123,7 @@ pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Sto
             "Timed out while waiting for invoice to be paid",
         ),
         For::Payment(..) => RpcError::new(code::PAY_IN_PROGRESS, "Timed out while waiting"),
-        For::Connect(_) => {
+        For::Connect(_) | For::Fund(..) => {
             RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, "Timed out while connecting")
         }
         For::Pong(_) => RpcError::new(code::LIGHTNINGD, "Timed out while waiting for the pong"),

@@ -59,6 +59,29 @@ fn a_channel_is_funded_from_outside() {
 }
 
 #[test]
+fn an_external_funding_can_be_cancelled_until_bitcoind_knows_it() {
+    let pair = Pair::new();
+    for published in [false, true] {
+        let script = begin(&pair);
+        let coin = pair.bitcoind.coin();
+        let tx = pair.bitcoind.spend_coin(coin, script, Amount::from_sat(SAT));
+        let params = json!({"id": pair.bob.id, "psbt": psbt(&tx, coin, NOBODYS_SCRIPT)});
+        let id = pair.alice.rpc("fundchannel_complete", &params)["channel_id"].clone();
+        if published {
+            pair.bitcoind.sign_and_send(&tx);
+            let refused = pair.alice.refused("fundchannel_cancel", &json!([pair.bob.id]));
+            assert_eq!(refused.code, 308, "{}", refused.message);
+            pair.bitcoind.mine(1);
+            pair.alice.wait_normal(id.as_str().unwrap());
+        } else {
+            let done = pair.alice.rpc("fundchannel_cancel", &json!([pair.bob.id]));
+            assert!(done["cancelled"].is_string());
+            assert_eq!(pair.alice.channel(id.as_str().unwrap()), Value::Null);
+        }
+    }
+}
+
+#[test]
 fn a_psbt_that_is_not_what_was_agreed_is_refused_and_can_be_given_again() {
     let pair = Pair::new();
     let script = begin(&pair);

@@ -1,8 +1,9 @@
 //! What a second reading of the master found: each of these was wrong once.
 
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use tests::{Bitcoind, Node, Pair, Scratch};
+use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
 
 const SAT: u64 = 1_000_000;
 
@@ -34,6 +35,35 @@ fn a_number_that_no_row_can_hold_is_refused() {
         assert_eq!(pair.alice.refused("sendpay", &params).code, -32602, "{params}");
     }
     assert_eq!(pair.alice.rpc("listsendpays", &json!({}))["payments"], json!([]));
+}
+
+#[test]
+fn coins_chosen_twice_or_too_young_are_refused_and_the_reserve_counts_the_whole_wallet() {
+    let pair = Pair::new();
+    pair.open(SAT);
+    let alice = &pair.alice;
+    let funds = alice.rpc("listfunds", &json!({}))["outputs"].clone();
+    let coin = format!("{}:{}", funds[0]["txid"].as_str().unwrap(), funds[0]["output"]);
+    let address = alice.rpc("newaddr", &json!({"addresstype": "bech32"}))["bech32"].clone();
+    let to = |satoshi: Value, utxos: Value| json!({"destination": address, "satoshi": satoshi, "utxos": utxos});
+    let said = alice.refused("withdraw", &to(json!(SAT), json!([coin, coin])));
+    assert!(said.message.contains("twice"), "{}", said.message);
+    pair.bitcoind.mine_to(1, address.as_str().unwrap());
+    alice.sync(&pair.bitcoind);
+    let young = alice.rpc("listfunds", &json!({}))["outputs"].clone();
+    let young = young.as_array().unwrap().iter().find(|o| o["status"] == "immature").unwrap();
+    let young = format!("{}:{}", young["txid"].as_str().unwrap(), young["output"]);
+    let said = alice.refused("withdraw", &to(json!(SAT), json!([young])));
+    assert!(said.message.contains("not mature"), "{}", said.message);
+    // Two coins: the one that is not chosen is reserve enough.
+    alice.rpc("withdraw", &to(json!(10_000_000), json!([coin])));
+    pair.bitcoind.mine(1);
+    alice.sync(&pair.bitcoind);
+    let funds = alice.rpc("listfunds", &json!({}))["outputs"].clone();
+    let small =
+        funds.as_array().unwrap().iter().find(|o| o["amount_msat"] == 10_000_000_000u64).unwrap();
+    let small = format!("{}:{}", small["txid"].as_str().unwrap(), small["output"]);
+    alice.rpc("withdraw", &to(json!(9_990_000), json!([small])));
 }
 
 /// One answer from this socket.
@@ -83,4 +113,68 @@ fn every_caller_of_stop_hears_that_it_is_done() {
             (&json!(id), &json!("Shutdown complete"))
         );
     }
+}
+
+#[test]
+fn coins_of_an_opening_that_a_crash_ended_are_free_again() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    // Bob is there and says nothing.
+    kill(pair.bob.pid(), Signal::SIGSTOP).unwrap();
+    let mut socket = pair.alice.socket().unwrap();
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "fundchannel",
+        "params": {"id": pair.bob.id, "amount": SAT}});
+    socket.write_all(request.to_string().as_bytes()).unwrap();
+    let reserved = || {
+        let funds = pair.alice.rpc("listfunds", &json!({}));
+        funds["outputs"].as_array().unwrap().iter().any(|o| o["reserved"] == true)
+    };
+    wait_for("the coins to be reserved", || reserved().then_some(()));
+    pair.alice.kill();
+    pair.alice.start_again();
+    assert!(!reserved());
+    kill(pair.bob.pid(), Signal::SIGCONT).unwrap();
+}
+
+#[test]
+fn a_peer_with_a_channel_is_listed_though_it_always_came_to_us() {
+    let pair = Pair::new();
+    pair.open(SAT);
+    pair.alice.stop();
+    pair.bob.stop();
+    pair.bob.start_again();
+    let peers = pair.bob.rpc("listpeers", &json!({}))["peers"].clone();
+    assert_eq!(peers[0]["id"], pair.alice.id.as_str());
+    assert_eq!((&peers[0]["connected"], &peers[0]["num_channels"]), (&json!(false), &json!(1)));
+}
+
+#[test]
+fn plugins_and_daemons_begin_with_no_signal_blocked() {
+    let (_scratch, _bitcoind, node) = node_with(&[]);
+    for name in ["bcli", "lightning_connectd"] {
+        let pid = wait_for(name, || node.children(name).first().copied());
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let blocked = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap();
+        assert_eq!(blocked.trim(), "0000000000000000", "{name}");
+    }
+}
+
+#[test]
+fn fundchannel_connects_to_a_peer_whose_address_is_known() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    pair.alice.rpc("disconnect", &json!([pair.bob.id]));
+    let connected = || pair.alice.rpc("listpeers", &json!({}))["peers"] != json!([]);
+    wait_for("the connection's end", || (!connected()).then_some(()));
+    let id = pair.alice.open(&pair.bob, SAT);
+    pair.bitcoind.mine(6);
+    pair.alice.wait_normal(&id);
+    // Where nobody is any more, it fails with the reason.
+    pair.bob.stop();
+    wait_for("the connection's end", || {
+        let peers = pair.alice.rpc("listpeers", &json!({}));
+        (peers["peers"][0]["connected"] == false).then_some(())
+    });
+    let said = pair.alice.refused("fundchannel", &json!({"id": pair.bob.id, "amount": SAT}));
+    assert_eq!(said.code, 401, "{}", said.message);
 }

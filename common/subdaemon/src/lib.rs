@@ -37,6 +37,18 @@ pub fn peer_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
+/// Has a process begin with no signal blocked: a child inherits its parent's mask, and a master that reads its signals from a
+/// descriptor blocks them for itself alone.
+#[allow(unsafe_code)]
+pub fn unblock_signals(command: &mut std::process::Command) {
+    use nix::sys::signal::SigSet;
+    use std::os::unix::process::CommandExt;
+    // Safety: between fork and exec this makes one system call, pthread_sigmask, which is async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+    }
+}
+
 /// `N` bytes of the kernel's randomness.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -69,6 +69,16 @@ pub(super) fn answered(
         Err(e) => Some(e.message.clone()),
     };
     match (why, refused) {
+        (BroadcastFor::Withdrawal(caller, sent), Some(e)) if result.is_err() => {
+            // No verdict: bitcoind may have it. It is sent again with every block, and its coins stay spent.
+            let text = format!(
+                "nobody knows whether the transaction was taken ({e}): it is sent again with every block, do not repeat it"
+            );
+            turn.reply(
+                caller,
+                Err(RpcError { code: code::LIGHTNINGD, message: text, data: Some(sent) }),
+            );
+        }
         (BroadcastFor::Nobody, Some(e)) => log::debug!("transaction {txid} was not taken: {e}"),
         (BroadcastFor::Nobody, None) => {}
         (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),

@@ -10,16 +10,16 @@ pub mod rpc;
 mod store;
 
 pub use broadcast::{BroadcastFor, broadcast, rebroadcast};
-pub use store::{confirmed, load};
+pub use store::{confirmed, give_up_spends, load};
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::plugin_host::{BACKEND_METHODS, call_backend};
-use crate::rpc::RpcError;
+use crate::rpc::{Caller, RpcError};
 use crate::turn::{Fatal, Stop, Turn};
 use bitcoin::{BlockHash, Txid};
 use feerates::Estimates;
-use primitives::BlockHeight;
+use primitives::{BlockHeight, ChannelNumber};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub enum Purpose {
     Fees,
     /// sendrawtransaction.
     Broadcast(Txid, BroadcastFor),
+    /// getutxout of a channel's funding, for `fundchannel_cancel`.
+    FundingSeen(ChannelNumber, Caller),
 }
 
 /// What happens in this room beside answers.
@@ -145,6 +147,9 @@ pub fn answered(
             Ok(())
         }
         Purpose::Broadcast(txid, why) => broadcast::answered(node, turn, txid, why, result),
+        Purpose::FundingSeen(number, caller) => {
+            crate::channels::open_rpc::funding_seen(node, turn, number, &caller, result)
+        }
     }
 }
 

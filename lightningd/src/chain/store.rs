@@ -88,6 +88,16 @@ pub(super) fn give_up(db: &Connection, txid: Txid) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// No more broadcasting of anything that spends this output: it will never be there.
+pub fn give_up_spends(db: &Connection, of: primitives::OutPoint) -> Result<(), Fatal> {
+    for tx in unconfirmed(db)? {
+        if tx.input.iter().any(|i| i.previous_output == of) {
+            give_up(db, tx.compute_txid())?;
+        }
+    }
+    Ok(())
+}
+
 /// A row of `listtransactions`: raw, height, index.
 pub(super) type TransactionRow = (Transaction, Option<u32>, Option<u32>);
 

@@ -291,7 +291,7 @@ fn agreed(
     Ok(())
 }
 
-fn answer_closers(
+pub(super) fn answer_closers(
     node: &Node,
     turn: &mut Turn<'_>,
     number: ChannelNumber,

@@ -97,6 +97,13 @@ pub fn fundchannel(
     args: &Args,
     caller: &Caller,
 ) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    if node.chain.is_synced()
+        && node.peers.connection(peer).is_none()
+        && crate::peers::rpc::connect_to_fund(node, turn, peer, args, caller)
+    {
+        return Ok(Answer::Later);
+    }
     let mut p = common(node, args)?;
     let asked = args.feerate("feerate").unwrap_or(Asked::Within(12));
     let feerate = node.feerate_asked(asked).ok_or_else(|| {
@@ -242,15 +249,53 @@ pub fn cancel_rpc(
             let text = "Cannot cancel: the funding transaction has been broadcast";
             Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
         }
+        // Somebody else holds the funding: bitcoind knows whether it was published, in a block or not.
         Some(c) => {
-            super::watch::forget(node, turn, c, "cancelled before its funding was broadcast")?;
-            Ok(Answer::Now(
-                json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"}),
-            ))
+            let funding = c.live.params.funding;
+            crate::plugin_host::call_backend(
+                node,
+                turn,
+                "getutxout",
+                &json!({"txid": funding.txid.to_string(), "vout": funding.vout}),
+                crate::chain::Purpose::FundingSeen(c.number, caller.clone()),
+            );
+            Ok(Answer::Later)
         }
         None => {
             Err(RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.")
                 .into())
         }
     }
+}
+
+/// bitcoind said whether it knows the funding of a channel that is to be cancelled.
+pub fn funding_seen(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    caller: &Caller,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let unsafe_now = |text: String| Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text));
+    let gone = RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.");
+    let answer = match (node.channels.all.get(&number), &result) {
+        (None, _) => Err(gone),
+        (Some(_), Err(e)) => unsafe_now(format!(
+            "Cannot cancel: bitcoind does not say whether the funding transaction was broadcast: {}",
+            e.message
+        )),
+        (Some(c), Ok(seen))
+            if c.funding_height.is_some() || seen.get("amount").is_some_and(|a| !a.is_null()) =>
+        {
+            unsafe_now("Cannot cancel: the funding transaction has been broadcast".to_owned())
+        }
+        (Some(c), Ok(_)) => {
+            let text = "Channel open canceled by RPC(fundchannel_cancel)";
+            crate::peers::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
+            super::watch::forget(node, turn, c, "cancelled before its funding was broadcast")?;
+            Ok(json!({"cancelled": text}))
+        }
+    };
+    turn.reply(caller.clone(), answer);
+    Ok(())
 }

@@ -268,9 +268,7 @@ fn begin(
 }
 
 fn unfunded(channels: &Channels, peer: Option<NodeId>) -> usize {
-    let waits = |c: &&Channel| {
-        c.opener() == Side::Remote && c.funding_height.is_none() && c.state == State::AwaitingLockin
-    };
+    let waits = |c: &&Channel| c.opener() == Side::Remote && c.funding_height.is_none();
     channels.all.values().filter(waits).filter(|c| peer.is_none_or(|p| p == c.peer)).count()
 }
 
@@ -472,7 +470,23 @@ fn opened(
         changes: vec![],
         last_stable: None,
     };
+    if let Some(tx) = &funding_tx {
+        // What openingd says the channel is, and what the wallet pays, are the same output.
+        super::watch::funds(&channel.live.params, tx).map_err(Stop::refused)?;
+        if tx.compute_txid() != channel.live.params.funding.txid {
+            return Err(Stop::refused("openingd says Opened of another transaction than ours"));
+        }
+    }
     store::insert(turn.db, &channel)?;
+    answer_cancellers(
+        node,
+        turn,
+        opening.number,
+        &Err(RpcError::new(
+            code::FUNDING_CANCEL_NOT_SAFE,
+            "Cannot cancel: the channel was opened meanwhile",
+        )),
+    );
     crate::log::line(
         LogLevel::Info,
         Some(channel.peer),
@@ -547,25 +561,28 @@ fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Resul
             Err(RpcError::new(code::LIGHTNINGD, format!("They sent or caused an error: {text}"))),
         );
     }
-    for caller in node
-        .channels
-        .cancellers
-        .iter()
-        .filter(|(n, _)| *n == opening.number)
-        .map(|(_, c)| c.clone())
-    {
-        turn.reply(
-            caller,
-            Ok(json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"})),
-        );
-    }
+    answer_cancellers(
+        node,
+        turn,
+        opening.number,
+        &Ok(json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"})),
+    );
     let number = opening.number;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: opening.peer, channel: number })?;
-    turn.install(move |node| {
-        node.channels.cancellers.retain(|(n, _)| *n != number);
-        node.channels.openings.remove(&number);
-    });
+    turn.install(move |node| drop(node.channels.openings.remove(&number)));
     Ok(())
+}
+
+fn answer_cancellers(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    result: &Result<serde_json::Value, RpcError>,
+) {
+    for (_, caller) in node.channels.cancellers.iter().filter(|(n, _)| *n == number) {
+        turn.reply(caller.clone(), result.clone());
+    }
+    turn.install(move |node| node.channels.cancellers.retain(|(n, _)| *n != number));
 }
 
 /// openingd is gone: if it left its attempt behind, that is over.

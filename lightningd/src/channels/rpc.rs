@@ -273,6 +273,7 @@ pub fn listpeerchannels(
                 "reestablished": false,
                 "state": "OPENINGD",
                 "owner": "lightning_openingd",
+                "features": [],
                 "opener": if matches!(o.attempt, super::opening::Attempt::Theirs) { "remote" } else { "local" },
                 "total_msat": o.amount.msat().0,
                 "status": [format!("OPENINGD:{}", match &o.attempt {
@@ -320,6 +321,7 @@ pub fn listclosedchannels(
             put(&mut out, "funding_txid", Some(p.funding.txid.to_string()));
             put(&mut out, "funding_outnum", Some(p.funding.vout));
             put(&mut out, "leased", Some(false));
+            put(&mut out, "funding_withheld", Some(c.withheld));
             put(&mut out, "funding_pushed_msat", (p.push.0 > 0).then_some(p.push.0));
             put(&mut out, "total_msat", Some(p.amount.msat().0));
             put(&mut out, "final_to_us_msat", Some(c.live.balance.local.0));

@@ -527,6 +527,13 @@ pub(super) fn set_funding_height(
     set(db, channel, "funding_height", &at.map(|(h, _)| h.0))?;
     set(db, channel, "scid", &at.map(|(_, s)| bits(s)))
 }
+pub(super) fn set_first_height(
+    db: &Connection,
+    channel: ChannelNumber,
+    at: BlockHeight,
+) -> Result<(), Fatal> {
+    set(db, channel, "first_height", &at.0)
+}
 pub(super) fn set_close_tx(
     db: &Connection,
     channel: ChannelNumber,

@@ -13,6 +13,7 @@ use primitives::*;
 use serde_json::json;
 use std::collections::HashMap;
 use wire::Error;
+use wire::channel_data::ChannelParams;
 use wire::channeld::{Announceable, FundingDeep, HeightChanged};
 use wire::daemon::LogLevel;
 
@@ -168,23 +169,7 @@ fn funding_confirmed(
     index: usize,
 ) -> Result<(), Stop> {
     let params = &channel.live.params;
-    let expected = channel::keys::funding_script(
-        &params.basepoints.local.funding,
-        &params.basepoints.remote.funding,
-    )
-    .to_p2wsh();
-    let output = tx.output.get(params.funding.vout as usize);
-    let wrong = match output {
-        None => Some(format!("it has no output {}", params.funding.vout)),
-        Some(o) if o.script_pubkey != expected => Some("its output pays another script".to_owned()),
-        Some(o) if o.value.to_sat() != params.amount.0 => Some(format!(
-            "its output has {}sat, and {} was agreed",
-            o.value.to_sat(),
-            params.amount
-        )),
-        Some(_) => None,
-    };
-    if let Some(why) = wrong {
+    if let Err(why) = funds(params, tx) {
         let text = format!("the funding transaction is not what was agreed: {why}");
         crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
         return forget(node, turn, channel, &text);
@@ -203,6 +188,23 @@ fn funding_confirmed(
     Ok(())
 }
 
+/// Is the output that these parameters name what they say?
+pub(super) fn funds(params: &ChannelParams, tx: &Transaction) -> Result<(), String> {
+    let expected = channel::keys::funding_script(
+        &params.basepoints.local.funding,
+        &params.basepoints.remote.funding,
+    )
+    .to_p2wsh();
+    match tx.output.get(params.funding.vout as usize) {
+        None => Err(format!("it has no output {}", params.funding.vout)),
+        Some(o) if o.script_pubkey != expected => Err("its output pays another script".to_owned()),
+        Some(o) if o.value.to_sat() != params.amount.0 => {
+            Err(format!("its output has {}sat, and {} was agreed", o.value.to_sat(), params.amount))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 fn depth_changed(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -211,10 +213,8 @@ fn depth_changed(
 ) -> Result<(), Stop> {
     let Some(confirmed) = channel.funding_height else {
         let age = (tip - channel.first_height).0;
-        if channel.opener() == Side::Remote
-            && channel.state == State::AwaitingLockin
-            && age >= FORGET_UNFUNDED
-        {
+        // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
+        if channel.opener() == Side::Remote && age >= FORGET_UNFUNDED {
             return forget(
                 node,
                 turn,
@@ -234,9 +234,11 @@ fn depth_changed(
     {
         order(channel, turn, &Announceable { short_channel_id: scid });
     }
+    // Only a mutual close leaves nothing to resolve: any other is kept for as long as it takes.
     if let Some((txid, height)) = channel.spend
         && (tip - height).0 + 1 >= BURIED
         && channel.state == State::Onchain
+        && channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid)
     {
         set_state(channel, turn, State::Closed, "onchain", &format!("its close {txid} is buried"))?;
         let number = channel.number;
@@ -263,8 +265,14 @@ fn spent(
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: "the funding was spent".to_owned() });
     }
-    let ours = channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid);
-    let (cause, text) = if ours {
+    let mutual = is_mutual_close(&channel.shutdown, tx);
+    if mutual && channel.close_tx.as_ref().is_none_or(|c| c.compute_txid() != txid) {
+        // Another of the closings that were signed, at another fee: that is the one now.
+        store::set_close_tx(turn.db, channel.number, tx)?;
+        let copy = tx.clone();
+        update(turn, channel.number, move |c| c.close_tx = Some(copy));
+    }
+    let (cause, text) = if mutual {
         (channel.cause.clone(), format!("mutual close {txid} confirmed in block {height}"))
     } else {
         ("onchain".to_owned(), format!("the funding was spent by {txid} in block {height}"))
@@ -272,12 +280,23 @@ fn spent(
     set_state(channel, turn, State::FundingSpendSeen, &cause, &text)?;
     let reached = Channel { state: State::FundingSpendSeen, ..channel.clone() };
     set_state(&reached, turn, State::Onchain, &cause, &text)?;
-    if !ours {
-        channel.log(LogLevel::Unusual, &format!("{text}: it is kept until it can be resolved"));
+    if mutual {
+        super::closing::answer_closers(node, turn, channel.number, "mutual", tx);
+        return Ok(());
     }
+    channel.log(LogLevel::Unusual, &format!("{text}: it is kept until it can be resolved"));
     let result = Err(RpcError::new(code::LIGHTNINGD, format!("Channel closed on chain: {text}")));
     crate::waits::answer_all(node, turn, |f| *f == For::Close(channel.number), &result);
     Ok(())
+}
+
+/// Does this spend of a funding pay nobody but the scripts that both named in `shutdown`? A commitment never looks like it:
+/// BOLT 3, "Commitment Transaction": its input's sequence begins with 0x80.
+fn is_mutual_close(shutdown: &Sides<Option<ScriptBuf>>, tx: &Transaction) -> bool {
+    let (Some(local), Some(remote)) = (&shutdown.local, &shutdown.remote) else { return false };
+    let named = |script: &ScriptBuf| script == local || script == remote;
+    tx.output.iter().all(|o| named(&o.script_pubkey))
+        && tx.input.iter().all(|i| i.sequence.0 >> 24 != 0x80)
 }
 
 /// A block left the chain.
@@ -286,8 +305,11 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
         if channel.funding_height == Some(height) {
             channel.log(LogLevel::Unusual, &format!("the funding's block {height} left the chain"));
             store::set_funding_height(turn.db, channel.number, None)?;
-            update(turn, channel.number, |c| {
+            // The time to come back in begins anew: it was there, and is not to be forgotten for its age.
+            store::set_first_height(turn.db, channel.number, height)?;
+            update(turn, channel.number, move |c| {
                 c.funding_height = None;
+                c.first_height = height;
                 c.scid = None;
             });
         }
@@ -322,6 +344,7 @@ pub(super) fn forget(
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: why.to_owned() });
     }
+    crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
     store::forget(turn.db, channel.number)?;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;
     let (number, funding) = (channel.number, channel.live.params.funding);
@@ -331,4 +354,42 @@ pub(super) fn forget(
     });
     let _ = node;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::{Amount, OutPoint, Sequence, TxIn, TxOut, Witness};
+
+    fn spend(sequence: u32, scripts: &[&ScriptBuf]) -> Transaction {
+        let out =
+            |s: &&ScriptBuf| TxOut { value: Amount::from_sat(1000), script_pubkey: (*s).clone() };
+        Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: OutPoint::null(),
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence(sequence),
+                witness: Witness::new(),
+            }],
+            output: scripts.iter().map(out).collect(),
+        }
+    }
+
+    #[test]
+    fn a_spend_that_pays_the_shutdown_scripts_alone_is_a_mutual_close_at_whatever_fee() {
+        let (local, remote) = (ScriptBuf::from(vec![0x51]), ScriptBuf::from(vec![0x52]));
+        let other = ScriptBuf::from(vec![0x53]);
+        let both = Sides { local: Some(local.clone()), remote: Some(remote.clone()) };
+        for (said, scripts, sequence, is) in [
+            (&both, &[&local, &remote][..], 0xffff_ffff, true),
+            (&both, &[&remote], 0xffff_fffd, true),
+            (&both, &[&local, &other], 0xffff_ffff, false),
+            (&both, &[&local, &remote], 0x8012_3456, false),
+            (&Sides { local: Some(local.clone()), remote: None }, &[&local], 0xffff_ffff, false),
+        ] {
+            assert_eq!(is_mutual_close(said, &spend(sequence, scripts)), is, "{scripts:?}");
+        }
+    }
 }

@@ -53,6 +53,8 @@ pub struct Peer {
     pub address: Option<Address>,
     /// How long to wait before the next dial.
     pub backoff: Option<Duration>,
+    /// When it is dialled again: there is never more than one such time.
+    redial: Option<Instant>,
 }
 
 /// Everybody.
@@ -163,7 +165,7 @@ fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, message: &M, fds: Vec<Own
 pub fn activate(node: &Node, turn: &mut Turn<'_>) {
     order(node, turn, &Activate {}, vec![]);
     for peer in node.channels.peers_to_reconnect() {
-        turn.also(Event::Reconnect(peer));
+        dial_again(node, turn, peer);
     }
 }
 
@@ -287,7 +289,13 @@ fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop>
     });
     turn.also(Event::Channel(ChannelNumber(0), crate::channels::ChannelEvent::PeerConnected(id)));
     crate::waits::answer_all(node, turn, |f| *f == For::Connect(id), &result);
+    crate::waits::fund_now(node, turn, id);
     Ok(())
+}
+
+/// Does this wait for a connection with this peer?
+fn waits_for(what: &For, peer: NodeId) -> bool {
+    matches!(what, For::Connect(p) | For::Fund(p, _) if *p == peer)
 }
 
 fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
@@ -295,7 +303,7 @@ fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
     let text = format!("All addresses failed: {}", all.join("; "));
     crate::log::line(LogLevel::Debug, Some(f.node), "connectd", &text);
     let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
-    crate::waits::answer_all(node, turn, |w| *w == For::Connect(f.node), &error);
+    crate::waits::answer_all(node, turn, |w| waits_for(w, f.node), &error);
     schedule_reconnect(node, turn, f.node);
 }
 
@@ -311,13 +319,18 @@ fn disconnected(
     }
     crate::log::line(LogLevel::Debug, Some(peer), "connectd", &format!("disconnected: {why}"));
     turn.install(move |node| {
+        let strange = node.channels.count_with(peer) == 0;
         if let Some(p) = node.peers.all.get_mut(&peer) {
             p.connection = None;
+            // Whoever comes under a new name each time leaves nothing behind.
+            if strange && p.address.is_none() {
+                node.peers.all.remove(&peer);
+            }
         }
     });
     let gone =
         Err(RpcError::new(code::CONNECT_DISCONNECTED_DURING, format!("disconnected: {why}")));
-    crate::waits::answer_all(node, turn, |f| *f == For::Connect(peer), &gone);
+    crate::waits::answer_all(node, turn, |f| waits_for(f, peer), &gone);
     schedule_reconnect(node, turn, peer);
     Ok(())
 }
@@ -333,26 +346,44 @@ fn schedule_reconnect(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
     let Some(known) = node.peers.all.get(&peer).filter(|p| p.address.is_some()) else { return };
     let wait = known.backoff.unwrap_or(FIRST_RETRY);
     let next = (wait * 2).min(LAST_RETRY);
+    let at = Instant::now() + wait;
+    if known.redial.is_some_and(|before| before <= at) {
+        return;
+    }
     turn.install(move |node| {
         if let Some(p) = node.peers.all.get_mut(&peer) {
             p.backoff = Some(next);
+            p.redial = Some(at);
         }
     });
-    turn.at(Instant::now() + wait, Event::Reconnect(peer));
+    turn.at(at, Event::Reconnect(peer, at));
+}
+
+/// The time to dial a peer again has come.
+pub fn reconnect(node: &Node, turn: &mut Turn<'_>, peer: NodeId, at: Instant) -> Result<(), Stop> {
+    if node.peers.all.get(&peer).is_none_or(|p| p.redial != Some(at)) {
+        return Ok(());
+    }
+    turn.install(move |node| {
+        if let Some(p) = node.peers.all.get_mut(&peer) {
+            p.redial = None;
+        }
+    });
+    dial_again(node, turn, peer);
+    Ok(())
 }
 
 /// Dials a peer with channels, if there is still a reason to.
-pub fn reconnect(node: &Node, turn: &mut Turn<'_>, peer: NodeId) -> Result<(), Stop> {
+fn dial_again(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
     if node.peers.connection(peer).is_some()
         || !node.channels.wants_connection(peer)
         || node.config.flag("offline")
     {
-        return Ok(());
+        return;
     }
     if let Some(address) = node.peers.all.get(&peer).and_then(|p| p.address.clone()) {
         order(node, turn, &Connect { node: peer, addresses: vec![address] }, vec![]);
     }
-    Ok(())
 }
 
 /// Dials at a person's wish.

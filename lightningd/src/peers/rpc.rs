@@ -8,6 +8,7 @@ use crate::turn::{Stop, Turn};
 use crate::waits::For;
 use primitives::NodeId;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use wire::connectd::{Address, Connected, Direction, PingPeer};
 
 /// How long `connect` waits at most.
@@ -96,12 +97,32 @@ pub fn connect(
         let text = "Unable to connect, no address known for peer";
         return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
     }
-    let already = node.waits.any(|f| *f == For::Connect(peer));
+    let already = node.waits.any(|f| super::waits_for(f, peer));
     crate::waits::add(node, turn, caller, For::Connect(peer), Some(CONNECT_TIMEOUT_SECONDS));
     if !already {
         dial(node, turn, peer, addresses);
     }
     Ok(Answer::Later)
+}
+
+/// `fundchannel` with a peer that is not here: it is dialled, and the command runs again once it is. False: nobody knows where.
+pub fn connect_to_fund(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    args: &Args,
+    caller: &Caller,
+) -> bool {
+    let Some(address) = node.peers.all.get(&peer).and_then(|p| p.address.clone()) else {
+        return false;
+    };
+    let already = node.waits.any(|f| super::waits_for(f, peer));
+    let what = For::Fund(peer, args.to_json());
+    crate::waits::add(node, turn, caller, what, Some(CONNECT_TIMEOUT_SECONDS));
+    if !already {
+        dial(node, turn, peer, vec![address]);
+    }
+    true
 }
 
 /// `disconnect id [force]`.
@@ -138,7 +159,12 @@ pub fn listpeers(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resu
         })?),
     };
     let mut peers = Vec::new();
-    for (id, peer) in &node.peers.all {
+    // Those with channels are there even if they always came to us, and are not here now.
+    let mut ids: BTreeSet<NodeId> = node.peers.all.keys().copied().collect();
+    ids.extend(node.channels.all.values().map(|c| c.peer));
+    let nobody = super::Peer::default();
+    for id in &ids {
+        let peer = node.peers.all.get(id).unwrap_or(&nobody);
         let channels = node.channels.count_with(*id);
         if only.is_some_and(|o| o != *id) || (peer.connection.is_none() && channels == 0) {
             continue;

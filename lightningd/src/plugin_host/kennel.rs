@@ -63,6 +63,7 @@ impl Kennel {
         if developer {
             command.arg("--developer");
         }
+        subdaemon::unblock_signals(&mut command);
         let mut child = command
             .env("LIGHTNINGD_PLUGIN", "1")
             .env("LIGHTNINGD_VERSION", version)

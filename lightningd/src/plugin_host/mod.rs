@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use wire::daemon::LogLevel;
 
 /// Number of a plugin's life.
@@ -96,6 +97,9 @@ pub struct PluginHost {
     pub started: bool,
 }
 
+/// CLN's: a plugin has so long for its manifest, and again for its init.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
 /// The methods of a Bitcoin backend; each must be covered by exactly one plugin.
 pub const BACKEND_METHODS: [&str; 5] =
     ["getchaininfo", "estimatefees", "getrawblockbyheight", "sendrawtransaction", "getutxout"];
@@ -134,6 +138,16 @@ pub fn ask_manifest(node: &Node, turn: &mut Turn<'_>, plugin: PluginId) {
     let params =
         json!({"allow-deprecated-apis": node.config.bool_or("allow-deprecated-apis", true)});
     call(node, turn, plugin, "getmanifest", &params, CallFor::Manifest);
+    turn.at(Instant::now() + ANSWER_WITHIN, Event::PluginDue(plugin, Stage::AwaitingManifest));
+}
+
+/// A plugin that still is at this stage hangs: nobody waits for it any longer.
+pub fn due(node: &Node, turn: &mut Turn<'_>, id: PluginId, stage: &Stage) {
+    if node.plugins.plugins.get(&id).is_some_and(|p| p.stage == *stage) {
+        let asked = if *stage == Stage::AwaitingInit { "init" } else { "getmanifest" };
+        let why = format!("did not answer {asked} within {} seconds", ANSWER_WITHIN.as_secs());
+        turn.say(Outgoing::KillPlugin { plugin: id, why });
+    }
 }
 
 fn call(
@@ -276,6 +290,7 @@ fn send_init(node: &Node, turn: &mut Turn<'_>, id: PluginId, plugin: &Plugin, st
         },
     });
     call(node, turn, id, "init", &params, CallFor::Init);
+    turn.at(Instant::now() + ANSWER_WITHIN, Event::PluginDue(id, Stage::AwaitingInit));
     turn.install(move |node| {
         if let Some(p) = node.plugins.plugins.get_mut(&id) {
             p.stage = Stage::AwaitingInit;

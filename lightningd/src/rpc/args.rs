@@ -183,6 +183,10 @@ impl Args {
         Ok(Self(args))
     }
 
+    /// All of them, by name.
+    pub fn to_json(&self) -> Value {
+        self.0.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
     /// As it was given.
     pub fn raw(&self, name: &str) -> Option<&Value> {
         self.0.get(name)

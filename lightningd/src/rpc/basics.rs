@@ -197,7 +197,8 @@ pub fn listconfigs(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Re
                 _ => Kind::Text,
             },
         );
-        let multi = find_option(name).is_some_and(|s| s.multi);
+        // CLN shows the last level alone, though it takes several.
+        let multi = name != "log-level" && find_option(name).is_some_and(|s| s.multi);
         let mut item = json!({});
         let text = last.value.clone().unwrap_or_default();
         if multi {

@@ -87,7 +87,9 @@ impl Nursery {
             |what: &str, e: &dyn std::fmt::Display| Fatal(format!("{}: {what}: {e}", spec.source));
         let (down, down_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
-        let mut process = Command::new(at.path(spec.daemon))
+        let mut command = Command::new(at.path(spec.daemon));
+        subdaemon::unblock_signals(&mut command);
+        let mut process = command
             .stdin(Stdio::from(down_child))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -183,10 +185,18 @@ impl Nursery {
         // A write that failed means the child is dead: its upward socket says so when it is read.
     }
 
-    /// Reads what a child said, up to a bound. Ok(true): there may be more.
-    pub fn read(&mut self, id: ChildId, heard: &mut Vec<ChildHeard>) -> bool {
+    /// Reads what a child said, up to a bound. True: there may be more.
+    pub fn read(
+        &mut self,
+        id: ChildId,
+        token: Token,
+        base: usize,
+        heard: &mut Vec<ChildHeard>,
+    ) -> bool {
         let Some(process) = self.children.get_mut(&id) else { return false };
-        read_stderr(process);
+        if token == Self::token(id, 2, base) {
+            return read_stderr(process);
+        }
         if process.ended {
             return false;
         }
@@ -224,7 +234,8 @@ impl Nursery {
 
     /// Ends a child. What it said before is still read; `Gone` follows.
     pub fn kill(&mut self, id: ChildId, why: &str) {
-        if let Some(process) = self.children.get(&id) {
+        // One that was waited for has no number any more: its number may be somebody else's.
+        if let Some(process) = self.children.get(&id).filter(|p| !p.exited) {
             crate::log::line(
                 LogLevel::Debug,
                 process.node,
@@ -279,11 +290,15 @@ fn note_poll(result: std::io::Result<()>, source: &str) {
     }
 }
 
-fn read_stderr(process: &mut Process) {
-    let Some(stderr) = &mut process.stderr else { return };
+/// True: there may be more.
+fn read_stderr(process: &mut Process) -> bool {
+    let Some(stderr) = &mut process.stderr else { return false };
     let mut text = vec![0; MAX_STDERR];
     match stderr.read(&mut text) {
-        Ok(0) => process.stderr = None,
+        Ok(0) => {
+            process.stderr = None;
+            false
+        }
         Ok(n) => {
             let said = String::from_utf8_lossy(text.get(..n).unwrap_or_default()).into_owned();
             crate::log::line(
@@ -292,8 +307,9 @@ fn read_stderr(process: &mut Process) {
                 &process.source,
                 &format!("stderr: {}", said.trim_end()),
             );
+            n == MAX_STDERR
         }
-        Err(_) => {}
+        Err(_) => false,
     }
 }
 

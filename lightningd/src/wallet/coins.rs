@@ -3,11 +3,12 @@
 use super::{AddressKind, Output, next_script};
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
-use crate::turn::{Fatal, Stop, Turn};
+use crate::turn::{Stop, Turn};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::{BlockHeight, FeeratePerKw, OutPoint, Sat, ScriptBuf};
+use std::collections::BTreeSet;
 use wire::Long;
 use wire::hsm::{SignWallet, SpentOutput, WalletInput, WalletKey};
 
@@ -64,9 +65,13 @@ fn candidates<'a>(
 ) -> Result<Vec<(OutPoint, &'a Output)>, RpcError> {
     let tip = node.chain.height();
     if let Some(chosen) = &wanted.utxos {
+        let mut seen = BTreeSet::new();
         return chosen
             .iter()
             .map(|o| match node.wallet.outputs.get(o) {
+                _ if !seen.insert(*o) => {
+                    Err(RpcError::params(format!("utxos: {o} is there twice")))
+                }
                 None => Err(RpcError::params(format!("utxos: {o} is not ours"))),
                 Some(out) if out.spent.is_some() => {
                     Err(RpcError::params(format!("utxos: {o} is spent")))
@@ -75,6 +80,9 @@ fn candidates<'a>(
                     "utxos: {o} is reserved until block {}",
                     out.reserved_until
                 ))),
+                Some(out) if !out.is_mature(tip) => {
+                    Err(RpcError::params(format!("utxos: {o} is a miner's, and not mature yet")))
+                }
                 Some(out) => Ok((*o, out)),
             })
             .collect();
@@ -142,7 +150,10 @@ pub fn build(node: &Node, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funded
             let needed = amount.saturating_add(fee);
             let left = sum.checked_sub(needed).ok_or_else(|| afford(needed))?;
             let change = left.saturating_sub(wanted.feerate.fee(change_script_weight));
-            let kept_elsewhere = have.saturating_sub(sum);
+            // What was not chosen stays, by hand or by us.
+            let all = Wanted { utxos: None, ..wanted.clone() };
+            let all: u64 = candidates(node, &all)?.iter().map(|(_, o)| o.amount.0).sum();
+            let kept_elsewhere = Sat(all).saturating_sub(sum);
             if change.saturating_add(kept_elsewhere) < wanted.emergency {
                 return Err(emergency(wanted.emergency).into());
             }
@@ -221,7 +232,7 @@ pub fn sign(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<Transa
     let mut spent = Vec::new();
     for (index, input) in tx.input.iter().enumerate() {
         let output = node.wallet.outputs.get(&input.previous_output).ok_or_else(|| {
-            Fatal(format!(
+            Stop::refused(format!(
                 "input {} of a transaction of ours is not in the wallet",
                 input.previous_output
             ))

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 const LAST_INDEX: &str = "wallet_last_index";
 
-/// The last address index issued, and every output.
+/// The last address index issued, and every output. Whoever reserved one was an attempt of the life before: none is reserved now.
 pub fn load(db: &Connection) -> Result<(u32, BTreeMap<OutPoint, Output>), Fatal> {
+    db.execute("UPDATE outputs SET reserved_until = 0 WHERE reserved_until != 0", [])?;
     let last = get_var::<u32>(db, LAST_INDEX)?.unwrap_or(0);
     let mut statement = db.prepare(
         "SELECT txid, vout, amount_sat, script, key_index, is_coinbase, confirmed_height, spent_txid, spent_height,
