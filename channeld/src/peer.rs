@@ -53,7 +53,9 @@ impl Live {
         let bytes = match record {
             PeerRecord::Message(bytes) => bytes,
             PeerRecord::Control(PeerControl::Drained(_)) => return Ok(()),
-            PeerRecord::Control(PeerControl::AlsoRoute(_) | PeerControl::CloseConnection(_)) => {
+            PeerRecord::Control(
+                PeerControl::AlsoRoute(_) | PeerControl::CloseConnection(_) | PeerControl::Leave(_),
+            ) => {
                 return Err(Failure::internal("connectd says what only daemons say"));
             }
         };

@@ -210,6 +210,11 @@ impl Mux {
         }
     }
 
+    /// A daemon serves no channel any more; what it still says is said.
+    pub(crate) fn leave(&mut self, id: DaemonId) {
+        self.routes.retain(|_, owner| *owner != id);
+    }
+
     /// Takes a daemon off: its end was read, or it misbehaved.
     pub(crate) fn detach(&mut self, registry: &Registry, id: DaemonId) {
         self.routes.retain(|_, owner| *owner != id);

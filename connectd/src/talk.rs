@@ -121,6 +121,10 @@ impl Switchboard {
             Ok(PeerControl::CloseConnection(_)) => {
                 return Err(Stop::Finish("a channel's daemon asked for it".to_owned()));
             }
+            Ok(PeerControl::Leave(_)) => {
+                conn.mux.leave(id);
+                return Ok(Read::More);
+            }
             Ok(PeerControl::Drained(_)) => "a daemon says Drained".to_owned(),
             Err(why) => why,
         };

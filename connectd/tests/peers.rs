@@ -169,6 +169,25 @@ fn a_daemon_can_take_a_second_channel_id_but_not_anothers() {
 }
 
 #[test]
+fn who_leaves_before_a_last_word_does_not_hear_the_answer() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    let (mut peer, with) = Raw::connect(2, &mut node);
+    let (mut one, mut two) = both_attached(&node, &with, &mut peer);
+    one.control(Leave {}).unwrap();
+    one.send_raw(&message(channel(1), 1, 0)).unwrap();
+    assert_eq!(number_in(&peer.hear().unwrap()), 1, "its last word is said");
+    // The same id again, while the daemon has not ended yet.
+    peer.say(&message(channel(1), 2, 0));
+    let spoke = node.spoke();
+    assert_eq!((spoke.channel, number_in(&spoke.message.0)), (channel(1), 2));
+    let mut another = node.attach(&with, channel(1));
+    assert_eq!(number_in(&message_for(&mut another)), 2);
+    peer.say(&message(channel(2), 3, 0));
+    assert_eq!(number_in(&message_for(&mut two)), 3, "the other goes on");
+}
+
+#[test]
 fn pings_are_answered_as_bolt_1_says() {
     let _dog = watchdog();
     let mut node = Node::start(1);

@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 use primitives::ChannelId;
 use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders, Peer, PeerRecord, Ready};
-use wire::connectd::{AlsoRoute, PeerControl};
+use wire::connectd::{AlsoRoute, Leave, PeerControl};
 use wire::openingd::{CancelOpening, Opened, ToOpeningd};
 use wire::{Decoded, Error, Message, OpeningMessage, Request, Warning};
 
@@ -198,7 +198,13 @@ impl Line {
         self.master.hand_over(opened, self.peer.into_fd())
     }
     /// The peer's last word from us.
+    ///
+    /// A peer that hears an error may propose the channel again at once and under the same id, with less in it: that is for
+    /// the next openingd, so this one leaves before it speaks.
     pub(crate) fn tell(&mut self, failure: &Failure) {
+        if matches!(failure, Failure::PeerError(_)) && self.peer.control(Leave {}).is_err() {
+            log::debug!("connectd was gone before it could be told");
+        }
         self.peer.tell(self.id, failure);
         if self.peer.written().is_err() {
             log::debug!("the peer was gone before it could be told: {failure}");

@@ -110,8 +110,11 @@ crate::internal! {
     2201 => CloseConnection {}
     /// Connectd to daemon: everything you wrote has left for the kernel. Sent after the queue had been full.
     2202 => Drained {}
+    /// Daemon to connectd: no channel id is mine any more. Sent before a last word, so that what the peer answers to that finds
+    /// no daemon, and can begin anew.
+    2203 => Leave {}
 }
 crate::message_set! {
     /// What may stand beside BOLT messages on a peer socket.
-    pub enum PeerControl { AlsoRoute, CloseConnection, Drained }
+    pub enum PeerControl { AlsoRoute, CloseConnection, Drained, Leave }
 }

@@ -54,6 +54,8 @@ pub struct Opening {
     pub number: ChannelNumber,
     /// With whom.
     pub peer: NodeId,
+    /// Under which id, until it has its final one.
+    pub temporary: ChannelId,
     /// Its openingd.
     pub child: ChildId,
     /// How much.
@@ -259,7 +261,8 @@ fn begin(
         init: init(number),
         fds: vec![hsm, ours],
     }));
-    let opening = Opening { number, peer, child, amount, attempt, close_to, minimum_depth: 0 };
+    let opening =
+        Opening { number, peer, temporary, child, amount, attempt, close_to, minimum_depth: 0 };
     turn.install(move |node| {
         node.supervisor.assign(child, Role::Opening(number));
         node.channels.openings.insert(number, opening);
@@ -275,8 +278,10 @@ fn unfunded(channels: &Channels, peer: Option<NodeId>) -> usize {
 /// A peer sent `open_channel`.
 pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
     let attempts = node.channels.openings.values().filter(|o| matches!(o.attempt, Attempt::Theirs));
+    // Under the same id it is another try at what was refused: that openingd has left, though we may not have heard so yet.
+    let rival = |o: &Opening| o.peer == s.node && o.temporary != s.channel;
     let (all, of_peer) =
-        attempts.fold((0, 0), |(all, of), o| (all + 1, of + usize::from(o.peer == s.node)));
+        attempts.fold((0, 0), |(all, of), o| (all + 1, of + usize::from(rival(o))));
     // Channels that are never funded cost whoever fakes them nothing: what they may cost us is bounded.
     let refusal = if !node.chain.is_synced() {
         Some("not in sync with the chain yet, try again later")

@@ -279,16 +279,18 @@ impl Attempt {
     }
     /// It failed with this error to the peer, and told the peer the same.
     pub fn fails_with(mut self, id: ChannelId, part: &str) -> String {
+        let mut left = false;
         let told = loop {
             match self.record() {
                 Some(PeerRecord::Message(bytes)) => match OpeningMessage::decode_known(&bytes) {
                     Ok(OpeningMessage::Error(e)) => break e,
                     other => panic!("{other:?} where an error is awaited"),
                 },
-                Some(PeerRecord::Control(_)) => {}
+                Some(PeerRecord::Control(c)) => left = matches!(c, PeerControl::Leave(_)),
                 None => panic!("the daemon hung up without a word: {:?}", self.daemon.join()),
             }
         };
+        assert!(left, "whoever answers to the error under the same id finds no daemon");
         assert_eq!(told.channel_id, id);
         assert!(told.text().contains(part), "'{}' says nothing of '{part}'", told.text());
         assert_eq!(self.record(), None);

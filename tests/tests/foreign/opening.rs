@@ -33,14 +33,14 @@ fn both_open_channels_with_anchors_and_announce_them() {
 }
 
 #[test]
-fn a_large_channel_and_the_smallest() {
+fn a_large_channel_and_a_small_one() {
     let f = Foreign::new();
     // Above 2^24 satoshi; LDK opens such channels, and takes none.
     let large = f.ldk_opens(500_000_000, 0, false);
     f.ldk.pay(&f.fulmen.invoice(100_000_000_000, "a lot"));
     f.balances_are(&large, 100_000_000_000, 400_000_000_000);
-    let small = f.fulmen_opens(20_000, 0, false);
-    assert_eq!(f.fulmen.settled_balance(&small), 20_000_000);
+    let small = f.fulmen_opens(100_000, 0, false);
+    assert_eq!(f.fulmen.settled_balance(&small), 100_000_000);
     f.closes(&large, "fulmen");
 }
 
