@@ -15,6 +15,8 @@ pub mod connectd;
 pub mod daemon;
 pub mod hsm;
 pub mod openingd;
+#[cfg(test)]
+mod sample;
 mod tables;
 pub mod tlv;
 

@@ -78,6 +78,12 @@ macro_rules! messages {
                     Ok(Self { $( $field, )* $( $( $tfield, )* )? })
                 }
             }
+            #[cfg(test)]
+            impl $crate::sample::Sample for $name {
+                fn sample(r: &mut $crate::sample::Rng) -> Self {
+                    Self { $( $field: $crate::sample::Sample::sample(r), )* $( $( $tfield: $crate::sample::Sample::sample(r), )* )? }
+                }
+            }
         )*
     };
 }
@@ -102,6 +108,11 @@ macro_rules! internal {
                     $( let $field = <$ty as $crate::Wire>::take(&mut bytes).map_err(at(stringify!($field)))?; )*
                     if bytes.is_empty() { Ok(Self { $( $field, )* }) } else { Err(at("end")($crate::Problem::Trailing(bytes.len()))) }
                 }
+            }
+            #[cfg(test)]
+            impl $crate::sample::Sample for $name {
+                #[allow(unused_variables)]
+                fn sample(r: &mut $crate::sample::Rng) -> Self { Self { $( $field: $crate::sample::Sample::sample(r), )* } }
             }
         )*
     };
@@ -140,6 +151,14 @@ macro_rules! message_set {
             }
         }
         $( impl From<$name> for $set { fn from(m: $name) -> Self { Self::$name(m) } } )*
+        #[cfg(test)]
+        impl $set {
+            pub(crate) fn check_each(r: &mut $crate::sample::Rng) {
+                $( $crate::sample::check_message::<$name>(r); )*
+                let noise: [u8; 64] = $crate::sample::Sample::sample(r);
+                drop(Self::decode(&noise));
+            }
+        }
     };
 }
 
@@ -172,6 +191,11 @@ macro_rules! requests {
                 const NAME: &'static str = stringify!($name);
                 type Answer = $answer;
             }
+            #[cfg(test)]
+            impl $crate::sample::Sample for $name {
+                #[allow(unused_variables)]
+                fn sample(r: &mut $crate::sample::Rng) -> Self { Self { $( $field: $crate::sample::Sample::sample(r), )* } }
+            }
         )*
         $(#[$em])* #[derive(Debug, Clone, PartialEq, Eq)]
         #[allow(missing_docs, clippy::large_enum_variant)]
@@ -191,6 +215,14 @@ macro_rules! requests {
                 }
             }
         }
+        #[cfg(test)]
+        impl $set {
+            pub(crate) fn check_each(r: &mut $crate::sample::Rng) {
+                $( $crate::sample::check_value::<$name>(r); $crate::sample::check_value::<$answer>(r); )*
+                let noise: [u8; 64] = $crate::sample::Sample::sample(r);
+                drop(Self::decode(&noise));
+            }
+        }
         $( impl From<$name> for $set { fn from(m: $name) -> Self { Self::$name(m) } } )*
     };
 }
@@ -208,6 +240,11 @@ macro_rules! data {
             #[allow(unused_variables)]
             fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> { Ok(Self { $( $field: <$ty as $crate::Wire>::take(from)?, )* }) }
         }
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            #[allow(unused_variables)]
+            fn sample(r: &mut $crate::sample::Rng) -> Self { Self { $( $field: $crate::sample::Sample::sample(r), )* } }
+        }
         $crate::data!($($rest)*);
     };
     ($(#[$m:meta])* pub enum $name:ident { $( $(#[$vm:meta])* $num:literal => $variant:ident $( { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } )? ),* $(,)? } $($rest:tt)*) => {
@@ -222,6 +259,14 @@ macro_rules! data {
                     $( $num => Self::$variant $( { $( $field: <$ty as $crate::Wire>::take(from)? ),* } )?, )*
                     other => return Err($crate::Problem::Unknown(other.into())),
                 })
+            }
+        }
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(r: &mut $crate::sample::Rng) -> Self {
+                let makers: &[fn(&mut $crate::sample::Rng) -> Self] =
+                    &[ $( |_r| Self::$variant $( { $( $field: $crate::sample::Sample::sample(_r) ),* } )? ),* ];
+                makers[r.below(makers.len())](r)
             }
         }
         $crate::data!($($rest)*);
@@ -244,6 +289,10 @@ macro_rules! data {
                 let number = <u8 as $crate::Wire>::take(from)?;
                 Self::from_number(number).ok_or($crate::Problem::Unknown(number.into()))
             }
+        }
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(r: &mut $crate::sample::Rng) -> Self { Self::ALL[r.below(Self::ALL.len())] }
         }
         $crate::data!($($rest)*);
     };

@@ -7,15 +7,8 @@ use primitives::*;
 use rusqlite::{Connection, params};
 use wire::{Long, Wire};
 
-wire::data! {
-    /// A hop, as it is stored.
-    pub struct StoredHop {
-        /// Who.
-        node: NodeId,
-        /// Over which channel.
-        channel: ShortChannelId,
-    }
-}
+/// A hop, as it is stored: who, and over which channel.
+type StoredHop = (NodeId, ShortChannelId);
 
 /// All of them.
 pub fn load(db: &Connection) -> Result<Payments, Fatal> {
@@ -57,11 +50,7 @@ pub fn load(db: &Connection) -> Result<Payments, Fatal> {
             completed_at: number("completed_at")?,
             preimage: row.get::<_, Option<[u8; 32]>>("preimage")?.map(Preimage),
             secrets: secrets.map_err(|e| corrupt("payments", e))?.0,
-            route: route
-                .0
-                .into_iter()
-                .map(|h| RouteHop { node: h.node, channel: h.channel })
-                .collect(),
+            route: route.0.into_iter().map(|(node, channel)| RouteHop { node, channel }).collect(),
             channel: ChannelNumber(need("channel")?),
             failure: failure
                 .map(|f| serde_json::from_str(&f).map_err(|e| corrupt("payments", e)))
@@ -72,9 +61,7 @@ pub fn load(db: &Connection) -> Result<Payments, Fatal> {
 }
 
 pub(super) fn insert(db: &Connection, p: &Payment) -> Result<(), Fatal> {
-    let route = Long(
-        p.route.iter().map(|h| StoredHop { node: h.node, channel: h.channel }).collect::<Vec<_>>(),
-    );
+    let route = Long(p.route.iter().map(|h| (h.node, h.channel)).collect::<Vec<_>>());
     db.prepare_cached(
         "INSERT INTO payments (created_index, payment_hash, partid, groupid, status, amount_msat, amount_sent_msat,
             total_msat, destination, label, bolt11, description, created_at, secrets, route, channel)

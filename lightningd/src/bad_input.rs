@@ -1,0 +1,137 @@
+//! Whatever an RPC client, a plugin, the backend or a file says: an answer or an error, never a panic.
+
+use crate::chain::feerates::{Asked, Estimates};
+use crate::options::Config;
+use crate::plugin_host::{Manifest, take_objects};
+use crate::rpc::{args::Args, check_form, reply_text, table};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Words that mean something to some parser, and some that mean nothing to any.
+fn word() -> impl Strategy<Value = String> {
+    let known = [
+        "all",
+        "any",
+        "1sat",
+        "-1",
+        "1.5btc",
+        "99999999999999999999",
+        "0x10",
+        "slow",
+        "6blocks",
+        "253perkw",
+        "1x2x3",
+        "16777216x0x0",
+        "true",
+        "null",
+        "",
+        "id",
+        "params",
+        "method",
+        "jsonrpc",
+        "2.0",
+        "bcrt1q",
+        "lnbcrt1",
+        "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
+        "éé",
+        "\u{0}",
+        "127.0.0.1:9735",
+        "[::1]:1",
+    ];
+    prop_oneof![
+        prop::sample::select(known.to_vec()).prop_map(str::to_owned),
+        ".{0,30}",
+        "[0-9a-f]{60,70}"
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((word(), inner), 0..6)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+    #[test]
+    fn arbitrary_bytes_on_the_socket_are_objects_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        let (objects, _) = take_objects(&mut bytes);
+        for object in objects {
+            let _ = check_form(&object);
+        }
+    }
+
+    #[test]
+    fn arbitrary_words_are_amounts_feerates_and_addresses_or_an_error(text in word()) {
+        let _ = (primitives::Msat::parse(&text), Asked::parse(&text), crate::peers::parse_address(&text, 1));
+        let _ = (crate::json::from_hex(&text), text.parse::<primitives::ShortChannelId>(), text.parse::<primitives::Network>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn arbitrary_requests_have_a_form_or_an_error_that_can_be_written(request in value(), filter in value()) {
+        let raw = serde_json::value::to_raw_value(&request).unwrap();
+        let text = match check_form(&raw) {
+            Ok((id, request, _)) => reply_text(&id, &Ok(request.params), Some(&filter)),
+            Err((id, error)) => reply_text(&id, &Err(error), None),
+        };
+        prop_assert!(text.ends_with("\n\n"));
+        prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
+    }
+
+    #[test]
+    fn arbitrary_parameters_fit_a_method_or_are_refused(params in prop::collection::vec(value(), 0..8), named in value()) {
+        for method in table::METHODS {
+            let names = method.params.iter().map(|p| p.name.to_owned());
+            let by_name: serde_json::Map<String, Value> = names.zip(params.iter().cloned()).collect();
+            for given in [Value::from(params.clone()), Value::Object(by_name), named.clone()] {
+                if let Ok(args) = Args::parse(method.params, &given) {
+                    for p in method.params {
+                        let _ = (args.text(p.name), args.number(p.name), args.bool(p.name), args.msat(p.name), args.node(p.name));
+                        let _ = (args.hash(p.name), args.hex(p.name), args.scid(p.name), args.feerate(p.name));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_words_of_a_plugin_are_a_manifest_or_an_error(manifest in value(), methods in value(), options in value()) {
+        let _ = Manifest::parse(&manifest);
+        let _ = Manifest::parse(&json!({"rpcmethods": methods, "options": options}));
+        let _ = Manifest::parse(&json!({"rpcmethods": [methods], "options": [options]}));
+    }
+
+    #[test]
+    fn arbitrary_estimates_of_the_backend_are_feerates_or_an_error(estimates in value(), a in any::<u64>(), b in any::<u64>()) {
+        let _ = Estimates::parse(&estimates);
+        let made = Estimates::parse(&json!({"feerate_floor": a, "feerates": [{"blocks": b, "feerate": a}, {"blocks": 2, "feerate": b}]}));
+        if let Ok(estimates) = made {
+            prop_assert!(estimates.within(6).is_some_and(|rate| rate >= estimates.floor));
+        }
+    }
+
+    #[test]
+    fn arbitrary_command_lines_are_a_configuration_or_an_error(words in prop::collection::vec(word(), 0..5)) {
+        let args: Vec<String> = words.iter().map(|w| format!("--{w}")).chain(["--lightning-dir=/nonexistent".to_owned()]).collect();
+        if let Ok(config) = Config::load(&args, None) {
+            let _ = config.check_all_known(|_| false);
+        }
+    }
+}
