@@ -204,3 +204,12 @@ fn an_htlc_that_nobody_resolves_fails_its_channel_after_its_expiry() {
     let payments = pair.alice.rpc("listsendpays", &json!({}));
     assert_eq!(payments["payments"][0]["status"], "pending");
 }
+
+#[test]
+fn the_master_takes_all_the_descriptors_that_it_may_have() {
+    let (_scratch, _bitcoind, node) = node_with(&[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let files = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap();
+    let both: Vec<&str> = files.split_whitespace().take(2).collect();
+    assert_eq!(both[0], both[1]);
+}
