@@ -61,6 +61,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
     begin_log(&config).map_err(generic)?;
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
+    raise_descriptor_limit();
     let executables = find_executables(&config).map_err(|e| (10, e))?;
     executables.check_versions().map_err(|e| (10, e))?;
 
@@ -95,6 +96,16 @@ fn run(args: &[String]) -> Result<(), Exit> {
     io.run(&mut node).map_err(generic)?;
     io.end(&node);
     Ok(())
+}
+
+/// Each channel takes some descriptors here: as many as the system lets us have, lest a spawn fails for want of one.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(e) = raised {
+        log::warn!("the limit of open files cannot be raised: {e}");
+    }
 }
 
 fn print_help() {

@@ -113,6 +113,9 @@ impl Pair {
         self.bitcoind.mine(6);
         self.alice.wait_normal(&id);
         self.bob.wait_normal(&id);
+        // A payer that is blocks behind offers less time than the payee wants.
+        self.alice.sync(&self.bitcoind);
+        self.bob.sync(&self.bitcoind);
         id
     }
 }

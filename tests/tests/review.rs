@@ -178,3 +178,38 @@ fn fundchannel_connects_to_a_peer_whose_address_is_known() {
     let said = pair.alice.refused("fundchannel", &json!({"id": pair.bob.id, "amount": SAT}));
     assert_eq!(said.code, 401, "{}", said.message);
 }
+
+#[test]
+fn an_htlc_that_nobody_resolves_fails_its_channel_after_its_expiry() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    let bolt11 = pair.bob.invoice(100_000_000, "late");
+    let decoded = pair.alice.rpc("decode", &json!([bolt11]));
+    // Bob's daemon of the channel takes nothing any more.
+    let daemon = pair.bob.children("lightning_channeld")[0];
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    let params = json!({"route": route_to(&pair, &id, 100_000_000),
+        "payment_hash": decoded["payment_hash"], "payment_secret": decoded["payment_secret"]});
+    pair.alice.rpc("sendpay", &params);
+    wait_for("the HTLC", || {
+        (pair.alice.channel(&id)["htlcs"].as_array()?.len() == 1).then_some(())
+    });
+    pair.bitcoind.mine(25);
+    pair.alice.wait_state(&id, "AWAITING_UNILATERAL");
+    pair.alice.wait_log("hit deadline");
+    pair.alice.wait_log("publishing our commitment");
+    // What became of the HTLC the chain will tell: until then nobody says that it failed, a restart included.
+    pair.alice.stop();
+    pair.alice.start_again();
+    let payments = pair.alice.rpc("listsendpays", &json!({}));
+    assert_eq!(payments["payments"][0]["status"], "pending");
+}
+
+#[test]
+fn the_master_takes_all_the_descriptors_that_it_may_have() {
+    let (_scratch, _bitcoind, node) = node_with(&[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let files = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap();
+    let both: Vec<&str> = files.split_whitespace().take(2).collect();
+    assert_eq!(both[0], both[1]);
+}

@@ -1,6 +1,7 @@
 //! Channels: what each is, what state it is in, and which child has it. One child per channel at a time.
 
 pub mod closing;
+mod deadline;
 pub mod live;
 pub mod open_rpc;
 pub mod opening;
