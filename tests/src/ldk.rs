@@ -225,12 +225,21 @@ impl LdkPeer {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    /// Tells it to close a channel.
-    pub fn close(&self, channel_id: &str, how: &str) {
+    /// Tells it to close a channel, in agreement.
+    pub fn close(&self, channel_id: &str) {
+        self.try_close(channel_id).unwrap_or_else(|e| panic!("ldkpeer: close: {e}"));
+    }
+    /// The same; it may refuse.
+    pub fn try_close(&self, channel_id: &str) -> Result<Value, String> {
+        self.try_ask("close", self.named(channel_id))
+    }
+    /// Tells it to publish its commitment.
+    pub fn force_close(&self, channel_id: &str) {
+        self.ask("force_close", self.named(channel_id));
+    }
+    fn named(&self, channel_id: &str) -> Value {
         let channel = self.channel(channel_id);
-        let params =
-            json!({"user_channel_id": channel["user_channel_id"], "node_id": channel["node_id"]});
-        self.ask(how, params);
+        json!({"user_channel_id": channel["user_channel_id"], "node_id": channel["node_id"]})
     }
 
     /// An invoice's string, of any amount for `None`.

@@ -1,7 +1,8 @@
 //! The end of a channel, by either side, and what each has on the chain after it.
 
-use super::{Foreign, begin_pay, coins_sat, wait_for};
+use super::{Foreign, coins_sat, wait_for};
 use serde_json::{Value, json};
+use std::io::Write;
 
 impl Foreign {
     /// The transaction that spends the channel's funding, once it is in the mempool.
@@ -27,7 +28,7 @@ impl Foreign {
                 let closed = self.fulmen.rpc("close", &json!([id]));
                 assert_eq!(closed["type"], "mutual", "{closed}");
             }
-            _ => self.ldk.close(id, "close"),
+            _ => self.ldk.close(id),
         }
         self.ldk.wait_event("channel_closed", |e| e["channel_id"] == id);
         let tx = self.spender_of(&channel["funding_txid"]);
@@ -70,33 +71,67 @@ fn the_suite_closes_a_channel_that_ldk_opened_and_the_other_way_around() {
 }
 
 #[test]
-fn a_closing_waits_for_the_payments_that_are_under_way() {
+fn a_closing_waits_for_the_payments_that_are_under_way_through_restarts_of_both() {
     let f = Foreign::new();
     let id = f.fulmen_opens(500_000, 100_000_000, false);
-    let preimage = "07".repeat(32);
-    // SHA256 of it.
-    let hash = {
-        use bitcoin::hashes::{Hash, sha256};
-        sha256::Hash::hash(&[7; 32]).to_string()
-    };
-    let held = f.ldk.ask("hold_invoice", json!({"msat": 20_000_000, "payment_hash": hash}));
-    begin_pay(&f, &id, held["bolt11"].as_str().unwrap(), 20_000_000);
-    f.ldk.wait_event("payment_claimable", |e| e["payment_hash"] == hash.as_str());
-    f.ldk.close(&id, "close");
+    let one = f.held(&id, 7);
+    let two = f.held(&id, 8);
+    f.ldk.close(&id);
     f.fulmen.wait_state(&id, "CHANNELD_SHUTTING_DOWN");
     // Nothing begins any more.
     let late = f.fulmen.invoice(1_000_000, "late");
-    let end = f.ldk.try_ask("pay", json!({"bolt11": late}));
-    assert!(end.is_err(), "{end:?}");
-    f.ldk.ask("claim", json!({"payment_hash": hash, "preimage": preimage, "msat": 20_000_000}));
-    let done = f.fulmen.rpc("waitsendpay", &json!({"payment_hash": hash}));
-    assert_eq!(done["payment_preimage"], preimage.as_str());
+    let refused = f.ldk.try_ask("pay", json!({"bolt11": late}));
+    assert!(refused.is_err(), "{refused:?}");
+    f.fulmen.kill();
+    f.fulmen.start_again();
+    f.connect_somehow();
+    f.claim(&one);
+    f.wait_claimed(&one);
+    f.ldk.stop();
+    f.ldk.start_again();
+    f.connect_somehow();
+    assert_eq!(f.fulmen.channel(&id)["state"], "CHANNELD_SHUTTING_DOWN");
+    wait_for("the claim to be taken", || f.try_claim(&two).ok());
+    f.wait_claimed(&two);
     f.ldk.wait_event("channel_closed", |e| e["channel_id"] == id.as_str());
     let tx = f.spender_of(&f.fulmen.channel(&id)["funding_txid"]);
     let to_ldk = tx.output.iter().map(|o| o.value.to_sat()).min().unwrap();
-    assert_eq!(to_ldk, 120_000);
+    assert_eq!(to_ldk, 104_000);
     f.mine(1);
     f.fulmen.wait_state(&id, "ONCHAIN");
+}
+
+#[test]
+fn both_may_close_at_once_and_lose_their_connection_over_it() {
+    let f = Foreign::new();
+    let ids = [f.fulmen_opens(500_000, 100_000_000, true), f.ldk_opens(500_000, 100_000_000, true)];
+    let mut callers = Vec::new();
+    for id in &ids {
+        // The answers are not waited for: the node dies first.
+        let mut asked = f.fulmen.socket().unwrap();
+        let close = json!({"jsonrpc": "2.0", "id": "c", "method": "close", "params": [id]});
+        asked.write_all(close.to_string().as_bytes()).unwrap();
+        callers.push(asked);
+        // LDK may have heard of ours already, and then it refuses.
+        let _ = f.ldk.try_close(id);
+    }
+    f.ldk.ask("disconnect", json!({"node_id": f.fulmen.id}));
+    f.fulmen.kill();
+    f.fulmen.start_again();
+    f.connect_somehow();
+    for id in &ids {
+        wait_for("the connection and the closing", || {
+            f.connect_somehow();
+            (f.fulmen.channel(id)["state"] == "CLOSINGD_COMPLETE").then_some(())
+        });
+        let tx = f.spender_of(&f.fulmen.channel(id)["funding_txid"]);
+        assert!(tx.output.iter().any(|o| o.value.to_sat() == 100_000), "{tx:?}");
+        f.ldk.wait_event("channel_closed", |e| e["channel_id"] == id.as_str());
+    }
+    f.mine(1);
+    for id in &ids {
+        f.fulmen.wait_state(id, "ONCHAIN");
+    }
 }
 
 #[test]
@@ -105,7 +140,7 @@ fn what_ldk_publishes_alone_is_seen_and_kept() {
     let id = f.fulmen_opens(500_000, 100_000_000, true);
     f.fulmen.pay(&f.ldk.invoice(Some(1_000_000), 3600));
     f.balances_are(&id, 399_000_000, 101_000_000);
-    f.ldk.close(&id, "force_close");
+    f.ldk.force_close(&id);
     let funding = f.fulmen.channel(&id)["funding_txid"].clone();
     let tx = f.spender_of(&funding);
     assert!(tx.output.iter().any(|o| o.value.to_sat() == 101_000), "{tx:?}");

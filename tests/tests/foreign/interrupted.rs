@@ -2,13 +2,13 @@
 
 use super::{Foreign, begin_pay, wait_for};
 use bitcoin::hashes::{Hash, sha256};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const HELD_MSAT: u64 = 2_000_000;
 
 impl Foreign {
     /// A payment of the suite's that LDK holds until it is told what to do: its hash and preimage.
-    fn held(&self, id: &str, seed: u8) -> (String, String) {
+    pub(super) fn held(&self, id: &str, seed: u8) -> (String, String) {
         let preimage = [seed; 32];
         let hash = sha256::Hash::hash(&preimage).to_string();
         let held = self.ldk.ask("hold_invoice", json!({"msat": HELD_MSAT, "payment_hash": hash}));
@@ -16,11 +16,14 @@ impl Foreign {
         self.ldk.wait_event("payment_claimable", |e| e["payment_hash"] == hash.as_str());
         (hash, format!("{seed:02x}").repeat(32))
     }
-    fn claim(&self, (hash, preimage): &(String, String)) {
+    pub(super) fn try_claim(&self, (hash, preimage): &(String, String)) -> Result<Value, String> {
         let what = json!({"payment_hash": hash, "preimage": preimage, "msat": HELD_MSAT});
-        self.ldk.ask("claim", what);
+        self.ldk.try_ask("claim", what)
     }
-    fn wait_claimed(&self, (hash, preimage): &(String, String)) {
+    pub(super) fn claim(&self, held: &(String, String)) {
+        self.try_claim(held).unwrap();
+    }
+    pub(super) fn wait_claimed(&self, (hash, preimage): &(String, String)) {
         let done = self.fulmen.rpc("waitsendpay", &json!({"payment_hash": hash}));
         assert_eq!(done["payment_preimage"], preimage.as_str());
     }
