@@ -2,7 +2,7 @@
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
-use crate::turn::{Stop, Turn};
+use crate::turn::{Fatal, Stop, Turn};
 use crate::{chain, channels, htlcs, plugin_host, rpc};
 
 /// One event to its room.
@@ -21,7 +21,15 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             plugin_host::due(node, turn, plugin, &stage);
             Ok(())
         }
-        Event::Backend(purpose, result) => chain::answered(node, turn, purpose, result),
+        Event::Backend(purpose, result) => {
+            // Taken back, the question would never be asked again: the node would stand still and not know it.
+            chain::answered(node, turn, purpose, result).map_err(|stop| match stop {
+                Stop::Refused(e) => Stop::Fatal(Fatal(format!(
+                    "an answer of the Bitcoin backend cannot be used: {e}"
+                ))),
+                Stop::Fatal(fatal) => Stop::Fatal(fatal),
+            })
+        }
         Event::Chain(event) => chain::handle(node, turn, event),
         Event::Channel(number, event) => channels::handle(node, turn, number, event),
         Event::Decide(channel, id) => htlcs::decide(node, turn, channel, id),

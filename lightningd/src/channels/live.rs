@@ -303,6 +303,12 @@ fn persist(turn: &mut Turn<'_>, channel: &Channel, ask: Persist) -> Result<(), S
                 .push(HtlcEvent::Settled { channel: number, htlc: Box::new(gone.clone()) });
         }
         for added in &change.added.0 {
+            let taken = |l: &LiveHtlc| l.htlc.offered_by == Side::Local && l.key == added.key;
+            if added.htlc.offered_by == Side::Local
+                && (added.key == 0 || live.htlcs.0.iter().any(taken))
+            {
+                return Err(Stop::refused(format!("channeld bound the key {} twice", added.key)));
+            }
             let count = if added.htlc.offered_by == Side::Local {
                 &mut totals.out_offered
             } else {

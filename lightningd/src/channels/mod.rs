@@ -382,11 +382,10 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
         }
         // Its daemon is about to be there: what came is held for it.
         Some(channel) if channel.state.wants_peer() => Ok(()),
-        Some(channel) => {
+        Some(_) => {
             // BOLT 2, channel_reestablish: a closed channel gets its error again.
-            let text =
-                if channel.reason.is_empty() { "the channel is closed" } else { &channel.reason };
-            refuse(node, turn, &s, &format!("channel closed: {text}"));
+            // What ended it is in our log and lists, and no business of theirs.
+            refuse(node, turn, &s, "the channel is closed");
             Ok(())
         }
         None => {

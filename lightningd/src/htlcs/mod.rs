@@ -246,16 +246,15 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
     match event {
         HtlcEvent::Refused { key, why } => payments::refused(node, turn, key, &why),
         HtlcEvent::Fulfilled { channel, id, preimage } => {
-            let key = node.channels.all.get(&channel).and_then(|c| {
-                c.live
-                    .htlcs
-                    .0
-                    .iter()
-                    .find(|l| l.htlc.offered_by == Side::Local && l.htlc.id == id)
-                    .map(|l| l.key)
-            });
-            match key {
-                Some(key) => payments::fulfilled(node, turn, key, preimage),
+            let ours = |l: &&LiveHtlc| l.htlc.offered_by == Side::Local && l.htlc.id == id;
+            let live =
+                node.channels.all.get(&channel).and_then(|c| c.live.htlcs.0.iter().find(ours));
+            match live {
+                // channeld checked it; a captured one is not believed.
+                Some(live) if preimage.hash() != live.htlc.payment_hash => Err(Stop::refused(
+                    format!("channeld learned a preimage that does not open HTLC {id}"),
+                )),
+                Some(live) => payments::fulfilled(node, turn, live.key, preimage),
                 None => Ok(()),
             }
         }
