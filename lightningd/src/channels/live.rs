@@ -219,7 +219,7 @@ fn asked(
     let number = channel.number;
     match ask {
         ChannelAsk::Persist(p) => {
-            persist(turn, channel, p)?;
+            persist(node, turn, channel, p)?;
             answer::<Persist>(turn, child);
         }
         ChannelAsk::PersistPeerReady(p) => {
@@ -284,7 +284,7 @@ fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
 }
 
 /// Steps of the commitment dance: rows first, then values, then what follows for the switch.
-fn persist(turn: &mut Turn<'_>, channel: &Channel, ask: Persist) -> Result<(), Stop> {
+fn persist(node: &Node, turn: &mut Turn<'_>, channel: &Channel, ask: Persist) -> Result<(), Stop> {
     let number = channel.number;
     let mut live = channel.live.clone();
     let mut totals = channel.totals;
@@ -315,6 +315,9 @@ fn persist(turn: &mut Turn<'_>, channel: &Channel, ask: Persist) -> Result<(), S
                 &mut totals.in_offered
             };
             *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
+        }
+        for bound in change.added.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
+            crate::payments::store(node, turn, bound.key)?;
         }
         store::apply(turn.db, number, change)?;
         live = channel::apply(live, change);

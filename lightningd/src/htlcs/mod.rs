@@ -51,6 +51,8 @@ pub enum HtlcEvent {
     },
     /// Parts of this payment have waited long enough.
     SetTimeout(PaymentHash, Instant),
+    /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
+    StorePayment(u64),
 }
 
 /// One part of a payment to us.
@@ -260,6 +262,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
         }
         HtlcEvent::Settled { channel, htlc } => settled(node, turn, channel, &htlc),
         HtlcEvent::SetTimeout(hash, since) => set_timeout(node, turn, hash, since),
+        HtlcEvent::StorePayment(key) => payments::store(node, turn, key),
     }
 }
 

@@ -8,12 +8,13 @@ pub use store::load;
 
 use crate::json::now;
 use crate::node::Node;
-use crate::rpc::{RpcError, code};
+use crate::rpc::{Caller, RpcError, code};
 use crate::turn::{Stop, Turn};
 use crate::waits::{self, For};
 use onion::{Failure, unwrap_error};
 use primitives::*;
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use wire::channeld::OfferRefusal;
 
@@ -99,9 +100,26 @@ pub struct Payments {
     /// By created_index.
     pub all: BTreeMap<u64, Payment>,
     by_hash: HashMap<PaymentHash, Vec<u64>>,
+    /// Those whose HTLC is with channeld and in no commitment yet: they become rows together with it, and only then do
+    /// these callers hear that they are pending. After a crash before that they never were.
+    unstored: BTreeMap<u64, Vec<Caller>>,
+    last_index: Cell<u64>,
 }
 
 impl Payments {
+    /// A number that no row has. One that never became a row may be used again after a restart.
+    pub fn next_index(&self) -> u64 {
+        self.last_index.set(self.last_index.get() + 1);
+        self.last_index.get()
+    }
+    /// Is it only in memory so far?
+    pub fn is_unstored(&self, created_index: u64) -> bool {
+        self.unstored.contains_key(&created_index)
+    }
+    /// This caller hears once it is a row.
+    pub fn tell_when_stored(&mut self, created_index: u64, caller: Caller) {
+        self.unstored.entry(created_index).or_default().push(caller);
+    }
     /// Parts of this hash, oldest first.
     pub fn of(&self, hash: PaymentHash) -> impl Iterator<Item = &Payment> {
         self.by_hash.get(&hash).into_iter().flatten().filter_map(|i| self.all.get(i))
@@ -131,8 +149,21 @@ fn pending(node: &Node, key: u64) -> Option<&Payment> {
     node.payments.all.get(&key).filter(|p| p.status == Status::Pending)
 }
 
+/// Makes a part a row, if it is none yet: its HTLC is about to be said, or it ends, or it has waited for long enough.
+pub fn store(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
+    let Some(callers) = node.payments.unstored.get(&key) else { return Ok(()) };
+    let Some(payment) = node.payments.all.get(&key) else { return Ok(()) };
+    store::insert(turn.db, payment)?;
+    for caller in callers {
+        turn.reply(caller.clone(), Ok(rpc::pending_result(payment)));
+    }
+    turn.install(move |node| drop(node.payments.unstored.remove(&key)));
+    Ok(())
+}
+
 /// Stores an end and tells whoever waits.
 fn finish(node: &Node, turn: &mut Turn<'_>, mut payment: Payment) -> Result<(), Stop> {
+    store(node, turn, payment.created_index)?;
     payment.updated_index = Some(crate::db::next_index(turn.db, "payments_updated")?);
     payment.completed_at = (payment.status == Status::Complete).then(now);
     store::update(turn.db, &payment)?;

@@ -2,6 +2,8 @@
 
 use super::{Payment, RouteHop, Status, error_of, store};
 use crate::channels;
+use crate::events::Event;
+use crate::htlcs::HtlcEvent;
 use crate::invoices::rpc::{Page, hash_of_string};
 use crate::json::{hex, now, put};
 use crate::node::Node;
@@ -12,10 +14,13 @@ use crate::waits::{self, For};
 use onion::{FinalPayload, ForwardPayload, Hop, build};
 use primitives::*;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use wire::channeld::Offer;
 
 /// Routing information of an onion. BOLT 4.
 const ROUTING_INFO: usize = 1300;
+/// A peer that keeps channeld from committing for this long does not keep the caller waiting longer.
+const STORE_AFTER: Duration = Duration::from_secs(1);
 /// Hops of a route: what an onion can hold of the smallest payloads.
 const MAX_HOPS: usize = 20;
 
@@ -97,13 +102,13 @@ fn parse_route(args: &Args) -> Result<Vec<GivenHop>, RpcError> {
 }
 
 /// What an earlier part of the same hash means for this one.
-fn earlier(
-    node: &Node,
+fn earlier<'a>(
+    node: &'a Node,
     turn: &mut Turn<'_>,
     hash: PaymentHash,
     (partid, groupid): (u64, u64),
     (amount, destination): (Msat, NodeId),
-) -> Result<Option<Value>, Stop> {
+) -> Result<Option<&'a Payment>, Stop> {
     let mut replaced = Vec::new();
     for p in node.payments.of(hash) {
         let same_part = (p.partid, p.groupid) == (partid, groupid);
@@ -111,7 +116,7 @@ fn earlier(
             Status::Complete
                 if same_part && p.amount == Some(amount) && p.destination == Some(destination) =>
             {
-                return Ok(Some(to_json(p)));
+                return Ok(Some(p));
             }
             Status::Complete => {
                 let error = RpcError {
@@ -126,7 +131,7 @@ fn earlier(
             }
             Status::Pending if same_part => {
                 if p.amount == Some(amount) && p.destination == Some(destination) {
-                    return Ok(Some(to_json(p)));
+                    return Ok(Some(p));
                 }
                 let text = format!(
                     "Already pending with amount {} to another end (asked: {amount})",
@@ -151,7 +156,12 @@ fn earlier(
 }
 
 /// `sendpay route payment_hash [label] [amount_msat] [bolt11] [payment_secret] [partid] [localinvreqid] [groupid] ...`.
-pub fn sendpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+pub fn sendpay(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
     let route = parse_route(args)?;
     let hash = PaymentHash(
         args.hash("payment_hash")
@@ -174,15 +184,21 @@ pub fn sendpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         let text = format!("amount_msat: {total} is not the route's last amount {}", last.amount);
         return Err(RpcError::params(text).into());
     }
-    if let Some(done) = earlier(node, turn, hash, (partid, groupid), (last.amount, last.node))? {
-        return Ok(Answer::Now(done));
+    match earlier(node, turn, hash, (partid, groupid), (last.amount, last.node))? {
+        Some(same) if node.payments.is_unstored(same.created_index) => {
+            let (index, caller) = (same.created_index, caller.clone());
+            turn.install(move |node| node.payments.tell_when_stored(index, caller));
+            return Ok(Answer::Later);
+        }
+        Some(same) => return Ok(Answer::Now(to_json(same))),
+        None => {}
     }
     let channel = first_channel(node, first)?;
     let built = onion_for(node, args, &route, hash, total)?;
     let packet = built
         .onion_packet()
         .ok_or_else(|| RpcError::params("route: the onion has another size than an HTLC takes"))?;
-    let created_index = crate::db::next_index(turn.db, "payments_created")?;
+    let created_index = node.payments.next_index();
     let payment = Payment {
         created_index,
         updated_index: None,
@@ -205,7 +221,6 @@ pub fn sendpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         channel: channel.number,
         failure: None,
     };
-    store::insert(turn.db, &payment)?;
     let offer = Offer {
         key: created_index,
         amount: first.amount,
@@ -214,11 +229,22 @@ pub fn sendpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         onion: packet,
         path_key: None,
     };
+    // Its row comes with that of its HTLC, before the peer hears of it: one barrier for both.
     channels::order(channel, turn, &offer);
-    let mut out = to_json(&payment);
+    let caller = caller.clone();
+    turn.install(move |node| {
+        node.payments.insert(payment);
+        node.payments.tell_when_stored(created_index, caller);
+    });
+    turn.at(Instant::now() + STORE_AFTER, Event::Htlc(HtlcEvent::StorePayment(created_index)));
+    Ok(Answer::Later)
+}
+
+/// What `sendpay` says of a part that is under way.
+pub fn pending_result(payment: &Payment) -> Value {
+    let mut out = to_json(payment);
     put(&mut out, "message", Some("Monitor status with listpays or waitsendpay"));
-    turn.install(move |node| node.payments.insert(payment));
-    Ok(Answer::Now(out))
+    out
 }
 
 /// Which part, or which attempt: a number that a row can hold.

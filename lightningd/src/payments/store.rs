@@ -10,9 +10,13 @@ use wire::{Long, Wire};
 /// A hop, as it is stored: who, and over which channel.
 type StoredHop = (NodeId, ShortChannelId);
 
+/// The highest index of any row that ever was.
+const LAST_INDEX: &str = "payments_created";
+
 /// All of them.
 pub fn load(db: &Connection) -> Result<Payments, Fatal> {
     let mut payments = Payments::default();
+    payments.last_index.set(crate::db::get_var::<i64>(db, LAST_INDEX)?.unwrap_or(0).unsigned_abs());
     let mut statement = db.prepare("SELECT * FROM payments")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -61,6 +65,8 @@ pub fn load(db: &Connection) -> Result<Payments, Fatal> {
 }
 
 pub(super) fn insert(db: &Connection, p: &Payment) -> Result<(), Fatal> {
+    let highest = crate::db::get_var::<i64>(db, LAST_INDEX)?.unwrap_or(0).max(sql(p.created_index));
+    crate::db::set_var(db, LAST_INDEX, &highest)?;
     let route = Long(p.route.iter().map(|h| (h.node, h.channel)).collect::<Vec<_>>());
     db.prepare_cached(
         "INSERT INTO payments (created_index, payment_hash, partid, groupid, status, amount_msat, amount_sent_msat,
