@@ -97,38 +97,33 @@ pub(crate) struct Mux {
 }
 
 impl Mux {
-    /// Passes a message on to whoever serves the channel. A daemon found dead is taken off.
-    pub(crate) fn deliver(
-        &mut self,
-        registry: &Registry,
-        channel: &ChannelId,
-        message: &[u8],
-    ) -> Delivery {
+    /// Passes a message on to whoever serves the channel. A daemon that reads no more serves none.
+    pub(crate) fn deliver(&mut self, channel: &ChannelId, message: &[u8]) -> Delivery {
         let Some(id) = self.routes.get(channel).copied() else { return Delivery::NoDaemon };
         let sent = self.daemon(id).map(|d| d.send(PEER_RECORD_MESSAGE, message));
         match sent {
             Some(Ok(())) => Delivery::Done,
             Some(Err(_)) | None => {
-                self.detach(registry, id);
+                self.unroute(id);
                 Delivery::NoDaemon
             }
         }
     }
 
     /// Passes a message on to everybody.
-    pub(crate) fn deliver_to_all(&mut self, registry: &Registry, message: &[u8]) {
-        self.each(registry, |daemon| daemon.send(PEER_RECORD_MESSAGE, message));
+    pub(crate) fn deliver_to_all(&mut self, message: &[u8]) {
+        self.each(|daemon| daemon.send(PEER_RECORD_MESSAGE, message));
     }
 
     /// Writes what waits for sockets that were full.
-    pub(crate) fn flush(&mut self, registry: &Registry) {
-        self.each(registry, Daemon::flush);
+    pub(crate) fn flush(&mut self) {
+        self.each(Daemon::flush);
     }
 
     /// The peer's queue is empty again: whoever was not read meanwhile is told so.
-    pub(crate) fn drained(&mut self, registry: &Registry) {
+    pub(crate) fn drained(&mut self) {
         let word = Drained {}.encode();
-        self.each(registry, |daemon| {
+        self.each(|daemon| {
             if std::mem::take(&mut daemon.paused) {
                 daemon.send(PEER_RECORD_CONTROL, &word)
             } else {
@@ -137,10 +132,19 @@ impl Mux {
         });
     }
 
-    fn each(&mut self, registry: &Registry, mut f: impl FnMut(&mut Daemon) -> Result<(), Errno>) {
+    fn each(&mut self, mut f: impl FnMut(&mut Daemon) -> Result<(), Errno>) {
         let dead: Vec<DaemonId> =
             self.daemons.iter_mut().filter_map(|d| f(d).err().map(|_| d.id)).collect();
-        dead.into_iter().for_each(|id| self.detach(registry, id));
+        dead.into_iter().for_each(|id| self.unroute(id));
+    }
+
+    /// Its daemon reads no more. What it said last is still to be read, the error to the peer among it; then comes its end.
+    fn unroute(&mut self, id: DaemonId) {
+        self.routes.retain(|_, owner| *owner != id);
+        if let Some(daemon) = self.daemon(id) {
+            daemon.inbox.clear();
+            daemon.readable = true;
+        }
     }
 
     /// Does something wait for a daemon that does not read?
@@ -180,14 +184,13 @@ impl Mux {
             paused: false,
             inbox: VecDeque::new(),
         });
-        self.serve(registry, id, channel);
+        self.serve(id, channel);
         Ok(())
     }
 
     /// A further channel id for this daemon. `Err`: it has too many, or the id is another's.
     pub(crate) fn also_route(
         &mut self,
-        registry: &Registry,
         id: DaemonId,
         channel: ChannelId,
     ) -> Result<(), &'static str> {
@@ -199,14 +202,14 @@ impl Mux {
         if self.routes.values().filter(|owner| **owner == id).count() >= MAX_ROUTES_PER_DAEMON {
             return Err("too many channel ids");
         }
-        self.serve(registry, id, channel);
+        self.serve(id, channel);
         Ok(())
     }
 
-    fn serve(&mut self, registry: &Registry, id: DaemonId, channel: ChannelId) {
+    fn serve(&mut self, id: DaemonId, channel: ChannelId) {
         self.routes.insert(channel, id);
         for message in self.release(&channel) {
-            self.deliver(registry, &channel, &message);
+            self.deliver(&channel, &message);
         }
     }
 

@@ -83,7 +83,7 @@ impl Switchboard {
         if let Err(e) = conn.flush() {
             return Ok(Then::Over(lost(conn, &e)));
         }
-        conn.mux.flush(&self.registry);
+        conn.mux.flush();
         let stop = match self.read_peer(conn) {
             Ok(again) => {
                 more |= again;
@@ -118,7 +118,7 @@ impl Switchboard {
         if conn.link.out_len() > 0 {
             self.due(conn.took + self.times.stall);
         } else if std::mem::take(&mut conn.throttled) {
-            conn.mux.drained(&self.registry);
+            conn.mux.drained();
         }
         if let Stage::Ending { why, .. } = &conn.stage
             && conn.link.out_len() == 0
@@ -198,7 +198,7 @@ impl Switchboard {
                 Ok(Step::Message(message)) if running => {
                     // The way of nearly every message: no copy, no decoding.
                     if let Belongs::Channel(channel) = sort(message)
-                        && conn.mux.deliver(&self.registry, &channel, message) == Delivery::Done
+                        && conn.mux.deliver(&channel, message) == Delivery::Done
                     {
                         continue;
                     }
@@ -325,12 +325,12 @@ impl Switchboard {
                 Ok(())
             }
             SetupMessage::Error(error) => {
-                conn.mux.deliver_to_all(&self.registry, message);
+                conn.mux.deliver_to_all(message);
                 self.complain(conn, node, true, error.text())?;
                 Err(Stop::Finish(format!("the peer said error: {}", error.text())))
             }
             SetupMessage::Warning(warning) => {
-                conn.mux.deliver_to_all(&self.registry, message);
+                conn.mux.deliver_to_all(message);
                 self.complain(conn, node, false, warning.text())?;
                 Ok(())
             }

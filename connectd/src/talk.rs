@@ -112,12 +112,10 @@ impl Switchboard {
         control: Result<PeerControl, String>,
     ) -> Result<Read, Stop> {
         let wrong = match control {
-            Ok(PeerControl::AlsoRoute(also)) => {
-                match conn.mux.also_route(&self.registry, id, also.channel) {
-                    Ok(()) => return Ok(Read::More),
-                    Err(why) => format!("{} {why}", also.channel),
-                }
-            }
+            Ok(PeerControl::AlsoRoute(also)) => match conn.mux.also_route(id, also.channel) {
+                Ok(()) => return Ok(Read::More),
+                Err(why) => format!("{} {why}", also.channel),
+            },
             Ok(PeerControl::CloseConnection(_)) => {
                 return Err(Stop::Finish("a channel's daemon asked for it".to_owned()));
             }

@@ -387,3 +387,33 @@ fn words_that_make_no_sense_end_one_connection_and_no_more() {
     good.say(&message(channel(5), 1, 0));
     assert_eq!(node.spoke().channel, channel(5));
 }
+
+#[test]
+fn the_last_words_of_a_daemon_reach_the_peer_however_much_that_says_meanwhile() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    let (mut peer, with) = Raw::connect(2, &mut node);
+    for round in 1..=60 {
+        let mut daemon = node.attach(&with, channel(round));
+        for n in 0..20 {
+            peer.say(&message(channel(round), n, 0));
+        }
+        assert_eq!(number_in(&message_for(&mut daemon)), 0);
+        daemon.send(&Error::new(channel(round), "too much")).unwrap();
+        drop(daemon);
+        for n in 20..40 {
+            peer.say(&message(channel(round), n, 0));
+        }
+        let error = Error::new(channel(round), "too much").encode();
+        // With the pong everything before the ping is read, and none of it is left to be held after the refusal.
+        peer.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
+        let pong = Pong { ignored: vec![0] }.encode();
+        let mut awaited = vec![error, pong];
+        while !awaited.is_empty() {
+            let heard = peer.hear().expect("the connection stays");
+            awaited.retain(|message| *message != heard);
+        }
+        let Connected { node: id, connection, .. } = with;
+        node.master.order(&Refuse { node: id, connection, channel: channel(round) }, vec![]);
+    }
+}

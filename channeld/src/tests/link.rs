@@ -67,7 +67,8 @@ fn carry(ends: [OwnedFd; 2], mut filter: Filter, said: &Transcript) {
                 match send_record(ends[at].as_fd(), record) {
                     Ok(true) => drop(queues[at].pop_front()),
                     Ok(false) => break,
-                    Err(_) => return,
+                    // It reads no more. What it said last is still to be heard.
+                    Err(_) => queues[at].clear(),
                 }
             }
             match recv_record(ends[at].as_fd(), &mut buffer) {
