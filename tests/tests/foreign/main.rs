@@ -94,6 +94,17 @@ impl Foreign {
     }
 }
 
+/// Whatever LDK does, and whenever a node dies: it is no bug of the suite's.
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let log = self.fulmen.log();
+            let broken: Vec<&str> = log.lines().filter(|l| l.contains("BROKEN")).collect();
+            assert!(broken.is_empty(), "{broken:#?}");
+        }
+    }
+}
+
 /// All coins of a node of the suite, those of the mempool with them.
 fn coins_sat(node: &Node) -> u64 {
     let funds = node.rpc("listfunds", &json!({}));
