@@ -82,7 +82,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
     fn arbitrary_requests_have_a_form_or_an_error_that_can_be_written(request in value(), filter in value()) {
@@ -93,22 +93,6 @@ proptest! {
         };
         prop_assert!(text.ends_with("\n\n"));
         prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
-    }
-
-    #[test]
-    fn arbitrary_parameters_fit_a_method_or_are_refused(params in prop::collection::vec(value(), 0..8), named in value()) {
-        for method in table::METHODS {
-            let names = method.params.iter().map(|p| p.name.to_owned());
-            let by_name: serde_json::Map<String, Value> = names.zip(params.iter().cloned()).collect();
-            for given in [Value::from(params.clone()), Value::Object(by_name), named.clone()] {
-                if let Ok(args) = Args::parse(method.params, &given) {
-                    for p in method.params {
-                        let _ = (args.text(p.name), args.number(p.name), args.bool(p.name), args.msat(p.name), args.node(p.name));
-                        let _ = (args.hash(p.name), args.hex(p.name), args.scid(p.name), args.feerate(p.name));
-                    }
-                }
-            }
-        }
     }
 
     #[test]
@@ -134,4 +118,55 @@ proptest! {
             let _ = config.check_all_known(|_| false);
         }
     }
+}
+
+// Each case is tried on every method, in three forms: more than a million parses.
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn arbitrary_parameters_fit_a_method_or_are_refused(params in prop::collection::vec(value(), 0..8), named in value()) {
+        for method in table::METHODS {
+            let names = method.params.iter().map(|p| p.name.to_owned());
+            let by_name: serde_json::Map<String, Value> = names.zip(params.iter().cloned()).collect();
+            for given in [Value::from(params.clone()), Value::Object(by_name), named.clone()] {
+                if let Ok(args) = Args::parse(method.params, &given) {
+                    for p in method.params {
+                        let _ = (args.text(p.name), args.number(p.name), args.bool(p.name), args.msat(p.name), args.node(p.name));
+                        let _ = (args.hash(p.name), args.hex(p.name), args.scid(p.name), args.feerate(p.name));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A file of these bytes, read as `--conf`.
+fn read_config(bytes: &[u8]) {
+    let path = std::env::temp_dir().join(format!("fulmen-conf-{}", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    let args = [format!("--conf={}", path.display()), "--lightning-dir=/nonexistent".to_owned()];
+    if let Ok(config) = Config::load(&args, None) {
+        let _ = config.check_all_known(|_| false);
+    }
+}
+
+#[test]
+fn arbitrary_configuration_files_are_options_or_an_error_with_its_line() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(100_000));
+    let line = prop_oneof![
+        "[a-z-]{1,12}(=[ -~]{0,12})?",
+        Just("network=regtest".to_owned()),
+        Just("include /nonexistent".to_owned()),
+        Just("fee-base=12".to_owned()),
+        "\\PC{0,12}",
+    ];
+    let text = prop::collection::vec(line, 0..6).prop_map(|lines| lines.join("\n").into_bytes());
+    let bytes = prop_oneof![4 => text, 1 => prop::collection::vec(any::<u8>(), 0..40)];
+    runner
+        .run(&bytes, |bytes| {
+            read_config(&bytes);
+            Ok(())
+        })
+        .unwrap();
 }
