@@ -124,6 +124,7 @@ impl Live {
         let ended = self.begin().and_then(|()| self.serve());
         match ended {
             Ok(()) => self.master.hand_over(&ReadyToClose {}, self.peer.into_fd()),
+            Err(Failure::ConnectionLost) => Err(self.last_words()),
             Err(failure) => {
                 self.peer.tell(self.id, &failure);
                 if self.peer.written().is_err() {

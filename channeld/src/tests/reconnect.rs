@@ -74,14 +74,23 @@ fn go_on(pair: &mut Pair, payments: &[Payment], target: FeeratePerKw) -> bool {
     }
     let fees = FeePolicy { target, min: FeeratePerKw(253), max: FeeratePerKw(50_000) };
     pair.master(Side::Local).order(&FeesChanged { fees });
-    for side in Side::BOTH {
-        pair.master(side).until("all payments end", |rows| {
-            let feerate = rows.state.fees.0.last().map(|f| f.feerate);
-            let done = rows.settled.len() == payments.len() && feerate == Some(target);
-            (done && rows.is_quiet()) || rows.failed.is_some()
-        });
-    }
-    let ended = Side::BOTH.iter().any(|side| pair.master(*side).rows().failed.is_some());
+    // One may have everything while the other still lacks a word of it.
+    let ended = loop {
+        for side in Side::BOTH {
+            pair.master(side).until("all payments end", |rows| {
+                let feerate = rows.state.fees.0.last().map(|f| f.feerate);
+                let done = rows.settled.len() == payments.len() && feerate == Some(target);
+                (done && rows.is_quiet()) || rows.failed.is_some()
+            });
+        }
+        if Side::BOTH.iter().any(|side| pair.master(*side).rows().failed.is_some()) {
+            break true;
+        }
+        if Side::BOTH.iter().all(|side| pair.master(*side).rows().is_quiet()) && pair.mirrored() {
+            break false;
+        }
+        std::thread::yield_now();
+    };
     if ended {
         let ended = pair.await_end();
         let calm = |e: &Result<(), Failure>| {
