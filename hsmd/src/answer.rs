@@ -181,7 +181,13 @@ impl Hsm {
                     WalletKey::ToRemote { peer, channel, .. } => {
                         ChannelKeys::derive(node, peer, *channel)
                     }
-                    WalletKey::Address { .. } => None,
+                    WalletKey::Address { .. }
+                    | WalletKey::Delayed { .. }
+                    | WalletKey::OwnHtlc { .. }
+                    | WalletKey::TheirHtlc { .. }
+                    | WalletKey::RevokedDelayed { .. }
+                    | WalletKey::RevokedHtlc { .. }
+                    | WalletKey::Anchor { .. } => None,
                 };
                 let signed = wallet::sign(node, keys_of, q.transaction, &q.inputs.0, &q.spent.0)?;
                 answered::<SignWallet>(&signed)

@@ -105,6 +105,14 @@ fn key_of(
                 ],
             )
         }
+        WalletKey::Delayed { .. }
+        | WalletKey::OwnHtlc { .. }
+        | WalletKey::TheirHtlc { .. }
+        | WalletKey::RevokedDelayed { .. }
+        | WalletKey::RevokedHtlc { .. }
+        | WalletKey::Anchor { .. } => {
+            return Err(refuse(input, "outputs of commitments are not signed for yet"));
+        }
     };
     forms
         .into_iter()

@@ -116,6 +116,25 @@ crate::data! {
         0 => Address { index: u32 },
         /// The to_remote output of a commitment of this channel: our payment basepoint, CSV 1 with anchors.
         1 => ToRemote { peer: NodeId, channel: ChannelNumber, anchors: bool },
+        /// to_local of our own commitment, or what an HTLC transaction of it paid: after the delay.
+        2 => Delayed { peer: NodeId, channel: ChannelNumber, number: CommitmentNumber },
+        /// An HTLC output of our own commitment, through its HTLC transaction, which the peer signed.
+        3 => OwnHtlc {
+            peer: NodeId,
+            channel: ChannelNumber,
+            number: CommitmentNumber,
+            htlc: Htlc,
+            signature: Signature,
+            preimage: Option<Preimage>,
+        },
+        /// An HTLC output of the peer's commitment with this point: with the preimage, or after its expiry.
+        4 => TheirHtlc { peer: NodeId, channel: ChannelNumber, point: Point, htlc: Htlc, preimage: Option<Preimage> },
+        /// Delayed money of a revoked commitment: its to_local, or what an HTLC transaction of it paid.
+        5 => RevokedDelayed { peer: NodeId, channel: ChannelNumber, secret: SecretKey },
+        /// An HTLC output of a revoked commitment.
+        6 => RevokedHtlc { peer: NodeId, channel: ChannelNumber, secret: SecretKey, htlc: Htlc },
+        /// Our anchor, of either side's commitment.
+        7 => Anchor { peer: NodeId, channel: ChannelNumber },
     }
 
     /// A closing transaction. BOLT 3, "Closing Transaction".

@@ -14,6 +14,7 @@ mod codec;
 pub mod connectd;
 pub mod daemon;
 pub mod hsm;
+pub mod onchaind;
 pub mod openingd;
 #[cfg(test)]
 mod sample;
@@ -43,6 +44,7 @@ pub const VERSION: u64 = {
     let hash = hash_text(hash, include_bytes!("connectd.rs"));
     let hash = hash_text(hash, include_bytes!("daemon.rs"));
     let hash = hash_text(hash, include_bytes!("hsm.rs"));
+    let hash = hash_text(hash, include_bytes!("onchaind.rs"));
     let hash = hash_text(hash, include_bytes!("openingd.rs"));
     hash_text(hash, include_bytes!("tables.rs"))
 };

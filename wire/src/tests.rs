@@ -143,6 +143,8 @@ fn every_message_between_our_processes_does_too() {
     check_rounds(12, channeld::FromChanneld::check_each);
     check_rounds(13, closingd::ToClosingd::check_each);
     check_rounds(14, closingd::FromClosingd::check_each);
+    check_rounds(23, onchaind::ToOnchaind::check_each);
+    check_rounds(24, onchaind::FromOnchaind::check_each);
     check_rounds(15, hsm::FromHsmd::check_each);
     check_rounds(22, hsm::ToHsmd::check_each);
     // The two that stand alone, at a child's birth.

@@ -196,6 +196,19 @@ fn obscured(constants: &Constants, state: &CommitmentState) -> u64 {
     constants.obscure ^ state.number.0
 }
 
+/// The number that a spend of this channel's funding carries, if it has a commitment's form: which side's it is stays open.
+/// BOLT 3, "Commitment Transaction".
+pub fn number_in(constants: &Constants, tx: &Transaction) -> Option<CommitmentNumber> {
+    let [input] = tx.input.as_slice() else { return None };
+    let (high, low) = (input.sequence.0, tx.lock_time.to_consensus_u32());
+    if input.previous_output != constants.params.funding || high >> 24 != 0x80 || low >> 24 != 0x20
+    {
+        return None;
+    }
+    let hidden = u64::from(high & 0xff_ffff) << 24 | u64::from(low & 0xff_ffff);
+    Some(CommitmentNumber(hidden ^ constants.obscure))
+}
+
 /// The witness script of to_local, and of what HTLC transactions pay to. BOLT 3.
 pub fn delayed_script(constants: &Constants, keys: &CommitmentKeys, owner: Side) -> ScriptBuf {
     scripts::delayed(keys, constants.params.terms[!owner].to_self_delay)

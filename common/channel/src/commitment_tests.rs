@@ -127,6 +127,7 @@ fn check(vector: &Vector, channel_type: &[FeatureBit]) {
     let state = state(vector);
     let keys = CommitmentKeys::derive(&constants.params.basepoints, Side::Local, &state.point);
     let built = build(&constants, keys, &state).unwrap();
+    assert_eq!(number_in(&constants, &built.tx), Some(CommitmentNumber(42)), "{name}");
     if let Some(fee) = vector.base_fee {
         assert_eq!(built.tally.fee, Sat(fee), "{name}");
     }
