@@ -1,0 +1,254 @@
+//! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
+
+use super::{Attempt, Opening};
+use crate::channels::{Channel, Channels, live, store};
+use crate::events::Outgoing;
+use crate::node::Node;
+use crate::rpc::{RpcError, code};
+use crate::supervisor::{ChildSpec, Daemon, Role};
+use crate::turn::{Stop, Turn};
+use crate::wallet::{self, AddressKind};
+use primitives::*;
+use wire::channel_data::*;
+use wire::connectd::Spoke;
+use wire::hsm::Capability;
+use wire::openingd::*;
+use wire::{Error, Message};
+
+/// Channels of one peer that wait for their funding.
+const MAX_UNFUNDED_PER_PEER: usize = 4;
+/// Channels of all peers that wait for their funding.
+const MAX_UNFUNDED: usize = 200;
+/// Attempts of peers that are under way at once: each is a process.
+const MAX_PEER_ATTEMPTS: usize = 20;
+/// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
+const OUR_DUST_LIMIT: Sat = Sat(546);
+const MAX_TO_SELF_DELAY: u16 = 2016;
+
+/// What we want of a channel of our own.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// With whom.
+    pub peer: NodeId,
+    /// How much.
+    pub amount: Sat,
+    /// Given to the peer at once.
+    pub push: Msat,
+    /// To be announced?
+    pub announce: bool,
+    /// Of the commitment.
+    pub feerate: FeeratePerKw,
+    /// To be paid here on closing.
+    pub close_to: Option<ScriptBuf>,
+    /// What the peer must keep, if not 1%.
+    pub reserve: Option<Sat>,
+    /// Bits that the caller insists on.
+    pub channel_type: Option<Features>,
+    /// Our own depth.
+    pub minimum_depth: Option<u32>,
+}
+
+fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
+    let htlcs = live::htlc_policy(node);
+    let (min_feerate, max_feerate) = node.feerate_bounds();
+    let confirms = if node.network.is_test() { 1 } else { 3 };
+    let delay = if node.network.is_test() { 6 } else { 144 };
+    // BOLT 2, "recommended": a hundredth, and never below what dust needs.
+    let reserve = reserve.unwrap_or(Sat((amount.0 / 100).max(OUR_DUST_LIMIT.0)));
+    OpeningPolicy {
+        terms: Terms {
+            dust_limit: OUR_DUST_LIMIT,
+            max_in_flight: Msat(u64::MAX),
+            reserve,
+            htlc_minimum: node.config.msat_or("htlc-minimum-msat", Msat(0)),
+            to_self_delay: node
+                .config
+                .u32_or("watchtime-blocks", delay)
+                .min(u32::from(MAX_TO_SELF_DELAY)) as u16,
+            max_accepted_htlcs: htlcs.max_offered,
+        },
+        minimum_depth: node.config.u32_or("funding-confirms", confirms),
+        min_feerate,
+        max_feerate,
+        max_to_self_delay: MAX_TO_SELF_DELAY,
+        min_capacity: Sat(node.config.u32_or("min-capacity-sat", 10_000).into()),
+        max_dust_exposure: htlcs.max_dust_exposure,
+        large_channels: true,
+    }
+}
+
+/// The channel type to propose: anchors where the peer has them.
+fn channel_type(
+    node: &Node,
+    remote: &Features,
+    wanted: Option<&Features>,
+) -> Result<Features, RpcError> {
+    if let Some(wanted) = wanted {
+        let missing = wanted.bits().find(|b| !remote.offers(*b) || !node.features.offers(*b));
+        return match missing {
+            None => Ok(wanted.clone()),
+            Some(bit) => {
+                let text = format!("channel_type: bit {bit} is not offered by both sides");
+                Err(RpcError::new(code::FUNDING_STATE_INVALID, text))
+            }
+        };
+    }
+    let mut bits = vec![feature::STATIC_REMOTEKEY];
+    if remote.offers(feature::ANCHORS) {
+        bits.push(feature::ANCHORS);
+    }
+    Ok(Features::compulsory(&bits))
+}
+
+/// Gives birth to an openingd for a channel of ours.
+pub fn propose(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    p: Proposal,
+    attempt: Attempt,
+) -> Result<(), Stop> {
+    let connection = node
+        .peers
+        .connection(p.peer)
+        .ok_or_else(|| RpcError::new(code::FUNDING_PEER_NOT_CONNECTED, "Peer not connected"))?;
+    if node.channels.openings.values().any(|o| o.peer == p.peer) {
+        return Err(
+            RpcError::new(code::LIGHTNINGD, "Already funding channel with this peer").into()
+        );
+    }
+    let temporary = ChannelId(subdaemon::random());
+    let mut policy = policy(node, p.amount, p.reserve);
+    if let Some(depth) = p.minimum_depth {
+        policy.minimum_depth = depth;
+    }
+    let upfront = upfront_script(node, turn, connection, p.close_to.as_ref())?;
+    let init = OpenInit {
+        network: node.network,
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+        temporary_id: temporary,
+        policy,
+        amount: p.amount,
+        push: p.push,
+        feerate: p.feerate,
+        announce: p.announce,
+        channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
+        upfront_script: upfront,
+    };
+    begin(node, turn, (p.peer, connection.number), temporary, p.amount, attempt, p.close_to, |_| {
+        init.encode()
+    })
+}
+
+/// The script to fix from the start, where the peer knows how to hold us to it. BOLT 2, option_upfront_shutdown_script.
+fn upfront_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    connection: &crate::peers::Connection,
+    close_to: Option<&ScriptBuf>,
+) -> Result<Option<ScriptBuf>, Stop> {
+    if !connection.features.offers(feature::UPFRONT_SHUTDOWN_SCRIPT) {
+        return Ok(None);
+    }
+    if let Some(script) = close_to {
+        return Ok(Some(script.clone()));
+    }
+    Ok(Some(closing_script(node, turn, &connection.features)?))
+}
+
+/// A new script of ours to be paid by at a closing, in a form that the peer must take.
+pub fn closing_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    remote: &Features,
+) -> Result<ScriptBuf, Stop> {
+    // BOLT 2, shutdown: newer witness versions need option_shutdown_anysegwit.
+    let kind = if remote.offers(feature::SHUTDOWN_ANYSEGWIT) {
+        AddressKind::Taproot
+    } else {
+        AddressKind::Bech32
+    };
+    Ok(wallet::next_script(node, turn, kind)?)
+}
+
+#[allow(clippy::too_many_arguments)] // one call for each of the two ways to begin
+fn begin(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    (peer, connection): (NodeId, u64),
+    temporary: ChannelId,
+    amount: Sat,
+    attempt: Attempt,
+    close_to: Option<ScriptBuf>,
+    init: impl FnOnce(ChannelNumber) -> Vec<u8>,
+) -> Result<(), Stop> {
+    let number = store::next_number(turn.db)?;
+    let rights = [Capability::Points, Capability::SignRemote, Capability::Revoke];
+    let hsm = turn.hsm.new_client(peer, number, &rights, None)?;
+    let (ours, connectds) = subdaemon::peer_pair()
+        .map_err(|e| Stop::refused(format!("no socket for openingd: {e}")))?;
+    crate::peers::attach(node, turn, peer, connection, temporary, connectds);
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Openingd,
+        source: format!("openingd-chan#{number}"),
+        node: Some(peer),
+        init: init(number),
+        fds: vec![hsm, ours],
+    }));
+    let opening =
+        Opening { number, peer, temporary, child, amount, attempt, close_to, minimum_depth: 0 };
+    turn.install(move |node| {
+        node.supervisor.assign(child, Role::Opening(number));
+        node.channels.openings.insert(number, opening);
+    });
+    Ok(())
+}
+
+fn unfunded(channels: &Channels, peer: Option<NodeId>) -> usize {
+    let waits = |c: &&Channel| c.opener() == Side::Remote && c.funding_height.is_none();
+    channels.all.values().filter(waits).filter(|c| peer.is_none_or(|p| p == c.peer)).count()
+}
+
+/// A peer sent `open_channel`.
+pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
+    let attempts = node.channels.openings.values().filter(|o| matches!(o.attempt, Attempt::Theirs));
+    // Under the same id it is another try at what was refused: that openingd has left, though we may not have heard so yet.
+    let rival = |o: &Opening| o.peer == s.node && o.temporary != s.channel;
+    let (all, of_peer) =
+        attempts.fold((0, 0), |(all, of), o| (all + 1, of + usize::from(rival(o))));
+    // Channels that are never funded cost whoever fakes them nothing: what they may cost us is bounded.
+    let refusal = if !node.chain.is_synced() {
+        Some("not in sync with the chain yet, try again later")
+    } else if of_peer > 0 {
+        Some("one channel at a time, please")
+    } else if unfunded(&node.channels, Some(s.node)) >= MAX_UNFUNDED_PER_PEER {
+        Some("too many of your channels wait for their funding")
+    } else if all >= MAX_PEER_ATTEMPTS || unfunded(&node.channels, None) >= MAX_UNFUNDED {
+        Some("too many channels wait for their funding, try again later")
+    } else {
+        None
+    };
+    let connection = node.peers.connection(s.node).filter(|c| c.number == s.connection);
+    let (Some(connection), None) = (connection, refusal) else {
+        crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+        if let Some(text) = refusal {
+            crate::peers::tell(node, turn, s.node, &Error::new(s.channel, text));
+        }
+        return Ok(());
+    };
+    let upfront = upfront_script(node, turn, connection, None)?;
+    let init = AcceptInit {
+        network: node.network,
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+        temporary_id: s.channel,
+        // The reserve follows from the amount that the peer names: openingd takes a hundredth.
+        policy: policy(node, Sat::ZERO, None),
+        upfront_script: upfront,
+    };
+    begin(node, turn, (s.node, s.connection), s.channel, Sat::ZERO, Attempt::Theirs, None, |_| {
+        init.encode()
+    })
+}
