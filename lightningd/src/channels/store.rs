@@ -1,5 +1,12 @@
 //! The channels' rows.
 
+mod list;
+mod policies;
+
+pub use list::list_htlcs;
+pub(super) use policies::set_policy;
+
+use super::policy::OwnPolicy;
 use super::{Channel, Channels, Owner, State, StateChange, Totals};
 use crate::db::{corrupt, sql};
 use crate::turn::Fatal;
@@ -7,6 +14,7 @@ use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use primitives::*;
 use rusqlite::{Connection, Row, params};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
@@ -43,6 +51,9 @@ const fn bits(scid: ShortChannelId) -> i64 {
     scid.0.cast_signed()
 }
 
+/// The highest created_index of any HTLC that ever was.
+const LAST_HTLC: &str = "htlcs_created";
+
 /// Every channel, with its HTLCs, secrets and history.
 pub fn load(db: &Connection) -> Result<Channels, Fatal> {
     let mut channels = Channels::default();
@@ -53,8 +64,10 @@ pub fn load(db: &Connection) -> Result<Channels, Fatal> {
         load_secrets(db, &mut channel)?;
         load_htlcs(db, &mut channel)?;
         load_changes(db, &mut channel)?;
+        channel.own_policy = policies::load(db, channel.number)?;
         channels.insert(channel);
     }
+    channels.last_htlc.set(crate::db::get_var::<i64>(db, LAST_HTLC)?.unwrap_or(0).unsigned_abs());
     Ok(channels)
 }
 
@@ -163,6 +176,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         status: (String::new(), None),
         changes: vec![],
         last_stable: row.get::<_, Option<i64>>("last_stable")?.map(i64::unsigned_abs),
+        own_policy: OwnPolicy::default(),
     })
 }
 
@@ -308,6 +322,7 @@ pub(super) fn apply(
     db: &Connection,
     channel: ChannelNumber,
     change: &ChannelChange,
+    last_htlc: &Cell<u64>,
 ) -> Result<(), Fatal> {
     let n = sql(channel.0);
     db.prepare_cached(
@@ -346,15 +361,21 @@ pub(super) fn apply(
         )?
         .execute(params![n, slot, sql(secret.index), secret.secret.expose()])?;
     }
-    apply_htlcs(db, n, change)
+    apply_htlcs(db, n, change, last_htlc)
 }
 
-fn apply_htlcs(db: &Connection, n: i64, change: &ChannelChange) -> Result<(), Fatal> {
+fn apply_htlcs(
+    db: &Connection,
+    n: i64,
+    change: &ChannelChange,
+    last_htlc: &Cell<u64>,
+) -> Result<(), Fatal> {
     for l in &change.added.0 {
+        last_htlc.set(last_htlc.get() + 1);
         db.prepare_cached(
             "INSERT INTO htlcs (channel, offered_by, id, amount_msat, payment_hash, expiry, key, added, in_remote_from,
-                in_remote_until, onion, path_key, removal, removed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                in_remote_until, onion, path_key, removal, removed, created_index)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             n,
@@ -371,7 +392,11 @@ fn apply_htlcs(db: &Connection, n: i64, change: &ChannelChange) -> Result<(), Fa
             l.path_key.map(|p| p.to_bytes()),
             l.removed.as_ref().map(|r| r.removal.to_bytes()),
             l.removed.as_ref().map(|r| r.stage.number()),
+            sql(last_htlc.get()),
         ])?;
+    }
+    if !change.added.0.is_empty() {
+        crate::db::set_var(db, LAST_HTLC, &sql(last_htlc.get()))?;
     }
     for m in &change.moved.0 {
         db.prepare_cached(
@@ -414,7 +439,7 @@ pub(super) fn set_peeled(
 }
 
 /// What was decided on a received HTLC: from now on nothing else can be.
-pub fn set_decision(
+pub(super) fn set_decision(
     db: &Connection,
     channel: ChannelNumber,
     id: HtlcId,
