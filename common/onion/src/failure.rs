@@ -109,6 +109,11 @@ impl Failure {
         FailureName(self.code())
     }
 
+    /// The same of a code alone.
+    pub const fn name_of(code: u16) -> FailureName {
+        FailureName(code)
+    }
+
     /// The failure of an HTLC that came back with `update_fail_malformed_htlc`; `None` where the code lacks the
     /// BADONION flag, for which BOLT 2 demands a warning or an error.
     pub fn from_malformed(code: u16, sha256_of_onion: Sha256Digest) -> Option<Self> {

@@ -144,7 +144,12 @@ impl Node {
 
     /// The lowest and the highest that a peer may set for a commitment. BOLT 2, update_fee.
     pub fn feerate_bounds(&self) -> (FeeratePerKw, FeeratePerKw) {
-        if self.config.bool_or("ignore-fee-limits", self.network.is_test()) {
+        self.feerate_bounds_or_any(crate::channels::policy::bears_any_feerate(self))
+    }
+
+    /// The same for a channel that may have been told to bear any.
+    pub fn feerate_bounds_or_any(&self, any: bool) -> (FeeratePerKw, FeeratePerKw) {
+        if any {
             return (FeeratePerKw(1), FeeratePerKw(u32::MAX));
         }
         let fees = self.chain.fees.as_ref();

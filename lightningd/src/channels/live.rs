@@ -24,7 +24,7 @@ pub const ANNOUNCE_DEPTH: u32 = 6;
 pub fn fee_policy(node: &Node, channel: &Channel) -> FeePolicy {
     let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
     let what = if anchors { Use::UnilateralAnchorClose } else { Use::UnilateralClose };
-    let (min, max) = node.feerate_bounds();
+    let (min, max) = node.feerate_bounds_or_any(super::policy::ignores_fee_limits(node, channel));
     // Without an estimate the feerate stays where it is.
     let now = channel.live.fees.0.last().map_or(channel.initial_feerate, |f| f.feerate);
     FeePolicy { target: node.feerate(what).unwrap_or(now), min, max }
@@ -161,7 +161,7 @@ pub fn heard(
         FromChanneld::Failed(f) => failed(node, turn, channel, &f.fault, &f.text)?,
         FromChanneld::Reestablished(_) => reestablished(node, turn, channel)?,
         FromChanneld::OfferRefused(r) => {
-            turn.also(Event::Htlc(HtlcEvent::Refused { key: r.key, why: r.why }))
+            turn.also(Event::Htlc(HtlcEvent::Refused { channel: number, key: r.key, why: r.why }))
         }
         FromChanneld::PreimageLearned(p) => {
             turn.also(Event::Htlc(HtlcEvent::Fulfilled {
@@ -317,9 +317,9 @@ fn persist(node: &Node, turn: &mut Turn<'_>, channel: &Channel, ask: Persist) ->
             *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
         }
         for bound in change.added.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-            crate::payments::store(node, turn, bound.key)?;
+            crate::htlcs::bind(node, turn, channel, bound)?;
         }
-        store::apply(turn.db, number, change)?;
+        store::apply(turn.db, number, change, &node.channels.last_htlc)?;
         live = channel::apply(live, change);
     }
     for peeled in &ask.peeled.0 {
@@ -465,6 +465,7 @@ pub fn gone(
     });
     // Offers that no commitment took are lost with it.
     crate::payments::fail_unbound(node, turn, Some(number))?;
+    turn.also(Event::Htlc(HtlcEvent::Lost(number)));
     turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
     let _ = channel;
     Ok(())

@@ -2,16 +2,19 @@
 
 pub mod closing;
 mod deadline;
+mod decision;
 pub mod live;
 pub mod open_rpc;
 pub mod opening;
+pub mod policy;
 pub mod rpc;
 mod state;
 mod store;
 mod watch;
 
+pub use decision::decide;
 pub use state::State;
-pub use store::{begin_numbers, load, set_decision};
+pub use store::{begin_numbers, list_htlcs, load};
 pub use watch::{connect, disconnect, funding_sent};
 
 use crate::events::Outgoing;
@@ -20,6 +23,7 @@ use crate::supervisor::ChildId;
 use crate::turn::{Stop, Turn};
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use primitives::*;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
@@ -152,6 +156,8 @@ pub struct Channel {
     pub changes: Vec<StateChange>,
     /// When it was last alive and well.
     pub last_stable: Option<u64>,
+    /// What `setchannel` said.
+    pub own_policy: policy::OwnPolicy,
 }
 
 /// One change of state.
@@ -183,6 +189,11 @@ pub struct Channels {
     /// Who waits for `fundchannel_cancel`.
     pub cancellers: Vec<(ChannelNumber, crate::rpc::Caller)>,
     by_funding: HashMap<OutPoint, ChannelNumber>,
+    /// Short ids and aliases that channels had or have: whoever looks here checks what it finds.
+    by_name: HashMap<ShortChannelId, ChannelNumber>,
+    by_peer: HashMap<NodeId, Vec<ChannelNumber>>,
+    /// The highest created_index of any HTLC.
+    last_htlc: Cell<u64>,
 }
 
 impl Channels {
@@ -192,7 +203,11 @@ impl Channels {
     }
     /// Channels with this peer that are not buried.
     pub fn with(&self, peer: NodeId) -> impl Iterator<Item = &Channel> {
-        self.all.values().filter(move |c| c.peer == peer)
+        self.by_peer.get(&peer).into_iter().flatten().filter_map(|n| self.all.get(n))
+    }
+    /// The channel that this short id or alias of ours stands for, in an onion or a route.
+    pub fn named(&self, name: ShortChannelId) -> Option<&Channel> {
+        self.by_name.get(&name).and_then(|n| self.all.get(n)).filter(|c| c.is_called(name))
     }
     /// How many channels there are with this peer.
     pub fn count_with(&self, peer: NodeId) -> usize {
@@ -233,15 +248,52 @@ impl Channels {
     /// Puts a channel in its place.
     pub fn insert(&mut self, channel: Channel) {
         self.by_funding.insert(channel.live.params.funding, channel.number);
+        self.know_names(&channel);
+        let of_peer = self.by_peer.entry(channel.peer).or_default();
+        if !of_peer.contains(&channel.number) {
+            of_peer.push(channel.number);
+        }
         if channel.state == State::Closed {
             self.closed.insert(channel.number, channel);
         } else {
             self.all.insert(channel.number, channel);
         }
     }
+    fn know_names(&mut self, channel: &Channel) {
+        for name in [Some(channel.alias_local), channel.scid].into_iter().flatten() {
+            self.by_name.insert(name, channel.number);
+        }
+    }
+    fn change(&mut self, number: ChannelNumber, change: impl FnOnce(&mut Channel)) {
+        let Some(channel) = self.all.get_mut(&number) else { return };
+        let scid = channel.scid;
+        change(channel);
+        if channel.scid != scid
+            && let Some(new) = channel.scid
+        {
+            self.by_name.insert(new, number);
+        }
+    }
 }
 
 impl Channel {
+    /// What we call it: its short id, and before there is one our alias.
+    pub fn name(&self) -> ShortChannelId {
+        self.scid.unwrap_or(self.alias_local)
+    }
+    /// May it be named so in an onion? BOLT 2, "Defined Channel Types": where option_scid_alias was agreed on, the real short
+    /// id is not to be shown by use.
+    fn is_called(&self, name: ShortChannelId) -> bool {
+        let secret = self.live.params.channel_type.offers(feature::SCID_ALIAS);
+        self.alias_local == name || (!secret && self.scid == Some(name))
+    }
+    /// The live HTLC of this id that this side offered.
+    pub fn htlc(&self, offered_by: Side, id: HtlcId) -> Option<&LiveHtlc> {
+        let htlcs = &self.live.htlcs.0;
+        // In order: ours first, each side's by id.
+        let at = htlcs.partition_point(|l| (l.htlc.offered_by, l.htlc.id) < (offered_by, id));
+        htlcs.get(at).filter(|l| (l.htlc.offered_by, l.htlc.id) == (offered_by, id))
+    }
     /// Who opened it.
     pub const fn opener(&self) -> Side {
         self.live.params.opener
@@ -268,11 +320,7 @@ pub fn update(
     number: ChannelNumber,
     change: impl FnOnce(&mut Channel) + 'static,
 ) {
-    turn.install(move |node| {
-        if let Some(channel) = node.channels.all.get_mut(&number) {
-            change(channel);
-        }
-    });
+    turn.install(move |node| node.channels.change(number, change));
 }
 
 /// Sends an order to the channel's child, if it is channeld.
@@ -358,7 +406,8 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     for channel in node.channels.all.values() {
         watch::resume(node, turn, channel)?;
     }
-    crate::payments::fail_unbound(node, turn, None)
+    crate::payments::fail_unbound(node, turn, None)?;
+    crate::htlcs::begin(node, turn)
 }
 
 /// New fee estimates: channeld of each channel hears what they mean.

@@ -231,6 +231,7 @@ fn opened(
         totals: Totals::default(),
         peeled: BTreeMap::new(),
         decided: BTreeMap::new(),
+        own_policy: super::policy::OwnPolicy::default(),
         owner: Owner::Nobody,
         served_connection: None,
         reestablished: false,

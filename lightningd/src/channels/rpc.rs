@@ -1,6 +1,7 @@
 //! `listpeerchannels`, `listclosedchannels`, and the channels of `listfunds`.
 
-use super::{Channel, State};
+use super::{Channel, State, policy};
+use crate::htlcs::Origin;
 use crate::json::put;
 use crate::node::Node;
 use crate::rpc::args::Args;
@@ -8,7 +9,7 @@ use crate::rpc::{Answer, Caller};
 use crate::turn::{Stop, Turn};
 use primitives::*;
 use serde_json::{Value, json};
-use wire::channel_data::{LiveHtlc, Stage};
+use wire::channel_data::{Htlc, LiveHtlc, Stage};
 
 /// Bits and names of a channel type.
 pub fn channel_type_json(features: &Features) -> Value {
@@ -37,10 +38,10 @@ const fn side_name(side: Side) -> &'static str {
 }
 
 /// CLN's word for where an update is: who sent what last.
-fn htlc_state(l: &LiveHtlc) -> String {
-    let (sender_is_us, stage, kind) = match &l.removed {
-        None => (l.htlc.offered_by == Side::Local, l.added, "ADD"),
-        Some(r) => (l.htlc.offered_by == Side::Remote, r.stage, "REMOVE"),
+fn htlc_state(offered_by: Side, (added, removed): (Stage, Option<Stage>)) -> String {
+    let (sender_is_us, stage, kind) = match removed {
+        None => (offered_by == Side::Local, added, "ADD"),
+        Some(removed) => (offered_by == Side::Remote, removed, "REMOVE"),
     };
     let (we, step) = match stage {
         Stage::PendingOnReceiver => (sender_is_us, "HTLC"),
@@ -52,20 +53,22 @@ fn htlc_state(l: &LiveHtlc) -> String {
     format!("{}_{kind}_{step}", if we { "SENT" } else { "RCVD" })
 }
 
-fn htlc_json(node: &Node, l: &LiveHtlc) -> Value {
-    let mut out = json!({
-        "direction": if l.htlc.offered_by == Side::Local { "out" } else { "in" },
-        "id": l.htlc.id.0,
-        "amount_msat": l.htlc.amount.0,
-        "expiry": l.htlc.expiry.0,
-        "payment_hash": l.htlc.payment_hash.to_string(),
-        "state": htlc_state(l),
-    });
-    put(
-        &mut out,
-        "status",
-        (node.config.developer() && l.key != 0).then(|| format!("key {}", l.key)),
-    );
+/// An HTLC whose addition and removal have come so far.
+pub fn htlc_json(htlc: &Htlc, state: (Stage, Option<Stage>)) -> Value {
+    json!({
+        "direction": if htlc.offered_by == Side::Local { "out" } else { "in" },
+        "id": htlc.id.0,
+        "amount_msat": htlc.amount.0,
+        "expiry": htlc.expiry.0,
+        "payment_hash": htlc.payment_hash.to_string(),
+        "state": htlc_state(htlc.offered_by, state),
+    })
+}
+
+fn live_json(node: &Node, l: &LiveHtlc) -> Value {
+    let mut out = htlc_json(&l.htlc, (l.added, l.removed.as_ref().map(|r| r.stage)));
+    let key = (node.config.developer() && l.key != 0).then(|| format!("{:?}", Origin::of(l.key)));
+    put(&mut out, "status", key);
     out
 }
 
@@ -74,13 +77,6 @@ fn sendable(channel: &Channel) -> Sides<Msat> {
     channel::Channel::new(channel.live.clone())
         .map(|c| Sides { local: c.spendable(), remote: c.receivable() })
         .unwrap_or_default()
-}
-
-fn fee_base(node: &Node) -> u32 {
-    node.config.u32_or("fee-base", if node.network.is_test() { 1 } else { 1000 })
-}
-fn fee_ppm(node: &Node) -> u32 {
-    node.config.u32_or("fee-per-satoshi", 10)
 }
 
 fn direction(node: &Node, channel: &Channel) -> u8 {
@@ -99,11 +95,7 @@ fn one(node: &Node, channel: &Channel) -> Value {
     });
     put(&mut out, "lost_state", channel.lost_state.then_some(true));
     put(&mut out, "channel_type", Some(channel_type_json(&p.channel_type)));
-    put(
-        &mut out,
-        "ignore_fee_limits",
-        Some(node.config.bool_or("ignore-fee-limits", node.network.is_test())),
-    );
+    put(&mut out, "ignore_fee_limits", Some(policy::ignores_fee_limits(node, channel)));
     if let Some(rate) = channel.live.fees.0.first().map(|f| f.feerate) {
         put(&mut out, "feerate", Some(json!({"perkw": rate.0, "perkb": rate.per_kvb()})));
     }
@@ -139,8 +131,8 @@ fn one(node: &Node, channel: &Channel) -> Value {
     put(&mut out, "min_to_us_msat", Some(channel.to_us_range.0.0));
     put(&mut out, "max_to_us_msat", Some(channel.to_us_range.1.0));
     put(&mut out, "total_msat", Some(whole));
-    put(&mut out, "fee_base_msat", Some(fee_base(node)));
-    put(&mut out, "fee_proportional_millionths", Some(fee_ppm(node)));
+    let policy = policy::of(node, channel);
+    policy::put_policy(&mut out, &policy);
     let (ours, theirs) = (&p.terms.local, &p.terms.remote);
     put(&mut out, "dust_limit_msat", Some(ours.dust_limit.msat().0));
     put(&mut out, "their_max_htlc_value_in_flight_msat", Some(theirs.max_in_flight.0));
@@ -151,8 +143,6 @@ fn one(node: &Node, channel: &Channel) -> Value {
     put(&mut out, "spendable_msat", Some(sendable.local.0));
     put(&mut out, "receivable_msat", Some(sendable.remote.0));
     put(&mut out, "minimum_htlc_in_msat", Some(ours.htlc_minimum.0));
-    put(&mut out, "minimum_htlc_out_msat", Some(theirs.htlc_minimum.0));
-    put(&mut out, "maximum_htlc_out_msat", Some(whole));
     put(&mut out, "their_to_self_delay", Some(ours.to_self_delay));
     put(&mut out, "our_to_self_delay", Some(theirs.to_self_delay));
     put(&mut out, "max_accepted_htlcs", Some(ours.max_accepted_htlcs));
@@ -171,7 +161,7 @@ fn one(node: &Node, channel: &Channel) -> Value {
     put(&mut out, "status", Some(status(node, channel)));
     put_totals(&mut out, channel);
     put(&mut out, "last_stable_connection", channel.last_stable);
-    let htlcs: Vec<Value> = channel.live.htlcs.0.iter().map(|l| htlc_json(node, l)).collect();
+    let htlcs: Vec<Value> = channel.live.htlcs.0.iter().map(|l| live_json(node, l)).collect();
     put(&mut out, "htlcs", Some(htlcs));
     out
 }

@@ -1,8 +1,12 @@
 //! The channels' rows: writing them. Reading is in [`load`](mod@load).
 
+mod list;
 mod load;
+mod policies;
 
+pub use list::list_htlcs;
 pub use load::load;
+pub(super) use policies::set_policy;
 
 use super::{Channel, State, StateChange, Totals};
 use crate::db::sql;
@@ -11,6 +15,7 @@ use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use primitives::*;
 use rusqlite::{Connection, params};
+use std::cell::Cell;
 use wire::Wire;
 use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
@@ -25,6 +30,9 @@ const fn side_number(side: Side) -> u8 {
 const fn bits(scid: ShortChannelId) -> i64 {
     scid.0.cast_signed()
 }
+
+/// The highest created_index of any HTLC that ever was.
+const LAST_HTLC: &str = "htlcs_created";
 
 /// A new channel's rows.
 pub(super) fn insert(db: &Connection, c: &Channel) -> Result<(), Fatal> {
@@ -86,6 +94,7 @@ pub(super) fn apply(
     db: &Connection,
     channel: ChannelNumber,
     change: &ChannelChange,
+    last_htlc: &Cell<u64>,
 ) -> Result<(), Fatal> {
     let n = sql(channel.0);
     db.prepare_cached(
@@ -124,15 +133,21 @@ pub(super) fn apply(
         )?
         .execute(params![n, slot, sql(secret.index), secret.secret.expose()])?;
     }
-    apply_htlcs(db, n, change)
+    apply_htlcs(db, n, change, last_htlc)
 }
 
-fn apply_htlcs(db: &Connection, n: i64, change: &ChannelChange) -> Result<(), Fatal> {
+fn apply_htlcs(
+    db: &Connection,
+    n: i64,
+    change: &ChannelChange,
+    last_htlc: &Cell<u64>,
+) -> Result<(), Fatal> {
     for l in &change.added.0 {
+        last_htlc.set(last_htlc.get() + 1);
         db.prepare_cached(
             "INSERT INTO htlcs (channel, offered_by, id, amount_msat, payment_hash, expiry, key, added, in_remote_from,
-                in_remote_until, onion, path_key, removal, removed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                in_remote_until, onion, path_key, removal, removed, created_index)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             n,
@@ -149,7 +164,11 @@ fn apply_htlcs(db: &Connection, n: i64, change: &ChannelChange) -> Result<(), Fa
             l.path_key.map(|p| p.to_bytes()),
             l.removed.as_ref().map(|r| r.removal.to_bytes()),
             l.removed.as_ref().map(|r| r.stage.number()),
+            sql(last_htlc.get()),
         ])?;
+    }
+    if !change.added.0.is_empty() {
+        crate::db::set_var(db, LAST_HTLC, &sql(last_htlc.get()))?;
     }
     for m in &change.moved.0 {
         db.prepare_cached(
@@ -192,7 +211,7 @@ pub(super) fn set_peeled(
 }
 
 /// What was decided on a received HTLC: from now on nothing else can be.
-pub fn set_decision(
+pub(super) fn set_decision(
     db: &Connection,
     channel: ChannelNumber,
     id: HtlcId,

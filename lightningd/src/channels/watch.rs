@@ -157,8 +157,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
         depth_changed(node, turn, channel, height)?;
         // Only at the tip: a peer has had no chance while we were away.
         if node.chain.caught_up && channel.state.is_open() {
-            let default = if node.network.is_test() { 6 } else { 34 };
-            let delta = CltvDelta(node.config.u32_or("cltv-delta", default));
+            let delta = super::policy::cltv_delta(node);
             let live = &channel.live.htlcs.0;
             if let Some(why) = super::deadline::missed(live, &channel.decided, height, delta) {
                 super::closing::fail_channel(node, turn, channel, "protocol", &why)?;

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// Step n makes version n+1 of version n. Never change one that was released: append.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE vars (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE peers (
@@ -195,7 +196,46 @@ CREATE TABLE payments (
     erroronion BLOB,
     UNIQUE (payment_hash, groupid, partid)
 ) STRICT;
-"];
+",
+    "
+CREATE TABLE forwards (
+    created_index INTEGER PRIMARY KEY,
+    updated_index INTEGER,
+    in_channel INTEGER NOT NULL,
+    in_scid INTEGER NOT NULL,
+    in_id INTEGER NOT NULL,
+    in_msat INTEGER NOT NULL,
+    out_scid INTEGER NOT NULL,
+    out_id INTEGER,
+    out_msat INTEGER,
+    out_expiry INTEGER,
+    status INTEGER NOT NULL,
+    failcode INTEGER,
+    received_ms INTEGER NOT NULL,
+    resolved_ms INTEGER,
+    UNIQUE (in_channel, in_id)
+) STRICT;
+CREATE UNIQUE INDEX forwards_by_update ON forwards (updated_index) WHERE updated_index IS NOT NULL;
+CREATE INDEX forwards_under_way ON forwards (created_index) WHERE status = 0;
+
+CREATE TABLE channel_policies (
+    channel INTEGER PRIMARY KEY REFERENCES channels (number) ON DELETE CASCADE,
+    fee_base_msat INTEGER,
+    fee_ppm INTEGER,
+    htlc_min_msat INTEGER,
+    htlc_max_msat INTEGER,
+    ignore_fee_limits INTEGER,
+    before_fee_base_msat INTEGER,
+    before_fee_ppm INTEGER,
+    before_htlc_min_msat INTEGER,
+    before_htlc_max_msat INTEGER,
+    before_until INTEGER
+) STRICT;
+
+ALTER TABLE htlcs ADD COLUMN created_index INTEGER;
+CREATE UNIQUE INDEX htlcs_by_creation ON htlcs (created_index) WHERE created_index IS NOT NULL;
+",
+];
 
 /// Brings the database to this program's version, each step in a transaction of its own.
 pub(super) fn run(db: &Connection, path: &Path) -> Result<(), Fatal> {

@@ -1,33 +1,49 @@
 //! The HTLC switch: what becomes of a received HTLC, and what the end of an offered one means.
 //!
+//! A received HTLC that is irrevocable is decided once: it pays us (`receive`), goes on (`forward`), or fails. The decision is
+//! a row before anybody hears of it, and is said again to every daemon that its channel gets. An HTLC that we offered has a
+//! key (`key`): when it ends, what it was for hears (`resolve`). The two functions that on-chain resolution calls are
+//! [`learned_preimage`] and [`failed_on_chain`].
+//!
 //! Identity is (channel, direction, id): never a payment hash, never an amount.
 
-use crate::channels::{self, Channel};
-use crate::events::Event;
-use crate::invoices;
+pub mod forward;
+mod judge;
+mod key;
+mod receive;
+mod resolve;
+pub mod rpc;
+mod store;
+
+pub use judge::Policy;
+pub use key::Origin;
+#[allow(unused_imports)]
+pub use resolve::{failed_on_chain, learned_preimage};
+pub use store::load;
+
+use crate::channels::Channel;
 use crate::node::Node;
 use crate::payments;
-use crate::turn::{Fatal, Stop, Turn};
-use onion::{Failure, FinalPayload, Payload, begin_error, sha256_of_onion};
+use crate::turn::{Stop, Turn};
+use forward::{Forward, Via};
+use onion::{Failure, Payload, sha256_of_onion};
 use primitives::*;
-use rusqlite::Connection;
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-use wire::channel_data::{LiveHtlc, Removal, Stage, StagedRemoval};
+use receive::Set;
+use resolve::{Removed, ended, fail, settle};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Instant;
+use wire::channel_data::{LiveHtlc, Removal, Stage};
 use wire::channeld::{OfferRefusal, Peeled};
 use wire::daemon::LogLevel;
-use wire::hsm::OnionKeys;
-
-/// BOLT 4, "Basic Multi-Part Payments": parts wait for the rest for at least a minute.
-const SET_TIMEOUT: Duration = Duration::from_secs(70);
-/// Sets that are incomplete at once. A part beyond them is failed, and may come again.
-const MAX_SETS: usize = 10_000;
 
 /// What happens in the switch.
 #[derive(Debug)]
 pub enum HtlcEvent {
     /// channeld did not offer it.
     Refused {
+        /// Which channel's.
+        channel: ChannelNumber,
         /// The master's key.
         key: u64,
         /// Why.
@@ -49,37 +65,92 @@ pub enum HtlcEvent {
         /// As it was before it left.
         htlc: Box<LiveHtlc>,
     },
+    /// A channel's daemon is gone, and with it what it had not offered yet.
+    Lost(ChannelNumber),
     /// Parts of this payment have waited long enough.
     SetTimeout(PaymentHash, Instant),
     /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
     StorePayment(u64),
 }
 
-/// One part of a payment to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    channel: ChannelNumber,
-    id: HtlcId,
-    amount: Msat,
-}
-
-/// Parts that came, of a payment that is not complete.
-#[derive(Debug, Clone)]
-struct Set {
-    parts: Vec<Part>,
-    total: Msat,
-    since: Instant,
-}
-
-/// What the switch remembers beside the rows: what a restart rebuilds by deciding again.
+/// What the switch remembers beside the rows of channels.
 #[derive(Debug, Default)]
 pub struct Htlcs {
+    /// Parts that wait for the rest. Not stored: a restart decides again.
     sets: BTreeMap<PaymentHash, Set>,
+    /// Which parts those are.
+    held: HashSet<(ChannelNumber, HtlcId)>,
+    /// Under way, by created_index.
+    forwards: BTreeMap<u64, Forward>,
+    by_incoming: HashSet<(ChannelNumber, HtlcId)>,
+    offered: BTreeSet<(ChannelNumber, u64)>,
+    /// What the rows say of outgoing HTLCs, until it was acted on.
+    loaded: Vec<Loaded>,
+    last_created: Cell<u64>,
+    last_updated: Cell<u64>,
+    /// What forwards have brought.
+    pub fees_collected: Msat,
 }
 
-/// Nothing of this room's own is stored: HTLCs are rows of their channels.
-pub fn load(_: &Connection) -> Result<Htlcs, Fatal> {
-    Ok(Htlcs::default())
+/// What became of a forward's outgoing HTLC, as its row says at the start.
+#[derive(Debug)]
+struct Loaded {
+    index: u64,
+    settled: bool,
+    removal: Option<Removal>,
+}
+
+fn next(counter: &Cell<u64>) -> u64 {
+    counter.set(counter.get() + 1);
+    counter.get()
+}
+
+impl Htlcs {
+    /// The forward of this created_index, if it is under way.
+    pub fn forward(&self, index: u64) -> Option<&Forward> {
+        self.forwards.get(&index)
+    }
+    fn next_created(&self) -> u64 {
+        next(&self.last_created)
+    }
+    fn next_updated(&self) -> u64 {
+        next(&self.last_updated)
+    }
+    fn is_known(&self, channel: ChannelNumber, id: HtlcId) -> bool {
+        self.held.contains(&(channel, id)) || self.by_incoming.contains(&(channel, id))
+    }
+    fn insert(&mut self, forward: Forward) {
+        self.remove(forward.index);
+        self.by_incoming.insert((forward.incoming, forward.in_id));
+        if let Via::Offered(channel) = forward.via {
+            self.offered.insert((channel, forward.index));
+        }
+        self.forwards.insert(forward.index, forward);
+    }
+    fn set_via(&mut self, index: u64, via: Via) {
+        if let Some(forward) = self.remove(index) {
+            self.insert(Forward { via, ..forward });
+        }
+    }
+    fn remove(&mut self, index: u64) -> Option<Forward> {
+        let gone = self.forwards.remove(&index)?;
+        self.by_incoming.remove(&(gone.incoming, gone.in_id));
+        if let Via::Offered(channel) = gone.via {
+            self.offered.remove(&(channel, index));
+        }
+        Some(gone)
+    }
+    /// What this channel's daemon was told to offer, and no row says it did.
+    fn offered_over(&self, channel: ChannelNumber) -> impl Iterator<Item = &Forward> {
+        let range = (channel, 0)..=(channel, u64::MAX);
+        self.offered.range(range).filter_map(|(_, index)| self.forwards.get(index))
+    }
+}
+
+/// After the load, before peers: what a crash may have left half said.
+pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    resolve::begin(node, turn)?;
+    forward::lost(node, turn, None)
 }
 
 /// Decides on a received HTLC that is irrevocable. A second time changes nothing.
@@ -90,15 +161,11 @@ pub fn decide(
     id: HtlcId,
 ) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    let found =
-        channel.live.htlcs.0.iter().find(|l| l.htlc.offered_by == Side::Remote && l.htlc.id == id);
+    let found = channel.htlc(Side::Remote, id);
     let Some(live) = found.filter(|l| l.added == Stage::Irrevocable && l.removed.is_none()) else {
         return Ok(());
     };
-    let part = Part { channel: number, id, amount: live.htlc.amount };
-    if channel.decided.contains_key(&id)
-        || node.htlcs.sets.values().any(|s| s.parts.contains(&part))
-    {
+    if channel.decided.contains_key(&id) || node.htlcs.is_known(number, id) {
         return Ok(());
     }
     let Some(peeled) = channel.peeled.get(&id) else {
@@ -114,201 +181,65 @@ pub fn decide(
                 sha256_of_onion: *sha256_of_onion,
                 failure_code: *failure_code,
             };
-            return settle(turn, channel, id, removal);
+            return settle(node, turn, number, id, removal);
         }
         Peeled::Payload { payload, next, keys } => (payload, next, keys),
     };
-    match Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()) {
-        Err(e) => fail(turn, channel, id, keys, &e.into()),
-        Ok(Payload::Final(wanted)) => receive(node, turn, channel, live, &wanted, keys),
-        // BOLT 4: a node that forwards nothing knows no next peer.
-        Ok(Payload::Forward(_)) => fail(turn, channel, id, keys, &Failure::UnknownNextPeer),
-        Ok(Payload::Blinded(_)) => {
+    match (Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()), next) {
+        (Err(e), _) => fail(node, turn, channel, live, keys, &e.into()),
+        (Ok(Payload::Final(wanted)), _) => {
+            receive::receive(node, turn, channel, live, &wanted, keys)
+        }
+        (Ok(Payload::Forward(wanted)), Some(next)) => {
+            forward::begin(node, turn, (channel, live), &wanted, next, keys)
+        }
+        // The payload was read as a forward because there is a next packet.
+        (Ok(Payload::Forward(_)), None) => {
+            fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure)
+        }
+        // Blinded paths are not offered by any feature of ours.
+        (Ok(Payload::Blinded(_)), _) => {
             let sha = sha256_of_onion(live.onion.0.as_slice());
-            fail(turn, channel, id, keys, &Failure::InvalidOnionBlinding(sha))
+            fail(node, turn, channel, live, keys, &Failure::InvalidOnionBlinding(sha))
         }
     }
 }
 
-/// Stores how a received HTLC ends, then tells its channeld.
-fn settle(
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    id: HtlcId,
-    removal: Removal,
-) -> Result<(), Stop> {
-    channels::set_decision(turn.db, channel.number, id, &removal)?;
-    channels::live::order_removal(channel, turn, id, &removal);
-    channels::update(turn, channel.number, move |c| drop(c.decided.insert(id, removal)));
-    Ok(())
-}
-
-fn fail(
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    id: HtlcId,
-    keys: &OnionKeys,
-    failure: &Failure,
-) -> Result<(), Stop> {
-    channel.log(LogLevel::Debug, &format!("HTLC {id} fails: {}", failure.name()));
-    settle(turn, channel, id, Removal::Failed { reason: begin_error(keys, failure) })
-}
-
-/// A part of a payment to us. BOLT 4, "Payload for the Last Node", "Failure Messages".
-fn receive(
+/// An HTLC that we offer is about to be stored, under the key that we gave for it: what it is for knows of it, or the daemon
+/// is not believed.
+pub fn bind(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
     live: &LiveHtlc,
-    wanted: &FinalPayload,
-    keys: &OnionKeys,
 ) -> Result<(), Stop> {
-    let (htlc, id) = (&live.htlc, live.htlc.id);
-    let height = node.chain.height();
-    let unknown = Failure::IncorrectOrUnknownPaymentDetails { htlc: htlc.amount, height };
-    if htlc.amount < wanted.amount {
-        return fail(
-            turn,
-            channel,
-            id,
-            keys,
-            &Failure::FinalIncorrectHtlcAmount { incoming: htlc.amount },
-        );
+    match Origin::of(live.key) {
+        Origin::Payment(index) => payments::bind(node, turn, channel.number, index, live),
+        Origin::Forward(index) => forward::bind(node, turn, channel.number, index, live),
     }
-    if htlc.expiry < wanted.cltv_expiry {
-        return fail(
-            turn,
-            channel,
-            id,
-            keys,
-            &Failure::FinalIncorrectCltvExpiry { cltv_expiry: htlc.expiry },
-        );
-    }
-    if !node.chain.is_synced() {
-        // Without the tip we cannot tell whether there is time to claim it.
-        return fail(turn, channel, id, keys, &Failure::TemporaryNodeFailure);
-    }
-    let accepted = invoices::accepts(node, htlc, wanted, height);
-    if let Err(why) = accepted {
-        channel.log(LogLevel::Debug, &format!("HTLC {id} pays no invoice of ours: {why}"));
-        return fail(turn, channel, id, keys, &unknown);
-    }
-    join_set(node, turn, channel, live, wanted.total, keys)
-}
-
-fn join_set(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    live: &LiveHtlc,
-    total: Msat,
-    keys: &OnionKeys,
-) -> Result<(), Stop> {
-    let hash = live.htlc.payment_hash;
-    let part = Part { channel: channel.number, id: live.htlc.id, amount: live.htlc.amount };
-    let mut set = match node.htlcs.sets.get(&hash) {
-        // BOLT 4: all parts say the same total.
-        Some(set) if set.total != total => {
-            let unknown = Failure::IncorrectOrUnknownPaymentDetails {
-                htlc: part.amount,
-                height: node.chain.height(),
-            };
-            return fail(turn, channel, part.id, keys, &unknown);
-        }
-        Some(set) => set.clone(),
-        None if node.htlcs.sets.len() >= MAX_SETS => {
-            return fail(turn, channel, part.id, keys, &Failure::TemporaryNodeFailure);
-        }
-        None => {
-            let since = Instant::now();
-            if part.amount < total {
-                turn.at(since + SET_TIMEOUT, Event::Htlc(HtlcEvent::SetTimeout(hash, since)));
-            }
-            Set { parts: vec![], total, since }
-        }
-    };
-    set.parts.push(part);
-    let sum = Msat(set.parts.iter().map(|p| p.amount.0).sum());
-    if sum < set.total {
-        turn.install(move |node| drop(node.htlcs.sets.insert(hash, set)));
-        return Ok(());
-    }
-    let preimage = invoices::paid(node, turn, hash, sum)?;
-    for part in &set.parts {
-        if let Some(channel) = node.channels.all.get(&part.channel) {
-            settle(turn, channel, part.id, Removal::Fulfilled { preimage })?;
-        }
-    }
-    turn.install(move |node| drop(node.htlcs.sets.remove(&hash)));
-    Ok(())
 }
 
 /// The switch's events.
 pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), Stop> {
     match event {
-        HtlcEvent::Refused { key, why } => payments::refused(node, turn, key, &why),
+        HtlcEvent::Refused { channel, key, why } => match Origin::of(key) {
+            Origin::Payment(key) => payments::refused(node, turn, channel, key, &why),
+            Origin::Forward(index) => forward::refused(node, turn, channel, index, &why),
+        },
         HtlcEvent::Fulfilled { channel, id, preimage } => {
-            let ours = |l: &&LiveHtlc| l.htlc.offered_by == Side::Local && l.htlc.id == id;
-            let live =
-                node.channels.all.get(&channel).and_then(|c| c.live.htlcs.0.iter().find(ours));
+            let live = node.channels.all.get(&channel).and_then(|c| c.htlc(Side::Local, id));
             match live {
                 // channeld checked it; a captured one is not believed.
                 Some(live) if preimage.hash() != live.htlc.payment_hash => Err(Stop::refused(
                     format!("channeld learned a preimage that does not open HTLC {id}"),
                 )),
-                Some(live) => payments::fulfilled(node, turn, live.key, preimage),
+                Some(live) => ended(node, turn, live.key, Removed::Fulfilled(preimage)),
                 None => Ok(()),
             }
         }
-        HtlcEvent::Settled { channel, htlc } => settled(node, turn, channel, &htlc),
-        HtlcEvent::SetTimeout(hash, since) => set_timeout(node, turn, hash, since),
+        HtlcEvent::Settled { channel, htlc } => resolve::settled(node, turn, channel, &htlc),
+        HtlcEvent::Lost(channel) => forward::lost(node, turn, Some(channel)),
+        HtlcEvent::SetTimeout(hash, since) => receive::set_timeout(node, turn, hash, since),
         HtlcEvent::StorePayment(key) => payments::store(node, turn, key),
     }
-}
-
-/// An HTLC left its channel for good.
-fn settled(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    live: &LiveHtlc,
-) -> Result<(), Stop> {
-    if live.htlc.offered_by == Side::Remote {
-        return Ok(());
-    }
-    match &live.removed {
-        Some(StagedRemoval { removal: Removal::Fulfilled { preimage }, .. }) => {
-            payments::fulfilled(node, turn, live.key, *preimage)
-        }
-        Some(StagedRemoval { removal: Removal::Failed { reason }, .. }) => {
-            payments::failed(node, turn, live.key, reason)
-        }
-        Some(StagedRemoval {
-            removal: Removal::Malformed { sha256_of_onion, failure_code },
-            ..
-        }) => payments::malformed(node, turn, live.key, *sha256_of_onion, *failure_code),
-        None => Err(Stop::refused(format!(
-            "HTLC {} of channel {number} settled without a removal",
-            live.htlc.id
-        ))),
-    }
-}
-
-/// BOLT 4: parts whose rest did not come are failed with mpp_timeout.
-fn set_timeout(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    hash: PaymentHash,
-    since: Instant,
-) -> Result<(), Stop> {
-    let Some(set) = node.htlcs.sets.get(&hash).filter(|s| s.since == since) else { return Ok(()) };
-    for part in &set.parts {
-        let Some(channel) = node.channels.all.get(&part.channel) else { continue };
-        if let Some(Peeled::Payload { keys, .. }) = channel.peeled.get(&part.id).map(|p| &p.peeled)
-        {
-            fail(turn, channel, part.id, keys, &Failure::MppTimeout)?;
-        }
-    }
-    turn.install(move |node| drop(node.htlcs.sets.remove(&hash)));
-    Ok(())
 }

@@ -76,10 +76,9 @@ pub(super) fn unreadable(payment: &Payment, reason: &[u8]) -> Told {
     (code::PAY_UNPARSEABLE_ONION, "failed: the error that came back cannot be read".to_owned(), out)
 }
 
-/// We did not even offer it.
-pub(super) fn local(node: &Node, payment: &Payment, why: &str) -> Told {
-    let failure = Failure::TemporaryChannelFailure { channel_update: vec![] };
+/// It failed here: it was not even offered, or the chain took its channel.
+pub(super) fn local(node: &Node, payment: &Payment, failure: &Failure, why: &str) -> Told {
     let channel = payment.route.first().map(|h| h.channel.to_string());
-    let out = data(payment, 0, &failure, Some(node.id.to_string()), channel, &[]);
+    let out = data(payment, 0, failure, Some(node.id.to_string()), channel, &[]);
     (code::PAY_TRY_OTHER_ROUTE, format!("failed: {} ({why})", failure.name()), out)
 }

@@ -15,7 +15,8 @@ use onion::{Failure, unwrap_error};
 use primitives::*;
 use serde_json::Value;
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use wire::channel_data::LiveHtlc;
 use wire::channeld::OfferRefusal;
 
 /// How a part is. As it is stored.
@@ -100,6 +101,7 @@ pub struct Payments {
     /// By created_index.
     pub all: BTreeMap<u64, Payment>,
     by_hash: HashMap<PaymentHash, Vec<u64>>,
+    pending: BTreeSet<u64>,
     /// Those whose HTLC is with channeld and in no commitment yet: they become rows together with it, and only then do
     /// these callers hear that they are pending. After a crash before that they never were.
     unstored: BTreeMap<u64, Vec<Caller>>,
@@ -130,10 +132,16 @@ impl Payments {
         if !of_hash.contains(&payment.created_index) {
             of_hash.push(payment.created_index);
         }
+        if payment.status == Status::Pending {
+            self.pending.insert(payment.created_index);
+        } else {
+            self.pending.remove(&payment.created_index);
+        }
         self.all.insert(payment.created_index, payment);
     }
     /// Forgets one.
     pub fn remove(&mut self, created_index: u64) {
+        self.pending.remove(&created_index);
         if let Some(gone) = self.all.remove(&created_index)
             && let Some(of_hash) = self.by_hash.get_mut(&gone.hash)
         {
@@ -159,6 +167,26 @@ pub fn store(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
     }
     turn.install(move |node| drop(node.payments.unstored.remove(&key)));
     Ok(())
+}
+
+/// Its HTLC is about to be stored: it becomes a row too. A daemon that was not told to offer it, or not so, is not believed.
+pub fn bind(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: ChannelNumber,
+    key: u64,
+    live: &LiveHtlc,
+) -> Result<(), Stop> {
+    let known = pending(node, key).is_some_and(|p| {
+        p.channel == channel && p.sent == live.htlc.amount && p.hash == live.htlc.payment_hash
+    });
+    if !known {
+        return Err(Stop::refused(format!(
+            "channeld offered HTLC {} for payment {key}, which was not to be offered so",
+            live.htlc.id
+        )));
+    }
+    store(node, turn, key)
 }
 
 /// Stores an end and tells whoever waits.
@@ -224,9 +252,23 @@ pub fn malformed(
     )
 }
 
+/// The chain ended its HTLC, and nobody showed the preimage. A second time changes nothing.
+pub fn failed_on_chain(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
+    let Some(payment) = pending(node, key) else { return Ok(()) };
+    let failure = Failure::PermanentChannelFailure;
+    let why = "the channel was closed on chain, and the HTLC timed out";
+    let failure = failure::local(node, payment, &failure, why);
+    finish(
+        node,
+        turn,
+        Payment { status: Status::Failed, failure: Some(failure), ..payment.clone() },
+    )
+}
+
 /// It was never offered: a failure of our own, before the first hop.
 fn fail_here(node: &Node, turn: &mut Turn<'_>, payment: &Payment, why: &str) -> Result<(), Stop> {
-    let failure = failure::local(node, payment, why);
+    let failure = Failure::TemporaryChannelFailure { channel_update: vec![] };
+    let failure = failure::local(node, payment, &failure, why);
     finish(
         node,
         turn,
@@ -235,8 +277,14 @@ fn fail_here(node: &Node, turn: &mut Turn<'_>, payment: &Payment, why: &str) -> 
 }
 
 /// channeld did not offer it.
-pub fn refused(node: &Node, turn: &mut Turn<'_>, key: u64, why: &OfferRefusal) -> Result<(), Stop> {
-    let Some(payment) = pending(node, key) else { return Ok(()) };
+pub fn refused(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: ChannelNumber,
+    key: u64,
+    why: &OfferRefusal,
+) -> Result<(), Stop> {
+    let Some(payment) = pending(node, key).filter(|p| p.channel == channel) else { return Ok(()) };
     let text = match why {
         OfferRefusal::Unaffordable { spendable } => {
             format!("the channel can send {spendable} now, and {} is wanted", payment.sent)
@@ -267,20 +315,16 @@ pub fn fail_unbound(
     only: Option<ChannelNumber>,
 ) -> Result<(), Stop> {
     let mut lost = Vec::new();
-    for payment in node.payments.all.values().filter(|p| p.status == Status::Pending) {
+    for payment in node.payments.pending.iter().filter_map(|key| node.payments.all.get(key)) {
         if only.is_some_and(|n| n != payment.channel) {
             continue;
         }
         // Of a channel that is closed, too: what became of its HTLCs is not known by that.
         let channels = &node.channels;
         let its = channels.all.get(&payment.channel).or(channels.closed.get(&payment.channel));
-        let bound = its.is_some_and(|c| {
-            c.live
-                .htlcs
-                .0
-                .iter()
-                .any(|l| l.htlc.offered_by == Side::Local && l.key == payment.created_index)
-        });
+        let is_it =
+            |l: &LiveHtlc| l.htlc.offered_by == Side::Local && l.key == payment.created_index;
+        let bound = its.is_some_and(|c| c.live.htlcs.0.iter().any(is_it));
         if !bound {
             lost.push(payment);
         }

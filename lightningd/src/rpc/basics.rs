@@ -33,7 +33,7 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
         "version": crate::start::version(),
         "blockheight": node.chain.height().0,
         "network": node.network.name(),
-        "fees_collected_msat": 0,
+        "fees_collected_msat": node.htlcs.fees_collected.0,
         "lightning-dir": node.config.network_dir().display().to_string(),
         "our_features": {
             "init": node.features.to_string(),

@@ -4,7 +4,8 @@ use super::args::ArgKind::*;
 use super::args::{Args, Param, may, need};
 use super::{Answer, Caller, basics};
 use crate::chain::rpc as chain;
-use crate::channels::{closing, open_rpc, rpc as channels};
+use crate::channels::{closing, open_rpc, policy, rpc as channels};
+use crate::htlcs::rpc as htlcs;
 use crate::invoices::rpc as invoices;
 use crate::node::Node;
 use crate::payments::rpc as payments;
@@ -51,6 +52,11 @@ pub const METHODS: &[Method] = &[
     ),
     method("connect", &[need("id", Text), may("host", Text), may("port", Number)], peers::connect),
     method("decode", &[need("string", Text)], basics::decode),
+    method(
+        "delforward",
+        &[need("in_channel", Scid), need("in_htlc_id", Number), need("status", Text)],
+        htlcs::delforward,
+    ),
     method(
         "delinvoice",
         &[need("label", Text), need("status", Text), may("desconly", Bool)],
@@ -129,7 +135,24 @@ pub const METHODS: &[Method] = &[
     ),
     method("listclosedchannels", &[may("id", Node)], channels::listclosedchannels),
     method("listconfigs", &[may("config", Text)], basics::listconfigs),
+    method(
+        "listforwards",
+        &[
+            may("status", Text),
+            may("in_channel", Scid),
+            may("out_channel", Scid),
+            may("index", Text),
+            may("start", Number),
+            may("limit", Number),
+        ],
+        htlcs::listforwards,
+    ),
     method("listfunds", &[may("spent", Bool)], wallet::listfunds),
+    method(
+        "listhtlcs",
+        &[may("id", Text), may("index", Text), may("start", Number), may("limit", Number)],
+        htlcs::listhtlcs,
+    ),
     method(
         "listinvoices",
         &[
@@ -191,6 +214,19 @@ pub const METHODS: &[Method] = &[
             may("description", Text),
         ],
         payments::sendpay,
+    ),
+    method(
+        "setchannel",
+        &[
+            need("id", Text),
+            may("feebase", Msat),
+            may("feeppm", Number),
+            may("htlcmin", Msat),
+            may("htlcmax", Msat),
+            may("enforcedelay", Number),
+            may("ignorefeelimits", Bool),
+        ],
+        policy::setchannel,
     ),
     method("stop", &[], basics::stop),
     method(

@@ -1,5 +1,7 @@
 //! Reading the channels' rows, once, at the start.
 
+use super::{LAST_HTLC, policies};
+use crate::channels::policy::OwnPolicy;
 use crate::channels::{Channel, Channels, Owner, State, StateChange, Totals};
 use crate::db::{corrupt, sql};
 use crate::turn::Fatal;
@@ -22,8 +24,10 @@ pub fn load(db: &Connection) -> Result<Channels, Fatal> {
         load_secrets(db, &mut channel)?;
         load_htlcs(db, &mut channel)?;
         load_changes(db, &mut channel)?;
+        channel.own_policy = policies::load(db, channel.number)?;
         channels.insert(channel);
     }
+    channels.last_htlc.set(crate::db::get_var::<i64>(db, LAST_HTLC)?.unwrap_or(0).unsigned_abs());
     Ok(channels)
 }
 
@@ -132,6 +136,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         status: (String::new(), None),
         changes: vec![],
         last_stable: row.get::<_, Option<i64>>("last_stable")?.map(i64::unsigned_abs),
+        own_policy: OwnPolicy::default(),
     })
 }
 

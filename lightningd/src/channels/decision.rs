@@ -1,0 +1,48 @@
+//! How a received HTLC ends: stored once, then told to whoever has its channel.
+
+use super::{Channel, live, store, update};
+use crate::node::Node;
+use crate::turn::{Stop, Turn};
+use primitives::*;
+use wire::channel_data::Removal;
+use wire::daemon::LogLevel;
+
+/// Stores how a received HTLC ends, whatever state its channel is in, and tells its channeld or what resolves it on chain.
+pub fn decide(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    id: HtlcId,
+    removal: Removal,
+) -> Result<(), Stop> {
+    store::set_decision(turn.db, number, id, &removal)?;
+    let Some(channel) = node.channels.all.get(&number) else {
+        log::error!("HTLC {id} of channel {number} was decided after the channel was buried");
+        return Ok(());
+    };
+    if channel.state.is_open() {
+        live::order_removal(channel, turn, id, &removal);
+    } else {
+        onchain_decision(node, turn, channel, id, &removal)?;
+    }
+    update(turn, number, move |c| drop(c.decided.insert(id, removal)));
+    Ok(())
+}
+
+/// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in `Channel::decided` once
+/// this turn is through: a preimage that comes now can still be used.
+fn onchain_decision(
+    _: &Node,
+    _: &mut Turn<'_>,
+    channel: &Channel,
+    id: HtlcId,
+    removal: &Removal,
+) -> Result<(), Stop> {
+    let what = match removal {
+        Removal::Fulfilled { .. } => "can be claimed with its preimage",
+        Removal::Failed { .. } | Removal::Malformed { .. } => "is left to the peer",
+    };
+    channel
+        .log(LogLevel::Info, &format!("HTLC {id} {what}: the channel is on its way to the chain"));
+    Ok(())
+}
