@@ -189,8 +189,8 @@ impl Hsm {
                     | WalletKey::RevokedHtlc { .. }
                     | WalletKey::Anchor { .. } => None,
                 };
-                let signed = wallet::sign(node, keys_of, q.transaction, &q.inputs.0, &q.spent.0)?;
-                answered::<SignWallet>(&signed)
+                let signed = wallet::sign(node, keys_of, q.transaction, &q.inputs.0, &q.spent.0);
+                answered::<SignWallet>(&completed(signed))
             }
             Q::SignInvoice(q) => answered::<SignInvoice>(&self.sign_invoice(&q.hrp, &q.data.0)?),
             Q::SignMessage(q) => answered::<SignMessage>(&self.sign_message(&q.message.0)?),
