@@ -269,8 +269,7 @@ fn an_input_that_is_not_what_it_is_said_to_be_is_not_signed() {
     let refused = |change: &dyn Fn(&mut Vec<WalletInput>, &mut Vec<SpentOutput>)| {
         let (tx, mut inputs, mut spent) = spending();
         change(&mut inputs, &mut spent);
-        let no_channel = |_: &WalletInput| Some(our_keys());
-        crate::wallet::sign(&us(), no_channel, tx, &inputs, &spent).unwrap_err()
+        crate::wallet::sign(&us(), |_| None, tx, &inputs, &spent).unwrap_err()
     };
     assert!(refused(&|_, s| s.truncate(4)).contains("4 outputs are spent by 5 inputs"));
     assert!(refused(&|i, _| i[0].index = 5).contains("no such input"));
