@@ -6,7 +6,7 @@
 use crate::channel_keys::ChannelKeys;
 use crate::derive::NodeKeys;
 use crate::judge::{Judge, Refusal};
-use crate::{secret_file, wallet};
+use crate::{claims, secret_file, wallet};
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
 use channel::{Constants, closing};
 use primitives::*;
@@ -50,9 +50,9 @@ pub(crate) struct Outcome {
 }
 
 /// One channel: its keys and its judge.
-struct Channel {
-    keys: ChannelKeys,
-    judge: Judge,
+pub(crate) struct Channel {
+    pub(crate) keys: ChannelKeys,
+    pub(crate) judge: Judge,
 }
 
 /// hsmd without its sockets.
@@ -175,23 +175,7 @@ impl Hsm {
                     channel.complete_closing(&q.state, &q.signature),
                 ))
             }
-            Q::SignWallet(q) => {
-                let node = self.node()?;
-                let keys_of = |input: &WalletInput| match &input.key {
-                    WalletKey::ToRemote { peer, channel, .. } => {
-                        ChannelKeys::derive(node, peer, *channel)
-                    }
-                    WalletKey::Address { .. }
-                    | WalletKey::Delayed { .. }
-                    | WalletKey::OwnHtlc { .. }
-                    | WalletKey::TheirHtlc { .. }
-                    | WalletKey::RevokedDelayed { .. }
-                    | WalletKey::RevokedHtlc { .. }
-                    | WalletKey::Anchor { .. } => None,
-                };
-                let signed = wallet::sign(node, keys_of, q.transaction, &q.inputs.0, &q.spent.0)?;
-                answered::<SignWallet>(&signed)
-            }
+            Q::SignWallet(q) => answered::<SignWallet>(&completed(self.sign_wallet(q)?)),
             Q::SignInvoice(q) => answered::<SignInvoice>(&self.sign_invoice(&q.hrp, &q.data.0)?),
             Q::SignMessage(q) => answered::<SignMessage>(&self.sign_message(&q.message.0)?),
             Q::MakeSecret(q) => answered::<MakeSecret>(&self.node()?.make_secret(&q.info.0)),
@@ -256,6 +240,22 @@ impl Hsm {
         }
         outcome.admit = fds.pop_front().map(|fd| Admission { fd, who, rights: q.rights });
         Ok(outcome)
+    }
+
+    /// All of them or none. Whoever takes an HTLC of our own commitment has broadcast that.
+    fn sign_wallet(&mut self, q: SignWallet) -> Result<Result<Transaction, String>, Bad> {
+        let inputs = &q.inputs.0;
+        let channel = |key: &WalletKey| self.channels.get(&claims::channel_of(key)?);
+        let signed = wallet::sign(self.node()?, channel, q.transaction, inputs, &q.spent.0);
+        if signed.is_ok() {
+            for key in inputs.iter().map(|input| &input.key) {
+                let channel = claims::channel_of(key).and_then(|id| self.channels.get_mut(&id));
+                if let (Some(channel), Some(number)) = (channel, claims::broadcast_by(key)) {
+                    channel.judge.broadcasts(number);
+                }
+            }
+        }
+        Ok(signed)
     }
 
     fn peel(&self, onions: &[OnionPoint]) -> Result<Vec<OnionKeys>, Bad> {
@@ -356,7 +356,7 @@ impl Hsm {
 }
 
 impl Channel {
-    fn point(&self, number: CommitmentNumber) -> Result<Point, Bad> {
+    pub(crate) fn point(&self, number: CommitmentNumber) -> Result<Point, Bad> {
         self.keys.point(number).ok_or_else(|| format!("commitment {number} has no point"))
     }
 

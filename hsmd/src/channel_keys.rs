@@ -5,7 +5,7 @@ use bitcoin::EcdsaSighashType;
 use channel::commitment::{Commitment, build, tally_of};
 use channel::keys::{
     CommitmentKeys, commitment_secret, derive_point, derive_secret, revocation_point,
-    revocation_point_from_base,
+    revocation_point_from_base, revocation_secret,
 };
 use channel::{Constants, Unbuildable};
 use primitives::*;
@@ -71,6 +71,19 @@ impl ChannelKeys {
     /// Our point for this commitment.
     pub(crate) fn point(&self, number: CommitmentNumber) -> Option<Point> {
         self.secret(number).map(|secret| Point::from_secret_key(SECP256K1, &secret))
+    }
+
+    /// Opens our delayed money of a commitment of ours with this point.
+    pub(crate) fn delayed_secret(&self, point: &Point) -> SecretKey {
+        derive_secret(&self.delayed_payment, &self.points.delayed_payment, point)
+    }
+    /// Our HTLC key of either side's commitment with this point.
+    pub(crate) fn htlc_secret(&self, point: &Point) -> SecretKey {
+        derive_secret(&self.htlc, &self.points.htlc, point)
+    }
+    /// Opens everything in the remote's commitment that this secret of theirs revoked.
+    pub(crate) fn revocation_secret(&self, commitment_secret: &SecretKey) -> SecretKey {
+        revocation_secret(&self.revocation, commitment_secret)
     }
 
     /// The remote's commitment, with the secret key for our signatures on its HTLC transactions.

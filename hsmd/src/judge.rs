@@ -343,6 +343,17 @@ impl Judge {
         Ok(())
     }
 
+    /// May an HTLC transaction of this commitment of ours be signed? Not of one whose secret is out, nor of one never shown.
+    pub(crate) fn may_take_own_htlc(&self, number: CommitmentNumber) -> Result<(), Refusal> {
+        if number < self.local_revoked {
+            return Err(Refusal::LocalRevoked { number, revoked: self.local_revoked });
+        }
+        if self.shown < Some(number) {
+            return Err(Refusal::Leap { number, last: self.shown });
+        }
+        Ok(())
+    }
+
     /// Our commitment is to be signed for broadcast: from then on no secret of it or a later one goes out.
     pub(crate) fn broadcasts(&mut self, number: CommitmentNumber) {
         self.broadcast = Some(self.broadcast.map_or(number, |b| b.min(number)));

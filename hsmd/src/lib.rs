@@ -9,6 +9,7 @@
 
 mod answer;
 mod channel_keys;
+mod claims;
 mod clients;
 mod derive;
 mod judge;

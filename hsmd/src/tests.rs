@@ -20,6 +20,7 @@ use wire::{Bytes, Long, Message, Request};
 use zeroize::Zeroizing;
 
 mod channel_life;
+mod claims;
 mod evil;
 mod node;
 
@@ -165,8 +166,7 @@ pub(crate) fn constants() -> Constants {
     Constants::new(params()).unwrap()
 }
 /// The channel as the peer sees it.
-pub(crate) fn their_constants() -> Constants {
-    let p = params();
+pub(crate) fn mirrored(p: ChannelParams) -> Constants {
     Constants::new(ChannelParams {
         opener: !p.opener,
         terms: p.terms.swap(),
@@ -208,6 +208,12 @@ pub(crate) fn state(side: Side, number: u64, given: u64, paid: &[u64]) -> Commit
 }
 /// What the peer signs for our commitment.
 pub(crate) fn signed_by_peer(state: &CommitmentState) -> CommitmentSignatures {
+    signed_by_peer_in(params(), state)
+}
+pub(crate) fn signed_by_peer_in(
+    params: ChannelParams,
+    state: &CommitmentState,
+) -> CommitmentSignatures {
     let mirrored = CommitmentState {
         side: !state.side,
         balance: state.balance.swap(),
@@ -216,7 +222,7 @@ pub(crate) fn signed_by_peer(state: &CommitmentState) -> CommitmentSignatures {
         ),
         ..state.clone()
     };
-    peer_keys().sign_remote(&their_constants(), &mirrored).unwrap()
+    peer_keys().sign_remote(&self::mirrored(params), &mirrored).unwrap()
 }
 
 pub(crate) fn seed(number: u64) -> ChannelSeed {

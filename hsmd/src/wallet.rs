@@ -1,6 +1,8 @@
 //! The wallet's own outputs: whose key each is, and its witness.
 
+use crate::answer::Channel;
 use crate::channel_keys::ChannelKeys;
+use crate::claims::{self, ScriptForm};
 use crate::derive::NodeKeys;
 use bitcoin::bip32::ChildNumber;
 use bitcoin::hashes::Hash;
@@ -39,10 +41,11 @@ pub(crate) fn p2tr(key: &Point) -> ScriptBuf {
     ScriptBuf::new_p2tr(SECP256K1, key.x_only_public_key().0, None)
 }
 
-/// Puts our witnesses in. Everything is checked before anything is signed.
-pub(crate) fn sign(
+/// Puts our witnesses in. Everything is checked before anything is signed. `channel` knows the channels whose
+/// commitments' outputs may be signed for.
+pub(crate) fn sign<'a>(
     node: &NodeKeys,
-    channel: impl Fn(&WalletInput) -> Option<ChannelKeys>,
+    channel: impl Fn(&WalletKey) -> Option<&'a Channel>,
     mut tx: Transaction,
     inputs: &[WalletInput],
     spent: &[SpentOutput],
@@ -55,16 +58,18 @@ pub(crate) fn sign(
         .map(|s| TxOut { value: Amount::from_sat(s.amount.0), script_pubkey: s.script.clone() })
         .collect();
     let mut witnesses = Vec::with_capacity(inputs.len());
+    let mut cache = SighashCache::new(&tx);
     for input in inputs {
         let at = input.index as usize;
         let named = spent.get(at).ok_or_else(|| refuse(input, "there is no such input"))?;
         if (named.amount, &named.script) != (input.amount, &input.script) {
             return Err(refuse(input, "it spends another output than was said"));
         }
-        let (mut key, form) = key_of(node, &channel, input)?;
-        let witness = witness(&tx, &prevouts, input, &key, form);
+        let (mut key, form) =
+            key_of(node, &channel, &tx, input).map_err(|why| refuse(input, why))?;
+        let witness = witness(&mut cache, &prevouts, input, &key, form);
         key.non_secure_erase();
-        witnesses.push((at, witness?));
+        witnesses.push((at, witness.map_err(|why| refuse(input, why))?));
     }
     for (at, witness) in witnesses {
         if let Some(input) = tx.input.get_mut(at) {
@@ -75,35 +80,31 @@ pub(crate) fn sign(
 }
 
 /// How an output of ours is locked.
-enum Form {
+pub(crate) enum Form {
     P2wpkh,
     Taproot,
-    ToRemoteAnchors(ScriptBuf),
+    Script(ScriptForm),
 }
 
-fn key_of(
+fn key_of<'a>(
     node: &NodeKeys,
-    channel: &impl Fn(&WalletInput) -> Option<ChannelKeys>,
+    channel: &impl Fn(&WalletKey) -> Option<&'a Channel>,
+    tx: &Transaction,
     input: &WalletInput,
 ) -> Result<(SecretKey, Form), String> {
     let (key, point, forms) = match &input.key {
         WalletKey::Address { index } => {
-            let key = address_key(node, *index).map_err(|e| refuse(input, e))?;
+            let key = address_key(node, *index)?;
             let point = Point::from_secret_key(SECP256K1, &key);
             (key, point, [(p2wpkh(&point), Form::P2wpkh), (p2tr(&point), Form::Taproot)])
         }
-        WalletKey::ToRemote { .. } => {
-            let keys = channel(input).ok_or_else(|| refuse(input, "no such channel"))?;
+        WalletKey::ToRemote { peer, channel, .. } => {
+            // Long after the channel is forgotten it is a coin of the wallet.
+            let keys = ChannelKeys::derive(node, peer, *channel).ok_or("no such channel")?;
             let point = keys.points.payment;
             let script = to_remote_anchors(&point);
-            (
-                keys.payment,
-                point,
-                [
-                    (p2wpkh(&point), Form::P2wpkh),
-                    (script.to_p2wsh(), Form::ToRemoteAnchors(script)),
-                ],
-            )
+            let anchors = Form::Script(ScriptForm::plain(script.clone()));
+            (keys.payment, point, [(p2wpkh(&point), Form::P2wpkh), (script.to_p2wsh(), anchors)])
         }
         WalletKey::Delayed { .. }
         | WalletKey::OwnHtlc { .. }
@@ -111,26 +112,23 @@ fn key_of(
         | WalletKey::RevokedDelayed { .. }
         | WalletKey::RevokedHtlc { .. }
         | WalletKey::Anchor { .. } => {
-            return Err(refuse(input, "outputs of commitments are not signed for yet"));
+            return claims::key_of(channel(&input.key), tx, input);
         }
     };
     forms
         .into_iter()
         .find(|(script, _)| *script == input.script)
         .map(|(_, form)| (key, form))
-        .ok_or_else(|| {
-            refuse(input, format!("{point} does not make its script {:x}", input.script))
-        })
+        .ok_or_else(|| format!("{point} does not make its script {:x}", input.script))
 }
 
 fn witness(
-    tx: &Transaction,
+    cache: &mut SighashCache<&Transaction>,
     prevouts: &[TxOut],
     input: &WalletInput,
     key: &SecretKey,
     form: Form,
 ) -> Result<Witness, String> {
-    let mut cache = SighashCache::new(tx);
     let (at, value) = (input.index as usize, Amount::from_sat(input.amount.0));
     let ecdsa = |digest: [u8; 32]| {
         der(&SECP256K1.sign_ecdsa_low_r(&Message::from_digest(digest), key), EcdsaSighashType::All)
@@ -139,15 +137,19 @@ fn witness(
         Form::P2wpkh => {
             let digest = cache
                 .p2wpkh_signature_hash(at, &input.script, value, EcdsaSighashType::All)
-                .map_err(|e| refuse(input, e))?;
+                .map_err(|e| e.to_string())?;
             let point = CompressedPublicKey(Point::from_secret_key(SECP256K1, key));
             Ok(Witness::from_slice(&[ecdsa(digest.to_byte_array()), point.to_bytes().to_vec()]))
         }
-        Form::ToRemoteAnchors(script) => {
+        Form::Script(ScriptForm { before, after, script }) => {
             let digest = cache
                 .p2wsh_signature_hash(at, &script, value, EcdsaSighashType::All)
-                .map_err(|e| refuse(input, e))?;
-            Ok(Witness::from_slice(&[ecdsa(digest.to_byte_array()), script.into_bytes()]))
+                .map_err(|e| e.to_string())?;
+            let mut stack = before;
+            stack.push(ecdsa(digest.to_byte_array()));
+            stack.extend(after);
+            stack.push(script.into_bytes());
+            Ok(Witness::from_slice(&stack))
         }
         Form::Taproot => {
             let digest = cache
@@ -156,7 +158,7 @@ fn witness(
                     &Prevouts::All(prevouts),
                     TapSighashType::Default,
                 )
-                .map_err(|e| refuse(input, e))?;
+                .map_err(|e| e.to_string())?;
             let pair =
                 Keypair::from_secret_key(SECP256K1, key).tap_tweak(SECP256K1, None).to_keypair();
             let message = Message::from_digest(digest.to_byte_array());

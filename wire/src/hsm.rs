@@ -189,8 +189,9 @@ crate::requests! {
         /// A closing transaction with both signatures, ready to broadcast. The answer is the variant that the peer signed.
         31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Completed, Master;
         /// The transaction with witnesses for these inputs of ours; all others stay as they are. `spent` names every
-        /// input's output, in order: a taproot signature commits to all of them.
-        32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Transaction, Master;
+        /// input's output, in order: a taproot signature commits to all of them. All or nothing: what a child reported about a
+        /// close may be wrong.
+        32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Completed, Master;
         /// A recoverable signature on an invoice: BOLT 11's human-readable part and data, five bits a byte. The recovery id
         /// comes last.
         33 => SignInvoice { hrp: String, data: Bytes } -> [u8; 65], Master;

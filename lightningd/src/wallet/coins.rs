@@ -10,7 +10,7 @@ use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::{BlockHeight, FeeratePerKw, OutPoint, Sat, ScriptBuf};
 use std::collections::BTreeSet;
 use wire::Long;
-use wire::hsm::{SignWallet, SpentOutput, WalletInput, WalletKey};
+use wire::hsm::{Completed, SignWallet, SpentOutput, WalletInput, WalletKey};
 
 /// Weight of a segwit transaction without inputs and outputs: version, locktime, counts, marker.
 const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2;
@@ -245,11 +245,11 @@ pub fn sign(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<Transa
         });
         spent.push(SpentOutput { amount: output.amount, script: output.script.clone() });
     }
-    Ok(turn.hsm.ask(&SignWallet {
-        transaction: tx.clone(),
-        inputs: Long(inputs),
-        spent: Long(spent),
-    })?)
+    let question = SignWallet { transaction: tx.clone(), inputs: Long(inputs), spent: Long(spent) };
+    match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => Ok(transaction),
+        Completed::Refused { why } => Err(Stop::refused(why)),
+    }
 }
 
 /// The height at which a reservation made now ends. CLN's 72 blocks.
