@@ -3,10 +3,12 @@
 //! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the test, with the log.
 
 mod bitcoind;
+mod clients;
 mod ldk;
 mod node;
 
 pub use bitcoind::Bitcoind;
+pub use clients::{Client, pyln_python, pyln_script, rust_client};
 pub use ldk::LdkPeer;
 pub use node::{Node, Options, RpcError};
 

@@ -1,13 +1,14 @@
 //! A real bitcoind, without wallet, from the source that a crate carries: located by cargo (which checks its sum), built out of
 //! source, cached for every checkout of this user.
 
-use crate::{cargo, root, step};
+use crate::packages::{self, have};
+use crate::{cache, cargo, root, step};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const PACKAGE: &str = "libbitcoinkernel-sys-";
-const APT_LINE: &str = "apt-get install -y cmake g++ ninja-build libboost-dev";
+const PACKAGES: &str = "cmake g++ ninja-build libboost-dev";
 const FLAGS: &[&str] = &[
     "-DCMAKE_BUILD_TYPE=Release",
     "-DCMAKE_CXX_FLAGS_RELEASE=-O1",
@@ -50,7 +51,6 @@ pub(crate) fn find_or_build() -> Result<PathBuf, String> {
     let (source, version) = source()?;
     let cache = cache_dir(&version)?;
     let bitcoind = cache.join("bin/bitcoind");
-    fs::create_dir_all(&cache).map_err(|e| format!("{}: {e}", cache.display()))?;
     let lock = File::create(cache.join("lock")).map_err(|e| format!("{}: {e}", cache.display()))?;
     // Two checkouts may ask at once: the second waits for the first one's.
     lock.lock().map_err(|e| format!("{}: {e}", cache.display()))?;
@@ -83,31 +83,11 @@ fn source() -> Result<(PathBuf, String), String> {
 /// One for each version of the source and of the flags.
 fn cache_dir(version: &str) -> Result<PathBuf, String> {
     let unity = fs::read_to_string(unity()).map_err(|e| format!("{}: {e}", unity().display()))?;
-    let text = FLAGS.join(" ") + &unity;
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    let base = match (std::env::var_os("FULMEN_CACHE"), std::env::var_os("HOME")) {
-        (Some(own), _) => PathBuf::from(own),
-        (None, Some(home)) => PathBuf::from(home).join(".cache/fulmen"),
-        (None, None) => {
-            return Err("neither FULMEN_CACHE nor HOME says where to keep bitcoind".to_owned());
-        }
-    };
-    Ok(base.join(format!("bitcoind-{version}-{:08x}", hash as u32)))
+    cache::dir(&format!("bitcoind-{version}-{:08x}", cache::sum(&(FLAGS.join(" ") + &unity))))
 }
 
 fn unity() -> PathBuf {
     root().join("tests/bitcoind-src/unity.cmake")
-}
-
-fn have(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|s| s.success())
 }
 
 /// Installs what a build needs, where that is allowed; else says which line does.
@@ -116,22 +96,7 @@ fn need_tools() -> Result<(), String> {
     if have("cmake") && have("c++") && boost {
         return Ok(());
     }
-    let say = || {
-        format!(
-            "building bitcoind needs cmake, a C++ compiler and boost's headers. As root:\n    {APT_LINE}"
-        )
-    };
-    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
-    if !root || !have("apt-get") {
-        return Err(say());
-    }
-    eprintln!("installing what bitcoind's build needs: {APT_LINE}");
-    step(Command::new("apt-get").args(["update", "-qq"]).stdout(Stdio::null()))
-        .map_err(|e| format!("{e}\n{}", say()))?;
-    let mut words = APT_LINE.split(' ');
-    let mut install = Command::new(words.next().unwrap_or_default());
-    install.args(words).arg("-qq").env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-    step(&mut install).map_err(|e| format!("{e}\n{}", say()))
+    packages::install("building bitcoind needs cmake, a C++ compiler and boost's headers", PACKAGES)
 }
 
 fn build(source: &Path, cache: &Path) -> Result<(), String> {

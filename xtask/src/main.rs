@@ -1,9 +1,12 @@
-//! What one does with the tree: `cargo xtask demo`, `test`, `bitcoind`, `tidy`.
+//! What one does with the tree: `cargo xtask demo`, `test`, `bitcoind`, `pyln`, `tidy`.
 //!
 //! Depends on as little as possible: it is built before anything else, on a machine that has only Rust, gcc and python3.
 
 mod bitcoind;
+mod cache;
 mod demo;
+mod packages;
+mod pyln;
 mod regtest;
 mod test;
 mod tidy;
@@ -15,6 +18,7 @@ const USAGE: &str = "\
 cargo xtask demo [--keep]   two nodes on a chain of their own open a channel, pay, and close it
 cargo xtask test            every test of the tree
 cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
+cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
 cargo xtask tidy            checks which crate may use which";
 
 fn main() -> ExitCode {
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
         ["demo", "--keep"] => demo::run(true),
         ["test", rest @ ..] => test::run(rest),
         ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
+        ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
         ["tidy"] => tidy::run(),
         _ => Err(USAGE.to_owned()),
     };

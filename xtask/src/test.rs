@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything, with a real bitcoind.
 
-use crate::{bitcoind, cargo, root, step};
+use crate::{bitcoind, cargo, pyln, root, step};
 
 /// Builds what the tests run, then runs them. `rest` goes to `cargo test` (a filter, say).
 pub(crate) fn run(rest: &[&str]) -> Result<(), String> {
@@ -8,21 +8,23 @@ pub(crate) fn run(rest: &[&str]) -> Result<(), String> {
     eprintln!("bitcoind: {}", bitcoind.display());
     // The black-box tests start the suite's executables: they must be there, and be these.
     step(cargo().args(["build", "--workspace", "--bins"]))?;
-    build_ldk_peer()?;
-    step(cargo().args(["test", "--workspace"]).args(rest).env("BITCOIND", &bitcoind))
+    for (workspace, target) in APART {
+        build_apart(workspace, target)?;
+    }
+    let python = pyln::find_or_install()?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace"]).args(rest);
+    step(tests.env("BITCOIND", &bitcoind).env("PYLN_PYTHON", &python))
 }
 
-/// The foreign peer has a workspace of its own: its SQLite cannot stand beside ours.
-fn build_ldk_peer() -> Result<(), String> {
-    let manifest = root().join("tests/ldk-peer/Cargo.toml");
-    if !manifest.is_file() {
-        return Ok(());
-    }
-    step(
-        cargo()
-            .args(["build", "--locked", "--manifest-path"])
-            .arg(manifest)
-            .arg("--target-dir")
-            .arg(root().join("target/ldk-peer")),
-    )
+/// What has a workspace of its own, and its folder under `target`: what other people's crates pin cannot stand beside ours.
+const APART: &[(&str, &str)] =
+    &[("tests/ldk-peer", "target/ldk-peer"), ("tests/clients/rust", "target/clients")];
+
+fn build_apart(workspace: &str, target: &str) -> Result<(), String> {
+    let manifest = root().join(workspace).join("Cargo.toml");
+    let target = root().join(target);
+    let mut build = cargo();
+    build.args(["build", "--locked", "--manifest-path"]).arg(manifest);
+    step(build.arg("--target-dir").arg(target))
 }

@@ -21,7 +21,8 @@ const HTLC_SUCCESS_WEIGHT: u64 = 703;
 pub fn feerates(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
     let style = args.need_text("style")?;
     let unit = |rate: FeeratePerKw| match style.as_str() {
-        "perkb" => rate.per_kvb(),
+        // "Any" is the greatest number of 32 bits in either unit: clients read no more.
+        "perkb" => rate.per_kvb().min(u64::from(u32::MAX)),
         _ => u64::from(rate.0),
     };
     if style != "perkb" && style != "perkw" {

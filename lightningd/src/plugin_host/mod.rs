@@ -7,7 +7,7 @@ mod manifest;
 mod rpc;
 
 pub use kennel::{Kennel, take_objects};
-pub use manifest::Manifest;
+pub use manifest::{Manifest, PluginOption};
 pub use rpc::{forward, plugin as rpc_plugin};
 
 use crate::chain::Purpose;

@@ -1,4 +1,4 @@
-//! Methods about the node itself: `getinfo getlog help check listconfigs notifications stop decode`.
+//! Methods about the node itself: `getinfo getlog help check notifications stop decode`.
 
 use super::args::{Args, Param};
 use super::{Answer, Caller, RpcError, code, table};
@@ -6,7 +6,7 @@ use crate::channels::State;
 use crate::events::Event;
 use crate::json::{hex, put};
 use crate::node::Node;
-use crate::options::table::{Kind, find as find_option};
+
 use crate::turn::{Stop, Turn};
 use invoice::Description;
 use serde_json::{Map, Value, json};
@@ -173,96 +173,6 @@ pub fn check(node: &Node, params: &Value) -> Result<Value, RpcError> {
 /// In the table for `help`; requests go to [`check`].
 pub fn check_listed(_: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
     Err(RpcError::params("missing required parameter: command_to_check").into())
-}
-
-/// `listconfigs [config]`.
-pub fn listconfigs(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
-    let only = args.text("config");
-    let mut configs = Map::new();
-    for (name, said) in node.config.iter().filter(|(n, _)| only.as_ref().is_none_or(|o| o == *n)) {
-        let Some(last) = said.last() else { continue };
-        let owner = node.plugins.plugins.values().find_map(|p| {
-            p.manifest
-                .options
-                .iter()
-                .find(|o| o.name == *name)
-                .map(|o| (p.path.display().to_string(), o.kind.clone()))
-        });
-        let kind = owner.as_ref().map_or_else(
-            || find_option(name).map_or(Kind::Text, |s| s.kind),
-            |(_, kind)| match kind.as_str() {
-                "int" => Kind::Int,
-                "bool" => Kind::Bool,
-                "flag" => Kind::Flag,
-                _ => Kind::Text,
-            },
-        );
-        // CLN shows the last level alone, though it takes several.
-        let multi = name != "log-level" && find_option(name).is_some_and(|s| s.multi);
-        let mut item = json!({});
-        let text = last.value.clone().unwrap_or_default();
-        if multi {
-            let values: Vec<_> = said.iter().filter_map(|s| s.value.clone()).collect();
-            let sources: Vec<_> = said.iter().map(|s| s.source.clone()).collect();
-            put(&mut item, "values_str", Some(values));
-            put(&mut item, "sources", Some(sources));
-        } else {
-            match kind {
-                Kind::Flag => put(&mut item, "set", Some(true)),
-                Kind::Bool => put(
-                    &mut item,
-                    "value_bool",
-                    Some(text.is_empty() || text == "true" || text == "1"),
-                ),
-                Kind::Int => put(&mut item, "value_int", text.parse::<i64>().ok()),
-                Kind::Msat => {
-                    put(&mut item, "value_msat", primitives::Msat::parse(&text).ok().map(|m| m.0))
-                }
-                Kind::Text => put(
-                    &mut item,
-                    "value_str",
-                    Some(if owner.as_ref().is_some_and(|(_, k)| k == "string-conceal") {
-                        "...".to_owned()
-                    } else {
-                        text
-                    }),
-                ),
-            }
-            put(&mut item, "source", Some(last.source.clone()));
-        }
-        put(&mut item, "plugin", owner.map(|(path, _)| path));
-        configs.insert(name.clone(), item);
-    }
-    for (name, value) in defaults(node) {
-        if only.as_ref().is_none_or(|o| o == name) && !configs.contains_key(name) {
-            let mut item = value;
-            put(&mut item, "source", Some("default"));
-            configs.insert(name.to_owned(), item);
-        }
-    }
-    if let Some(name) = only.filter(|_| configs.is_empty())
-        && find_option(&name).is_none()
-        && !node.plugins.has_option(&name)
-    {
-        return Err(RpcError::params(format!(
-            "config: should be a name of a configuration, not '{name}'"
-        ))
-        .into());
-    }
-    Ok(Answer::Now(json!({"configs": configs})))
-}
-
-fn defaults(node: &Node) -> Vec<(&'static str, Value)> {
-    let [r, g, b] = node.rgb;
-    vec![
-        ("lightning-dir", json!({"value_str": node.config.base.display().to_string()})),
-        ("network", json!({"value_str": node.network.name()})),
-        ("rpc-file", json!({"value_str": "lightning-rpc"})),
-        ("alias", json!({"value_str": node.alias})),
-        ("rgb", json!({"value_str": format!("{r:02x}{g:02x}{b:02x}")})),
-        ("wallet", json!({"value_str": "sqlite3://lightningd.sqlite3"})),
-        ("allow-deprecated-apis", json!({"value_bool": !node.config.developer()})),
-    ]
 }
 
 /// In the table for `help`; the socket itself answers it, since it is about one connection.

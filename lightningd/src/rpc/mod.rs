@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod basics;
+pub mod configs;
 pub mod table;
 
 use args::Args;

@@ -2,7 +2,7 @@
 
 use super::args::ArgKind::*;
 use super::args::{Args, Param, may, need};
-use super::{Answer, Caller, basics};
+use super::{Answer, Caller, basics, configs};
 use crate::chain::rpc as chain;
 use crate::channels::{closing, open_rpc, policy, rpc as channels};
 use crate::htlcs::rpc as htlcs;
@@ -134,7 +134,7 @@ pub const METHODS: &[Method] = &[
         invoices::invoice,
     ),
     method("listclosedchannels", &[may("id", Node)], channels::listclosedchannels),
-    method("listconfigs", &[may("config", Text)], basics::listconfigs),
+    method("listconfigs", &[may("config", Text)], configs::listconfigs),
     method(
         "listforwards",
         &[
