@@ -38,6 +38,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
         Role::Opening(number) => channels::opening::heard(node, turn, child, number, frame)?,
         Role::Channel(number) => channels::live::heard(node, turn, child, number, frame)?,
         Role::Closing(number) => channels::closing::heard(node, turn, child, number, frame)?,
+        Role::Onchain(number) => crate::onchain::heard(node, turn, child, number, &frame)?,
     }
     Ok(())
 }
@@ -50,6 +51,7 @@ pub fn log_line(role: Role, peer: Option<primitives::NodeId>, line: &Log) {
         Role::Opening(n) => format!("openingd-chan#{n}"),
         Role::Channel(n) => format!("channeld-chan#{n}"),
         Role::Closing(n) => format!("closingd-chan#{n}"),
+        Role::Onchain(n) => format!("onchaind-chan#{n}"),
     };
     crate::log::line(line.level, peer, &source, &line.text);
 }
@@ -66,5 +68,9 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop
         Role::Opening(number) => channels::opening::gone(node, turn, child, number),
         Role::Channel(number) => channels::live::gone(node, turn, child, number),
         Role::Closing(number) => channels::closing::gone(node, turn, child, number),
+        Role::Onchain(number) => {
+            crate::onchain::gone(node, turn, child, number);
+            Ok(())
+        }
     }
 }

@@ -35,6 +35,8 @@ pub enum Event {
     Chain(ChainEvent),
     /// Something in the channels room.
     Channel(ChannelNumber, ChannelEvent),
+    /// Something in the room of channels on chain.
+    Onchain(ChannelNumber, crate::onchain::OnchainEvent),
     /// A received HTLC is to be decided on.
     Decide(ChannelNumber, HtlcId),
     /// Something in the HTLC switch.
@@ -74,6 +76,7 @@ impl Event {
             | Self::Backend(..)
             | Self::Chain(_)
             | Self::Channel(..)
+            | Self::Onchain(..)
             | Self::Decide(..)
             | Self::Htlc(_)
             | Self::Reconnect(..)

@@ -20,6 +20,7 @@ mod invoices;
 mod json;
 mod log;
 mod node;
+mod onchain;
 mod options;
 mod payments;
 mod peers;

@@ -4,6 +4,7 @@ use crate::chain::Chain;
 use crate::channels::Channels;
 use crate::htlcs::Htlcs;
 use crate::invoices::Invoices;
+use crate::onchain::Onchain;
 use crate::options::Config;
 use crate::payments::Payments;
 use crate::peers::Peers;
@@ -38,6 +39,8 @@ pub struct Node {
     pub peers: Peers,
     /// Channels, and attempts at them.
     pub channels: Channels,
+    /// Channels on chain.
+    pub onchain: Onchain,
     /// The HTLC switch.
     pub htlcs: Htlcs,
     /// What others are to pay.

@@ -289,6 +289,7 @@ fn load(
         wallet: Wallet::new(xpub, last_index, outputs),
         peers: crate::peers::load(db)?,
         channels: crate::channels::load(db)?,
+        onchain: crate::onchain::load(db)?,
         htlcs: crate::htlcs::load(db)?,
         invoices: crate::invoices::load(db)?,
         payments: crate::payments::load(db)?,

@@ -17,6 +17,7 @@ pub(super) fn connect(
     store::add_block(turn.db, height, hash, block.header.prev_blockhash)?;
     crate::wallet::connect(node, turn, height, block)?;
     crate::channels::connect(node, turn, height, block)?;
+    crate::onchain::connect(node, turn, height, block)?;
     turn.install(move |node| {
         node.chain.headers.push_back((height, hash));
         while node.chain.headers.len() > KEPT_HEADERS {
@@ -40,6 +41,7 @@ pub(super) fn disconnect(
     store::remove_block(turn.db, height)?;
     crate::wallet::disconnect(node, turn, height)?;
     crate::channels::disconnect(node, turn, height)?;
+    crate::onchain::disconnect(node, turn, height)?;
     turn.install(|node| {
         node.chain.headers.pop_back();
     });

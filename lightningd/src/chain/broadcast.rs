@@ -4,7 +4,7 @@ use super::{Purpose, store};
 use crate::node::Node;
 use crate::plugin_host::call_backend;
 use crate::rpc::{Caller, RpcError, code};
-use crate::turn::{Stop, Turn};
+use crate::turn::{Fatal, Stop, Turn};
 use bitcoin::{Transaction, Txid};
 use primitives::ChannelNumber;
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ pub enum BroadcastFor {
     Funding(ChannelNumber),
     /// A channel's closing.
     Closing(ChannelNumber),
+    /// A claim of a channel on chain.
+    Attempt(ChannelNumber),
 }
 
 /// Stores a transaction, then sends it.
@@ -34,7 +36,13 @@ pub fn broadcast(
     Ok(())
 }
 
-fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
+/// Stores a transaction that is to be sent with every block.
+pub fn keep(db: &rusqlite::Connection, tx: &Transaction) -> Result<(), Fatal> {
+    store::add_transaction(db, tx, true)
+}
+
+/// Sends a transaction, whether it is stored or not.
+pub fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
     let params =
         json!({"tx": bitcoin::consensus::encode::serialize_hex(tx), "allowhighfees": true});
     call_backend(
@@ -49,7 +57,13 @@ fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
 /// Sends everything that should be in a block and is not.
 pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) {
     match store::unconfirmed(turn.db) {
-        Ok(all) => all.iter().for_each(|tx| send(node, turn, tx, BroadcastFor::Nobody)),
+        Ok(all) => {
+            for tx in &all {
+                let claim = crate::onchain::attempt_of(node, tx.compute_txid());
+                let why = claim.map_or(BroadcastFor::Nobody, BroadcastFor::Attempt);
+                send(node, turn, tx, why);
+            }
+        }
         Err(e) => log::error!("{e}"),
     }
 }
@@ -92,6 +106,9 @@ pub(super) fn answered(
         }
         (BroadcastFor::Funding(number), refused) => {
             crate::channels::funding_sent(node, turn, number, refused)?
+        }
+        (BroadcastFor::Attempt(number), refused) => {
+            crate::onchain::answered(node, turn, number, txid, refused.as_deref());
         }
         (BroadcastFor::Closing(number), refused) => {
             if let Some(e) = refused {

@@ -9,8 +9,8 @@ pub mod feerates;
 pub mod rpc;
 mod store;
 
-pub use broadcast::{BroadcastFor, broadcast, rebroadcast};
-pub use store::{confirmed, give_up_spends, load};
+pub use broadcast::{BroadcastFor, broadcast, keep, rebroadcast, send};
+pub use store::{confirmed, give_up, give_up_spends, load};
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
@@ -40,6 +40,8 @@ pub enum Purpose {
     Fees,
     /// sendrawtransaction.
     Broadcast(Txid, BroadcastFor),
+    /// mempoolspends.
+    MempoolSpends,
     /// getutxout of a channel's funding, for `fundchannel_cancel`.
     FundingSeen(ChannelNumber, Caller),
 }
@@ -147,6 +149,10 @@ pub fn answered(
             Ok(())
         }
         Purpose::Broadcast(txid, why) => broadcast::answered(node, turn, txid, why, result),
+        Purpose::MempoolSpends => {
+            crate::onchain::mempool_has(node, turn, result);
+            Ok(())
+        }
         Purpose::FundingSeen(number, caller) => {
             crate::channels::open_rpc::funding_seen(node, turn, number, &caller, result)
         }

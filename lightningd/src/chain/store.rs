@@ -82,7 +82,7 @@ pub(super) fn unconfirmed(db: &Connection) -> Result<Vec<Transaction>, Fatal> {
 }
 
 /// No more broadcasting of this one.
-pub(super) fn give_up(db: &Connection, txid: Txid) -> Result<(), Fatal> {
+pub fn give_up(db: &Connection, txid: Txid) -> Result<(), Fatal> {
     db.prepare_cached("UPDATE transactions SET broadcast = 0 WHERE txid = ?1")?
         .execute([txid.to_byte_array()])?;
     Ok(())

@@ -395,6 +395,7 @@ pub(super) fn broadcast_commitment(
                 LogLevel::Info,
                 &format!("publishing our commitment {}", transaction.compute_txid()),
             );
+            crate::onchain::commitment_published(turn, number, &transaction);
             broadcast(node, turn, &transaction, BroadcastFor::Nobody)?;
             answer_closers(node, turn, number, "unilateral", &transaction);
         }

@@ -17,8 +17,7 @@ pub(super) fn missed(
     htlcs.iter().find_map(|l| {
         let (id, expiry) = (l.htlc.id, l.htlc.expiry);
         let (kind, deadline) = match l.htlc.offered_by {
-            // It ended already, or its end is on the way: there is nothing to win on the chain.
-            Side::Local if l.removed.is_some() => return None,
+            Side::Local if is_over(l) => return None,
             Side::Local => ("Offered", expiry.0.saturating_add(GRACE)),
             Side::Remote if !fulfilled(decided.get(&id)) || is_out_of_theirs(l) => return None,
             // Half of the delta is for the transaction that claims it.
@@ -31,6 +30,16 @@ pub(super) fn missed(
 
 fn fulfilled(decision: Option<&Removal>) -> bool {
     matches!(decision, Some(Removal::Fulfilled { .. }))
+}
+
+/// One that we offered has ended: its preimage is known, or nobody can publish it any more. A failure that the peer only
+/// speaks of ends nothing: it could still take the HTLC from its commitment.
+fn is_over(l: &LiveHtlc) -> bool {
+    match &l.removed {
+        None => false,
+        Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. }) => true,
+        Some(StagedRemoval { stage, .. }) => *stage == Stage::Irrevocable,
+    }
 }
 
 /// The peer revoked its last commitment with it: whatever it publishes now, this one's value is ours.
@@ -86,6 +95,8 @@ mod tests {
         for (l, decision, at) in [
             (htlc(Side::Local, None), None, Some(101)),
             (htlc(Side::Local, Some((paid.clone(), Stage::InReceivers))), None, None),
+            (htlc(Side::Local, Some((failed.clone(), Stage::InSenders))), None, Some(101)),
+            (htlc(Side::Local, Some((failed.clone(), Stage::Irrevocable))), None, None),
             (htlc(Side::Remote, None), Some(paid.clone()), Some(97)),
             (htlc(Side::Remote, None), Some(failed), None),
             (htlc(Side::Remote, None), None, None),

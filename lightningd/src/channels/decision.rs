@@ -23,7 +23,7 @@ pub fn decide(
     if channel.state.is_open() {
         live::order_removal(channel, turn, id, &removal);
     } else {
-        onchain_decision(node, turn, channel, id, &removal)?;
+        onchain_decision(node, turn, channel, id, &removal);
     }
     update(turn, number, move |c| drop(c.decided.insert(id, removal)));
     Ok(())
@@ -32,17 +32,19 @@ pub fn decide(
 /// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in `Channel::decided` once
 /// this turn is through: a preimage that comes now can still be used.
 fn onchain_decision(
-    _: &Node,
-    _: &mut Turn<'_>,
+    node: &Node,
+    turn: &mut Turn<'_>,
     channel: &Channel,
     id: HtlcId,
     removal: &Removal,
-) -> Result<(), Stop> {
+) {
     let what = match removal {
-        Removal::Fulfilled { .. } => "can be claimed with its preimage",
+        Removal::Fulfilled { preimage } => {
+            crate::onchain::learned_ours(node, turn, channel.number, id, *preimage);
+            "can be claimed with its preimage"
+        }
         Removal::Failed { .. } | Removal::Malformed { .. } => "is left to the peer",
     };
     channel
         .log(LogLevel::Info, &format!("HTLC {id} {what}: the channel is on its way to the chain"));
-    Ok(())
 }

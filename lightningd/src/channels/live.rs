@@ -52,7 +52,7 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
         remote_point: live.remote_point,
         remote_next_point: live.remote_next_point,
         local_balance: live.balance.local,
-        broadcast: (channel.state == State::AwaitingUnilateral && !channel.lost_state)
+        broadcast: (channel.state.is_unilateral() && !channel.lost_state)
             .then_some(live.commitment.local),
         closing: channel
             .shutdown
@@ -196,7 +196,7 @@ pub fn fd(mut fds: VecDeque<OwnedFd>) -> Result<OwnedFd, Stop> {
     fds.pop_front().ok_or_else(|| Stop::refused("a hand-over without a socket"))
 }
 
-pub(super) fn set_status(channel: &mut Channel, status: wire::daemon::Status) {
+pub fn set_status(channel: &mut Channel, status: wire::daemon::Status) {
     if let Some(lasting) = status.lasting {
         channel.status = (lasting, None);
     }

@@ -15,7 +15,7 @@ mod watch;
 pub use decision::decide;
 pub use state::State;
 pub use store::{begin_numbers, list_htlcs, load};
-pub use watch::{connect, disconnect, funding_sent};
+pub use watch::{close_for_good, connect, disconnect, ended_by, funding_sent};
 
 use crate::events::Outgoing;
 use crate::node::Node;
@@ -396,7 +396,10 @@ pub fn handle(
         ChannelEvent::SignFunding => watch::sign_funding(node, turn, number),
         ChannelEvent::CloseTimeout => closing::timeout(node, turn, number),
         ChannelEvent::Broadcast => closing::broadcast_commitment(node, turn, number),
-        ChannelEvent::NewTip(height) => watch::new_tip(node, turn, height),
+        ChannelEvent::NewTip(height) => {
+            watch::new_tip(node, turn, height)?;
+            crate::onchain::new_tip(node, turn, height)
+        }
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
     }
 }
@@ -406,6 +409,7 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     for channel in node.channels.all.values() {
         watch::resume(node, turn, channel)?;
     }
+    crate::onchain::resume(node, turn);
     crate::payments::fail_unbound(node, turn, None)?;
     crate::htlcs::begin(node, turn)
 }

@@ -163,6 +163,8 @@ fn one(node: &Node, channel: &Channel) -> Value {
     put(&mut out, "last_stable_connection", channel.last_stable);
     let htlcs: Vec<Value> = channel.live.htlcs.0.iter().map(|l| live_json(node, l)).collect();
     put(&mut out, "htlcs", Some(htlcs));
+    crate::onchain::rpc::put_reason(&mut out, node, channel);
+    crate::onchain::rpc::put_outputs(&mut out, node, channel);
     out
 }
 
@@ -318,6 +320,7 @@ pub fn listclosedchannels(
             put(&mut out, "min_to_us_msat", Some(c.to_us_range.0.0));
             put(&mut out, "max_to_us_msat", Some(c.to_us_range.1.0));
             put(&mut out, "close_cause", Some(c.cause.clone()));
+            crate::onchain::rpc::put_reason(&mut out, node, c);
             put(&mut out, "last_stable_connection", c.last_stable);
             out
         })

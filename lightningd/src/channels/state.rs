@@ -72,6 +72,18 @@ impl State {
             | Self::Closed => true,
         }
     }
+    /// May one of its commitments have been published?
+    pub const fn is_unilateral(self) -> bool {
+        match self {
+            Self::AwaitingUnilateral | Self::FundingSpendSeen | Self::Onchain => true,
+            Self::AwaitingLockin
+            | Self::Normal
+            | Self::ShuttingDown
+            | Self::ClosingSigExchange
+            | Self::ClosingComplete
+            | Self::Closed => false,
+        }
+    }
     /// Is a daemon of ours to talk to the peer about it?
     pub const fn wants_peer(self) -> bool {
         match self {

@@ -249,15 +249,29 @@ fn depth_changed(
         && channel.state == State::Onchain
         && channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid)
     {
-        set_state(channel, turn, State::Closed, "onchain", &format!("its close {txid} is buried"))?;
-        let number = channel.number;
-        turn.install(move |node| {
-            if let Some(c) = node.channels.all.remove(&number) {
-                node.channels.closed.insert(number, c);
-            }
-        });
+        close_for_good(channel, turn, &format!("its close {txid} is buried"))?;
     }
     Ok(())
+}
+
+/// A channel whose end is buried: it is kept in the list of those.
+pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
+    set_state(channel, turn, State::Closed, "onchain", why)?;
+    let (number, funding) = (channel.number, channel.live.params.funding);
+    turn.install(move |node| {
+        node.channels.by_funding.remove(&funding);
+        if let Some(c) = node.channels.all.remove(&number) {
+            node.channels.closed.insert(number, c);
+        }
+    });
+    Ok(())
+}
+
+/// Which channel this transaction ends by a commitment, if this output is a funding that it spends. A mutual close is none.
+pub fn ended_by(node: &Node, spent: &OutPoint, tx: &Transaction) -> Option<ChannelNumber> {
+    let number = node.channels.by_funding.get(spent)?;
+    let channel = node.channels.all.get(number)?;
+    (!is_mutual_close(&channel.shutdown, tx)).then_some(*number)
 }
 
 /// Something spent the funding.
@@ -293,7 +307,7 @@ fn spent(
         super::closing::answer_closers(node, turn, channel.number, "mutual", tx);
         return Ok(());
     }
-    channel.log(LogLevel::Unusual, &format!("{text}: it is kept until it can be resolved"));
+    channel.log(LogLevel::Unusual, &text);
     let result = Err(RpcError::new(code::LIGHTNINGD, format!("Channel closed on chain: {text}")));
     crate::waits::answer_all(node, turn, |f| *f == For::Close(channel.number), &result);
     Ok(())

@@ -154,6 +154,35 @@ CREATE TABLE remote_secrets (
     PRIMARY KEY (channel, slot)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE onchain (
+    channel INTEGER PRIMARY KEY REFERENCES channels (number) ON DELETE CASCADE,
+    sweep_index INTEGER,
+    evidence TEXT
+) STRICT;
+
+CREATE TABLE onchain_txs (
+    channel INTEGER NOT NULL REFERENCES channels (number) ON DELETE CASCADE,
+    txid BLOB NOT NULL,
+    level INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    raw BLOB NOT NULL,
+    PRIMARY KEY (channel, txid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX onchain_txs_by_height ON onchain_txs (height);
+
+CREATE TABLE claims (
+    txid BLOB PRIMARY KEY,
+    channel INTEGER NOT NULL REFERENCES channels (number) ON DELETE CASCADE,
+    kind INTEGER NOT NULL,
+    raw BLOB NOT NULL,
+    feerate INTEGER NOT NULL,
+    first_height INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    claims INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claims_by_channel ON claims (channel);
+
 CREATE TABLE invoices (
     created_index INTEGER PRIMARY KEY,
     updated_index INTEGER,

@@ -17,8 +17,7 @@ mod store;
 
 pub use judge::Policy;
 pub use key::Origin;
-#[allow(unused_imports)]
-pub use resolve::{failed_on_chain, learned_preimage};
+pub use resolve::{failed_on_chain, learned_preimage, upstream_expiries};
 pub use store::load;
 
 use crate::channels::Channel;

@@ -31,7 +31,6 @@ pub(super) enum Removed {
     /// The next node could not read the onion.
     Malformed { sha256_of_onion: Sha256Digest, failure_code: u16 },
     /// The chain closed over it.
-    #[allow(dead_code)]
     OnChain,
     /// It never left.
     Here(Failure),
@@ -186,6 +185,19 @@ impl From<Removal> for Removed {
     }
 }
 
+/// For each HTLC of ours in this channel that forwards another: when that other one expires.
+pub fn upstream_expiries(node: &Node, channel: &Channel) -> Vec<(HtlcId, BlockHeight)> {
+    let ours = channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local);
+    let expiry = |l: &LiveHtlc| match Origin::of(l.key) {
+        Origin::Forward(index) => {
+            let forward = node.htlcs.forwards.get(&index)?;
+            Some(incoming(node, forward)?.live.htlc.expiry)
+        }
+        Origin::Payment(_) => None,
+    };
+    ours.filter_map(|l| Some((l.htlc.id, expiry(l)?))).collect()
+}
+
 /// What this HTLC of ours was offered for: while its channel lives from memory, after that from its row.
 fn origin(
     node: &Node,
@@ -203,7 +215,6 @@ fn origin(
 /// Somebody opened an HTLC that *we* offered in `channel` with its preimage, on chain or anywhere else. What it was for is
 /// fulfilled at once, in this turn: the payment is complete, or the decision on the received HTLC is stored and ordered.
 /// Whatever state the channel is in; a second time, or after a restart, it changes nothing.
-#[allow(dead_code)]
 pub fn learned_preimage(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -229,7 +240,6 @@ pub fn learned_preimage(
 /// The chain ended an HTLC that *we* offered in `channel`, and no preimage is known: it timed out, or the confirmed commitment
 /// has no output for it. By BOLT 5 that is the caller's to know, and when. What it was for fails in this turn, upstream with
 /// permanent_channel_failure; unless it was fulfilled or failed before. A second time, or after a restart, it changes nothing.
-#[allow(dead_code)]
 pub fn failed_on_chain(
     node: &Node,
     turn: &mut Turn<'_>,

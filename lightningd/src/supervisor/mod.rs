@@ -30,12 +30,20 @@ pub enum Daemon {
     Channeld,
     /// One closing.
     Closingd,
+    /// One channel on chain.
+    Onchaind,
 }
 
 impl Daemon {
     /// All that exist.
-    pub const ALL: [Self; 5] =
-        [Self::Hsmd, Self::Connectd, Self::Openingd, Self::Channeld, Self::Closingd];
+    pub const ALL: [Self; 6] = [
+        Self::Hsmd,
+        Self::Connectd,
+        Self::Openingd,
+        Self::Channeld,
+        Self::Closingd,
+        Self::Onchaind,
+    ];
     /// Short name, as the log has it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,6 +52,7 @@ impl Daemon {
             Self::Openingd => "openingd",
             Self::Channeld => "channeld",
             Self::Closingd => "closingd",
+            Self::Onchaind => "onchaind",
         }
     }
     /// Name of the executable.
@@ -65,6 +74,8 @@ pub enum Role {
     Channel(ChannelNumber),
     /// This channel, closing.
     Closing(ChannelNumber),
+    /// This channel, on chain.
+    Onchain(ChannelNumber),
 }
 
 /// A child that is to be born.

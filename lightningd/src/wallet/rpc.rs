@@ -87,7 +87,7 @@ pub fn parse_utxos(args: &Args, name: &'static str) -> Result<Option<Vec<OutPoin
 
 /// What is kept back while channels with anchors may need their fees bumped.
 pub fn emergency_reserve(node: &Node, opening_one: bool) -> Sat {
-    if opening_one || node.channels.any_with_anchors() {
+    if opening_one || node.channels.any_with_anchors() || crate::onchain::any_open(node) {
         node.config.msat_or("min-emergency-msat", primitives::Msat(25_000_000)).sat_ceil()
     } else {
         Sat::ZERO

@@ -1,0 +1,210 @@
+//! Paying for our commitment through its anchor, while it waits to be in a block. BOLT 3, "to_local_anchor Output".
+
+use super::attempt::{Attempt, Kind};
+use super::claims::{Coin, DUST, Unbuilt, Unsigned};
+use super::fees::{self, Stake};
+use super::send::{self, coins, drop_attempt, with_coins};
+use crate::chain::{self, BroadcastFor, Purpose};
+use crate::channels::{Channel, State};
+use crate::node::Node;
+use crate::plugin_host::call_backend;
+use crate::turn::{Stop, Turn};
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
+use primitives::*;
+use serde_json::json;
+use std::collections::BTreeSet;
+use wire::Long;
+use wire::channel_data::Removal;
+use wire::daemon::LogLevel;
+use wire::hsm::{Completed, SignWallet, SpentOutput, WalletInput, WalletKey};
+
+/// Weight of the child without coins: the anchor's input and one output to us.
+const CHILD_WEIGHT: u64 = super::plan::BASE_WEIGHT + 41 * 4 + 1 + 1 + 73 + 1 + 40;
+
+/// Our commitment was signed and sent: from now on it is pushed if it must be.
+pub fn commitment_published(turn: &mut Turn<'_>, number: ChannelNumber, tx: &Transaction) {
+    let copy = tx.clone();
+    turn.install(move |node| drop(node.onchain.published.insert(number, copy)));
+    turn.also(crate::events::Event::Onchain(number, super::OnchainEvent::Advance));
+}
+
+/// A block came, and they are not in it.
+pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    let mut used = BTreeSet::new();
+    for (number, commitment) in &node.onchain.published {
+        let Some(channel) = node.channels.all.get(number) else { continue };
+        if channel.state == State::AwaitingUnilateral {
+            push(node, turn, channel, commitment, &mut used)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is lost if our commitment is late, and when that is.
+fn at_stake(channel: &Channel, first: BlockHeight) -> Stake {
+    let counts = channel.live.htlcs.0.iter().filter(|l| match l.htlc.offered_by {
+        Side::Local => true,
+        Side::Remote => matches!(channel.decided.get(&l.htlc.id), Some(Removal::Fulfilled { .. })),
+    });
+    let (mut value, mut deadline) = (Msat::ZERO, None::<BlockHeight>);
+    for l in counts {
+        value = value.saturating_add(l.htlc.amount);
+        deadline = Some(deadline.map_or(l.htlc.expiry, |d| d.min(l.htlc.expiry)));
+    }
+    Stake { first, deadline, value: value.sat_floor(), weight: CHILD_WEIGHT }
+}
+
+fn push(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    commitment: &Transaction,
+    used: &mut BTreeSet<OutPoint>,
+) -> Result<(), Stop> {
+    let params = &channel.live.params;
+    let script = channel::scripts::anchor(&params.basepoints.local.funding).to_p2wsh();
+    let Some(vout) = commitment.output.iter().position(|o| o.script_pubkey == script) else {
+        return Ok(());
+    };
+    let anchor = OutPoint { txid: commitment.compute_txid(), vout: vout as u32 };
+    let paid: u64 = commitment.output.iter().map(|o| o.value.to_sat()).sum();
+    let parent = (Sat(params.amount.0.saturating_sub(paid)), commitment.weight().to_wu());
+    let tip = node.chain.height();
+    let rates = send::rates(node);
+    let all = node.onchain.attempts.get(&channel.number).map_or(&[][..], Vec::as_slice);
+    let before = all.iter().find(|a| a.kind == Kind::Push);
+    let stake = at_stake(channel, before.map_or(tip, |a| a.first));
+    let stake = Stake { weight: stake.weight + parent.1, ..stake };
+    let feerate = match before {
+        Some(a) => fees::next(&rates, tip, &stake, a.feerate, a.height),
+        // What it pays by itself may be enough.
+        None => Some(fees::wanted(&rates, tip, &stake)).filter(|r| r.fee(parent.1) > parent.0),
+    };
+    let Some(feerate) = feerate else {
+        // It, with its child, is sent again until both are in a block.
+        if let Some(a) = before {
+            submit(node, turn, channel.number, commitment, a);
+        }
+        return Ok(());
+    };
+    let to = send::sweep_script(node, turn, channel.number)?;
+    let available = coins(node, before, used);
+    let least = before.map_or(0, |a| a.tx.input.len() - a.claims.len());
+    let build = |coins: &[Coin]| child(channel, anchor, &script, coins, &to, feerate, parent);
+    let (unsigned, spent) = match with_coins(&available, least, build) {
+        Ok(built) => built,
+        Err(Unbuilt::Short(missing)) => {
+            channel.log(LogLevel::Unusual, &format!(
+                "our commitment {} pays too little to be in a block soon ({} wanted), and {missing} of confirmed coins are missing to push it",
+                anchor.txid, feerate
+            ));
+            return Ok(());
+        }
+        Err(Unbuilt::Worthless) => return Ok(()),
+    };
+    let question = SignWallet {
+        transaction: unsigned.tx,
+        inputs: Long(unsigned.inputs),
+        spent: Long(unsigned.spent),
+    };
+    let tx = match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => transaction,
+        Completed::Refused { why } => {
+            channel.log(LogLevel::Broken, &format!("hsmd does not sign for our anchor: {why}"));
+            return Ok(());
+        }
+    };
+    used.extend(spent);
+    if let Some(before) = before {
+        drop_attempt(node, turn, channel.number, before)?;
+    }
+    let attempt = Attempt {
+        txid: tx.compute_txid(),
+        tx,
+        kind: Kind::Push,
+        claims: vec![anchor],
+        feerate,
+        first: stake.first,
+        height: tip,
+        refused: false,
+    };
+    channel.log(
+        LogLevel::Info,
+        &format!(
+            "pushing our commitment {} with {} to {feerate} (fee {})",
+            anchor.txid, attempt.txid, unsigned.fee
+        ),
+    );
+    send::keep(node, turn, channel.number, attempt.clone())?;
+    chain::keep(turn.db, &attempt.tx)?;
+    submit(node, turn, channel.number, commitment, &attempt);
+    Ok(())
+}
+
+/// Parent and child together, where the backend can; one after the other, where it cannot.
+fn submit(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    parent: &Transaction,
+    child: &Attempt,
+) {
+    let why = BroadcastFor::Attempt(number);
+    if node.plugins.owner_of("submitpackage").is_some() {
+        let params = json!({"txs": [serialize_hex(parent), serialize_hex(&child.tx)]});
+        call_backend(node, turn, "submitpackage", &params, Purpose::Broadcast(child.txid, why));
+    } else {
+        chain::send(node, turn, parent, BroadcastFor::Nobody);
+        chain::send(node, turn, &child.tx, why);
+    }
+}
+
+/// The child that pays for its parent and itself.
+fn child(
+    channel: &Channel,
+    anchor: OutPoint,
+    script: &ScriptBuf,
+    coins: &[Coin],
+    to: &ScriptBuf,
+    feerate: FeeratePerKw,
+    (parent_fee, parent_weight): (Sat, u64),
+) -> Result<Unsigned, Unbuilt> {
+    let weight = CHILD_WEIGHT + coins.iter().map(Coin::weight).sum::<u64>();
+    let both = feerate.fee(weight + parent_weight);
+    let fee = both.saturating_sub(parent_fee).max(FeeratePerKw::FLOOR.fee(weight));
+    let have = channel::ANCHOR.0 + coins.iter().map(|c| c.amount.0).sum::<u64>();
+    let needed = fee.saturating_add(DUST);
+    if have < needed.0 {
+        return Err(Unbuilt::Short(Sat(needed.0 - have)));
+    }
+    let key = WalletKey::Anchor { peer: channel.peer, channel: channel.number };
+    let mut all = vec![(anchor, key, channel::ANCHOR, script.clone())];
+    all.extend(coins.iter().map(|c| {
+        (c.outpoint, WalletKey::Address { index: c.key_index }, c.amount, c.script.clone())
+    }));
+    let input = |o: OutPoint| TxIn {
+        previous_output: o,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        witness: Witness::new(),
+    };
+    let tx = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: all.iter().map(|(o, ..)| input(*o)).collect(),
+        output: vec![TxOut { value: Amount::from_sat(have - fee.0), script_pubkey: to.clone() }],
+    };
+    let spent = all
+        .iter()
+        .map(|(_, _, amount, script)| SpentOutput { amount: *amount, script: script.clone() })
+        .collect();
+    let inputs = all
+        .into_iter()
+        .enumerate()
+        .map(|(i, (_, key, amount, script))| WalletInput { index: i as u32, key, amount, script })
+        .collect();
+    Ok(Unsigned { tx, inputs, spent, fee })
+}

@@ -1,0 +1,52 @@
+//! A transaction of ours that is to be in a block and is not.
+
+use bitcoin::{Transaction, Txid};
+use primitives::{BlockHeight, FeeratePerKw, OutPoint};
+
+/// What it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Takes outputs of a close.
+    Claim,
+    /// Pays for our commitment, through its anchor.
+    Push,
+}
+
+impl Kind {
+    /// As it is stored.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Claim => 0,
+            Self::Push => 1,
+        }
+    }
+    /// The one of this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Claim),
+            1 => Some(Self::Push),
+            _ => None,
+        }
+    }
+}
+
+/// It, with what the next attempt must beat.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Its id.
+    pub txid: Txid,
+    /// Signed.
+    pub tx: Transaction,
+    /// What it is for.
+    pub kind: Kind,
+    /// The outputs that it is about: its first inputs. The others are coins of the wallet that pay its fee.
+    pub claims: Vec<OutPoint>,
+    /// What it pays.
+    pub feerate: FeeratePerKw,
+    /// The tip when the first attempt at these was made.
+    pub first: BlockHeight,
+    /// The tip when this one was made.
+    pub height: BlockHeight,
+    /// bitcoind did not take it when it was sent last: another transaction may be in its way.
+    pub refused: bool,
+}

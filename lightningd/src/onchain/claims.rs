@@ -1,0 +1,204 @@
+//! Building the transaction of a claim. Pure.
+
+use super::plan::{BASE_WEIGHT, input_weight};
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
+use primitives::*;
+use wire::hsm::{SpentOutput, WalletInput, WalletKey};
+use wire::onchaind::{Claim, ClaimShape};
+
+/// Below it our own output is not relayed. (P2TR.)
+pub const DUST: Sat = Sat(330);
+
+/// A coin of the wallet that pays a fee.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coin {
+    /// Which.
+    pub outpoint: OutPoint,
+    /// What is in it.
+    pub amount: Sat,
+    /// What locks it.
+    pub script: ScriptBuf,
+    /// Its key.
+    pub key_index: u32,
+}
+
+impl Coin {
+    /// Weight of the input that spends it.
+    pub fn weight(&self) -> u64 {
+        41 * 4 + if self.script.is_p2tr() { 1 + 1 + 64 } else { 1 + 1 + 72 + 1 + 33 }
+    }
+}
+
+/// Unsigned, with what hsmd must know to sign.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unsigned {
+    /// It.
+    pub tx: Transaction,
+    /// Our inputs: all of them.
+    pub inputs: Vec<WalletInput>,
+    /// What each input spends.
+    pub spent: Vec<SpentOutput>,
+    /// What it really pays.
+    pub fee: Sat,
+}
+
+/// Why there is no transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unbuilt {
+    /// The coins given do not pay the fee: this much is missing.
+    Short(Sat),
+    /// It would cost more than it brings.
+    Worthless,
+}
+
+fn input(outpoint: OutPoint, sequence: u32) -> TxIn {
+    TxIn {
+        previous_output: outpoint,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence(sequence),
+        witness: Witness::new(),
+    }
+}
+fn output(amount: Sat, script: &ScriptBuf) -> TxOut {
+    TxOut { value: Amount::from_sat(amount.0), script_pubkey: script.clone() }
+}
+
+/// The transaction that takes `claims` (all of one shape and, unless free, of one lock time). What is left goes to `to`; `coins`
+/// pay where the claims cannot.
+pub fn build(
+    claims: &[Claim],
+    coins: &[Coin],
+    to: &ScriptBuf,
+    feerate: FeeratePerKw,
+) -> Result<Unsigned, Unbuilt> {
+    let mut outputs = Vec::new();
+    let mut bound = false;
+    for claim in claims {
+        match &claim.shape {
+            ClaimShape::Free {} => {}
+            ClaimShape::Paired { amount, script } => outputs.push(output(*amount, script)),
+            ClaimShape::Whole { amount, script } => {
+                outputs.push(output(*amount, script));
+                bound = true;
+            }
+        }
+    }
+    let value: u64 = claims.iter().map(|c| c.amount.0).sum();
+    let value = Sat(value + coins.iter().map(|c| c.amount.0).sum::<u64>());
+    let paid = Sat(outputs.iter().map(|o| o.value.to_sat()).sum());
+    let have = value.saturating_sub(paid);
+    let weight = BASE_WEIGHT
+        + claims.iter().map(input_weight).sum::<u64>()
+        + coins.iter().map(Coin::weight).sum::<u64>();
+    let fee = feerate.fee(weight);
+    let fee = if bound {
+        have
+    } else if outputs.is_empty() {
+        // What is claimed pays for itself, and the rest is ours.
+        let left = have.saturating_sub(fee).max(DUST);
+        let fee = have.checked_sub(left).filter(|f| f.0 > 0).ok_or(Unbuilt::Worthless)?;
+        outputs.push(output(left, to));
+        fee
+    } else {
+        let without_change = feerate.fee(weight - 43 * 4);
+        if have < without_change {
+            return Err(Unbuilt::Short(without_change.saturating_sub(have)));
+        }
+        let left = have.saturating_sub(fee);
+        if left >= DUST {
+            outputs.push(output(left, to));
+            fee
+        } else {
+            have
+        }
+    };
+    Ok(assemble(claims, coins, outputs, fee))
+}
+
+fn assemble(claims: &[Claim], coins: &[Coin], outputs: Vec<TxOut>, fee: Sat) -> Unsigned {
+    let (mut ins, mut inputs, mut spent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut add = |outpoint, sequence, key, amount, script: &ScriptBuf| {
+        let index = u32::try_from(ins.len()).expect("a plan has a few hundred inputs at most");
+        ins.push(input(outpoint, sequence));
+        inputs.push(WalletInput { index, key, amount, script: script.clone() });
+        spent.push(SpentOutput { amount, script: script.clone() });
+    };
+    for c in claims {
+        add(c.outpoint, c.sequence, c.key.clone(), c.amount, &c.script);
+    }
+    for c in coins {
+        let key = WalletKey::Address { index: c.key_index };
+        add(c.outpoint, Sequence::ENABLE_RBF_NO_LOCKTIME.0, key, c.amount, &c.script);
+    }
+    let lock_time = claims.iter().map(|c| c.lock_time).max().unwrap_or(0);
+    let tx = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::from_consensus(lock_time),
+        input: ins,
+        output: outputs,
+    };
+    Unsigned { tx, inputs, spent, fee }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onchain::plan::tests::{claim, outpoint};
+
+    fn coin(n: u8, amount: u64) -> Coin {
+        Coin {
+            outpoint: outpoint(n),
+            amount: Sat(amount),
+            script: ScriptBuf::from(vec![0x51, 0x20]),
+            key_index: 1,
+        }
+    }
+    fn paired(n: u8, amount: u64) -> Claim {
+        let shape = ClaimShape::Paired { amount: Sat(amount), script: ScriptBuf::from(vec![n]) };
+        Claim { shape, lock_time: 700, sequence: 1, ..claim(n, amount) }
+    }
+
+    #[test]
+    fn what_is_claimed_freely_pays_its_own_fee_and_the_rest_is_ours() {
+        let to = ScriptBuf::from(vec![0x52]);
+        let claims = [claim(1, 10_000), claim(2, 20_000)];
+        let built = build(&claims, &[], &to, FeeratePerKw(1000)).unwrap();
+        let weight = BASE_WEIGHT + claims.iter().map(input_weight).sum::<u64>();
+        assert_eq!(built.fee, FeeratePerKw(1000).fee(weight));
+        assert_eq!(built.tx.output, [output(Sat(30_000 - built.fee.0), &to)]);
+        assert_eq!(built.inputs.len(), 2);
+        assert_eq!(build(&[claim(1, 300)], &[], &to, FeeratePerKw(1000)), Err(Unbuilt::Worthless));
+        let poor = build(&[claim(1, 600)], &[], &to, FeeratePerKw(5000)).unwrap();
+        assert_eq!((poor.fee, poor.tx.output[0].value.to_sat()), (Sat(270), 330));
+    }
+
+    #[test]
+    fn what_the_peer_signed_keeps_its_place_beside_its_output_and_coins_pay() {
+        let to = ScriptBuf::from(vec![0x52]);
+        let claims = [paired(1, 10_000), paired(2, 20_000)];
+        let Err(Unbuilt::Short(missing)) = build(&claims, &[], &to, FeeratePerKw(1000)) else {
+            panic!("nobody pays")
+        };
+        assert!(missing > Sat(1000));
+        let built = build(&claims, &[coin(9, 50_000)], &to, FeeratePerKw(1000)).unwrap();
+        assert_eq!(built.tx.lock_time.to_consensus_u32(), 700);
+        for (i, c) in claims.iter().enumerate() {
+            assert_eq!(built.tx.input[i].previous_output, c.outpoint);
+            assert_eq!(built.tx.input[i].sequence, Sequence(1));
+            assert_eq!(built.tx.output[i].value.to_sat(), c.amount.0);
+        }
+        assert_eq!(built.tx.output[2], output(Sat(50_000 - built.fee.0), &to));
+        let exact = build(&claims, &[coin(9, built.fee.0)], &to, FeeratePerKw(1000)).unwrap();
+        assert_eq!(exact.tx.output.len(), 2, "dust is fee");
+    }
+
+    #[test]
+    fn what_the_peer_signed_whole_is_left_as_it_is() {
+        let shape = ClaimShape::Whole { amount: Sat(9_000), script: ScriptBuf::from(vec![7]) };
+        let whole = Claim { shape, ..claim(1, 10_000) };
+        let built = build(&[whole], &[], &ScriptBuf::new(), FeeratePerKw(1)).unwrap();
+        assert_eq!((built.fee, built.tx.output.len()), (Sat(1000), 1));
+    }
+}

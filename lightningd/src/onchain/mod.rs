@@ -1,0 +1,404 @@
+//! Channels on chain: what spent their fundings, what followed, and taking what is ours.
+//!
+//! The chain's facts are rows (which transactions, in which blocks). onchaind says what follows from them, whole and anew
+//! each time; this room turns its claims into transactions, with fees that rise towards deadlines, and never forgets a
+//! transaction of ours before it is in a block or has become impossible. What is watched follows from the rows alone, by one
+//! rule: every output of the commitment, and what spends one of those has at the same index.
+
+mod anchor;
+mod attempt;
+mod claims;
+mod fees;
+mod plan;
+pub mod rpc;
+mod send;
+mod store;
+mod watch;
+
+pub use anchor::commitment_published;
+pub use send::answered;
+pub use store::load;
+pub use watch::{connect, disconnect, mempool_has};
+
+use crate::channels::{self, Channel, State, live};
+use crate::events::{Event, Outgoing};
+use crate::htlcs;
+use crate::node::Node;
+use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
+use crate::turn::{Stop, Turn};
+use attempt::Attempt;
+use bitcoin::{Transaction, Txid};
+use primitives::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+use subdaemon::Frame;
+use wire::channel_data::Removal;
+use wire::daemon::LogLevel;
+use wire::onchaind::*;
+use wire::{Long, Message};
+
+/// From here on no reorganisation is expected: the channel is forgotten.
+pub const BURIED: u32 = 100;
+/// onchaind is born again after it died, at most this much later.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What happens in this room.
+#[derive(Debug, Clone, Copy)]
+pub enum OnchainEvent {
+    /// The channel wants an onchaind.
+    Begin,
+    /// Something changed: look what is to be sent.
+    Advance,
+}
+
+/// A transaction of a channel's end, in a block.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// It.
+    pub tx: Transaction,
+    /// Its id.
+    pub txid: Txid,
+    /// Its block.
+    pub height: BlockHeight,
+    /// 0: spends the funding; 1: spends an output of that; 2: spends an output of one of those.
+    pub level: u8,
+}
+
+impl Seen {
+    pub(super) fn new(tx: Transaction, height: BlockHeight, level: u8) -> Self {
+        Self { txid: tx.compute_txid(), tx, height, level }
+    }
+}
+
+/// A channel whose funding was spent by a commitment.
+#[derive(Debug)]
+pub struct Case {
+    /// Its onchaind.
+    pub child: Option<ChildId>,
+    /// What spent the funding.
+    pub spend: Seen,
+    /// What followed, in the order of the chain.
+    pub later: Vec<Seen>,
+    /// What follows from it.
+    pub resolution: Option<Resolution>,
+    /// Times that its onchaind died in this life of ours.
+    deaths: u32,
+}
+
+impl Case {
+    pub(super) fn new(spend: Seen) -> Self {
+        Self { child: None, spend, later: Vec::new(), resolution: None, deaths: 0 }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Onchain {
+    /// By channel.
+    pub cases: BTreeMap<ChannelNumber, Case>,
+    /// Outputs whose spends matter: of which channel, and how far from its funding the transaction is that has them.
+    watched: HashMap<OutPoint, (ChannelNumber, u8)>,
+    /// Transactions of ours under way.
+    pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
+    /// Commitments of ours that wait to be in a block, and may need a push.
+    published: BTreeMap<ChannelNumber, Transaction>,
+    /// The address that a channel's claims pay.
+    sweep_index: BTreeMap<ChannelNumber, u32>,
+    /// What ended each channel: for programs.
+    pub evidence: BTreeMap<ChannelNumber, Value>,
+}
+
+/// Which channel this transaction is a claim of, if it is one that is under way.
+pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
+    let found = node.onchain.attempts.iter().find(|(_, all)| all.iter().any(|a| a.txid == txid));
+    found.map(|(number, _)| *number)
+}
+
+/// The room's events.
+pub fn handle(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    event: OnchainEvent,
+) -> Result<(), Stop> {
+    match event {
+        OnchainEvent::Begin => begin(node, turn, number),
+        OnchainEvent::Advance => send::advance(node, turn, number),
+    }
+}
+
+/// After the load: every case gets its onchaind.
+pub fn resume(node: &Node, turn: &mut Turn<'_>) {
+    for number in node.onchain.cases.keys() {
+        turn.also(Event::Onchain(*number, OnchainEvent::Begin));
+    }
+}
+
+/// A block was taken in by every room.
+pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    for (number, case) in &node.onchain.cases {
+        let settled = case.resolution.as_ref().and_then(|r| r.settled);
+        if settled.is_some_and(|s| (height - s).0 + 1 >= BURIED) {
+            bury(node, turn, *number)?;
+        } else if node.chain.caught_up {
+            turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+        }
+    }
+    if node.chain.caught_up {
+        anchor::new_tip(node, turn)?;
+        watch::ask_mempool(node, turn);
+    }
+    Ok(())
+}
+
+fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let (Some(case), Some(channel)) =
+        (node.onchain.cases.get(&number), node.channels.all.get(&number))
+    else {
+        return Ok(());
+    };
+    if case.child.is_some() {
+        return Ok(());
+    }
+    if channel.owner != channels::Owner::Nobody {
+        // Its channeld was told to end. What it asked before counts, and belongs to what onchaind must know.
+        let soon = Instant::now() + Duration::from_millis(20);
+        turn.at(soon, Event::Onchain(number, OnchainEvent::Begin));
+        return Ok(());
+    }
+    let init = init(node, turn, channel, case)?;
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Onchaind,
+        source: format!("onchaind-chan#{number}"),
+        node: Some(channel.peer),
+        init: init.encode(),
+        fds: vec![],
+    }));
+    turn.install(move |node| {
+        node.supervisor.assign(child, Role::Onchain(number));
+        if let Some(case) = node.onchain.cases.get_mut(&number) {
+            case.child = Some(child);
+        }
+    });
+    Ok(())
+}
+
+/// Everything that onchaind must know. It is told the rest as it happens.
+fn init(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    case: &Case,
+) -> Result<OnchaindInit, Stop> {
+    let constants = channel::Constants::new(channel.live.params.clone()).map_err(|e| {
+        Stop::refused(format!("the rows of channel {} make no channel: {e}", channel.number))
+    })?;
+    let found = channel::commitment::number_in(&constants, &case.spend.tx);
+    let number = found.unwrap_or(CommitmentNumber::LAST);
+    let newest = channel.live.commitment.local;
+    // Also where it is of no use here: from now on hsmd knows the channel that it is to sign for.
+    let asked = if number <= newest { number } else { newest };
+    let point =
+        turn.hsm.commitment_point(channel.peer, channel.number, live::hsm_seed(channel), asked)?;
+    let revoked_htlcs = if number < channel.live.revoked.remote {
+        store::htlcs_in_remote(turn.db, channel.number, number)?
+    } else {
+        vec![]
+    };
+    let preimages = channel.decided.iter().filter_map(|(id, removal)| match removal {
+        Removal::Fulfilled { preimage } => Some((*id, *preimage)),
+        Removal::Failed { .. } | Removal::Malformed { .. } => None,
+    });
+    let mined = |s: &Seen| Mined { transaction: s.tx.clone(), height: s.height };
+    Ok(OnchaindInit {
+        peer: channel.peer,
+        channel: channel.number,
+        state: channel.live.clone(),
+        number,
+        local_point: (number <= newest).then_some(point),
+        revoked_htlcs: Long(revoked_htlcs),
+        upstream: Long(htlcs::upstream_expiries(node, channel)),
+        preimages: Long(preimages.collect()),
+        spend: mined(&case.spend),
+        later: Long(case.later.iter().map(mined).collect()),
+        height: node.chain.height(),
+    })
+}
+
+/// A preimage of an HTLC that the peer offered: its onchaind claims with it.
+pub fn learned_ours(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    id: HtlcId,
+    preimage: Preimage,
+) {
+    order(node, turn, number, &OnchainPreimage { id, preimage });
+}
+
+fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, message: &M) {
+    if let Some(child) = node.onchain.cases.get(&number).and_then(|c| c.child) {
+        turn.say(Outgoing::Order { child, body: message.encode(), fds: vec![] });
+    }
+}
+
+/// onchaind said something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: &Frame,
+) -> Result<(), Stop> {
+    let (Some(case), Some(channel)) =
+        (node.onchain.cases.get(&number), node.channels.all.get(&number))
+    else {
+        return Ok(());
+    };
+    if case.child != Some(child) {
+        return Ok(());
+    }
+    let said = FromOnchaind::decode_known(&frame.body)
+        .map_err(|e| Stop::refused(format!("onchaind sent what it should not: {e}")))?;
+    match said {
+        FromOnchaind::Log(line) => {
+            crate::children::log_line(Role::Onchain(number), Some(channel.peer), &line);
+        }
+        FromOnchaind::Status(s) => channels::update(turn, number, move |c| live::set_status(c, s)),
+        FromOnchaind::Failed(f) => {
+            channel.log(LogLevel::Broken, &format!("onchaind failed: {}", f.text));
+        }
+        FromOnchaind::Resolved(r) => resolved(node, turn, channel, case, r.resolution)?,
+    }
+    Ok(())
+}
+
+/// What the chain means has changed. Whatever is new of it is stored before anything is said.
+fn resolved(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    case: &Case,
+    now: Resolution,
+) -> Result<(), Stop> {
+    let number = channel.number;
+    let before = case.resolution.as_ref();
+    for (id, preimage) in &now.learned.0 {
+        if before.is_none_or(|b| !b.learned.0.contains(&(*id, *preimage))) {
+            htlcs::learned_preimage(node, turn, number, *id, *preimage)?;
+        }
+    }
+    for id in &now.failed.0 {
+        if before.is_none_or(|b| !b.failed.0.contains(id)) {
+            htlcs::failed_on_chain(node, turn, number, *id)?;
+        }
+    }
+    if before.is_none_or(|b| b.close != now.close) {
+        found_out(turn, channel, case, &now.close)?;
+    }
+    turn.install(move |node| {
+        if let Some(case) = node.onchain.cases.get_mut(&number) {
+            case.resolution = Some(now);
+        }
+    });
+    if node.chain.caught_up {
+        turn.also(Event::Onchain(number, OnchainEvent::Advance));
+    }
+    Ok(())
+}
+
+/// Whose commitment it was: logged, and kept as evidence.
+fn found_out(
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    case: &Case,
+    close: &CloseKind,
+) -> Result<(), Stop> {
+    let (word, number, level) = match close {
+        CloseKind::Ours {} => ("local_unilateral", channel.live.commitment.local, LogLevel::Info),
+        CloseKind::Theirs { number } => ("remote_unilateral", *number, LogLevel::Info),
+        CloseKind::Revoked { number } => ("remote_revoked", *number, LogLevel::Unusual),
+        CloseKind::Unknown { number } => ("unknown_unilateral", *number, LogLevel::Broken),
+    };
+    let text = match close {
+        CloseKind::Ours {} => "our own commitment",
+        CloseKind::Theirs { .. } => "the peer's commitment",
+        CloseKind::Revoked { .. } => "a revoked commitment of the peer's: everything in it is ours",
+        CloseKind::Unknown { .. } => {
+            "a commitment that we do not know: our data is older than the channel. What pays our keys is taken"
+        }
+    };
+    let Seen { txid, height, .. } = case.spend;
+    channel.log(level, &format!("{txid} in block {height} is {text} (number {number})"));
+    let evidence = json!({
+        "close": word,
+        "commitment_number": number.0,
+        "txid": txid.to_string(),
+        "blockheight": height.0,
+    });
+    store::set_evidence(turn.db, channel.number, &evidence)?;
+    let key = channel.number;
+    turn.install(move |node| drop(node.onchain.evidence.insert(key, evidence)));
+    Ok(())
+}
+
+/// onchaind is gone. It keeps nothing: another one takes its place.
+pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId, number: ChannelNumber) {
+    let Some(case) = node.onchain.cases.get(&number).filter(|c| c.child == Some(child)) else {
+        return;
+    };
+    let pause = Duration::from_millis(100 << case.deaths.min(12)).min(LONGEST_PAUSE);
+    log::error!("onchaind of channel {number} is gone: another one takes its place in {pause:?}");
+    turn.at(Instant::now() + pause, Event::Onchain(number, OnchainEvent::Begin));
+    turn.install(move |node| {
+        if let Some(case) = node.onchain.cases.get_mut(&number) {
+            case.child = None;
+            case.deaths += 1;
+        }
+    });
+}
+
+/// Everything was resolved a hundred blocks ago.
+fn bury(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let (Some(channel), Some(case)) =
+        (node.channels.all.get(&number), node.onchain.cases.get(&number))
+    else {
+        return Ok(());
+    };
+    let text = format!("everything that followed {} is buried", case.spend.txid);
+    end_case(node, turn, number, &text)?;
+    channels::close_for_good(channel, turn, &text)
+}
+
+/// The case is over, by burial or because its block left the chain.
+pub(super) fn end_case(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    why: &str,
+) -> Result<(), Stop> {
+    if let Some(child) = node.onchain.cases.get(&number).and_then(|c| c.child) {
+        turn.say(Outgoing::Kill { child, why: why.to_owned() });
+    }
+    store::remove_seen_of(turn.db, number)?;
+    for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
+        send::drop_attempt(node, turn, number, attempt)?;
+    }
+    turn.install(move |node| {
+        node.onchain.cases.remove(&number);
+        node.onchain.watched.retain(|_, (of, _)| *of != number);
+    });
+    Ok(())
+}
+
+/// Is this channel's end still being worked on? Then fees may be needed.
+pub fn any_open(node: &Node) -> bool {
+    !node.onchain.published.is_empty()
+        || node.onchain.cases.values().any(|c| {
+            c.resolution.as_ref().is_none_or(|r| r.settled.is_none() && !r.claims.0.is_empty())
+        })
+        || node.channels.all.values().any(|c| c.state == State::AwaitingUnilateral)
+}

@@ -1,0 +1,140 @@
+//! What should be under way.
+
+use super::*;
+use bitcoin::hashes::Hash;
+use bitcoin::{Transaction, Txid};
+use wire::hsm::WalletKey;
+
+pub(crate) fn outpoint(n: u8) -> OutPoint {
+    OutPoint { txid: Txid::from_byte_array([n; 32]), vout: n.into() }
+}
+/// Free, ready, without a deadline.
+pub(crate) fn claim(n: u8, amount: u64) -> Claim {
+    Claim {
+        outpoint: outpoint(n),
+        amount: Sat(amount),
+        script: ScriptBuf::from(vec![n]),
+        key: WalletKey::Address { index: n.into() },
+        sequence: 0,
+        lock_time: 0,
+        ready: BlockHeight(0),
+        deadline: None,
+        witness_weight: 150,
+        shape: ClaimShape::Free {},
+    }
+}
+fn until(deadline: u32, claim: Claim) -> Claim {
+    Claim { deadline: Some(BlockHeight(deadline)), ..claim }
+}
+fn attempt(n: u8, claims: &[&Claim]) -> Attempt {
+    Attempt {
+        txid: Txid::from_byte_array([n; 32]),
+        tx: Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![],
+            output: vec![],
+        },
+        kind: Kind::Claim,
+        claims: claims.iter().map(|c| c.outpoint).collect(),
+        feerate: FeeratePerKw(253),
+        first: BlockHeight(100),
+        height: BlockHeight(100),
+        refused: false,
+    }
+}
+const RATES: Rates<'static> = Rates { floor: FeeratePerKw(253), estimates: None };
+const TIP: BlockHeight = BlockHeight(100);
+
+/// Which outputs each transaction to be made takes.
+fn made(steps: &[Step]) -> Vec<Vec<u32>> {
+    let mut all: Vec<Vec<u32>> = steps
+        .iter()
+        .filter_map(|s| match s {
+            Step::Make(m) => Some(m.claims.iter().map(|c| c.outpoint.vout).collect()),
+            Step::Drop(_) => None,
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn only_what_nobody_can_contest_shares_a_transaction_with_anything_else() {
+    let timeout = |n, at| Claim { lock_time: at, ..until(200, claim(n, 50_000)) };
+    let claims = [
+        claim(1, 10_000),
+        claim(2, 10_000),
+        until(200, claim(3, 50_000)),
+        until(200, claim(4, 50_000)),
+        timeout(5, 90),
+        timeout(6, 91),
+    ];
+    let steps = plan(&claims, &[], TIP, &RATES);
+    assert_eq!(made(&steps), [vec![1, 2], vec![3, 4], vec![5], vec![6]]);
+}
+
+#[test]
+fn what_is_not_ready_or_costs_more_than_it_brings_waits() {
+    let claims = [
+        Claim { ready: BlockHeight(102), ..claim(1, 10_000) },
+        Claim { ready: BlockHeight(101), ..claim(2, 10_000) },
+        claim(3, 50),
+    ];
+    assert_eq!(made(&plan(&claims, &[], TIP, &RATES)), [vec![2]]);
+}
+
+#[test]
+fn what_is_under_way_is_left_alone_until_it_should_pay_more() {
+    let claims = [until(110, claim(1, 100_000)), until(110, claim(2, 100_000))];
+    let attempts = [attempt(7, &[&claims[0], &claims[1]])];
+    assert_eq!(plan(&claims, &attempts, TIP, &RATES), []);
+    let steps = plan(&claims, &attempts, BlockHeight(109), &RATES);
+    let [Step::Make(m)] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!((m.replaces, m.first), (Some(attempts[0].txid), BlockHeight(100)));
+    assert!(m.feerate > FeeratePerKw(20_000), "{}", m.feerate);
+}
+
+#[test]
+fn when_somebody_takes_one_input_the_rest_is_claimed_anew() {
+    let claims = [until(110, claim(1, 100_000)), until(110, claim(2, 100_000))];
+    let gone = until(110, claim(3, 100_000));
+    let attempts = [attempt(7, &[&claims[0], &gone, &claims[1]])];
+    let steps = plan(&claims, &attempts, TIP, &RATES);
+    assert!(steps.contains(&Step::Drop(attempts[0].txid)));
+    assert_eq!(made(&steps), [vec![1, 2]]);
+}
+
+#[test]
+fn when_something_is_in_the_way_of_a_batch_each_goes_alone_and_keeps_its_age() {
+    let claims = [until(110, claim(1, 100_000)), until(110, claim(2, 100_000))];
+    let attempts = [Attempt {
+        refused: true,
+        first: BlockHeight(90),
+        ..attempt(7, &[&claims[0], &claims[1]])
+    }];
+    let steps = plan(&claims, &attempts, TIP, &RATES);
+    assert_eq!(made(&steps), [vec![1], vec![2]]);
+    assert!(steps.iter().all(|s| match s {
+        Step::Make(m) => m.first == BlockHeight(90) && m.replaces.is_none(),
+        Step::Drop(txid) => *txid == attempts[0].txid,
+    }));
+    // One that goes alone already pays more with the next block, and not before.
+    let alone = [Attempt { refused: true, ..attempt(8, &[&claims[0]]) }];
+    assert_eq!(made(&plan(&claims[..1], &alone, TIP, &RATES)), Vec::<Vec<u32>>::new());
+    let steps = plan(&claims[..1], &alone, BlockHeight(101), &RATES);
+    let [Step::Make(m)] = steps.as_slice() else { panic!("{steps:?}") };
+    assert!(m.feerate >= FeeratePerKw(253 + 253));
+}
+
+#[test]
+fn a_thousand_penalties_are_a_dozen_transactions() {
+    let claims: Vec<Claim> = (0..1000u32)
+        .map(|n| Claim {
+            outpoint: OutPoint { txid: Txid::from_byte_array([1; 32]), vout: n },
+            ..until(200, claim(1, 10_000))
+        })
+        .collect();
+    let steps = plan(&claims, &[], TIP, &RATES);
+    assert_eq!(steps.len(), 10);
+}

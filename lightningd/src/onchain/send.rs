@@ -1,0 +1,294 @@
+//! From a plan to transactions on their way.
+
+use super::attempt::{Attempt, Kind};
+use super::claims::{self, Coin, Unbuilt, Unsigned};
+use super::fees::Rates;
+use super::plan::{Make, Step, plan};
+use super::{Case, OnchainEvent, store};
+use crate::chain::{self, BroadcastFor, broadcast};
+use crate::channels::Channel;
+use crate::events::Event;
+use crate::node::Node;
+use crate::turn::{Stop, Turn};
+use crate::wallet;
+use bitcoin::{Transaction, Txid};
+use primitives::*;
+use std::collections::BTreeSet;
+use wire::Long;
+use wire::daemon::LogLevel;
+use wire::hsm::{Completed, SignWallet};
+use wire::onchaind::{Claim, ClaimShape};
+
+/// What the market is like, for claims.
+pub(super) fn rates(node: &Node) -> Rates<'_> {
+    Rates { floor: node.feerate_floor(), estimates: node.chain.fees.as_ref() }
+}
+
+/// Looks at one case: drops what became impossible, makes what is missing, raises what is late.
+pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let (Some(case), Some(channel)) =
+        (node.onchain.cases.get(&number), node.channels.all.get(&number))
+    else {
+        return Ok(());
+    };
+    let Some(resolution) = &case.resolution else { return Ok(()) };
+    // onchaind may not have heard of the newest block yet.
+    let spent: BTreeSet<OutPoint> = spent_by(case).map(|(o, _)| o).collect();
+    let open: Vec<Claim> =
+        resolution.claims.0.iter().filter(|c| !spent.contains(&c.outpoint)).cloned().collect();
+    let attempts = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
+    let mut used = BTreeSet::new();
+    for attempt in attempts.iter().filter(|a| a.kind == Kind::Push) {
+        if is_impossible(case, attempt) {
+            drop_attempt(node, turn, number, attempt)?;
+        }
+    }
+    for step in plan(&open, attempts, node.chain.height(), &rates(node)) {
+        match step {
+            Step::Drop(txid) => {
+                if let Some(attempt) = attempts.iter().find(|a| a.txid == txid) {
+                    drop_attempt(node, turn, number, attempt)?;
+                }
+            }
+            Step::Make(m) => {
+                let before = m.replaces.and_then(|t| attempts.iter().find(|a| a.txid == t));
+                make(node, turn, channel, &m, before, &mut used)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything that transactions in blocks have spent, and which did.
+fn spent_by(case: &Case) -> impl Iterator<Item = (OutPoint, Txid)> {
+    case.later.iter().flat_map(|s| s.tx.input.iter().map(|i| (i.previous_output, s.txid)))
+}
+
+/// Did something else take what it is about, or is that gone with its commitment?
+fn is_impossible(case: &Case, attempt: &Attempt) -> bool {
+    attempt.claims.iter().any(|claimed| {
+        claimed.txid != case.spend.txid
+            || spent_by(case).any(|(o, by)| o == *claimed && by != attempt.txid)
+    })
+}
+
+/// This one is given up: what it spent of the wallet's is free again, unless it is in a block.
+pub(super) fn drop_attempt(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    attempt: &Attempt,
+) -> Result<(), Stop> {
+    let txid = attempt.txid;
+    chain::give_up(turn.db, txid)?;
+    wallet::unspend(node, turn, txid)?;
+    store::remove_attempt(turn.db, txid)?;
+    turn.install(move |node| {
+        if let Some(all) = node.onchain.attempts.get_mut(&number) {
+            all.retain(|a| a.txid != txid);
+        }
+    });
+    Ok(())
+}
+
+/// The wallet's coins that may pay: confirmed, nobody's, and not used in this turn. Those of the attempt before come first.
+pub(super) fn coins(node: &Node, before: Option<&Attempt>, used: &BTreeSet<OutPoint>) -> Vec<Coin> {
+    let tip = node.chain.height();
+    let of_before =
+        |o: &OutPoint| before.is_some_and(|a| a.tx.input.iter().any(|i| i.previous_output == *o));
+    let free = |o: &wallet::Output| o.spent.is_none() && !o.is_reserved(tip) && o.is_mature(tip);
+    let mut coins: Vec<(bool, Coin)> = node
+        .wallet
+        .outputs
+        .iter()
+        .filter(|(p, o)| o.confirmed.is_some() && !used.contains(p) && (free(o) || of_before(p)))
+        .map(|(p, o)| {
+            let coin = Coin {
+                outpoint: *p,
+                amount: o.amount,
+                script: o.script.clone(),
+                key_index: o.key_index,
+            };
+            (!of_before(p), coin)
+        })
+        .collect();
+    // Then small ones first: large coins are for other purposes.
+    coins.sort_by_key(|(fresh, c)| (*fresh, c.amount));
+    coins.into_iter().map(|(_, c)| c).collect()
+}
+
+/// Builds with as few coins as it takes.
+pub(super) fn with_coins(
+    all: &[Coin],
+    least: usize,
+    build: impl Fn(&[Coin]) -> Result<Unsigned, Unbuilt>,
+) -> Result<(Unsigned, Vec<OutPoint>), Unbuilt> {
+    let mut result = Err(Unbuilt::Short(Sat(0)));
+    // One coin that is enough alone, else the largest ones together.
+    for coin in all.iter().take(if least == 0 { usize::MAX } else { 0 }) {
+        if let Ok(built) = build(std::slice::from_ref(coin)) {
+            return Ok((built, vec![coin.outpoint]));
+        }
+    }
+    let mut largest: Vec<Coin> = all.get(..least).unwrap_or_default().to_vec();
+    let mut rest: Vec<Coin> = all.get(least..).unwrap_or_default().to_vec();
+    rest.sort_by_key(|c| std::cmp::Reverse(c.amount));
+    let mut rest = rest.into_iter();
+    loop {
+        match build(&largest) {
+            Ok(built) => return Ok((built, largest.iter().map(|c| c.outpoint).collect())),
+            Err(e) => result = if result.is_err() { Err(e) } else { result },
+        }
+        match rest.next() {
+            Some(coin) => largest.push(coin),
+            None => return result,
+        }
+    }
+}
+
+fn make(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    m: &Make,
+    before: Option<&Attempt>,
+    used: &mut BTreeSet<OutPoint>,
+) -> Result<(), Stop> {
+    let number = channel.number;
+    let to = sweep_script(node, turn, number)?;
+    let needs_coins = m.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }));
+    let all = if needs_coins { coins(node, before, used) } else { vec![] };
+    let least = before.map_or(0, |a| a.tx.input.len() - a.claims.len());
+    let built = if needs_coins {
+        with_coins(&all, least, |coins| claims::build(&m.claims, coins, &to, m.feerate))
+    } else {
+        claims::build(&m.claims, &[], &to, m.feerate).map(|b| (b, vec![]))
+    };
+    let (unsigned, spent) = match built {
+        Ok(built) => built,
+        Err(Unbuilt::Worthless) => return Ok(()),
+        Err(Unbuilt::Short(missing)) => {
+            channel.log(
+                LogLevel::Unusual,
+                &format!(
+                    "{} HTLC transactions wait for {missing} of confirmed coins that pay their fee: send some to this node",
+                    m.claims.len()
+                ),
+            );
+            return Ok(());
+        }
+    };
+    let question = SignWallet {
+        transaction: unsigned.tx,
+        inputs: Long(unsigned.inputs),
+        spent: Long(unsigned.spent),
+    };
+    let tx = match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => transaction,
+        Completed::Refused { why } if m.claims.len() > 1 => {
+            channel.log(
+                LogLevel::Broken,
+                &format!("hsmd signs no claim of {} outputs: {why}", m.claims.len()),
+            );
+            for claim in &m.claims {
+                let one = Make { claims: vec![claim.clone()], replaces: None, ..m.clone() };
+                make(node, turn, channel, &one, None, used)?;
+            }
+            return Ok(());
+        }
+        Completed::Refused { why } => {
+            channel.log(LogLevel::Broken, &format!("hsmd does not sign a claim: {why}"));
+            return Ok(());
+        }
+    };
+    used.extend(spent);
+    if let Some(before) = before {
+        drop_attempt(node, turn, number, before)?;
+    }
+    let attempt = Attempt {
+        txid: tx.compute_txid(),
+        kind: Kind::Claim,
+        claims: m.claims.iter().map(|c| c.outpoint).collect(),
+        feerate: m.feerate,
+        first: m.first,
+        height: node.chain.height(),
+        refused: false,
+        tx,
+    };
+    channel.log(
+        LogLevel::Info,
+        &format!(
+            "taking {} outputs with {} at {} (fee {})",
+            attempt.claims.len(),
+            attempt.txid,
+            attempt.feerate,
+            unsigned.fee
+        ),
+    );
+    keep(node, turn, number, attempt.clone())?;
+    broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))
+}
+
+/// A new attempt: its row, its coins, its place.
+pub(super) fn keep(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    attempt: Attempt,
+) -> Result<(), Stop> {
+    wallet::spend(node, turn, &attempt.tx)?;
+    store::add_attempt(turn.db, number, &attempt)?;
+    turn.install(move |node| node.onchain.attempts.entry(number).or_default().push(attempt));
+    Ok(())
+}
+
+/// The one address that a channel's claims pay: chosen once.
+pub(super) fn sweep_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+) -> Result<ScriptBuf, Stop> {
+    if let Some(index) = node.onchain.sweep_index.get(&number) {
+        return Ok(node.wallet.script(*index, wallet::AddressKind::Taproot));
+    }
+    // Within one turn it may be asked for twice: the second index takes the first one's place, and both are ours.
+    let index = wallet::next_index(node, turn)?;
+    store::set_sweep_index(turn.db, number, index)?;
+    turn.install(move |node| {
+        node.onchain.sweep_index.insert(number, index);
+    });
+    Ok(node.wallet.script(index, wallet::AddressKind::Taproot))
+}
+
+/// A transaction that was in a block and is not: sent again, whoever made it.
+pub(super) fn again(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<(), Stop> {
+    broadcast(node, turn, tx, BroadcastFor::Nobody)
+}
+
+/// bitcoind took an attempt, or did not.
+pub fn answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    txid: Txid,
+    refused: Option<&str>,
+) {
+    let known = node.onchain.attempts.get(&number).and_then(|a| a.iter().find(|a| a.txid == txid));
+    let Some(attempt) = known else { return };
+    if let Some(why) = refused {
+        log::info!("claim {txid} of channel {number} was not taken: {why}");
+    }
+    if attempt.refused != refused.is_some() {
+        let now = refused.is_some();
+        turn.install(move |node| {
+            for a in node.onchain.attempts.get_mut(&number).into_iter().flatten() {
+                if a.txid == txid {
+                    a.refused = now;
+                }
+            }
+        });
+        if now {
+            turn.also(Event::Onchain(number, OnchainEvent::Advance));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What the chain shows of channels that ended.
+
+use super::{Case, Onchain, OnchainEvent, Seen, order, send, store};
+use crate::chain::Purpose;
+use crate::channels;
+use crate::events::Event;
+use crate::node::Node;
+use crate::plugin_host::call_backend;
+use crate::rpc::RpcError;
+use crate::turn::{Stop, Turn};
+use bitcoin::{Block, Transaction};
+use primitives::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use wire::Long;
+use wire::onchaind::*;
+
+/// Outputs asked about at once: the rest has its turn with the next question.
+const MAX_ASKED: usize = 500;
+
+/// Which outputs of a transaction of this level are watched: all of a commitment's; of what spends one of those, the output
+/// with the index of the input (the peer signed HTLC transactions so that nothing else binds them together).
+fn outputs_to_watch(seen: &Seen, spends: impl Fn(&OutPoint) -> bool) -> Vec<OutPoint> {
+    let at = |vout: usize| OutPoint { txid: seen.txid, vout: vout as u32 };
+    match seen.level {
+        0 => (0..seen.tx.output.len()).map(at).collect(),
+        1 => (0..seen.tx.output.len())
+            .filter(|v| seen.tx.input.get(*v).is_some_and(|i| spends(&i.previous_output)))
+            .map(at)
+            .collect(),
+        _ => vec![],
+    }
+}
+
+impl Onchain {
+    /// Rebuilds the watch from the cases.
+    pub(super) fn watch_all(&mut self) {
+        self.watched.clear();
+        for (number, case) in &self.cases {
+            for seen in std::iter::once(&case.spend).chain(&case.later) {
+                let of_commitment = |o: &OutPoint| o.txid == case.spend.txid;
+                for outpoint in outputs_to_watch(seen, of_commitment) {
+                    self.watched.insert(outpoint, (*number, seen.level));
+                }
+            }
+        }
+    }
+}
+
+/// What one block has for one channel.
+#[derive(Default)]
+struct News {
+    seen: Vec<Seen>,
+}
+
+/// A block joined the chain. A whole chain of spends may be in it.
+pub fn connect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    block: &Block,
+) -> Result<(), Stop> {
+    let mut here: HashMap<OutPoint, (ChannelNumber, u8)> = HashMap::new();
+    let mut news: BTreeMap<ChannelNumber, News> = BTreeMap::new();
+    for (position, tx) in block.txdata.iter().enumerate() {
+        let mut levels: BTreeMap<ChannelNumber, u8> = BTreeMap::new();
+        for input in &tx.input {
+            let spent = &input.previous_output;
+            if let Some((number, level)) =
+                here.get(spent).or_else(|| node.onchain.watched.get(spent))
+            {
+                levels.entry(*number).or_insert(level + 1);
+            } else if let Some(number) = channels::ended_by(node, spent, tx) {
+                levels.insert(number, 0);
+            }
+        }
+        for (number, level) in levels {
+            let seen = Seen::new(tx.clone(), height, level);
+            crate::chain::confirmed(turn.db, tx, height, position)?;
+            store::add_seen(turn.db, number, &seen, position)?;
+            let known = |o: &OutPoint| {
+                here.get(o)
+                    .or_else(|| node.onchain.watched.get(o))
+                    .is_some_and(|w| *w == (number, 0))
+            };
+            for outpoint in outputs_to_watch(&seen, known) {
+                here.insert(outpoint, (number, level));
+            }
+            news.entry(number).or_default().seen.push(seen);
+        }
+    }
+    tell(node, turn, height, news);
+    turn.install(move |node| node.onchain.watched.extend(here));
+    Ok(())
+}
+
+/// Every onchaind hears of every block.
+fn tell(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    mut news: BTreeMap<ChannelNumber, News>,
+) {
+    for number in node.onchain.cases.keys() {
+        let seen = news.remove(number).unwrap_or_default().seen;
+        let transactions = Long(seen.iter().map(|s| s.tx.clone()).collect());
+        order(node, turn, *number, &OnchainBlock { height, transactions });
+        if !seen.is_empty() {
+            let number = *number;
+            turn.install(move |node| {
+                if let Some(case) = node.onchain.cases.get_mut(&number) {
+                    case.later.extend(seen);
+                }
+            });
+        }
+    }
+    for (number, News { seen }) in news {
+        let mut seen = seen.into_iter();
+        let Some(spend) = seen.next() else { continue };
+        let later: Vec<Seen> = seen.collect();
+        turn.install(move |node| {
+            node.onchain.published.remove(&number);
+            node.onchain.cases.insert(number, Case { later, ..Case::new(spend) });
+        });
+        turn.also(Event::Onchain(number, OnchainEvent::Begin));
+    }
+}
+
+/// A block left the chain: what was in it is no fact any more.
+pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    store::remove_seen_from(turn.db, height)?;
+    for (number, case) in &node.onchain.cases {
+        if case.spend.height >= height {
+            let why = format!("block {height} with its spend left the chain");
+            super::end_case(node, turn, *number, &why)?;
+            // Whoever sent it, it is as good as it was: unless another one comes, it comes again.
+            send::again(node, turn, &case.spend.tx)?;
+        } else {
+            order(node, turn, *number, &OnchainReorg { height });
+            let number = *number;
+            turn.install(move |node| {
+                if let Some(case) = node.onchain.cases.get_mut(&number) {
+                    case.later.retain(|s| s.height < height);
+                }
+            });
+        }
+    }
+    turn.install(|node| node.onchain.watch_all());
+    Ok(())
+}
+
+/// Asks the backend, where it can tell, for spends that are in no block yet: their preimages are worth blocks.
+pub(super) fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
+    if node.plugins.owner_of("mempoolspends").is_none() {
+        return;
+    }
+    let open = node.onchain.cases.values().filter_map(|c| c.resolution.as_ref());
+    let outpoints: Vec<Value> = open
+        .flat_map(|r| &r.outputs.0)
+        .filter(|o| !o.done && o.spent.is_none() && matches!(o.htlc, Some((Side::Local, _))))
+        .take(MAX_ASKED)
+        .map(|o| json!({"txid": o.outpoint.txid.to_string(), "vout": o.outpoint.vout}))
+        .collect();
+    if !outpoints.is_empty() {
+        let params = json!({"outpoints": outpoints});
+        call_backend(node, turn, "mempoolspends", &params, Purpose::MempoolSpends);
+    }
+}
+
+/// What the mempool has. Only preimages count in it, and onchaind looks for those.
+pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
+    let found = match result {
+        Ok(answer) => answer,
+        Err(e) => return log::debug!("the mempool was not searched: {}", e.message),
+    };
+    let list = found.get("transactions").and_then(Value::as_array);
+    for hex in list.into_iter().flatten().filter_map(Value::as_str) {
+        let Ok(tx) = bitcoin::consensus::encode::deserialize_hex::<Transaction>(hex) else {
+            log::warn!("the Bitcoin backend's answer to mempoolspends has what is no transaction");
+            continue;
+        };
+        let numbers: std::collections::BTreeSet<_> = tx
+            .input
+            .iter()
+            .filter_map(|i| node.onchain.watched.get(&i.previous_output))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            order(node, turn, number, &OnchainUnconfirmed { transaction: tx.clone() });
+        }
+    }
+}
