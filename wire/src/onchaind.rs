@@ -102,6 +102,10 @@ crate::data! {
 crate::internal! {
     /// onchaind's init. No descriptors: it has no peer and no secrets.
     7000 => OnchaindInit {
+        /// Whose channel it was, for the keys of claims.
+        peer: NodeId,
+        /// Which one.
+        channel: ChannelNumber,
         /// The channel as it was when it ended.
         state: ChannelState,
         /// The number in the commitment that spent the funding.
