@@ -35,7 +35,7 @@ pub fn max_fee(channel: &Channel) -> Sat {
 /// A closing that pays less than this at most may not be relayed: 1000 units of weight at the lowest feerate, four times.
 const LEAST_MAX_FEE: Sat = Sat(1000);
 
-fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
+pub(super) fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
     let by_peer = text.parse::<NodeId>().ok();
     let by_id = text.parse::<ChannelId>().ok();
     let by_scid = text.parse::<ShortChannelId>().ok();
@@ -361,6 +361,22 @@ pub fn fail_channel(
     Ok(())
 }
 
+/// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on.
+pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Completed, Stop> {
+    let number = channel.number;
+    let value = channel::Channel::new(channel.live.clone())
+        .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
+    let newest = channel.live.commitment.local;
+    let point = turn.hsm.commitment_point(channel.peer, number, live::hsm_seed(channel), newest)?;
+    let question = SignLocalCommitment {
+        peer: channel.peer,
+        channel: number,
+        state: value.local_commitment(point),
+        signatures: channel.live.local_signatures.clone(),
+    };
+    Ok(turn.hsm.ask(&question)?)
+}
+
 /// Publishes our newest commitment. After it was signed none of our secrets from its number on leaves hsmd.
 pub(super) fn broadcast_commitment(
     node: &Node,
@@ -379,17 +395,7 @@ pub(super) fn broadcast_commitment(
         );
         return Ok(());
     }
-    let value = channel::Channel::new(channel.live.clone())
-        .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
-    let newest = channel.live.commitment.local;
-    let point = turn.hsm.commitment_point(channel.peer, number, live::hsm_seed(channel), newest)?;
-    let question = SignLocalCommitment {
-        peer: channel.peer,
-        channel: number,
-        state: value.local_commitment(point),
-        signatures: channel.live.local_signatures.clone(),
-    };
-    match turn.hsm.ask(&question)? {
+    match sign_commitment(turn, channel)? {
         Completed::Ready { transaction } => {
             channel.log(
                 LogLevel::Info,

@@ -3,6 +3,7 @@
 pub mod closing;
 mod deadline;
 mod decision;
+pub mod dev;
 pub mod live;
 pub mod open_rpc;
 pub mod opening;

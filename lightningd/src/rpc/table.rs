@@ -4,7 +4,7 @@ use super::args::ArgKind::*;
 use super::args::{Args, Param, may, need};
 use super::{Answer, Caller, basics, configs};
 use crate::chain::rpc as chain;
-use crate::channels::{closing, open_rpc, policy, rpc as channels};
+use crate::channels::{closing, dev, open_rpc, policy, rpc as channels};
 use crate::htlcs::rpc as htlcs;
 use crate::invoices::rpc as invoices;
 use crate::node::Node;
@@ -73,6 +73,13 @@ pub const METHODS: &[Method] = &[
         payments::delpay,
     ),
     Method { name: "dev-counters", params: &[], developer: true, run: basics::counters },
+    Method { name: "dev-fail", params: &[need("id", Text)], developer: true, run: dev::fail },
+    Method {
+        name: "dev-sign-last-tx",
+        params: &[need("id", Text)],
+        developer: true,
+        run: dev::sign_last_tx,
+    },
     method("disconnect", &[need("id", Node), may("force", Bool)], peers::disconnect),
     method("feerates", &[need("style", Text)], chain::feerates),
     method(

@@ -34,6 +34,7 @@ pub static PLUGIN: Spec<Bitcoind> = Spec {
             handler: methods::sendrawtransaction,
         },
         Method { name: "submitpackage", usage: "txs", handler: methods::submitpackage },
+        Method { name: "mempoolspends", usage: "outpoints", handler: methods::mempoolspends },
     ],
     hooks: &[],
     subscriptions: &[],

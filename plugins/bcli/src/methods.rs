@@ -204,3 +204,33 @@ pub(crate) fn submitpackage(call: &Call<'_, Bitcoind>) -> Result<Answer> {
     };
     Answer::json(&json!({ "success": success, "errmsg": errmsg }))
 }
+
+/// Transactions that spend these outputs and are in the mempool: the preimages in them are worth blocks.
+pub(crate) fn mempoolspends(call: &Call<'_, Bitcoind>) -> Result<Answer> {
+    #[derive(Deserialize, serde::Serialize)]
+    struct Outpoint {
+        txid: String,
+        vout: u32,
+    }
+    #[derive(Deserialize)]
+    struct Spend {
+        spendingtxid: Option<String>,
+    }
+    const OUTPOINTS: Kind<Vec<Outpoint>> = Kind {
+        should_be: "should be an array of {txid, vout}",
+        read: |token| serde_json::from_str(token).ok(),
+    };
+    let outpoints = call.named(&["outpoints"])?.required("outpoints", &OUTPOINTS)?;
+    let found = call.state.must("gettxspendingprevout", &json!([outpoints]))?;
+    let spends: Vec<Spend> = found.read("gettxspendingprevout")?;
+    let txids: std::collections::BTreeSet<String> =
+        spends.into_iter().filter_map(|s| s.spendingtxid).collect();
+    let mut transactions = Vec::new();
+    for txid in txids {
+        // One that left the mempool meanwhile is in a block, or was replaced: it is found there, or was of no use.
+        if let Ok(raw) = call.state.call("getrawtransaction", &json!([txid]))? {
+            transactions.push(raw.read::<String>("getrawtransaction")?);
+        }
+    }
+    Answer::json(&json!({ "transactions": transactions }))
+}

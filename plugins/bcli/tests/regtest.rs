@@ -80,7 +80,7 @@ impl Plugin {
             (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut plugin = Self { child, to, from, log: Vec::new() };
         let manifest = plugin.ask("getmanifest", json!({ "allow-deprecated-apis": false }));
-        assert_eq!(manifest["result"]["rpcmethods"].as_array().unwrap().len(), 6);
+        assert_eq!(manifest["result"]["rpcmethods"].as_array().unwrap().len(), 7);
         let configuration = json!({
             "lightning-dir": dir, "rpc-file": "lightning-rpc", "network": "regtest", "startup": true
         });
@@ -242,6 +242,11 @@ fn transactions_are_sent_and_refused_with_the_reason() {
     let child = signed(decoded["txid"].as_str().unwrap(), "49.998", "49.999");
     let sent = plugin.result("submitpackage", json!({ "txs": [parent, child] }));
     assert_eq!(sent, json!({ "success": true, "errmsg": "" }));
+    // What spends an output before any block has it.
+    let spent = json!({ "txid": decoded["txid"], "vout": 0 });
+    let unspent = json!({ "txid": txid, "vout": 7 });
+    let found = plugin.result("mempoolspends", json!({ "outpoints": [spent, unspent] }));
+    assert_eq!(found, json!({ "transactions": [child] }));
     let sent = plugin.result("submitpackage", json!({ "txs": [child, parent] }));
     assert_eq!(sent["success"], false);
 }
