@@ -1,5 +1,6 @@
 //! The loop: gather what is ready, run a turn over it, deliver what it said.
 
+use crate::channels::watermark::Watermarks;
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
 use crate::node::Node;
@@ -37,6 +38,7 @@ pub struct Io {
     rpc: RpcServer,
     executables: Executables,
     db: Connection,
+    watermarks: Watermarks,
     hsm: HsmClient,
     timers: BTreeMap<(Instant, u64), Event>,
     next_timer: u64,
@@ -52,6 +54,7 @@ impl Io {
     /// From what start-up made. Signals are read here from now on, and nowhere else.
     pub fn new(
         db: Connection,
+        watermarks: Watermarks,
         hsm: HsmClient,
         nursery: Nursery,
         executables: Executables,
@@ -75,6 +78,7 @@ impl Io {
             rpc: RpcServer::default(),
             executables,
             db,
+            watermarks,
             hsm,
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -250,6 +254,7 @@ impl Io {
             Outgoing::Order { child, body, fds } => {
                 self.nursery.send(child, false, &body, fds, registry, CHILD_BASE)
             }
+            Outgoing::Revoked { channel, count } => self.watermarks.raise(channel, count)?,
             Outgoing::Answer { child, body } => {
                 self.nursery.send(child, true, &body, vec![], registry, CHILD_BASE)
             }

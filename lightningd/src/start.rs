@@ -1,5 +1,6 @@
 //! Start-up as a table of contents, and the end.
 
+use crate::channels::watermark::Watermarks;
 use crate::event_loop::{Io, child_base};
 use crate::hsm::HsmClient;
 use crate::node::{Node, our_features, our_invoice_features};
@@ -83,9 +84,12 @@ fn run(args: &[String]) -> Result<(), Exit> {
         );
     }
     let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
+    let (watermarks, witness) =
+        Watermarks::open(Path::new(crate::channels::watermark::FILE)).map_err(generic)?;
+    crate::channels::hear_witness(&mut node.channels, &db, &witness).map_err(generic)?;
     let crash_after = node.config.int_or("dev-crash-after", 0);
     let plugins = initial_plugins(&node.config, executables.plugin_dir()).map_err(generic)?;
-    let mut io = Io::new(db, hsm, nursery, executables, poll).map_err(generic)?;
+    let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll).map_err(generic)?;
     if crash_after > 0 {
         io.crash_at(Some(Instant::now() + Duration::from_secs(crash_after.unsigned_abs())));
     }

@@ -346,7 +346,23 @@ pub fn fail_channel(
     if !channel.state.is_open() {
         return Ok(());
     }
+    if channel.unproven && cause != "remote" {
+        // Said with every block that it lasts: a person may know better.
+        channel.log(
+            LogLevel::Broken,
+            &format!(
+                "{why}: the channel should be failed, and is not, since nobody knows whether our data is old. \
+                 Connect to the peer, whose channel_reestablish shows it"
+            ),
+        );
+        return Ok(());
+    }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
+    if channel.unproven {
+        // The peer gave up on it, and has what it publishes: ours may be revoked.
+        store::set_lost_state(turn.db, channel.number)?;
+        update(turn, channel.number, |c| c.lost_state = true);
+    }
     if channel.closer.is_none() {
         let by = if cause == "remote" { Side::Remote } else { Side::Local };
         store::set_closer(turn.db, channel.number, by)?;

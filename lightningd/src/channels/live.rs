@@ -333,6 +333,10 @@ fn persist(node: &Node, turn: &mut Turn<'_>, channel: &Channel, ask: Persist) ->
     if totals != channel.totals || range != channel.to_us_range {
         store::set_totals(turn.db, number, &totals, range)?;
     }
+    if live.revoked.local > channel.live.revoked.local {
+        // Before the answer, after which the secret goes out.
+        turn.say(Outgoing::Revoked { channel: number, count: live.revoked.local });
+    }
     let settled_keys: Vec<_> =
         ask.changes.iter().flat_map(|c| c.settled.0.iter().copied()).collect();
     update(turn, number, move |c| {
@@ -366,7 +370,17 @@ fn count_settled(totals: &mut super::Totals, gone: &LiveHtlc) {
 /// The connection is as far as the old one was: what was decided is said again, what was not is decided.
 fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
-    update(turn, number, |c| c.reestablished = true);
+    if channel.lost_state {
+        // The witness beside the database says that our rows are old. A peer that says they are not lies.
+        let text = "our data is old, and the peer did not say so";
+        crate::peers::tell(node, turn, channel.peer, &wire::Error::new(channel.id, text));
+        return super::closing::fail_channel(node, turn, channel, "protocol", text);
+    }
+    update(turn, number, |c| {
+        c.reestablished = true;
+        c.unproven = false;
+    });
+    turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
         if live.added != Stage::Irrevocable || live.removed.is_some() {
             continue;
@@ -379,7 +393,6 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     let now = crate::json::now();
     store::set_last_stable(turn.db, number, now)?;
     update(turn, number, move |c| c.last_stable = Some(now));
-    let _ = node;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub mod rpc;
 mod state;
 mod store;
 mod watch;
+pub mod watermark;
 
 pub use decision::decide;
 pub use state::State;
@@ -135,6 +136,8 @@ pub struct Channel {
     pub reason: String,
     /// The peer proved that our data is old: never broadcast.
     pub lost_state: bool,
+    /// Nobody knows whether our rows are old: nothing is published before the peer has shown where we are.
+    pub unproven: bool,
     /// The funding is not ours to broadcast.
     pub withheld: bool,
     /// The least and the most we had.
@@ -403,6 +406,41 @@ pub fn handle(
         }
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
     }
+}
+
+/// Compares the rows with the witness beside them: channels whose rows are proved old are lost to us, as if the peer had said so.
+pub fn hear_witness(
+    channels: &mut Channels,
+    db: &rusqlite::Connection,
+    witness: &watermark::Witness,
+) -> Result<(), crate::turn::Fatal> {
+    for channel in channels.all.values_mut().filter(|c| c.state.is_open()) {
+        let ours = channel.live.revoked.local;
+        match witness.revoked.get(&channel.number) {
+            Some(known) if *known > ours => {
+                let text = format!(
+                    "this database is old: {known} commitments were revoked, and it knows of {ours}. The peer must close; nothing of ours is broadcast"
+                );
+                channel.log(wire::daemon::LogLevel::Broken, &text);
+                store::set_lost_state(db, channel.number)?;
+                channel.lost_state = true;
+                channel.reason = text;
+            }
+            Some(_) => {}
+            None if ours.0 == 0 => {}
+            None => {
+                channel.log(
+                    wire::daemon::LogLevel::Unusual,
+                    &format!(
+                        "{} says nothing of this channel, as after a restore from a backup: nothing is published before the peer has shown where we are",
+                        watermark::FILE
+                    ),
+                );
+                channel.unproven = true;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// After the load, before peers: what a crash may have left half said.

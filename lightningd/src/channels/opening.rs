@@ -226,6 +226,7 @@ fn opened(
         cause: "unknown".to_owned(),
         reason: String::new(),
         lost_state: false,
+        unproven: false,
         withheld,
         to_us_range: (local, local),
         totals: Totals::default(),

@@ -120,6 +120,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         cause: row.get("cause")?,
         reason: row.get("reason")?,
         lost_state: row.get("lost_state")?,
+        unproven: false,
         withheld: row.get("withheld")?,
         to_us_range: (Msat(number(row, "min_to_us_msat")?), Msat(number(row, "max_to_us_msat")?)),
         totals: Totals {

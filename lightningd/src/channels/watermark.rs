@@ -1,0 +1,144 @@
+//! A witness beside the database: how many commitments of each channel we have revoked.
+//!
+//! A database that was put back to an earlier state looks like any other, and its commitments are revoked: publishing one
+//! gives the whole channel away. This file goes only up. Where it says more than the rows, the rows are proved old, whatever
+//! a peer says; where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has
+//! shown where we are. It is written after the commit and before anything is said, without waiting for the disk: a machine
+//! that loses power loses its last words at most, and then the rows are ahead, which is no danger.
+
+use crate::turn::Fatal;
+use primitives::{ChannelNumber, CommitmentNumber};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Its name, in the network's directory.
+pub const FILE: &str = "lightningd-revocations";
+/// Channel, count, and both together as a check.
+const RECORD: usize = 24;
+
+/// The open file, and where each channel's record is.
+#[derive(Debug)]
+pub struct Watermarks {
+    file: File,
+    places: BTreeMap<ChannelNumber, u64>,
+    next: u64,
+}
+
+/// What the file said at the start.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Was it there at all?
+    pub present: bool,
+    /// By channel, how many were revoked at least.
+    pub revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
+}
+
+fn record(channel: ChannelNumber, revoked: CommitmentNumber) -> [u8; RECORD] {
+    let mut bytes = [0; RECORD];
+    let (head, rest) = bytes.split_at_mut(8);
+    let (middle, tail) = rest.split_at_mut(8);
+    head.copy_from_slice(&channel.0.to_be_bytes());
+    middle.copy_from_slice(&revoked.0.to_be_bytes());
+    tail.copy_from_slice(&check(channel.0, revoked.0).to_be_bytes());
+    bytes
+}
+
+/// Tells a record that was written whole from one that was not.
+const fn check(channel: u64, revoked: u64) -> u64 {
+    (channel ^ revoked.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6675_6c6d_656e
+}
+
+impl Watermarks {
+    /// Opens the file, or makes it.
+    pub fn open(path: &Path) -> Result<(Self, Witness), Fatal> {
+        let broken = |e: std::io::Error| Fatal(format!("{}: {e}", path.display()));
+        let present = path.exists();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(broken)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(broken)?;
+        let (mut places, mut revoked) = (BTreeMap::new(), BTreeMap::new());
+        for (index, bytes) in bytes.chunks_exact(RECORD).enumerate() {
+            let number = |at: usize| {
+                bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+            };
+            if number(16) == check(number(0), number(8)) {
+                places.insert(ChannelNumber(number(0)), (index * RECORD) as u64);
+                revoked.insert(ChannelNumber(number(0)), CommitmentNumber(number(8)));
+            }
+        }
+        // After a torn record at the end everything goes behind it.
+        let next = bytes.len().next_multiple_of(RECORD) as u64;
+        Ok((Self { file, places, next }, Witness { present, revoked }))
+    }
+
+    /// From now on this many are known to be revoked.
+    pub fn raise(
+        &mut self,
+        channel: ChannelNumber,
+        revoked: CommitmentNumber,
+    ) -> Result<(), Fatal> {
+        let place = *self.places.entry(channel).or_insert_with(|| {
+            self.next += RECORD as u64;
+            self.next - RECORD as u64
+        });
+        self.file.write_all_at(&record(channel, revoked), place).map_err(|e| {
+            Fatal(format!("{FILE}: {e}: the disk must take this before a secret is given out"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("fulmen-watermark-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join(name);
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    #[test]
+    fn what_was_raised_is_there_after_a_restart() {
+        let path = path("raised");
+        let (mut marks, witness) = Watermarks::open(&path).unwrap();
+        assert_eq!(witness, Witness::default());
+        for (channel, count) in [(1, 5), (2, 1), (1, 6), (3, 9), (2, 2)] {
+            marks.raise(ChannelNumber(channel), CommitmentNumber(count)).unwrap();
+        }
+        let (mut marks, witness) = Watermarks::open(&path).unwrap();
+        let expected =
+            [(1, 6), (2, 2), (3, 9)].map(|(c, n)| (ChannelNumber(c), CommitmentNumber(n)));
+        assert_eq!(witness, Witness { present: true, revoked: expected.into() });
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 72, "one record a channel");
+        marks.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 72);
+    }
+
+    #[test]
+    fn a_torn_record_is_none() {
+        let path = path("torn");
+        let (mut marks, _) = Watermarks::open(&path).unwrap();
+        marks.raise(ChannelNumber(1), CommitmentNumber(5)).unwrap();
+        marks.raise(ChannelNumber(2), CommitmentNumber(5)).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(40).unwrap();
+        let (mut marks, witness) = Watermarks::open(&path).unwrap();
+        assert_eq!(witness.revoked.len(), 1);
+        marks.raise(ChannelNumber(3), CommitmentNumber(7)).unwrap();
+        let (_, witness) = Watermarks::open(&path).unwrap();
+        assert_eq!(witness.revoked.get(&ChannelNumber(3)), Some(&CommitmentNumber(7)));
+        std::fs::write(&path, [7; 100]).unwrap();
+        assert_eq!(Watermarks::open(&path).unwrap().1.revoked.len(), 0);
+    }
+}
