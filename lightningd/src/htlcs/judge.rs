@@ -116,7 +116,7 @@ fn over(
         Takes::NoMore => return Err(Failure::PermanentChannelFailure),
     }
     let current = meets(incoming, wanted, &way.policy);
-    if current.is_err() && !way.before.is_some_and(|p| meets(incoming, wanted, &p).is_ok()) {
+    if current.is_err() && way.before.is_none_or(|p| meets(incoming, wanted, &p).is_err()) {
         return current;
     }
     let out = wanted.cltv_expiry;
