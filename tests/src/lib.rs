@@ -5,11 +5,13 @@
 mod bitcoind;
 mod clients;
 mod ldk;
+mod line;
 mod node;
 
 pub use bitcoind::Bitcoind;
 pub use clients::{Client, pyln_python, pyln_script, rust_client};
 pub use ldk::LdkPeer;
+pub use line::{LINE_SAT, Line, hop};
 pub use node::{Node, Options, RpcError};
 
 use std::path::{Path, PathBuf};

@@ -140,7 +140,8 @@ fn meets(incoming: Incoming, wanted: &ForwardPayload, policy: &Policy) -> Result
         // BOLT 4 has no word for it; BOLT 7's htlc_maximum_msat bounds what the channel handles.
         return Err(temporary());
     }
-    if out < policy.htlc_min {
+    // BOLT 2, update_add_htlc: there is none of nothing.
+    if out < policy.htlc_min || out == Msat::ZERO {
         return Err(Failure::AmountBelowMinimum { htlc: out, channel_update: vec![] });
     }
     let paid = incoming.amount.checked_sub(out);

@@ -5,6 +5,7 @@ use crate::json::{hex, put};
 use crate::node::Node;
 use crate::rpc::code;
 use onion::Failure;
+use primitives::{NodeId, ShortChannelId};
 use serde_json::Value;
 
 type Told = (i64, String, Value);
@@ -18,58 +19,57 @@ fn base(payment: &Payment) -> Value {
 }
 
 /// A hop said why. Hop 0 is the first after us.
-pub(super) fn from_hop(payment: &Payment, hop: usize, failure: &Failure, raw: &[u8]) -> Told {
-    let is_final = hop + 1 >= payment.route.len();
-    let code = match (is_final, failure.is_bad_onion()) {
-        (_, true) => code::PAY_UNPARSEABLE_ONION,
-        // The last node knows the payment best: what it refuses, another way will not mend.
-        (true, _) => code::PAY_DESTINATION_PERM_FAIL,
-        (false, _) => code::PAY_TRY_OTHER_ROUTE,
-    };
-    let erring_index = hop + 1;
-    let node = payment.route.get(hop).map(|h| h.node);
-    // A failure is about the channel after the hop that says it; the last one's about the one before.
-    let channel = payment.route.get(hop + 1).or(payment.route.get(hop)).map(|h| h.channel);
-    let message =
-        format!("failed: {} ({} at node {erring_index})", failure.name(), reason(failure));
-    (
-        code,
-        message,
-        data(
-            payment,
-            erring_index,
-            failure,
-            node.map(|n| n.to_string()),
-            channel.map(|c| c.to_string()),
-            raw,
-        ),
-    )
+pub(super) fn from_hop(
+    node: &Node,
+    payment: &Payment,
+    hop: usize,
+    failure: &Failure,
+    raw: &[u8],
+) -> Told {
+    // The last node knows the payment best: what it refuses, another way will not mend. Of an onion that somebody else made
+    // the secrets tell how many hops there are.
+    let hops = payment.route.len().max(payment.secrets.len());
+    let code =
+        if hop + 1 >= hops { code::PAY_DESTINATION_PERM_FAIL } else { code::PAY_TRY_OTHER_ROUTE };
+    let index = hop + 1;
+    let message = format!("failed: {} ({} at node {index})", failure.name(), reason(failure));
+    (code, message, data(node, payment, index, failure, raw))
 }
 
 fn reason(failure: &Failure) -> &'static str {
     if failure.is_permanent() { "permanent" } else { "temporary" }
 }
 
-fn data(
-    payment: &Payment,
-    erring_index: usize,
-    failure: &Failure,
-    node: Option<String>,
-    channel: Option<String>,
-    raw: &[u8],
-) -> Value {
+/// A failure is about the channel after the node that says it; the last one's about the one before. With its direction.
+fn erring_channel(us: NodeId, payment: &Payment, index: usize) -> Option<(ShortChannelId, u8)> {
+    let last = payment.route.len().checked_sub(1)?;
+    let at = index.min(last);
+    let to = payment.route.get(at)?;
+    let from = match at.checked_sub(1) {
+        Some(before) => payment.route.get(before)?.node,
+        None => us,
+    };
+    Some((to.channel, u8::from(from > to.node)))
+}
+
+fn data(node: &Node, payment: &Payment, index: usize, failure: &Failure, raw: &[u8]) -> Value {
+    let erring_node = match index.checked_sub(1) {
+        None => Some(node.id),
+        Some(hop) => payment.route.get(hop).map(|h| h.node),
+    };
+    let channel = erring_channel(node.id, payment, index);
     let mut out = base(payment);
-    put(&mut out, "erring_index", Some(erring_index));
+    put(&mut out, "erring_index", Some(index));
     put(&mut out, "failcode", Some(failure.code()));
     put(&mut out, "failcodename", Some(failure.name().to_string()));
-    put(&mut out, "erring_node", node);
-    put(&mut out, "erring_channel", channel);
-    put(&mut out, "erring_direction", Some(0));
+    put(&mut out, "erring_node", erring_node.map(|n| n.to_string()));
+    put(&mut out, "erring_channel", channel.map(|(c, _)| c.to_string()));
+    put(&mut out, "erring_direction", channel.map(|(_, d)| d));
     put(&mut out, "raw_message", (!raw.is_empty()).then(|| hex(raw)));
     out
 }
 
-/// Somebody garbled it.
+/// Somebody garbled it, or the secrets that read it are not ours.
 pub(super) fn unreadable(payment: &Payment, reason: &[u8]) -> Told {
     let mut out = base(payment);
     put(&mut out, "onionreply", Some(hex(reason)));
@@ -78,7 +78,6 @@ pub(super) fn unreadable(payment: &Payment, reason: &[u8]) -> Told {
 
 /// It failed here: it was not even offered, or the chain took its channel.
 pub(super) fn local(node: &Node, payment: &Payment, failure: &Failure, why: &str) -> Told {
-    let channel = payment.route.first().map(|h| h.channel.to_string());
-    let out = data(payment, 0, failure, Some(node.id.to_string()), channel, &[]);
+    let out = data(node, payment, 0, failure, &[]);
     (code::PAY_TRY_OTHER_ROUTE, format!("failed: {} ({why})", failure.name()), out)
 }

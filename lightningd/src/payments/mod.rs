@@ -1,6 +1,8 @@
 //! What we pay: each part is a row before its HTLC is offered, and ends as its HTLC does.
 
 mod failure;
+pub mod onion_rpc;
+mod route;
 pub mod rpc;
 mod store;
 
@@ -222,7 +224,7 @@ pub fn failed(node: &Node, turn: &mut Turn<'_>, key: u64, reason: &[u8]) -> Resu
     let Some(payment) = pending(node, key) else { return Ok(()) };
     let failure = match unwrap_error(&payment.secrets, reason) {
         Some(unwrapped) => {
-            failure::from_hop(payment, unwrapped.hop, &unwrapped.failure, &unwrapped.raw)
+            failure::from_hop(node, payment, unwrapped.hop, &unwrapped.failure, &unwrapped.raw)
         }
         None => failure::unreadable(payment, reason),
     };
@@ -244,7 +246,7 @@ pub fn malformed(
     let Some(payment) = pending(node, key) else { return Ok(()) };
     let failure = Failure::from_malformed(failure_code, sha)
         .unwrap_or(Failure::Other { code: failure_code, data: vec![] });
-    let failure = failure::from_hop(payment, 0, &failure, &failure.to_bytes());
+    let failure = failure::from_hop(node, payment, 0, &failure, &failure.to_bytes());
     finish(
         node,
         turn,

@@ -1,9 +1,9 @@
 //! `sendpay`, `waitsendpay`, `listsendpays`, `delpay`.
 
-use super::{Payment, RouteHop, Status, error_of, store};
+use super::{Payment, RouteHop, Status, error_of, route, store};
 use crate::channels;
 use crate::events::Event;
-use crate::htlcs::HtlcEvent;
+use crate::htlcs::{HtlcEvent, Origin};
 use crate::invoices::rpc::{Page, hash_of_string};
 use crate::json::{hex, now, put};
 use crate::node::Node;
@@ -11,18 +11,14 @@ use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
 use crate::turn::{Stop, Turn};
 use crate::waits::{self, For};
-use onion::{FinalPayload, ForwardPayload, Hop, build};
 use primitives::*;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use wire::OnionPacket;
 use wire::channeld::Offer;
 
-/// Routing information of an onion. BOLT 4.
-const ROUTING_INFO: usize = 1300;
 /// A peer that keeps channeld from committing for this long does not keep the caller waiting longer.
 const STORE_AFTER: Duration = Duration::from_secs(1);
-/// Hops of a route: what an onion can hold of the smallest payloads.
-const MAX_HOPS: usize = 20;
 
 /// As every command shows it.
 pub fn to_json(p: &Payment) -> Value {
@@ -44,6 +40,8 @@ pub fn to_json(p: &Payment) -> Value {
     put(&mut out, "label", p.label.clone());
     put(&mut out, "bolt11", p.bolt11.clone());
     put(&mut out, "description", p.description.clone());
+    let unread = p.failure.as_ref().and_then(|(_, _, data)| data.get("onionreply")).cloned();
+    put(&mut out, "erroronion", unread);
     out
 }
 
@@ -55,86 +53,41 @@ pub fn wait_result(p: &Payment) -> Result<Value, RpcError> {
     }
 }
 
-struct GivenHop {
-    node: NodeId,
-    channel: ShortChannelId,
-    amount: Msat,
-    delay: u32,
-}
-
-fn parse_route(args: &Args) -> Result<Vec<GivenHop>, RpcError> {
-    let bad = |n: usize, what: &str| RpcError::params(format!("route[{n}]: {what}"));
-    let list = args
-        .raw("route")
-        .and_then(Value::as_array)
-        .ok_or_else(|| RpcError::params("route: should be an array"))?;
-    if list.is_empty() || list.len() > MAX_HOPS {
-        return Err(RpcError::params(format!(
-            "route: has {} hops, and 1 to {MAX_HOPS} are possible",
-            list.len()
-        )));
-    }
-    list.iter()
-        .enumerate()
-        .map(|(n, hop)| {
-            let text = |name: &str| hop.get(name).and_then(Value::as_str);
-            let amount = match hop.get("amount_msat") {
-                Some(Value::Number(v)) => v.as_u64().map(Msat),
-                Some(Value::String(s)) => Msat::parse(s).ok(),
-                _ => None,
-            };
-            let delay =
-                hop.get("delay").and_then(Value::as_u64).and_then(|d| u32::try_from(d).ok());
-            Ok(GivenHop {
-                node: text("id")
-                    .and_then(|t| t.parse().ok())
-                    .ok_or_else(|| bad(n, "'id' is no node id"))?,
-                channel: text("channel")
-                    .and_then(|t| t.parse().ok())
-                    .ok_or_else(|| bad(n, "'channel' is no short_channel_id"))?,
-                amount: amount
-                    .filter(|a| *a <= Sat::MAX_MONEY.msat())
-                    .ok_or_else(|| bad(n, "'amount_msat' is no amount"))?,
-                delay: delay.ok_or_else(|| bad(n, "'delay' is no number of blocks"))?,
-            })
-        })
-        .collect()
-}
-
-/// What an earlier part of the same hash means for this one.
-fn earlier<'a>(
-    node: &'a Node,
+/// What an earlier part of the same hash means for this one: an answer, or nothing.
+pub(super) fn earlier(
+    node: &Node,
     turn: &mut Turn<'_>,
-    hash: PaymentHash,
-    (partid, groupid): (u64, u64),
-    (amount, destination): (Msat, NodeId),
-) -> Result<Option<&'a Payment>, Stop> {
+    (hash, partid, groupid): (PaymentHash, u64, u64),
+    (amount, destination): (Option<Msat>, Option<NodeId>),
+    caller: &Caller,
+) -> Result<Option<Answer>, Stop> {
     let mut replaced = Vec::new();
     for p in node.payments.of(hash) {
         let same_part = (p.partid, p.groupid) == (partid, groupid);
+        let same = same_part && p.amount == amount && p.destination == destination;
         match p.status {
-            Status::Complete
-                if same_part && p.amount == Some(amount) && p.destination == Some(destination) =>
-            {
-                return Ok(Some(p));
-            }
+            Status::Complete if same => return Ok(Some(Answer::Now(to_json(p)))),
             Status::Complete => {
+                let asked = amount.map(|a| format!(" (asked: {a})")).unwrap_or_default();
                 let error = RpcError {
                     code: code::PAY_RHASH_ALREADY_USED,
                     message: format!(
-                        "Already succeeded with amount {} (asked: {amount})",
+                        "Already succeeded with amount {}{asked}",
                         p.amount.unwrap_or(p.sent)
                     ),
                     data: Some(to_json(p)),
                 };
                 return Err(error.into());
             }
+            Status::Pending if same && node.payments.is_unstored(p.created_index) => {
+                let (index, caller) = (p.created_index, caller.clone());
+                turn.install(move |node| node.payments.tell_when_stored(index, caller));
+                return Ok(Some(Answer::Later));
+            }
+            Status::Pending if same => return Ok(Some(Answer::Now(to_json(p)))),
             Status::Pending if same_part => {
-                if p.amount == Some(amount) && p.destination == Some(destination) {
-                    return Ok(Some(p));
-                }
                 let text = format!(
-                    "Already pending with amount {} to another end (asked: {amount})",
+                    "Already pending with amount {} to another end",
                     p.amount.unwrap_or(p.sent)
                 );
                 return Err(RpcError::new(code::PAY_RHASH_ALREADY_USED, text).into());
@@ -162,7 +115,7 @@ pub fn sendpay(
     args: &Args,
     caller: &Caller,
 ) -> Result<Answer, Stop> {
-    let route = parse_route(args)?;
+    let route = route::parse(args)?;
     let hash = PaymentHash(
         args.hash("payment_hash")
             .ok_or_else(|| RpcError::params("missing required parameter: payment_hash"))?,
@@ -184,52 +137,85 @@ pub fn sendpay(
         let text = format!("amount_msat: {total} is not the route's last amount {}", last.amount);
         return Err(RpcError::params(text).into());
     }
-    match earlier(node, turn, hash, (partid, groupid), (last.amount, last.node))? {
-        Some(same) if node.payments.is_unstored(same.created_index) => {
-            let (index, caller) = (same.created_index, caller.clone());
-            turn.install(move |node| node.payments.tell_when_stored(index, caller));
-            return Ok(Answer::Later);
-        }
-        Some(same) => return Ok(Answer::Now(to_json(same))),
-        None => {}
+    let same = (Some(last.amount), Some(last.node));
+    if let Some(answer) = earlier(node, turn, (hash, partid, groupid), same, caller)? {
+        return Ok(answer);
     }
-    let channel = first_channel(node, first)?;
-    let built = onion_for(node, args, &route, hash, total)?;
+    let channel = route::first_channel(node, first.node, Some(first.channel))?;
+    let built = route::onion_for(node, args, &route, hash, total)?;
     let packet = built
         .onion_packet()
         .ok_or_else(|| RpcError::params("route: the onion has another size than an HTLC takes"))?;
-    let created_index = node.payments.next_index();
-    let payment = Payment {
-        created_index,
-        updated_index: None,
+    let part = Part {
         hash,
         partid,
         groupid,
-        status: Status::Pending,
         amount: Some(last.amount),
         sent: first.amount,
         total,
         destination: Some(last.node),
+        secrets: built.shared_secrets,
+        route: route.iter().map(|h| RouteHop { node: h.node, channel: h.channel }).collect(),
+        expiry: route::expiry(node, first.delay),
+        packet,
+    };
+    Ok(start(node, turn, (args, caller), channel, part))
+}
+
+/// A part that is about to be offered.
+pub(super) struct Part {
+    pub hash: PaymentHash,
+    pub partid: u64,
+    pub groupid: u64,
+    pub amount: Option<Msat>,
+    pub sent: Msat,
+    pub total: Msat,
+    pub destination: Option<NodeId>,
+    pub secrets: Vec<Secret<32>>,
+    pub route: Vec<RouteHop>,
+    pub expiry: BlockHeight,
+    pub packet: OnionPacket,
+}
+
+/// Offers a part. Its row comes with that of its HTLC, before the peer hears of it: one barrier for both.
+pub(super) fn start(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    (args, caller): (&Args, &Caller),
+    channel: &channels::Channel,
+    part: Part,
+) -> Answer {
+    let created_index = node.payments.next_index();
+    let offer = Offer {
+        key: Origin::Payment(created_index).key(),
+        amount: part.sent,
+        payment_hash: part.hash,
+        expiry: part.expiry,
+        onion: part.packet,
+        path_key: None,
+    };
+    let payment = Payment {
+        created_index,
+        updated_index: None,
+        hash: part.hash,
+        partid: part.partid,
+        groupid: part.groupid,
+        status: Status::Pending,
+        amount: part.amount,
+        sent: part.sent,
+        total: part.total,
+        destination: part.destination,
         label: args.text("label"),
         bolt11: args.text("bolt11"),
         description: args.text("description"),
         created_at: now(),
         completed_at: None,
         preimage: None,
-        secrets: built.shared_secrets,
-        route: route.iter().map(|h| RouteHop { node: h.node, channel: h.channel }).collect(),
+        secrets: part.secrets,
+        route: part.route,
         channel: channel.number,
         failure: None,
     };
-    let offer = Offer {
-        key: created_index,
-        amount: first.amount,
-        payment_hash: hash,
-        expiry: expiry(node, first.delay),
-        onion: packet,
-        path_key: None,
-    };
-    // Its row comes with that of its HTLC, before the peer hears of it: one barrier for both.
     channels::order(channel, turn, &offer);
     let caller = caller.clone();
     turn.install(move |node| {
@@ -237,7 +223,7 @@ pub fn sendpay(
         node.payments.tell_when_stored(created_index, caller);
     });
     turn.at(Instant::now() + STORE_AFTER, Event::Htlc(HtlcEvent::StorePayment(created_index)));
-    Ok(Answer::Later)
+    Answer::Later
 }
 
 /// What `sendpay` says of a part that is under way.
@@ -248,86 +234,12 @@ pub fn pending_result(payment: &Payment) -> Value {
 }
 
 /// Which part, or which attempt: a number that a row can hold.
-fn index(args: &Args, name: &'static str) -> Result<u64, RpcError> {
+pub(super) fn index(args: &Args, name: &'static str) -> Result<u64, RpcError> {
     let n = args.number(name).unwrap_or(0);
     if i64::try_from(n).is_err() {
         return Err(RpcError::params(format!("{name}: {n} is above {}", i64::MAX)));
     }
     Ok(n)
-}
-
-/// One more than the height: a block may come while the HTLC is on its way.
-fn expiry(node: &Node, delay: u32) -> BlockHeight {
-    BlockHeight(node.chain.height().0.saturating_add(1).saturating_add(delay))
-}
-
-fn first_channel<'a>(node: &'a Node, first: &GivenHop) -> Result<&'a channels::Channel, RpcError> {
-    let named = |c: &&channels::Channel| {
-        c.peer == first.node && (c.scid == Some(first.channel) || c.alias_local == first.channel)
-    };
-    let channel = node.channels.all.values().find(named);
-    let text = match channel {
-        Some(channel) if channel.is_usable() => return Ok(channel),
-        Some(channel) => format!(
-            "channel {} is {} and {}",
-            first.channel,
-            channel.state.name(),
-            if channel.reestablished { "busy" } else { "not connected" }
-        ),
-        None => format!("No channel {} with peer {}", first.channel, first.node),
-    };
-    let data = json!({
-        "erring_index": 0,
-        "failcode": 0x400a,
-        "failcodename": "WIRE_UNKNOWN_NEXT_PEER",
-        "erring_node": node.id.to_string(),
-        "erring_channel": first.channel.to_string(),
-        "erring_direction": 0,
-    });
-    Err(RpcError { code: code::PAY_TRY_OTHER_ROUTE, message: text, data: Some(data) })
-}
-
-fn onion_for(
-    node: &Node,
-    args: &Args,
-    route: &[GivenHop],
-    hash: PaymentHash,
-    total: Msat,
-) -> Result<onion::Built, RpcError> {
-    let mut hops = Vec::with_capacity(route.len());
-    for (n, hop) in route.iter().enumerate() {
-        let key = hop
-            .node
-            .point()
-            .ok_or_else(|| RpcError::params(format!("route[{n}]: 'id' is no point")))?;
-        let payload = match route.get(n + 1) {
-            Some(next) => ForwardPayload {
-                short_channel_id: next.channel,
-                amount: next.amount,
-                cltv_expiry: expiry(node, next.delay),
-            }
-            .to_bytes(),
-            None => FinalPayload {
-                amount: hop.amount,
-                cltv_expiry: expiry(node, hop.delay),
-                payment_secret: args.hash("payment_secret").map(PaymentSecret),
-                total,
-                payment_metadata: args.hex("payment_metadata"),
-                keysend: None,
-                extra: vec![],
-            }
-            .to_bytes(),
-        };
-        hops.push(Hop { node: key, payload });
-    }
-    let session = loop {
-        // All but one in 2^128 numbers are keys.
-        if let Ok(key) = SecretKey::from_slice(&subdaemon::random::<32>()) {
-            break key;
-        }
-    };
-    build(&session, &hops, &hash.0, ROUTING_INFO)
-        .map_err(|e| RpcError::params(format!("route: {e}")))
 }
 
 /// `waitsendpay payment_hash [timeout] [partid] [groupid]`.

@@ -8,7 +8,7 @@ use crate::channels::{closing, dev, open_rpc, policy, rpc as channels};
 use crate::htlcs::rpc as htlcs;
 use crate::invoices::rpc as invoices;
 use crate::node::Node;
-use crate::payments::rpc as payments;
+use crate::payments::{onion_rpc as onions, rpc as payments};
 use crate::peers::rpc as peers;
 use crate::plugin_host;
 use crate::turn::{Stop, Turn};
@@ -51,6 +51,16 @@ pub const METHODS: &[Method] = &[
         closing::close,
     ),
     method("connect", &[need("id", Text), may("host", Text), may("port", Number)], peers::connect),
+    method(
+        "createonion",
+        &[
+            need("hops", Array),
+            need("assocdata", Hex),
+            may("session_key", Hash),
+            may("onion_size", Number),
+        ],
+        onions::createonion,
+    ),
     method("decode", &[need("string", Text)], basics::decode),
     method(
         "delforward",
@@ -204,6 +214,25 @@ pub const METHODS: &[Method] = &[
             may("options", Any),
         ],
         plugin_host::rpc_plugin,
+    ),
+    method(
+        "sendonion",
+        &[
+            need("onion", Hex),
+            need("first_hop", Any),
+            need("payment_hash", Hash),
+            may("label", Text),
+            may("shared_secrets", Array),
+            may("partid", Number),
+            may("bolt11", Text),
+            may("amount_msat", Msat),
+            may("destination", Node),
+            may("localinvreqid", Hash),
+            may("groupid", Number),
+            may("description", Text),
+            may("total_amount_msat", Msat),
+        ],
+        onions::sendonion,
     ),
     method(
         "sendpay",

@@ -47,6 +47,11 @@ fn each_rule_has_its_failure_with_its_data() {
             wanted(9, 566),
             Err(Failure::AmountBelowMinimum { htlc: Msat(9), channel_update: update() }),
         ),
+        (
+            incoming(5000, 600),
+            wanted(0, 566),
+            Err(Failure::AmountBelowMinimum { htlc: Msat(0), channel_update: update() }),
+        ),
         (incoming(990_000_000, 600), wanted(900_000_001, 566), Err(temporary())),
         (
             incoming(1_001_100, 536),
@@ -145,7 +150,7 @@ proptest! {
         match judge(incoming, &wanted, &now, &ways) {
             Ok(number) => {
                 let tip = u64::from(tip.unwrap());
-                prop_assert!(amount_out <= amount_in);
+                prop_assert!(0 < amount_out && amount_out <= amount_in);
                 prop_assert!(u64::from(expiry_out) + 34 <= u64::from(expiry_in));
                 prop_assert!(u64::from(expiry_out) > tip + 2);
                 prop_assert!(u64::from(expiry_out) <= tip + 2016);
