@@ -3,6 +3,8 @@
 //! Prints payments per second (one after another, and 100 in flight), latency, and what each payment cost: commits that
 //! reached the disk, signatures, and the memory of each process. Numbers of one run are to be compared with each other.
 
+mod barriers;
+
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -36,8 +38,8 @@ fn main() {
 fn run(base: &Path) {
     let bitcoind = Bitcoind::start(&base.join("bitcoind"));
     let quiet = ["--log-level=info", "--fee-base=0"];
-    let payer = Node::start(&base.join("payer"), &bitcoind, &quiet);
-    let payee = Node::start(&base.join("payee"), &bitcoind, &quiet);
+    let mut payer = Node::start(&base.join("payer"), &bitcoind, &quiet);
+    let mut payee = Node::start(&base.join("payee"), &bitcoind, &quiet);
     payer.fund(&bitcoind);
     payee.sync(&bitcoind);
     payer.connect(&payee);
@@ -54,6 +56,7 @@ fn run(base: &Path) {
     payer.settled_balance(&id);
     memory("after the load", &payer);
     starts(&payer);
+    barriers::report(&mut payer, &mut payee, &id);
 }
 
 struct Counters {

@@ -77,7 +77,13 @@ impl Live {
         match self.channel.offer_removal(id, removal.clone()) {
             Ok(next) => {
                 self.channel = next;
-                self.unsaid.push(Update::Remove { id, removal });
+                let fulfilled = matches!(removal, Removal::Fulfilled { .. });
+                let update = Update::Remove { id, removal };
+                // The master has the preimage on disk as given away, and it binds nobody but us: it need not wait for a commitment.
+                if fulfilled && self.phase == Phase::Open {
+                    return self.say_update(update);
+                }
+                self.unsaid.push(update);
                 Ok(())
             }
             Err(done @ (RemovalRefusal::Unknown { .. } | RemovalRefusal::Already { .. })) => {

@@ -156,5 +156,8 @@ pub fn run(
     node.counters.turns += 1;
     // A commit of nothing writes nothing: only these reach the disk.
     node.counters.commits += u64::from(changed);
+    if changed && let ms @ 1.. = node.config.u32_or("dev-commit-delay", 0) {
+        std::thread::sleep(std::time::Duration::from_millis(ms.into()));
+    }
     Ok(Outbox(outbox))
 }

@@ -1,7 +1,7 @@
 //! HTLCs and feerates between two channelds.
 
 use super::link::{all, numbers};
-use super::master::Decide;
+use super::master::{Death, Decide};
 use super::rig::*;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use primitives::*;
@@ -35,7 +35,7 @@ fn channels_without_anchors_carry_payments_too() {
 }
 
 #[test]
-fn a_payment_takes_five_questions_to_the_preimage_and_eight_in_all() {
+fn a_payment_takes_four_questions_to_the_preimage_and_eight_in_all() {
     let mut pair = Pair::ready(&Wish::default());
     // What comes together may come apart on a busy machine.
     for side in Side::BOTH {
@@ -48,9 +48,28 @@ fn a_payment_takes_five_questions_to_the_preimage_and_eight_in_all() {
     pair.master(Side::Local).until("it settles", |rows| rows.settled.len() == 1);
     pair.until_quiet();
     let (payer, payee) = (pair.master(Side::Local).rows(), pair.master(Side::Remote).rows());
-    // Two of the payer, and three of the payee: its own commitment with the fulfilment is the third.
+    // Two of the payer, and two of the payee: its own commitment with the fulfilment nobody waits for.
     assert_eq!(payer.persists_before_preimage, [2]);
     assert_eq!((payer.persists, payee.persists), (4, 4));
+}
+
+#[test]
+fn a_preimage_is_shown_before_the_commitment_without_its_htlc_is_stored() {
+    let mut pair = Pair::ready(&Wish::default());
+    for side in Side::BOTH {
+        pair.nodes[side].init.policy.commit_time_ms = 20_000;
+    }
+    pair.reconnect();
+    pair.until_normal();
+    // The payment as it comes in takes two; the third would be the payee's own signature on what removes it.
+    pair.master(Side::Remote).rows().death = Some(Death::Before(2));
+    pair.pay(Side::Local, 1, Msat(50_000_000));
+    pair.master(Side::Local).until("the preimage is there", |rows| rows.learned.len() == 1);
+    pair.disconnect();
+    pair.reconnect();
+    pair.until_normal();
+    pair.master(Side::Local).until("it settles", |rows| rows.settled.len() == 1);
+    pair.until_quiet();
 }
 
 #[test]

@@ -125,6 +125,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     dev("dev-bitcoind-poll", Int, "Seconds between questions to the backend"),
     dev("dev-no-reconnect", Flag, "Do not dial peers with channels again"),
     dev("dev-fail-on-subdaemon-fail", Flag, "Stop when a daemon dies of a bug"),
+    dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),
     inert(dev("dev-save-plugin-io", Text, "Keep what plugins say in this directory")),
     dev("dev-crash-after", Int, "Abort after this many seconds"),
     inert(dev("dev-allow-localhost", Flag, "Announce local addresses")),
