@@ -62,6 +62,9 @@ fn run(args: &[String]) -> Result<(), Exit> {
     begin_log(&config).map_err(generic)?;
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
+    if config.network() == Network::Bitcoin {
+        log::warn!("this software is young: put no more on --network=bitcoin than you can bear to lose");
+    }
     raise_descriptor_limit();
     let executables = find_executables(&config).map_err(|e| (10, e))?;
     executables.check_versions().map_err(|e| (10, e))?;
@@ -121,11 +124,9 @@ fn print_help() {
 
 fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
     if config.network() == Network::Bitcoin {
-        return Err(Fatal(
-            "--network=bitcoin is refused: this version cannot yet resolve a channel on chain by itself, and money would \
-             be lost. Use --network=regtest, signet, testnet or testnet4"
-                .to_owned(),
-        ));
+        let text = "this software is young: put no more on --network=bitcoin than you can bear to lose";
+        // The log may not be open yet, and nobody should miss it.
+        eprintln!("lightningd: warning: {text}");
     }
     if config.text("wallet").is_some_and(|w| !w.starts_with("sqlite3://")) {
         return Err(Fatal("--wallet: only sqlite3://FILE is supported".to_owned()));

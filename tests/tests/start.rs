@@ -38,14 +38,18 @@ fn a_node_starts_serves_and_stops_in_order() {
 }
 
 #[test]
-fn bitcoin_itself_is_refused_until_channels_resolve_on_chain() {
+fn a_node_on_bitcoin_says_that_it_is_young() {
     let scratch = Scratch::new();
-    let dir = scratch.path().display().to_string();
-    let options = Options {
-        dir: scratch.path().into(),
-        args: vec![format!("--lightning-dir={dir}"), "--network=bitcoin".into()],
-    };
-    assert!(refuses(&options, 1).contains("--network=bitcoin is refused"));
+    let bitcoind = Bitcoind::start(scratch.path());
+    let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    for arg in &mut options.args {
+        if arg == "--network=regtest" {
+            *arg = "--network=bitcoin".into();
+        }
+    }
+    let said = refuses(&options, 1);
+    assert!(said.contains("this software is young"), "{said}");
+    assert!(said.contains("'regtest'") && said.contains("'main'"), "{said}");
 }
 
 #[test]

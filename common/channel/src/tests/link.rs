@@ -365,7 +365,7 @@ fn money_that_is_spent_in_the_commitment_that_brings_it_is_there() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3400) })]
 
     #[test]
     fn two_ends_agree_whatever_gets_lost(
