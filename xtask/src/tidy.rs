@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("openingd", &["primitives", "wire", "channel", "subdaemon"]),
     ("channeld", &["primitives", "wire", "channel", "onion", "subdaemon"]),
     ("closingd", &["primitives", "wire", "channel", "subdaemon"]),
+    ("onchaind", &["primitives", "wire", "channel", "subdaemon"]),
     ("lightningd", &["primitives", "wire", "channel", "onion", "invoice", "subdaemon"]),
     ("sdk", &["primitives"]),
     ("bcli", &["primitives", "sdk"]),

@@ -358,6 +358,19 @@ impl Channel {
         Some(self.describe(Side::Remote, Which::Newest, number, point))
     }
 
+    /// Is there a commitment that may still be published unpunished, of either side, with an output for this HTLC? BOLT 5
+    /// lets one without fail sooner.
+    pub fn has_valid_output(&self, live: &LiveHtlc) -> bool {
+        let (by, amount) = (live.htlc.offered_by, live.htlc.amount);
+        Side::BOTH.iter().any(|owner| {
+            [Which::Oldest, Which::Newest].into_iter().any(|which| {
+                let feerate = self.feerate_in(*owner, which);
+                self.has_htlc(*owner, which, live)
+                    && !self.constants.is_trimmed(*owner, feerate, by, amount)
+            })
+        })
+    }
+
     /// Would anything move on `by`'s signature?
     pub(crate) fn would_move(&self, by: Side) -> bool {
         let moves = |stage: Stage, sender: Side| {

@@ -148,6 +148,16 @@ impl Orders {
             Err(e) => Err(gone(e)),
         }
     }
+    /// Is an order there, or on its way?
+    pub fn is_ready(&self) -> Result<bool, Failure> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(ready) => Ok(self.has_buffered() || ready > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(self.has_buffered()),
+            Err(e) => Err(Failure::internal(format!("poll: {e}"))),
+        }
+    }
     /// Is an order read already?
     pub fn has_buffered(&self) -> bool {
         self.0.has_buffered()

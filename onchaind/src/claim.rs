@@ -1,0 +1,217 @@
+//! How each output that is ours is taken. BOLT 5 says what; BOLT 3 has the scripts.
+
+use crate::chain::Spend;
+use crate::close::{Close, HtlcPart, Part, View, What};
+use channel::scripts;
+use primitives::*;
+use std::collections::HashMap;
+use wire::hsm::WalletKey;
+use wire::onchaind::{Claim, ClaimShape};
+
+/// No relative delay; replaceable, and an absolute one counts.
+const NO_DELAY: u32 = 0xffff_fffd;
+/// An HTLC of ours that forwards nothing: nobody else loses if it takes this many blocks more to come back.
+const PATIENCE: u32 = 72;
+/// A signature with its sighash type, and its length: one byte more than ours ever have.
+const SIGNATURE: usize = 1 + 73;
+
+/// What opens the HTLCs that the peer offered.
+pub(crate) type Preimages = HashMap<HtlcId, Preimage>;
+
+impl Close {
+    /// How an unspent output of the commitment is taken, if it can be.
+    pub(crate) fn claim(&self, vout: usize, part: &Part, preimages: &Preimages) -> Option<Claim> {
+        let next = self.height + CltvDelta(1);
+        let (peer, channel) = (self.peer, self.channel);
+        let basic = |key, sequence, ready, deadline, witness: &[usize]| Claim {
+            outpoint: self.outpoint(vout),
+            amount: part.amount,
+            script: part.script.clone(),
+            key,
+            sequence,
+            lock_time: 0,
+            ready,
+            deadline,
+            witness_weight: witness_weight(witness),
+            shape: ClaimShape::Free {},
+        };
+        match (&part.what, &self.view) {
+            (What::Htlc(htlc), _) => self.claim_htlc(vout, part, htlc, preimages),
+            (What::OurToLocal, View::Ours { number, delayed })
+            | (What::OurToLocal, View::Unknown { number, delayed: Some(delayed), .. }) => {
+                let delay = self.our_delay();
+                let key = WalletKey::Delayed { peer, channel, number: *number };
+                let ready = self.height + CltvDelta(delay.into());
+                let witness = [SIGNATURE, 1, script_size(delayed)];
+                Some(basic(key, delay.into(), ready, None, &witness))
+            }
+            (What::OurToRemote, _) => {
+                let anchors = self.constants.format.has_anchors();
+                let payment = &self.constants.params.basepoints.local.payment;
+                let key = WalletKey::ToRemote { peer, channel, anchors };
+                let (sequence, last) = if anchors {
+                    (1, script_size(&scripts::to_remote_anchors(payment)))
+                } else {
+                    (NO_DELAY, 1 + 33)
+                };
+                Some(basic(key, sequence, next, None, &[SIGNATURE, last]))
+            }
+            (What::TheirToLocal, View::Revoked { secret, delayed, .. }) => {
+                let key = WalletKey::RevokedDelayed { peer, channel, secret: *secret };
+                let deadline = self.height + CltvDelta(self.their_delay().into());
+                let witness = [SIGNATURE, 2, script_size(delayed)];
+                Some(basic(key, NO_DELAY, next, Some(deadline), &witness))
+            }
+            // The peer's own, or nobody knows whose; and an anchor costs more than it holds.
+            (
+                What::OurToLocal
+                | What::TheirToLocal
+                | What::TheirToRemote
+                | What::Anchor(_)
+                | What::Unknown,
+                View::Ours { .. }
+                | View::Theirs { .. }
+                | View::Revoked { .. }
+                | View::Unknown { .. },
+            ) => None,
+        }
+    }
+
+    fn claim_htlc(
+        &self,
+        vout: usize,
+        part: &Part,
+        output: &HtlcPart,
+        preimages: &Preimages,
+    ) -> Option<Claim> {
+        let htlc = &output.htlc;
+        let (peer, channel) = (self.peer, self.channel);
+        let next = self.height + CltvDelta(1);
+        let anchors = self.constants.format.has_anchors();
+        let script = script_size(&output.script);
+        let claim = |key, sequence, lock_time, ready, deadline, witness: &[usize], shape| Claim {
+            outpoint: self.outpoint(vout),
+            amount: part.amount,
+            script: part.script.clone(),
+            key,
+            sequence,
+            lock_time,
+            ready,
+            deadline: Some(deadline),
+            witness_weight: witness_weight(witness),
+            shape,
+        };
+        let (free, csv) = (ClaimShape::Free {}, if anchors { 1 } else { NO_DELAY });
+        if let View::Revoked { secret, .. } = &self.view {
+            let key = WalletKey::RevokedHtlc { peer, channel, secret: *secret, htlc: htlc.clone() };
+            // Their HTLC transaction would come first, and its output wait as long as to_local.
+            let first = match htlc.offered_by {
+                Side::Local => next,
+                Side::Remote => next.max(htlc.expiry + CltvDelta(1)),
+            };
+            let deadline = first + CltvDelta(self.their_delay().into());
+            let witness = [SIGNATURE, 1 + 33, script];
+            return Some(claim(key, NO_DELAY, 0, next, deadline, &witness, free));
+        }
+        // BOLT 5: ours by timeout, theirs with the preimage, both as soon as they can be.
+        let (preimage, lock_time, ready, deadline) = match htlc.offered_by {
+            Side::Local => {
+                let ready = next.max(htlc.expiry + CltvDelta(1));
+                (None, htlc.expiry.0, ready, self.must_be_back(htlc.id, htlc.expiry))
+            }
+            Side::Remote => (Some(*preimages.get(&htlc.id)?), 0, next, htlc.expiry),
+        };
+        let opens = if preimage.is_some() { 1 + 32 } else { 1 };
+        match &self.view {
+            View::Ours { number, delayed } => {
+                let (pays, signature) = output.second?;
+                let (number, htlc) = (*number, htlc.clone());
+                let key = WalletKey::OwnHtlc { peer, channel, number, htlc, signature, preimage };
+                let witness = [1, SIGNATURE, SIGNATURE, opens, script];
+                let to = delayed.to_p2wsh();
+                let shape = if anchors {
+                    ClaimShape::Paired { amount: pays, script: to }
+                } else {
+                    ClaimShape::Whole { amount: pays, script: to }
+                };
+                let sequence = u32::from(anchors);
+                Some(claim(key, sequence, lock_time, ready, deadline, &witness, shape))
+            }
+            View::Theirs { point, .. } | View::Unknown { point: Some(point), .. } => {
+                let (point, htlc) = (*point, htlc.clone());
+                let key = WalletKey::TheirHtlc { peer, channel, point, htlc, preimage };
+                let witness = [SIGNATURE, opens, script];
+                Some(claim(key, csv, lock_time, ready, deadline, &witness, free))
+            }
+            View::Revoked { .. } | View::Unknown { point: None, .. } => None,
+        }
+    }
+
+    /// How what an HTLC transaction paid is taken: at the index of its input. `None` if it pays nobody that way.
+    pub(crate) fn second_claim(&self, spend: Spend<'_>) -> Option<Claim> {
+        let delayed = self.second_stage()?;
+        let out = spend.by.transaction.output.get(spend.input)?;
+        if out.script_pubkey != delayed.to_p2wsh() {
+            return None;
+        }
+        let vout = u32::try_from(spend.input).ok()?;
+        let (peer, channel, height) = (self.peer, self.channel, spend.by.height);
+        let size = script_size(delayed);
+        let (key, sequence, ready, deadline, witness) = match &self.view {
+            View::Ours { number, .. } => {
+                let delay = self.our_delay();
+                let key = WalletKey::Delayed { peer, channel, number: *number };
+                let ready = height + CltvDelta(delay.into());
+                (key, delay.into(), ready, None, [SIGNATURE, 1, size])
+            }
+            View::Revoked { secret, .. } => {
+                let key = WalletKey::RevokedDelayed { peer, channel, secret: *secret };
+                let deadline = height + CltvDelta(self.their_delay().into());
+                (key, NO_DELAY, height + CltvDelta(1), Some(deadline), [SIGNATURE, 2, size])
+            }
+            View::Theirs { .. } | View::Unknown { .. } => return None,
+        };
+        Some(Claim {
+            outpoint: OutPoint { txid: spend.by.txid, vout },
+            amount: Sat(out.value.to_sat()),
+            script: out.script_pubkey.clone(),
+            key,
+            sequence,
+            lock_time: 0,
+            ready,
+            deadline,
+            witness_weight: witness_weight(&witness),
+            shape: ClaimShape::Free {},
+        })
+    }
+
+    pub(crate) fn outpoint(&self, vout: usize) -> OutPoint {
+        let vout = u32::try_from(vout).expect("a transaction in a block has fewer outputs");
+        OutPoint { txid: self.txid, vout }
+    }
+
+    /// How long our own money waits in our commitment: as the peer demanded. BOLT 2, to_self_delay.
+    const fn our_delay(&self) -> u16 {
+        self.constants.params.terms.remote.to_self_delay
+    }
+    /// How long the peer's waits in its own.
+    const fn their_delay(&self) -> u16 {
+        self.constants.params.terms.local.to_self_delay
+    }
+
+    /// Until when an HTLC that we offered should be ours again.
+    fn must_be_back(&self, id: HtlcId, expiry: BlockHeight) -> BlockHeight {
+        let at = self.offered.binary_search_by_key(&id, |o| o.id).ok();
+        let upstream = at.and_then(|at| self.offered.get(at)).and_then(|o| o.upstream);
+        upstream.unwrap_or(expiry + CltvDelta(PATIENCE))
+    }
+}
+
+/// Of a stack of elements, each with its length in front: those of ours are below 253 bytes.
+fn witness_weight(elements: &[usize]) -> u32 {
+    let bytes = 1 + elements.iter().sum::<usize>();
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+fn script_size(script: &ScriptBuf) -> usize {
+    1 + script.len()
+}
