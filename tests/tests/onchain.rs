@@ -99,8 +99,10 @@ fn timeout_on_chain(by_payer: bool) {
     closer.rpc("dev-fail", &json!({"id": id}));
     confirm_close(&pair, &id);
     resolve(&pair, &id);
+    // A failure counts when nothing can take it back.
+    pair.bitcoind.mine(6);
     let failed = parts.wait(1).unwrap_err();
-    assert_eq!(failed.code, 203, "{failed:?}");
+    assert_eq!(failed.code, 204, "{failed:?}");
     let gained = wealth(&pair.alice) - before;
     assert!((970_000..=SAT).contains(&gained), "alice got {gained}");
 }
@@ -194,6 +196,7 @@ fn kills_between_any_two_blocks_of_a_close_lose_nothing() {
     pair.alice.rpc("dev-fail", &json!({"id": id}));
     confirm_close(&pair, &id);
     parts.send(&other, 2);
+    assert_eq!(parts.wait(2).unwrap()["status"], "complete");
     for _ in 0..40 {
         for node in [&pair.alice, &pair.bob] {
             node.kill();
