@@ -1,9 +1,10 @@
-//! `cargo run --release -p benches`: two suites and one channel, on tmpfs and on disk.
+//! `cargo run --release -p benches`: two suites and one channel, then three in a line, on tmpfs and on disk.
 //!
 //! Prints payments per second (one after another, and 100 in flight), latency, and what each payment cost: commits that
 //! reached the disk, signatures, and the memory of each process. Numbers of one run are to be compared with each other.
 
 mod barriers;
+mod forwards;
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -29,9 +30,19 @@ fn main() {
         let _ = std::fs::remove_dir_all(base);
         std::fs::create_dir_all(base).expect("the benchmark can make its folder");
         let base = base.canonicalize().expect("it was just made");
-        run(&base);
+        if wanted("pay") {
+            run(&base.join("pay"));
+        }
+        if wanted("forward") {
+            forwards::run(&base.join("forward"));
+        }
         std::fs::remove_dir_all(&base).expect("the folder is ours");
     }
+}
+
+/// `bench pay` and `bench forward` do one of them.
+fn wanted(what: &str) -> bool {
+    std::env::args().nth(1).is_none_or(|only| only == what)
 }
 
 /// Options that an operator would have: no debug log, no developer's timers but the chain's.
@@ -121,19 +132,25 @@ fn sequential(payer: &Node, payee: &Node) {
     report("pay, one after another", times, begun.elapsed(), &before, &counters(&[payer, payee]));
 }
 
-/// `sendpay` and `waitsendpay`, so many at once, on one connection.
+/// `sendpay` and `waitsendpay` over a direct channel, so many at once.
 fn load(payer: &Node, payee: &Node, scid: &Value, what: &str, msat: u64) {
     let invoices = invoices(payee, LOAD, msat, what);
-    let mut socket = payer.socket().expect("the node serves");
+    let route = json!([{"id": payee.id, "channel": scid, "amount_msat": msat, "delay": 10}]);
     let before = counters(&[payer, payee]);
     let begun = Instant::now();
+    let times = pay_all(payer, &route, &invoices);
+    let what = format!("{what}, {IN_FLIGHT} in flight");
+    report(&what, times, begun.elapsed(), &before, &counters(&[payer, payee]));
+}
+
+/// Pays them all over this route, so many at once, on one connection. How long each took.
+fn pay_all(payer: &Node, route: &Value, invoices: &[Value]) -> Vec<Duration> {
+    let mut socket = payer.socket().expect("the node serves");
     let (mut next, mut done, mut times, mut text) = (0usize, 0usize, Vec::new(), Vec::new());
     let mut started: HashMap<usize, Instant> = HashMap::new();
     while done < invoices.len() {
         while next < invoices.len() && next - done < IN_FLIGHT {
             let invoice = &invoices[next];
-            let route =
-                json!([{"id": payee.id, "channel": scid, "amount_msat": msat, "delay": 10}]);
             let sent = json!({"route": route, "payment_hash": invoice["payment_hash"], "payment_secret": invoice["payment_secret"]});
             ask(&mut socket, &format!("s{next}"), "sendpay", &sent);
             ask(
@@ -158,8 +175,7 @@ fn load(payer: &Node, payee: &Node, scid: &Value, what: &str, msat: u64) {
             }
         }
     }
-    let what = format!("{what}, {IN_FLIGHT} in flight");
-    report(&what, times, begun.elapsed(), &before, &counters(&[payer, payee]));
+    times
 }
 
 fn ask(socket: &mut UnixStream, id: &str, method: &str, params: &Value) {

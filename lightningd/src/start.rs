@@ -63,7 +63,9 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
     if config.network() == Network::Bitcoin {
-        log::warn!("this software is young: put no more on --network=bitcoin than you can bear to lose");
+        log::warn!(
+            "this software is young: put no more on --network=bitcoin than you can bear to lose"
+        );
     }
     raise_descriptor_limit();
     let executables = find_executables(&config).map_err(|e| (10, e))?;
@@ -124,7 +126,8 @@ fn print_help() {
 
 fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
     if config.network() == Network::Bitcoin {
-        let text = "this software is young: put no more on --network=bitcoin than you can bear to lose";
+        let text =
+            "this software is young: put no more on --network=bitcoin than you can bear to lose";
         // The log may not be open yet, and nobody should miss it.
         eprintln!("lightningd: warning: {text}");
     }

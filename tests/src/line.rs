@@ -2,6 +2,7 @@
 
 use crate::{Bitcoind, Node, Scratch, wait_for};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// What each channel of a [`Line`] has, in satoshi.
 pub const LINE_SAT: u64 = 10_000_000;
@@ -20,8 +21,8 @@ pub struct Line {
     pub first: String,
     /// The channel of l2 and l3.
     pub second: String,
-    /// The last to go.
-    pub scratch: Scratch,
+    /// The last to go, if it is the line's own.
+    pub scratch: Option<Scratch>,
 }
 
 /// One hop of a route: over which channel to whom, how much arrives, and how many blocks are left.
@@ -33,8 +34,14 @@ impl Line {
     /// With options for each.
     pub fn with(options: [&[&str]; 3]) -> Self {
         let scratch = Scratch::new();
-        let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
-        let [l1, l2, l3] = ["l1", "l2", "l3"].map(|name| scratch.path().join(name));
+        let mut line = Self::within(scratch.path(), options);
+        line.scratch = Some(scratch);
+        line
+    }
+    /// In this folder, which stays.
+    pub fn within(folder: &Path, options: [&[&str]; 3]) -> Self {
+        let bitcoind = Bitcoind::start(&folder.join("bitcoind"));
+        let [l1, l2, l3] = ["l1", "l2", "l3"].map(|name| folder.join(name));
         let l1 = Node::start(&l1, &bitcoind, options[0]);
         let l2 = Node::start(&l2, &bitcoind, options[1]);
         let l3 = Node::start(&l3, &bitcoind, options[2]);
@@ -45,7 +52,7 @@ impl Line {
         let first = l1.open(&l2, LINE_SAT);
         let second = l2.open(&l3, LINE_SAT);
         bitcoind.mine(6);
-        let line = Self { bitcoind, l1, l2, l3, first, second, scratch };
+        let line = Self { bitcoind, l1, l2, l3, first, second, scratch: None };
         line.wait_ready();
         line
     }

@@ -2,6 +2,7 @@
 
 use crate::channel::{Channel, key_of, stored_htlc};
 use primitives::{HtlcId, Side};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::Long;
 use wire::channel_data::*;
@@ -88,37 +89,54 @@ fn moved(live: &LiveHtlc) -> MovedHtlc {
 
 /// The stored state with one change more.
 pub fn apply(mut before: ChannelState, change: &ChannelChange) -> ChannelState {
-    let settled = &change.settled.0;
-    let htlcs = &mut before.htlcs.0;
-    htlcs.retain(|live| !settled.contains(&key_of(live))); // never many at once
+    apply_to(&mut before, change);
+    before
+}
+
+/// The same in place: what did not change is not touched.
+pub fn apply_to(state: &mut ChannelState, change: &ChannelChange) {
+    apply_htlcs(&mut state.htlcs.0, change);
+    for secret in &change.remote_secrets.0 {
+        let place = crate::keys::bucket(secret.index);
+        state.remote_secrets.0.retain(|s| crate::keys::bucket(s.index) != place);
+        state.remote_secrets.0.push(secret.clone());
+    }
+    if !change.remote_secrets.0.is_empty() {
+        state.remote_secrets.0.sort_by_key(|s| crate::keys::bucket(s.index));
+    }
+    if let Some(fees) = &change.fees {
+        state.fees.clone_from(fees);
+    }
+    if let Some(signatures) = &change.local_signatures {
+        state.local_signatures.clone_from(signatures);
+    }
+    state.balance = change.balance;
+    state.next_htlc_id = change.next_htlc_id;
+    state.commitment = change.commitment;
+    state.revoked = change.revoked;
+    state.remote_point = change.remote_point;
+    state.remote_next_point = change.remote_next_point;
+    state.last_sent = change.last_sent;
+}
+
+/// They are in order before and after.
+fn apply_htlcs(htlcs: &mut Vec<LiveHtlc>, change: &ChannelChange) {
     for m in &change.moved.0 {
-        if let Some(live) = htlcs.iter_mut().find(|live| key_of(live) == (m.offered_by, m.id)) {
+        if let Ok(at) = htlcs.binary_search_by_key(&(m.offered_by, m.id), key_of)
+            && let Some(live) = htlcs.get_mut(at)
+        {
             live.added = m.added;
             live.removed.clone_from(&m.removed);
             live.in_remote_from = m.in_remote_from;
             live.in_remote_until = m.in_remote_until;
         }
     }
-    htlcs.extend(change.added.0.iter().cloned());
-    htlcs.sort_by_key(key_of);
-    for secret in &change.remote_secrets.0 {
-        let place = crate::keys::bucket(secret.index);
-        before.remote_secrets.0.retain(|s| crate::keys::bucket(s.index) != place);
-        before.remote_secrets.0.push(secret.clone());
+    if !change.settled.0.is_empty() {
+        let settled: BTreeSet<_> = change.settled.0.iter().collect();
+        htlcs.retain(|live| !settled.contains(&key_of(live)));
     }
-    before.remote_secrets.0.sort_by_key(|s| crate::keys::bucket(s.index));
-    if let Some(fees) = &change.fees {
-        before.fees.clone_from(fees);
+    if !change.added.0.is_empty() {
+        htlcs.extend(change.added.0.iter().cloned());
+        htlcs.sort_by_key(key_of);
     }
-    if let Some(signatures) = &change.local_signatures {
-        before.local_signatures.clone_from(signatures);
-    }
-    before.balance = change.balance;
-    before.next_htlc_id = change.next_htlc_id;
-    before.commitment = change.commitment;
-    before.revoked = change.revoked;
-    before.remote_point = change.remote_point;
-    before.remote_next_point = change.remote_next_point;
-    before.last_sent = change.last_sent;
-    before
 }

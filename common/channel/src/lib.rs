@@ -20,7 +20,7 @@ pub mod shutdown;
 pub mod stage;
 mod update;
 
-pub use change::{apply, diff};
+pub use change::{apply, apply_to, diff};
 pub use channel::Channel;
 pub use commit::Irrevocable;
 pub use constants::{ANCHOR, Constants, EXPIRY_LIMIT, Format, MAX_HTLCS, Unbuildable};

@@ -17,8 +17,17 @@ pub(super) fn missed(
     htlcs.iter().find_map(|l| {
         let (id, expiry) = (l.htlc.id, l.htlc.expiry);
         let (kind, deadline) = match l.htlc.offered_by {
-            Side::Local if is_over(l) => return None,
-            Side::Local => ("Offered", expiry.0.saturating_add(GRACE)),
+            Side::Local => match &l.removed {
+                None => ("Offered", expiry.0.saturating_add(GRACE)),
+                // Its preimage is known: there is nothing to win on the chain.
+                Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. }) => return None,
+                // Until that is irrevocable the peer can still publish a commitment with it and take it with the preimage,
+                // after whoever it came from took it back. Half of the delta is left to prevent that.
+                Some(StagedRemoval {
+                    removal: Removal::Failed { .. } | Removal::Malformed { .. },
+                    ..
+                }) => ("Failing", expiry.0.saturating_add(GRACE.max(delta.0 / 2))),
+            },
             Side::Remote if !fulfilled(decided.get(&id)) || is_out_of_theirs(l) => return None,
             // Half of the delta is for the transaction that claims it.
             Side::Remote => ("Fulfilled", expiry.0.saturating_sub(delta.0.div_ceil(2))),
@@ -30,16 +39,6 @@ pub(super) fn missed(
 
 fn fulfilled(decision: Option<&Removal>) -> bool {
     matches!(decision, Some(Removal::Fulfilled { .. }))
-}
-
-/// One that we offered has ended: its preimage is known, or nobody can publish it any more. A failure that the peer only
-/// speaks of ends nothing: it could still take the HTLC from its commitment.
-fn is_over(l: &LiveHtlc) -> bool {
-    match &l.removed {
-        None => false,
-        Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. }) => true,
-        Some(StagedRemoval { stage, .. }) => *stage == Stage::Irrevocable,
-    }
 }
 
 /// The peer revoked its last commitment with it: whatever it publishes now, this one's value is ours.
@@ -95,8 +94,8 @@ mod tests {
         for (l, decision, at) in [
             (htlc(Side::Local, None), None, Some(101)),
             (htlc(Side::Local, Some((paid.clone(), Stage::InReceivers))), None, None),
-            (htlc(Side::Local, Some((failed.clone(), Stage::InSenders))), None, Some(101)),
-            (htlc(Side::Local, Some((failed.clone(), Stage::Irrevocable))), None, None),
+            (htlc(Side::Local, Some((failed.clone(), Stage::PendingOnReceiver))), None, Some(103)),
+            (htlc(Side::Local, Some((failed.clone(), Stage::InSenders))), None, Some(103)),
             (htlc(Side::Remote, None), Some(paid.clone()), Some(97)),
             (htlc(Side::Remote, None), Some(failed), None),
             (htlc(Side::Remote, None), None, None),

@@ -219,7 +219,7 @@ fn asked(
     let number = channel.number;
     match ask {
         ChannelAsk::Persist(p) => {
-            persist(node, turn, channel, p)?;
+            super::persist::persist(node, turn, channel, p)?;
             answer::<Persist>(turn, child);
         }
         ChannelAsk::PersistPeerReady(p) => {
@@ -281,90 +281,6 @@ fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
         set_state(channel, turn, State::Normal, "unknown", "Lockin complete")?;
     }
     Ok(())
-}
-
-/// Steps of the commitment dance: rows first, then values, then what follows for the switch.
-fn persist(node: &Node, turn: &mut Turn<'_>, channel: &Channel, ask: Persist) -> Result<(), Stop> {
-    let number = channel.number;
-    let mut live = channel.live.clone();
-    let mut totals = channel.totals;
-    let mut settled_events = Vec::new();
-    for change in &ask.changes {
-        for (offered_by, id) in &change.settled.0 {
-            let Some(gone) =
-                live.htlcs.0.iter().find(|l| l.htlc.offered_by == *offered_by && l.htlc.id == *id)
-            else {
-                return Err(Stop::refused(format!(
-                    "channeld settled HTLC {id}, which is not there"
-                )));
-            };
-            count_settled(&mut totals, gone);
-            settled_events
-                .push(HtlcEvent::Settled { channel: number, htlc: Box::new(gone.clone()) });
-        }
-        for added in &change.added.0 {
-            let taken = |l: &LiveHtlc| l.htlc.offered_by == Side::Local && l.key == added.key;
-            if added.htlc.offered_by == Side::Local
-                && (added.key == 0 || live.htlcs.0.iter().any(taken))
-            {
-                return Err(Stop::refused(format!("channeld bound the key {} twice", added.key)));
-            }
-            let count = if added.htlc.offered_by == Side::Local {
-                &mut totals.out_offered
-            } else {
-                &mut totals.in_offered
-            };
-            *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
-        }
-        for bound in change.added.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-            crate::htlcs::bind(node, turn, channel, bound)?;
-        }
-        store::apply(turn.db, number, change, &node.channels.last_htlc)?;
-        live = channel::apply(live, change);
-    }
-    for peeled in &ask.peeled.0 {
-        store::set_peeled(turn.db, number, peeled)?;
-        turn.also(Event::Decide(number, peeled.id));
-    }
-    let range = (
-        channel.to_us_range.0.min(live.balance.local),
-        channel.to_us_range.1.max(live.balance.local),
-    );
-    if totals != channel.totals || range != channel.to_us_range {
-        store::set_totals(turn.db, number, &totals, range)?;
-    }
-    if live.revoked.local > channel.live.revoked.local {
-        // Before the answer, after which the secret goes out.
-        turn.say(Outgoing::Revoked { channel: number, count: live.revoked.local });
-    }
-    let settled_keys: Vec<_> =
-        ask.changes.iter().flat_map(|c| c.settled.0.iter().copied()).collect();
-    update(turn, number, move |c| {
-        c.live = live;
-        c.totals = totals;
-        c.to_us_range = range;
-        for (_, id) in settled_keys.iter().filter(|(side, _)| *side == Side::Remote) {
-            c.peeled.remove(id);
-            c.decided.remove(id);
-        }
-        for peeled in ask.peeled.0 {
-            c.peeled.insert(peeled.id, peeled);
-        }
-    });
-    for event in settled_events {
-        turn.also(Event::Htlc(event));
-    }
-    Ok(())
-}
-
-fn count_settled(totals: &mut super::Totals, gone: &LiveHtlc) {
-    if matches!(&gone.removed, Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. })) {
-        let count = match gone.htlc.offered_by {
-            Side::Local => &mut totals.out_fulfilled,
-            Side::Remote => &mut totals.in_fulfilled,
-        };
-        *count = (count.0 + 1, count.1.saturating_add(gone.htlc.amount));
-    }
 }
 
 /// The connection is as far as the old one was: what was decided is said again, what was not is decided.

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod live;
 pub mod open_rpc;
 pub mod opening;
+mod persist;
 pub mod policy;
 pub mod rpc;
 mod state;
@@ -293,10 +294,7 @@ impl Channel {
     }
     /// The live HTLC of this id that this side offered.
     pub fn htlc(&self, offered_by: Side, id: HtlcId) -> Option<&LiveHtlc> {
-        let htlcs = &self.live.htlcs.0;
-        // In order: ours first, each side's by id.
-        let at = htlcs.partition_point(|l| (l.htlc.offered_by, l.htlc.id) < (offered_by, id));
-        htlcs.get(at).filter(|l| (l.htlc.offered_by, l.htlc.id) == (offered_by, id))
+        live_htlc(&self.live, offered_by, id)
     }
     /// Who opened it.
     pub const fn opener(&self) -> Side {
@@ -316,6 +314,13 @@ impl Channel {
             && self.reestablished
             && matches!(self.owner, Owner::Channeld(_))
     }
+}
+
+fn live_htlc(live: &ChannelState, offered_by: Side, id: HtlcId) -> Option<&LiveHtlc> {
+    // In order: ours first, each side's by id.
+    let htlcs = &live.htlcs.0;
+    let at = htlcs.binary_search_by_key(&(offered_by, id), |l| (l.htlc.offered_by, l.htlc.id));
+    at.ok().and_then(|at| htlcs.get(at))
 }
 
 /// Changes a channel's value once the rows are there.

@@ -213,7 +213,7 @@ pub fn bind(
     live: &LiveHtlc,
 ) -> Result<(), Stop> {
     match Origin::of(live.key) {
-        Origin::Payment(index) => payments::bind(node, turn, channel.number, index, live),
+        Origin::Payment(index) => payments::bind(node, turn, channel, index, live),
         Origin::Forward(index) => forward::bind(node, turn, channel.number, index, live),
     }
 }

@@ -8,6 +8,7 @@ mod store;
 
 pub use store::load;
 
+use crate::channels::Channel;
 use crate::json::now;
 use crate::node::Node;
 use crate::rpc::{Caller, RpcError, code};
@@ -175,20 +176,27 @@ pub fn store(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
 pub fn bind(
     node: &Node,
     turn: &mut Turn<'_>,
-    channel: ChannelNumber,
+    channel: &Channel,
     key: u64,
     live: &LiveHtlc,
 ) -> Result<(), Stop> {
     let known = pending(node, key).is_some_and(|p| {
-        p.channel == channel && p.sent == live.htlc.amount && p.hash == live.htlc.payment_hash
+        p.channel == channel.number
+            && p.sent == live.htlc.amount
+            && p.hash == live.htlc.payment_hash
     });
-    if !known {
+    if !known || is_bound(channel, key) {
         return Err(Stop::refused(format!(
             "channeld offered HTLC {} for payment {key}, which was not to be offered so",
             live.htlc.id
         )));
     }
     store(node, turn, key)
+}
+
+/// Has an HTLC of this channel this key?
+fn is_bound(channel: &Channel, key: u64) -> bool {
+    channel.live.htlcs.0.iter().any(|l| l.htlc.offered_by == Side::Local && l.key == key)
 }
 
 /// Stores an end and tells whoever waits.
