@@ -18,6 +18,12 @@ mod wallet;
 
 pub use clients::run;
 
+/// Bytes of an `hsm_secret`, read with this passphrase: for whoever throws anything at it. True where they are a secret.
+#[cfg(feature = "fuzzing")]
+pub fn reads_as_secret(content: &[u8], passphrase: Option<&str>) -> bool {
+    secret_file::understand(std::path::Path::new("hsm_secret"), content, passphrase).is_ok()
+}
+
 #[cfg(test)]
 mod cln_vectors;
 #[cfg(test)]

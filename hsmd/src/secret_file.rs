@@ -52,7 +52,11 @@ fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(content)
 }
 
-fn understand(path: &Path, content: &[u8], passphrase: Option<&str>) -> Result<Root, String> {
+pub(crate) fn understand(
+    path: &Path,
+    content: &[u8],
+    passphrase: Option<&str>,
+) -> Result<Root, String> {
     let file = path.display();
     let Some((head, words)) = content.split_first_chunk::<32>() else {
         let hint = if content.is_empty() {

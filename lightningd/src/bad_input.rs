@@ -2,8 +2,8 @@
 
 use crate::chain::feerates::{Asked, Estimates};
 use crate::options::Config;
-use crate::plugin_host::{Manifest, take_objects};
-use crate::rpc::{args::Args, check_form, reply_text, table};
+use crate::plugin_host::Manifest;
+use crate::rpc::{check_form, reply_text};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -67,11 +67,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
-    fn arbitrary_bytes_on_the_socket_are_objects_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let (objects, _) = take_objects(&mut bytes);
-        for object in objects {
-            let _ = check_form(&object);
-        }
+    fn arbitrary_bytes_on_the_socket_are_objects_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        crate::fuzzing::socket(bytes);
     }
 
     #[test]
@@ -120,34 +117,15 @@ proptest! {
     }
 }
 
-// Each case is tried on every method, in three forms: more than a million parses.
+// Each case is tried on every method, twice in three forms: more than a million parses.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
     fn arbitrary_parameters_fit_a_method_or_are_refused(params in prop::collection::vec(value(), 0..8), named in value()) {
-        for method in table::METHODS {
-            let names = method.params.iter().map(|p| p.name.to_owned());
-            let by_name: serde_json::Map<String, Value> = names.zip(params.iter().cloned()).collect();
-            for given in [Value::from(params.clone()), Value::Object(by_name), named.clone()] {
-                if let Ok(args) = Args::parse(method.params, &given) {
-                    for p in method.params {
-                        let _ = (args.text(p.name), args.number(p.name), args.bool(p.name), args.msat(p.name), args.node(p.name));
-                        let _ = (args.hash(p.name), args.hex(p.name), args.scid(p.name), args.feerate(p.name));
-                    }
-                }
-            }
+        for given in [Value::from(params), named] {
+            crate::fuzzing::parameters(&given);
         }
-    }
-}
-
-/// A file of these bytes, read as `--conf`.
-fn read_config(bytes: &[u8]) {
-    let path = std::env::temp_dir().join(format!("fulmen-conf-{}", std::process::id()));
-    std::fs::write(&path, bytes).unwrap();
-    let args = [format!("--conf={}", path.display()), "--lightning-dir=/nonexistent".to_owned()];
-    if let Ok(config) = Config::load(&args, None) {
-        let _ = config.check_all_known(|_| false);
     }
 }
 
@@ -165,7 +143,7 @@ fn arbitrary_configuration_files_are_options_or_an_error_with_its_line() {
     let bytes = prop_oneof![4 => text, 1 => prop::collection::vec(any::<u8>(), 0..40)];
     runner
         .run(&bytes, |bytes| {
-            read_config(&bytes);
+            crate::fuzzing::configuration(&[], bytes);
             Ok(())
         })
         .unwrap();

@@ -14,6 +14,8 @@ mod db;
 mod dispatch;
 mod event_loop;
 mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hsm;
 mod htlcs;
 mod invoices;

@@ -20,6 +20,8 @@ const MAX_REQUEST: usize = 64 * 1024 * 1024;
 const MAX_UNREAD: usize = 4 * 1024 * 1024;
 /// Commands of one client in one round, so that none starves the others.
 const MAX_PER_ROUND: usize = 100;
+/// What a client that nobody listens to may write in one round.
+const MAX_THROWN: usize = 1024 * 1024;
 /// Clients at once.
 const MAX_CLIENTS: usize = 1000;
 
@@ -30,8 +32,30 @@ struct Client {
     out: Vec<u8>,
     written: usize,
     notify: bool,
-    /// Nothing more is read: it wrote nonsense, or hung up.
-    deaf: bool,
+    ear: Ear,
+    /// Requests of its that were passed on and not answered yet.
+    unanswered: usize,
+}
+
+/// Do we listen to a client?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ear {
+    /// To every request.
+    Open,
+    /// It wrote nonsense: what follows is thrown away, and when all that it asked before is answered we hang up.
+    Shut,
+    /// It hung up.
+    Off,
+}
+
+/// What came of a client's socket.
+enum Filled {
+    /// All there is for now.
+    AllForNow,
+    /// There may be more: the others come first.
+    More,
+    /// The client hung up.
+    HungUp,
 }
 
 /// Every client.
@@ -107,7 +131,8 @@ impl RpcServer {
                         out: vec![],
                         written: 0,
                         notify: false,
-                        deaf: false,
+                        ear: Ear::Open,
+                        unanswered: 0,
                     };
                     self.clients.insert(self.next, client);
                 }
@@ -128,24 +153,26 @@ impl RpcServer {
         if client.out.len() - client.written > MAX_UNREAD {
             return false;
         }
-        let alive = fill(client);
+        let filled = fill(client);
         let (objects, broken) = take_objects(&mut client.input);
         client.waiting.extend(objects);
         let mut taken = 0;
-        while taken < MAX_PER_ROUND {
+        while taken < MAX_PER_ROUND && client.ear != Ear::Shut {
             let Some(raw) = client.waiting.pop_front() else { break };
             taken += 1;
             request(conn, client, &raw, events);
         }
-        if let Some(e) = broken {
-            complain(client, &format!("Invalid token in json input: {e}"));
-        } else if client.input.len() > MAX_REQUEST {
-            complain(client, &format!("a request of more than {MAX_REQUEST} bytes"));
+        if client.waiting.is_empty() {
+            if let Some(e) = broken {
+                complain(client, &format!("Invalid token in json input: {e}"));
+            } else if client.input.len() > MAX_REQUEST {
+                complain(client, &format!("a request of more than {MAX_REQUEST} bytes"));
+            }
         }
-        let mut more = !client.waiting.is_empty();
-        if !alive && !more {
+        let mut more = !client.waiting.is_empty() || matches!(filled, Filled::More);
+        if matches!(filled, Filled::HungUp) && !more {
             // It hung up; what it asked for goes on, the answers go nowhere.
-            client.deaf = true;
+            client.ear = Ear::Off;
             if client.out.len() == client.written && taken == 0 {
                 self.remove(conn);
                 return false;
@@ -192,6 +219,10 @@ impl RpcServer {
         client.out.clear();
         client.out.shrink_to(65536);
         client.written = 0;
+        if client.ear == Ear::Shut && client.unanswered == 0 {
+            hang_up(client);
+            self.remove(conn_of(token));
+        }
     }
 
     /// Answers a caller, if it is still there.
@@ -199,6 +230,7 @@ impl RpcServer {
         let Caller { conn, id, filter, .. } = caller;
         if let Some(client) = self.clients.get_mut(conn) {
             client.out.extend_from_slice(reply_text(id, result, filter.as_ref()).as_bytes());
+            client.unanswered = client.unanswered.saturating_sub(1);
             self.flush(token_of(*conn));
         }
     }
@@ -220,53 +252,71 @@ impl RpcServer {
     }
 }
 
-/// False: it hung up.
-fn fill(client: &mut Client) -> bool {
+/// Reads what there is. Of a client that is no longer listened to it is thrown away.
+fn fill(client: &mut Client) -> Filled {
     let mut chunk = [0; 65536];
+    let mut thrown = 0;
     loop {
-        if client.deaf || client.input.len() > MAX_REQUEST {
-            return !client.deaf;
+        if client.ear == Ear::Off {
+            return Filled::HungUp;
+        }
+        if client.input.len() > MAX_REQUEST {
+            return Filled::AllForNow;
+        }
+        if thrown > MAX_THROWN {
+            return Filled::More;
         }
         match client.stream.read(&mut chunk) {
-            Ok(0) => return false,
+            Ok(0) => return Filled::HungUp,
+            Ok(n) if client.ear == Ear::Shut => thrown += n,
             Ok(n) => client.input.extend_from_slice(chunk.get(..n).unwrap_or_default()),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
-            Err(_) => return false,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Filled::AllForNow,
+            Err(_) => return Filled::HungUp,
         }
     }
 }
 
+/// Says what was wrong, and listens no more.
 fn complain(client: &mut Client, text: &str) {
-    if client.deaf {
-        return;
-    }
     let error = RpcError::new(crate::rpc::code::INVALID_REQUEST, text);
-    client.out.extend_from_slice(reply_text("null", &Err(error), None).as_bytes());
-    client.deaf = true;
-    client.input.clear();
-    let mut rest = client.out.split_off(client.written);
-    if client.stream.write_all(&rest).is_ok() {
-        rest.clear();
+    shut(client, &reply_text("null", &Err(error), None));
+}
+
+fn shut(client: &mut Client, words: &str) {
+    if client.ear == Ear::Open {
+        client.out.extend_from_slice(words.as_bytes());
+        client.ear = Ear::Shut;
     }
-    client.out = rest;
-    client.written = 0;
+    client.input = Vec::new();
+    client.waiting.clear();
+}
+
+/// The client reads to the end of what we said, and then that there is no more.
+fn hang_up(client: &mut Client) {
     if let Err(e) = client.stream.shutdown(std::net::Shutdown::Both) {
         log::debug!("closing an RPC client: {e}");
     }
+    // What it wrote and nobody read would be an error where it expects the end.
+    let _ = fill(client);
 }
 
 fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<Event>) {
     match check_form(raw) {
         Err((id, error)) => {
-            let hopeless = id == "null";
-            client.out.extend_from_slice(reply_text(&id, &Err(error), None).as_bytes());
-            client.deaf |= hopeless;
+            let text = reply_text(&id, &Err(error), None);
+            // Whose answer that would be, nobody knows: the client and we are out of step.
+            if id == "null" {
+                shut(client, &text);
+            } else {
+                client.out.extend_from_slice(text.as_bytes());
+            }
         }
         Ok((id, request, filter)) => {
             if request.method == "notifications" && switch_notifications(client, &id, &request) {
                 return;
             }
+            client.unanswered += 1;
             events.push(Event::Rpc(Caller { conn, id, filter, notify: client.notify }, request));
         }
     }

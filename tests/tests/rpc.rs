@@ -72,6 +72,49 @@ fn what_is_no_request_is_answered_and_the_node_lives_on() {
     node.rpc("getinfo", &json!({}));
 }
 
+/// Everything until the other end closes, and how that came.
+fn until_closed(socket: &mut std::os::unix::net::UnixStream) -> Vec<Value> {
+    let mut text = String::new();
+    socket.read_to_string(&mut text).expect("the end is an end, and no error");
+    text.split_terminator("\n\n").map(|s| serde_json::from_str(s).unwrap()).collect()
+}
+
+#[test]
+fn after_nonsense_what_was_asked_before_is_answered_and_the_node_hangs_up() {
+    let (_scratch, bitcoind, node) = node();
+    let waits = json!({"jsonrpc": "2.0", "id": "w", "method": "waitblockheight", "params": [bitcoind.height() + 1]});
+    let later = json!({"jsonrpc": "2.0", "id": "l", "method": "getinfo", "params": []});
+    for nonsense in
+        ["}{", r#"{"id": 1}"#, r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"stop","params":[]}"#]
+    {
+        let mut socket = node.socket().unwrap();
+        socket.write_all(format!("{nonsense}{later}").as_bytes()).unwrap();
+        let said = until_closed(&mut socket);
+        let codes: Vec<_> = said.iter().map(|a| (&a["id"], a["error"]["code"].clone())).collect();
+        assert_eq!(codes, [(&Value::Null, json!(-32600))], "{nonsense}");
+    }
+    let mut socket = node.socket().unwrap();
+    socket.write_all(format!("{waits}[]{later}").as_bytes()).unwrap();
+    let mut byte = [0; 1];
+    socket.read_exact(&mut byte).unwrap();
+    socket.write_all(later.to_string().as_bytes()).unwrap();
+    bitcoind.mine(1);
+    let mut rest = String::new();
+    socket.read_to_string(&mut rest).unwrap();
+    let answers: Vec<&str> = rest.split_terminator("\n\n").collect();
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    assert!(answers[1].contains(r#""id":"w","result""#), "{}", answers[1]);
+}
+
+#[test]
+fn a_name_that_comes_twice_is_refused() {
+    let (_scratch, _bitcoind, node) = node();
+    let twice = r#"{"jsonrpc":"2.0","id":7,"method":"invoice","params":{"amount_msat":1,"label":"l","description":"d","amount_msat":1000}}"#;
+    let got = answers(&node, twice.as_bytes(), 1);
+    assert_eq!((&got[0]["id"], &got[0]["error"]["code"]), (&json!(7), &json!(-32602)));
+    assert!(got[0]["error"]["message"].as_str().unwrap().contains("amount_msat"), "{}", got[0]);
+}
+
 #[test]
 fn a_client_that_does_not_read_is_not_read_either_and_harms_nobody() {
     let (_scratch, _bitcoind, node) = node();

@@ -96,6 +96,24 @@ impl Config {
         Ok(config)
     }
 
+    /// A command line and a file of these bytes, without what the file includes: for whoever throws anything at it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn of_bytes(args: &[String], file: Vec<u8>) -> Result<Self, Fatal> {
+        let mut config = Self::default();
+        let mut said: Vec<(String, Said)> = Vec::new();
+        for line in files::lines(Path::new("config"), file)? {
+            if let files::Line::Option(name, value) = line {
+                said.push((name, value));
+            }
+        }
+        said.extend(parse_args(args)?);
+        config.network = Some(network_of(said.iter())?);
+        for (name, said) in said {
+            config.add(&name, said)?;
+        }
+        Ok(config)
+    }
+
     fn add(&mut self, name: &str, said: Said) -> Result<(), Fatal> {
         if let Some(spec) = find(name) {
             check(spec.kind, &said).map_err(|what| problem(&said, name, what))?;

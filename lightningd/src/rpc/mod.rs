@@ -130,40 +130,42 @@ pub fn check_form(
 ) -> Result<(String, RpcRequest, Option<Value>), (String, RpcError)> {
     let null = || "null".to_owned();
     let bad = |id: String, text: &str| (id, RpcError::new(code::INVALID_REQUEST, text));
-    let members: serde_json::Map<String, Value> =
-        serde_json::from_str(raw.get()).map_err(|_| bad(null(), "Expected {} for json command"))?;
-    if members.get("jsonrpc").is_none_or(|v| v != "2.0") {
+    let members = crate::json::members(raw)
+        .ok_or_else(|| bad(null(), "Expected {} for json command"))?
+        .map_err(|twice| bad(null(), &twice.to_string()))?;
+    let strict = |name: &str| members.get(name).map(|v| crate::json::strict(v));
+    let plain = |name: &str| match strict(name) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(e)) => Err(bad(null(), &format!("{name}: {e}"))),
+    };
+    if plain("jsonrpc")?.is_none_or(|v| v != "2.0") {
         return Err(bad(
             null(),
             "JSON-RPC message does not contain \"jsonrpc\" field: it must say \"2.0\"",
         ));
     }
-    let id = match members.get("id") {
+    let id = match plain("id")? {
         None => return Err(bad(null(), "No id")),
         Some(Value::Array(_) | Value::Object(_)) => {
             return Err(bad(null(), "Expected string/primitive for id"));
         }
-        Some(_) => raw_member(raw, "id").unwrap_or_else(null),
+        // Byte for byte.
+        Some(_) => members.get("id").map_or_else(null, |v| v.get().to_owned()),
     };
-    let method = match members.get("method") {
+    let method = match plain("method")? {
         None => return Err(bad(id, "No method")),
-        Some(Value::String(m)) => m.clone(),
+        Some(Value::String(m)) => m,
         Some(_) => return Err(bad(id, "Expected string for method")),
     };
-    let params = match members.get("params") {
+    let params = match strict("params") {
         None => return Err(bad(id, "No params")),
-        Some(p @ (Value::Array(_) | Value::Object(_))) => p.clone(),
-        Some(_) => return Err(bad(id, "Expected {} or [] for params")),
+        Some(Ok(p @ (Value::Array(_) | Value::Object(_)))) => p,
+        Some(Ok(_)) => return Err(bad(id, "Expected {} or [] for params")),
+        Some(Err(e)) => return Err((id, RpcError::params(format!("params: {e}")))),
     };
-    let filter = members.get("filter").cloned();
+    let filter = plain("filter")?;
     Ok((id, RpcRequest { method, params, raw: raw.get().to_owned() }, filter))
-}
-
-/// A member's text, byte for byte.
-fn raw_member(raw: &RawValue, name: &str) -> Option<String> {
-    let members: std::collections::BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(raw.get()).ok()?;
-    members.get(name).map(|v| v.get().to_owned())
 }
 
 /// The text of a reply, with the two newlines that end everything we write.
@@ -265,6 +267,34 @@ mod tests {
         ] {
             let (_, error) = form(text).unwrap_err();
             assert_eq!(error.code, code::INVALID_REQUEST);
+            assert!(error.message.contains(says), "{text}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused() {
+        for (text, id, code, says) in [
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1,"b":2,"a":3}}"#,
+                "1",
+                code::INVALID_PARAMS,
+                "params: the name 'a' comes twice",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[{"route":[{"id":1,"\u0069d":1}]}]}"#,
+                "1",
+                code::INVALID_PARAMS,
+                "params: the name 'id' comes twice",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[],"method":"y"}"#,
+                "null",
+                code::INVALID_REQUEST,
+                "the name 'method' comes twice",
+            ),
+        ] {
+            let (got, error) = form(text).unwrap_err();
+            assert_eq!((got.as_str(), error.code), (id, code), "{text}");
             assert!(error.message.contains(says), "{text}: {}", error.message);
         }
     }

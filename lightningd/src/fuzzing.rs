@@ -1,0 +1,66 @@
+//! Doors for those who throw anything at our parsers: what a stranger wrote, and every question that is asked of it.
+
+use crate::chain::feerates::Estimates;
+use crate::options::Config;
+use crate::plugin_host::{Manifest, take_objects};
+use crate::rpc::{args::Args, check_form, reply_text, table};
+use serde_json::{Map, Value};
+
+/// Bytes on the socket of JSON-RPC: each request has a form, or an answer that says why not.
+///
+/// # Panics
+/// Where what we answer is no answer.
+pub fn socket(mut bytes: Vec<u8>) {
+    let before = bytes.len();
+    let (objects, _) = take_objects(&mut bytes);
+    assert!(bytes.len() <= before, "nothing is added to what came");
+    for raw in objects {
+        let text = match check_form(&raw) {
+            Ok((id, request, filter)) => {
+                parameters(&request.params);
+                reply_text(&id, &Ok(request.params), filter.as_ref())
+            }
+            Err((id, error)) => reply_text(&id, &Err(error), None),
+        };
+        assert!(text.ends_with("\n\n"), "{text}");
+        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+    }
+}
+
+/// Parameters as they are, tried on every method, by position and by name too.
+pub fn parameters(given: &Value) {
+    let positions = match given {
+        Value::Array(items) => items.clone(),
+        Value::Object(members) => members.values().cloned().collect(),
+        _ => vec![given.clone()],
+    };
+    for method in table::METHODS {
+        let names = method.params.iter().map(|p| p.name.to_owned());
+        let by_name: Map<String, Value> = names.zip(positions.iter().cloned()).collect();
+        for given in [given, &Value::from(positions.clone()), &Value::Object(by_name)] {
+            let Ok(args) = Args::parse(method.params, given) else { continue };
+            for name in method.params.iter().map(|p| p.name) {
+                let _ = (args.text(name), args.number(name), args.number32(name), args.bool(name));
+                let _ = (args.msat(name), args.sat_or_all(name), args.node(name), args.hash(name));
+                let _ = (args.hex(name), args.scid(name), args.feerate(name), args.to_json());
+            }
+        }
+    }
+}
+
+/// A command line, and the bytes of a configuration file.
+pub fn configuration(words: &[String], file: Vec<u8>) {
+    if let Ok(config) = Config::of_bytes(words, file) {
+        let _ = config.check_all_known(|_| false);
+        for (name, _) in config.iter() {
+            let _ = (config.text(name), config.bool_or(name, false), config.u32_or(name, 7));
+            let _ = (config.int_or(name, -7), config.msat_or(name, primitives::Msat(7)));
+        }
+    }
+}
+
+/// What a plugin says it is, and what the backend says of fees.
+pub fn plugin(value: &Value) {
+    let _ = Manifest::parse(value);
+    let _ = Estimates::parse(value);
+}
