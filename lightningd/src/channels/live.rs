@@ -279,6 +279,7 @@ fn asked(
 fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if channel.state == State::AwaitingLockin {
         set_state(channel, turn, State::Normal, "unknown", "Lockin complete")?;
+        turn.also(Event::Channel(channel.number, super::ChannelEvent::TellUpdate));
     }
     Ok(())
 }
@@ -309,6 +310,7 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     let now = crate::json::now();
     store::set_last_stable(turn.db, number, now)?;
     update(turn, number, move |c| c.last_stable = Some(now));
+    turn.also(Event::Channel(number, super::ChannelEvent::TellUpdate));
     Ok(())
 }
 

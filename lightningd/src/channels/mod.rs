@@ -7,6 +7,7 @@ pub mod dev;
 pub mod live;
 pub mod open_rpc;
 pub mod opening;
+mod our_update;
 mod persist;
 pub mod policy;
 pub mod rpc;
@@ -38,6 +39,8 @@ use wire::{Error, Message};
 pub enum ChannelEvent {
     /// A peer connected: its channels want daemons.
     PeerConnected(NodeId),
+    /// The peer is to hear what this channel wants of forwards.
+    TellUpdate,
     /// A channel was just opened by us: sign its funding and send it.
     SignFunding,
     /// Another connectd is there: tell it to accept.
@@ -402,6 +405,10 @@ pub fn handle(
             crate::peers::activate(node, turn);
             Ok(())
         }
+        ChannelEvent::TellUpdate => match node.channels.all.get(&number) {
+            Some(channel) => our_update::tell_peer(node, turn, channel),
+            None => Ok(()),
+        },
         ChannelEvent::SignFunding => watch::sign_funding(node, turn, number),
         ChannelEvent::CloseTimeout => closing::timeout(node, turn, number),
         ChannelEvent::Broadcast => closing::broadcast_commitment(node, turn, number),

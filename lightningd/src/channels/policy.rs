@@ -1,6 +1,7 @@
 //! What we want of those who forward over our channels: the node's options, and what `setchannel` set for one channel.
 
 use super::{Channel, store, update};
+use crate::events::Event;
 use crate::htlcs::Policy;
 use crate::json::{now, put};
 use crate::node::Node;
@@ -175,6 +176,7 @@ fn set(
         let fees = super::live::fee_policy(node, &changed);
         super::order(channel, turn, &FeesChanged { fees });
     }
+    turn.also(Event::Channel(channel.number, super::ChannelEvent::TellUpdate));
     let mut out = json!({
         "peer_id": channel.peer.to_string(),
         "channel_id": channel.id.to_string(),
