@@ -5,6 +5,8 @@
 
 mod closing;
 mod interrupted;
+mod middle;
+mod revoked;
 mod opening;
 mod payments;
 
