@@ -91,6 +91,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         cause: "unknown".to_owned(),
         reason: String::new(),
         lost_state: false,
+        unproven: false,
         withheld: false,
         to_us_range: (live.balance.local, live.balance.local),
         totals: Totals::default(),
