@@ -31,6 +31,8 @@ mod rpc;
 mod rpc_server;
 mod start;
 mod supervisor;
+#[cfg(test)]
+mod testing;
 mod turn;
 mod waits;
 mod wallet;

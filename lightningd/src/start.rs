@@ -275,7 +275,7 @@ fn database_file(config: &Config) -> Result<String, Fatal> {
     Ok(path.to_owned())
 }
 
-fn load(
+pub(crate) fn load(
     config: Config,
     id: NodeId,
     xpub: Xpub,

@@ -168,6 +168,30 @@ impl Node {
         self.call(method, params)
             .unwrap_or_else(|e| panic!("{method} {params}: {e:?}\n{}", self.tail()))
     }
+    /// Many calls that work, at once on one connection. Their results, in the order they came.
+    pub fn rpc_all(&self, method: &str, params: impl Iterator<Item = Value>) -> Vec<Value> {
+        let mut stream = self.socket().unwrap();
+        let mut expected = 0;
+        for params in params {
+            expected += 1;
+            let request =
+                json!({"jsonrpc": "2.0", "id": expected, "method": method, "params": params});
+            stream.write_all(request.to_string().as_bytes()).unwrap();
+        }
+        let (mut results, mut text, mut chunk) = (Vec::new(), Vec::new(), [0; 65536]);
+        while results.len() < expected {
+            let n = stream.read(&mut chunk).unwrap();
+            assert!(n > 0, "{method}: the node hung up\n{}", self.tail());
+            text.extend_from_slice(&chunk[..n]);
+            while let Some(end) = text.windows(2).position(|w| w == b"\n\n") {
+                let one: Vec<u8> = text.drain(..end + 2).collect();
+                let mut answer: Value = serde_json::from_slice(&one).unwrap();
+                assert!(answer.get("error").is_none(), "{method}: {answer}");
+                results.push(answer["result"].take());
+            }
+        }
+        results
+    }
     /// One call that is refused.
     pub fn refused(&self, method: &str, params: &Value) -> RpcError {
         match self.call(method, params) {

@@ -584,9 +584,19 @@ fn as_many_as_a_channel_takes_are_in_flight_through_the_middle() {
     let more = |part: u64| json!({"partid": part, "groupid": 1, "amount_msat": total});
     let direct = json!([hop(&line.l3, &second, msat, 12)]);
     begin(&line.l2, &direct, (&invoice.0, &invoice.1), &more(1000));
-    for part in 1..parts {
-        begin(&line.l1, &line.route(msat), (&invoice.0, &invoice.1), &more(part));
-    }
+    let route = line.route(msat);
+    let begun = line.l1.rpc_all(
+        "sendpay",
+        (1..parts).map(|part| {
+            let mut params =
+                json!({"route": route, "payment_hash": invoice.0, "payment_secret": invoice.1});
+            for (name, value) in more(part).as_object().unwrap() {
+                params[name] = value.clone();
+            }
+            params
+        }),
+    );
+    assert!(begun.iter().all(|b| b["status"] == "pending"), "{begun:?}");
     wait_held(&line.l3, &line.second, 483);
     // The channel behind the middle is full, the one before has room.
     begin(&line.l1, &line.route(msat), (&invoice.0, &invoice.1), &more(parts));

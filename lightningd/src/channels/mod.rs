@@ -13,6 +13,8 @@ pub mod policy;
 pub mod rpc;
 mod state;
 mod store;
+#[cfg(test)]
+pub mod testing;
 mod watch;
 pub mod watermark;
 

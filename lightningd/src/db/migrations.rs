@@ -262,6 +262,10 @@ CREATE TABLE channel_policies (
 ) STRICT;
 
 ALTER TABLE htlcs ADD COLUMN created_index INTEGER;
+UPDATE htlcs SET created_index = n FROM
+    (SELECT channel AS c, offered_by AS o, id AS i, row_number() OVER (ORDER BY channel, offered_by, id) AS n FROM htlcs)
+    WHERE channel = c AND offered_by = o AND id = i;
+INSERT INTO vars (key, value) SELECT 'htlcs_created', count(*) FROM htlcs;
 CREATE UNIQUE INDEX htlcs_by_creation ON htlcs (created_index) WHERE created_index IS NOT NULL;
 ",
 ];

@@ -242,3 +242,6 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
         HtlcEvent::StorePayment(key) => payments::store(node, turn, key),
     }
 }
+
+#[cfg(test)]
+mod tests;

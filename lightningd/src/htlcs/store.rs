@@ -53,7 +53,7 @@ pub fn load(db: &Connection) -> Result<Htlcs, Fatal> {
     htlcs.last_updated.set(count(UPDATED)?);
     let mut statement = db.prepare(&format!(
         "SELECT f.*, h.channel AS h_channel, h.id AS h_id, h.settled AS h_settled, h.removal AS h_removal
-         FROM forwards f LEFT JOIN htlcs h ON h.key = f.created_index + {FORWARDS} WHERE f.status = 0
+         FROM forwards f LEFT JOIN htlcs h ON h.key = f.created_index + {FORWARDS} AND h.key != 0 WHERE f.status = 0
          ORDER BY f.created_index",
     ))?;
     let mut rows = statement.query([])?;
@@ -244,7 +244,10 @@ pub(super) fn remove(
 ) -> Result<bool, Fatal> {
     let Ok(in_id) = i64::try_from(in_id) else { return Ok(false) };
     let removed = db
-        .prepare_cached("DELETE FROM forwards WHERE in_scid = ?1 AND in_id = ?2 AND status = ?3")?
+        .prepare_cached(
+            "DELETE FROM forwards WHERE in_channel IN (SELECT number FROM channels) AND in_id = ?2 AND in_scid = ?1
+                AND status = ?3",
+        )?
         .execute(params![in_scid.0.cast_signed(), in_id, status as u8])?;
     Ok(removed > 0)
 }

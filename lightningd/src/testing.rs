@@ -1,0 +1,195 @@
+//! A node without processes, for tests of its rooms: real rows, real turns, real frames; what would leave is looked at.
+//! A crash is the same rows in a new node.
+
+use crate::chain::Backend;
+use crate::channels::{self, Owner, State, testing as channel};
+use crate::events::{Event, Outgoing};
+use crate::hsm::HsmClient;
+use crate::node::Node;
+use crate::options::Config;
+use crate::supervisor::{ChildId, Role, Supervisor};
+use crate::turn::{self, Stop, Turn};
+use bitcoin::bip32::{Xpriv, Xpub};
+use bitcoin::hashes::Hash;
+use primitives::*;
+use rusqlite::Connection;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use subdaemon::Frame;
+use wire::channeld::*;
+use wire::{Message, Request};
+
+/// What left, as far as the switch says it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// To this channel's daemon.
+    Offer(u64, Offer),
+    /// To this channel's daemon.
+    Fulfil(u64, HtlcId, Preimage),
+    /// To this channel's daemon.
+    Fail(u64, HtlcId, Vec<u8>),
+    /// To this channel's daemon.
+    Malformed(u64, HtlcId, u16),
+    /// This channel's daemon is killed.
+    Kill(u64),
+}
+
+/// A node, its rows, and daemons that the test speaks for.
+pub struct Rig {
+    path: PathBuf,
+    /// The rows.
+    pub db: Connection,
+    /// The rooms.
+    pub node: Node,
+    hsm: HsmClient,
+    _hsmd: OwnedFd,
+}
+
+impl Rig {
+    /// With these channels: number, and which peer.
+    pub fn new(name: &str, channels: &[(u64, u8)]) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("fulmen-rig-{}-{name}.sqlite3", std::process::id()));
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+        }
+        let db = crate::db::open(&path).unwrap();
+        // What is tested is what is written, not the disk.
+        db.pragma_update(None, "synchronous", "OFF").unwrap();
+        for (number, peer) in channels {
+            channel::insert(&db, *number, *peer);
+        }
+        let (ours, theirs) = subdaemon::stream_pair().unwrap();
+        let node = Self::load(&db);
+        let mut rig = Self { path, db, node, hsm: HsmClient::new(ours), _hsmd: theirs };
+        rig.serve();
+        rig
+    }
+
+    fn load(db: &Connection) -> Node {
+        let mut config = Config::default();
+        config.network = Some(Network::Regtest);
+        let key = Xpriv::new_master(bitcoin::Network::Regtest, &[1; 32]).unwrap();
+        let xpub = Xpub::from_priv(secp256k1::SECP256K1, &key);
+        let id = channel::peer(9);
+        let mut node = crate::start::load(config, id, xpub, Supervisor::default(), db).unwrap();
+        node.chain.headers.push_back((BlockHeight(100), bitcoin::BlockHash::all_zeros()));
+        node.chain.caught_up = true;
+        node.chain.backend = Some(Backend { blocks: 100, headers: 100, syncing: false });
+        node
+    }
+
+    /// The process dies here, and is there again with what is on its disk. What that says at once.
+    pub fn crash(&mut self) -> Vec<Said> {
+        self.node = Self::load(&self.db);
+        let said = self.turn(channels::begin);
+        self.serve();
+        said
+    }
+
+    /// Every channel that lives gets a daemon, and is reestablished without anybody saying so.
+    fn serve(&mut self) {
+        let numbers: Vec<_> = self.node.channels.all.keys().copied().collect();
+        for number in numbers {
+            let child = self.child(number.0);
+            self.node.supervisor.assign(child, Role::Channel(number));
+            let channel = self.node.channels.all.get_mut(&number).unwrap();
+            if channel.state.wants_peer() {
+                channel.owner = Owner::Channeld(child);
+                channel.reestablished = true;
+            }
+        }
+    }
+
+    fn child(&self, number: u64) -> ChildId {
+        // Far from those that the node gives.
+        number + 1000
+    }
+
+    /// One turn of whatever this does.
+    pub fn turn(&mut self, what: impl Fn(&Node, &mut Turn<'_>) -> Result<(), Stop>) -> Vec<Said> {
+        let event = Event::Reconnect(channel::peer(1), std::time::Instant::now());
+        let handle = |node: &Node, turn: &mut Turn<'_>, event: Event| match event {
+            Event::Reconnect(..) => what(node, turn),
+            other => crate::dispatch::handle(node, turn, other),
+        };
+        let outbox =
+            turn::run(&mut self.node, &self.db, &mut self.hsm, vec![event], handle).unwrap();
+        self.said(outbox.0)
+    }
+
+    /// One turn of one event.
+    pub fn run(&mut self, event: Event) -> Vec<Said> {
+        let outbox = turn::run(
+            &mut self.node,
+            &self.db,
+            &mut self.hsm,
+            vec![event],
+            crate::dispatch::handle,
+        );
+        self.said(outbox.unwrap().0)
+    }
+
+    fn said(&self, outbox: Vec<Outgoing>) -> Vec<Said> {
+        outbox.into_iter().filter_map(|o| self.one(o)).collect()
+    }
+    fn one(&self, what: Outgoing) -> Option<Said> {
+        match what {
+            Outgoing::Kill { child, .. } => Some(Said::Kill(child - 1000)),
+            Outgoing::Order { child, body, .. } => {
+                let number = child - 1000;
+                match ToChanneld::decode_known(&body).unwrap() {
+                    ToChanneld::Offer(offer) => Some(Said::Offer(number, offer)),
+                    ToChanneld::Fulfil(f) => Some(Said::Fulfil(number, f.id, f.preimage)),
+                    ToChanneld::FailHtlc(f) => Some(Said::Fail(number, f.id, f.reason)),
+                    ToChanneld::FailMalformed(f) => {
+                        Some(Said::Malformed(number, f.id, f.failure_code))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// A daemon reports.
+    pub fn report<M: Message>(&mut self, number: u64, message: &M) -> Vec<Said> {
+        let frame = Frame { body: message.encode(), fds: Default::default() };
+        self.run(Event::Child(self.child(number), frame))
+    }
+    /// A daemon asks for these steps to be stored.
+    pub fn persist(&mut self, number: u64, ask: &Persist) -> Vec<Said> {
+        let mut body = Persist::NUMBER.to_be_bytes().to_vec();
+        wire::Wire::put(ask, &mut body);
+        self.run(Event::Child(self.child(number), Frame { body, fds: Default::default() }))
+    }
+    /// A daemon dies.
+    pub fn lose(&mut self, number: u64) -> Vec<Said> {
+        self.run(Event::ChildGone(self.child(number)))
+    }
+    /// A channel's value.
+    pub fn channel(&self, number: u64) -> &channels::Channel {
+        &self.node.channels.all[&ChannelNumber(number)]
+    }
+    /// A channel goes to the chain.
+    pub fn go_to_chain(&mut self, number: u64) -> Vec<Said> {
+        self.turn(|node, turn| {
+            let channel = &node.channels.all[&ChannelNumber(number)];
+            channels::set_state(channel, turn, State::AwaitingUnilateral, "user", "a test")?;
+            turn.install(move |node| {
+                let channel = node.channels.all.get_mut(&ChannelNumber(number)).unwrap();
+                channel.owner = Owner::Nobody;
+                channel.reestablished = false;
+            });
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", self.path.display()));
+        }
+    }
+}
