@@ -14,7 +14,7 @@ use channel::scripts::{self, Direction, der};
 use channel::{Constants, EXPIRY_LIMIT};
 use primitives::*;
 use secp256k1::{Message, SECP256K1};
-use wire::channel_data::Htlc;
+use wire::channel_data::{Basepoints, Htlc};
 use wire::hsm::{WalletInput, WalletKey};
 
 /// Whose channel the key is of, if of any.
@@ -45,15 +45,34 @@ pub(crate) const fn broadcast_by(key: &WalletKey) -> Option<CommitmentNumber> {
     }
 }
 
+/// The keys of the commitment that was asked for last: a batch takes hundreds of outputs of one.
+#[derive(Default)]
+pub(crate) struct Last(Option<(Basepoints, Side, Point, CommitmentKeys)>);
+
+impl Last {
+    fn keys(&mut self, constants: &Constants, side: Side, point: &Point) -> CommitmentKeys {
+        let basepoints = &constants.params.basepoints;
+        if let Some((local, s, p, keys)) = &self.0
+            && (local, s, p) == (&basepoints.local, &side, point)
+        {
+            return keys.clone();
+        }
+        let keys = CommitmentKeys::derive(basepoints, side, point);
+        self.0 = Some((basepoints.local.clone(), side, *point, keys.clone()));
+        keys
+    }
+}
+
 /// The key of an output of a commitment of this channel, and how its script is satisfied.
 pub(crate) fn key_of(
     channel: Option<&Channel>,
     tx: &Transaction,
     input: &WalletInput,
+    last: &mut Last,
 ) -> Result<(SecretKey, Form), String> {
     let channel = channel.ok_or("this channel is not known")?;
     let constants = channel.judge.constants().map_err(|e| e.to_string())?;
-    let (key, form) = opened(channel, &constants, tx, input)?;
+    let (key, form) = opened(channel, &constants, tx, input, last)?;
     if form.script.to_p2wsh() != input.script {
         return Err(format!("this key does not make its script {:x}", input.script));
     }
@@ -89,10 +108,9 @@ fn opened(
     constants: &Constants,
     tx: &Transaction,
     input: &WalletInput,
+    last: &mut Last,
 ) -> Result<(SecretKey, ScriptForm), String> {
-    let commitment = |side: Side, point: &Point| {
-        CommitmentKeys::derive(&constants.params.basepoints, side, point)
-    };
+    let mut commitment = |side: Side, point: &Point| last.keys(constants, side, point);
     match &input.key {
         WalletKey::Delayed { number, .. } => {
             let point = channel.point(*number)?;

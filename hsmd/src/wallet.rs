@@ -58,7 +58,7 @@ pub(crate) fn sign<'a>(
         .map(|s| TxOut { value: Amount::from_sat(s.amount.0), script_pubkey: s.script.clone() })
         .collect();
     let mut witnesses = Vec::with_capacity(inputs.len());
-    let mut cache = SighashCache::new(&tx);
+    let (mut cache, mut last) = (SighashCache::new(&tx), claims::Last::default());
     for input in inputs {
         let at = input.index as usize;
         let named = spent.get(at).ok_or_else(|| refuse(input, "there is no such input"))?;
@@ -66,7 +66,7 @@ pub(crate) fn sign<'a>(
             return Err(refuse(input, "it spends another output than was said"));
         }
         let (mut key, form) =
-            key_of(node, &channel, &tx, input).map_err(|why| refuse(input, why))?;
+            key_of(node, &channel, &tx, input, &mut last).map_err(|why| refuse(input, why))?;
         let witness = witness(&mut cache, &prevouts, input, &key, form);
         key.non_secure_erase();
         witnesses.push((at, witness.map_err(|why| refuse(input, why))?));
@@ -91,6 +91,7 @@ fn key_of<'a>(
     channel: &impl Fn(&WalletKey) -> Option<&'a Channel>,
     tx: &Transaction,
     input: &WalletInput,
+    last: &mut claims::Last,
 ) -> Result<(SecretKey, Form), String> {
     let (key, point, forms) = match &input.key {
         WalletKey::Address { index } => {
@@ -112,7 +113,7 @@ fn key_of<'a>(
         | WalletKey::RevokedDelayed { .. }
         | WalletKey::RevokedHtlc { .. }
         | WalletKey::Anchor { .. } => {
-            return claims::key_of(channel(&input.key), tx, input);
+            return claims::key_of(channel(&input.key), tx, input, last);
         }
     };
     forms

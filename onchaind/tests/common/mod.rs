@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // each test file uses its part
 
 pub mod hsm;
+pub mod model;
 pub mod table;
 
 use bitcoin::hashes::Hash;

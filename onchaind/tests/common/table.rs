@@ -91,7 +91,7 @@ impl World {
             executed(&signed, at, &output(claim.amount, claim.script.clone()));
             let weight = signed.input[at].witness.size() as u32;
             assert!(weight <= claim.witness_weight, "{weight} > {}", claim.witness_weight);
-            assert!(weight + 4 >= claim.witness_weight, "{weight} << {}", claim.witness_weight);
+            assert!(weight + 16 >= claim.witness_weight, "{weight} << {}", claim.witness_weight);
         }
         signed
     }

@@ -1,0 +1,65 @@
+//! Random lives of a channel, any commitment that was ever signed, and an adversary who orders the chain: nobody has less
+//! than the protocol grants.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::model::{Dice, Model, lived};
+use common::*;
+use primitives::*;
+
+/// Plays the close of one of the commitments of a channel that lived by this seed.
+fn play(seed: u64, world: fn(bool) -> World) {
+    let mut dice = Dice::new(seed);
+    let mut world = world(dice.one_in(2));
+    let steps = dice.below(60);
+    lived(&mut world, &mut dice, steps);
+    // What no commitment has, nobody remembers.
+    world.ours = world.ours.after_disconnect();
+    let made = if dice.one_in(3) {
+        world.newest(Side::Local).clone()
+    } else {
+        let count = world.made.remote.len() as u64;
+        // Any; more often one of the last.
+        let back = dice.below(count).min(dice.below(count));
+        world.made.remote[(count - 1 - back) as usize].clone()
+    };
+    let valid: Vec<_> = {
+        let revoked = world.ours.revoked().remote.0 as usize;
+        let remote = world.made.remote.iter().skip(revoked);
+        remote.chain(world.made.local.last()).cloned().collect()
+    };
+    let other = valid[dice.below(valid.len() as u64) as usize].clone();
+    let swaps = dice.one_in(4);
+    let mut model = Model::new(world, made, dice);
+    if swaps {
+        model.swaps(other);
+    }
+    model.plays();
+}
+
+fn play_all(seeds: std::ops::Range<u64>, world: fn(bool) -> World) {
+    for seed in seeds {
+        let played = std::panic::catch_unwind(|| play(seed, world));
+        if let Err(why) = played {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(why);
+        }
+    }
+}
+
+#[test]
+fn whatever_is_confirmed_in_whatever_order_nobody_has_less_than_is_granted() {
+    play_all(
+        std::env::var("DBG").map_or(0..1500, |s| {
+            let n = s.parse().unwrap();
+            n..n + 1
+        }),
+        World::plain,
+    );
+}
+
+#[test]
+fn with_every_signature_and_script_executed_too() {
+    play_all(10_000..10_060, World::signed);
+}
