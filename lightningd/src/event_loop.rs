@@ -100,7 +100,7 @@ impl Io {
         let mut ready = Events::with_capacity(256);
         while self.stop.is_none() {
             let timeout = if self.queue.is_empty() && self.again.is_empty() {
-                self.next_timeout()
+                self.next_timeout(node)
             } else {
                 Some(Duration::ZERO)
             };
@@ -119,7 +119,7 @@ impl Io {
             for token in tokens {
                 self.gather(token)?;
             }
-            self.gather_timers();
+            self.gather_timers(node);
             self.queue.extend(self.rpc.take_gone().into_iter().map(Event::RpcGone));
             let events = std::mem::take(&mut self.queue);
             if !events.is_empty() {
@@ -147,13 +147,13 @@ impl Io {
         }
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn next_timeout(&self, node: &Node) -> Option<Duration> {
         let next = self.timers.keys().next().map(|(at, _)| *at);
-        let next = [next, self.exit_after].into_iter().flatten().min();
+        let next = [next, self.exit_after, node.waits.next_due()].into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    fn gather_timers(&mut self) {
+    fn gather_timers(&mut self, node: &Node) {
         let now = Instant::now();
         if self.exit_after.is_some_and(|at| at <= now) {
             std::process::abort();
@@ -161,6 +161,7 @@ impl Io {
         while let Some(entry) = self.timers.first_entry().filter(|e| e.key().0 <= now) {
             self.queue.push(entry.remove());
         }
+        self.queue.extend(node.waits.due(now).map(Event::RpcTimeout));
     }
 
     fn writable(&mut self, token: Token) {

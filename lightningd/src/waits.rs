@@ -7,7 +7,7 @@ use crate::turn::{Stop, Turn};
 use primitives::{BlockHeight, ChannelNumber, NodeId, PaymentHash};
 use serde_json::{Value, json};
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// What a caller waits for.
@@ -34,21 +34,52 @@ pub enum For {
 /// Number of one wait, new for each: clients use the same id again and again.
 pub type WaitId = u64;
 
+/// One who waits.
+#[derive(Debug)]
+struct Wait {
+    caller: Caller,
+    what: For,
+    until: Option<Instant>,
+}
+
 /// Everybody who waits.
 #[derive(Debug, Default)]
 pub struct Waits {
-    all: BTreeMap<WaitId, (Caller, For)>,
+    all: BTreeMap<WaitId, Wait>,
+    /// Those that do not wait for ever: no longer in here than their wait.
+    due: BTreeSet<(Instant, WaitId)>,
     next: Cell<WaitId>,
 }
 
 impl Waits {
     /// Is anybody waiting for this?
     pub fn any(&self, matches: impl Fn(&For) -> bool) -> bool {
-        self.all.values().any(|(_, f)| matches(f))
+        self.all.values().any(|w| matches(&w.what))
     }
     /// A client is gone: it waits for nothing any more.
     pub fn forget(&mut self, conn: ConnId) {
-        self.all.retain(|_, (caller, _)| caller.conn != conn);
+        let theirs = self.all.iter().filter(|(_, w)| w.caller.conn == conn);
+        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.remove(id);
+        }
+    }
+    /// When the first of them has waited long enough.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+    /// Those that have waited long enough by now.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = WaitId> {
+        self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+    fn insert(&mut self, id: WaitId, wait: Wait) {
+        self.due.extend(wait.until.map(|at| (at, id)));
+        self.all.insert(id, wait);
+    }
+    fn remove(&mut self, id: WaitId) {
+        let gone = self.all.remove(&id);
+        if let Some(at) = gone.and_then(|w| w.until) {
+            self.due.remove(&(at, id));
+        }
     }
 }
 
@@ -62,15 +93,11 @@ pub fn add(
 ) {
     let id = node.waits.next.get();
     node.waits.next.set(id + 1);
-    let waiting = (caller.clone(), what);
-    turn.install(move |node| {
-        node.waits.all.insert(id, waiting);
-    });
-    if let Some(seconds) = timeout_seconds {
-        // A year is as good as forever, and fits every clock.
-        let until = Instant::now() + Duration::from_secs(seconds.min(366 * 86400));
-        turn.at(until, Event::RpcTimeout(id));
-    }
+    // A year is as good as forever, and fits every clock.
+    let seconds = timeout_seconds.map(|s| Duration::from_secs(s.min(366 * 86400)));
+    let until = seconds.map(|s| Instant::now() + s);
+    let wait = Wait { caller: caller.clone(), what, until };
+    turn.install(move |node| node.waits.insert(id, wait));
 }
 
 /// Everybody who waits for something like this gets this, and waits no longer.
@@ -80,22 +107,22 @@ pub fn answer_all(
     matches: impl Fn(&For) -> bool,
     result: &Result<Value, RpcError>,
 ) {
-    for (id, (caller, _)) in node.waits.all.iter().filter(|(_, (_, f))| matches(f)) {
-        turn.reply(caller.clone(), result.clone());
+    for (id, wait) in node.waits.all.iter().filter(|(_, w)| matches(&w.what)) {
+        turn.reply(wait.caller.clone(), result.clone());
         let id = *id;
-        turn.install(move |node| drop(node.waits.all.remove(&id)));
+        turn.install(move |node| node.waits.remove(id));
     }
 }
 
 /// This peer is connected: whoever waited for that to fund a channel begins.
 pub fn fund_now(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
-    for (id, (caller, what)) in &node.waits.all {
+    for (id, Wait { caller, what, .. }) in &node.waits.all {
         let For::Fund(to, params) = what else { continue };
         if *to != peer {
             continue;
         }
         let id = *id;
-        turn.install(move |node| drop(node.waits.all.remove(&id)));
+        turn.install(move |node| node.waits.remove(id));
         let (method, params, raw) = ("fundchannel".to_owned(), params.clone(), String::new());
         turn.also(Event::Rpc(caller.clone(), RpcRequest { method, params, raw }));
     }
@@ -107,9 +134,9 @@ pub fn height_is(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
     answer_all(node, turn, |f| matches!(f, For::Height(h) if *h <= height.0), &result);
 }
 
-/// Somebody waited long enough. It may have been answered since.
+/// Somebody waited long enough. It may have been answered in this very round.
 pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Stop> {
-    let Some((caller, what)) = node.waits.all.get(&id) else { return Ok(()) };
+    let Some(Wait { caller, what, .. }) = node.waits.all.get(&id) else { return Ok(()) };
     let error = match what {
         For::Height(h) => {
             RpcError::new(code::WAIT_TIMEOUT, format!("Timed out while waiting for block {h}"))
@@ -130,6 +157,33 @@ pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Sto
         For::Close(_) => RpcError::new(code::LIGHTNINGD, "Timed out: the channel is still closing"),
     };
     turn.reply(caller.clone(), Err(error));
-    turn.install(move |node| drop(node.waits.all.remove(&id)));
+    turn.install(move |node| node.waits.remove(id));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(conn: ConnId, until: Option<Instant>) -> Wait {
+        let caller = Caller { conn, id: "1".to_owned(), filter: None, notify: false };
+        Wait { caller, what: For::Height(7), until }
+    }
+
+    #[test]
+    fn a_wait_that_is_over_leaves_nothing_behind() {
+        let mut waits = Waits::default();
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        for id in 0..1000 {
+            waits.insert(id, wait(id % 2, (id % 3 > 0).then_some(now + second * (id as u32))));
+        }
+        assert_eq!(waits.next_due(), Some(now + second));
+        assert_eq!(waits.due(now + second * 4).collect::<Vec<_>>(), [1, 2, 4]);
+        waits.remove(1);
+        assert_eq!(waits.next_due(), Some(now + second * 2));
+        waits.forget(0);
+        assert!(waits.due.iter().all(|(_, id)| id % 2 == 1));
+        waits.forget(1);
+        assert!(waits.all.is_empty() && waits.due.is_empty());
+    }
 }

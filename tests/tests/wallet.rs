@@ -137,3 +137,26 @@ fn feerates_are_shown_in_both_units() {
     assert_eq!(perkw["floor"], 253);
     assert_eq!(node.refused("feerates", &json!(["perfoo"])).code, -32602);
 }
+
+#[test]
+fn another_block_at_the_same_height_and_a_chain_that_got_shorter_are_seen_without_another() {
+    let (_scratch, bitcoind, node) = node();
+    let address = node.rpc("newaddr", &json!(["bech32"]))["bech32"].as_str().unwrap().to_owned();
+    bitcoind.mine_to(1, &address);
+    node.sync(&bitcoind);
+    assert_eq!(outputs(&node).len(), 1);
+    let gone = bitcoind.rpc("getbestblockhash", &json!([]));
+    bitcoind.rpc("invalidateblock", &json!([gone]));
+    bitcoind.mine(1);
+    wait_for("the reward to be gone", || outputs(&node).is_empty().then_some(()));
+    node.sync(&bitcoind);
+
+    bitcoind.mine_to(3, &address);
+    node.sync(&bitcoind);
+    assert_eq!(outputs(&node).len(), 3);
+    let first = bitcoind.rpc("getblockhash", &json!([bitcoind.height() - 2]));
+    bitcoind.rpc("invalidateblock", &json!([first]));
+    bitcoind.mine(1);
+    wait_for("the rewards to be gone", || outputs(&node).is_empty().then_some(()));
+    node.sync(&bitcoind);
+}

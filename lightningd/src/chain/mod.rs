@@ -199,6 +199,15 @@ fn chain_info(
     if !node.chain.serving {
         serve(node, turn)?;
     }
+    let best: Option<BlockHash> =
+        info.get("bestblockhash").and_then(Value::as_str).and_then(|h| h.parse().ok());
+    if let Some(tip) = best.and_then(|best| outdated(&node.chain, backend.blocks, best)) {
+        disconnect(node, turn, tip)?;
+        turn.install(move |node| node.chain.backend = Some(backend));
+        // Whether the block before is still there is the same question.
+        poll(node, turn);
+        return Ok(());
+    }
     let first = first_height(node, &backend)?;
     if let Some(before) = &node.chain.backend
         && before.syncing != backend.syncing
@@ -211,6 +220,29 @@ fn chain_info(
     turn.install(move |node| node.chain.backend = Some(backend));
     call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
     ask_block(node, turn, first);
+    Ok(())
+}
+
+/// Our tip, if the backend's chain, which ends at this block, does not have it. A backend that is merely behind has not left it.
+fn outdated(chain: &Chain, blocks: u32, best: BlockHash) -> Option<(BlockHeight, BlockHash)> {
+    let ours = chain.headers.iter().find(|(height, _)| height.0 == blocks)?;
+    (ours.1 != best).then(|| chain.headers.back().copied())?
+}
+
+/// Our tip is no longer in the chain.
+fn disconnect(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    (height, hash): (BlockHeight, BlockHash),
+) -> Result<(), Stop> {
+    log::info!("block {height} ({hash}) is no longer in the chain");
+    blocks::disconnect(node, turn, height)?;
+    if node.chain.headers.len() <= 1 {
+        return Err(Fatal(format!(
+            "a reorganisation goes deeper than the {KEPT_HEADERS} blocks that are kept"
+        ))
+        .into());
+    }
     Ok(())
 }
 
@@ -296,14 +328,7 @@ fn block(
     if let Some((tip_height, tip_hash)) = tip
         && (block.header.prev_blockhash != tip_hash || height.0 != tip_height.0 + 1)
     {
-        log::info!("block {tip_height} ({tip_hash}) is no longer in the chain");
-        blocks::disconnect(node, turn, tip_height)?;
-        if node.chain.headers.len() <= 1 {
-            return Err(Fatal(format!(
-                "a reorganisation goes deeper than the {KEPT_HEADERS} blocks that are kept"
-            ))
-            .into());
-        }
+        disconnect(node, turn, (tip_height, tip_hash))?;
         ask_block(node, turn, tip_height);
         return Ok(());
     }
@@ -342,5 +367,32 @@ fn fees(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
     if node.chain.fees.as_ref() != Some(&estimates) {
         turn.install(move |node| node.chain.fees = Some(estimates));
         crate::channels::fees_changed(node, turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::hashes::Hash;
+
+    #[test]
+    fn a_tip_is_outdated_when_the_backends_chain_ends_in_another_block_that_we_know_the_height_of()
+    {
+        let hash = |n: u8| BlockHash::from_byte_array([n; 32]);
+        let headers = (5..=7).map(|n| (BlockHeight(n.into()), hash(n))).collect();
+        let chain = Chain { headers, ..Chain::default() };
+        let tip = Some((BlockHeight(7), hash(7)));
+        for (blocks, best, says) in [
+            (7, hash(7), None),
+            (7, hash(99), tip),
+            (6, hash(99), tip),
+            // Behind us, ahead of us, and before all that we kept.
+            (6, hash(6), None),
+            (8, hash(99), None),
+            (4, hash(99), None),
+        ] {
+            assert_eq!(outdated(&chain, blocks, best), says, "{blocks} {best}");
+        }
+        assert_eq!(outdated(&Chain::default(), 7, hash(7)), None);
     }
 }

@@ -179,6 +179,8 @@ pub fn complete_rpc(
     let next = Attempt::Completing {
         caller: caller.clone(),
         withhold: args.bool("withhold").unwrap_or(false),
+        funding,
+        funding_script: funding_script.clone(),
     };
     let number = opening.number;
     turn.install(move |node| {

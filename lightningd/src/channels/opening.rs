@@ -1,5 +1,6 @@
 //! Attempts at channels, each with its openingd. Until the one turn that inserts the channel nothing is permanent.
 
+mod agreed;
 mod begin;
 
 pub use begin::{Proposal, closing_script, propose, proposed};
@@ -16,10 +17,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use subdaemon::Frame;
-use wire::Message;
 use wire::channeld::Birth;
 use wire::daemon::{Fault, LogLevel};
 use wire::openingd::*;
+use wire::{Error, Message};
 
 /// How far an attempt is.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ pub enum Attempt {
     /// The same, accepted: somebody builds the funding.
     StartAccepted { funding_script: ScriptBuf },
     /// `fundchannel_complete`: openingd exchanges signatures.
-    Completing { caller: Caller, withhold: bool },
+    Completing { caller: Caller, withhold: bool, funding: OutPoint, funding_script: ScriptBuf },
     /// The peer opens.
     Theirs,
 }
@@ -51,6 +52,8 @@ pub struct Opening {
     pub child: ChildId,
     /// How much.
     pub amount: Sat,
+    /// Given to the peer at once.
+    pub push: Msat,
     /// How far.
     pub attempt: Attempt,
     /// For whoever asks to be paid a certain way on closing.
@@ -240,12 +243,8 @@ fn opened(
         changes: vec![],
         last_stable: None,
     };
-    if let Some(tx) = &funding_tx {
-        // What openingd says the channel is, and what the wallet pays, are the same output.
-        super::watch::funds(&channel.live.params, tx).map_err(Stop::refused)?;
-        if tx.compute_txid() != channel.live.params.funding.txid {
-            return Err(Stop::refused("openingd says Opened of another transaction than ours"));
-        }
+    if let Err(why) = agreed::check(turn, opening, &channel)? {
+        return disown(node, turn, opening, channel.id, &why);
     }
     store::insert(turn.db, &channel)?;
     answer_cancellers(
@@ -299,6 +298,23 @@ fn opened(
         | Attempt::Theirs => {}
     }
     Ok(())
+}
+
+/// What openingd says was opened is not what was agreed: nobody believes it any more.
+fn disown(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    channel: ChannelId,
+    why: &str,
+) -> Result<(), Stop> {
+    let source = format!("openingd-chan#{}", opening.number);
+    let text = format!("it says Opened, but {why}");
+    crate::log::line(LogLevel::Broken, Some(opening.peer), &source, &text);
+    turn.say(Outgoing::Kill { child: opening.child, why: text });
+    // The peer has, or is about to have, a channel that will never be funded.
+    crate::peers::tell(node, turn, opening.peer, &Error::new(channel, "internal error"));
+    end(node, turn, opening, "the daemon of this opening failed")
 }
 
 /// openingd ends in failure: the coins are free again, and whoever asked hears why.
@@ -363,7 +379,12 @@ pub fn gone(
     number: ChannelNumber,
 ) -> Result<(), Stop> {
     match node.channels.openings.get(&number).filter(|o| o.child == child) {
-        Some(opening) => end(node, turn, opening, "the daemon of this opening ended"),
+        Some(opening) => {
+            // It said nothing to us, and so perhaps nothing to the peer.
+            let error = Error::new(opening.temporary, "internal error");
+            crate::peers::tell(node, turn, opening.peer, &error);
+            end(node, turn, opening, "the daemon of this opening ended")
+        }
         None => Ok(()),
     }
 }

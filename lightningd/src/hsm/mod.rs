@@ -5,7 +5,11 @@ use primitives::{ChannelNumber, CommitmentNumber, NodeId, Point};
 use std::os::fd::{AsFd, OwnedFd};
 use subdaemon::Hsm;
 use wire::Request;
-use wire::hsm::{Capability, ChannelSeed, GetCommitmentPoint, NewClient, Rights};
+use wire::channel_data::{CommitmentSignatures, CommitmentState};
+use wire::hsm::{
+    Capability, ChannelSeed, GetCommitmentPoint, NewClient, Rights, ValidateLocalCommitment,
+    Verdict,
+};
 
 /// Right: everything. hsmd dying stops the node, so every failure here is fatal.
 #[derive(Debug)]
@@ -30,6 +34,30 @@ impl HsmClient {
     ) -> Result<Point, Fatal> {
         let socket = self.new_client(peer, channel, &[Capability::Points], Some(seed))?;
         Hsm::new(socket).ask(&GetCommitmentPoint { number }).map_err(|e| Fatal(e.to_string()))
+    }
+    /// Is this channel, which just began, one that we can close alone: are our keys in it, and did the peer sign our first
+    /// commitment? `Err` says why not.
+    pub fn judge_opening(
+        &mut self,
+        peer: NodeId,
+        channel: ChannelNumber,
+        seed: ChannelSeed,
+        first: impl FnOnce(Point) -> CommitmentState,
+        signatures: CommitmentSignatures,
+    ) -> Result<Result<(), String>, Fatal> {
+        let rights = [Capability::Points, Capability::Revoke];
+        // A seed that contradicts what hsmd knows gets no client: the first question finds the socket closed.
+        let mut hsm = Hsm::new(self.new_client(peer, channel, &rights, Some(seed))?);
+        let point = match hsm.ask(&GetCommitmentPoint { number: CommitmentNumber::FIRST }) {
+            Ok(point) => point,
+            Err(why) => return Ok(Err(why.to_string())),
+        };
+        let question = ValidateLocalCommitment { state: first(point), signatures };
+        Ok(match hsm.ask(&question) {
+            Ok(Verdict::Good) => Ok(()),
+            Ok(Verdict::Bad { why }) => Err(why),
+            Err(why) => Err(why.to_string()),
+        })
     }
     /// A client socket for a child, with these rights and nothing else.
     pub fn new_client(

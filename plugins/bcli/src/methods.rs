@@ -35,6 +35,7 @@ pub(crate) fn getchaininfo(call: &Call<'_, Bitcoind>) -> Result<Answer> {
         chain: String,
         blocks: u64,
         headers: u64,
+        bestblockhash: String,
         #[serde(default)]
         initialblockdownload: bool,
     }
@@ -46,6 +47,8 @@ pub(crate) fn getchaininfo(call: &Call<'_, Bitcoind>) -> Result<Answer> {
         "headercount": info.headers,
         "blockcount": info.blocks,
         "ibd": info.initialblockdownload,
+        // Beyond CLN's contract: a reorganisation that leaves the height as it was would be seen only with the next block.
+        "bestblockhash": info.bestblockhash,
     }))
 }
 

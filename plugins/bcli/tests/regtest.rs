@@ -155,7 +155,11 @@ fn the_chain_is_told_as_lightningd_wants_it() {
     let mut plugin = Plugin::of(&bitcoind);
     // bitcoind was started a moment ago: this waits for it.
     let info = plugin.result("getchaininfo", json!({ "last_height": 0 }));
-    assert_eq!(info, json!({ "chain": "regtest", "headercount": 0, "blockcount": 0, "ibd": true }));
+    let genesis = bitcoin_cli(&bitcoind, &["getblockhash", "0"]);
+    assert_eq!(
+        info,
+        json!({ "chain": "regtest", "headercount": 0, "blockcount": 0, "ibd": true, "bestblockhash": genesis })
+    );
     bitcoin_cli(&bitcoind, &["generatetoaddress", "101", ADDRESS]);
     let info = plugin.result("getchaininfo", json!([0]));
     assert_eq!((&info["blockcount"], &info["ibd"]), (&json!(101), &json!(false)));

@@ -1,5 +1,6 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
+use super::agreed::MAX_TO_SELF_DELAY;
 use super::{Attempt, Opening};
 use crate::channels::{Channel, Channels, live, store};
 use crate::events::Outgoing;
@@ -23,7 +24,6 @@ const MAX_UNFUNDED: usize = 200;
 const MAX_PEER_ATTEMPTS: usize = 20;
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
 const OUR_DUST_LIMIT: Sat = Sat(546);
-const MAX_TO_SELF_DELAY: u16 = 2016;
 
 /// What we want of a channel of our own.
 #[derive(Debug, Clone)]
@@ -135,9 +135,9 @@ pub fn propose(
         channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
         upfront_script: upfront,
     };
-    begin(node, turn, (p.peer, connection.number), temporary, p.amount, attempt, p.close_to, |_| {
-        init.encode()
-    })
+    let whom = (p.peer, connection.number);
+    let amounts = (p.amount, p.push);
+    begin(node, turn, whom, temporary, amounts, attempt, p.close_to, |_| init.encode())
 }
 
 /// The script to fix from the start, where the peer knows how to hold us to it. BOLT 2, option_upfront_shutdown_script.
@@ -177,7 +177,7 @@ fn begin(
     turn: &mut Turn<'_>,
     (peer, connection): (NodeId, u64),
     temporary: ChannelId,
-    amount: Sat,
+    (amount, push): (Sat, Msat),
     attempt: Attempt,
     close_to: Option<ScriptBuf>,
     init: impl FnOnce(ChannelNumber) -> Vec<u8>,
@@ -197,8 +197,17 @@ fn begin(
         init: init(number),
         fds: vec![hsm, ours],
     }));
-    let opening =
-        Opening { number, peer, temporary, child, amount, attempt, close_to, minimum_depth: 0 };
+    let opening = Opening {
+        number,
+        peer,
+        temporary,
+        child,
+        amount,
+        push,
+        attempt,
+        close_to,
+        minimum_depth: 0,
+    };
     turn.install(move |node| {
         node.supervisor.assign(child, Role::Opening(number));
         node.channels.openings.insert(number, opening);
@@ -248,7 +257,7 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
         policy: policy(node, Sat::ZERO, None),
         upfront_script: upfront,
     };
-    begin(node, turn, (s.node, s.connection), s.channel, Sat::ZERO, Attempt::Theirs, None, |_| {
-        init.encode()
-    })
+    let whom = (s.node, s.connection);
+    let amounts = (Sat::ZERO, Msat::ZERO);
+    begin(node, turn, whom, s.channel, amounts, Attempt::Theirs, None, |_| init.encode())
 }

@@ -1,0 +1,88 @@
+//! What openingd says a channel is, held against what was agreed and what hsmd knows. openingd reads what a stranger wrote: if it
+//! was captured, this is where it fails.
+
+use super::{Attempt, Opening};
+use crate::channels::{Channel, live, watch};
+use crate::turn::{Fatal, Turn};
+use primitives::*;
+use wire::channel_data::LastSent;
+
+/// The longest that our own money may be made to wait.
+pub(super) const MAX_TO_SELF_DELAY: u16 = 2016;
+
+/// Is the channel what was agreed, and does hsmd know it as ours to close? `Err` says why not.
+pub(super) fn check(
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    channel: &Channel,
+) -> Result<Result<(), String>, Fatal> {
+    let state = begins(channel)
+        .and_then(|()| pays(opening, channel))
+        .and_then(|()| channel::Channel::new(channel.live.clone()).map_err(|e| e.to_string()));
+    let state = match state {
+        Ok(state) => state,
+        Err(why) => return Ok(Err(why)),
+    };
+    let seed = live::hsm_seed(channel);
+    let signatures = channel.live.local_signatures.clone();
+    let first = |point| state.local_commitment(point);
+    turn.hsm.judge_opening(opening.peer, opening.number, seed, first, signatures)
+}
+
+/// At its beginning nothing has happened yet.
+fn begins(channel: &Channel) -> Result<(), String> {
+    let live = &channel.live;
+    let numbers = [live.commitment, live.revoked].iter().all(|n| *n == Sides::default());
+    if !numbers || !live.htlcs.0.is_empty() || live.last_sent != LastSent::Neither {
+        return Err("it is no beginning".to_owned());
+    }
+    let delay = live.params.terms.remote.to_self_delay;
+    if delay > MAX_TO_SELF_DELAY {
+        return Err(format!("our money would wait {delay} blocks, of at most {MAX_TO_SELF_DELAY}"));
+    }
+    Ok(())
+}
+
+/// Does the funding that was agreed pay what this channel is?
+fn pays(opening: &Opening, channel: &Channel) -> Result<(), String> {
+    let params = &channel.live.params;
+    let opener = match &opening.attempt {
+        Attempt::Theirs => Side::Remote,
+        Attempt::Funding { .. }
+        | Attempt::FundingSigned { .. }
+        | Attempt::Start { .. }
+        | Attempt::StartAccepted { .. }
+        | Attempt::Completing { .. } => Side::Local,
+    };
+    if params.opener != opener {
+        return Err("the opener is the other side".to_owned());
+    }
+    if opener == Side::Local && (params.amount, params.push) != (opening.amount, opening.push) {
+        return Err(format!(
+            "it has {} and gives {} away, where {} and {} were agreed",
+            params.amount, params.push, opening.amount, opening.push
+        ));
+    }
+    match &opening.attempt {
+        Attempt::Theirs => Ok(()),
+        Attempt::FundingSigned { funded, .. } => {
+            watch::funds(params, &funded.tx)?;
+            if funded.tx.compute_txid() != params.funding.txid {
+                return Err("its funding is another transaction than ours".to_owned());
+            }
+            Ok(())
+        }
+        Attempt::Completing { funding, funding_script, .. } => {
+            let points = &params.basepoints;
+            let script =
+                channel::keys::funding_script(&points.local.funding, &points.remote.funding);
+            if *funding != params.funding || *funding_script != script.to_p2wsh() {
+                return Err("its funding is another output than was completed".to_owned());
+            }
+            Ok(())
+        }
+        Attempt::Funding { .. } | Attempt::Start { .. } | Attempt::StartAccepted { .. } => {
+            Err("the funding was not known yet".to_owned())
+        }
+    }
+}

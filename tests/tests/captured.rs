@@ -1,0 +1,55 @@
+//! Daemons in a stranger's hands: what the master makes of their lies. See `captured` for who lies how.
+
+use serde_json::{Value, json};
+use std::path::Path;
+use tests::{Pair, Scratch, bin_dir, wait_for};
+
+/// `--subdaemon=` for a daemon that lies in this way.
+fn captured(dir: &Path, daemon: &str, lie: &str) -> String {
+    let link = dir.join(lie);
+    std::os::unix::fs::symlink(bin_dir().join("captured"), &link).unwrap();
+    format!("--subdaemon={daemon}:{}", link.display())
+}
+
+const LIES: [&str; 2] = ["openingd-with-other-basepoints", "openingd-with-other-signatures"];
+
+/// Neither waits for a channel, nothing is paid, and the opener's coins are free.
+fn nothing_came_of_it(pair: &Pair) {
+    assert_eq!(pair.alice.rpc("listpeerchannels", &json!({}))["channels"], json!([]));
+    wait_for("bob to hear of it", || {
+        let list = pair.bob.rpc("listpeerchannels", &json!({}));
+        let waits = |c: &Value| c["state"] == "CHANNELD_AWAITING_LOCKIN";
+        (!list["channels"].as_array()?.iter().any(waits)).then_some(())
+    });
+    let funds = pair.alice.rpc("listfunds", &json!({}));
+    let outputs = funds["outputs"].as_array().unwrap();
+    assert!(outputs.iter().all(|o| o["reserved"] == false), "{funds}");
+    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+}
+
+#[test]
+fn an_openingd_cannot_have_us_pay_a_channel_that_is_not_ours_to_close() {
+    for lie in LIES {
+        let links = Scratch::new();
+        let pair = Pair::with(&[&captured(links.path(), "openingd", lie)], &[]);
+        pair.alice.connect(&pair.bob);
+        let params = json!({"id": pair.bob.id, "amount": 1_000_000});
+        let error = pair.alice.refused("fundchannel", &params);
+        assert_eq!(error.code, -1, "{lie}: {error:?}");
+        pair.alice.wait_log("**BROKEN**");
+        nothing_came_of_it(&pair);
+    }
+}
+
+#[test]
+fn an_openingd_cannot_have_us_accept_a_channel_that_is_not_ours_to_close() {
+    for lie in LIES {
+        let links = Scratch::new();
+        let pair = Pair::with(&[], &[&captured(links.path(), "openingd", lie)]);
+        pair.alice.connect(&pair.bob);
+        let params = json!({"id": pair.bob.id, "amount": 1_000_000});
+        let error = pair.alice.refused("fundchannel", &params);
+        assert_eq!(error.code, -1, "{lie}: {error:?}");
+        nothing_came_of_it(&pair);
+    }
+}
