@@ -71,6 +71,7 @@ fn an_old_state_of_ours_costs_us_everything_in_it() {
     f.reconnect(&id);
     for _ in 0..4 {
         f.fulmen.pay(&f.ldk.invoice(Some(50_000_000), 3600));
+        f.fulmen.settled_balance(&id);
     }
     f.balances_are(&id, 300_000_000, 300_000_000);
     f.fulmen.stop();
