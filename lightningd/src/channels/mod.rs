@@ -4,6 +4,7 @@ pub mod closing;
 mod deadline;
 mod decision;
 pub mod dev;
+mod index;
 pub mod live;
 pub mod open_rpc;
 pub mod opening;
@@ -204,86 +205,6 @@ pub struct Channels {
     by_peer: HashMap<NodeId, Vec<ChannelNumber>>,
     /// The highest created_index of any HTLC.
     last_htlc: Cell<u64>,
-}
-
-impl Channels {
-    /// The channel of this id with this peer, wherever its life is.
-    pub fn by_id(&self, peer: NodeId, id: ChannelId) -> Option<&Channel> {
-        self.all.values().chain(self.closed.values()).find(|c| c.peer == peer && c.id == id)
-    }
-    /// Channels with this peer that are not buried.
-    pub fn with(&self, peer: NodeId) -> impl Iterator<Item = &Channel> {
-        self.by_peer.get(&peer).into_iter().flatten().filter_map(|n| self.all.get(n))
-    }
-    /// The channel that this short id or alias of ours stands for, in an onion or a route.
-    pub fn named(&self, name: ShortChannelId) -> Option<&Channel> {
-        self.by_name.get(&name).and_then(|n| self.all.get(n)).filter(|c| c.is_called(name))
-    }
-    /// How many channels there are with this peer.
-    pub fn count_with(&self, peer: NodeId) -> usize {
-        self.with(peer).count()
-    }
-    /// Is there a channel that needs a connection with this peer?
-    pub fn wants_connection(&self, peer: NodeId) -> bool {
-        self.with(peer).any(|c| c.state.wants_peer())
-    }
-    /// Everybody who should be dialled.
-    pub fn peers_to_reconnect(&self) -> Vec<NodeId> {
-        let mut peers: Vec<_> =
-            self.all.values().filter(|c| c.state.wants_peer()).map(|c| c.peer).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        peers
-    }
-    /// The state of a channel with this peer that forbids to hang up lightly.
-    pub fn busy_with(&self, peer: NodeId) -> Option<&'static str> {
-        self.with(peer).find(|c| c.owner != Owner::Nobody).map(|c| c.state.name())
-    }
-    /// Is there a live channel whose fees may need to be bumped?
-    pub fn any_with_anchors(&self) -> bool {
-        self.all
-            .values()
-            .any(|c| c.state.is_open() && c.live.params.channel_type.offers(feature::ANCHORS))
-    }
-    /// What peers could send us over all channels.
-    pub fn receivable(&self) -> Msat {
-        let usable = self.all.values().filter(|c| c.state == State::Normal);
-        Msat(
-            usable
-                .filter_map(|c| channel::Channel::new(c.live.clone()).ok())
-                .map(|c| c.receivable().0)
-                .sum(),
-        )
-    }
-    /// Puts a channel in its place.
-    pub fn insert(&mut self, channel: Channel) {
-        self.by_funding.insert(channel.live.params.funding, channel.number);
-        self.know_names(&channel);
-        let of_peer = self.by_peer.entry(channel.peer).or_default();
-        if !of_peer.contains(&channel.number) {
-            of_peer.push(channel.number);
-        }
-        if channel.state == State::Closed {
-            self.closed.insert(channel.number, channel);
-        } else {
-            self.all.insert(channel.number, channel);
-        }
-    }
-    fn know_names(&mut self, channel: &Channel) {
-        for name in [Some(channel.alias_local), channel.scid].into_iter().flatten() {
-            self.by_name.insert(name, channel.number);
-        }
-    }
-    fn change(&mut self, number: ChannelNumber, change: impl FnOnce(&mut Channel)) {
-        let Some(channel) = self.all.get_mut(&number) else { return };
-        let scid = channel.scid;
-        change(channel);
-        if channel.scid != scid
-            && let Some(new) = channel.scid
-        {
-            self.by_name.insert(new, number);
-        }
-    }
 }
 
 impl Channel {
