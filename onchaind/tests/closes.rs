@@ -335,6 +335,12 @@ fn a_commitment_from_the_future_leaves_us_our_own_output() {
         let theirs = world.peers_htlc_tx(&made, L, HtlcId(1), 11);
         let after = story.block(300, vec![theirs]);
         assert_eq!(after.learned.0, [(HtlcId(1), preimage(11))]);
+        // The other may stay where it is for ever.
+        let after = story.block(510 + 2015, vec![]);
+        assert_eq!((after.failed.0, after.settled), (vec![HtlcId(2)], None));
+        let after = story.block(510 + 2016, vec![]);
+        assert_eq!(after.failed.0, [HtlcId(0), HtlcId(2)]);
+        assert_eq!(after.settled, Some(BlockHeight(200)));
     }
 }
 
