@@ -264,6 +264,9 @@ CREATE TABLE channel_policies (
 ALTER TABLE htlcs ADD COLUMN created_index INTEGER;
 CREATE UNIQUE INDEX htlcs_by_creation ON htlcs (created_index) WHERE created_index IS NOT NULL;
 ",
+    "
+ALTER TABLE channels ADD COLUMN close_by INTEGER;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.
