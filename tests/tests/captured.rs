@@ -53,3 +53,14 @@ fn an_openingd_cannot_have_us_accept_a_channel_that_is_not_ours_to_close() {
         nothing_came_of_it(&pair);
     }
 }
+
+#[test]
+fn a_close_that_hsmd_does_not_sign_is_said_to_have_failed() {
+    let links = Scratch::new();
+    let lie = captured(links.path(), "hsmd", "hsmd-that-keeps-our-commitment");
+    let pair = Pair::with(&[&lie], &[]);
+    let id = pair.open(1_000_000);
+    pair.bob.kill();
+    let error = pair.alice.refused("close", &json!({"id": id, "unilateraltimeout": 1}));
+    assert!(error.message.contains("hsmd does not sign"), "{error:?}");
+}

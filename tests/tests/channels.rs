@@ -1,6 +1,7 @@
 //! The main job: two suites open a channel, pay both ways, close it; restarts and kills in between.
 
 use serde_json::{Value, json};
+use std::io::Write;
 use tests::{Pair, wait_for};
 
 const SAT: u64 = 1_000_000;
@@ -207,7 +208,6 @@ fn a_channel_can_be_closed_before_its_funding_confirms_and_after_a_restart() {
     pair.bob.stop();
     // Said when the peer is there.
     let socket = pair.alice.socket().unwrap();
-    use std::io::Write;
     let close = json!({"jsonrpc": "2.0", "id": 1, "method": "close", "params": [id]});
     (&socket).write_all(close.to_string().as_bytes()).unwrap();
     pair.alice.wait_state(&id, "CHANNELD_SHUTTING_DOWN");
@@ -223,4 +223,21 @@ fn a_channel_can_be_closed_before_its_funding_confirms_and_after_a_restart() {
     pair.alice.wait_state(&id, "CLOSINGD_COMPLETE");
     pair.bitcoind.mine(1);
     pair.bob.wait_state(&id, "ONCHAIN");
+}
+
+#[test]
+fn a_close_goes_alone_in_time_though_the_node_was_restarted_meanwhile() {
+    let pair = Pair::new();
+    let id = pair.open(1_000_000);
+    pair.bob.kill();
+    let mut socket = pair.alice.socket().unwrap();
+    let params = json!({"id": id, "unilateraltimeout": 4});
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "close", "params": params});
+    socket.write_all(request.to_string().as_bytes()).unwrap();
+    pair.alice.wait_state(&id, "CHANNELD_SHUTTING_DOWN");
+    pair.alice.kill();
+    pair.alice.start_again();
+    pair.alice.wait_state(&id, "AWAITING_UNILATERAL");
+    let reason = pair.alice.channel(&id)["state_changes"].as_array().unwrap().last().cloned();
+    assert_eq!(reason.unwrap()["message"], "close: the peer did not agree in time");
 }

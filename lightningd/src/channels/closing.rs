@@ -127,11 +127,21 @@ pub fn close(
             text: "peer is offline, will negotiate once they reconnect".to_owned(),
         });
     }
-    if seconds > 0 {
-        let at = Instant::now() + Duration::from_secs(seconds.min(366 * 86400));
-        turn.at(at, Event::Channel(channel.number, super::ChannelEvent::CloseTimeout));
-    }
+    // Whoever says it last decides; a restart does not make it forgotten.
+    let by = (seconds > 0).then(|| crate::json::now() + seconds.min(366 * 86400));
+    store::set_close_by(turn.db, channel.number, by)?;
+    update(turn, channel.number, move |c| c.close_by = by);
+    close_in_time(turn, channel.number, by);
     Ok(Answer::Later)
+}
+
+/// Looks again when the peer has had all its time.
+pub(super) fn close_in_time(turn: &mut Turn<'_>, number: ChannelNumber, by: Option<u64>) {
+    if let Some(by) = by {
+        let left = Duration::from_secs(by.saturating_sub(crate::json::now()));
+        let event = Event::Channel(number, super::ChannelEvent::CloseTimeout);
+        turn.at(Instant::now() + left, event);
+    }
 }
 
 /// Where to be paid: fixed at the opening, wanted by whoever closes, or a new address.
@@ -305,6 +315,12 @@ pub(super) fn answer_closers(
     crate::waits::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
 }
 
+/// Nothing closes this channel for now: who waits for it hears why.
+pub(super) fn refuse_closers(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, why: &str) {
+    let error = RpcError::new(code::LIGHTNINGD, format!("Channel cannot be closed: {why}"));
+    crate::waits::answer_all(node, turn, |f| *f == For::Close(number), &Err(error));
+}
+
 /// closingd is gone.
 pub fn gone(
     node: &Node,
@@ -326,10 +342,11 @@ pub fn gone(
     Ok(())
 }
 
-/// `close` was told to go alone after so long.
+/// `close` was told to go alone after so long. Another may have given the peer more time since.
 pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    if channel.state.is_open() && channel.shutdown.local.is_some() {
+    let is_due = channel.close_by.is_some_and(|by| by <= crate::json::now());
+    if is_due && channel.state.is_open() && channel.shutdown.local.is_some() {
         fail_channel(node, turn, channel, "user", "close: the peer did not agree in time")?;
     }
     Ok(())
@@ -355,6 +372,7 @@ pub fn fail_channel(
                  Connect to the peer, whose channel_reestablish shows it"
             ),
         );
+        refuse_closers(node, turn, channel.number, "nobody knows whether our data is old");
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
@@ -400,7 +418,12 @@ pub(super) fn broadcast_commitment(
     number: ChannelNumber,
 ) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    if channel.state != State::AwaitingUnilateral || channel.lost_state {
+    if channel.state != State::AwaitingUnilateral {
+        return Ok(());
+    }
+    if channel.lost_state {
+        let why = "our data is old, and the peer alone can close it: waiting for that";
+        refuse_closers(node, turn, number, why);
         return Ok(());
     }
     if channel.owner != Owner::Nobody {
@@ -422,7 +445,9 @@ pub(super) fn broadcast_commitment(
             answer_closers(node, turn, number, "unilateral", &transaction);
         }
         Completed::Refused { why } => {
-            channel.log(LogLevel::Broken, &format!("hsmd does not sign our commitment: {why}"))
+            let text = format!("hsmd does not sign our commitment: {why}");
+            channel.log(LogLevel::Broken, &text);
+            refuse_closers(node, turn, number, &text);
         }
     }
     Ok(())

@@ -133,6 +133,8 @@ pub struct Channel {
     pub first_height: BlockHeight,
     /// Who began to close it.
     pub closer: Option<Side>,
+    /// Until when the peer has time to agree to a close, in seconds since 1970; then we go alone.
+    pub close_by: Option<u64>,
     /// What closes it, once both signed that.
     pub close_tx: Option<Transaction>,
     /// What spent the funding.

@@ -224,6 +224,7 @@ fn opened(
         funding_height: None,
         first_height: node.chain.height(),
         closer: None,
+        close_by: None,
         close_tx: None,
         spend: None,
         cause: "unknown".to_owned(),

@@ -331,6 +331,13 @@ pub(super) fn set_first_height(
 ) -> Result<(), Fatal> {
     set(db, channel, "first_height", &at.0)
 }
+pub(super) fn set_close_by(
+    db: &Connection,
+    channel: ChannelNumber,
+    by: Option<u64>,
+) -> Result<(), Fatal> {
+    set(db, channel, "close_by", &by.map(sql))
+}
 pub(super) fn set_close_tx(
     db: &Connection,
     channel: ChannelNumber,

@@ -99,6 +99,7 @@ pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Res
     {
         turn.then(Event::Channel(channel.number, ChannelEvent::SignFunding));
     }
+    super::closing::close_in_time(turn, channel.number, channel.close_by);
     match channel.state {
         State::AwaitingUnilateral if !channel.lost_state => {
             turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
@@ -367,6 +368,7 @@ pub(super) fn forget(
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: why.to_owned() });
     }
+    super::closing::refuse_closers(node, turn, channel.number, why);
     crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
     store::forget(turn.db, channel.number)?;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;

@@ -268,6 +268,9 @@ UPDATE htlcs SET created_index = n FROM
 INSERT INTO vars (key, value) SELECT 'htlcs_created', count(*) FROM htlcs;
 CREATE UNIQUE INDEX htlcs_by_creation ON htlcs (created_index) WHERE created_index IS NOT NULL;
 ",
+    "
+ALTER TABLE channels ADD COLUMN close_by INTEGER;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

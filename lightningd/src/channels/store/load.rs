@@ -115,6 +115,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         funding_height: row.get::<_, Option<u32>>("funding_height")?.map(BlockHeight),
         first_height: BlockHeight(row.get("first_height")?),
         closer: closer.map(|remote| if remote { Side::Remote } else { Side::Local }),
+        close_by: row.get::<_, Option<i64>>("close_by")?.map(i64::unsigned_abs),
         close_tx: tx("close_tx")?,
         spend,
         cause: row.get("cause")?,
