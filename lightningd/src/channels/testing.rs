@@ -92,6 +92,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         reason: String::new(),
         lost_state: false,
         unproven: false,
+        close_by: None,
         withheld: false,
         to_us_range: (live.balance.local, live.balance.local),
         totals: Totals::default(),
