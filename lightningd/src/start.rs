@@ -72,7 +72,8 @@ fn run(args: &[String]) -> Result<(), Exit> {
     executables.check_versions().map_err(|e| (10, e))?;
 
     let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
-    let mut nursery = Nursery::new(crate::log::least_level(), config.developer());
+    let barriers = crate::barriers::begin(&config).map_err(generic)?;
+    let mut nursery = Nursery::new(crate::log::least_level(), config.developer(), barriers);
     let mut supervisor = Supervisor::default();
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;

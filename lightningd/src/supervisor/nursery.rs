@@ -11,6 +11,7 @@ use primitives::NodeId;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Stdio};
 use subdaemon::{Filled, Frame, FrameBuffer, OutQueue};
 use wire::Message;
@@ -43,6 +44,7 @@ pub struct Nursery {
     children: BTreeMap<ChildId, Process>,
     level: LogLevel,
     developer: bool,
+    barriers: Option<PathBuf>,
 }
 
 /// What reading a child brought.
@@ -58,9 +60,9 @@ pub enum ChildHeard {
 const TOKENS_PER_CHILD: usize = 3;
 
 impl Nursery {
-    /// None yet.
-    pub const fn new(level: LogLevel, developer: bool) -> Self {
-        Self { children: BTreeMap::new(), level, developer }
+    /// None yet. With `barriers`, each counts in this directory.
+    pub const fn new(level: LogLevel, developer: bool, barriers: Option<PathBuf>) -> Self {
+        Self { children: BTreeMap::new(), level, developer, barriers }
     }
 
     fn token(id: ChildId, which: usize, base: usize) -> Token {
@@ -89,6 +91,7 @@ impl Nursery {
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
+        crate::barriers::tell_child(&mut command, self.barriers.as_deref(), &spec.source);
         let mut process = command
             .stdin(Stdio::from(down_child))
             .stdout(Stdio::null())
