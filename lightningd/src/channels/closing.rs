@@ -376,6 +376,9 @@ pub fn fail_channel(
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
+    if cause != "user" && is_nothing_to_us(channel) {
+        return super::watch::forget(node, turn, channel, why);
+    }
     if channel.unproven {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
         store::set_lost_state(turn.db, channel.number)?;
@@ -393,6 +396,15 @@ pub fn fail_channel(
     turn.then(Event::Channel(channel.number, super::ChannelEvent::Broadcast));
     let _ = node;
     Ok(())
+}
+
+/// A peer's channel that nobody has seen the funding of, and in which nothing is ours: an opener that died before it had our
+/// signature says so, and has forgotten it. Kept, it would count among those that wait for their funding for two weeks.
+fn is_nothing_to_us(channel: &Channel) -> bool {
+    channel.opener() == Side::Remote
+        && channel.funding_height.is_none()
+        && channel.live.balance.local == Msat(0)
+        && channel.live.htlcs.0.is_empty()
 }
 
 /// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on.

@@ -6,6 +6,7 @@
 //! several runs; `tests/crash.rs` runs some of each scenario.
 
 mod barriers;
+mod channels;
 pub mod command;
 mod payments;
 mod sweep;
@@ -34,4 +35,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "pay-received", target: Who::L3, options: &[], run: payments::fulfilled },
     Scenario { name: "forward-fulfilled", target: Who::L2, options: &[], run: payments::fulfilled },
     Scenario { name: "forward-failed", target: Who::L2, options: &[], run: payments::failed },
+    Scenario { name: "open-opener", target: Who::L1, options: &[], run: channels::opened },
+    Scenario { name: "open-accepter", target: Who::L2, options: &[], run: channels::opened },
+    Scenario { name: "close-closer", target: Who::L1, options: &[], run: channels::closed },
+    Scenario { name: "close-closee", target: Who::L2, options: &[], run: channels::closed },
 ];

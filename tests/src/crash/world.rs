@@ -58,8 +58,12 @@ pub struct World {
     /// Where it died, if it did.
     pub died_at: Option<String>,
     before: Counts,
+    /// How many barriers each process passed in the scenario that finished last.
+    pub counts: Counts,
     channel: u64,
     logs: [u64; 3],
+    /// How often connectd died since the node was started.
+    deaths: u64,
     folder: PathBuf,
     looked: Instant,
     /// Told apart by their labels.
@@ -74,7 +78,7 @@ impl World {
         let barriers =
             Who::ALL.map(|w| Barriers::new(&scratch.path().join(format!("{}-barriers", w.name()))));
         let with = barriers.clone().map(|b| {
-            let mut all = vec![b.option()];
+            let mut all = vec![b.option(), "--dev-bitcoind-poll=0".to_owned()];
             all.extend(options.iter().map(|o| (*o).to_owned()));
             all
         });
@@ -90,8 +94,10 @@ impl World {
             armed: None,
             died_at: None,
             before: Counts::new(),
+            counts: Counts::new(),
             channel: 0,
             logs: [0; 3],
+            deaths: 0,
             folder,
             looked: Instant::now(),
             serial: 0,
@@ -125,6 +131,7 @@ impl World {
     /// From here on barriers count, and the log is read. `channel` is the number, at the node under test, of the channel that the
     /// scenario is about.
     pub fn begin(&mut self, channel: u64) {
+        self.rest();
         self.channel = channel;
         self.logs = Who::ALL.map(|w| self.node(w).log_size());
         self.before = self.mine().counts();
@@ -137,8 +144,24 @@ impl World {
             self.armed = Some(process);
         }
     }
+    /// A node whose connectd dies often gives up, and says so: this one is started anew before that.
+    fn rest(&mut self) {
+        self.deaths += u64::from(self.aim_is_at("connectd"));
+        if self.deaths > 3 {
+            self.deaths = 0;
+            self.node(self.target).kill();
+            self.pump();
+            let both = [
+                (self.line.first.clone(), [Who::L1, Who::L2]),
+                (self.line.second.clone(), [Who::L2, Who::L3]),
+            ];
+            for (id, ends) in both {
+                self.settled(&id, ends);
+            }
+        }
+    }
     /// How many barriers were passed since [`World::begin`].
-    pub fn counted(&self) -> Counts {
+    fn counted(&self) -> Counts {
         let mine = format!("#{}", self.channel);
         let since = |(name, count): (String, u64)| {
             let count = count - self.before.get(&name).copied().unwrap_or(0);
@@ -152,6 +175,7 @@ impl World {
     }
     /// Nothing dies any more. Where did it?
     pub fn finish(&mut self) {
+        self.counts = self.counted();
         let Some(process) = self.armed.take() else { return };
         self.died_at = self.mine().place(&process);
         self.mine().arm(&process, 0);
