@@ -331,6 +331,11 @@ impl Node {
         self.options.args.extend(extra.iter().map(|s| (*s).to_owned()));
         self.start_again();
     }
+    /// From its next start on this stands in the place of what begins like it.
+    pub fn replace_arg(&mut self, head: &str, value: &str) {
+        self.options.args.retain(|arg| !arg.starts_with(head));
+        self.options.args.push(format!("{head}{value}"));
+    }
     /// Process ids of its children with this executable; all of them for an empty name.
     pub fn children(&self, executable: &str) -> Vec<Pid> {
         let mut found = Vec::new();

@@ -353,6 +353,7 @@ fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
     crate::peers::activate(node, turn);
+    crate::htlcs::decide_on_chain(node, turn);
     rebroadcast(node, turn);
 }
 

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 pub const SAT: u64 = 1_000_000;
 /// The most that one end may lose to miners in one scenario, in satoshi: far less than any HTLC.
 pub const MOST_FEES: u64 = 30_000;
-const BOTH: [Who; 2] = [Who::L1, Who::L2];
+/// The ends of the channels in question.
+pub const BOTH: [Who; 2] = [Who::L1, Who::L2];
 
 /// What is the node's, on chain and in the channels that live, in satoshi.
 pub fn wealth(world: &mut World, who: Who) -> u64 {

@@ -8,6 +8,8 @@
 mod barriers;
 mod channels;
 pub mod command;
+mod fees;
+mod onchain;
 mod payments;
 mod sweep;
 mod world;
@@ -39,4 +41,15 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "open-accepter", target: Who::L2, options: &[], run: channels::opened },
     Scenario { name: "close-closer", target: Who::L1, options: &[], run: channels::closed },
     Scenario { name: "close-closee", target: Who::L2, options: &[], run: channels::closed },
+    Scenario { name: "fee-opener", target: Who::L1, options: &[], run: fees::updated },
+    Scenario { name: "fee-accepter", target: Who::L2, options: &[], run: fees::updated },
+    Scenario { name: "ours-before", target: Who::L1, options: &[], run: onchain::before },
+    Scenario { name: "ours-during", target: Who::L1, options: &[], run: onchain::during },
+    Scenario { name: "ours-after", target: Who::L1, options: &[], run: onchain::after },
+    Scenario { name: "ours-never", target: Who::L1, options: &[], run: onchain::never },
+    Scenario { name: "theirs-before", target: Who::L1, options: &[], run: onchain::peer_before },
+    Scenario { name: "theirs-during", target: Who::L1, options: &[], run: onchain::peer_during },
+    Scenario { name: "theirs-after", target: Who::L1, options: &[], run: onchain::peer_after },
+    Scenario { name: "theirs-never", target: Who::L1, options: &[], run: onchain::peer_never },
+    Scenario { name: "penalty", target: Who::L2, options: &[], run: onchain::penalty },
 ];

@@ -8,14 +8,16 @@ const MSAT: u64 = 1_000_000;
 const FEE: u64 = 1 + MSAT / 100_000;
 
 /// What everybody has, and what was counted so far.
-struct Ledger {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ledger {
     first: [u64; 2],
     second: [u64; 2],
     fees: u64,
     settled: usize,
 }
 
-fn ledger(world: &mut World) -> Ledger {
+/// Once nothing is under way.
+pub fn ledger(world: &mut World) -> Ledger {
     let (first, second) = (world.line.first.clone(), world.line.second.clone());
     let first = world.settled(&first, [Who::L1, Who::L2]);
     let second = world.settled(&second, [Who::L2, Who::L3]);

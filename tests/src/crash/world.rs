@@ -55,6 +55,8 @@ pub struct World {
     barriers: [Barriers; 3],
     /// The armed process's full name.
     armed: Option<String>,
+    /// Is not there, and not missed.
+    pub absent: Option<Who>,
     /// Where it died, if it did.
     pub died_at: Option<String>,
     before: Counts,
@@ -92,6 +94,7 @@ impl World {
             aim: Aim::Count,
             barriers,
             armed: None,
+            absent: None,
             died_at: None,
             before: Counts::new(),
             counts: Counts::new(),
@@ -212,6 +215,9 @@ impl World {
         self.looked = Instant::now();
         let line = &self.line;
         for (from, to) in [(&line.l1, &line.l2), (&line.l2, &line.l3)] {
+            if from.is_dead() || to.is_dead() {
+                continue;
+            }
             let Ok(list) = from.call("listpeers", &json!({"id": to.id})) else { continue };
             if list["peers"][0]["connected"] != true {
                 let at = json!({"id": to.id, "host": "127.0.0.1", "port": to.port});
@@ -237,6 +243,7 @@ impl World {
         self.wait("everybody to be in sync", |w| {
             Who::ALL
                 .iter()
+                .filter(|who| w.absent != Some(**who))
                 .all(|who| {
                     w.node(*who).call("getinfo", &json!({})).is_ok_and(|info| {
                         info["blockheight"] == height
