@@ -4,6 +4,7 @@
 //! reached the disk, signatures, and the memory of each process. Numbers of one run are to be compared with each other.
 
 mod barriers;
+mod disk;
 mod forwards;
 
 use serde_json::{Value, json};
@@ -68,6 +69,10 @@ fn run(base: &Path) {
     memory("after the load", &payer);
     starts(&payer);
     barriers::report(&mut payer, &mut payee, &id);
+    payee.stop();
+    payer.stop();
+    disk::revoked_state(&payer);
+    disk::thousand_channels(&payer);
 }
 
 struct Counters {
