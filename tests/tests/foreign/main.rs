@@ -6,9 +6,9 @@
 mod closing;
 mod interrupted;
 mod middle;
-mod revoked;
 mod opening;
 mod payments;
+mod revoked;
 
 use serde_json::{Value, json};
 use tests::{Bitcoind, LdkPeer, Node, Scratch, wait_for};

@@ -26,8 +26,7 @@ struct Held {
 impl Middle {
     fn new(options: &[&str]) -> Self {
         let f = Foreign::with(&[], options);
-        let right =
-            LdkPeer::start_with(&f.scratch.path().join("right"), &f.bitcoind, options);
+        let right = LdkPeer::start_with(&f.scratch.path().join("right"), &f.bitcoind, options);
         let address = right.ask("newaddr", json!({}));
         f.bitcoind.mine_to(1, address.as_str().unwrap());
         f.mine(100);
