@@ -272,6 +272,9 @@ fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop>
         store::put(turn.db, id, &c.address)?;
     }
     let result = Ok(rpc::connect_result(id, &c));
+    // A new connection means that the one before is over.
+    let before = |f: &For| matches!(f, For::Disconnect(p, n) if *p == id && *n != c.connection);
+    crate::waits::answer_all(node, turn, before, &Ok(json!({})));
     let connection = Connection {
         number: c.connection,
         direction: c.direction,
@@ -314,6 +317,8 @@ fn disconnected(
     number: u64,
     why: &str,
 ) -> Result<(), Stop> {
+    let over = |f: &For| *f == For::Disconnect(peer, number);
+    crate::waits::answer_all(node, turn, over, &Ok(json!({})));
     if node.peers.connection(peer).is_none_or(|c| c.number != number) {
         return Ok(());
     }
