@@ -73,7 +73,11 @@ pub fn thousand_channels(node: &Node) {
             ("scid", "random()"),
         ],
     );
-    let htlcs = columns(&db, "htlcs", &[("channel", "?1"), ("key", "0"), ("created_index", "0")]);
+    let htlcs = columns(
+        &db,
+        "htlcs",
+        &[("channel", "?1"), ("key", "0"), ("created_index", "created_index + 10000000 * ?1")],
+    );
     let secrets = columns(&db, "remote_secrets", &[("channel", "?1")]);
     db.execute_batch("BEGIN").expect("a transaction");
     let source = count(&db, "SELECT min(number) FROM channels") as i64;

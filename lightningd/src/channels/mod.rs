@@ -21,7 +21,7 @@ pub mod watermark;
 
 pub use decision::decide;
 pub use state::State;
-pub use store::{begin_numbers, list_htlcs, load};
+pub use store::{begin_numbers, forget_removal, list_htlcs, load};
 pub use watch::{close_for_good, connect, disconnect, ended_by, funding_sent};
 
 use crate::events::Outgoing;

@@ -86,7 +86,6 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         funding_height: None,
         first_height: BlockHeight(1),
         closer: None,
-        close_by: None,
         close_tx: None,
         spend: None,
         cause: "unknown".to_owned(),

@@ -40,6 +40,8 @@ use wire::{Long, Message};
 
 /// From here on no reorganisation is expected: the channel is forgotten.
 pub const BURIED: u32 = 100;
+/// So long after the close nobody waits any more for fees to fall below what an output has: two weeks.
+const WORTHLESS_AFTER: u32 = 2016;
 /// onchaind is born again after it died, at most this much later.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -138,8 +140,7 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
 /// A block was taken in by every room.
 pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for (number, case) in &node.onchain.cases {
-        let settled = case.resolution.as_ref().and_then(|r| r.settled);
-        if settled.is_some_and(|s| (height - s).0 + 1 >= BURIED) {
+        if is_over(node, case, height) {
             bury(node, turn, *number)?;
         } else if node.chain.caught_up {
             turn.also(Event::Onchain(*number, OnchainEvent::Advance));
@@ -150,6 +151,21 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
         watch::ask_mempool(node, turn);
     }
     Ok(())
+}
+
+/// Is nothing left to be done, and everything that was done buried? What is left when it would never pay for itself is no
+/// reason to remember a channel for ever.
+fn is_over(node: &Node, case: &Case, height: BlockHeight) -> bool {
+    let Some(resolution) = &case.resolution else { return false };
+    match resolution.settled {
+        Some(settled) => (height - settled).0 + 1 >= BURIED,
+        None => {
+            let worthless = |c: &Claim| !plan::is_worth_it(c, &send::rates(node), height);
+            (height - case.spend.height).0 >= WORTHLESS_AFTER
+                && !resolution.claims.0.is_empty()
+                && resolution.claims.0.iter().all(worthless)
+        }
+    }
 }
 
 fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
