@@ -72,7 +72,8 @@ pub(crate) struct Live {
     pub(crate) owed_since: Option<Instant>,
     patience: Duration,
     birth: Option<Birth>,
-    failed: Option<String>,
+    /// Why nothing is to be signed or revoked: the peer hears it after we both said where we are.
+    pub(crate) failed: Option<String>,
     status: Option<String>,
 }
 
@@ -136,12 +137,11 @@ impl Live {
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
-        if let Some(text) = self.failed.take() {
-            return self.say_failed(&text);
-        }
         match self.birth.take() {
-            Some(Birth::JustOpened { funding_signed }) => self.first_words(funding_signed),
-            Some(Birth::Reconnected) | None => self.greet(),
+            Some(Birth::JustOpened { funding_signed }) if self.failed.is_none() => {
+                self.first_words(funding_signed)
+            }
+            Some(Birth::JustOpened { .. } | Birth::Reconnected) | None => self.greet(),
         }
     }
 
