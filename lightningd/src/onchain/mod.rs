@@ -103,8 +103,8 @@ pub struct Onchain {
     watched: HashMap<OutPoint, (ChannelNumber, u8)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// Commitments of ours that wait to be in a block, and may need a push.
-    published: BTreeMap<ChannelNumber, Transaction>,
+    /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
+    published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
     /// The address that a channel's claims pay.
     sweep_index: BTreeMap<ChannelNumber, u32>,
     /// What ended each channel: for programs.
