@@ -7,6 +7,7 @@ mod clients;
 mod ldk;
 mod line;
 mod node;
+pub mod stranger;
 
 pub use bitcoind::Bitcoind;
 pub use clients::{Client, pyln_python, pyln_script, rust_client};

@@ -1,0 +1,3 @@
+//! Strangers who lie, against a whole node on a real chain. One test for each threat, named after it.
+
+mod openings;
