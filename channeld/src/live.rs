@@ -130,7 +130,8 @@ impl Live {
         let ended = self.begin().and_then(|()| self.serve());
         match ended {
             Ok(()) => self.master.hand_over(&ReadyToClose {}, self.peer.into_fd()),
-            Err(Failure::ConnectionLost) => Err(self.last_words()),
+            // BOLT 1: an error ends the channel, whatever else is wrong with it.
+            Err(Failure::ConnectionLost) => Err(self.peer.last_words(|_| true)),
             Err(failure) => {
                 self.peer.tell(self.id, &failure);
                 if self.peer.written().is_err() {

@@ -411,12 +411,15 @@ pub(super) fn after_gone(
     turn: &mut Turn<'_>,
     number: ChannelNumber,
 ) -> Result<(), Stop> {
-    let Some(channel) =
-        node.channels.all.get(&number).filter(|c| c.owner == Owner::Nobody && c.wants_peer())
-    else {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner == Owner::Nobody) else {
         return Ok(());
     };
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    if !channel.wants_peer() {
+        // What the peer said to the daemon that just ended may be held for another, and none comes.
+        crate::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
+        return Ok(());
+    }
     if channel.served_connection == Some(connection.number) {
         if channel.begs() {
             // It heard on this connection what there is to say.
