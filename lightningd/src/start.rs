@@ -80,7 +80,9 @@ fn run(args: &[String]) -> Result<(), Exit> {
     executables.check_versions().map_err(|e| (10, e))?;
 
     let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
-    let mut nursery = Nursery::new(crate::log::least_level(), config.developer(), children);
+    let barriers = crate::barriers::begin(&config).map_err(generic)?;
+    let mut nursery =
+        Nursery::new(crate::log::least_level(), config.developer(), children, barriers);
     let mut supervisor = Supervisor::default();
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;

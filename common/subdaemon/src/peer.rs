@@ -3,6 +3,7 @@
 //! Writing never blocks. What the socket does not take waits here; while anything waits, the daemon reads on and takes no
 //! new orders (see [`crate::wait`]).
 
+use crate::barrier;
 use crate::failure::Failure;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -112,6 +113,7 @@ impl Peer {
             log::info!("the peer does not read: {} bytes wait for it", self.bytes);
             return Err(Failure::ConnectionLost);
         }
+        barrier::pass("before a word to the peer");
         self.queue.push_back(record);
         self.flush()
     }
@@ -124,6 +126,7 @@ impl Peer {
                     self.bytes -= record.len();
                     self.queue.pop_front();
                     self.stuck_since = None;
+                    barrier::pass("after a word to the peer");
                 }
                 Ok(false) => {
                     let since = *self.stuck_since.get_or_insert_with(Instant::now);
@@ -152,6 +155,7 @@ impl Peer {
             Some(None) => return Err(Failure::ConnectionLost),
             Some(Some(len)) => len,
         };
+        barrier::pass("after a word of the peer");
         match self.room.get(..len).and_then(|record| record.split_first()) {
             Some((&PEER_RECORD_MESSAGE, message)) => {
                 Ok(Some(PeerRecord::Message(message.to_vec())))

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Stdio};
 use subdaemon::{Filled, Frame, FrameBuffer, OutQueue};
 use wire::Message;
@@ -46,6 +47,7 @@ pub struct Nursery {
     developer: bool,
     /// Locked; each child holds it too.
     lock: File,
+    barriers: Option<PathBuf>,
 }
 
 /// What reading a child brought.
@@ -61,9 +63,15 @@ pub enum ChildHeard {
 const TOKENS_PER_CHILD: usize = 3;
 
 impl Nursery {
-    /// None yet. `lock` is free for another master when this one and all its children are gone.
-    pub const fn new(level: LogLevel, developer: bool, lock: File) -> Self {
-        Self { children: BTreeMap::new(), level, developer, lock }
+    /// None yet. `lock` is free for another master when this one and all its children are gone. With `barriers`, each counts in
+    /// this directory.
+    pub const fn new(
+        level: LogLevel,
+        developer: bool,
+        lock: File,
+        barriers: Option<PathBuf>,
+    ) -> Self {
+        Self { children: BTreeMap::new(), level, developer, lock, barriers }
     }
 
     fn token(id: ChildId, which: usize, base: usize) -> Token {
@@ -92,6 +100,7 @@ impl Nursery {
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
+        crate::barriers::tell_child(&mut command, self.barriers.as_deref(), &spec.source);
         let mut process = command
             .stdin(Stdio::from(down_child))
             .stdout(Stdio::null())

@@ -268,7 +268,8 @@ fn ldk_forwards_between_two_suites() {
             &json!({"route": route, "payment_hash": invoice["payment_hash"],
                 "payment_secret": invoice["payment_secret"]}),
         );
-        f.fulmen.call("waitsendpay", &json!({"payment_hash": invoice["payment_hash"], "timeout": 40}))
+        f.fulmen
+            .call("waitsendpay", &json!({"payment_hash": invoice["payment_hash"], "timeout": 40}))
     };
     assert_eq!(pay(30_000_000, "enough", 1000).unwrap()["status"], "complete");
     f.fulmen.settled_balance(&first_id);
