@@ -21,12 +21,32 @@ enum Ours {
     Said,
 }
 
+/// The peer's shutdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Theirs {
+    /// It said none.
+    None,
+    /// On an earlier connection. BOLT 2, "Message Retransmission": it says it again, and before that closingd has nothing to
+    /// do here.
+    Before(ScriptBuf),
+    /// On this connection.
+    Said(ScriptBuf),
+}
+
+impl Theirs {
+    const fn script(&self) -> Option<&ScriptBuf> {
+        match self {
+            Self::None => None,
+            Self::Before(script) | Self::Said(script) => Some(script),
+        }
+    }
+}
+
 /// What is known about the end of the channel.
 #[derive(Debug)]
 pub(crate) struct Closing {
     ours: Ours,
-    /// The peer's script, once it has said shutdown on this or an earlier connection.
-    theirs: Option<ScriptBuf>,
+    theirs: Theirs,
     upfront: Sides<Option<ScriptBuf>>,
     forms: Forms,
 }
@@ -37,7 +57,7 @@ impl Closing {
             |feature| init.local_features.offers(feature) && init.remote_features.offers(feature);
         Self {
             ours: init.shutdown.local.clone().map_or(Ours::None, Ours::Again),
-            theirs: init.shutdown.remote.clone(),
+            theirs: init.shutdown.remote.clone().map_or(Theirs::None, Theirs::Before),
             upfront: init.upfront_script.clone(),
             forms: Forms {
                 any_segwit: negotiated(feature::SHUTDOWN_ANYSEGWIT),
@@ -53,7 +73,7 @@ impl Closing {
     }
     /// Who has said shutdown, or is about to.
     pub(crate) fn is_begun(&self) -> Sides<bool> {
-        Sides { local: self.ours != Ours::None, remote: self.theirs.is_some() }
+        Sides { local: self.ours != Ours::None, remote: self.theirs != Theirs::None }
     }
 }
 
@@ -91,22 +111,24 @@ impl Live {
             let text = "shutdown to a script of a form that BOLT 2 does not list";
             return Err(Failure::PeerWarn(text.to_owned()));
         }
-        match &closing.theirs {
+        match closing.theirs.script() {
             // Said again, after a reconnect for example.
-            Some(known) if *known == script => return self.answer_shutdown(),
+            Some(known) if *known == script => {}
             Some(_) => {
                 return Err(Failure::PeerWarn("a second shutdown, to another script".to_owned()));
             }
-            None => {}
+            None => {
+                let script = script.clone();
+                self.master.ask(&PersistShutdown { by: Side::Remote, script })?;
+            }
         }
-        self.master.ask(&PersistShutdown { by: Side::Remote, script: script.clone() })?;
-        self.closing.theirs = Some(script);
+        self.closing.theirs = Theirs::Said(script);
         self.answer_shutdown()
     }
 
     /// BOLT 2: the peer's is answered with ours, also where we ended between the two.
     pub(crate) fn answer_shutdown(&mut self) -> Result<(), Failure> {
-        if self.closing.theirs.is_some() && self.closing.ours == Ours::None {
+        if self.closing.theirs != Theirs::None && self.closing.ours == Ours::None {
             let script = match self.closing.upfront.local.clone() {
                 Some(fixed) => fixed,
                 None => self.master.ask(&GetShutdownScript {})?,
@@ -120,7 +142,7 @@ impl Live {
     pub(crate) fn is_ready_to_close(&self) -> bool {
         self.phase == Phase::Open
             && self.closing.ours == Ours::Said
-            && self.closing.theirs.is_some()
+            && matches!(self.closing.theirs, Theirs::Said(_))
             && self.unsaid.is_empty()
             && self.channel.is_quiet()
             && self.stored == self.channel

@@ -245,3 +245,24 @@ fn a_shutdown_is_said_again_on_a_new_connection() {
     let said = all::<Shutdown>(&Arc::default(), Side::Local);
     assert_eq!(said, []);
 }
+
+#[test]
+fn the_peers_shutdown_is_awaited_on_each_connection() {
+    // BOLT 2, "Message Retransmission": it says it again, and closingd must not be the one who hears it.
+    let mut pair = Pair::ready(&Wish::default());
+    pair.master(Side::Local).rows().shutdown =
+        Sides { local: Some(script(9)), remote: Some(script(8)) };
+    let mut stranger = pair.greeted_stranger();
+    assert_eq!(stranger.until::<Shutdown>().scriptpubkey, script(9));
+    let channel_id = pair.nodes.local.init.channel;
+    stranger.send(&Shutdown { channel_id, scriptpubkey: script(8) });
+    let ours = pair.master(Side::Local);
+    ours.until("it is closingd's turn", |rows| rows.handed_over.is_some());
+    let socket = ours.rows().handed_over.take().unwrap();
+    let mut buffer = Vec::new();
+    while let Some(Some(len)) =
+        subdaemon::recv_record(std::os::fd::AsFd::as_fd(&socket), &mut buffer).unwrap()
+    {
+        assert_ne!(buffer[1..len][..2], 38u16.to_be_bytes());
+    }
+}

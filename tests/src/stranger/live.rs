@@ -419,3 +419,23 @@ impl Live {
         describe(bytes)
     }
 }
+
+impl Live {
+    /// Our signature on a mutual close to these scripts at this fee, when nothing is under way.
+    pub fn closing_signed(&self, theirs: &ScriptBuf, ours: ScriptBuf, fee: u64) -> ClosingSigned {
+        let constants = self.channel.constants();
+        let state = wire::hsm::ClosingState {
+            script: Sides { local: ours, remote: theirs.clone() },
+            balance: self.channel.balance(),
+            fee: Sat(fee),
+        };
+        let kept = channel::closing::our_choice(constants, &state).unwrap();
+        let built = channel::closing::build(constants, &state, kept).unwrap();
+        ClosingSigned {
+            channel_id: self.id,
+            fee_satoshis: Sat(fee),
+            signature: SECP256K1.sign_ecdsa(&built.sighash(constants), &self.keys.funding),
+            fee_range: None,
+        }
+    }
+}
