@@ -137,6 +137,14 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
+/// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
+/// live channels do: their peers have had no chance to come back.
+pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+    for number in node.onchain.cases.keys() {
+        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+    }
+}
+
 /// A block was taken in by every room.
 pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for (number, case) in &node.onchain.cases {
