@@ -130,7 +130,10 @@ fn poll(node: &Node, turn: &mut Turn<'_>) {
 fn poll_later(node: &Node, turn: &mut Turn<'_>) {
     let seconds =
         if node.config.developer() { node.config.int_or("dev-bitcoind-poll", 30) } else { 30 };
-    let wait = Duration::from_secs(seconds.unsigned_abs().max(1));
+    let wait = match seconds.unsigned_abs() {
+        0 => Duration::from_millis(50),
+        seconds => Duration::from_secs(seconds),
+    };
     turn.at(Instant::now() + wait, Event::Chain(ChainEvent::Poll));
 }
 

@@ -148,7 +148,10 @@ impl Connection {
             Ok(0) => return Err(Gone(None)),
             Ok(n) => self.raw.extend_from_slice(&chunk[..n]),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(_) => return Err(Gone(None)),
+            Err(e) => {
+                eprintln!("line: {e}");
+                return Err(Gone(None));
+            }
         }
         self.open();
         Ok(())

@@ -55,7 +55,11 @@ impl World {
     pub fn with(options: &[&str]) -> Self {
         let scratch = Scratch::new();
         let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
-        let node = Node::start(&scratch.path().join("node"), &bitcoind, options);
+        let node = Node::start(
+            &scratch.path().join("node"),
+            &bitcoind,
+            &[&["--dev-bitcoind-poll=0"], options].concat(),
+        );
         node.fund(&bitcoind);
         // The first block after the genesis is nobody's, and mature now.
         Self { bitcoind, node, next_coin: Cell::new(1), _scratch: scratch }
