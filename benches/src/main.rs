@@ -4,7 +4,9 @@
 //! reached the disk, signatures, and the memory of each process. Numbers of one run are to be compared with each other.
 
 mod barriers;
+mod disk;
 mod forwards;
+mod resolve;
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -36,11 +38,14 @@ fn main() {
         if wanted("forward") {
             forwards::run(&base.join("forward"));
         }
+        if wanted("resolve") {
+            resolve::run(&base.join("resolve"));
+        }
         std::fs::remove_dir_all(&base).expect("the folder is ours");
     }
 }
 
-/// `bench pay` and `bench forward` do one of them.
+/// `bench pay`, `bench forward` and `bench resolve` do one of them.
 fn wanted(what: &str) -> bool {
     std::env::args().nth(1).is_none_or(|only| only == what)
 }
@@ -68,6 +73,10 @@ fn run(base: &Path) {
     memory("after the load", &payer);
     starts(&payer);
     barriers::report(&mut payer, &mut payee, &id);
+    payee.stop();
+    payer.stop();
+    disk::revoked_state(&payer);
+    disk::thousand_channels(&payer);
 }
 
 struct Counters {

@@ -24,12 +24,22 @@ enum Ours {
 /// The peer's shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Theirs {
-    /// It has said none.
+    /// It said none.
     None,
-    /// It said one on an earlier connection, and has to say it again on this one: closingd must not find it in its way.
-    Known(ScriptBuf),
-    /// Said on this connection.
+    /// On an earlier connection. BOLT 2, "Message Retransmission": it says it again, and before that closingd has nothing to
+    /// do here.
+    Before(ScriptBuf),
+    /// On this connection.
     Said(ScriptBuf),
+}
+
+impl Theirs {
+    const fn script(&self) -> Option<&ScriptBuf> {
+        match self {
+            Self::None => None,
+            Self::Before(script) | Self::Said(script) => Some(script),
+        }
+    }
 }
 
 /// What is known about the end of the channel.
@@ -47,7 +57,7 @@ impl Closing {
             |feature| init.local_features.offers(feature) && init.remote_features.offers(feature);
         Self {
             ours: init.shutdown.local.clone().map_or(Ours::None, Ours::Again),
-            theirs: init.shutdown.remote.clone().map_or(Theirs::None, Theirs::Known),
+            theirs: init.shutdown.remote.clone().map_or(Theirs::None, Theirs::Before),
             upfront: init.upfront_script.clone(),
             forms: Forms {
                 any_segwit: negotiated(feature::SHUTDOWN_ANYSEGWIT),
@@ -101,15 +111,15 @@ impl Live {
             let text = "shutdown to a script of a form that BOLT 2 does not list";
             return Err(Failure::PeerWarn(text.to_owned()));
         }
-        match &closing.theirs {
+        match closing.theirs.script() {
             // Said again, after a reconnect for example.
-            Theirs::Known(known) | Theirs::Said(known) if *known == script => {}
-            Theirs::Known(_) | Theirs::Said(_) => {
+            Some(known) if *known == script => {}
+            Some(_) => {
                 return Err(Failure::PeerWarn("a second shutdown, to another script".to_owned()));
             }
-            Theirs::None => {
-                let question = PersistShutdown { by: Side::Remote, script: script.clone() };
-                self.master.ask(&question)?;
+            None => {
+                let script = script.clone();
+                self.master.ask(&PersistShutdown { by: Side::Remote, script })?;
             }
         }
         self.closing.theirs = Theirs::Said(script);

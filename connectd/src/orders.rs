@@ -32,6 +32,7 @@ impl Switchboard {
             }
             ToConnectd::Disconnect(order) => {
                 self.with(order.node, order.connection, |board, conn| {
+                    board.hear_out(conn);
                     board.finish(conn, "we hang up".to_owned());
                 });
                 Ok(())

@@ -48,6 +48,19 @@ impl Switchboard {
         Ok(more || (was_batch && conn.batch.is_none()))
     }
 
+    /// Before we hang up: what daemons had said by then. Their sockets may have more to tell than this turn's events did.
+    pub(crate) fn hear_out(&mut self, conn: &mut Conn) {
+        for daemon in &mut conn.mux.daemons {
+            daemon.readable = true;
+        }
+        // A daemon that asked us to hang up ends the round for the others, and needs no other answer than this.
+        for _ in 0..=conn.mux.daemons.len() {
+            if self.read_daemons(conn).is_ok() {
+                return;
+            }
+        }
+    }
+
     fn read_daemon(&mut self, conn: &mut Conn, id: DaemonId) -> Result<bool, Stop> {
         for _ in 0..QUANTUM {
             if conn.batch.is_some_and(|(speaker, _)| speaker != id) {

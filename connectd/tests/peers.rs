@@ -303,6 +303,22 @@ fn what_is_said_last_is_written_before_we_hang_up() {
 }
 
 #[test]
+fn what_a_daemon_said_before_the_order_to_hang_up_is_written() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    for _ in 0..20 {
+        let (mut peer, with) = Raw::connect(2, &mut node);
+        let mut daemon = node.attach(&with, channel(1));
+        daemon.send(&Warning::new(channel(1), "and that is why")).unwrap();
+        drop(daemon);
+        // The master hears of its end, and may be quicker than the socket.
+        node.disconnect(&with);
+        assert_eq!(peer.last_words().as_deref(), Some("and that is why"));
+        assert_eq!(node.disconnected().connection, with.connection);
+    }
+}
+
+#[test]
 fn a_batch_is_written_without_interruption() {
     let _dog = watchdog();
     let mut node = Node::start(1);

@@ -25,6 +25,8 @@ pub enum For {
     Connect(NodeId),
     /// A connection with this peer, for a `fundchannel` with these parameters.
     Fund(NodeId, Value),
+    /// The end of this connection with this peer.
+    Disconnect(NodeId, u64),
     /// The pong to this ask.
     Pong(u64),
     /// This channel to be closed.
@@ -153,6 +155,7 @@ pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Sto
         For::Connect(_) | For::Fund(..) => {
             RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, "Timed out while connecting")
         }
+        For::Disconnect(..) => RpcError::new(code::LIGHTNINGD, "Timed out while disconnecting"),
         For::Pong(_) => RpcError::new(code::LIGHTNINGD, "Timed out while waiting for the pong"),
         For::Close(_) => RpcError::new(code::LIGHTNINGD, "Timed out: the channel is still closing"),
     };

@@ -8,6 +8,7 @@ pub mod crash;
 mod ldk;
 mod line;
 mod node;
+pub mod stranger;
 
 pub use bitcoind::Bitcoind;
 pub use clients::{Client, pyln_python, pyln_script, rust_client};

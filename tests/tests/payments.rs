@@ -282,3 +282,59 @@ fn a_payment_over_a_channel_that_is_not_there_is_refused_at_once() {
     assert_eq!((failed.code, failed.data["erring_index"].as_u64()), (204, Some(0)));
     assert!(failed.message.contains("can send"), "{}", failed.message);
 }
+
+#[test]
+fn a_payer_that_has_not_seen_the_last_blocks_pays_all_the_same() {
+    let mut pair = Pair::new();
+    let id = pair.open(1_000_000);
+    pair.alice.stop();
+    pair.alice.start_again_with(&["--dev-bitcoind-poll=1000"]);
+    pair.alice.wait_normal(&id);
+    let bolt11 = pair.bob.invoice(50_000_000, "late");
+    let height = pair.bitcoind.height();
+    pair.bitcoind.mine(3);
+    pair.bob.sync(&pair.bitcoind);
+    assert_eq!(pair.alice.rpc("getinfo", &json!({}))["blockheight"], height);
+    pair.alice.pay(&bolt11);
+}
+
+#[test]
+fn no_more_parts_are_sent_than_the_whole_needs() {
+    let pair = Pair::new();
+    let id = pair.open(1_000_000);
+    let made = pair.bob.rpc("invoice", &json!(["3000sat", "parts", "d"]));
+    let scid = pair.alice.channel(&id)["short_channel_id"].clone();
+    let part = |n: u64, msat: u64| {
+        let route = json!([{"id": pair.bob.id, "channel": scid, "delay": 30, "amount_msat": msat}]);
+        json!({"route": route, "payment_hash": made["payment_hash"], "payment_secret": made["payment_secret"],
+            "amount_msat": 3_000_000, "partid": n, "bolt11": made["bolt11"]})
+    };
+    // Bob holds what is not the whole yet.
+    pair.alice.rpc("sendpay", &part(1, 1_000_000));
+    pair.alice.rpc("sendpay", &part(2, 1_500_000));
+    // The last may bring it above the whole: BOLT 4 asks to stop once it is reached.
+    pair.alice.rpc("sendpay", &part(3, 1_000_000));
+    let paid = |n: u64| json!({"payment_hash": made["payment_hash"], "partid": n, "timeout": 30});
+    assert_eq!(pair.alice.rpc("waitsendpay", &paid(3))["status"], "complete");
+
+    let made = pair.bob.rpc("invoice", &json!(["3000sat", "held", "d"]));
+    let part = |n: u64, msat: u64| {
+        let route = json!([{"id": pair.bob.id, "channel": scid, "delay": 30, "amount_msat": msat}]);
+        json!({"route": route, "payment_hash": made["payment_hash"], "payment_secret": made["payment_secret"],
+            "amount_msat": 3_000_000, "partid": n, "bolt11": made["bolt11"]})
+    };
+    let mut socket = pair.alice.socket().unwrap();
+    let mut requests = String::new();
+    for (n, msat) in [(1, 2_999_999), (2, 1), (3, 1)] {
+        let one = json!({"jsonrpc": "2.0", "id": n, "method": "sendpay", "params": part(n, msat)});
+        requests += &one.to_string();
+    }
+    // All at once: the third is read while the others are under way.
+    socket.write_all(requests.as_bytes()).unwrap();
+    let mut codes = std::collections::BTreeMap::new();
+    let answers = serde_json::Deserializer::from_reader(socket).into_iter::<Value>();
+    for answer in answers.take(3).map(Result::unwrap) {
+        codes.insert(answer["id"].as_u64().unwrap(), answer["error"]["code"].as_i64());
+    }
+    assert_eq!(codes, [(1, None), (2, None), (3, Some(200))].into());
+}

@@ -213,3 +213,15 @@ fn the_master_takes_all_the_descriptors_that_it_may_have() {
     let both: Vec<&str> = files.split_whitespace().take(2).collect();
     assert_eq!(both[0], both[1]);
 }
+
+#[test]
+fn who_is_told_of_a_disconnect_finds_the_peer_gone() {
+    let pair = Pair::new();
+    for _ in 0..30 {
+        pair.alice.connect(&pair.bob);
+        pair.alice.rpc("disconnect", &json!([pair.bob.id]));
+        assert_eq!(pair.alice.rpc("listpeers", &json!([pair.bob.id]))["peers"], json!([]));
+        let again = pair.alice.refused("disconnect", &json!([pair.bob.id]));
+        assert_eq!(again.message, "Peer not connected");
+    }
+}

@@ -107,6 +107,36 @@ fn a_shutdown_waits_for_htlcs_and_takes_no_new_ones() {
 }
 
 #[test]
+fn while_htlcs_outlive_a_shutdown_the_feerate_follows_the_estimates() {
+    let mut pair = Pair::ready(&Wish::default());
+    pair.master(Side::Remote).rows().decide = Decide::Hold;
+    pair.reconnect();
+    pair.until_normal();
+    pair.pay(Side::Local, 1, Msat(50_000_000));
+    pair.master(Side::Remote).until("it is there", |rows| rows.peeled.len() == 1);
+    pair.master(Side::Remote).order(&StartShutdown { script: script(9) });
+    pair.master(Side::Local).until("both said it", |rows| rows.shutdown.local.is_some());
+    let fees = |target| FeePolicy {
+        target: FeeratePerKw(target),
+        min: FeeratePerKw(253),
+        max: FeeratePerKw(50_000),
+    };
+    pair.master(Side::Local).order(&FeesChanged { fees: fees(2000) });
+    for side in Side::BOTH {
+        let in_force = |rows: &mut super::master::Rows| rows.feerates == [FeeratePerKw(2000)];
+        pair.master(side).until("the feerate is in force", in_force);
+        assert!(pair.master(side).rows().handed_over.is_none());
+    }
+    let fulfil = Removal::Fulfilled { preimage: preimage(1) };
+    pair.master(Side::Remote).rows().order_removal(HtlcId(0), &fulfil);
+    // BOLT 2, shutdown: with the last HTLC updates end.
+    pair.master(Side::Local).until("it is on its way out", |rows| !rows.learned.is_empty());
+    pair.master(Side::Local).order(&FeesChanged { fees: fees(9000) });
+    until_handed_over(&mut pair);
+    assert_eq!(pair.master(Side::Local).rows().feerates, [FeeratePerKw(2000)]);
+}
+
+#[test]
 fn our_updates_are_signed_before_our_shutdown() {
     for _ in 0..10 {
         let mut pair = Pair::normal(&Wish::default());
@@ -233,4 +263,25 @@ fn a_shutdown_is_said_again_on_a_new_connection() {
     assert_eq!(stranger.until::<Shutdown>().scriptpubkey, script(9));
     let said = all::<Shutdown>(&Arc::default(), Side::Local);
     assert_eq!(said, []);
+}
+
+#[test]
+fn the_peers_shutdown_is_awaited_on_each_connection() {
+    // BOLT 2, "Message Retransmission": it says it again, and closingd must not be the one who hears it.
+    let mut pair = Pair::ready(&Wish::default());
+    pair.master(Side::Local).rows().shutdown =
+        Sides { local: Some(script(9)), remote: Some(script(8)) };
+    let mut stranger = pair.greeted_stranger();
+    assert_eq!(stranger.until::<Shutdown>().scriptpubkey, script(9));
+    let channel_id = pair.nodes.local.init.channel;
+    stranger.send(&Shutdown { channel_id, scriptpubkey: script(8) });
+    let ours = pair.master(Side::Local);
+    ours.until("it is closingd's turn", |rows| rows.handed_over.is_some());
+    let socket = ours.rows().handed_over.take().unwrap();
+    let mut buffer = Vec::new();
+    while let Some(Some(len)) =
+        subdaemon::recv_record(std::os::fd::AsFd::as_fd(&socket), &mut buffer).unwrap()
+    {
+        assert_ne!(buffer[1..len][..2], 38u16.to_be_bytes());
+    }
 }

@@ -36,6 +36,8 @@ pub struct Master(Arc<Mutex<Line>>);
 struct Line {
     conn: Conn,
     queue: Option<OutQueue>,
+    /// The master's lock, which is free only when all of its children are gone: a master that starts after a crash waits for it.
+    _alive: Option<OwnedFd>,
 }
 
 impl Line {
@@ -124,7 +126,8 @@ impl Child {
             )));
         }
         let upward = take_fd(&mut fds, "upward socket")?;
-        let master = Master(Arc::new(Mutex::new(Line { conn: Conn::new(upward), queue: None })));
+        let line = Line { conn: Conn::new(upward), queue: None, _alive: fds.pop_front() };
+        let master = Master(Arc::new(Mutex::new(line)));
         Ok((Self { orders, master, developer: start.developer }, start.log_level))
     }
 }

@@ -130,7 +130,6 @@ fn poll(node: &Node, turn: &mut Turn<'_>) {
 fn poll_later(node: &Node, turn: &mut Turn<'_>) {
     let seconds =
         if node.config.developer() { node.config.int_or("dev-bitcoind-poll", 30) } else { 30 };
-    // Only a developer can say 0: a test that mines a hundred blocks does not want to wait a second for each.
     let wait = match seconds.unsigned_abs() {
         0 => Duration::from_millis(50),
         seconds => Duration::from_secs(seconds),
@@ -352,6 +351,7 @@ fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     }
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
+    crate::onchain::caught_up(node, turn);
     crate::peers::activate(node, turn);
     crate::htlcs::decide_on_chain(node, turn);
     rebroadcast(node, turn);

@@ -133,6 +133,15 @@ fn one(node: &Node, channel: &Channel) -> Value {
     put(&mut out, "total_msat", Some(whole));
     let policy = policy::of(node, channel);
     policy::put_policy(&mut out, &policy);
+    // What the peer wants of us comes with its gossip.
+    let local = json!({
+        "htlc_minimum_msat": policy.htlc_min.0,
+        "htlc_maximum_msat": policy.htlc_max.0,
+        "cltv_expiry_delta": policy::cltv_delta(node).0,
+        "fee_base_msat": policy.fee_base.0,
+        "fee_proportional_millionths": policy.fee_ppm,
+    });
+    put(&mut out, "updates", Some(json!({"local": local})));
     let (ours, theirs) = (&p.terms.local, &p.terms.remote);
     put(&mut out, "dust_limit_msat", Some(ours.dust_limit.msat().0));
     put(&mut out, "their_max_htlc_value_in_flight_msat", Some(theirs.max_in_flight.0));

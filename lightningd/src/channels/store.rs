@@ -190,11 +190,20 @@ fn apply_htlcs(
         // The row stays as long as a penalty may need it; what only its life needed goes.
         db.prepare_cached(
             "UPDATE htlcs SET settled = 1, onion = NULL, path_key = NULL, peeled = NULL, decision = NULL,
-                removal = CASE WHEN substr(removal, 1, 1) = x'00' THEN removal END
+                removal = CASE WHEN offered_by = 0 AND substr(removal, 1, 1) = x'00' THEN removal END
              WHERE channel = ?1 AND offered_by = ?2 AND id = ?3",
         )?
         .execute(params![n, side_number(*offered_by), sql(id.0)])?;
     }
+    Ok(())
+}
+
+/// What this HTLC of ours was for has its end: the row keeps what a penalty needs.
+pub fn forget_removal(db: &Connection, channel: ChannelNumber, id: HtlcId) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE htlcs SET removal = NULL WHERE channel = ?1 AND offered_by = 0 AND id = ?2 AND settled = 1",
+    )?
+    .execute(params![sql(channel.0), sql(id.0)])?;
     Ok(())
 }
 

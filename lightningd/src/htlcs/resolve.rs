@@ -164,7 +164,8 @@ pub(super) fn settled(
     }
     match &live.removed {
         Some(StagedRemoval { removal, .. }) => {
-            ended(node, turn, live.key, Removed::from(removal.clone()))
+            ended(node, turn, live.key, Removed::from(removal.clone()))?;
+            Ok(channels::forget_removal(turn.db, number, live.htlc.id)?)
         }
         None => Err(Stop::refused(format!(
             "HTLC {} of channel {number} settled without a removal",

@@ -40,6 +40,8 @@ use wire::{Long, Message};
 
 /// From here on no reorganisation is expected: the channel is forgotten.
 pub const BURIED: u32 = 100;
+/// So long after the close nobody waits any more for fees to fall below what an output has: two weeks.
+const WORTHLESS_AFTER: u32 = 2016;
 /// onchaind is born again after it died, at most this much later.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -101,8 +103,8 @@ pub struct Onchain {
     watched: HashMap<OutPoint, (ChannelNumber, u8)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// Commitments of ours that wait to be in a block, and may need a push.
-    published: BTreeMap<ChannelNumber, Transaction>,
+    /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
+    published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
     /// The address that a channel's claims pay.
     sweep_index: BTreeMap<ChannelNumber, u32>,
     /// What ended each channel: for programs.
@@ -135,11 +137,18 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
+/// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
+/// live channels do: their peers have had no chance to come back.
+pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+    for number in node.onchain.cases.keys() {
+        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+    }
+}
+
 /// A block was taken in by every room.
 pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for (number, case) in &node.onchain.cases {
-        let settled = case.resolution.as_ref().and_then(|r| r.settled);
-        if settled.is_some_and(|s| (height - s).0 + 1 >= BURIED) {
+        if is_over(node, case, height) {
             bury(node, turn, *number)?;
         } else if node.chain.caught_up {
             turn.also(Event::Onchain(*number, OnchainEvent::Advance));
@@ -150,6 +159,21 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
         watch::ask_mempool(node, turn);
     }
     Ok(())
+}
+
+/// Is nothing left to be done, and everything that was done buried? What is left when it would never pay for itself is no
+/// reason to remember a channel for ever.
+fn is_over(node: &Node, case: &Case, height: BlockHeight) -> bool {
+    let Some(resolution) = &case.resolution else { return false };
+    match resolution.settled {
+        Some(settled) => (height - settled).0 + 1 >= BURIED,
+        None => {
+            let worthless = |c: &Claim| !plan::is_worth_it(c, &send::rates(node), height);
+            (height - case.spend.height).0 >= WORTHLESS_AFTER
+                && !resolution.claims.0.is_empty()
+                && resolution.claims.0.iter().all(worthless)
+        }
+    }
 }
 
 fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {

@@ -81,7 +81,7 @@ fn company(claim: &Claim, alone: &BTreeSet<OutPoint>) -> Company {
 }
 
 /// Is taking it worth more than it costs? With a deadline the lowest price counts: it is worth a try.
-fn is_worth_it(claim: &Claim, rates: &Rates<'_>, tip: BlockHeight) -> bool {
+pub fn is_worth_it(claim: &Claim, rates: &Rates<'_>, tip: BlockHeight) -> bool {
     match &claim.shape {
         ClaimShape::Free {} => {
             let rate = match claim.deadline {

@@ -122,7 +122,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     multi("disable-plugin", Text, "Do not start this plugin"),
     multi("important-plugin", Text, "Start this plugin, and stop the node when it dies"),
     dev("dev-fast-gossip", Flag, "Shorter timers"),
-    dev("dev-bitcoind-poll", Int, "Seconds between questions to the backend; 0 for many a second"),
+    dev("dev-bitcoind-poll", Int, "Seconds between questions to the backend; 0: twenty a second"),
     dev("dev-no-reconnect", Flag, "Do not dial peers with channels again"),
     dev("dev-fail-on-subdaemon-fail", Flag, "Stop when a daemon dies of a bug"),
     dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),

@@ -141,6 +141,14 @@ pub fn sendpay(
     if let Some(answer) = earlier(node, turn, (hash, partid, groupid), same, caller)? {
         return Ok(answer);
     }
+    // BOLT 4, "Basic Multi-Part Payments": nothing more is sent once the parts under way make the whole.
+    let others =
+        node.payments.of(hash).filter(|p| (p.status, p.groupid) == (Status::Pending, groupid));
+    let pending: Msat = Msat(others.filter_map(|p| p.amount).map(|a| a.0).sum());
+    if partid > 0 && pending >= total {
+        let text = format!("Already have {pending} of {total} payments in progress");
+        return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
+    }
     let channel = route::first_channel(node, first.node, Some(first.channel))?;
     let built = route::onion_for(node, args, &route, hash, total)?;
     let packet = built

@@ -272,6 +272,9 @@ fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop>
         store::put(turn.db, id, &c.address)?;
     }
     let result = Ok(rpc::connect_result(id, &c));
+    // A new connection means that the one before is over.
+    let before = |f: &For| matches!(f, For::Disconnect(p, n) if *p == id && *n != c.connection);
+    crate::waits::answer_all(node, turn, before, &Ok(json!({})));
     let connection = Connection {
         number: c.connection,
         direction: c.direction,
@@ -314,6 +317,8 @@ fn disconnected(
     number: u64,
     why: &str,
 ) -> Result<(), Stop> {
+    let over = |f: &For| *f == For::Disconnect(peer, number);
+    crate::waits::answer_all(node, turn, over, &Ok(json!({})));
     if node.peers.connection(peer).is_none_or(|c| c.number != number) {
         return Ok(());
     }
@@ -414,6 +419,24 @@ pub fn tell<M: Message>(node: &Node, turn: &mut Turn<'_>, peer: NodeId, message:
 /// What waits for this channel id is not wanted.
 pub fn refuse(node: &Node, turn: &mut Turn<'_>, peer: NodeId, connection: u64, channel: ChannelId) {
     order(node, turn, &Refuse { node: peer, connection, channel }, vec![]);
+}
+
+/// What this peer wanted was taken back: it hears so, and connectd waits for no daemon.
+pub fn refused(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    connection: u64,
+    channel: Option<ChannelId>,
+) {
+    // An error would end a channel that lives: that one is better tried again on another connection.
+    match channel.filter(|channel| node.channels.by_id(peer, *channel).is_none()) {
+        Some(channel) => {
+            refuse(node, turn, peer, connection, channel);
+            tell(node, turn, peer, &wire::Error::new(channel, "internal error"));
+        }
+        None => order(node, turn, &Disconnect { node: peer, connection }, vec![]),
+    }
 }
 
 /// Closes the connection with a peer.

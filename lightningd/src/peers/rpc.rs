@@ -130,12 +130,12 @@ pub fn disconnect(
     node: &Node,
     turn: &mut Turn<'_>,
     args: &Args,
-    _: &Caller,
+    caller: &Caller,
 ) -> Result<Answer, Stop> {
     let peer = args.need_node("id")?;
-    if node.peers.connection(peer).is_none() {
+    let Some(connection) = node.peers.connection(peer) else {
         return Err(RpcError::new(code::LIGHTNINGD, "Peer not connected").into());
-    }
+    };
     if !args.bool("force").unwrap_or(false)
         && let Some(state) = node.channels.busy_with(peer)
     {
@@ -145,8 +145,9 @@ pub fn disconnect(
         )
         .into());
     }
+    crate::waits::add(node, turn, caller, For::Disconnect(peer, connection.number), None);
     hang_up(node, turn, peer);
-    Ok(Answer::Now(json!({})))
+    Ok(Answer::Later)
 }
 
 /// `listpeers [id] [level]`.

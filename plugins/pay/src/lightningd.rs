@@ -207,7 +207,7 @@ pub(crate) fn sendpay(
     }
     let terms = &request.invoice.terms;
     let hop = |part: &'_ Part| -> (u64, u32, String) {
-        (part.amount.0, terms.min_final_cltv().0, request.invoice.payee.to_string())
+        (part.amount.0, request.delay, request.invoice.payee.to_string())
     };
     let route = part.map(|part| {
         let (amount_msat, delay, id) = hop(part);

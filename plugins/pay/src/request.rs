@@ -32,6 +32,9 @@ const NAMES: &[&str] = &[
 const RETRY_FOR: u16 = 60;
 /// Blocks that a payment may take at most unless told otherwise.
 const MAX_DELAY: u16 = 2016;
+/// Blocks that the payee may have seen and we not, or that come while the payment is on its way: it would refuse what has too
+/// little time left.
+const LATE_BLOCKS: u32 = 3;
 
 /// Pay this.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Request {
     /// Channels (with direction) and nodes to leave out.
     pub(crate) exclude: Vec<String>,
     pub(crate) retry_for: Duration,
+    /// Blocks that the payee has to take it.
+    pub(crate) delay: u32,
 }
 
 impl Request {
@@ -83,7 +88,8 @@ impl Request {
             return Err(RpcError::params("description does not match the one in the invoice"));
         }
         let delay = invoice.terms.min_final_cltv();
-        if delay.0 > u32::from(max_delay) {
+        let max_delay = u32::from(max_delay);
+        if delay.0 > max_delay {
             let why = format!(
                 "the invoice asks for {delay} blocks, which is more than maxdelay, {max_delay}"
             );
@@ -103,6 +109,7 @@ impl Request {
             total,
             share,
             description,
+            delay: (delay.0 + LATE_BLOCKS).min(max_delay),
         };
         request.check_expiry()?;
         Ok(request)

@@ -269,7 +269,7 @@ fn a_direct_peer_is_paid_with_one_part() {
         node.world().sent,
         [json!({
             "route": [{
-                "id": payee_id(), "channel": "2x2x2", "direction": 1, "amount_msat": 1000, "delay": 10, "style": "tlv"
+                "id": payee_id(), "channel": "2x2x2", "direction": 1, "amount_msat": 1000, "delay": 13, "style": "tlv"
             }],
             "payment_hash": hash(), "amount_msat": 1000, "bolt11": text, "payment_secret": "09".repeat(32),
             "groupid": 1, "label": "lunch", "payment_metadata": "0102"

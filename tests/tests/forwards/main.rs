@@ -256,6 +256,12 @@ fn setchannel_says_what_a_channel_wants_and_old_prices_hold_for_a_while() {
             assert_eq!(line.l2.channel(&line.second)[name], value);
         }
     }
+    let update = line.l2.channel(&line.second)["updates"]["local"].clone();
+    assert_eq!(
+        update,
+        json!({"htlc_minimum_msat": 2000, "htlc_maximum_msat": 9_000_000, "cltv_expiry_delta": 6, "fee_base_msat": 5000,
+            "fee_proportional_millionths": 100})
+    );
     // Ten minutes for whoever has not heard.
     pay(10_000_000, "old price, old bounds").unwrap();
     set(json!({"id": line.second, "enforcedelay": 0}));

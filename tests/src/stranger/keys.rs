@@ -1,0 +1,70 @@
+//! The secrets of one channel of a stranger's.
+
+use super::key;
+use channel::keys::{commitment_secret, derive_secret, revocation_secret};
+use primitives::*;
+use secp256k1::SECP256K1;
+use wire::channel_data::Basepoints;
+
+/// Base keys, and the seed of the commitments' secrets.
+#[derive(Clone)]
+pub struct Keys {
+    /// Half of the 2-of-2.
+    pub funding: SecretKey,
+    /// Makes the node's commitments punishable by us.
+    pub revocation: SecretKey,
+    /// to_remote.
+    pub payment: SecretKey,
+    /// to_local.
+    pub delayed: SecretKey,
+    /// HTLCs.
+    pub htlc: SecretKey,
+    /// Of the chain of secrets.
+    pub seed: Secret<32>,
+}
+
+impl Keys {
+    /// Those of this number.
+    pub fn new(n: u64) -> Self {
+        let one = |k: u64| key(n << 8 | 1 << 60 | k);
+        Self {
+            funding: one(0),
+            revocation: one(1),
+            payment: one(2),
+            delayed: one(3),
+            htlc: one(4),
+            seed: Secret::new(one(5).secret_bytes()),
+        }
+    }
+    /// The public halves.
+    pub fn basepoints(&self) -> Basepoints {
+        let point = |k: &SecretKey| k.public_key(SECP256K1);
+        Basepoints {
+            funding: point(&self.funding),
+            revocation: point(&self.revocation),
+            payment: point(&self.payment),
+            delayed_payment: point(&self.delayed),
+            htlc: point(&self.htlc),
+        }
+    }
+    /// What revokes our commitment of this number.
+    pub fn secret(&self, number: u64) -> SecretKey {
+        commitment_secret(&self.seed, CommitmentNumber(number)).unwrap()
+    }
+    /// The point of our commitment of this number.
+    pub fn commitment_point(&self, number: u64) -> Point {
+        self.secret(number).public_key(SECP256K1)
+    }
+    /// Our HTLC key in a commitment with this point, whosever it is.
+    pub fn htlc_at(&self, point: &Point) -> SecretKey {
+        derive_secret(&self.htlc, &self.htlc.public_key(SECP256K1), point)
+    }
+    /// What opens our own delayed outputs.
+    pub fn delayed_at(&self, point: &Point) -> SecretKey {
+        derive_secret(&self.delayed, &self.delayed.public_key(SECP256K1), point)
+    }
+    /// What opens everything of a commitment of the node's whose secret we know.
+    pub fn penalty(&self, commitment_secret: &SecretKey) -> SecretKey {
+        revocation_secret(&self.revocation, commitment_secret)
+    }
+}

@@ -1,0 +1,217 @@
+//! What a stranger publishes: its commitments, old and new, and everything that spends outputs of either side's.
+
+use super::{Live, World};
+use bitcoin::absolute::LockTime;
+use bitcoin::sighash::SighashCache;
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, CompressedPublicKey, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Transaction,
+    TxIn, TxOut, Witness,
+};
+use channel::commitment::{Commitment, HtlcOutput, build, delayed_script};
+use channel::keys::CommitmentKeys;
+use channel::scripts::{der, htlc_witness};
+use primitives::*;
+use secp256k1::{Message, SECP256K1};
+use wire::channel_data::CommitmentState;
+
+/// The key 1: blocks that no test wants go to it.
+pub fn purse_key() -> SecretKey {
+    SecretKey::from_slice(&{
+        let mut one = [0; 32];
+        one[31] = 1;
+        one
+    })
+    .unwrap()
+}
+/// Its P2WPKH.
+pub fn purse_script() -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&CompressedPublicKey(purse_key().public_key(SECP256K1)).wpubkey_hash())
+}
+/// Signs an input that spends one of its coins.
+pub fn sign_purse(tx: &mut Transaction, input: usize, value: Amount) {
+    let hash = SighashCache::new(&*tx)
+        .p2wpkh_signature_hash(input, &purse_script(), value, EcdsaSighashType::All)
+        .unwrap();
+    let digest = Message::from_digest(*AsRef::<[u8; 32]>::as_ref(&hash));
+    let signature = SECP256K1.sign_ecdsa(&digest, &purse_key());
+    let point = purse_key().public_key(SECP256K1).serialize();
+    tx.input[input].witness =
+        Witness::from_slice(&[der(&signature, EcdsaSighashType::All), point.to_vec()]);
+}
+
+/// One output of a commitment or second stage, and what opens it.
+#[derive(Clone)]
+pub struct Spend {
+    /// Which.
+    pub outpoint: OutPoint,
+    /// What is in it.
+    pub amount: Amount,
+    /// Its witness script.
+    pub script: ScriptBuf,
+    /// What the script demands.
+    pub sequence: Sequence,
+    /// What the script demands.
+    pub lock_time: u32,
+    /// Whose signature.
+    pub key: SecretKey,
+    /// What stands between signature and script in the witness.
+    pub middle: Vec<u8>,
+}
+
+impl Spend {
+    /// A transaction of these alone, to the purse, for this much.
+    pub fn transaction(spends: &[Self], fee: u64) -> Transaction {
+        let lock_time = spends.iter().map(|s| s.lock_time).max().unwrap_or(0);
+        let total: Amount = spends.iter().map(|s| s.amount).sum();
+        let input = |s: &Self| TxIn {
+            previous_output: s.outpoint,
+            script_sig: ScriptBuf::new(),
+            sequence: s.sequence,
+            witness: Witness::new(),
+        };
+        let mut tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::from_consensus(lock_time),
+            input: spends.iter().map(input).collect(),
+            output: vec![TxOut {
+                value: total - Amount::from_sat(fee),
+                script_pubkey: purse_script(),
+            }],
+        };
+        for (at, spend) in spends.iter().enumerate() {
+            let signature = sign_all(&tx, at, &spend.script, spend.amount, &spend.key);
+            tx.input[at].witness = Witness::from_slice(&[
+                der(&signature, EcdsaSighashType::All),
+                spend.middle.clone(),
+                spend.script.to_bytes(),
+            ]);
+        }
+        tx
+    }
+}
+
+fn sign_all(
+    tx: &Transaction,
+    input: usize,
+    script: &ScriptBuf,
+    amount: Amount,
+    key: &SecretKey,
+) -> Signature {
+    let hash = SighashCache::new(tx)
+        .p2wsh_signature_hash(input, script, amount, EcdsaSighashType::All)
+        .unwrap();
+    let digest = Message::from_digest(*AsRef::<[u8; 32]>::as_ref(&hash));
+    SECP256K1.sign_ecdsa(&digest, key)
+}
+
+impl Live {
+    /// A commitment as a transaction, unsigned.
+    pub fn built(&self, state: &CommitmentState) -> Commitment {
+        let constants = self.channel.constants();
+        let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
+        build(constants, keys, state).unwrap()
+    }
+    /// Our commitment of this number, unsigned.
+    pub fn mine(&self, number: u64) -> Commitment {
+        self.built(&self.ours[usize::try_from(number).unwrap()].state)
+    }
+    /// The node's commitment of this number, unsigned.
+    pub fn nodes(&self, number: u64) -> Commitment {
+        self.built(&self.theirs[usize::try_from(number).unwrap()])
+    }
+    /// The number of our newest commitment.
+    pub fn newest(&self) -> u64 {
+        self.channel.commitment().local.0
+    }
+    /// Our commitment of this number, ready to publish, revoked or not.
+    pub fn commitment(&self, number: u64) -> Transaction {
+        let (constants, built) = (self.channel.constants(), self.mine(number));
+        let ours = SECP256K1.sign_ecdsa(&built.sighash(constants), &self.keys.funding);
+        let theirs = self.ours[usize::try_from(number).unwrap()].signatures.signature;
+        built.signed(constants, &Sides { local: ours, remote: theirs })
+    }
+    /// Which of a commitment's outputs an HTLC is.
+    pub fn htlc_output(built: &Commitment, by: Side, id: HtlcId) -> (usize, HtlcOutput) {
+        let found = built
+            .htlcs
+            .iter()
+            .enumerate()
+            .find(|(_, h)| (h.htlc.offered_by, h.htlc.id) == (by, id));
+        found.map(|(at, h)| (at, h.clone())).expect("the HTLC has an output")
+    }
+    /// The second stage of an HTLC on our commitment of this number: by preimage for one of the node's, by timeout for ours.
+    pub fn second_stage(
+        &self,
+        world: &World,
+        number: u64,
+        (by, id): (Side, HtlcId),
+        preimage: Option<Preimage>,
+    ) -> Transaction {
+        let (built, mine) = (self.mine(number), &self.ours[usize::try_from(number).unwrap()]);
+        let (at, output) = Self::htlc_output(&built, by, id);
+        let format = self.channel.constants().format;
+        let mut tx = output.tx.clone();
+        let fee_coin = format.has_anchors().then(|| world.coin());
+        if let Some((outpoint, value)) = fee_coin {
+            // The peer's signature covers one input and one output: what pays the fee is added.
+            tx.input.push(TxIn {
+                previous_output: outpoint,
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+                witness: Witness::new(),
+            });
+            let change = value - Amount::from_sat(20_000);
+            tx.output.push(TxOut { value: change, script_pubkey: purse_script() });
+        }
+        let amount = Amount::from_sat(output.amount.0);
+        let own = self.keys.htlc_at(&mine.state.point);
+        let own = sign_all(&tx, 0, &output.script, amount, &own);
+        let theirs = (&mine.signatures.htlcs[at], format.htlc_sighash());
+        tx.input[0].witness = htlc_witness(&output.script, theirs, &own, preimage.as_ref());
+        if let Some((_, value)) = fee_coin {
+            sign_purse(&mut tx, 1, value);
+        }
+        tx
+    }
+    /// An HTLC's output on the node's commitment of this number: by preimage for one of the node's, by timeout for ours.
+    pub fn claim(
+        &self,
+        number: u64,
+        (by, id): (Side, HtlcId),
+        preimage: Option<Preimage>,
+    ) -> Spend {
+        let built = self.nodes(number);
+        let (_, output) = Self::htlc_output(&built, by, id);
+        let anchors = self.channel.constants().format.has_anchors();
+        let point = self.theirs[usize::try_from(number).unwrap()].point;
+        Spend {
+            outpoint: vout(&built.tx, output.index),
+            amount: Amount::from_sat(output.amount.0),
+            script: output.script.clone(),
+            sequence: if anchors { Sequence(1) } else { Sequence::ENABLE_LOCKTIME_NO_RBF },
+            lock_time: if preimage.is_some() { 0 } else { output.htlc.expiry.0 },
+            key: self.keys.htlc_at(&point),
+            middle: preimage.map(|p| p.0.to_vec()).unwrap_or_default(),
+        }
+    }
+    /// Our delayed money: to_local of our commitment of this number, or the output of a second stage on it.
+    pub fn delayed(&self, number: u64, tx: &Transaction, index: usize) -> Spend {
+        let (built, constants) = (self.mine(number), self.channel.constants());
+        let point = self.ours[usize::try_from(number).unwrap()].state.point;
+        let delay = constants.params.terms.remote.to_self_delay;
+        Spend {
+            outpoint: vout(tx, index),
+            amount: tx.output[index].value,
+            script: delayed_script(constants, &built.keys, Side::Local),
+            sequence: Sequence::from_height(delay),
+            lock_time: 0,
+            key: self.keys.delayed_at(&point),
+            middle: vec![],
+        }
+    }
+}
+
+fn vout(tx: &Transaction, index: usize) -> OutPoint {
+    OutPoint { txid: tx.compute_txid(), vout: u32::try_from(index).unwrap() }
+}

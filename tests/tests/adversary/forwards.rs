@@ -1,0 +1,107 @@
+//! HTLCs through the node, and preimages that appear where they can.
+
+use crate::scenes::*;
+use primitives::*;
+use tests::stranger::*;
+
+#[test]
+fn an_honest_forward_pays() {
+    let mut t = Between::new();
+    let p = preimage(1);
+    let (id, at_b) = t.send(100_000_000, p.hash(), 30);
+    t.b.fulfil(at_b, p);
+    t.b.settle();
+    t.a_was_paid(id, p);
+    t.a.settle_without_ours();
+    t.lost_nothing();
+}
+
+/// Which commitment the receiver publishes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Published {
+    Current,
+    Previous,
+    Next,
+    TheNodes,
+    /// The newest of two, after it said that it failed the HTLC, which only the older one has.
+    FailedAndPrevious,
+}
+
+#[test]
+fn eclair_preimage_extraction_from_the_current_commitment() {
+    eclair_preimage_extraction(Published::Current);
+}
+#[test]
+fn eclair_preimage_extraction_from_the_previous_commitment() {
+    eclair_preimage_extraction(Published::Previous);
+}
+#[test]
+fn eclair_preimage_extraction_from_the_next_commitment() {
+    eclair_preimage_extraction(Published::Next);
+}
+#[test]
+fn eclair_preimage_extraction_from_our_own_commitment() {
+    eclair_preimage_extraction(Published::TheNodes);
+}
+#[test]
+fn eclair_preimage_extraction_after_a_failure_was_said() {
+    eclair_preimage_extraction(Published::FailedAndPrevious);
+}
+
+fn eclair_preimage_extraction(published: Published) {
+    let mut t = Between::new();
+    let p = preimage(1);
+    let (id, at_b) = t.send(100_000_000, p.hash(), 30);
+    let which = (Side::Remote, at_b);
+    let number = t.b.newest();
+    let mut other = None;
+    match published {
+        Published::Current | Published::TheNodes => {}
+        Published::Previous | Published::Next => {
+            // One more, signed for b, who does not revoke: two commitments count.
+            let hash = preimage(2).hash();
+            let (amount, expiry, onion) = t.onion(50_000_000, hash, 30);
+            other = Some(t.a.add_and_settle(amount, hash, expiry, onion));
+            t.b.hear_commit();
+        }
+        Published::FailedAndPrevious => {
+            t.b.fail(at_b);
+            t.b.commit();
+            t.b.hear_revoke();
+            t.b.hear_commit();
+            // The newest has it no more; the one before is not revoked.
+            assert!(t.b.mine(number + 1).htlcs.is_empty());
+            t.a_still_waits(id);
+        }
+    }
+    let (commitment, claim) = match published {
+        Published::TheNodes => {
+            t.world.node.rpc("dev-fail", &serde_json::json!({"id": t.b.name()}));
+            let tx = wait_close(&t.world, &t.b);
+            let newest = t.b.theirs.len() as u64 - 1;
+            assert_eq!(tx.compute_txid(), t.b.nodes(newest).tx.compute_txid());
+            (tx, Spend::transaction(&[t.b.claim(newest, which, Some(p))], 5_000))
+        }
+        Published::Current | Published::Previous | Published::FailedAndPrevious => {
+            let claim = t.b.second_stage(&t.world, number, which, Some(p));
+            (t.b.commitment(number), claim)
+        }
+        Published::Next => {
+            let claim = t.b.second_stage(&t.world, number + 1, which, Some(p));
+            (t.b.commitment(number + 1), claim)
+        }
+    };
+    t.b.stranger.hang_up();
+    t.world.mine_only(&[&commitment]);
+    t.a_still_waits(id);
+    t.world.mine_only(&[&claim]);
+    t.a_was_paid(id, p);
+    if let Some(other) = other {
+        t.world.resolve(&t.b.name());
+        t.world.mine(6);
+        t.a_failed(other);
+    }
+    t.world.resolve(&t.b.name());
+    t.a.settle_without_ours();
+    t.lost_nothing();
+}

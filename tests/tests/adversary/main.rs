@@ -1,0 +1,6 @@
+//! Strangers who lie, against a whole node on a real chain. One test for each threat, named after it.
+
+mod forwards;
+mod openings;
+mod scenes;
+mod signatures;

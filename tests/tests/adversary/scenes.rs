@@ -1,0 +1,147 @@
+//! What these tests have in common: a stranger on either side of the node, and money to count.
+
+use primitives::*;
+use serde_json::json;
+use tests::stranger::*;
+use tests::wait_for;
+use wire::OnionPacket;
+
+/// Fees of everything that the node may have to publish in one test.
+pub const FEES: u64 = 40_000;
+
+/// What the node has: coins, and its part of channels that are not on chain. In satoshi.
+pub fn total(world: &World) -> u64 {
+    let list = world.node.rpc("listpeerchannels", &json!({}));
+    let open = list["channels"].as_array().unwrap().iter().filter(|c| {
+        let state = c["state"].as_str().unwrap();
+        !matches!(state, "ONCHAIN" | "FUNDING_SPEND_SEEN" | "CLOSED")
+    });
+    world.wealth() + open.map(|c| c["to_us_msat"].as_u64().unwrap() / 1000).sum::<u64>()
+}
+
+/// The preimage of this number.
+pub fn preimage(n: u8) -> Preimage {
+    Preimage([n; 32])
+}
+
+/// Two strangers with a channel each: one offers, the node forwards, the other receives.
+pub struct Between {
+    /// Offers.
+    pub a: Live,
+    /// Receives.
+    pub b: Live,
+    /// What the node had when all was quiet.
+    pub before: u64,
+    /// The last to go: the node between.
+    pub world: World,
+}
+
+impl Between {
+    /// Channels of the usual kind.
+    pub fn new() -> Self {
+        Self::with(Plan::new(1), Plan::new(2))
+    }
+    /// `b`'s is nearly all the node's.
+    pub fn with(a: Plan, b: Plan) -> Self {
+        Self::within(World::new(), a, b)
+    }
+    /// In this world.
+    pub fn within(world: World, a: Plan, b: Plan) -> Self {
+        let (sat, push) = (b.sat, b.sat * 9 / 10);
+        let mut a = Stranger::meet(101, &world).open(&world, a);
+        let mut b = Stranger::meet(102, &world).open(&world, b.sized(sat, push));
+        world.mine(3);
+        a.ready();
+        b.ready();
+        for id in [a.name(), b.name()] {
+            world.node.wait_normal(&id);
+        }
+        let before = total(&world);
+        Self { a, b, before, world }
+    }
+    /// An onion through the node to `b`, and what `a` must offer with it. `blocks` are those that `b` sees.
+    pub fn onion(
+        &self,
+        msat: u64,
+        hash: PaymentHash,
+        blocks: u32,
+    ) -> (Msat, BlockHeight, OnionPacket) {
+        onion_through(&self.world, &self.b, msat, hash, self.world.height() + blocks)
+    }
+    /// An HTLC of this much to `b`, who holds it. Its ids at `a` and at `b`.
+    pub fn send(&mut self, msat: u64, hash: PaymentHash, blocks: u32) -> (HtlcId, HtlcId) {
+        let held = received(&self.b);
+        let (amount, expiry, onion) = self.onion(msat, hash, blocks);
+        let id = self.a.add_and_settle(amount, hash, expiry, onion);
+        self.b.settle_with(held + 1);
+        let at_b = self.b.channel.htlcs().filter(|h| h.htlc.offered_by == Side::Remote);
+        (id, at_b.map(|h| h.htlc.id).max().unwrap())
+    }
+    /// `a` hears that its HTLC was paid.
+    pub fn a_was_paid(&mut self, id: HtlcId, preimage: Preimage) {
+        self.a.dance();
+        while !self.a.preimages.contains(&(id, preimage)) {
+            self.a.hear();
+            self.a.dance();
+        }
+        self.a.settle();
+    }
+    /// `a`'s HTLC is still there, and nobody said anything of it.
+    pub fn a_still_waits(&mut self, id: HtlcId) {
+        let htlcs = self.world.node.channel(&self.a.name())["htlcs"].clone();
+        let mine =
+            htlcs.as_array().unwrap().iter().find(|h| h["id"] == id.0 && h["direction"] == "in");
+        assert_eq!(mine.expect("it is there")["state"], "RCVD_ADD_ACK_REVOCATION");
+    }
+    /// `a` hears that its HTLC failed.
+    pub fn a_failed(&mut self, id: HtlcId) {
+        self.a.dance();
+        while self.a.channel.htlc(Side::Local, id).is_some() {
+            self.a.hear();
+            self.a.dance();
+        }
+        assert!(self.a.preimages.iter().all(|(i, _)| *i != id));
+        self.a.settle();
+    }
+    /// The node has what it had, less fees.
+    pub fn lost_nothing(&self) {
+        let after = total(&self.world);
+        assert!(after + FEES > self.before, "before {}, after {after}", self.before);
+    }
+}
+
+/// An onion through the node to this one: what the first must offer with it. Fee: 1 msat and 10 millionths; a delta of 6.
+pub fn onion_through(
+    world: &World,
+    to: &Live,
+    msat: u64,
+    hash: PaymentHash,
+    expiry: u32,
+) -> (Msat, BlockHeight, OnionPacket) {
+    let end = Onion {
+        amount: Msat(msat),
+        expiry: BlockHeight(expiry),
+        secret: PaymentSecret([9; 32]),
+        total: Msat(msat),
+    };
+    let onion = forward_onion(world.node_point(), to.scid(world), to.stranger.point(), &end, &hash);
+    (Msat(msat + 1 + msat / 100_000), BlockHeight(expiry + 6), onion)
+}
+
+/// How many of the node's HTLCs are there.
+pub fn received(live: &Live) -> usize {
+    live.channel.htlcs().filter(|h| h.htlc.offered_by == Side::Remote).count()
+}
+
+/// Somebody's commitment is in the mempool: which.
+pub fn wait_close(world: &World, live: &Live) -> bitcoin::Transaction {
+    world.wait_spend(live.funding)
+}
+
+/// Until the node says why a channel is over.
+pub fn wait_onchain(world: &World, live: &Live, how: &str) {
+    world.node.wait_state(&live.name(), "ONCHAIN");
+    wait_for("the node to see what it is", || {
+        (world.evidence(&live.name())["close"] == how).then_some(())
+    });
+}
