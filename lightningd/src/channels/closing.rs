@@ -183,7 +183,7 @@ pub(super) fn begin(
     };
     // channeld reads no more orders: what it was told to offer and did not is lost.
     crate::payments::fail_unbound(node, turn, Some(channel.number))?;
-    if !channel.state.is_open() {
+    if !channel.state.wants_peer() {
         return Ok(());
     }
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
@@ -199,6 +199,10 @@ pub(super) fn begin(
     } else {
         channel.live.balance.remote.sat_floor()
     };
+    let (min_fee, ideal_fee, max_fee) = match agreed_fee(channel) {
+        Some(agreed) => (agreed.min(max_fee), agreed.min(max_fee), agreed.min(max_fee)),
+        None => (floor.min(max_fee), ideal.clamp(floor.min(max_fee), max_fee), max_fee),
+    };
     let seed = live::hsm_seed(channel);
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
@@ -206,9 +210,9 @@ pub(super) fn begin(
         params: channel.live.params.clone(),
         balance: channel.live.balance,
         script,
-        min_fee: floor.min(max_fee),
+        min_fee,
         max_fee,
-        ideal_fee: ideal.clamp(floor.min(max_fee), max_fee),
+        ideal_fee,
         local_features: node.features.clone(),
         remote_features: connection.features.clone(),
     };
@@ -225,6 +229,13 @@ pub(super) fn begin(
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| c.owner = Owner::Closingd(child));
     Ok(())
+}
+
+/// What both have signed for already: a peer that died before it knew hears of no other fee.
+fn agreed_fee(channel: &Channel) -> Option<Sat> {
+    let tx = channel.close_tx.as_ref()?;
+    let paid = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    Some(Sat(channel.live.params.amount.0.saturating_sub(paid)))
 }
 
 /// closingd said or asked something.

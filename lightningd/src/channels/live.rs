@@ -421,7 +421,7 @@ pub(super) fn after_gone(
         return Ok(());
     }
     if channel.served_connection == Some(connection.number) {
-        if channel.begs() {
+        if channel.begs() || channel.state == State::ClosingComplete {
             // It heard on this connection what there is to say.
             return Ok(());
         }

@@ -418,6 +418,15 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             refuse(node, turn, &s, live::PLEASE_CLOSE);
             Ok(())
         }
+        // closingd has said on this connection what there is to say.
+        Some(channel)
+            if channel.state == State::ClosingComplete
+                && channel.owner == Owner::Nobody
+                && channel.served_connection == Some(s.connection) =>
+        {
+            crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+            Ok(())
+        }
         Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {
             live::start(node, turn, channel, wire::channeld::Birth::Reconnected)
         }
