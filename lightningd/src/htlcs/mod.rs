@@ -21,6 +21,7 @@ pub use resolve::{failed_on_chain, learned_preimage, upstream_expiries};
 pub use store::load;
 
 use crate::channels::Channel;
+use crate::events::Event;
 use crate::node::Node;
 use crate::payments;
 use crate::turn::{Stop, Turn};

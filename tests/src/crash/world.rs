@@ -288,9 +288,11 @@ impl World {
     fn is_expected(&self, who: Who, line: &str) -> bool {
         who == self.target
             && ((self.aim_is_at("hsmd") && line.contains("hsmd"))
-                || (self.aim_is_at("connectd") && line.contains("connectd is gone")))
+                || (self.aim_is_at("connectd") && line.contains("connectd is gone"))
+                || (self.aim_is_at("onchaind") && line.contains(" onchain: onchaind of channel ")))
     }
     fn aim_is_at(&self, process: &str) -> bool {
-        matches!(&self.aim, Aim::Kill(aimed, _) if aimed == process)
+        let is = |aimed: &str| aimed.split("-chan#").next() == Some(process);
+        matches!(&self.aim, Aim::Kill(aimed, _) if is(aimed))
     }
 }
