@@ -1,6 +1,6 @@
 //! Crash sweeps. CI visits some points of each scenario; `cargo xtask sweep` visits them all.
 
-use tests::crash::{Aim, SCENARIOS, World, command};
+use tests::crash::{Aim, Mode, SCENARIOS, World, command};
 
 /// Words of `cargo xtask sweep`.
 const WORDS: &str = "FULMEN_SWEEP";
@@ -19,8 +19,7 @@ fn every_point_that_was_asked_for() {
 #[test]
 fn an_opener_that_dies_before_it_has_our_signature_may_try_again_and_again() {
     let scenario = SCENARIOS.iter().find(|s| s.name == "open-opener").unwrap();
-    let mut world = World::new(scenario.options);
-    world.target = scenario.target;
+    let mut world = World::new(scenario.target, Mode::Kill);
     (scenario.run)(&mut world);
     let (openingd, barriers) =
         world.counts.iter().find(|(name, _)| name.starts_with("openingd")).unwrap();

@@ -124,6 +124,10 @@ pub fn opened(world: &mut World) {
     check_coins(world);
     check_wealth(world, before, 0);
     world.check_logs();
+    if world.copies_are_taken() {
+        // What becomes of it is what is asked.
+        return;
+    }
     close(world, &id);
     bury(world);
 }
