@@ -359,6 +359,11 @@ pub fn hear_witness(
     db: &rusqlite::Connection,
     witness: &watermark::Witness,
 ) -> Result<(), crate::turn::Fatal> {
+    if let Some(next) = store::raise_numbers(db, witness.last_number())? {
+        log::warn!(
+            "channels that this database does not know may have had numbers below {next}: the next channel gets that"
+        );
+    }
     for channel in channels.all.values_mut().filter(|c| c.state.is_open()) {
         let ours = channel.live.revoked.local;
         match witness.revoked.get(&channel.number) {

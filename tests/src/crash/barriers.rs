@@ -6,6 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use subdaemon::barrier::{COUNT_AT, DEATH_AT, ORPHANS, PLACE_AT};
 
+/// What SQLite keeps.
+const FILES: [&str; 2] = ["lightningd.sqlite3", "lightningd.sqlite3-wal"];
+
 /// The barriers of one node.
 #[derive(Debug, Clone)]
 pub struct Barriers(PathBuf);
@@ -63,10 +66,15 @@ impl Barriers {
     pub fn let_orphans_live(&self) {
         File::create(self.0.join(ORPHANS)).unwrap();
     }
-    /// From now on each commit is followed by a copy of the database.
-    pub fn begin_copies(&self) {
+    /// From now on each commit is followed by a copy of the database, which is in this folder. The first is of what is there now.
+    pub fn begin_copies(&self, folder: &Path) {
         let _ = std::fs::remove_dir_all(self.taken());
-        std::fs::create_dir_all(self.copies()).unwrap();
+        let first = self.taken().join("00000");
+        std::fs::create_dir_all(&first).unwrap();
+        for name in FILES {
+            std::fs::copy(folder.join(name), first.join(name)).unwrap();
+        }
+        std::fs::rename(self.taken(), self.copies()).unwrap();
     }
     /// No more of them. How many there are.
     pub fn end_copies(&self) -> u64 {
@@ -83,11 +91,10 @@ impl Barriers {
     }
     /// The n-th copy, from 1, takes the place of what is in this folder.
     pub fn put_back(&self, number: u64, folder: &Path) {
-        const NAME: &str = "lightningd.sqlite3";
         let from = self.taken().join(format!("{:05}", number - 1));
-        let _ = std::fs::remove_file(folder.join(format!("{NAME}-shm")));
-        for name in [NAME.to_owned(), format!("{NAME}-wal")] {
-            std::fs::copy(from.join(&name), folder.join(&name)).unwrap();
+        let _ = std::fs::remove_file(folder.join("lightningd.sqlite3-shm"));
+        for name in FILES {
+            std::fs::copy(from.join(name), folder.join(name)).unwrap();
         }
     }
 }

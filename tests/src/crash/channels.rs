@@ -3,6 +3,7 @@
 use super::{Who, World};
 use crate::Bitcoind;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What each channel has, in satoshi.
 pub const SAT: u64 = 1_000_000;
@@ -52,7 +53,7 @@ pub fn last_number(world: &World, who: Who) -> u64 {
 fn number(world: &World, who: Who, sql: &str) -> u64 {
     let path = world.node(who).network_dir().join("lightningd.sqlite3");
     let db = rusqlite::Connection::open(path).unwrap();
-    db.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    db.busy_timeout(Duration::from_secs(5)).unwrap();
     db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
 }
 
@@ -93,7 +94,7 @@ pub fn mine_until(world: &mut World, most: u32, what: &str, done: impl Fn(&World
             if done(world) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             world.pump();
         }
         world.line.bitcoind.mine(1);
@@ -147,7 +148,8 @@ fn close(world: &mut World, id: &str) {
     world.wait("the closing to be agreed on", |w| {
         let state = w.channel(Who::L1, id)["state"].as_str()?.to_owned();
         if state.starts_with("CHANNELD_NORMAL") {
-            let _ = w.line.l1.call("close", &params);
+            // It is answered when the peer agrees, who may have to be started again for that.
+            let _ = w.line.l1.call_within(Duration::from_millis(100), "close", &params);
         }
         (state == "CLOSINGD_COMPLETE" || state == "FUNDING_SPEND_SEEN" || state == "ONCHAIN")
             .then_some(())

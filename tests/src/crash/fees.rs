@@ -9,13 +9,10 @@ pub fn updated(world: &mut World) {
     let rate = 2000 + 2000 * (world.serial() % 2);
     world.line.l1.replace_arg("--force-feerates=", &rate.to_string());
     let id = world.line.first.clone();
-    // What is restarted here is no part of what dies.
-    if world.target == Who::L1 {
-        world.begin(1);
-        world.line.l1.kill();
-    } else {
-        world.line.l1.kill();
-        world.begin(1);
+    world.begin(1);
+    world.line.l1.kill();
+    // The node under test is started by whoever watches it.
+    if world.target != Who::L1 {
         world.line.l1.start_again();
     }
     for who in [Who::L1, Who::L2] {

@@ -151,7 +151,7 @@ impl World {
             self.armed = Some(process);
         }
         if self.aim == Aim::Copy {
-            self.mine().begin_copies();
+            self.mine().begin_copies(&self.node(self.target).network_dir());
         }
     }
     /// A node whose connectd dies often gives up, and says so: this one is started anew before that.
