@@ -3,7 +3,8 @@
 use super::{Failed, Mode, Plan, SCENARIOS, sweep};
 
 /// What may be said.
-pub const USAGE: &str = "sweep [--mode kill|orphans|put-back] [--shard I/N] [--from K] [--every N] [--only TEXT] [--state FILE] [--quiet] [SCENARIO..]";
+pub const USAGE: &str = "sweep [--mode kill|orphans|put-back] [--shard I/N] [--from K] [--every N] [--most N] [--seed N] \
+    [--only TEXT] [--state FILE] [--quiet] [SCENARIO..]";
 
 /// Runs what these words name, and says how it went.
 pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
@@ -31,15 +32,7 @@ pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
 }
 
 fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
-    let mut plan = Plan {
-        modes: Mode::ALL.to_vec(),
-        shard: (0, 1),
-        from: 0,
-        every: 1,
-        only: None,
-        state: None,
-        loud: true,
-    };
+    let mut plan = Plan::default();
     let mut names = Vec::new();
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
@@ -47,6 +40,8 @@ fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
         match word {
             "--mode" => plan.modes = vec![mode(value()?)?],
             "--from" => plan.from = value()?.parse().map_err(|e| format!("--from: {e}"))?,
+            "--most" => plan.most = value()?.parse().map_err(|e| format!("--most: {e}"))?,
+            "--seed" => plan.seed = value()?.parse().map_err(|e| format!("--seed: {e}"))?,
             "--shard" => plan.shard = shard(value()?)?,
             "--every" => plan.every = value()?.parse().map_err(|e| format!("--every: {e}"))?,
             "--only" => plan.only = Some(value()?.to_owned()),

@@ -19,12 +19,33 @@ pub struct Plan {
     pub from: usize,
     /// Every n-th point of the rest.
     pub every: usize,
+    /// No more than so many of those, evenly spread.
+    pub most: usize,
+    /// Where the spread begins.
+    pub seed: usize,
     /// Only points whose names contain this.
     pub only: Option<String>,
     /// Points that passed are written here, and not tried again.
     pub state: Option<PathBuf>,
     /// Say each point aloud.
     pub loud: bool,
+}
+
+impl Default for Plan {
+    /// Everything.
+    fn default() -> Self {
+        Self {
+            modes: Mode::ALL.to_vec(),
+            shard: (0, 1),
+            from: 0,
+            every: 1,
+            most: usize::MAX,
+            seed: 0,
+            only: None,
+            state: None,
+            loud: true,
+        }
+    }
 }
 
 /// A point that did not pass.
@@ -58,7 +79,7 @@ pub struct Tally {
 pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
     let begun = Instant::now();
     let mut world = World::new(scenario.target, mode);
-    let counts = count(scenario, mode, &mut world);
+    let counts = count(scenario, mode, plan, &mut world);
     let passed = read_state(plan);
     let mut tally = Tally::default();
     for (process, number) in points(mode, &counts, plan) {
@@ -114,7 +135,7 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
 }
 
 /// How many barriers, or commits, there are. What happens once in a life (the first commit, the first coin) is no part of that.
-fn count(scenario: &Scenario, mode: Mode, world: &mut World) -> Counts {
+fn count(scenario: &Scenario, mode: Mode, plan: &Plan, world: &mut World) -> Counts {
     world.aim = match mode {
         Mode::Kill | Mode::Orphans => Aim::Count,
         Mode::PutBack => Aim::Copy,
@@ -124,7 +145,9 @@ fn count(scenario: &Scenario, mode: Mode, world: &mut World) -> Counts {
         // Each point has a line of its own, on which this was the first.
         return Counts::from([(Mode::PutBack.name().to_owned(), world.copies)]);
     }
-    (scenario.run)(world);
+    if plan.most == usize::MAX {
+        (scenario.run)(world);
+    }
     world.counts.clone()
 }
 
@@ -167,12 +190,19 @@ fn points(mode: Mode, counts: &Counts, plan: &Plan) -> Vec<(String, u64)> {
     });
     let all = named.flat_map(|(name, count)| (1..=count).map(move |n| (name.to_owned(), n)));
     let (shard, of) = plan.shard;
-    all.enumerate()
-        .filter(|(at, _)| at % of == shard)
-        .map(|(_, point)| point)
-        .skip(plan.from)
-        .step_by(plan.every.max(1))
-        .collect()
+    let mine = all.enumerate().filter(|(at, _)| at % of == shard).map(|(_, point)| point);
+    let mine = mine.skip(plan.from).step_by(plan.every.max(1)).collect();
+    spread(mine, plan.most, plan.seed)
+}
+
+/// So many of these, at equal distances.
+fn spread<T>(all: Vec<T>, most: usize, seed: usize) -> Vec<T> {
+    let len = all.len();
+    if len <= most {
+        return all;
+    }
+    let taken: BTreeSet<usize> = (0..most).map(|n| (n * len / most + seed) % len).collect();
+    all.into_iter().enumerate().filter(|(at, _)| taken.contains(at)).map(|(_, p)| p).collect()
 }
 
 fn read_state(plan: &Plan) -> BTreeSet<String> {
