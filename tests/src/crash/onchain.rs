@@ -106,31 +106,34 @@ impl Halves {
     }
 }
 
-/// Pays over this channel alone, from l1 to l2.
-fn give(world: &mut World, channel: &str, msat: u64) {
+/// Pays over this channel alone.
+fn give(world: &mut World, channel: &str, [from, to]: [Who; 2], msat: u64) {
     let label = world.label("give");
     let params = json!({"amount_msat": msat, "label": label, "description": "give"});
-    let made = world.line.l2.rpc("invoice", &params);
-    let scid = world.channel(Who::L1, channel)["short_channel_id"].clone();
-    let route = json!([hop(&world.line.l2, &scid, msat, 24)]);
+    let made = world.node(to).rpc("invoice", &params);
+    let scid = world.channel(from, channel)["short_channel_id"].clone();
+    let route = json!([hop(world.node(to), &scid, msat, 24)]);
     let hash = made["payment_hash"].clone();
-    world.line.l1.rpc(
+    world.node(from).rpc(
         "sendpay",
         &json!({"route": route, "payment_hash": hash, "payment_secret": made["payment_secret"]}),
     );
-    world.line.l1.rpc("waitsendpay", &json!({"payment_hash": hash, "timeout": 30}));
+    world.node(from).rpc("waitsendpay", &json!({"payment_hash": hash, "timeout": 30}));
     world.settled(channel, BOTH);
 }
 
-/// A channel with half on each side, and enough of l2's in the line's own.
+/// A channel with half on each side, and enough of both in the line's own.
 fn balanced(world: &mut World) -> String {
     let id = open(world);
     world.sync();
     world.settled(&id, BOTH);
-    give(world, &id, SAT * 500);
+    give(world, &id, BOTH, SAT * 500);
     let first = world.line.first.clone();
-    if world.settled(&first, BOTH)[1] < 10 * HALF {
-        give(world, &first, 20 * HALF);
+    let [l1, l2] = world.settled(&first, BOTH);
+    if l2 < 10 * HALF {
+        give(world, &first, BOTH, 20 * HALF);
+    } else if l1 < 10 * HALF {
+        give(world, &first, [Who::L2, Who::L1], 20 * HALF);
     }
     id
 }
