@@ -153,13 +153,11 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     forward::lost(node, turn, None)
 }
 
-/// Once the chain is known after a start: parts that were held for the rest of their payment are held again. Channels that live
-/// do this when they are established; one whose end is on chain never is again, and its part is as good as any.
-pub fn decide_on_chain(node: &Node, turn: &mut Turn<'_>) {
-    for (number, channel) in node.channels.all.iter().filter(|(_, c)| c.state.is_unilateral()) {
-        for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
-            turn.also(Event::Decide(*number, live.htlc.id));
-        }
+/// A commitment that has this channel's HTLCs is in a block. Those that nobody decided on in this life are: parts that were held for
+/// the rest of their payment are held again, and one whose channel never will be established is as good as any.
+pub fn decide_on_chain(turn: &mut Turn<'_>, channel: &Channel) {
+    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
+        turn.also(Event::Decide(channel.number, live.htlc.id));
     }
 }
 

@@ -140,8 +140,12 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
 /// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
 /// live channels do: their peers have had no chance to come back.
 pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
-    for number in node.onchain.cases.keys() {
+    for (number, case) in &node.onchain.cases {
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+        let known = case.resolution.as_ref().is_some_and(|r| has_our_htlcs(&r.close));
+        if let Some(channel) = node.channels.all.get(number).filter(|_| known) {
+            htlcs::decide_on_chain(turn, channel);
+        }
     }
 }
 
@@ -322,6 +326,9 @@ fn resolved(
     }
     if before.is_none_or(|b| b.close != now.close) {
         found_out(turn, channel, case, &now.close)?;
+        if node.chain.caught_up && has_our_htlcs(&now.close) {
+            htlcs::decide_on_chain(turn, channel);
+        }
     }
     turn.install(move |node| {
         if let Some(case) = node.onchain.cases.get_mut(&number) {
@@ -332,6 +339,14 @@ fn resolved(
         turn.also(Event::Onchain(number, OnchainEvent::Advance));
     }
     Ok(())
+}
+
+/// Is it a commitment that our rows know, with the HTLCs that are in them?
+const fn has_our_htlcs(close: &CloseKind) -> bool {
+    match close {
+        CloseKind::Ours {} | CloseKind::Theirs { .. } => true,
+        CloseKind::Revoked { .. } | CloseKind::Unknown { .. } => false,
+    }
 }
 
 /// Whose commitment it was: logged, and kept as evidence.

@@ -84,7 +84,7 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
     let mut tally = Tally::default();
     for (process, number) in points(mode, &counts, plan) {
         let name = format!("{}/{process}/{number}", scenario.name);
-        if plan.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+        if plan.only.as_ref().is_some_and(|only| !is_named(&name, only)) {
             continue;
         }
         if passed.contains(&name) {
@@ -193,6 +193,15 @@ fn points(mode: Mode, counts: &Counts, plan: &Plan) -> Vec<(String, u64)> {
     let mine = all.enumerate().filter(|(at, _)| at % of == shard).map(|(_, point)| point);
     let mine = mine.skip(plan.from).step_by(plan.every.max(1)).collect();
     spread(mine, plan.most, plan.seed)
+}
+
+/// Is this text in a point's name? Numbers are whole: 2 is not in 20.
+fn is_named(point: &str, text: &str) -> bool {
+    let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let is_cut = |at: usize| {
+        is_digit(text.chars().last()) && is_digit(point[at + text.len()..].chars().next())
+    };
+    point.match_indices(text).any(|(at, _)| !is_cut(at))
 }
 
 /// So many of these, at equal distances.
