@@ -235,9 +235,20 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
     put(node, turn, changed)
 }
 
-fn put(_: &Node, turn: &mut Turn<'_>, changed: BTreeMap<OutPoint, Output>) -> Result<(), Stop> {
+fn put(node: &Node, turn: &mut Turn<'_>, changed: BTreeMap<OutPoint, Output>) -> Result<(), Stop> {
     for (outpoint, output) in &changed {
         store::put(turn.db, outpoint, output)?;
+    }
+    // After a restore from a backup coins come to addresses that were issued after it: these are issued no more, and what follows
+    // them is watched too.
+    let highest = changed.values().map(|o| o.key_index).max().unwrap_or(0);
+    if highest > node.wallet.last_index.get() {
+        store::set_last_index(turn.db, highest)?;
+        turn.install(move |node| {
+            let last = node.wallet.last_index.get().max(highest);
+            node.wallet.last_index.set(last);
+            node.wallet.watch();
+        });
     }
     turn.install(move |node| node.wallet.outputs.extend(changed));
     Ok(())

@@ -57,6 +57,12 @@ fn number(world: &World, who: Who, sql: &str) -> u64 {
     db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
 }
 
+/// Addresses that were paid and could be issued again: none, or who pays them twice is seen to.
+pub fn reissued(world: &World, who: Who) -> u64 {
+    let last = "(SELECT value FROM vars WHERE key = 'wallet_last_index')";
+    number(world, who, &format!("SELECT count(*) FROM outputs WHERE key_index > {last}"))
+}
+
 fn ids(world: &World, who: Who) -> Option<Vec<String>> {
     let peer = if who == Who::L1 { &world.line.l2.id } else { &world.line.l1.id };
     let list = world.node(who).call("listpeerchannels", &json!({"id": peer})).ok()?;

@@ -4,7 +4,7 @@
 //! revoked; its peers close; and everybody has what the channels said before, but for what miners get. The one exception is a
 //! channel that the old database never knew: nobody can find its money without a backup of the channel itself.
 
-use super::channels::{MOST_FEES, next_number, wealth};
+use super::channels::{MOST_FEES, next_number, reissued, wealth};
 use super::{Who, World};
 use serde_json::{Value, json};
 
@@ -54,6 +54,7 @@ pub fn run(world: &mut World, number: u64) {
             who.name()
         );
     }
+    assert_eq!(reissued(world, target), 0, "an address is issued again");
     world.check_logs_but(&KNOWN);
 }
 
