@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use subdaemon::Frame;
 use wire::channeld::*;
+use wire::hsm::{Completed, HsmRequest, SignWallet};
 use wire::{Message, Request};
 
 /// What left, as far as the switch says it.
@@ -42,7 +43,18 @@ pub struct Rig {
     /// The rooms.
     pub node: Node,
     hsm: HsmClient,
-    _hsmd: OwnedFd,
+}
+
+/// An hsmd that gives every transaction of the wallet back as it is.
+fn hsmd(fd: OwnedFd) {
+    let mut line = subdaemon::Conn::new(fd);
+    while let Ok(frame) = line.recv() {
+        let Ok(HsmRequest::SignWallet(q)) = HsmRequest::decode(&frame.body) else { return };
+        let signed = Completed::Ready { transaction: q.transaction };
+        if line.send(&subdaemon::answer_frame::<SignWallet>(&signed), &[]).is_err() {
+            return;
+        }
+    }
 }
 
 impl Rig {
@@ -61,7 +73,8 @@ impl Rig {
         }
         let (ours, theirs) = subdaemon::stream_pair().unwrap();
         let node = Self::load(&db);
-        let mut rig = Self { path, db, node, hsm: HsmClient::new(ours), _hsmd: theirs };
+        std::thread::spawn(move || hsmd(theirs));
+        let mut rig = Self { path, db, node, hsm: HsmClient::new(ours) };
         rig.serve();
         rig
     }
