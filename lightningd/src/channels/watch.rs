@@ -369,6 +369,7 @@ pub(super) fn forget(
         turn.say(crate::events::Outgoing::Kill { child, why: why.to_owned() });
     }
     super::closing::refuse_closers(node, turn, channel.number, why);
+    crate::onchain::forget(node, turn, channel.number)?;
     crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
     store::forget(turn.db, channel.number)?;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;

@@ -1,6 +1,8 @@
 //! Building the transaction of a claim. Pure.
 
 use super::plan::{BASE_WEIGHT, input_weight};
+use crate::channels::Channel;
+use crate::turn::Stop;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
@@ -10,6 +12,27 @@ use wire::onchaind::{Claim, ClaimShape};
 
 /// Below it our own output is not relayed. (P2TR.)
 pub const DUST: Sat = Sat(330);
+
+/// May this be a claim of this channel's? onchaind reads what strangers put on the chain, so it is not believed where a lie
+/// could reach beyond its channel: a claim names a key of that channel's, and pays nobody but us unless the peer signed what
+/// it pays (hsmd checks that).
+pub(super) fn may_be_of(channel: &Channel, claim: &Claim) -> Result<(), Stop> {
+    let (of, signed_by_peer) = match &claim.key {
+        WalletKey::Address { .. } => (None, false),
+        WalletKey::OwnHtlc { peer, channel, .. } => (Some((*peer, *channel)), true),
+        WalletKey::ToRemote { peer, channel, .. }
+        | WalletKey::Delayed { peer, channel, .. }
+        | WalletKey::TheirHtlc { peer, channel, .. }
+        | WalletKey::RevokedDelayed { peer, channel, .. }
+        | WalletKey::RevokedHtlc { peer, channel, .. }
+        | WalletKey::Anchor { peer, channel } => (Some((*peer, *channel)), false),
+    };
+    let is_free = matches!(claim.shape, ClaimShape::Free {});
+    if of == Some((channel.peer, channel.number)) && (is_free || signed_by_peer) {
+        return Ok(());
+    }
+    Err(Stop::refused(format!("onchaind claims {}, which is not its channel's", claim.outpoint)))
+}
 
 /// A coin of the wallet that pays a fee.
 #[derive(Debug, Clone, PartialEq)]

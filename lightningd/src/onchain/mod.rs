@@ -13,6 +13,8 @@ mod plan;
 pub mod rpc;
 mod send;
 mod store;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use anchor::commitment_published;
@@ -126,7 +128,10 @@ pub fn handle(
 ) -> Result<(), Stop> {
     match event {
         OnchainEvent::Begin => begin(node, turn, number),
-        OnchainEvent::Advance => send::advance(node, turn, number),
+        OnchainEvent::Advance if node.onchain.cases.contains_key(&number) => {
+            send::advance(node, turn, number)
+        }
+        OnchainEvent::Advance => anchor::advance(node, turn, number),
     }
 }
 
@@ -143,6 +148,7 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     for number in node.onchain.cases.keys() {
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
     }
+    advance_published(node, turn);
 }
 
 /// A block was taken in by every room.
@@ -155,9 +161,24 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
         }
     }
     if node.chain.caught_up {
-        anchor::new_tip(node, turn)?;
+        advance_published(node, turn);
         watch::ask_mempool(node, turn);
     }
+    Ok(())
+}
+
+fn advance_published(node: &Node, turn: &mut Turn<'_>) {
+    for number in node.onchain.published.keys() {
+        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+    }
+}
+
+/// A channel whose funding never came: what was to push its commitment can never be in a block.
+pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
+        send::drop_attempt(node, turn, number, attempt)?;
+    }
+    turn.install(move |node| drop(node.onchain.published.remove(&number)));
     Ok(())
 }
 
@@ -168,7 +189,9 @@ fn is_over(node: &Node, case: &Case, height: BlockHeight) -> bool {
     match resolution.settled {
         Some(settled) => (height - settled).0 + 1 >= BURIED,
         None => {
-            let worthless = |c: &Claim| !plan::is_worth_it(c, &send::rates(node), height);
+            // Not even at the lowest price: a market that is high today says nothing of tomorrow.
+            let lowest = fees::Rates { floor: node.feerate_floor(), estimates: None, forced: None };
+            let worthless = |c: &Claim| !plan::is_worth_it(c, &lowest, height);
             (height - case.spend.height).0 >= WORTHLESS_AFTER
                 && !resolution.claims.0.is_empty()
                 && resolution.claims.0.iter().all(worthless)
@@ -309,6 +332,9 @@ fn resolved(
     now: Resolution,
 ) -> Result<(), Stop> {
     let number = channel.number;
+    for claim in &now.claims.0 {
+        claims::may_be_of(channel, claim)?;
+    }
     let before = case.resolution.as_ref();
     for (id, preimage) in &now.learned.0 {
         if before.is_none_or(|b| !b.learned.0.contains(&(*id, *preimage))) {

@@ -69,7 +69,9 @@ pub fn connect(
             if let Some((number, level)) =
                 here.get(spent).or_else(|| node.onchain.watched.get(spent))
             {
-                levels.entry(*number).or_insert(level + 1);
+                // The nearer one counts: what else it spends is whoever's wish who made it.
+                let near = levels.entry(*number).or_insert(level + 1);
+                *near = (*near).min(level + 1);
             } else if let Some(number) = channels::ended_by(node, spent, tx) {
                 levels.insert(number, 0);
             }
