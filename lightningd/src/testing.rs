@@ -2,7 +2,7 @@
 //! A crash is the same rows in a new node.
 
 use crate::chain::Backend;
-use crate::channels::{self, Owner, State, testing as channel};
+use crate::channels::{self, ChannelEvent, Owner, State, testing as channel};
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
 use crate::node::Node;
@@ -33,6 +33,8 @@ pub enum Said {
     Malformed(u64, HtlcId, u16),
     /// This channel's daemon is killed.
     Kill(u64),
+    /// Our commitment is to be published.
+    Publish(u64),
 }
 
 /// A node, its rows, and daemons that the test speaks for.
@@ -95,8 +97,10 @@ impl Rig {
     /// The process dies here, and is there again with what is on its disk. What that says at once.
     pub fn crash(&mut self) -> Vec<Said> {
         self.node = Self::load(&self.db);
-        let said = self.turn(channels::begin);
+        let mut said = self.turn(channels::begin);
         self.serve();
+        // Goes without saying, for each channel that waits for it.
+        said.retain(|s| !matches!(s, Said::Publish(_)));
         said
     }
 
@@ -149,6 +153,9 @@ impl Rig {
     fn one(&self, what: Outgoing) -> Option<Said> {
         match what {
             Outgoing::Kill { child, .. } => Some(Said::Kill(child - 1000)),
+            Outgoing::Then(Event::Channel(number, ChannelEvent::Broadcast)) => {
+                Some(Said::Publish(number.0))
+            }
             Outgoing::Order { child, body, .. } => {
                 let number = child - 1000;
                 match ToChanneld::decode_known(&body).unwrap() {

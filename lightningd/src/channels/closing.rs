@@ -378,8 +378,7 @@ pub fn fail_channel(
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
     if channel.unproven {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
-        store::set_lost_state(turn.db, channel.number)?;
-        update(turn, channel.number, |c| c.lost_state = true);
+        super::lose_state(channel, turn)?;
     }
     if channel.closer.is_none() {
         let by = if cause == "remote" { Side::Remote } else { Side::Local };

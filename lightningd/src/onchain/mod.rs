@@ -54,6 +54,8 @@ pub enum OnchainEvent {
     Begin,
     /// Something changed: look what is to be sent.
     Advance,
+    /// A transaction of its end left the chain with its block.
+    Left(Txid),
 }
 
 /// A transaction of a channel's end, in a block.
@@ -132,6 +134,7 @@ pub fn handle(
             send::advance(node, turn, number)
         }
         OnchainEvent::Advance => anchor::advance(node, turn, number),
+        OnchainEvent::Left(txid) => crate::wallet::unspend(node, turn, txid),
     }
 }
 
@@ -389,6 +392,10 @@ fn found_out(
         "txid": txid.to_string(),
         "blockheight": height.0,
     });
+    if matches!(close, CloseKind::Unknown { .. }) {
+        // Should its block leave the chain, ours may be revoked.
+        channels::lose_state(channel, turn)?;
+    }
     store::set_evidence(turn.db, channel.number, &evidence)?;
     let key = channel.number;
     turn.install(move |node| drop(node.onchain.evidence.insert(key, evidence)));

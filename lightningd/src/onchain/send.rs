@@ -218,7 +218,9 @@ fn make(
             return Ok(());
         }
         Err(Unbuilt::Short(missing)) => {
-            if let Some(stuck) = idle(node, number, purse).filter(|_| before.is_none()) {
+            if before.is_none()
+                && let Some(stuck) = idle(node, number, m, purse)
+            {
                 drop_attempt(node, turn, number, stuck)?;
                 purse.freed.insert(stuck.txid);
                 return make(node, turn, channel, m, None, purse);
@@ -285,19 +287,25 @@ fn make(
 }
 
 /// One that bitcoind has not taken since an earlier block, and whose coins so do nothing: another claim may have more luck
-/// with them. Each has them for a block at least: so nobody gives them to and fro.
-fn idle<'a>(node: &'a Node, number: ChannelNumber, purse: &Purse) -> Option<&'a Attempt> {
-    let all = node.onchain.attempts.get(&number)?.iter();
+/// with them. Each has them for a block at least, so nobody gives them to and fro; and where it has less time than the other, for
+/// a second try at a higher price.
+fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> Option<&'a Attempt> {
     let tip = node.chain.height();
-    let mut idle = all.filter(|a| a.kind == Kind::Claim && a.refused && a.height < tip);
-    idle.find(|a| {
-        let inputs = a.tx.input.iter().skip(a.claims.len()).map(|i| i.previous_output);
-        let spends = |o: OutPoint| {
+    let claims = node.onchain.cases.get(&number)?.resolution.as_ref().map(|r| &r.claims.0)?;
+    let deadline = m.claims.iter().filter_map(|c| c.deadline).min();
+    let yields = |a: &Attempt| {
+        let of = claims.iter().filter(|c| a.claims.contains(&c.outpoint));
+        let sooner = of.filter_map(|c| c.deadline).min().is_some_and(|d| Some(d) < deadline);
+        a.kind == Kind::Claim && a.refused && a.height < tip && (!sooner || a.first < a.height)
+    };
+    let has_coins = |a: &Attempt| {
+        a.tx.input.iter().skip(a.claims.len()).map(|i| i.previous_output).any(|o| {
             let by = node.wallet.outputs.get(&o).and_then(|o| o.spent).map(|s| s.txid);
             by == Some(a.txid) && !purse.used.contains(&o)
-        };
-        !purse.freed.contains(&a.txid) && inputs.clone().any(spends)
-    })
+        })
+    };
+    let mut all = node.onchain.attempts.get(&number)?.iter();
+    all.find(|a| yields(a) && has_coins(a) && !purse.freed.contains(&a.txid))
 }
 
 /// A new attempt: its row, its coins, its place.

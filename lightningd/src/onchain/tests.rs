@@ -1,9 +1,11 @@
 //! Coins and claims, turn by turn, without a bitcoind: nobody takes what is sent, and nobody refuses it.
 
+mod reorg;
+
 use super::plan::tests::{claim, outpoint};
 use super::*;
 use crate::channels::testing::peer;
-use crate::testing::Rig;
+use crate::testing::{Rig, Said};
 use crate::wallet::{AddressKind, Output};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -129,7 +131,7 @@ fn connect_all(
     turn.install(move |node| node.chain.headers.push_back((height, hash)));
     Ok(())
 }
-fn unmine(rig: &mut Rig, height: u32) {
+fn unmine(rig: &mut Rig, height: u32) -> Vec<Said> {
     rig.turn(move |node, turn| {
         let height = BlockHeight(height);
         turn.db
@@ -142,7 +144,7 @@ fn unmine(rig: &mut Rig, height: u32) {
             node.chain.headers.pop_back();
         });
         Ok(())
-    });
+    })
 }
 
 fn spent_by(rig: &Rig, coin: &OutPoint) -> Option<Txid> {
@@ -230,64 +232,6 @@ fn a_backend_that_does_not_answer_has_refused_nothing() {
 }
 
 #[test]
-fn a_coin_is_free_again_when_what_spent_it_left_the_chain_and_lost_to_another() {
-    let mut rig = on_chain("lost", |rig| vec![paired(rig, 1, 200)]);
-    let coin = coin(&mut rig, 9, 50_000);
-    advance(&mut rig);
-    let ours = rig.node.onchain.attempts[&CHANNEL][0].tx.clone();
-    mine(&mut rig, 101, vec![ours.clone()]);
-    assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
-    assert_eq!(spent_by(&rig, &coin), Some(ours.compute_txid()));
-    unmine(&mut rig, 101);
-    let taken = OutPoint { txid: commitment(&rig).compute_txid(), vout: 1 };
-    mine(&mut rig, 101, vec![spending(&[taken], &[(1, &ScriptBuf::new())])]);
-    assert_eq!(spent_by(&rig, &coin), None);
-    let phantom = rig.node.wallet.outputs.keys().any(|o| o.txid == ours.compute_txid());
-    assert!(!phantom, "what it paid to us is not there");
-}
-
-#[test]
-fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place() {
-    let mut rig = Rig::new("pushed", &[(1, 1)]);
-    rig.go_to_chain(1);
-    let coin = coin(&mut rig, 9, 50_000);
-    let ours = commitment(&rig);
-    let child = spending(
-        &[OutPoint { txid: ours.compute_txid(), vout: 0 }, coin],
-        &[(40_000, &rig.node.wallet.script(2, AddressKind::Taproot))],
-    );
-    let attempt = Attempt {
-        txid: child.compute_txid(),
-        tx: child.clone(),
-        kind: attempt::Kind::Push,
-        claims: vec![OutPoint { txid: ours.compute_txid(), vout: 0 }],
-        feerate: FeeratePerKw(253),
-        first: BlockHeight(100),
-        height: BlockHeight(100),
-        refused: false,
-    };
-    rig.turn(|node, turn| {
-        crate::chain::keep(turn.db, &attempt.tx)?;
-        send::keep(node, turn, CHANNEL, attempt.clone())
-    });
-    // Both in one block; it leaves the chain, and the peer's commitment is in the next.
-    mine_without_onchaind(&mut rig, 101, vec![ours.clone(), child.clone()]);
-    assert_eq!(spent_by(&rig, &coin), Some(child.compute_txid()));
-    unmine(&mut rig, 101);
-    let funding = rig.channel(1).live.params.funding;
-    let theirs = spending(&[funding], &[(1000, &ScriptBuf::from(vec![0x53]))]);
-    mine_without_onchaind(&mut rig, 101, vec![theirs]);
-    assert_eq!(spent_by(&rig, &coin), None);
-}
-
-/// The case begins, and its onchaind never does: the channel seems to have its daemon yet.
-fn mine_without_onchaind(rig: &mut Rig, height: u32, txs: Vec<Transaction>) {
-    let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();
-    channel.owner = channels::Owner::Channeld(1001);
-    mine(rig, height, txs);
-}
-
-#[test]
 fn an_output_is_watched_whatever_else_its_transaction_spends() {
     let mut rig = on_chain("levels", |_| vec![]);
     let txid = commitment(&rig).compute_txid();
@@ -321,7 +265,7 @@ fn onchaind_cannot_take_what_is_not_its_channels() {
         let said = Resolved { resolution: resolution(vec![lie]) };
         let frame = Frame { body: said.encode(), fds: Default::default() };
         let told = rig.run(Event::Child(2000, frame));
-        assert_eq!(told, [crate::testing::Said::Kill(1000)]);
+        assert_eq!(told, [Said::Kill(1000)]);
         assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
     }
     // What is not of this close is stale: the block that it was in left the chain.
@@ -398,4 +342,29 @@ fn a_claim_whose_coin_another_transaction_took_after_all_is_made_anew() {
     assert_eq!(under_way(&rig), [vec![2]]);
     let now = &rig.node.onchain.attempts[&CHANNEL][0].tx;
     assert!(now.input.iter().any(|i| i.previous_output == *change), "{now:?}");
+}
+
+#[test]
+fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time() {
+    let mut rig = on_chain("sooner", |rig| vec![paired(rig, 1, 110)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let stuck = rig.node.onchain.attempts[&CHANNEL][0].txid;
+    let two = vec![paired(&rig, 1, 110), paired(&rig, 2, 200)];
+    rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(two));
+    rig.turn(move |node, turn| {
+        answered(node, turn, CHANNEL, stuck, Some("insufficient fee"));
+        Ok(())
+    });
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(under_way(&rig), [vec![1]], "at a higher price");
+    let second = rig.node.onchain.attempts[&CHANNEL][0].txid;
+    assert_ne!(second, stuck);
+    rig.turn(move |node, turn| {
+        answered(node, turn, CHANNEL, second, Some("insufficient fee"));
+        Ok(())
+    });
+    // It had its second try. What is in its way may stay there for ever.
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(under_way(&rig), [vec![2]]);
 }

@@ -308,7 +308,8 @@ pub fn spend(node: &Node, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Res
     put(node, turn, changed)
 }
 
-/// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not.
+/// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not. What of that was spent
+/// is remembered: should it happen all the same, that is not spent twice.
 pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
     let mut changed = BTreeMap::new();
     for (outpoint, output) in &node.wallet.outputs {
@@ -323,7 +324,7 @@ pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop>
         .wallet
         .outputs
         .iter()
-        .filter(|(o, v)| o.txid == txid && v.confirmed.is_none())
+        .filter(|(o, v)| o.txid == txid && v.confirmed.is_none() && v.spent.is_none())
         .map(|(o, _)| *o)
         .collect();
     for outpoint in &gone {
