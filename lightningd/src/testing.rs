@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use subdaemon::Frame;
 use wire::channeld::*;
-use wire::hsm::{Completed, HsmRequest, SignWallet};
+use wire::hsm::{Completed, HsmRequest, NewClient, SignWallet};
 use wire::{Message, Request};
 
 /// What left, as far as the switch says it.
@@ -47,13 +47,20 @@ pub struct Rig {
     hsm: HsmClient,
 }
 
-/// An hsmd that gives every transaction of the wallet back as it is.
+/// An hsmd that gives every transaction of the wallet back as it is, and refuses every channel's seed: it knows better.
 fn hsmd(fd: OwnedFd) {
     let mut line = subdaemon::Conn::new(fd);
     while let Ok(frame) = line.recv() {
-        let Ok(HsmRequest::SignWallet(q)) = HsmRequest::decode(&frame.body) else { return };
-        let signed = Completed::Ready { transaction: q.transaction };
-        if line.send(&subdaemon::answer_frame::<SignWallet>(&signed), &[]).is_err() {
+        let answer = match HsmRequest::decode(&frame.body) {
+            Ok(HsmRequest::SignWallet(q)) => {
+                let signed = Completed::Ready { transaction: q.transaction };
+                subdaemon::answer_frame::<SignWallet>(&signed)
+            }
+            Ok(HsmRequest::NewClient(_)) => subdaemon::answer_frame::<NewClient>(&()),
+            Ok(_) | Err(_) => return,
+        };
+        drop(frame.fds);
+        if line.send(&answer, &[]).is_err() {
             return;
         }
     }

@@ -400,7 +400,11 @@ pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<
     let value = channel::Channel::new(channel.live.clone())
         .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
     let newest = channel.live.commitment.local;
-    let point = turn.hsm.commitment_point(channel.peer, number, live::hsm_seed(channel), newest)?;
+    let seed = live::hsm_seed(channel);
+    let point = match turn.hsm.commitment_point(channel.peer, number, seed, newest)? {
+        Ok(point) => point,
+        Err(why) => return Ok(Completed::Refused { why }),
+    };
     let question = SignLocalCommitment {
         peer: channel.peer,
         channel: number,

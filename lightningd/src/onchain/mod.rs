@@ -251,8 +251,12 @@ fn init(
     let newest = channel.live.commitment.local;
     // Also where it is of no use here: from now on hsmd knows the channel that it is to sign for.
     let asked = if number <= newest { number } else { newest };
-    let point =
-        turn.hsm.commitment_point(channel.peer, channel.number, live::hsm_seed(channel), asked)?;
+    let seed = live::hsm_seed(channel);
+    let point = turn.hsm.commitment_point(channel.peer, channel.number, seed, asked)?;
+    if let Err(why) = &point {
+        // What is in a commitment of the peer's can be taken all the same.
+        channel.log(LogLevel::Broken, &format!("hsmd does not believe our rows: {why}"));
+    }
     let revoked_htlcs = if number < channel.live.revoked.remote {
         store::htlcs_in_remote(turn.db, channel.number, number)?
     } else {
@@ -268,7 +272,7 @@ fn init(
         channel: channel.number,
         state: channel.live.clone(),
         number,
-        local_point: (number <= newest).then_some(point),
+        local_point: point.ok().filter(|_| number <= newest),
         revoked_htlcs: Long(revoked_htlcs),
         upstream: Long(htlcs::upstream_expiries(node, channel)),
         preimages: Long(preimages.collect()),

@@ -368,3 +368,15 @@ fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time()
     mine(&mut rig, 102, vec![]);
     assert_eq!(under_way(&rig), [vec![2]]);
 }
+
+#[test]
+fn rows_that_hsmd_knows_to_be_wrong_cost_their_channel_and_not_the_node() {
+    let mut rig = Rig::new("contradiction", &[(1, 1)]);
+    rig.go_to_chain(1);
+    rig.run(Event::Channel(CHANNEL, channels::ChannelEvent::Broadcast));
+    assert!(rig.node.onchain.published.is_empty());
+    let mut rig = on_chain("contradiction-2", |_| vec![]);
+    rig.run(Event::Onchain(CHANNEL, OnchainEvent::Begin));
+    let born = rig.node.onchain.cases[&CHANNEL].child.is_some();
+    assert!(born, "what is in the peer's commitment is not taken");
+}

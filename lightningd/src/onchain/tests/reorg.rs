@@ -133,7 +133,7 @@ fn where_nobody_knows_whether_our_data_is_old_a_close_of_the_peers_does_not_make
     mine(&mut rig, 101, vec![theirs]);
     found(&mut rig, CloseKind::Theirs { number: CommitmentNumber(0) });
     unmine(&mut rig, 101);
-    // The rig's hsmd would not sign it: it is not asked.
+    // The rig's hsmd has no such answer: it is not asked.
     rig.run(Event::Channel(CHANNEL, ChannelEvent::Broadcast));
     rig.crash();
     assert!(rig.channel(1).lost_state);
