@@ -4,6 +4,7 @@ use super::{Channel, Owner, State, live, order, set_state, store, update};
 use crate::chain::feerates::Use;
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
+use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
@@ -183,6 +184,7 @@ pub(super) fn begin(
     };
     // channeld reads no more orders: what it was told to offer and did not is lost.
     crate::payments::fail_unbound(node, turn, Some(channel.number))?;
+    turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
     if !channel.state.is_open() {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use onion::{Failure, ForwardPayload, begin_error, onion_keys, unwrap_error};
 use primitives::*;
 use wire::channel_data::*;
 use wire::channeld::*;
-use wire::{Bytes, Long, OnionPacket};
+use wire::{Bytes, Long, Message, OnionPacket};
 
 /// From peer 1 over channel 1, to peer 2 over channel 2 or 3.
 const IN: u64 = 1;
@@ -231,6 +231,20 @@ fn a_daemon_that_dies_with_its_order_costs_the_forward_its_channel_and_nothing_m
     let mut rig = narrow("lost-alone");
     arrive(&mut rig, 0);
     assert_eq!(failure(&rig.lose(OUT)), Some((0, temporary())));
+}
+
+#[test]
+fn what_a_daemon_had_not_read_when_it_went_over_to_closing_goes_elsewhere() {
+    let mut rig = rig("closing");
+    arrive(&mut rig, 0);
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(OUT)).unwrap();
+    channel.state = crate::channels::State::ShuttingDown;
+    let script = || Some(ScriptBuf::from(vec![0x51]));
+    channel.shutdown = Sides { local: script(), remote: script() };
+    let (ours, _theirs) = subdaemon::peer_pair().unwrap();
+    let frame = subdaemon::Frame { body: ReadyToClose {}.encode(), fds: [ours].into() };
+    let said = rig.run(Event::Child(OUT + 1000, frame));
+    assert!(matches!(&said[..], [Said::Offer(OTHER, o)] if o.key == key(1)), "{said:?}");
 }
 
 #[test]
