@@ -10,7 +10,7 @@ pub mod rpc;
 mod store;
 
 pub use broadcast::{BroadcastFor, broadcast, keep, rebroadcast, send};
-pub use store::{confirmed, give_up, give_up_spends, load, on_its_way};
+pub use store::{confirmed, give_up, give_up_spends, load, on_its_way, sent_to_spend};
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;

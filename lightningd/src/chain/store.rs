@@ -81,6 +81,12 @@ pub(super) fn unconfirmed(db: &Connection) -> Result<Vec<Transaction>, Fatal> {
         .collect()
 }
 
+/// Which of those spends this output, if one does.
+pub fn sent_to_spend(db: &Connection, of: primitives::OutPoint) -> Result<Option<Txid>, Fatal> {
+    let spends = |tx: &Transaction| tx.input.iter().any(|i| i.previous_output == of);
+    Ok(unconfirmed(db)?.into_iter().find(spends).map(|tx| tx.compute_txid()))
+}
+
 /// This one, if it matters to us and is in no block.
 pub fn on_its_way(db: &Connection, txid: Txid) -> Result<Option<Transaction>, Fatal> {
     let mut statement =

@@ -380,3 +380,24 @@ fn rows_that_hsmd_knows_to_be_wrong_cost_their_channel_and_not_the_node() {
     let born = rig.node.onchain.cases[&CHANNEL].child.is_some();
     assert!(born, "what is in the peer's commitment is not taken");
 }
+
+#[test]
+fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between() {
+    let mut rig = on_chain("twice", |rig| vec![paired(rig, 1, 200)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let claim = rig.node.onchain.attempts[&CHANNEL][0].clone();
+    let change = OutPoint { txid: claim.txid, vout: 1 };
+    let withdrawal = spending(&[change], &[(40_000, &ScriptBuf::from(vec![0x55]))]);
+    let sent = withdrawal.clone();
+    rig.turn(move |node, turn| {
+        crate::wallet::spend(node, turn, &sent)?;
+        crate::chain::broadcast(node, turn, &sent, crate::chain::BroadcastFor::Nobody)
+    });
+    assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));
+    let given_up = claim.clone();
+    rig.turn(move |node, turn| send::drop_attempt(node, turn, CHANNEL, &given_up));
+    assert!(!rig.node.wallet.outputs.contains_key(&change), "it is not there");
+    mine(&mut rig, 101, vec![claim.tx.clone()]);
+    assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));
+}

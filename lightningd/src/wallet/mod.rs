@@ -188,13 +188,19 @@ pub fn connect(
             let by = *txid.get_or_insert_with(|| tx.compute_txid());
             let outpoint = OutPoint { txid: by, vout: vout as u32 };
             let known = node.wallet.outputs.get(&outpoint);
+            let spent = match known {
+                Some(known) => known.spent,
+                // It may have been given up, and what spends it not.
+                None => crate::chain::sent_to_spend(turn.db, outpoint)?
+                    .map(|txid| Spend { txid, height: None }),
+            };
             let output = Output {
                 amount: Sat(out.value.to_sat()),
                 script: out.script_pubkey.clone(),
                 key_index,
                 coinbase: tx.is_coinbase(),
                 confirmed: Some(height),
-                spent: known.and_then(|o| o.spent),
+                spent,
                 reserved_until: known.map_or(BlockHeight(0), |o| o.reserved_until),
             };
             log::info!("{} came in with {outpoint} in block {height}", output.amount);
@@ -308,8 +314,7 @@ pub fn spend(node: &Node, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Res
     put(node, turn, changed)
 }
 
-/// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not. What of that was spent
-/// is remembered: should it happen all the same, that is not spent twice.
+/// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not.
 pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
     let mut changed = BTreeMap::new();
     for (outpoint, output) in &node.wallet.outputs {
@@ -324,7 +329,7 @@ pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop>
         .wallet
         .outputs
         .iter()
-        .filter(|(o, v)| o.txid == txid && v.confirmed.is_none() && v.spent.is_none())
+        .filter(|(o, v)| o.txid == txid && v.confirmed.is_none())
         .map(|(o, _)| *o)
         .collect();
     for outpoint in &gone {
