@@ -340,7 +340,7 @@ fn resolved(
 ) -> Result<(), Stop> {
     let number = channel.number;
     for claim in &now.claims.0 {
-        claims::may_be_of(channel, claim)?;
+        claims::may_be_of(channel, case, claim)?;
     }
     let before = case.resolution.as_ref();
     for (id, preimage) in &now.learned.0 {

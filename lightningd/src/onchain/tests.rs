@@ -76,7 +76,8 @@ fn paired(rig: &Rig, vout: u32, deadline: u32) -> Claim {
     };
     let shape = ClaimShape::Paired { amount: Sat(100_000), script: ScriptBuf::from(vec![0x52]) };
     let deadline = Some(BlockHeight(deadline));
-    Claim { outpoint, key, shape, deadline, sequence: 1, ..claim(1, 100_000) }
+    let script = ScriptBuf::from(vec![0x51]);
+    Claim { outpoint, key, shape, deadline, script, sequence: 1, ..claim(1, 100_000) }
 }
 
 /// The channel's end is our commitment, with these claims.
@@ -256,7 +257,14 @@ fn onchaind_cannot_take_what_is_not_its_channels() {
     let other = WalletKey::Anchor { peer: peer(1), channel: ChannelNumber(2) };
     let delayed =
         WalletKey::Delayed { peer: peer(1), channel: CHANNEL, number: CommitmentNumber(0) };
+    let pays = |amount| ClaimShape::Paired { amount: Sat(amount), script: ScriptBuf::new() };
     for lie in [
+        // What the chain shows is not onchaind's to say; nor what a witness weighs, which coins of the wallet pay for.
+        Claim { amount: Sat(u64::MAX), ..honest.clone() },
+        Claim { script: ScriptBuf::new(), ..honest.clone() },
+        Claim { witness_weight: 400_000, ..honest.clone() },
+        Claim { shape: pays(100_001), ..honest.clone() },
+        Claim { outpoint: OutPoint { vout: 10, ..honest.outpoint }, ..honest.clone() },
         Claim { outpoint: coin, key: mine, ..honest.clone() },
         Claim { key: other, ..honest.clone() },
         // Where the peer signed nothing, nobody but us says what is paid.
