@@ -73,7 +73,7 @@ impl Connection {
             networks: Some(Rest(Network::Regtest.chain_hash().to_vec())),
             remote_addr: None,
         });
-        let first = self.next().expect("the node says init");
+        let first = self.hear().expect("the node says init");
         assert_eq!(number(&first), Init::NUMBER, "the first message is init");
     }
 
@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// The next message that matters: pings are answered, gossip is skipped.
-    pub fn next(&mut self) -> Result<Vec<u8>, Gone> {
+    pub fn hear(&mut self) -> Result<Vec<u8>, Gone> {
         self.next_within(PATIENCE)?.map_or_else(|| panic!("the node says nothing"), Ok)
     }
     /// The same; `None` if nothing came by then.
@@ -117,7 +117,7 @@ impl Connection {
     }
     /// The next message, which must be this one.
     pub fn expect<M: Message>(&mut self) -> M {
-        let bytes = self.next().unwrap_or_else(|Gone(text)| {
+        let bytes = self.hear().unwrap_or_else(|Gone(text)| {
             panic!("waited for {}; the node hung up: {text:?}", M::NAME)
         });
         assert_eq!(number(&bytes), M::NUMBER, "waited for {}: {}", M::NAME, describe(&bytes));
@@ -126,7 +126,7 @@ impl Connection {
     /// Reads on until an error, a warning or the end of the line, and says what was said last.
     pub fn end(&mut self) -> String {
         loop {
-            match self.next() {
+            match self.hear() {
                 Ok(bytes) => match number(&bytes) {
                     Error::NUMBER => return Error::take_body(&bytes[2..]).unwrap().text(),
                     Warning::NUMBER => return Warning::take_body(&bytes[2..]).unwrap().text(),
@@ -138,7 +138,7 @@ impl Connection {
     }
     /// Waits until the node hung up.
     pub fn hung_up(&mut self) {
-        while self.next().is_ok() {}
+        while self.hear().is_ok() {}
     }
 
     fn read(&mut self, patience: Duration) -> Result<(), Gone> {
@@ -148,10 +148,7 @@ impl Connection {
             Ok(0) => return Err(Gone(None)),
             Ok(n) => self.raw.extend_from_slice(&chunk[..n]),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(e) => {
-                eprintln!("line: {e}");
-                return Err(Gone(None));
-            }
+            Err(_) => return Err(Gone(None)),
         }
         self.open();
         Ok(())

@@ -210,7 +210,7 @@ impl Live {
 
     /// The next message, and what it means for the channel. An honest node says nothing that is against the law.
     pub fn hear(&mut self) -> ChannelMessage {
-        let bytes = self.line().next().unwrap_or_else(|gone| panic!("the node hung up: {gone:?}"));
+        let bytes = self.line().hear().unwrap_or_else(|gone| panic!("the node hung up: {gone:?}"));
         let message = match ChannelMessage::decode(&bytes) {
             Ok(Decoded::Known(message)) => message,
             other => panic!("the node says {}: {other:?}", number(&bytes)),

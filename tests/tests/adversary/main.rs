@@ -2,5 +2,7 @@
 
 mod forwards;
 mod openings;
+mod revoked;
 mod scenes;
 mod signatures;
+mod upstream;
