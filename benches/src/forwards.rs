@@ -70,20 +70,21 @@ fn report(what: &str, mut times: Vec<Duration>, whole: Duration, before: &[f64; 
 
 /// What each process of each node has used so far.
 fn processor_time(line: &Line) -> Vec<(String, Duration)> {
+    let named = nodes(line).into_iter().zip(["payer ", "middle ", "payee "]);
+    named.flat_map(|(node, name)| processor_time_of(node, name)).collect()
+}
+
+/// What each process of this one has used so far.
+pub fn processor_time_of(node: &Node, name: &str) -> Vec<(String, Duration)> {
     let mut out = Vec::new();
-    for (node, name) in nodes(line).into_iter().zip(["payer", "middle", "payee"]) {
-        for pid in std::iter::once(node.pid()).chain(node.children("")) {
-            let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-            let Some((head, rest)) = stat.rsplit_once(')') else { continue };
-            let fields: Vec<&str> = rest.split_whitespace().collect();
-            let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-            let process = head.split_once('(').map_or("", |(_, n)| n);
-            // utime and stime, in hundredths of a second.
-            out.push((
-                format!("{name} {process}"),
-                Duration::from_millis((ticks(11) + ticks(12)) * 10),
-            ));
-        }
+    for pid in std::iter::once(node.pid()).chain(node.children("")) {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Some((head, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        let process = head.split_once('(').map_or("", |(_, n)| n);
+        // utime and stime, in hundredths of a second.
+        out.push((format!("{name}{process}"), Duration::from_millis((ticks(11) + ticks(12)) * 10)));
     }
     out
 }

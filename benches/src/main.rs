@@ -6,6 +6,7 @@
 mod barriers;
 mod disk;
 mod forwards;
+mod resolve;
 
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -37,11 +38,14 @@ fn main() {
         if wanted("forward") {
             forwards::run(&base.join("forward"));
         }
+        if wanted("resolve") {
+            resolve::run(&base.join("resolve"));
+        }
         std::fs::remove_dir_all(&base).expect("the folder is ours");
     }
 }
 
-/// `bench pay` and `bench forward` do one of them.
+/// `bench pay`, `bench forward` and `bench resolve` do one of them.
 fn wanted(what: &str) -> bool {
     std::env::args().nth(1).is_none_or(|only| only == what)
 }

@@ -13,11 +13,18 @@ pub(crate) fn is_worth_it(now: FeeratePerKw, target: FeeratePerKw) -> bool {
 }
 
 impl Live {
+    /// BOLT 2, shutdown: updates end when the last HTLC is gone from both commitments and all is revoked. The peer may know that
+    /// before us: only an HTLC whose removal has not begun shows that it is not so far. It may be there for long, and then the
+    /// feerate matters.
+    fn may_update(&self) -> bool {
+        let closing = self.closing.is_begun();
+        !(closing.local || closing.remote) || self.channel.htlcs().any(|h| h.removed.is_none())
+    }
+
     /// Proposes the feerate that the estimates ask for, as far as we can afford it.
     pub(crate) fn consider_fee(&mut self) -> Result<(), Failure> {
-        let closing = self.closing.is_begun();
         let opener = self.channel.constants().params.opener == Side::Local;
-        if !opener || !self.is_normal() || closing.local || closing.remote {
+        if !opener || !self.is_normal() || !self.may_update() {
             return Ok(());
         }
         let now = self.channel.feerate();

@@ -40,6 +40,9 @@ impl Live {
         if self.phase != Phase::Greeting {
             return Err(Failure::PeerWarn("a second channel_reestablish".to_owned()));
         }
+        if let Some(text) = self.failed.take() {
+            return self.say_failed(&text);
+        }
         let secret_holds = match Channel::claimed_secret(theirs) {
             Some((number, secret)) => self.hsm.ask(&CheckSecret { number, secret })?,
             None => false,

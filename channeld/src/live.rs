@@ -35,6 +35,11 @@ pub(crate) enum Due {
     Now,
 }
 
+/// With fewer HTLCs in flight a commitment waits for nothing.
+const FEW_HTLCS: u32 = 16;
+/// One HTLC in one commitment: a signature and a check of one.
+const COST_OF_ONE: Duration = Duration::from_micros(72);
+
 /// One live channel.
 pub(crate) struct Live {
     pub(crate) orders: Orders,
@@ -72,7 +77,8 @@ pub(crate) struct Live {
     pub(crate) owed_since: Option<Instant>,
     patience: Duration,
     birth: Option<Birth>,
-    failed: Option<String>,
+    /// Why nothing is to be signed or revoked: the peer hears it after we both said where we are.
+    pub(crate) failed: Option<String>,
     status: Option<String>,
 }
 
@@ -124,7 +130,8 @@ impl Live {
         let ended = self.begin().and_then(|()| self.serve());
         match ended {
             Ok(()) => self.master.hand_over(&ReadyToClose {}, self.peer.into_fd()),
-            Err(Failure::ConnectionLost) => Err(self.last_words()),
+            // BOLT 1: an error ends the channel, whatever else is wrong with it.
+            Err(Failure::ConnectionLost) => Err(self.peer.last_words(|_| true)),
             Err(failure) => {
                 self.peer.tell(self.id, &failure);
                 if self.peer.written().is_err() {
@@ -136,12 +143,11 @@ impl Live {
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
-        if let Some(text) = self.failed.take() {
-            return self.say_failed(&text);
-        }
         match self.birth.take() {
-            Some(Birth::JustOpened { funding_signed }) => self.first_words(funding_signed),
-            Some(Birth::Reconnected) | None => self.greet(),
+            Some(Birth::JustOpened { funding_signed }) if self.failed.is_none() => {
+                self.first_words(funding_signed)
+            }
+            Some(Birth::JustOpened { .. } | Birth::Reconnected) | None => self.greet(),
         }
     }
 
@@ -158,7 +164,7 @@ impl Live {
             let deadline = match due {
                 Due::Nothing => self.owed_by(),
                 Due::Soon => Some(since + company),
-                Due::Now => Some(since),
+                Due::Now => Some(since + self.patience_for_company().min(company)),
             };
             if due == Due::Now && since.elapsed() > company {
                 // There would be more to read, and there always may be.
@@ -181,6 +187,13 @@ impl Live {
                 Ready::Timeout => self.act()?,
             }
         }
+    }
+
+    /// How long something urgent waits for more: every commitment signs and checks all HTLCs that are in flight again, so that
+    /// where there are many, waiting for as long as that takes costs half of what it saves.
+    fn patience_for_company(&self) -> Duration {
+        let in_flight = u32::try_from(self.channel.htlcs().count()).unwrap_or(u32::MAX);
+        if in_flight < FEW_HTLCS { Duration::ZERO } else { COST_OF_ONE * in_flight }
     }
 
     /// What is due, and since when.

@@ -89,18 +89,6 @@ impl Live {
         }
     }
 
-    /// The connection is gone, which we may have noticed by writing. Did the peer say before that the channel is over?
-    pub(crate) fn last_words(&mut self) -> Failure {
-        while let Ok(Some(record)) = self.peer.try_recv() {
-            if let PeerRecord::Message(bytes) = record
-                && let Ok(Decoded::Known(ChannelMessage::Error(e))) = ChannelMessage::decode(&bytes)
-            {
-                return Failure::PeerSaidError(e.text());
-            }
-        }
-        Failure::ConnectionLost
-    }
-
     fn on_message(&mut self, message: ChannelMessage) -> Result<(), Failure> {
         use ChannelMessage as M;
         log::trace!("from the peer: {}", message.name());

@@ -135,11 +135,18 @@ impl Line {
             self.warned = Some(warning.text());
         }
     }
-    /// Where the connection ends after a warning, the warning is the reason to report.
+    /// Where the connection ends after an error or a warning, that is the reason to report.
     fn lost<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
         match f(self) {
             Err(Failure::ConnectionLost) => {
-                Err(self.warned.take().map_or(Failure::ConnectionLost, Failure::PeerSaidWarning))
+                let channel = self.channel;
+                let said = self.peer.last_words(|id| id == ChannelId::ALL || id == channel);
+                match (said, self.warned.take()) {
+                    (Failure::ConnectionLost, Some(warning)) => {
+                        Err(Failure::PeerSaidWarning(warning))
+                    }
+                    (said, _) => Err(said),
+                }
             }
             other => other,
         }

@@ -175,9 +175,11 @@ impl Conn {
     /// Writes what waits, as far as TCP takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         while !self.link.out().is_empty() {
+            subdaemon::barrier::pass("before a write to the peer");
             match self.stream.write(self.link.out().waiting()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
+                    subdaemon::barrier::pass("after a write to the peer");
                     self.link.out().sent(n);
                     self.took = Instant::now();
                 }

@@ -17,6 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
+use subdaemon::barrier;
 use wire::Message;
 use wire::connectd::{Drained, PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE};
 
@@ -58,9 +59,13 @@ impl Daemon {
 fn send_record(socket: &OwnedFd, kind: u8, body: &[u8]) -> Result<bool, Errno> {
     let parts = [IoSlice::new(std::slice::from_ref(&kind)), IoSlice::new(body)];
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    barrier::pass("before a word to a daemon");
     loop {
         match sendmsg::<()>(socket.as_raw_fd(), &parts, &[], flags, None) {
-            Ok(_) => return Ok(true),
+            Ok(_) => {
+                barrier::pass("after a word to a daemon");
+                return Ok(true);
+            }
             // The kernel's memory is a queue like any other: it will have room.
             Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => return Ok(false),
             Err(Errno::EINTR) => {}

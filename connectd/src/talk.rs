@@ -99,7 +99,10 @@ impl Switchboard {
                 return Ok(Read::Nothing);
             }
             Ok(Some(None)) => return Ok(Read::Off),
-            Ok(Some(Some(len))) => len,
+            Ok(Some(Some(len))) => {
+                subdaemon::barrier::pass("after a word of a daemon's");
+                len
+            }
             Err(e) => {
                 log::debug!("{}: a daemon's socket: {e}", conn.name());
                 return Ok(Read::Off);

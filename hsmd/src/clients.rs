@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::{ChannelNumber, NodeId};
 use std::os::fd::{AsFd, OwnedFd};
-use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue};
+use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
 use wire::hsm::{BadClient, Capability, HsmdInit, Rights, ToHsmd};
 
 struct Client {
@@ -164,12 +164,16 @@ impl Client {
             Ok(None) => return (Turn::Stays, None),
             Err(why) => return (Turn::Bad(why), None),
         };
+        barrier::pass("after a question");
         match hsm.answer(self.who, &self.rights, &frame.body, frame.fds) {
             Err(why) => (Turn::Bad(why), None),
             Ok(outcome) => {
                 admitted.extend(outcome.admit);
                 self.out.push(&outcome.answer, Vec::new());
-                (self.flush(), outcome.report)
+                barrier::pass("before an answer");
+                let left = self.flush();
+                barrier::pass("after an answer");
+                (left, outcome.report)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What children say, sorted by who says it.
 
+use crate::events::Event;
 use crate::node::Node;
 use crate::supervisor::{ChildId, Role};
 use crate::turn::{Fatal, Stop, Turn};
@@ -33,7 +34,8 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
         },
         Role::Connectd => match FromConnectd::decode_known(&frame.body).map_err(broken)? {
             FromConnectd::Log(line) => log_line(role, None, &line),
-            other => peers::heard(node, turn, other)?,
+            // Only what cannot be read is connectd's own fault: the rest is what strangers want.
+            other => turn.also(Event::Connectd(other)),
         },
         Role::Opening(number) => channels::opening::heard(node, turn, child, number, frame)?,
         Role::Channel(number) => channels::live::heard(node, turn, child, number, frame)?,

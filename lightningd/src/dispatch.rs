@@ -10,6 +10,11 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
     match event {
         Event::Rpc(caller, request) => rpc::handle(node, turn, caller, request),
         Event::Child(child, frame) => crate::children::heard(node, turn, child, frame),
+        Event::Connectd(said) => crate::peers::heard(node, turn, said),
+        Event::PeerRefused(peer, connection, channel) => {
+            crate::peers::refused(node, turn, peer, connection, channel);
+            Ok(())
+        }
         Event::ChildGone(child) => crate::children::gone(node, turn, child),
         Event::Plugin(plugin, message) => plugin_host::heard(node, turn, plugin, message),
         Event::PluginGone(plugin, why) => plugin_host::gone(node, turn, plugin, &why),

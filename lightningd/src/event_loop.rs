@@ -18,6 +18,7 @@ use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+use subdaemon::barrier;
 
 const SIGNALS: Token = Token(0);
 pub(crate) const LISTENER: Token = Token(1);
@@ -200,7 +201,12 @@ impl Io {
         }
         for h in heard {
             self.queue.push(match h {
-                ChildHeard::Frame(frame) => Event::Child(id, frame),
+                ChildHeard::Frame(frame) => {
+                    if !subdaemon::is_log(&frame.body) {
+                        barrier::pass("after a word of a child's");
+                    }
+                    Event::Child(id, frame)
+                }
                 ChildHeard::Gone => Event::ChildGone(id),
             });
         }
@@ -246,6 +252,7 @@ impl Io {
 
     fn deliver_one(&mut self, node: &mut Node, what: Outgoing) -> Result<(), Fatal> {
         let registry = self.poll.registry();
+        let passed = crate::barriers::before(&what);
         match what {
             Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
             Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
@@ -270,6 +277,9 @@ impl Io {
             }
             Outgoing::OpenRpc => self.rpc.open(node, registry)?,
             Outgoing::ShutDown(caller) => self.stop.get_or_insert_default().extend(caller),
+        }
+        if passed {
+            barrier::pass("after a word");
         }
         Ok(())
     }

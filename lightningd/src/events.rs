@@ -6,11 +6,12 @@ use crate::htlcs::HtlcEvent;
 use crate::plugin_host::{PluginId, PluginMessage};
 use crate::rpc::{Caller, RpcError, RpcRequest};
 use crate::supervisor::{ChildId, ChildSpec};
-use primitives::{ChannelNumber, HtlcId};
+use primitives::{ChannelId, ChannelNumber, HtlcId, NodeId};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 use subdaemon::Frame;
+use wire::connectd::FromConnectd;
 
 /// One thing that is ready to be handled.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub enum Event {
     Rpc(Caller, RpcRequest),
     /// A child said something.
     Child(ChildId, Frame),
+    /// connectd said something that can be read.
+    Connectd(FromConnectd),
+    /// What a peer wanted by this channel id, or by connecting, came to nothing on our side.
+    PeerRefused(NodeId, u64, Option<ChannelId>),
     /// A child's upward socket ended, after everything it said was handled.
     ChildGone(ChildId),
     /// A plugin said something.
@@ -58,6 +63,8 @@ pub enum Blame {
     Caller(Caller),
     /// The child: it is killed, since what it asked cannot be answered.
     Child(ChildId),
+    /// The peer, on this connection: connectd only passed it on.
+    Peer(NodeId, u64, Option<ChannelId>),
     /// Nobody but the log.
     Log(String),
 }
@@ -68,7 +75,13 @@ impl Event {
         match self {
             Self::Rpc(caller, _) | Self::Shutdown(Some(caller)) => Blame::Caller(caller.clone()),
             Self::Child(id, _) => Blame::Child(*id),
+            Self::Connectd(FromConnectd::Spoke(s)) => {
+                Blame::Peer(s.node, s.connection, Some(s.channel))
+            }
+            Self::Connectd(FromConnectd::Connected(c)) => Blame::Peer(c.node, c.connection, None),
             Self::ChildGone(_)
+            | Self::Connectd(_)
+            | Self::PeerRefused(..)
             | Self::Plugin(..)
             | Self::PluginGone(..)
             | Self::PluginBorn(_)
@@ -92,6 +105,10 @@ impl Blame {
         match self {
             Self::Caller(caller) => Some(Outgoing::Reply { caller, result: Err(refusal) }),
             Self::Child(child) => Some(Outgoing::Kill { child, why: refusal.message }),
+            Self::Peer(node, connection, channel) => {
+                log::error!("what the peer {node} wanted is refused: {}", refusal.message);
+                Some(Outgoing::Then(Event::PeerRefused(node, connection, channel)))
+            }
             Self::Log(what) => {
                 log::error!("refused: {} ({what})", refusal.message);
                 None
@@ -131,4 +148,23 @@ pub enum Outgoing {
     OpenRpc,
     /// Everything is to end, in order; then this caller hears that it did.
     ShutDown(Option<Caller>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::connectd::Spoke;
+
+    #[test]
+    fn what_a_peer_wants_and_cannot_have_is_not_held_against_connectd() {
+        let (node, channel) = (NodeId([2; 33]), ChannelId([3; 32]));
+        let message = wire::Bytes(vec![0, 32]);
+        let spoke = Spoke { node, connection: 7, channel, message };
+        let event = Event::Connectd(FromConnectd::Spoke(spoke));
+        let told = event.blame().told(RpcError::new(-1, "no socket for openingd"));
+        assert!(
+            matches!(told, Some(Outgoing::Then(Event::PeerRefused(n, 7, Some(c)))) if (n, c) == (node, channel)),
+            "{told:?}"
+        );
+    }
 }

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod bad_input;
+mod barriers;
 mod chain;
 mod channels;
 mod children;

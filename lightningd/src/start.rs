@@ -12,7 +12,7 @@ use crate::wallet::Wallet;
 use bitcoin::bip32::Xpub;
 use nix::fcntl::{Flock, FlockArg};
 use primitives::{Network, NodeId};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// In the network's directory.
+const CHILDREN_LOCK: &str = "lightningd-children.lock";
+/// How long that may take before anybody hears of it.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How often it is looked whether it is free.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 type Exit = (u8, Fatal);
 
 fn run(args: &[String]) -> Result<(), Exit> {
@@ -67,12 +74,15 @@ fn run(args: &[String]) -> Result<(), Exit> {
             "this software is young: put no more on --network=bitcoin than you can bear to lose"
         );
     }
+    let children = await_old_children().map_err(|e| (11, e))?;
     raise_descriptor_limit();
     let executables = find_executables(&config).map_err(|e| (10, e))?;
     executables.check_versions().map_err(|e| (10, e))?;
 
     let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
-    let mut nursery = Nursery::new(crate::log::least_level(), config.developer());
+    let barriers = crate::barriers::begin(&config).map_err(generic)?;
+    let mut nursery =
+        Nursery::new(crate::log::least_level(), config.developer(), children, barriers);
     let mut supervisor = Supervisor::default();
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
@@ -208,6 +218,30 @@ fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
     writeln!(*lock, "{}", std::process::id())
         .map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
     Ok(lock)
+}
+
+/// A lock that every child of ours will hold with us. One that is left of a lightningd that crashed may still be about to sign, or
+/// to say something to a peer: two daemons of one channel would know different truths.
+fn await_old_children() -> Result<File, Fatal> {
+    let failed = |e: std::io::Error| Fatal(format!("{CHILDREN_LOCK}: {e}"));
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(CHILDREN_LOCK).map_err(failed)?;
+    let (mut waited, mut say_at) = (Duration::ZERO, PATIENCE);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        if waited >= say_at {
+            log::warn!(
+                "daemons of the lightningd before are still there: waiting until they are gone"
+            );
+            say_at = waited + Duration::from_secs(10);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
+    }
 }
 
 /// What start-up left in the directory, at an orderly end.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
+use subdaemon::barrier;
 
 /// Why an event came to nothing.
 #[derive(Debug)]
@@ -152,7 +153,13 @@ pub fn run(
         }
     }
     let changed = db.total_changes() != before;
+    if changed {
+        barrier::pass("before a commit");
+    }
     db.prepare_cached("COMMIT")?.execute([])?;
+    if changed {
+        crate::barriers::committed(&node.config, db);
+    }
     node.counters.turns += 1;
     // A commit of nothing writes nothing: only these reach the disk.
     node.counters.commits += u64::from(changed);

@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 use primitives::ChannelId;
 use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders, Peer, PeerRecord, Ready};
-use wire::connectd::{AlsoRoute, Leave, PeerControl};
+use wire::connectd::{AlsoRoute, PeerControl};
 use wire::openingd::{CancelOpening, Opened, ToOpeningd};
 use wire::{Decoded, Error, Message, OpeningMessage, Request, Warning};
 
@@ -173,11 +173,18 @@ impl Line {
             self.warned = Some(warning.text());
         }
     }
-    /// Where the connection ends after a warning, the warning is the reason to report.
+    /// Where the connection ends after an error or a warning, that is the reason to report.
     fn lost<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
         match f(self) {
             Err(Failure::ConnectionLost) => {
-                Err(self.warned.take().map_or(Failure::ConnectionLost, Failure::PeerSaidWarning))
+                let ids = self.ids.clone();
+                let said = self.peer.last_words(|id| id == ChannelId::ALL || ids.contains(&id));
+                match (said, self.warned.take()) {
+                    (Failure::ConnectionLost, Some(warning)) => {
+                        Err(Failure::PeerSaidWarning(warning))
+                    }
+                    (said, _) => Err(said),
+                }
             }
             other => other,
         }
@@ -200,11 +207,8 @@ impl Line {
     /// The peer's last word from us.
     ///
     /// A peer that hears an error may propose the channel again at once and under the same id, with less in it: that is for
-    /// the next openingd, so this one leaves before it speaks.
+    /// the next openingd.
     pub(crate) fn tell(&mut self, failure: &Failure) {
-        if matches!(failure, Failure::PeerError(_)) && self.peer.control(Leave {}).is_err() {
-            log::debug!("connectd was gone before it could be told");
-        }
         self.peer.tell(self.id, failure);
         if self.peer.written().is_err() {
             log::debug!("the peer was gone before it could be told: {failure}");

@@ -4,6 +4,7 @@
 
 mod bitcoind;
 mod clients;
+pub mod crash;
 mod ldk;
 mod line;
 mod node;

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -117,6 +117,23 @@ impl Node {
     /// How it was started.
     pub const fn options(&self) -> &Options {
         &self.options
+    }
+    /// Did its process end?
+    pub fn is_dead(&self) -> bool {
+        self.process.borrow_mut().try_wait().unwrap().is_some()
+    }
+    /// How long its log is, in bytes.
+    pub fn log_size(&self) -> u64 {
+        std::fs::metadata(self.options.dir.join("log")).map_or(0, |m| m.len())
+    }
+    /// What it logged from this byte on.
+    pub fn log_from(&self, at: u64) -> String {
+        let mut text = Vec::new();
+        if let Ok(mut file) = std::fs::File::open(self.options.dir.join("log")) {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.read_to_end(&mut text).unwrap();
+        }
+        String::from_utf8_lossy(&text).into_owned()
     }
     /// What it logged.
     pub fn log(&self) -> String {

@@ -64,3 +64,20 @@ fn a_close_that_hsmd_does_not_sign_is_said_to_have_failed() {
     let error = pair.alice.refused("close", &json!({"id": id, "unilateraltimeout": 1}));
     assert!(error.message.contains("hsmd does not sign"), "{error:?}");
 }
+
+#[test]
+fn a_node_that_starts_after_a_crash_waits_for_the_daemons_of_the_one_before() {
+    let links = Scratch::new();
+    let name = "channeld-that-outlives-its-master";
+    let lie = captured(links.path(), "channeld", name);
+    let pair = Pair::with(&[&lie], &[]);
+    let id = pair.open(1_000_000);
+    pair.alice.kill();
+    pair.alice.spawn_again();
+    pair.alice.wait_log("daemons of the lightningd before are still there");
+    assert!(pair.alice.call("getinfo", &json!({})).is_err());
+    std::fs::write(links.path().join(format!("{name}.release")), "").unwrap();
+    wait_for("alice", || pair.alice.call("getinfo", &json!({})).ok());
+    pair.alice.wait_normal(&id);
+    pair.alice.pay(&pair.bob.invoice(50_000_000, "after"));
+}

@@ -241,3 +241,36 @@ fn a_close_goes_alone_in_time_though_the_node_was_restarted_meanwhile() {
     let reason = pair.alice.channel(&id)["state_changes"].as_array().unwrap().last().cloned();
     assert_eq!(reason.unwrap()["message"], "close: the peer did not agree in time");
 }
+
+#[test]
+fn a_peer_is_dialled_until_it_closes_what_we_must_not() {
+    let pair = Pair::new();
+    let id = pair.open(1_000_000);
+    pair.alice.pay(&pair.bob.invoice(50_000_000, "one"));
+    pair.alice.stop();
+    let rows = pair.alice.network_dir().join("lightningd.sqlite3");
+    let old = std::fs::read(&rows).unwrap();
+    pair.alice.start_again();
+    pair.alice.wait_normal(&id);
+    pair.alice.pay(&pair.bob.invoice(50_000_000, "two"));
+    pair.alice.settled_balance(&id);
+    pair.alice.stop();
+    pair.bob.kill();
+    // The database of before the second payment; what was revoked since stands in a file of its own.
+    std::fs::write(&rows, old).unwrap();
+    pair.alice.start_again();
+    let error = pair.alice.refused("close", &json!({"id": id, "unilateraltimeout": 1}));
+    assert!(error.message.contains("our data is old"), "{error:?}");
+    assert_eq!(pair.alice.channel(&id)["lost_state"], true);
+    pair.alice.stop();
+    pair.alice.start_again();
+    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+    // Bob does not know where alice is: she has to come.
+    pair.bob.start_again();
+    wait_for("bob to publish his commitment", || {
+        let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+        (!pool.as_array()?.is_empty()).then_some(())
+    });
+    pair.bitcoind.mine(1);
+    pair.alice.wait_state(&id, "ONCHAIN");
+}

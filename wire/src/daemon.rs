@@ -19,7 +19,7 @@ crate::data! {
 }
 
 crate::internal! {
-    /// The first frame on a child's stdin. Descriptors: its upward socket.
+    /// The first frame on a child's stdin. Descriptors: its upward socket, and the master's lock to hold while it lives.
     1 => Start {
         /// [`crate::VERSION`] of the master. A child of another version says so on stderr and exits with code 10.
         version: u64,

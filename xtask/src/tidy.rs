@@ -31,7 +31,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Third-party crates with a fence around them: only these of ours may use them.
 const FENCED: &[(&str, &[&str])] = &[
-    ("rusqlite", &["lightningd", "tests"]),
+    // benches makes databases of a thousand channels.
+    ("rusqlite", &["lightningd", "tests", "benches"]),
     ("mio", &["lightningd", "connectd"]),
     ("nix", &["subdaemon", "lightningd", "connectd", "hsmd", "channeld", "tests"]),
     ("getrandom", &["subdaemon", "hsmd", "connectd"]),

@@ -88,6 +88,36 @@ fn a_shutdown_waits_for_htlcs_and_takes_no_new_ones() {
 }
 
 #[test]
+fn while_htlcs_outlive_a_shutdown_the_feerate_follows_the_estimates() {
+    let mut pair = Pair::ready(&Wish::default());
+    pair.master(Side::Remote).rows().decide = Decide::Hold;
+    pair.reconnect();
+    pair.until_normal();
+    pair.pay(Side::Local, 1, Msat(50_000_000));
+    pair.master(Side::Remote).until("it is there", |rows| rows.peeled.len() == 1);
+    pair.master(Side::Remote).order(&StartShutdown { script: script(9) });
+    pair.master(Side::Local).until("both said it", |rows| rows.shutdown.local.is_some());
+    let fees = |target| FeePolicy {
+        target: FeeratePerKw(target),
+        min: FeeratePerKw(253),
+        max: FeeratePerKw(50_000),
+    };
+    pair.master(Side::Local).order(&FeesChanged { fees: fees(2000) });
+    for side in Side::BOTH {
+        let in_force = |rows: &mut super::master::Rows| rows.feerates == [FeeratePerKw(2000)];
+        pair.master(side).until("the feerate is in force", in_force);
+        assert!(pair.master(side).rows().handed_over.is_none());
+    }
+    let fulfil = Removal::Fulfilled { preimage: preimage(1) };
+    pair.master(Side::Remote).rows().order_removal(HtlcId(0), &fulfil);
+    // BOLT 2, shutdown: with the last HTLC updates end.
+    pair.master(Side::Local).until("it is on its way out", |rows| !rows.learned.is_empty());
+    pair.master(Side::Local).order(&FeesChanged { fees: fees(9000) });
+    until_handed_over(&mut pair);
+    assert_eq!(pair.master(Side::Local).rows().feerates, [FeeratePerKw(2000)]);
+}
+
+#[test]
 fn our_updates_are_signed_before_our_shutdown() {
     for _ in 0..10 {
         let mut pair = Pair::normal(&Wish::default());

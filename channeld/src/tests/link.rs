@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use subdaemon::{recv_record, send_record};
-use wire::connectd::{CloseConnection, PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE};
+use wire::connectd::{PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE};
 use wire::{Message, connectd::PeerControl};
 
 /// Who said what. `Side::Local` is the first end.
@@ -89,8 +89,12 @@ fn carry(ends: [OwnedFd; 2], mut filter: Filter, said: &Transcript) {
                         queues[1 - at].extend(records);
                     }
                     (&PEER_RECORD_CONTROL, control) => {
-                        let control = PeerControl::decode_known(control).unwrap();
-                        assert_eq!(control, PeerControl::CloseConnection(CloseConnection {}));
+                        match PeerControl::decode_known(control).unwrap() {
+                            // An error follows: what the other side says meanwhile is not for this one.
+                            PeerControl::Leave(_) => continue,
+                            PeerControl::CloseConnection(_) => {}
+                            other => panic!("{other:?}"),
+                        }
                         for record in &queues[1 - at] {
                             let _ = send_record(ends[1 - at].as_fd(), record);
                         }

@@ -15,7 +15,7 @@ use subdaemon::testing::ScriptedMaster;
 use subdaemon::{Failure, Hsm, recv_record, send_record, stream_pair};
 use wire::channel_data::*;
 use wire::channeld::*;
-use wire::connectd::{CloseConnection, PEER_RECORD_MESSAGE, PeerControl};
+use wire::connectd::{PEER_RECORD_MESSAGE, PeerControl};
 use wire::hsm::*;
 use wire::{ChannelReestablish, Long, Message, OnionPacket};
 
@@ -420,11 +420,12 @@ impl Stranger {
             match recv_record(self.fd.as_fd(), &mut buffer) {
                 Ok(Some(Some(len))) => match buffer[..len].split_first().unwrap() {
                     (&PEER_RECORD_MESSAGE, message) => return Some(message.to_vec()),
-                    (_, control) => {
-                        let close = PeerControl::CloseConnection(CloseConnection {});
-                        assert_eq!(PeerControl::decode_known(control), Ok(close));
-                        self.closing = true;
-                    }
+                    (_, control) => match PeerControl::decode_known(control) {
+                        // An error follows.
+                        Ok(PeerControl::Leave(_)) => {}
+                        Ok(PeerControl::CloseConnection(_)) => self.closing = true,
+                        other => panic!("{other:?}"),
+                    },
                 },
                 Ok(Some(None)) | Err(_) => self.closing = true,
                 Ok(None) => {

@@ -16,6 +16,7 @@ use subdaemon::testing::ScriptedMaster;
 use subdaemon::{Failure, Peer, PeerRecord};
 use wire::channel_data::*;
 use wire::closingd::*;
+use wire::connectd::{Leave, PeerControl};
 use wire::hsm::*;
 use wire::{ClosingMessage, ClosingSigned, FeeRange, Message};
 
@@ -226,7 +227,12 @@ impl Attempt {
     }
     /// It ends with this, and the peer heard of it; nothing more was stored.
     pub fn fails_with(mut self, part: &str) -> Failure {
-        let told = match self.record() {
+        let mut said = self.record();
+        let left = said == Some(PeerRecord::Control(PeerControl::Leave(Leave {})));
+        if left {
+            said = self.record();
+        }
+        let told = match said {
             Some(PeerRecord::Message(bytes)) => match ClosingMessage::decode_known(&bytes) {
                 Ok(ClosingMessage::Warning(warning)) => Failure::PeerWarn(warning.text()),
                 Ok(ClosingMessage::Error(error)) => Failure::PeerError(error.text()),
@@ -235,6 +241,7 @@ impl Attempt {
             other => panic!("{other:?}"),
         };
         assert!(told.to_string().contains(part), "{told} says nothing of '{part}'");
+        assert_eq!(left, matches!(told, Failure::PeerError(_)), "who says error has left");
         let end = self.daemon.join().unwrap();
         assert_eq!(end, Err(told.clone()));
         assert!(self.master.heard().is_none());

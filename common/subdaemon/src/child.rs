@@ -1,5 +1,6 @@
 //! A daemon's line to the master: born with it, ends with it.
 
+use crate::barrier;
 use crate::failure::Failure;
 use crate::frame::{Conn, Frame, OutQueue};
 use crate::logger;
@@ -35,6 +36,8 @@ pub struct Master(Arc<Mutex<Line>>);
 struct Line {
     conn: Conn,
     queue: Option<OutQueue>,
+    /// The master's lock, which is free only when all of its children are gone: a master that starts after a crash waits for it.
+    _alive: Option<OwnedFd>,
 }
 
 impl Line {
@@ -46,6 +49,16 @@ impl Line {
                 queue.flush(self.conn.as_fd()).map(|_| ())
             }
         }
+    }
+    /// The same with a barrier before and after, but for the log: what it says changes nothing.
+    fn say(&mut self, body: &[u8]) -> std::io::Result<()> {
+        if is_log(body) {
+            return self.send(body);
+        }
+        barrier::pass("before a report");
+        self.send(body)?;
+        barrier::pass("after a report");
+        Ok(())
     }
 }
 
@@ -89,6 +102,9 @@ impl Child {
     fn from_stdin() -> Result<Self, Failure> {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::internal)?;
         let (child, level) = Self::begin(stdin)?;
+        if let Some(path) = std::env::var_os(barrier::VARIABLE).filter(|_| child.developer) {
+            barrier::begin(path.as_ref()).map_err(Failure::internal)?;
+        }
         logger::install(child.master.clone(), level);
         Ok(child)
     }
@@ -110,7 +126,8 @@ impl Child {
             )));
         }
         let upward = take_fd(&mut fds, "upward socket")?;
-        let master = Master(Arc::new(Mutex::new(Line { conn: Conn::new(upward), queue: None })));
+        let line = Line { conn: Conn::new(upward), queue: None, _alive: fds.pop_front() };
+        let master = Master(Arc::new(Mutex::new(line)));
         Ok((Self { orders, master, developer: start.developer }, start.log_level))
     }
 }
@@ -123,7 +140,9 @@ pub(crate) fn take_fd(fds: &mut VecDeque<OwnedFd>, what: &str) -> Result<OwnedFd
 impl Orders {
     /// Waits for the next order. The master's end is ours too.
     pub fn recv(&mut self) -> Result<Frame, Failure> {
-        self.0.recv().map_err(|e| Failure::Cancelled(format!("lightningd is gone: {e}")))
+        let frame = self.0.recv().map_err(gone)?;
+        barrier::pass("after an order");
+        Ok(frame)
     }
     /// The next order, of this set.
     pub fn recv_as<T>(
@@ -143,7 +162,10 @@ impl Orders {
     /// The next order if one is there. `None`: not before the descriptor is readable again.
     pub fn try_recv(&mut self) -> Result<Option<Frame>, Failure> {
         match self.0.recv() {
-            Ok(frame) => Ok(Some(frame)),
+            Ok(frame) => {
+                barrier::pass("after an order");
+                Ok(Some(frame))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(gone(e)),
         }
@@ -180,7 +202,7 @@ impl Master {
 
     /// Says something that needs no answer.
     pub fn report<M: Message>(&self, message: &M) -> Result<(), Failure> {
-        self.line().send(&message.encode()).map_err(gone)
+        self.line().say(&message.encode()).map_err(gone)
     }
 
     /// For a daemon with a loop of its own that asks nothing: from now on reports, log lines among them, wait here for a
@@ -207,7 +229,10 @@ impl Master {
 
     /// The last report: with it the peer's socket goes to the next daemon. It is moved, so nothing can be sent on it after.
     pub fn hand_over<M: Message>(&self, message: &M, peer: OwnedFd) -> Result<(), Failure> {
-        self.line().conn.send(&message.encode(), &[peer.as_fd()]).map_err(gone)
+        barrier::pass("before the handover");
+        self.line().conn.send(&message.encode(), &[peer.as_fd()]).map_err(gone)?;
+        barrier::pass("after the handover");
+        Ok(())
     }
 
     /// Asks, and waits. An answer means that what was asked is on disk.
@@ -215,8 +240,11 @@ impl Master {
         let mut line = self.line();
         let mut body = R::NUMBER.to_be_bytes().to_vec();
         question.put(&mut body);
+        barrier::pass("before an ask");
         line.conn.send(&body, &[]).map_err(gone)?;
+        barrier::pass("after an ask");
         let frame = line.conn.recv().map_err(gone)?;
+        barrier::pass("after the master's answer");
         take_answer::<R>(&frame.body)
     }
 
@@ -227,6 +255,11 @@ impl Master {
             passing: passing.map(str::to_owned),
         })
     }
+}
+
+/// Is this frame a line for the log?
+pub fn is_log(body: &[u8]) -> bool {
+    body.starts_with(&wire::daemon::Log::NUMBER.to_be_bytes())
 }
 
 pub(crate) fn take_answer<R: Request>(body: &[u8]) -> Result<R::Answer, Failure> {

@@ -1,5 +1,6 @@
 //! Asking hsmd.
 
+use crate::barrier;
 use crate::child::take_answer;
 use crate::failure::Failure;
 use crate::frame::Conn;
@@ -29,8 +30,11 @@ impl Hsm {
         question.put(&mut body);
         let lost =
             |e: std::io::Error| Failure::internal(format!("hsmd closed us at {}: {e}", R::NAME));
+        barrier::pass("before a question to hsmd");
         self.0.send(&body, fds).map_err(lost)?;
+        barrier::pass("after a question to hsmd");
         let frame = self.0.recv().map_err(lost)?;
+        barrier::pass("after hsmd's answer");
         take_answer::<R>(&frame.body)
     }
 }

@@ -4,6 +4,7 @@
 //! no key. It is the one crate with `unsafe`, for what the kernel hands us as a number: each use says why it holds.
 #![deny(clippy::indexing_slicing)]
 
+pub mod barrier;
 mod child;
 mod failure;
 mod frame;
@@ -14,7 +15,7 @@ mod sandbox;
 pub mod testing;
 mod wait;
 
-pub use child::{Child, Master, Orders, main};
+pub use child::{Child, Master, Orders, is_log, main};
 pub use failure::Failure;
 pub use frame::{Conn, Filled, Frame, FrameBuffer, FrameError, OutQueue, send_frame};
 pub use hsm::{Hsm, answer_frame};

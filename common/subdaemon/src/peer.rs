@@ -3,6 +3,7 @@
 //! Writing never blocks. What the socket does not take waits here; while anything waits, the daemon reads on and takes no
 //! new orders (see [`crate::wait`]).
 
+use crate::barrier;
 use crate::failure::Failure;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -112,6 +113,7 @@ impl Peer {
             log::info!("the peer does not read: {} bytes wait for it", self.bytes);
             return Err(Failure::ConnectionLost);
         }
+        barrier::pass("before a word to the peer");
         self.queue.push_back(record);
         self.flush()
     }
@@ -124,6 +126,7 @@ impl Peer {
                     self.bytes -= record.len();
                     self.queue.pop_front();
                     self.stuck_since = None;
+                    barrier::pass("after a word to the peer");
                 }
                 Ok(false) => {
                     let since = *self.stuck_since.get_or_insert_with(Instant::now);
@@ -152,6 +155,7 @@ impl Peer {
             Some(None) => return Err(Failure::ConnectionLost),
             Some(Some(len)) => len,
         };
+        barrier::pass("after a word of the peer");
         match self.room.get(..len).and_then(|record| record.split_first()) {
             Some((&PEER_RECORD_MESSAGE, message)) => {
                 Ok(Some(PeerRecord::Message(message.to_vec())))
@@ -172,7 +176,11 @@ impl Peer {
                 let warned = self.send(&Warning::new(channel, text));
                 warned.and_then(|()| self.control(wire::connectd::CloseConnection {}))
             }
-            Failure::PeerError(text) => self.send(&Error::new(channel, text)),
+            Failure::PeerError(text) => {
+                // What the peer answers is for whoever comes after us, and no reason not to hear this.
+                let left = self.control(wire::connectd::Leave {});
+                left.and_then(|()| self.send(&Error::new(channel, text)))
+            }
             // BOLT 1: internals are nobody's business.
             Failure::Internal(_) => {
                 let warned = self.send(&Warning::new(channel, "internal error, reconnecting"));
@@ -184,6 +192,22 @@ impl Peer {
         if told.is_err() {
             log::debug!("the peer was gone before it could be told: {failure}");
         }
+    }
+
+    /// The connection is gone, which we may have noticed by writing. Did the peer say before that this is over? `concerns` says
+    /// whether an error about that channel does.
+    pub fn last_words(&mut self, concerns: impl Fn(ChannelId) -> bool) -> Failure {
+        while let Ok(Some(record)) = self.try_recv() {
+            let PeerRecord::Message(bytes) = record else { continue };
+            let body =
+                bytes.split_first_chunk::<2>().filter(|(n, _)| **n == Error::NUMBER.to_be_bytes());
+            if let Some(Ok(error)) = body.map(|(_, body)| Error::take_body(body))
+                && concerns(error.channel_id)
+            {
+                return Failure::PeerSaidError(error.text());
+            }
+        }
+        Failure::ConnectionLost
     }
 
     /// Waits until everything is written, for as long as a peer may be stuck: before the socket is handed over, or a last
@@ -245,6 +269,34 @@ mod tests {
         assert!(!peer.is_queued());
         drop(peer.into_fd());
         assert_eq!(reader.join().expect("the reader counts"), sent);
+    }
+
+    #[test]
+    fn an_error_that_was_not_read_is_why_the_connection_is_gone() {
+        let (ours, theirs) = peer_pair().expect("a test has sockets");
+        let (mut peer, mut other) = (Peer::new(ours), Peer::new(theirs));
+        let (channel, another) = (ChannelId([1; 32]), ChannelId([2; 32]));
+        for (id, text) in [(another, "not yours"), (channel, "it is over")] {
+            other.send(&Warning::new(id, "mind")).expect("there is room");
+            other.send(&Error::new(id, text)).expect("there is room");
+        }
+        drop(other);
+        while peer.send_raw(&[0, 1, 2]).is_ok() {}
+        assert_eq!(
+            peer.last_words(|id| id == channel),
+            Failure::PeerSaidError("it is over".to_owned())
+        );
+        assert_eq!(peer.last_words(|id| id == channel), Failure::ConnectionLost);
+    }
+
+    #[test]
+    fn a_last_error_is_said_by_somebody_who_has_left() {
+        let (ours, theirs) = peer_pair().expect("a test has sockets");
+        let (mut peer, mut connectd) = (Peer::new(ours), Peer::new(theirs));
+        peer.tell(ChannelId([1; 32]), &Failure::PeerError("no".to_owned()));
+        let left = PeerRecord::Control(PeerControl::Leave(wire::connectd::Leave {}));
+        assert_eq!(connectd.try_recv(), Ok(Some(left)));
+        assert!(matches!(connectd.try_recv(), Ok(Some(PeerRecord::Message(_)))));
     }
 
     #[test]

@@ -96,7 +96,8 @@ pub enum Use {
 }
 
 impl Node {
-    fn forced(&self, place: usize) -> Option<FeeratePerKw> {
+    /// What `force-feerates` says in this place; the last one stands for all that follow.
+    pub fn forced(&self, place: usize) -> Option<FeeratePerKw> {
         let text = self.config.text("force-feerates")?;
         let rates: Vec<_> = text.split('/').collect();
         let rate = rates.get(place).or(rates.last())?;

@@ -351,6 +351,7 @@ fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     }
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
+    crate::onchain::caught_up(node, turn);
     crate::peers::activate(node, turn);
     rebroadcast(node, turn);
 }

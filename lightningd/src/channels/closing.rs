@@ -336,7 +336,7 @@ pub fn gone(
         c.owner = Owner::Nobody;
         c.reestablished = false;
     });
-    if channel.state.wants_peer() {
+    if channel.wants_peer() {
         turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
     }
     Ok(())

@@ -22,12 +22,12 @@ impl Channels {
     }
     /// Is there a channel that needs a connection with this peer?
     pub fn wants_connection(&self, peer: NodeId) -> bool {
-        self.with(peer).any(|c| c.state.wants_peer())
+        self.with(peer).any(|c| c.wants_peer())
     }
     /// Everybody who should be dialled.
     pub fn peers_to_reconnect(&self) -> Vec<NodeId> {
         let mut peers: Vec<_> =
-            self.all.values().filter(|c| c.state.wants_peer()).map(|c| c.peer).collect();
+            self.all.values().filter(|c| c.wants_peer()).map(|c| c.peer).collect();
         peers.sort_unstable();
         peers.dedup();
         peers

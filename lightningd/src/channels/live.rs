@@ -62,6 +62,9 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
     }
 }
 
+/// What a peer hears of a channel whose data we lost.
+pub const PLEASE_CLOSE: &str = "we lost data: please close this channel";
+
 /// Gives birth to a channel's channeld on its peer's live connection.
 pub fn start(
     node: &Node,
@@ -114,7 +117,7 @@ pub fn start_with(
         have_announcement: channel.announcement_remote.is_some(),
         shutdown: channel.shutdown.clone(),
         upfront_script: channel.upfront.clone(),
-        failed: None,
+        failed: channel.begs().then(|| PLEASE_CLOSE.to_owned()),
     };
     let child = node.supervisor.next_id();
     turn.say(Outgoing::Spawn(ChildSpec {
@@ -408,13 +411,20 @@ pub(super) fn after_gone(
     turn: &mut Turn<'_>,
     number: ChannelNumber,
 ) -> Result<(), Stop> {
-    let Some(channel) =
-        node.channels.all.get(&number).filter(|c| c.owner == Owner::Nobody && c.state.wants_peer())
-    else {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner == Owner::Nobody) else {
         return Ok(());
     };
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    if !channel.wants_peer() {
+        // What the peer said to the daemon that just ended may be held for another, and none comes.
+        crate::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
+        return Ok(());
+    }
     if channel.served_connection == Some(connection.number) {
+        if channel.begs() {
+            // It heard on this connection what there is to say.
+            return Ok(());
+        }
         // BOLT 2: a channel is taken up again only on a new connection.
         crate::peers::hang_up(node, turn, channel.peer);
         return Ok(());

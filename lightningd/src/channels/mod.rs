@@ -236,6 +236,14 @@ impl Channel {
     pub fn log(&self, level: wire::daemon::LogLevel, text: &str) {
         crate::log::line(level, Some(self.peer), &self.source(), text);
     }
+    /// Is a daemon of ours to talk to the peer about it?
+    pub fn wants_peer(&self) -> bool {
+        self.state.wants_peer() || self.begs()
+    }
+    /// Our data is old, and only the peer can close: it is asked to on every connection, until it does.
+    pub fn begs(&self) -> bool {
+        self.lost_state && self.state == State::AwaitingUnilateral
+    }
     /// Can it carry payments now?
     pub fn is_usable(&self) -> bool {
         self.state == State::Normal
@@ -316,7 +324,7 @@ pub fn handle(
 ) -> Result<(), Stop> {
     match event {
         ChannelEvent::PeerConnected(peer) => {
-            for channel in node.channels.with(peer).filter(|c| c.state.wants_peer()) {
+            for channel in node.channels.with(peer).filter(|c| c.wants_peer()) {
                 match channel.owner.child() {
                     // Of the connection before: when it is gone, its successor is born.
                     Some(child) => turn
@@ -406,11 +414,15 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
     }
     let known = node.channels.by_id(s.node, s.channel);
     match known {
-        Some(channel) if channel.state.wants_peer() && channel.owner == Owner::Nobody => {
+        Some(channel) if channel.begs() && channel.served_connection == Some(s.connection) => {
+            refuse(node, turn, &s, live::PLEASE_CLOSE);
+            Ok(())
+        }
+        Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {
             live::start(node, turn, channel, wire::channeld::Birth::Reconnected)
         }
         // Its daemon is about to be there: what came is held for it.
-        Some(channel) if channel.state.wants_peer() => Ok(()),
+        Some(channel) if channel.wants_peer() => Ok(()),
         Some(_) => {
             // BOLT 2, channel_reestablish: a closed channel gets its error again.
             // What ended it is in our log and lists, and no business of theirs.

@@ -27,17 +27,20 @@ const CHILD_WEIGHT: u64 = super::plan::BASE_WEIGHT + 41 * 4 + 1 + 1 + 73 + 1 + 4
 /// Our commitment was signed and sent: from now on it is pushed if it must be.
 pub fn commitment_published(turn: &mut Turn<'_>, number: ChannelNumber, tx: &Transaction) {
     let copy = tx.clone();
-    turn.install(move |node| drop(node.onchain.published.insert(number, copy)));
+    turn.install(move |node| {
+        let tip = node.chain.height();
+        node.onchain.published.entry(number).or_insert((copy, tip));
+    });
     turn.also(crate::events::Event::Onchain(number, super::OnchainEvent::Advance));
 }
 
 /// A block came, and they are not in it.
 pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let mut used = BTreeSet::new();
-    for (number, commitment) in &node.onchain.published {
+    for (number, (commitment, first)) in &node.onchain.published {
         let Some(channel) = node.channels.all.get(number) else { continue };
         if channel.state == State::AwaitingUnilateral {
-            push(node, turn, channel, commitment, &mut used)?;
+            push(node, turn, channel, (commitment, *first), &mut used)?;
         }
     }
     Ok(())
@@ -61,7 +64,7 @@ fn push(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
-    commitment: &Transaction,
+    (commitment, first): (&Transaction, BlockHeight),
     used: &mut BTreeSet<OutPoint>,
 ) -> Result<(), Stop> {
     let params = &channel.live.params;
@@ -76,7 +79,7 @@ fn push(
     let rates = send::rates(node);
     let all = node.onchain.attempts.get(&channel.number).map_or(&[][..], Vec::as_slice);
     let before = all.iter().find(|a| a.kind == Kind::Push);
-    let stake = at_stake(channel, before.map_or(tip, |a| a.first));
+    let stake = at_stake(channel, before.map_or(first, |a| a.first));
     let stake = Stake { weight: stake.weight + parent.1, ..stake };
     let feerate = match before {
         Some(a) => fees::next(&rates, tip, &stake, a.feerate, a.height),

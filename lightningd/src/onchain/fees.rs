@@ -17,11 +17,14 @@ pub struct Rates<'a> {
     pub floor: FeeratePerKw,
     /// The backend's estimates, if there are some.
     pub estimates: Option<&'a Estimates>,
+    /// What `force-feerates` puts in their place: with a deadline, and without.
+    pub forced: Option<(FeeratePerKw, FeeratePerKw)>,
 }
 
 impl Rates<'_> {
     fn within(&self, blocks: u32) -> FeeratePerKw {
         let found = self.estimates.and_then(|e| e.within(blocks));
+        let found = self.forced.map(|(hurried, _)| hurried).or(found);
         found.unwrap_or(self.floor).max(self.floor)
     }
 }
@@ -41,7 +44,10 @@ pub struct Stake {
 
 /// The feerate that this stake is worth at this tip. For a given stake and market it only rises with the tip.
 pub fn wanted(rates: &Rates<'_>, tip: BlockHeight, stake: &Stake) -> FeeratePerKw {
-    let Some(deadline) = stake.deadline else { return rates.within(NO_HURRY) };
+    let Some(deadline) = stake.deadline else {
+        let forced = rates.forced.map(|(_, calm)| calm.max(rates.floor));
+        return forced.unwrap_or_else(|| rates.within(NO_HURRY));
+    };
     let remaining = (deadline - tip).0;
     let market = rates.within((remaining / 2).clamp(2, NO_HURRY));
     let most = u128::from(stake.value.0 / MAX_SHARE) * 1000 / u128::from(stake.weight.max(1));
@@ -98,7 +104,7 @@ mod tests {
     #[test]
     fn a_claim_begins_at_the_markets_price_and_ends_at_half_of_what_is_at_stake() {
         let estimates = estimates();
-        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates) };
+        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
         let at = |tip| wanted(&rates, BlockHeight(tip), &stake(Some(200)));
         assert_eq!(at(100), FeeratePerKw(1000));
         assert_eq!(at(200), FeeratePerKw(500_000));
@@ -110,7 +116,7 @@ mod tests {
     #[test]
     fn a_claim_never_costs_more_than_half_of_what_it_saves_unless_that_is_not_relayed() {
         let estimates = estimates();
-        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates) };
+        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
         let poor = Stake { value: Sat(1000), ..stake(Some(110)) };
         assert_eq!(wanted(&rates, BlockHeight(100), &poor), FeeratePerKw(500));
         let poorest = Stake { value: Sat(10), ..poor };
@@ -120,7 +126,7 @@ mod tests {
     #[test]
     fn the_next_attempt_beats_the_one_before_or_is_not_made() {
         let estimates = estimates();
-        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates) };
+        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
         let s = stake(Some(200));
         let (mut rate, mut made, mut attempts) = (FeeratePerKw(1000), BlockHeight(100), 0);
         for tip in 100..=200 {

@@ -103,8 +103,8 @@ pub struct Onchain {
     watched: HashMap<OutPoint, (ChannelNumber, u8)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// Commitments of ours that wait to be in a block, and may need a push.
-    published: BTreeMap<ChannelNumber, Transaction>,
+    /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
+    published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
     /// The address that a channel's claims pay.
     sweep_index: BTreeMap<ChannelNumber, u32>,
     /// What ended each channel: for programs.
@@ -134,6 +134,14 @@ pub fn handle(
 pub fn resume(node: &Node, turn: &mut Turn<'_>) {
     for number in node.onchain.cases.keys() {
         turn.also(Event::Onchain(*number, OnchainEvent::Begin));
+    }
+}
+
+/// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
+/// live channels do: their peers have had no chance to come back.
+pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+    for number in node.onchain.cases.keys() {
+        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
     }
 }
 

@@ -43,7 +43,7 @@ fn attempt(n: u8, claims: &[&Claim]) -> Attempt {
         refused: false,
     }
 }
-const RATES: Rates<'static> = Rates { floor: FeeratePerKw(253), estimates: None };
+const RATES: Rates<'static> = Rates { floor: FeeratePerKw(253), estimates: None, forced: None };
 const TIP: BlockHeight = BlockHeight(100);
 
 /// Which outputs each transaction to be made takes.

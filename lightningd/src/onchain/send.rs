@@ -19,9 +19,14 @@ use wire::daemon::LogLevel;
 use wire::hsm::{Completed, SignWallet};
 use wire::onchaind::{Claim, ClaimShape};
 
+/// CLN's places in `force-feerates`.
+const DELAYED_TO_US: usize = 3;
+const HTLC_RESOLUTION: usize = 4;
+
 /// What the market is like, for claims.
 pub(super) fn rates(node: &Node) -> Rates<'_> {
-    Rates { floor: node.feerate_floor(), estimates: node.chain.fees.as_ref() }
+    let forced = node.forced(HTLC_RESOLUTION).zip(node.forced(DELAYED_TO_US));
+    Rates { floor: node.feerate_floor(), estimates: node.chain.fees.as_ref(), forced }
 }
 
 /// Looks at one case: drops what became impossible, makes what is missing, raises what is late.

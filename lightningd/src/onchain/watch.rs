@@ -2,7 +2,7 @@
 
 use super::{Case, Onchain, OnchainEvent, Seen, order, send, store};
 use crate::chain::Purpose;
-use crate::channels;
+use crate::channels::{self, ChannelEvent};
 use crate::events::Event;
 use crate::node::Node;
 use crate::plugin_host::call_backend;
@@ -135,6 +135,10 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
             super::end_case(node, turn, *number, &why)?;
             // Whoever sent it, it is as good as it was: unless another one comes, it comes again.
             send::again(node, turn, &case.spend.tx)?;
+            if matches!(&case.resolution, Some(r) if r.close == CloseKind::Ours {}) {
+                // Ours may need its push again.
+                turn.then(Event::Channel(*number, ChannelEvent::Broadcast));
+            }
         } else {
             order(node, turn, *number, &OnchainReorg { height });
             let number = *number;

@@ -127,6 +127,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     dev("dev-fail-on-subdaemon-fail", Flag, "Stop when a daemon dies of a bug"),
     dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),
     inert(dev("dev-save-plugin-io", Text, "Keep what plugins say in this directory")),
+    dev("dev-barriers", Text, "Count barriers in this directory, and die where it says"),
     dev("dev-crash-after", Int, "Abort after this many seconds"),
     inert(dev("dev-allow-localhost", Flag, "Announce local addresses")),
     inert(dev("dev-force-privkey", Text, "Node key")),

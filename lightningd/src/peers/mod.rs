@@ -421,6 +421,24 @@ pub fn refuse(node: &Node, turn: &mut Turn<'_>, peer: NodeId, connection: u64, c
     order(node, turn, &Refuse { node: peer, connection, channel }, vec![]);
 }
 
+/// What this peer wanted was taken back: it hears so, and connectd waits for no daemon.
+pub fn refused(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    connection: u64,
+    channel: Option<ChannelId>,
+) {
+    // An error would end a channel that lives: that one is better tried again on another connection.
+    match channel.filter(|channel| node.channels.by_id(peer, *channel).is_none()) {
+        Some(channel) => {
+            refuse(node, turn, peer, connection, channel);
+            tell(node, turn, peer, &wire::Error::new(channel, "internal error"));
+        }
+        None => order(node, turn, &Disconnect { node: peer, connection }, vec![]),
+    }
+}
+
 /// Closes the connection with a peer.
 pub fn hang_up(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
     if let Some(connection) = node.peers.connection(peer) {

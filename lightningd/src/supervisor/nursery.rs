@@ -9,8 +9,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use primitives::NodeId;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Stdio};
 use subdaemon::{Filled, Frame, FrameBuffer, OutQueue};
 use wire::Message;
@@ -43,6 +45,9 @@ pub struct Nursery {
     children: BTreeMap<ChildId, Process>,
     level: LogLevel,
     developer: bool,
+    /// Locked; each child holds it too.
+    lock: File,
+    barriers: Option<PathBuf>,
 }
 
 /// What reading a child brought.
@@ -58,9 +63,15 @@ pub enum ChildHeard {
 const TOKENS_PER_CHILD: usize = 3;
 
 impl Nursery {
-    /// None yet.
-    pub const fn new(level: LogLevel, developer: bool) -> Self {
-        Self { children: BTreeMap::new(), level, developer }
+    /// None yet. `lock` is free for another master when this one and all its children are gone. With `barriers`, each counts in
+    /// this directory.
+    pub const fn new(
+        level: LogLevel,
+        developer: bool,
+        lock: File,
+        barriers: Option<PathBuf>,
+    ) -> Self {
+        Self { children: BTreeMap::new(), level, developer, lock, barriers }
     }
 
     fn token(id: ChildId, which: usize, base: usize) -> Token {
@@ -89,6 +100,7 @@ impl Nursery {
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
+        crate::barriers::tell_child(&mut command, self.barriers.as_deref(), &spec.source);
         let mut process = command
             .stdin(Stdio::from(down_child))
             .stdout(Stdio::null())
@@ -115,7 +127,8 @@ impl Nursery {
         let mut down_queue = OutQueue::default();
         let start =
             Start { version: wire::VERSION, log_level: self.level, developer: self.developer };
-        down_queue.push(&start.encode(), vec![up_child]);
+        let lock = self.lock.try_clone().map_err(|e| failed("no descriptor", &e))?;
+        down_queue.push(&start.encode(), vec![up_child, OwnedFd::from(lock)]);
         down_queue.push(&spec.init, spec.fds);
         let process = Process {
             pid,

@@ -23,6 +23,8 @@ struct Lie {
     daemon: &'static str,
     /// On the way to the master: reports and asks; answers, if it is hsmd.
     up: Change,
+    /// It does not die with its master, but when a file of the link's name and `.release` is there.
+    outlives: bool,
 }
 
 const LIES: &[Lie] = &[
@@ -30,14 +32,29 @@ const LIES: &[Lie] = &[
         name: "openingd-with-other-basepoints",
         daemon: "lightning_openingd",
         up: other_basepoints,
+        outlives: false,
     },
     Lie {
         name: "openingd-with-other-signatures",
         daemon: "lightning_openingd",
         up: other_signatures,
+        outlives: false,
     },
-    Lie { name: "hsmd-that-keeps-our-commitment", daemon: "lightning_hsmd", up: no_commitment },
+    Lie {
+        name: "hsmd-that-keeps-our-commitment",
+        daemon: "lightning_hsmd",
+        up: no_commitment,
+        outlives: false,
+    },
+    Lie {
+        name: "channeld-that-outlives-its-master",
+        daemon: "lightning_channeld",
+        up: nothing,
+        outlives: true,
+    },
 ];
+
+fn nothing(_: &mut Vec<u8>) {}
 
 fn number_of(body: &[u8]) -> Option<u16> {
     body.first_chunk::<2>().map(|n| u16::from_be_bytes(*n))
@@ -86,12 +103,22 @@ fn main() -> ExitCode {
         eprintln!("{me}: {failed}");
         return ExitCode::FAILURE;
     }
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("Linux has it");
-    stand_between(lie, &real);
+    if !lie.outlives {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("Linux has it");
+    }
+    // What it was born with it holds to its end.
+    let _lock = stand_between(lie, &real);
+    let release = std::env::args().next().expect("a process has a name") + ".release";
+    // A test that failed leaves nobody behind for long.
+    let until = std::time::Instant::now() + 2 * tests::PATIENCE;
+    let wanted = || !std::path::Path::new(&release).exists() && std::time::Instant::now() < until;
+    while lie.outlives && wanted() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     ExitCode::SUCCESS
 }
 
-fn stand_between(lie: &Lie, real: &std::path::Path) {
+fn stand_between(lie: &Lie, real: &std::path::Path) -> Option<OwnedFd> {
     let stdin =
         std::io::stdin().as_fd().try_clone_to_owned().expect("a child has a line to its master");
     let mut orders = Conn::new(stdin);
@@ -99,11 +126,14 @@ fn stand_between(lie: &Lie, real: &std::path::Path) {
     let (up, child_up) = stream_pair().expect("a pair");
     let Frame { body, mut fds } = orders.recv().expect("the master's first word");
     let upward = fds.pop_front().expect("the upward socket");
+    let lock = fds.pop_front();
     // The one that gave birth must live as long: the child dies with this thread.
     let mut child =
         Command::new(real).stdin(Stdio::from(child_down)).spawn().expect("the real one");
     let down = Conn::new(down);
-    down.send(&body, &[child_up.as_fd()]).expect("it listens");
+    let attached: Vec<_> =
+        [Some(&child_up), lock.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+    down.send(&body, &attached).expect("it listens");
     drop(child_up);
     let change = lie.up;
     let is_hsmd = lie.daemon == "lightning_hsmd";
@@ -130,6 +160,7 @@ fn stand_between(lie: &Lie, real: &std::path::Path) {
         pass(&to_master, &frame);
     }
     let _ = child.wait();
+    lock
 }
 
 /// A line that looks like this one, with a thread between that changes what comes back.

@@ -1,8 +1,10 @@
 //! Connections that break and nodes that die, with payments under way and between them.
 
-use super::{Foreign, begin_pay, wait_for};
+use super::{Foreign, begin_pay, coins_sat, wait_for};
 use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{Amount, OutPoint};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const HELD_MSAT: u64 = 2_000_000;
 
@@ -202,4 +204,84 @@ fn the_feerate_follows_the_estimates_of_the_suite_that_opened() {
     }
     f.balances_are(&id, 600_000_000 - 2_000, 400_000_000 + 2_000);
     f.closes(&id, "fulmen");
+}
+
+/// LDK looks at the estimates once a minute.
+const LDK_LOOKS: Duration = Duration::from_secs(90);
+
+impl Foreign {
+    /// Blocks whose transactions pay so much that bitcoind has an estimate, and a high one.
+    fn raise_estimates(&self) {
+        // Rewards of nobody's key, which everybody knows.
+        let rewards = (4..100).map(|height| {
+            let hash = self.bitcoind.rpc("getblockhash", &json!([height]));
+            let block = self.bitcoind.rpc("getblock", &json!([hash, 2]));
+            let txid = block["tx"][0]["txid"].as_str().unwrap().parse().unwrap();
+            let value = block["tx"][0]["vout"][0]["value"].as_f64().unwrap();
+            (OutPoint { txid, vout: 0 }, Amount::from_btc(value).unwrap())
+        });
+        self.bitcoind.mine(40);
+        let script = bitcoin::ScriptBuf::new_p2wpkh(&Hash::from_byte_array([7; 20]));
+        for coin in rewards.take(30) {
+            let tx = self.bitcoind.spend_coin(coin, script.clone(), Amount::from_sat(100_000));
+            self.bitcoind.sign_and_send(&tx);
+            self.bitcoind.mine(1);
+        }
+        let estimate = self.bitcoind.rpc("estimatesmartfee", &json!([1008, "ECONOMICAL"]));
+        assert!(estimate["feerate"].as_f64() > Some(0.0001), "{estimate}");
+        self.ldk.sync(&self.bitcoind);
+        self.fulmen.sync(&self.bitcoind);
+    }
+}
+
+#[test]
+fn the_feerate_follows_the_estimates_of_ldk_that_opened() {
+    let f = Foreign::new();
+    let id = f.ldk_opens(1_000_000, 400_000_000, false);
+    let feerate = || f.fulmen.channel(&id)["feerate"]["perkw"].as_u64().unwrap();
+    let before = feerate();
+    f.raise_estimates();
+    f.ldk.stop();
+    f.ldk.start_again();
+    f.reconnect(&id);
+    let begun = Instant::now();
+    while feerate() < 2 * before {
+        assert!(begun.elapsed() < LDK_LOOKS, "the feerate is {} and stays there", feerate());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    f.pay_each_other("afterwards");
+    f.balances_are(&id, 400_000_000 - 1_000, 600_000_000 + 1_000);
+    f.closes(&id, "ldk");
+}
+
+#[test]
+fn a_kill_of_ldk_costs_nobody_a_coin() {
+    let f = Foreign::new();
+    let id = f.fulmen_opens(1_000_000, 200_000_000, true);
+    let alone = |c: &Value| {
+        let state = c["state"].as_str().unwrap_or_default();
+        !["CHANNELD_NORMAL", "CHANNELD_AWAITING_LOCKIN"].contains(&state)
+    };
+    for round in 1..=3u64 {
+        f.pay_each_other(&format!("round {round}"));
+        f.balances_are(&id, 800_000_000 - round * 1_000, 200_000_000 + round * 1_000);
+        f.ldk.kill();
+        f.ldk.start_again();
+        f.connect_somehow();
+        // Its papers may not be of one moment: then it closes.
+        wait_for("LDK to go on, or to close", || {
+            let usable = f.ldk.channel(&id)["usable"] == true;
+            (usable || alone(&f.fulmen.channel(&id))).then_some(())
+        });
+        if alone(&f.fulmen.channel(&id)) {
+            let before = coins_sat(&f.fulmen);
+            wait_for("our coins", || {
+                f.mine(1);
+                (coins_sat(&f.fulmen) > before + 790_000).then_some(())
+            });
+            return;
+        }
+        f.fulmen.wait_normal(&id);
+    }
+    f.closes(&id, "ldk");
 }

@@ -210,3 +210,71 @@ fn what_times_out_on_our_own_commitment_goes_back_to_the_payer() {
 fn what_times_out_on_ldks_commitment_goes_back_to_the_payer() {
     the_payees_channel_ends_and_the_payment_times_out(false);
 }
+
+/// Payments wait in both directions of the channel to the right when it ends; then each payee claims.
+fn both_directions(ours: bool) {
+    let m = Middle::new(&[]);
+    let there = m.hold(1);
+    let hash = sha256::Hash::hash(&[2; 32]).to_string();
+    let held = m.f.ldk.ask("hold_invoice", json!({"msat": MSAT, "payment_hash": hash}));
+    m.right.begin_pay(held["bolt11"].as_str().unwrap(), None);
+    m.f.ldk.wait_event("payment_claimable", |e| e["payment_hash"] == hash.as_str());
+    assert_eq!(m.f.fulmen.channel(&m.right_id)["htlcs"].as_array().unwrap().len(), 2);
+    let before = coins_sat(&m.f.fulmen);
+    m.closed_by(ours, &m.right_id, &m.right);
+    let claim = json!({"payment_hash": hash, "preimage": "02".repeat(32), "msat": MSAT});
+    m.f.ldk.ask("claim", claim);
+    m.claim(&there);
+    m.resolve(&m.right_id);
+    assert_eq!(m.end(&there), "payment_successful");
+    assert_eq!(m.right.wait_paid(&hash)["event"], "payment_successful");
+    // What was ours there, and what right gave; less what left gave.
+    let gained = coins_sat(&m.f.fulmen) - before;
+    assert!((385_000..=400_100).contains(&gained), "{gained}");
+    assert_eq!(m.f.fulmen.channel(&m.left_id)["state"], "CHANNELD_NORMAL");
+}
+
+#[test]
+fn our_commitment_with_payments_both_ways_pays_everybody() {
+    both_directions(true);
+}
+#[test]
+fn ldks_commitment_with_payments_both_ways_pays_everybody() {
+    both_directions(false);
+}
+
+#[test]
+fn ldk_forwards_between_two_suites() {
+    let f = Foreign::new();
+    let last = tests::Node::start(&f.scratch.path().join("last"), &f.bitcoind, &[]);
+    let first_id = f.fulmen_opens(CHANNEL_SAT, 100_000_000, true);
+    let last_id = f.ldk.open(&last.id, last.port, CHANNEL_SAT, 100_000_000, true);
+    let funding = last.channel(&last_id)["funding_txid"].as_str().unwrap().to_owned();
+    f.bitcoind.wait_mempool(&funding);
+    f.mine(6);
+    last.sync(&f.bitcoind);
+    last.wait_normal(&last_id);
+    f.ldk.wait_usable(&last_id);
+    let scid = |node: &tests::Node, id: &str| node.channel(id)["short_channel_id"].clone();
+    let pay = |msat: u64, label: &str, fee: u64| {
+        let made = json!({"amount_msat": msat, "label": label, "description": "d"});
+        let invoice = last.rpc("invoice", &made);
+        let route = json!([
+            {"id": f.ldk.id, "channel": scid(&f.fulmen, &first_id), "amount_msat": msat + fee, "delay": 100},
+            {"id": last.id, "channel": scid(&last, &last_id), "amount_msat": msat, "delay": 24},
+        ]);
+        f.fulmen.rpc(
+            "sendpay",
+            &json!({"route": route, "payment_hash": invoice["payment_hash"],
+                "payment_secret": invoice["payment_secret"]}),
+        );
+        f.fulmen
+            .call("waitsendpay", &json!({"payment_hash": invoice["payment_hash"], "timeout": 40}))
+    };
+    assert_eq!(pay(30_000_000, "enough", 1000).unwrap()["status"], "complete");
+    f.fulmen.settled_balance(&first_id);
+    let refused = pay(30_000_000, "too little", 999).unwrap_err();
+    assert_eq!(refused.data["failcodename"], "WIRE_FEE_INSUFFICIENT", "{refused:?}");
+    assert_eq!(refused.data["erring_index"], 1, "the second channel");
+    assert_eq!(last.settled_balance(&last_id), 130_000_000);
+}

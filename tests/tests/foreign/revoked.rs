@@ -64,6 +64,7 @@ fn an_ldk_node_that_publishes_an_old_state_loses_everything_in_it() {
 #[test]
 fn an_old_state_of_ours_costs_us_everything_in_it() {
     let f = Foreign::new();
+    f.broken.set(Some("a commitment that we do not know"));
     let id = f.fulmen_opens(600_000, 100_000_000, true);
     let old = f.fulmen.rpc("dev-sign-last-tx", &json!({"id": id}))["tx"].clone();
     f.fulmen.kill();
@@ -84,4 +85,8 @@ fn an_old_state_of_ours_costs_us_everything_in_it() {
     // The suite sees what became of its old state, and ends the channel.
     f.fulmen.start_again();
     f.fulmen.wait_state(&id, "ONCHAIN");
+    wait_for("what it is", || {
+        let evidence = f.fulmen.channel(&id)["close_reason"]["evidence"].clone();
+        (evidence["close"] == "unknown_unilateral").then_some(())
+    });
 }

@@ -59,6 +59,7 @@ pub fn resolve(pair: &Pair, id: &str) {
 }
 
 /// The same for one.
+#[allow(dead_code)] // not by everybody who has these scenes
 pub fn resolve_alone(node: &Node, bitcoind: &Bitcoind, id: &str) {
     for _ in 0..80 {
         bitcoind.mine(1);

@@ -1,0 +1,74 @@
+//! The test's end of the barriers: one file per process, which counts in it and dies where it says.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use subdaemon::barrier::{COUNT_AT, DEATH_AT, PLACE_AT};
+
+/// The barriers of one node.
+#[derive(Debug, Clone)]
+pub struct Barriers(PathBuf);
+
+/// How many barriers each process has passed since its node was new, by the process's name in the log.
+pub type Counts = BTreeMap<String, u64>;
+
+impl Barriers {
+    /// In this folder.
+    pub fn new(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        Self(folder.to_path_buf())
+    }
+    /// The option that a node needs.
+    pub fn option(&self) -> String {
+        format!("--dev-barriers={}", self.0.display())
+    }
+    /// How far each process is.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::new();
+        for entry in std::fs::read_dir(&self.0).unwrap().flatten() {
+            if entry.path().is_file() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                counts.insert(name, self.number(&entry.path()));
+            }
+        }
+        counts
+    }
+    fn number(&self, path: &Path) -> u64 {
+        let mut bytes = [0; 8];
+        match File::open(path).and_then(|f| f.read_exact_at(&mut bytes, COUNT_AT)) {
+            Ok(()) => u64::from_ne_bytes(bytes),
+            Err(_) => 0,
+        }
+    }
+    /// How far this one is.
+    pub fn count(&self, process: &str) -> u64 {
+        self.number(&self.0.join(process))
+    }
+    /// It dies at this barrier; at none for zero.
+    pub fn arm(&self, process: &str, at: u64) {
+        let mut options = OpenOptions::new();
+        let file =
+            options.write(true).create(true).truncate(false).open(self.0.join(process)).unwrap();
+        file.set_len(PLACE_AT).unwrap();
+        file.write_all_at(&at.to_ne_bytes(), DEATH_AT).unwrap();
+    }
+    /// Where it died, if it did.
+    pub fn place(&self, process: &str) -> Option<String> {
+        let bytes = std::fs::read(self.0.join(process)).ok()?;
+        let place = bytes.get(usize::try_from(PLACE_AT).ok()?..)?;
+        (!place.is_empty()).then(|| String::from_utf8_lossy(place).into_owned())
+    }
+    /// From now on each commit is followed by a copy of the database.
+    pub fn begin_copies(&self) {
+        std::fs::create_dir_all(self.copies()).unwrap();
+    }
+    /// No more of them.
+    pub fn end_copies(&self) {
+        let _ = std::fs::remove_dir_all(self.copies());
+    }
+    /// Where they are, numbered from 00000.
+    pub fn copies(&self) -> PathBuf {
+        self.0.join("copies")
+    }
+}

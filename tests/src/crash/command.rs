@@ -1,0 +1,56 @@
+//! `cargo xtask sweep`: which scenarios and points, and the sum at the end.
+
+use super::{Failed, Plan, SCENARIOS, sweep};
+
+/// What may be said.
+pub const USAGE: &str =
+    "sweep [--shard I/N] [--every N] [--only TEXT] [--state FILE] [--quiet] [SCENARIO..]";
+
+/// Runs what these words name, and says how it went.
+pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
+    let (plan, names) = parse(words).map_err(|why| {
+        let known: Vec<&str> = SCENARIOS.iter().map(|s| s.name).collect();
+        format!("{why}\n{USAGE}\nscenarios: {}", known.join(" "))
+    })?;
+    let mut failed = Vec::new();
+    let (mut tried, mut passed) = (0, 0);
+    for scenario in SCENARIOS {
+        if names.is_empty() || names.contains(&scenario.name) {
+            let tally = sweep(scenario, &plan);
+            tried += tally.tried;
+            passed += tally.passed;
+            failed.extend(tally.failed);
+        }
+    }
+    println!("{tried} points tried, {passed} passed");
+    for failure in &failed {
+        println!("FAILED {}: {}", failure.point, failure.why);
+    }
+    Ok(failed)
+}
+
+fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
+    let mut plan = Plan { shard: (0, 1), every: 1, only: None, state: None, loud: true };
+    let mut names = Vec::new();
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} wants a value"));
+        match word {
+            "--shard" => plan.shard = shard(value()?)?,
+            "--every" => plan.every = value()?.parse().map_err(|e| format!("--every: {e}"))?,
+            "--only" => plan.only = Some(value()?.to_owned()),
+            "--state" => plan.state = Some(value()?.into()),
+            "--quiet" => plan.loud = false,
+            _ if SCENARIOS.iter().any(|s| s.name == word) => names.push(word),
+            _ => return Err(format!("'{word}' is no scenario and no option")),
+        }
+    }
+    Ok((plan, names))
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let wrong = || format!("--shard {text}: I/N, with I from 0 to N-1");
+    let (i, n) = text.split_once('/').ok_or_else(wrong)?;
+    let (i, n) = (i.parse().map_err(|_| wrong())?, n.parse().map_err(|_| wrong())?);
+    if i < n { Ok((i, n)) } else { Err(wrong()) }
+}

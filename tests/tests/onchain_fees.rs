@@ -1,0 +1,165 @@
+//! Fees of what is claimed on chain, and databases that are older than the channel.
+
+#[path = "onchain/mod.rs"]
+mod scenes;
+
+use scenes::*;
+use serde_json::{Value, json};
+use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
+
+/// A pair on a chain whose miners take nothing below 4000 sat per 1000 virtual bytes (1000 per 1000 weight).
+fn dear_pair() -> Pair {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start_with(
+        &scratch.path().join("bitcoind"),
+        &["-regtest", "-blockmintxfee=0.00004"],
+    );
+    let options = ["--force-feerates=1100/1100/253/1100/253/253"];
+    let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &options);
+    let bob = Node::start(&scratch.path().join("bob"), &bitcoind, &options);
+    alice.fund(&bitcoind);
+    bob.fund(&bitcoind);
+    alice.sync(&bitcoind);
+    Pair { bitcoind, alice, bob, scratch }
+}
+
+#[test]
+fn a_commitment_that_pays_too_little_is_pushed_through_its_anchor_before_its_htlcs_expire() {
+    let pair = dear_pair();
+    let id = pair.open(SAT);
+    let parts = Parts::new(&pair, 400_000_000);
+    parts.send(&id, 1);
+    pair.wait_held(&id, 1);
+    let expiry = pair.alice.channel(&id)["htlcs"][0]["expiry"].as_u64().unwrap();
+    pair.bob.stop();
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    wait_for("our commitment in the mempool", || {
+        let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+        (!pool.as_array()?.is_empty()).then_some(())
+    });
+    // It is not mined at its price, until its child makes it worth it: in time.
+    while pair.alice.channel(&id)["state"] != "ONCHAIN" {
+        pair.bitcoind.mine(1);
+        pair.alice.sync(&pair.bitcoind);
+        assert!(pair.bitcoind.height() <= expiry, "it was not pushed in time");
+    }
+    assert!(pair.alice.logged("pushing our commitment"));
+    pair.bob.start_again();
+    resolve(&pair, &id);
+}
+
+#[test]
+fn a_claim_pays_more_and_more_until_it_is_mined_before_its_deadline() {
+    let pair = dear_pair();
+    let id = pair.open(SAT);
+    let other = pair.open(SAT);
+    let parts = Parts::new(&pair, 400_000_000);
+    parts.send(&id, 1);
+    pair.wait_held(&id, 1);
+    let expiry = pair.alice.channel(&id)["htlcs"][0]["expiry"].as_u64().unwrap();
+    pair.bob.rpc("dev-fail", &json!({"id": id}));
+    while pair.bob.channel(&id)["state"] != "ONCHAIN" {
+        pair.bitcoind.mine(1);
+        pair.alice.sync(&pair.bitcoind);
+        pair.bob.sync(&pair.bitcoind);
+        assert!(pair.bitcoind.height() + 2 < expiry, "the commitment was not mined");
+        if pair.bob.channel(&id)["state"] == "AWAITING_UNILATERAL" {
+            // Nothing is at stake yet that would push it: somebody in a hurry pays instead.
+            let txid = pair.bitcoind.rpc("getrawmempool", &json!([]))[0].clone();
+            pair.bitcoind.rpc("prioritisetransaction", &json!([txid, 0, 100_000]));
+        }
+    }
+    parts.send(&other, 2);
+    assert_eq!(parts.wait(2).unwrap()["status"], "complete");
+    let taken = |outputs: &Value| {
+        let list = outputs.as_array().cloned().unwrap_or_default();
+        list.iter().any(|o| o["what"] == "their_htlc 0" && !o["spent_by"].is_null())
+    };
+    while !taken(&pair.bob.channel(&id)["onchain_outputs"]) {
+        assert!(pair.bitcoind.height() <= expiry, "the claim was not mined in time");
+        pair.bitcoind.mine(1);
+        pair.alice.sync(&pair.bitcoind);
+        pair.bob.sync(&pair.bitcoind);
+    }
+    assert_eq!(parts.wait(1).unwrap()["status"], "complete");
+    resolve(&pair, &id);
+}
+
+/// Everything that a stopped node has in its database, taken away or put back.
+fn database(node: &Node, from: &str, to: &str) {
+    for suffix in ["", "-wal", "-shm"] {
+        let dir = node.network_dir();
+        let (from, to) = (dir.join(format!("{from}{suffix}")), dir.join(format!("{to}{suffix}")));
+        let _ = std::fs::remove_file(&to);
+        if from.exists() {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+/// Alice has an old database; with it goes the witness, if it should.
+fn restored(pair: &Pair, id: &str, witness_too: bool) {
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
+    pair.alice.settled_balance(id);
+    pair.alice.stop();
+    database(&pair.alice, "lightningd.sqlite3", "backup.sqlite3");
+    pair.alice.start_again();
+    pair.reconnect(id);
+    pair.alice.pay(&pair.bob.invoice(200_000_000, "after"));
+    pair.alice.settled_balance(id);
+    pair.bob.settled_balance(id);
+    pair.alice.stop();
+    // Nobody there to say so: the node is on its own with its old data.
+    pair.bob.stop();
+    database(&pair.alice, "backup.sqlite3", "lightningd.sqlite3");
+    if witness_too {
+        std::fs::remove_file(pair.alice.network_dir().join("lightningd-revocations")).unwrap();
+    }
+    pair.alice.start_again();
+}
+
+/// The peer closes, and alice takes what is hers of that.
+fn the_peer_closes(pair: &Pair, id: &str) {
+    let before = wealth(&pair.alice);
+    pair.bob.start_again();
+    wait_for("the peer to close", || {
+        let to = json!({"id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port});
+        let _ = pair.alice.call("connect", &to);
+        let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+        (!pool.as_array()?.is_empty()).then_some(())
+    });
+    confirm_close(pair, id);
+    assert_eq!(evidence(&pair.bob, id)["close"], "local_unilateral");
+    resolve(pair, id);
+    let gained = wealth(&pair.alice) - before;
+    assert!((690_000..=700_000).contains(&gained), "alice got {gained}");
+}
+
+#[test]
+fn a_database_that_was_put_back_is_proved_old_and_publishes_nothing() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    restored(&pair, &id, false);
+    assert!(pair.alice.logged("this database is old"));
+    assert_eq!(pair.alice.channel(&id)["lost_state"], true);
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    pair.bitcoind.mine(3);
+    pair.alice.sync(&pair.bitcoind);
+    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+    the_peer_closes(&pair, &id);
+}
+
+#[test]
+fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_are() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    restored(&pair, &id, true);
+    assert!(pair.alice.logged("as after a restore from a backup"));
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    assert!(pair.alice.logged("should be failed, and is not"));
+    assert_eq!(pair.alice.channel(&id)["state"], "CHANNELD_NORMAL");
+    pair.bitcoind.mine(3);
+    pair.alice.sync(&pair.bitcoind);
+    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+    the_peer_closes(&pair, &id);
+}
