@@ -332,7 +332,9 @@ fn fake_channels_dos_ten_thousand_opens_never_funded() {
     }
     eprintln!("{opened} opened, {refused} refused in {:?}", begun.elapsed());
     assert_eq!(opened + refused, IDS * EACH);
-    assert!(opened <= 200, "{opened}");
+    // At its worst, not only once it is over: all of them are connected.
+    world.stays_modest();
+    assert!(opened <= 50, "{opened}");
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert_eq!(list(&world).len() as u64, opened);
     // The node itself may still open, and once the crowd is gone it costs no process.

@@ -79,11 +79,7 @@ impl Between {
     }
     /// `a` hears that its HTLC was paid.
     pub fn a_was_paid(&mut self, id: HtlcId, preimage: Preimage) {
-        self.a.dance();
-        while !self.a.preimages.contains(&(id, preimage)) {
-            self.a.hear();
-            self.a.dance();
-        }
+        hears_preimage(&mut self.a, id, preimage);
         self.a.settle();
     }
     /// `a`'s HTLC is still there, and nobody said anything of it.
@@ -107,6 +103,15 @@ impl Between {
     pub fn lost_nothing(&self) {
         let after = total(&self.world);
         assert!(after + FEES > self.before, "before {}, after {after}", self.before);
+    }
+}
+
+/// Whoever offered this one hears its preimage.
+pub fn hears_preimage(live: &mut Live, id: HtlcId, preimage: Preimage) {
+    live.dance();
+    while !live.preimages.contains(&(id, preimage)) {
+        live.hear();
+        live.dance();
     }
 }
 

@@ -88,25 +88,44 @@ fn lnd_excessive_failback_our_timeout_counts_six_deep_and_a_reorg_takes_it_back(
     t.world.bitcoind.rpc("invalidateblock", &json!([hash]));
     let claim = t.b.second_stage(&t.world, number, which, Some(p));
     t.world.mine_only(&[&claim]);
-    for _ in 0..4 {
-        t.world.mine_only(&[]);
-    }
     t.a_was_paid(id, p);
+    t.world.mine(4);
     t.world.resolve(&t.b.name());
     t.a.settle_without_ours();
     t.lost_nothing();
 }
 
 #[test]
-fn lnd_excessive_failback_a_dust_htlc_fails_when_the_commitment_is_deep() {
+fn lnd_excessive_failback_an_htlc_that_is_dust_in_every_commitment_fails_at_once() {
     let mut t = Between::new();
     let (id, _) = t.send(300_000, preimage(1).hash(), 40);
     let number = t.b.newest();
     assert!(t.b.mine(number).htlcs.is_empty());
     t.b.stranger.hang_up();
     t.world.mine_only(&[&t.b.commitment(number)]);
+    t.a_failed(id);
+    t.world.resolve(&t.b.name());
+    t.lost_nothing();
+}
+
+#[test]
+fn lnd_excessive_failback_an_htlc_that_is_dust_here_and_not_there_fails_when_this_is_deep() {
+    let mut b = Plan::new(2);
+    b.terms.dust_limit = Sat(2_000);
+    let mut t = Between::with(Plan::new(1), b);
+    let (id, _) = t.send(1_500_000, preimage(1).hash(), 40);
+    let number = t.b.newest();
+    // The node's own commitment has it, and may still take this one's place.
+    let nodes = t.b.theirs.len() as u64 - 1;
+    assert_eq!((t.b.mine(number).htlcs.len(), t.b.nodes(nodes).htlcs.len()), (0, 1));
+    t.b.stranger.hang_up();
+    t.world.mine_only(&[&t.b.commitment(number)]);
+    for _ in 0..5 {
+        t.a_still_waits(id);
+        t.world.mine(1);
+    }
     t.a_still_waits(id);
-    t.world.mine(6);
+    t.world.mine(1);
     t.a_failed(id);
     t.world.resolve(&t.b.name());
     t.lost_nothing();
@@ -133,16 +152,10 @@ fn equal_hash_and_amount(same_expiry: bool, claimed: usize) {
     let at_b = [at_b_first, at_b_second][claimed];
     let claim = t.b.second_stage(&t.world, number, (Side::Remote, at_b), Some(p));
     t.world.mine_only(&[&claim]);
-    // Whose preimage was shown is paid at once. (The other may be: the node knows it now.)
-    if claimed == 0 {
-        t.a_was_paid(first, p);
-    } else {
-        other.dance();
-        while !other.preimages.contains(&(second, p)) {
-            other.hear();
-            other.dance();
-        }
-    }
+    // Whoever took it has shown what both incoming ones are taken with.
+    t.a_was_paid(first, p);
+    hears_preimage(&mut other, second, p);
+    other.settle_without_ours();
     t.world.resolve(&t.b.name());
     t.world.mine(6);
     let after = total(&t.world);
