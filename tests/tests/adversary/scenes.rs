@@ -143,6 +143,20 @@ pub fn wait_close(world: &World, live: &Live) -> bitcoin::Transaction {
     world.wait_spend(live.funding)
 }
 
+/// Blocks, until the node goes to the chain with this channel by itself: at which height. Its commitment is in the mempool, or mined.
+pub fn mine_until_closed(world: &World, live: &Live, before: u32) -> u32 {
+    let state = || world.node.channel(&live.name())["state"].clone();
+    while state() == "CHANNELD_NORMAL" {
+        assert!(world.height() < before, "it is too late at {before}");
+        world.mine(1);
+    }
+    let height = world.height();
+    wait_for("the commitment", || {
+        (state() == "ONCHAIN" || world.spend_in_mempool(live.funding).is_some()).then_some(())
+    });
+    height
+}
+
 /// HTLCs for a channel of one stranger with the node, both ways: what the node is to receive it holds, since a part is missing.
 pub struct Held {
     hash: PaymentHash,

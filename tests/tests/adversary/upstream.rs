@@ -211,23 +211,18 @@ fn cve_2020_26896_an_invoices_preimage_is_not_for_a_forward_of_the_same_hash() {
 fn a_peer_silent_after_a_preimage_is_taken_to_the_chain_in_time() {
     let mut t = Between::new();
     let p = preimage(1);
-    let (id, at_b) = t.send(100_000_000, p.hash(), 20);
+    let (_, at_b) = t.send(100_000_000, p.hash(), 20);
     let number = t.a.theirs.len() as u64 - 1;
     t.b.fulfil(at_b, p);
     t.b.settle();
     // a hears of it, and says nothing more.
     t.a.hear_until(|m| matches!(m, wire::ChannelMessage::UpdateFulfillHtlc(_)));
     let expiry = t.a.nodes(number).htlcs[0].htlc.expiry.0;
-    while t.world.spend_in_mempool(t.a.funding).is_none() {
-        assert!(t.world.height() + 2 < expiry, "too late");
-        t.world.mine(1);
-        let _ = t.a.line().next_within(Duration::from_millis(300));
-    }
-    let closing = wait_close(&t.world, &t.a);
-    assert_eq!(closing.compute_txid(), t.a.nodes(number).tx.compute_txid());
+    mine_until_closed(&t.world, &t.a, expiry - 1);
     t.world.mine(1);
-    let (_, output) = Live::htlc_output(&t.a.nodes(number), Side::Local, id);
-    t.world.wait_spend(output.tx.input[0].previous_output);
+    wait_onchain(&t.world, &t.a, "local_unilateral");
+    let published = t.world.evidence(&t.a.name())["txid"].clone();
+    assert_eq!(published, t.a.nodes(number).tx.compute_txid().to_string());
     t.world.resolve(&t.a.name());
     t.lost_nothing();
 }
