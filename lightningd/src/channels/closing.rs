@@ -4,6 +4,7 @@ use super::{Channel, Owner, State, live, order, set_state, store, update};
 use crate::chain::feerates::Use;
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
+use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
@@ -183,6 +184,7 @@ pub(super) fn begin(
     };
     // channeld reads no more orders: what it was told to offer and did not is lost.
     crate::payments::fail_unbound(node, turn, Some(channel.number))?;
+    turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
     if !channel.state.wants_peer() {
         return Ok(());
     }
@@ -392,8 +394,7 @@ pub fn fail_channel(
     }
     if channel.unproven {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
-        store::set_lost_state(turn.db, channel.number)?;
-        update(turn, channel.number, |c| c.lost_state = true);
+        super::lose_state(channel, turn)?;
     }
     if channel.closer.is_none() {
         let by = if cause == "remote" { Side::Remote } else { Side::Local };
@@ -424,7 +425,11 @@ pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<
     let value = channel::Channel::new(channel.live.clone())
         .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
     let newest = channel.live.commitment.local;
-    let point = turn.hsm.commitment_point(channel.peer, number, live::hsm_seed(channel), newest)?;
+    let seed = live::hsm_seed(channel);
+    let point = match turn.hsm.commitment_point(channel.peer, number, seed, newest)? {
+        Ok(point) => point,
+        Err(why) => return Ok(Completed::Refused { why }),
+    };
     let question = SignLocalCommitment {
         peer: channel.peer,
         channel: number,

@@ -186,8 +186,7 @@ pub fn heard(
                 b.detail
             );
             channel.log(LogLevel::Broken, &text);
-            store::set_lost_state(turn.db, number)?;
-            update(turn, number, |c| c.lost_state = true);
+            super::lose_state(channel, turn)?;
             set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
         }
         FromChanneld::TheyAreBehind(b) => {

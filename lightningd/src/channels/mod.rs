@@ -315,6 +315,13 @@ pub fn set_state(
     Ok(())
 }
 
+/// Our rows of this channel are old, or may be: nothing of ours is ever published.
+pub fn lose_state(channel: &Channel, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    store::set_lost_state(turn.db, channel.number)?;
+    update(turn, channel.number, |c| c.lost_state = true);
+    Ok(())
+}
+
 /// The room's own events.
 pub fn handle(
     node: &Node,

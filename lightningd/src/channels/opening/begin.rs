@@ -18,8 +18,8 @@ use wire::{Error, Message};
 
 /// Channels of one peer that wait for their funding.
 const MAX_UNFUNDED_PER_PEER: usize = 4;
-/// Channels of all peers that wait for their funding.
-const MAX_UNFUNDED: usize = 200;
+/// Channels of all peers that wait for their funding: with its peer connected each is a process, with two sockets of ours.
+const MAX_UNFUNDED: usize = 50;
 /// Attempts of peers that are under way at once: each is a process.
 const MAX_PEER_ATTEMPTS: usize = 20;
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
