@@ -9,6 +9,20 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let mut sweep = cargo();
     sweep.args(["test", "-p", "tests", "--test", "crash", "--"]);
     sweep.args(["--ignored", "--exact", "every_point_that_was_asked_for", "--nocapture"]);
-    let words = words.join(" ");
+    let words = from_here(words).join(" ");
     step(sweep.env("BITCOIND", &bitcoind).env("RUST_BACKTRACE", "0").env("FULMEN_SWEEP", words))
+}
+
+/// A state file is named from where one stands; the tests run elsewhere.
+fn from_here(words: &[&str]) -> Vec<String> {
+    let mut named = false;
+    let absolute = |word: &str| std::path::absolute(word).map(|p| p.display().to_string());
+    let mut words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+    for word in &mut words {
+        if named && let Ok(path) = absolute(word) {
+            *word = path;
+        }
+        named = word == "--state";
+    }
+    words
 }
