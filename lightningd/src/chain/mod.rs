@@ -353,6 +353,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     turn.install(|node| node.chain.caught_up = true);
     crate::onchain::caught_up(node, turn);
     crate::peers::activate(node, turn);
+    crate::htlcs::decide_on_chain(node, turn);
     rebroadcast(node, turn);
 }
 

@@ -199,7 +199,7 @@ pub(super) fn begin(
     // channeld reads no more orders: what it was told to offer and did not is lost.
     crate::payments::fail_unbound(node, turn, Some(channel.number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
-    if !channel.state.is_open() {
+    if !channel.state.wants_peer() {
         return Ok(());
     }
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
@@ -215,6 +215,10 @@ pub(super) fn begin(
     } else {
         channel.live.balance.remote.sat_floor()
     };
+    let (min_fee, ideal_fee, max_fee) = match agreed_fee(channel) {
+        Some(agreed) => (agreed.min(max_fee), agreed.min(max_fee), agreed.min(max_fee)),
+        None => (floor.min(max_fee), ideal.clamp(floor.min(max_fee), max_fee), max_fee),
+    };
     let seed = live::hsm_seed(channel);
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
@@ -222,9 +226,9 @@ pub(super) fn begin(
         params: channel.live.params.clone(),
         balance: channel.live.balance,
         script,
-        min_fee: floor.min(max_fee),
+        min_fee,
         max_fee,
-        ideal_fee: ideal.clamp(floor.min(max_fee), max_fee),
+        ideal_fee,
         local_features: node.features.clone(),
         remote_features: connection.features.clone(),
     };
@@ -241,6 +245,13 @@ pub(super) fn begin(
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| c.owner = Owner::Closingd(child));
     Ok(())
+}
+
+/// What both have signed for already: a peer that died before it knew hears of no other fee.
+fn agreed_fee(channel: &Channel) -> Option<Sat> {
+    let tx = channel.close_tx.as_ref()?;
+    let paid = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    Some(Sat(channel.live.params.amount.0.saturating_sub(paid)))
 }
 
 /// closingd said or asked something.
@@ -392,6 +403,9 @@ pub fn fail_channel(
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
+    if cause != "user" && is_nothing_to_us(channel) {
+        return super::watch::forget(node, turn, channel, why);
+    }
     if channel.unproven {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
         super::lose_state(channel, turn)?;
@@ -408,6 +422,15 @@ pub fn fail_channel(
     turn.then(Event::Channel(channel.number, super::ChannelEvent::Broadcast));
     let _ = node;
     Ok(())
+}
+
+/// A peer's channel that nobody has seen the funding of, and in which nothing is ours: an opener that died before it had our
+/// signature says so, and has forgotten it. Kept, it would count among those that wait for their funding for two weeks.
+fn is_nothing_to_us(channel: &Channel) -> bool {
+    channel.opener() == Side::Remote
+        && channel.funding_height.is_none()
+        && channel.live.balance.local == Msat(0)
+        && channel.live.htlcs.0.is_empty()
 }
 
 /// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on.

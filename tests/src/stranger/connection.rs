@@ -148,10 +148,7 @@ impl Connection {
             Ok(0) => return Err(Gone(None)),
             Ok(n) => self.raw.extend_from_slice(&chunk[..n]),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(e) => {
-                eprintln!("line: {e}");
-                return Err(Gone(None));
-            }
+            Err(_) => return Err(Gone(None)),
         }
         self.open();
         Ok(())

@@ -164,7 +164,11 @@ impl Stranger {
             ChannelId(plan.keys.commitment_point(0).serialize()[1..].try_into().unwrap());
         self.say(&plan.open_channel(temporary));
         let accept: AcceptChannel = self.line().expect();
-        let theirs = said!(accept);
+        self.drafted(plan, temporary, &accept)
+    }
+    /// The node accepted what was proposed.
+    pub fn drafted(self, plan: Plan, temporary: ChannelId, accept: &AcceptChannel) -> Draft {
+        let theirs = said!(accept.clone());
         Draft { stranger: self, plan, temporary, opener: Side::Local, theirs, funding: None }
     }
     /// Hears the node's proposal, and accepts.

@@ -80,14 +80,21 @@ impl Spend {
             }],
         };
         for (at, spend) in spends.iter().enumerate() {
-            let signature = sign_all(&tx, at, &spend.script, spend.amount, &spend.key);
-            tx.input[at].witness = Witness::from_slice(&[
-                der(&signature, EcdsaSighashType::All),
-                spend.middle.clone(),
-                spend.script.to_bytes(),
-            ]);
+            spend.sign(&mut tx, at);
         }
         tx
+    }
+    /// Signs the first input of a transaction, which spends this.
+    pub fn sign_first(&self, tx: &mut Transaction) {
+        self.sign(tx, 0);
+    }
+    fn sign(&self, tx: &mut Transaction, at: usize) {
+        let signature = sign_all(tx, at, &self.script, self.amount, &self.key);
+        tx.input[at].witness = Witness::from_slice(&[
+            der(&signature, EcdsaSighashType::All),
+            self.middle.clone(),
+            self.script.to_bytes(),
+        ]);
     }
 }
 

@@ -60,8 +60,11 @@ impl World {
             &bitcoind,
             &[&["--dev-bitcoind-poll=0"], options].concat(),
         );
-        node.fund(&bitcoind);
-        // The first block after the genesis is nobody's, and mature now.
+        let address = node.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
+        bitcoind.mine_to(3, address.as_str().unwrap());
+        // What comes first is mature then: the node's coins, and some for the purse.
+        bitcoind.mine(108);
+        node.sync(&bitcoind);
         Self { bitcoind, node, next_coin: Cell::new(1), _scratch: scratch }
     }
     /// With none.
@@ -78,6 +81,15 @@ impl World {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         socket.write_all(request.to_string().as_bytes()).unwrap();
         Call(socket)
+    }
+    /// The node opens a channel of half a million satoshi to this stranger.
+    pub fn fund(&self, to: &super::Stranger) -> Call {
+        let id = to.id();
+        wait_for("the node to know the stranger", || {
+            let peers = self.node.rpc("listpeers", &json!([id]));
+            (peers["peers"][0]["connected"] == true).then_some(())
+        });
+        self.call("fundchannel", &json!({"id": id, "amount": 500_000}))
     }
     /// Blocks, seen by the node.
     pub fn mine(&self, blocks: u32) {
@@ -144,6 +156,31 @@ impl World {
         sign_purse(&mut tx, 0, coin.1);
         tx
     }
+    /// A claim with this coin beside its own input, so that spending the coin elsewhere takes it back.
+    pub fn with_coin(
+        &self,
+        mut tx: Transaction,
+        claim: &super::Spend,
+        coin: (OutPoint, Amount),
+    ) -> Transaction {
+        tx.input.push(TxIn {
+            previous_output: coin.0,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            witness: Witness::new(),
+        });
+        tx.output[0].value += coin.1;
+        claim.sign_first(&mut tx);
+        sign_purse(&mut tx, 1, coin.1);
+        tx
+    }
+    /// The purse's coin back to the purse, for this fee.
+    pub fn pay_from_with(&self, coin: (OutPoint, Amount), fee: u64) -> Transaction {
+        let mut tx = self.pay_from(coin, &[]);
+        tx.output[0].value = coin.1 - Amount::from_sat(fee);
+        sign_purse(&mut tx, 0, coin.1);
+        tx
+    }
     /// Into the mempool, without asking what it costs.
     pub fn send(&self, tx: &Transaction) -> String {
         self.try_send(tx).unwrap_or_else(|e| panic!("{}: {e}", serialize_hex(tx)))
@@ -196,8 +233,8 @@ impl World {
         })
     }
 
-    /// Whatever happened: lightningd is small, holds few descriptors, and found no bug in itself.
-    fn stayed_sane(&self) {
+    /// lightningd is small, and holds few descriptors.
+    pub fn stays_modest(&self) {
         let proc = format!("/proc/{}", self.node.pid());
         let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
         let rss = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
@@ -205,6 +242,10 @@ impl World {
         assert!(rss < MAX_RSS_KB, "lightningd took {rss} kB");
         let descriptors = std::fs::read_dir(format!("{proc}/fd")).unwrap().count();
         assert!(descriptors < MAX_DESCRIPTORS, "lightningd has {descriptors} descriptors");
+    }
+    /// Whatever happened: it stayed modest, and found no bug in itself.
+    fn stayed_sane(&self) {
+        self.stays_modest();
         let log = self.node.log();
         let broken: Vec<&str> = log.lines().filter(|l| l.contains("**BROKEN**")).collect();
         assert!(broken.is_empty(), "{broken:#?}");

@@ -79,11 +79,7 @@ impl Between {
     }
     /// `a` hears that its HTLC was paid.
     pub fn a_was_paid(&mut self, id: HtlcId, preimage: Preimage) {
-        self.a.dance();
-        while !self.a.preimages.contains(&(id, preimage)) {
-            self.a.hear();
-            self.a.dance();
-        }
+        hears_preimage(&mut self.a, id, preimage);
         self.a.settle();
     }
     /// `a`'s HTLC is still there, and nobody said anything of it.
@@ -107,6 +103,15 @@ impl Between {
     pub fn lost_nothing(&self) {
         let after = total(&self.world);
         assert!(after + FEES > self.before, "before {}, after {after}", self.before);
+    }
+}
+
+/// Whoever offered this one hears its preimage.
+pub fn hears_preimage(live: &mut Live, id: HtlcId, preimage: Preimage) {
+    live.dance();
+    while !live.preimages.contains(&(id, preimage)) {
+        live.hear();
+        live.dance();
     }
 }
 
@@ -138,7 +143,77 @@ pub fn wait_close(world: &World, live: &Live) -> bitcoin::Transaction {
     world.wait_spend(live.funding)
 }
 
-/// Until the node says why a channel is over.
+/// Blocks, until the node goes to the chain with this channel by itself: at which height. Its commitment is in the mempool, or mined.
+pub fn mine_until_closed(world: &World, live: &Live, before: u32) -> u32 {
+    let state = || world.node.channel(&live.name())["state"].clone();
+    while state() == "CHANNELD_NORMAL" {
+        assert!(world.height() < before, "it is too late at {before}");
+        world.mine(1);
+    }
+    let height = world.height();
+    wait_for("the commitment", || {
+        (state() == "ONCHAIN" || world.spend_in_mempool(live.funding).is_some()).then_some(())
+    });
+    height
+}
+
+/// HTLCs for a channel of one stranger with the node, both ways: what the node is to receive it holds, since a part is missing.
+pub struct Held {
+    hash: PaymentHash,
+    secret: PaymentSecret,
+}
+
+impl Held {
+    /// An invoice of the node's over more than anybody pays.
+    pub fn new(world: &World, label: &str) -> Self {
+        let made = world.node.rpc(
+            "invoice",
+            &json!({"amount_msat": 5_000_000_000u64, "label": label, "description": label}),
+        );
+        Self {
+            hash: made["payment_hash"].as_str().unwrap().parse().unwrap(),
+            secret: PaymentSecret(
+                <ChannelId as std::str::FromStr>::from_str(
+                    made["payment_secret"].as_str().unwrap(),
+                )
+                .unwrap()
+                .0,
+            ),
+        }
+    }
+    /// A part of it, uncommitted.
+    pub fn add(&self, world: &World, live: &mut Live, msat: u64, blocks: u32) -> HtlcId {
+        let expiry = BlockHeight(world.height() + blocks);
+        let total = Msat(5_000_000_000);
+        let end = Onion { amount: Msat(msat), expiry, secret: self.secret, total };
+        let onion = onion_to(world.node_point(), &end, &self.hash);
+        live.add(Msat(msat), self.hash, expiry, onion)
+    }
+}
+
+/// The node pays a stranger this much for this hash, and the stranger holds it. Its id.
+pub fn node_pays(
+    world: &World,
+    live: &mut Live,
+    msat: u64,
+    hash: PaymentHash,
+    blocks: u32,
+    part: u64,
+) -> HtlcId {
+    let held = received(live);
+    let route = json!([{"id": live.stranger.id(), "channel": live.scid(world).to_string(),
+        "amount_msat": msat, "delay": blocks}]);
+    world.node.rpc(
+        "sendpay",
+        &json!({"route": route, "payment_hash": hash.to_string(), "payment_secret": "09".repeat(32),
+            "partid": part, "groupid": 1, "amount_msat": 5_000_000_000u64}),
+    );
+    live.settle_with(held + 1);
+    let theirs = live.channel.htlcs().filter(|h| h.htlc.offered_by == Side::Remote);
+    theirs.map(|h| h.htlc.id).max().unwrap()
+}
+
+/// Until the node knows whose commitment it is.
 pub fn wait_onchain(world: &World, live: &Live, how: &str) {
     world.node.wait_state(&live.name(), "ONCHAIN");
     wait_for("the node to see what it is", || {

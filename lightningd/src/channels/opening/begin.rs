@@ -2,7 +2,7 @@
 
 use super::agreed::MAX_TO_SELF_DELAY;
 use super::{Attempt, Opening};
-use crate::channels::{Channel, Channels, live, store};
+use crate::channels::{Channel, Channels, live, store, watermark};
 use crate::events::Outgoing;
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -18,8 +18,8 @@ use wire::{Error, Message};
 
 /// Channels of one peer that wait for their funding.
 const MAX_UNFUNDED_PER_PEER: usize = 4;
-/// Channels of all peers that wait for their funding.
-const MAX_UNFUNDED: usize = 200;
+/// Channels of all peers that wait for their funding: with its peer connected each is a process, with two sockets of ours.
+const MAX_UNFUNDED: usize = 50;
 /// Attempts of peers that are under way at once: each is a process.
 const MAX_PEER_ATTEMPTS: usize = 20;
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
@@ -183,6 +183,8 @@ fn begin(
     init: impl FnOnce(ChannelNumber) -> Vec<u8>,
 ) -> Result<(), Stop> {
     let number = store::next_number(turn.db)?;
+    // Before anybody learns a point that follows from it.
+    turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(number.0) });
     let rights = [Capability::Points, Capability::SignRemote, Capability::Revoke];
     let hsm = turn.hsm.new_client(peer, number, &rights, None)?;
     let (ours, connectds) = subdaemon::peer_pair()

@@ -1,0 +1,170 @@
+//! Peers who fall silent in the middle of something: the node goes on alone, in time.
+
+use crate::scenes::*;
+use primitives::*;
+use serde_json::json;
+use tests::stranger::*;
+use tests::wait_for;
+use wire::{ChannelMessage, CommitmentSigned, Shutdown};
+
+/// Where the receiver of a forwarded HTLC falls silent.
+#[derive(Clone, Copy, PartialEq)]
+enum Silent {
+    /// It does not even revoke its old commitment.
+    BeforeRevoking,
+    /// It revoked, and signs nothing.
+    BeforeCommitting,
+    /// It has the HTLC, and says nothing of it.
+    Holding,
+    /// It said that it failed it, and not in a commitment.
+    FailedWithoutCommitment,
+}
+
+/// The HTLC goes to the chain at its deadline, comes back, and fails upstream.
+fn receiver_is_silent(silent: Silent) {
+    let mut t = Between::new();
+    let hash = preimage(1).hash();
+    let (amount, expiry, onion) = t.onion(100_000_000, hash, 16);
+    let id = t.a.add_and_settle(amount, hash, expiry, onion);
+    t.b.hear_commit();
+    match silent {
+        Silent::BeforeRevoking => {}
+        Silent::BeforeCommitting => t.b.revoke(),
+        Silent::Holding | Silent::FailedWithoutCommitment => t.b.settle(),
+    }
+    if silent == Silent::FailedWithoutCommitment {
+        t.b.fail(HtlcId(0));
+    }
+    // Before the incoming HTLC expires, and not before the outgoing one.
+    let height = mine_until_closed(&t.world, &t.b, expiry.0);
+    assert!(height >= expiry.0 - 6);
+    t.world.mine(1);
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
+    t.a_failed(id);
+    t.world.mine(1);
+    t.lost_nothing();
+}
+
+#[test]
+fn a_peer_silent_before_its_revocation_is_left_in_time() {
+    receiver_is_silent(Silent::BeforeRevoking);
+}
+#[test]
+fn a_peer_silent_before_its_commitment_is_left_in_time() {
+    receiver_is_silent(Silent::BeforeCommitting);
+}
+#[test]
+fn a_peer_silent_about_an_htlc_is_left_in_time() {
+    receiver_is_silent(Silent::Holding);
+}
+#[test]
+fn a_peer_silent_after_a_failure_without_commitment_is_left_in_time() {
+    receiver_is_silent(Silent::FailedWithoutCommitment);
+}
+
+#[test]
+fn an_offerer_silent_before_its_revocation_moves_nothing() {
+    let mut t = Between::new();
+    let hash = preimage(1).hash();
+    let (amount, expiry, onion) = t.onion(100_000_000, hash, 16);
+    t.a.add(amount, hash, expiry, onion);
+    t.a.commit();
+    t.a.hear_commit();
+    // It is in both commitments, and b is not told: the older one of a's still counts.
+    let number = t.a.newest() - 1;
+    t.world.mine(2);
+    assert_eq!(received(&t.b), 0);
+    assert_eq!(t.b.line().next_within(std::time::Duration::from_millis(100)), Ok(None));
+    t.a.stranger.hang_up();
+    t.world.mine_only(&[&t.a.commitment(number)]);
+    t.world.resolve(&t.a.name());
+    t.world.mine(1);
+    t.lost_nothing();
+}
+
+/// Where a peer falls silent that is asked to close.
+#[derive(Clone, Copy)]
+enum Closing {
+    /// It never says `shutdown`.
+    Shutdown,
+    /// It says nothing about fees.
+    Fee,
+    /// It says one fee, and hears no answer.
+    Hangs,
+}
+
+/// `close` with a deadline: then the node goes alone.
+fn closer_is_silent(closing: Closing) {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.lock_in(&world);
+    let before = total(&world);
+    let call = world.call("close", &json!({"id": live.name(), "unilateraltimeout": 1}));
+    let theirs = live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
+    let ChannelMessage::Shutdown(theirs) = theirs else { unreachable!() };
+    match closing {
+        Closing::Shutdown => {}
+        Closing::Fee | Closing::Hangs => {
+            live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+        }
+    }
+    if matches!(closing, Closing::Hangs) {
+        // Far too much for the node, which is the fundee's friend.
+        let offer = live.closing_signed(&theirs.scriptpubkey, purse_script(), 1);
+        live.say(&offer);
+    }
+    let closed = call.wait().unwrap();
+    assert!(closed["type"] == "unilateral" || closed["type"] == "mutual", "{closed}");
+    wait_close(&world, &live);
+    live.stranger.hang_up();
+    world.mine(1);
+    world.node.wait_state(&live.name(), "ONCHAIN");
+    if closed["type"] == "unilateral" {
+        world.resolve(&live.name());
+    }
+    world.mine(2);
+    assert!(total(&world) + 5_000 > before);
+}
+
+#[test]
+fn a_peer_silent_before_shutdown_is_left_after_the_time_that_close_gives_it() {
+    closer_is_silent(Closing::Shutdown);
+}
+#[test]
+fn a_peer_silent_before_closing_signed_is_left_after_the_time_that_close_gives_it() {
+    closer_is_silent(Closing::Fee);
+}
+#[test]
+fn a_peer_silent_after_closing_signed_is_left_after_the_time_that_close_gives_it() {
+    closer_is_silent(Closing::Hangs);
+}
+
+#[test]
+fn a_peer_that_says_nothing_but_commitments_of_others_is_no_use_and_no_harm() {
+    // A commitment for a channel of somebody else's, in this connection.
+    let mut t = Between::new();
+    let of_a = t.a.id;
+    let sane = crate::signatures::wrong();
+    t.b.say(&CommitmentSigned {
+        channel_id: of_a,
+        signature: sane,
+        htlc_signatures: vec![],
+        funding_txid: None,
+    });
+    wait_for("both channels to be well", || {
+        let state = |l: &Live| t.world.node.channel(&l.name())["state"].clone();
+        (state(&t.a) == "CHANNELD_NORMAL" && state(&t.b) == "CHANNELD_NORMAL").then_some(())
+    });
+    let p = preimage(3);
+    // a's channel works as before; b's after it came back.
+    t.b.stranger.hang_up();
+    t.b.reconnect(&t.world);
+    t.world.node.wait_normal(&t.b.name());
+    let (id, at_b) = t.send(50_000_000, p.hash(), 30);
+    t.b.fulfil(at_b, p);
+    t.b.settle();
+    t.a_was_paid(id, p);
+    t.a.settle_without_ours();
+    t.lost_nothing();
+}
