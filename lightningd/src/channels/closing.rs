@@ -170,6 +170,15 @@ pub(super) fn shutdown_script(
     }
 }
 
+/// May our `shutdown` name this script? channeld says it, and hsmd signs closings that pay it: so it is one that we said, that
+/// was fixed at the opening, or that the wallet can spend.
+pub(super) fn is_our_script(node: &Node, channel: &Channel, script: &ScriptBuf) -> bool {
+    match channel.shutdown.local.as_ref().or(channel.upfront.local.as_ref()) {
+        Some(ours) => ours == script,
+        None => node.wallet.index_of(script).is_some(),
+    }
+}
+
 /// Nothing is pending on either side: closingd takes over the peer's socket.
 pub(super) fn begin(
     node: &Node,
@@ -182,6 +191,11 @@ pub(super) fn begin(
     else {
         return Err(Stop::refused("channeld is ready to close before both sent shutdown"));
     };
+    // A closing has none of it.
+    let state = &channel.live;
+    if !state.htlcs.0.is_empty() || state.fees.0.len() > 1 || state.commitment != state.revoked {
+        return Err(Stop::refused("channeld is ready to close while something is pending"));
+    }
     // channeld reads no more orders: what it was told to offer and did not is lost.
     crate::payments::fail_unbound(node, turn, Some(channel.number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));

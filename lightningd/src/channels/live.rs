@@ -249,6 +249,9 @@ fn asked(
             answer::<PersistReady>(turn, child);
         }
         ChannelAsk::PersistShutdown(s) => {
+            if s.by == Side::Local && !super::closing::is_our_script(node, channel, &s.script) {
+                return Err(Stop::refused("channeld would have us paid where nobody said"));
+            }
             store::set_shutdown(turn.db, number, s.by, &s.script)?;
             if channel.closer.is_none() {
                 store::set_closer(turn.db, number, s.by)?;

@@ -244,7 +244,7 @@ fn opened(
         changes: vec![],
         last_stable: None,
     };
-    if let Err(why) = agreed::check(turn, opening, &channel)? {
+    if let Err(why) = agreed::check(node, turn, opening, &channel)? {
         return disown(node, turn, opening, channel.id, &why);
     }
     store::insert(turn.db, &channel)?;

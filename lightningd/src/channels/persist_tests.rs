@@ -1,11 +1,15 @@
 //! A channeld that was captured: what it has stored may ruin its channel, and nothing else.
 
+use crate::channels::State;
 use crate::channels::testing::{adds, htlc};
+use crate::events::Event;
 use crate::testing::{Rig, Said};
+use crate::wallet::AddressKind;
 use primitives::*;
-use wire::Long;
+use subdaemon::Frame;
 use wire::channel_data::*;
-use wire::channeld::Persist;
+use wire::channeld::{Persist, PersistShutdown, ReadyToClose};
+use wire::{Long, Message, Request, Wire};
 
 fn received(id: u64, amount: u64, expiry: u32) -> LiveHtlc {
     let hash = PaymentHash([1; 32]);
@@ -63,4 +67,44 @@ fn a_daemon_cannot_have_more_htlcs_stored_than_a_channel_has() {
     let change = adds(&rig.channel(1).live, received(4 * 483, 1000, 200));
     let ask = Persist { changes: vec![change], peeled: Long(vec![]) };
     assert_eq!(rig.persist(1, &ask), [Said::Kill(1)]);
+}
+
+fn says_shutdown(rig: &mut Rig, by: Side, script: &ScriptBuf) -> Vec<Said> {
+    let mut body = PersistShutdown::NUMBER.to_be_bytes().to_vec();
+    PersistShutdown { by, script: script.clone() }.put(&mut body);
+    rig.run(Event::Child(1001, Frame { body, fds: Default::default() }))
+}
+
+#[test]
+fn a_daemon_cannot_have_us_closed_to_a_script_that_is_not_ours() {
+    let theirs = ScriptBuf::from(vec![0x51]);
+    let mut rig = Rig::new("script", &[(1, 1)]);
+    assert_eq!(says_shutdown(&mut rig, Side::Remote, &theirs), []);
+    assert_eq!(says_shutdown(&mut rig, Side::Local, &theirs), [Said::Kill(1)]);
+    assert_eq!(rig.channel(1).shutdown.local, None);
+    // One that it asked for is.
+    let ours = rig.node.wallet.script(1, AddressKind::Taproot);
+    assert_eq!(says_shutdown(&mut rig, Side::Local, &ours), []);
+    assert_eq!(rig.channel(1).shutdown.local.as_ref(), Some(&ours));
+    // What was said before, or fixed at the opening, is the only one.
+    let other = rig.node.wallet.script(2, AddressKind::Taproot);
+    assert_eq!(says_shutdown(&mut rig, Side::Local, &other), [Said::Kill(1)]);
+    assert_eq!(says_shutdown(&mut rig, Side::Local, &ours), []);
+    let mut rig = Rig::new("script-fixed", &[(1, 1)]);
+    rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().upfront.local = Some(theirs.clone());
+    assert_eq!(says_shutdown(&mut rig, Side::Local, &ours), [Said::Kill(1)]);
+    assert_eq!(says_shutdown(&mut rig, Side::Local, &theirs), []);
+}
+
+#[test]
+fn a_daemon_cannot_close_over_what_is_pending() {
+    let mut rig = Rig::new("pending", &[(1, 1)]);
+    rig.persist(1, &lie(&rig, |_| ()));
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    channel.state = State::ShuttingDown;
+    let script = || Some(ScriptBuf::from(vec![0x51]));
+    channel.shutdown = Sides { local: script(), remote: script() };
+    let (ours, _theirs) = subdaemon::peer_pair().unwrap();
+    let frame = Frame { body: ReadyToClose {}.encode(), fds: [ours].into() };
+    assert_eq!(rig.run(Event::Child(1001, frame)), [Said::Kill(1)]);
 }

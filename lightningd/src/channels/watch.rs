@@ -289,11 +289,11 @@ fn spent(
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: "the funding was spent".to_owned() });
     }
-    if channel.unproven {
+    let mutual = is_mutual_close(&channel.shutdown, tx);
+    if channel.unproven && !mutual {
         // Should this block leave the chain: what the peer closed with proves nothing, and ours may be revoked.
         super::lose_state(channel, turn)?;
     }
-    let mutual = is_mutual_close(&channel.shutdown, tx);
     if mutual && channel.close_tx.as_ref().is_none_or(|c| c.compute_txid() != txid) {
         // Another of the closings that were signed, at another fee: that is the one now.
         store::set_close_tx(turn.db, channel.number, tx)?;

@@ -16,12 +16,17 @@ use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::*;
 use serde_json::json;
 use wire::Long;
-use wire::channel_data::Removal;
+use wire::channel_data::{Htlc, Removal};
 use wire::daemon::LogLevel;
 use wire::hsm::{Completed, SignWallet, SpentOutput, WalletInput, WalletKey};
 
 /// Weight of the child without coins: the anchor's input and one output to us.
 const CHILD_WEIGHT: u64 = super::plan::BASE_WEIGHT + 41 * 4 + 1 + 1 + 73 + 1 + 40;
+
+/// An HTLC of ours that forwards nothing may take so many blocks more than its expiry to come back. As onchaind has it.
+const PATIENCE: u32 = 72;
+/// So many blocks a commitment has, where that costs nobody anything.
+const FEW_BLOCKS: u32 = 6;
 
 /// Our commitment was signed and sent: from now on it is pushed if it must be.
 pub fn commitment_published(turn: &mut Turn<'_>, number: ChannelNumber, tx: &Transaction) {
@@ -47,9 +52,24 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     Ok(())
 }
 
+/// From which block on our commitment would be late for this HTLC. After it comes the transaction that takes the HTLC's output.
+fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> BlockHeight {
+    match htlc.offered_by {
+        // The peer takes it back from its expiry on: half of the time until then is for what takes it before.
+        Side::Remote => first + CltvDelta((htlc.expiry - first).0 / 2),
+        // Until what it forwards expires nobody but us loses by waiting: a few blocks at least are there, so that not half of it
+        // is paid for the next one when the channel was failed because it expired.
+        Side::Local => {
+            let back = upstream.unwrap_or(htlc.expiry + CltvDelta(PATIENCE));
+            htlc.expiry.max(first + CltvDelta(((back - first).0 / 2).min(FEW_BLOCKS)))
+        }
+    }
+}
+
 /// What is lost if our commitment is late, and when that is; together with it the child has this weight.
 pub(super) fn at_stake(
     channel: &Channel,
+    upstream: &[(HtlcId, BlockHeight)],
     first: BlockHeight,
     parent_weight: u64,
     rates: &Rates<'_>,
@@ -61,7 +81,9 @@ pub(super) fn at_stake(
     let (mut value, mut deadline) = (Msat::ZERO, None::<BlockHeight>);
     for l in counts {
         value = value.saturating_add(l.htlc.amount);
-        deadline = Some(deadline.map_or(l.htlc.expiry, |d| d.min(l.htlc.expiry)));
+        let upstream = upstream.iter().find(|(id, _)| *id == l.htlc.id).map(|(_, e)| *e);
+        let needed = needed_by(&l.htlc, upstream, first);
+        deadline = Some(deadline.map_or(needed, |d| d.min(needed)));
     }
     let weight = CHILD_WEIGHT + parent_weight;
     let (urgent, calm) = (
@@ -91,7 +113,8 @@ fn push(
     let rates = send::rates(node);
     let all = node.onchain.attempts.get(&channel.number).map_or(&[][..], Vec::as_slice);
     let before = all.iter().find(|a| a.kind == Kind::Push);
-    let stake = at_stake(channel, before.map_or(first, |a| a.first), parent.1, &rates);
+    let upstream = crate::htlcs::upstream_expiries(node, channel);
+    let stake = at_stake(channel, &upstream, before.map_or(first, |a| a.first), parent.1, &rates);
     let feerate = match before {
         Some(a) => fees::next(&rates, tip, &stake, a.feerate, a.height),
         // What it pays by itself may be enough.

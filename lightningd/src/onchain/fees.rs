@@ -7,6 +7,8 @@ use primitives::{BlockHeight, FeeratePerKw, Sat};
 const MAX_SHARE: u64 = 2;
 /// Without a deadline an attempt has this many blocks before the next one pays more.
 const PATIENCE: u32 = 12;
+/// Where the deadline had passed before the first attempt: blocks until all is paid that it should cost.
+const MISSED: u32 = 6;
 /// Without a deadline: an estimate for so many blocks.
 const NO_HURRY: u32 = 12;
 
@@ -58,7 +60,9 @@ pub fn wanted(rates: &Rates<'_>, tip: BlockHeight, stake: &Stake) -> FeeratePerK
     }
     // From the market's price at the first attempt to all that it should cost at the deadline, by the fourth power of
     // the time that is gone: cheap while there is time, and nothing held back when there is none.
-    let window = u128::from((deadline - stake.first).0.max(1));
+    // One that had passed by then cannot be met: all of it at once would buy nothing.
+    let window = if deadline > stake.first { (deadline - stake.first).0 } else { MISSED };
+    let window = u128::from(window);
     let gone = u128::from((tip - stake.first).0).min(window);
     let extra = u128::from(most - market.0) * gone.pow(4) / window.pow(4);
     FeeratePerKw(market.0 + u32::try_from(extra).unwrap_or(u32::MAX - market.0))
@@ -121,6 +125,18 @@ mod tests {
         assert_eq!(wanted(&rates, BlockHeight(100), &poor), FeeratePerKw(500));
         let poorest = Stake { value: Sat(10), ..poor };
         assert_eq!(wanted(&rates, BlockHeight(105), &poorest), FeeratePerKw(253));
+    }
+
+    #[test]
+    fn where_the_deadline_had_passed_before_the_first_attempt_the_next_block_does_not_cost_half() {
+        let estimates = estimates();
+        let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
+        // As after a day without power.
+        let at = |tip| wanted(&rates, BlockHeight(tip), &stake(Some(20)));
+        assert_eq!(at(100), FeeratePerKw(5000));
+        assert!(at(101) < FeeratePerKw(6000), "{}", at(101));
+        assert!((100..110).all(|tip| at(tip) <= at(tip + 1)), "it never falls");
+        assert_eq!(at(106), FeeratePerKw(500_000));
     }
 
     #[test]

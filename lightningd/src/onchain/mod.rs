@@ -134,6 +134,8 @@ pub fn handle(
             send::advance(node, turn, number)
         }
         OnchainEvent::Advance => anchor::advance(node, turn, number),
+        // What is under way keeps its coins.
+        OnchainEvent::Left(txid) if attempt_of(node, txid).is_some() => Ok(()),
         OnchainEvent::Left(txid) => crate::wallet::unspend(node, turn, txid),
     }
 }

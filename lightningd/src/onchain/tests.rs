@@ -321,11 +321,39 @@ fn a_small_htlc_does_not_make_a_commitment_cheaper_than_none_would() {
     let wanted = |rig: &Rig| {
         let tip = BlockHeight(100);
         let rates = send::rates(&rig.node);
-        fees::wanted(&rates, tip, &anchor::at_stake(rig.channel(1), tip, 1124, &rates))
+        fees::wanted(&rates, tip, &anchor::at_stake(rig.channel(1), &[], tip, 1124, &rates))
     };
     assert_eq!(wanted(&rig), FeeratePerKw(4000));
     rig.node.channels.all.get_mut(&CHANNEL).unwrap().live.htlcs.0.push(live);
     assert_eq!(wanted(&rig), FeeratePerKw(4000));
+}
+
+#[test]
+fn a_commitment_that_an_expired_htlc_waits_for_costs_no_more_than_its_time_is_worth() {
+    let rates = fees::Rates { floor: FeeratePerKw(1000), estimates: None, forced: None };
+    let stage = wire::channel_data::Stage::Irrevocable;
+    let hash = Preimage([1; 32]).hash();
+    let price = |by: Side, expiry: u32, tip: u32| {
+        let name = format!("time-{by:?}-{expiry}-{tip}");
+        let mut rig = Rig::new(&name, &[(1, 1)]);
+        let it = crate::channels::testing::htlc(by, (0, 7), (400_000_000, expiry), hash, stage);
+        let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();
+        channel.live.htlcs.0.push(it);
+        let paid = wire::channel_data::Removal::Fulfilled { preimage: Preimage([1; 32]) };
+        channel.decided.insert(HtlcId(0), paid);
+        let first = BlockHeight(100);
+        let stake = anchor::at_stake(rig.channel(1), &[], first, 1124, &rates);
+        fees::wanted(&rates, BlockHeight(tip), &stake).0
+    };
+    // Ours expired when the channel was failed: nobody takes it for days, and half of it is no price for the next block.
+    assert_eq!(price(Side::Local, 99, 100), 1000);
+    assert!(price(Side::Local, 99, 101) < 2000);
+    assert!(price(Side::Local, 101, 102) < 3000);
+    // Where there is time before its expiry it is not later than that.
+    assert!(price(Side::Local, 120, 120) > 100_000);
+    // The peer's, which we have paid on for: half of the time is for the transaction that takes it.
+    assert!(price(Side::Remote, 117, 108) > 100_000);
+    assert!(price(Side::Remote, 117, 102) < 2000);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::{Attempt, Opening};
 use crate::channels::{Channel, live, watch};
+use crate::node::Node;
 use crate::turn::{Fatal, Turn};
 use primitives::*;
 use wire::channel_data::LastSent;
@@ -12,12 +13,14 @@ pub(super) const MAX_TO_SELF_DELAY: u16 = 2016;
 
 /// Is the channel what was agreed, and does hsmd know it as ours to close? `Err` says why not.
 pub(super) fn check(
+    node: &Node,
     turn: &mut Turn<'_>,
     opening: &Opening,
     channel: &Channel,
 ) -> Result<Result<(), String>, Fatal> {
     let state = begins(channel)
         .and_then(|()| pays(opening, channel))
+        .and_then(|()| closes_to_us(node, opening.close_to.as_ref(), channel))
         .and_then(|()| channel::Channel::new(channel.live.clone()).map_err(|e| e.to_string()));
     let state = match state {
         Ok(state) => state,
@@ -88,16 +91,49 @@ fn pays(opening: &Opening, channel: &Channel) -> Result<(), String> {
     }
 }
 
+/// The script that every closing will pay us at.
+fn closes_to_us(
+    node: &Node,
+    close_to: Option<&ScriptBuf>,
+    channel: &Channel,
+) -> Result<(), String> {
+    match &channel.upfront.local {
+        Some(script) if close_to != Some(script) && node.wallet.index_of(script).is_none() => {
+            Err("it would be closed to a script that is not ours".to_owned())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Rig;
+    use crate::wallet::AddressKind;
 
     #[test]
     fn what_no_channel_begins_with_is_no_beginning() {
-        let rig = crate::testing::Rig::new("begins", &[(1, 1)]);
+        let rig = Rig::new("begins", &[(1, 1)]);
         let mut channel = rig.channel(1).clone();
         assert_eq!(begins(&channel), Ok(()));
         channel.live.next_htlc_id.local = HtlcId(u64::MAX);
         assert!(begins(&channel).is_err());
+    }
+
+    #[test]
+    fn a_channel_is_closed_to_us_or_to_whom_its_opener_named() {
+        let rig = Rig::new("upfront", &[(1, 1)]);
+        let (stranger, named) = (ScriptBuf::from(vec![0x51]), ScriptBuf::from(vec![0x52]));
+        let ours = rig.node.wallet.script(3, AddressKind::Taproot);
+        let says = |script: Option<&ScriptBuf>, close_to: Option<&ScriptBuf>| {
+            let mut channel = rig.channel(1).clone();
+            channel.upfront.local = script.cloned();
+            closes_to_us(&rig.node, close_to, &channel)
+        };
+        assert_eq!(says(None, None), Ok(()));
+        assert_eq!(says(Some(&ours), None), Ok(()));
+        assert_eq!(says(Some(&named), Some(&named)), Ok(()));
+        assert!(says(Some(&stranger), None).is_err());
+        assert!(says(Some(&stranger), Some(&named)).is_err());
     }
 }

@@ -76,6 +76,21 @@ fn mine_without_onchaind(rig: &mut Rig, height: u32, txs: Vec<Transaction>) {
     mine(rig, height, txs);
 }
 
+#[test]
+fn what_is_under_way_keeps_its_coin_when_its_block_left_the_chain() {
+    let mut rig = on_chain("keeps", |rig| vec![paired(rig, 1, 200)]);
+    let coin = coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let ours = rig.node.onchain.attempts[&CHANNEL][0].tx.clone();
+    // onchaind has just died: nothing is dropped before the next one has spoken.
+    let case = rig.node.onchain.cases.get_mut(&CHANNEL).unwrap();
+    case.resolution = None;
+    mine(&mut rig, 101, vec![ours.clone()]);
+    assert_eq!(under_way(&rig), [vec![1]]);
+    unmine(&mut rig, 101);
+    assert_eq!(spent_by(&rig, &coin), Some(ours.compute_txid()));
+}
+
 /// onchaind says whose commitment it is.
 fn found(rig: &mut Rig, close: CloseKind) {
     let case = rig.node.onchain.cases.get_mut(&CHANNEL).unwrap();
