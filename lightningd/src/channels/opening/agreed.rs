@@ -32,6 +32,9 @@ pub(super) fn check(
 /// At its beginning nothing has happened yet.
 fn begins(channel: &Channel) -> Result<(), String> {
     let live = &channel.live;
+    if channel.id != ChannelId::from_funding(&live.params.funding) {
+        return Err(format!("its id is not that of its output: {}", channel.id));
+    }
     let numbers = [live.commitment, live.revoked].iter().all(|n| *n == Sides::default());
     if !numbers || !live.htlcs.0.is_empty() || live.last_sent != LastSent::Neither {
         return Err("it is no beginning".to_owned());
