@@ -204,7 +204,7 @@ fn disorder_in_a_channel_at_rest() {
 }
 #[test]
 fn disorder_after_an_htlc_without_its_commitment() {
-    in_state(1200, true, |world, live| held(world, live));
+    in_state(1200, true, held);
 }
 #[test]
 fn disorder_after_a_commitment_of_the_node_that_is_not_answered() {

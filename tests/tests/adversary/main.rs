@@ -1,5 +1,6 @@
 //! Strangers who lie, against a whole node on a real chain. One test for each threat, named after it.
 
+mod bounds;
 mod disorder;
 mod exposure;
 mod forwards;
