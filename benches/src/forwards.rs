@@ -1,6 +1,6 @@
 //! Forwards: a payer, a forwarder and a payee in a line, all on this machine.
 
-use crate::{LOAD, SEQUENTIAL, counters, invoices, memory, pay_all};
+use crate::{Counters, LOAD, SEQUENTIAL, counters, invoices, memory, pay_all};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ pub fn run(base: &Path) {
     let route = line.route(MSAT);
 
     let list = invoices(&line.l3, SEQUENTIAL, MSAT, "seq");
-    let before = commits(&line);
+    let before = counted(&line);
     let (begun, mut times) = (Instant::now(), Vec::new());
     for invoice in &list {
         let at = Instant::now();
@@ -29,7 +29,7 @@ pub fn run(base: &Path) {
     report("forward, one after another", times, begun.elapsed(), &before, &line);
 
     let list = invoices(&line.l3, LOAD, MSAT, "load");
-    let before = commits(&line);
+    let before = counted(&line);
     let used = processor_time(&line);
     let begun = Instant::now();
     let times = pay_all(&line.l1, &route, &list);
@@ -46,25 +46,34 @@ fn nodes(line: &Line) -> [&Node; 3] {
     [&line.l1, &line.l2, &line.l3]
 }
 
-fn commits(line: &Line) -> [f64; 3] {
-    nodes(line).map(|node| counters(&[node]).commits)
+fn counted(line: &Line) -> [Counters; 3] {
+    nodes(line).map(|node| counters(&[node]))
 }
 
-fn report(what: &str, mut times: Vec<Duration>, whole: Duration, before: &[f64; 3], line: &Line) {
+fn report(
+    what: &str,
+    mut times: Vec<Duration>,
+    whole: Duration,
+    before: &[Counters; 3],
+    line: &Line,
+) {
     times.sort();
     let n = times.len() as f64;
     let at = |share: f64| {
         times.get((n * share) as usize).copied().unwrap_or_default().as_secs_f64() * 1000.0
     };
-    let after = commits(line);
-    let each: Vec<String> =
-        before.iter().zip(after).map(|(b, a)| format!("{:.2}", (a - b) / n)).collect();
+    let after = counted(line);
+    let each = |of: fn(&Counters) -> f64| {
+        let rates = before.iter().zip(&after).map(|(b, a)| format!("{:.2}", (of(a) - of(b)) / n));
+        rates.collect::<Vec<_>>().join(", ")
+    };
     println!(
-        "  {what:<28} {:8.1}/s   median {:7.2} ms   p95 {:7.2} ms   commits per forward at payer, middle, payee: {}",
+        "  {what:<28} {:8.1}/s   median {:7.2} ms   p95 {:7.2} ms   commits per forward at payer, middle, payee: {}; signatures: {}",
         n / whole.as_secs_f64(),
         at(0.5),
         at(0.95),
-        each.join(", "),
+        each(|c| c.commits),
+        each(|c| c.signatures),
     );
 }
 

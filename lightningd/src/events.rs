@@ -126,7 +126,7 @@ pub enum Outgoing {
     Notify { caller: Caller, level: &'static str, text: String },
     /// A child is born, with its init.
     Spawn(ChildSpec),
-    /// So many commitments of ours are revoked: the witness beside the database hears it.
+    /// So many commitments of ours are revoked (or so high is the last channel's number): the witness beside the database hears it.
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
     /// An order to a child. One that is gone does not hear it.
     Order { child: ChildId, body: Vec<u8>, fds: Vec<OwnedFd> },

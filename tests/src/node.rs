@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// What a call was answered with, if it was no result.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,9 +153,19 @@ impl Node {
     }
     /// One call on a connection of its own: what came of it.
     pub fn call(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+        self.call_within(crate::PATIENCE, method, params)
+    }
+    /// The same for whoever does not wait longer than this for the answer. What was asked may be done all the same.
+    pub fn call_within(
+        &self,
+        time: Duration,
+        method: &str,
+        params: &Value,
+    ) -> Result<Value, RpcError> {
         let broken =
             |e: std::io::Error| RpcError { code: 0, message: e.to_string(), data: Value::Null };
         let mut stream = self.socket().map_err(broken)?;
+        stream.set_read_timeout(Some(time)).map_err(broken)?;
         self.next_id.set(self.next_id.get() + 1);
         let id = format!("test:{method}#{}", self.next_id.get());
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
@@ -330,6 +341,11 @@ impl Node {
     pub fn start_again_with(&mut self, extra: &[&str]) {
         self.options.args.extend(extra.iter().map(|s| (*s).to_owned()));
         self.start_again();
+    }
+    /// From its next start on this stands in the place of what begins like it.
+    pub fn replace_arg(&mut self, head: &str, value: &str) {
+        self.options.args.retain(|arg| !arg.starts_with(head));
+        self.options.args.push(format!("{head}{value}"));
     }
     /// Process ids of its children with this executable; all of them for an empty name.
     pub fn children(&self, executable: &str) -> Vec<Pid> {

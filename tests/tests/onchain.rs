@@ -78,6 +78,26 @@ fn preimage_on_chain(by_payer: bool) {
 }
 
 #[test]
+fn a_part_on_chain_counts_though_the_payee_was_started_anew() {
+    let pair = Pair::new();
+    pair.bob.fund(&pair.bitcoind);
+    let id = pair.open(SAT);
+    let other = pair.open(SAT);
+    let parts = Parts::new(&pair, 200_000_000);
+    parts.send(&id, 1);
+    pair.wait_held(&id, 1);
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    confirm_close(&pair, &id);
+    pair.bob.kill();
+    pair.bob.start_again();
+    pair.reconnect(&other);
+    parts.send(&other, 2);
+    assert_eq!(parts.wait(2).unwrap()["status"], "complete");
+    resolve(&pair, &id);
+    assert_eq!(parts.wait(1).unwrap()["status"], "complete");
+}
+
+#[test]
 fn an_htlc_that_times_out_on_our_commitment_comes_back() {
     timeout_on_chain(true);
 }

@@ -20,6 +20,10 @@ pub const DEATH_AT: u64 = 8;
 /// From here on, what was about to happen, or had just happened, at the death.
 pub const PLACE_AT: u64 = 16;
 
+/// While this file is beside those in which a node counts, its daemons do not die with the master: they live until they notice,
+/// as on a machine that is slow to kill.
+pub const ORPHANS: &str = "orphans";
+
 struct Barriers {
     file: File,
     count: Mutex<u64>,
@@ -34,6 +38,11 @@ pub fn begin(path: &Path) -> io::Result<()> {
     let count = Mutex::new(read(&file, COUNT_AT));
     let _ = HERE.set(Barriers { file, count });
     Ok(())
+}
+
+/// Is this process, which counts there, to live on when its master dies?
+pub fn outlives_master(path: &Path) -> bool {
+    path.with_file_name(ORPHANS).exists()
 }
 
 /// One barrier. `place` says which, for whoever looks into a death.

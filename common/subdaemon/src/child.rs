@@ -103,7 +103,11 @@ impl Child {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::internal)?;
         let (child, level) = Self::begin(stdin)?;
         if let Some(path) = std::env::var_os(barrier::VARIABLE).filter(|_| child.developer) {
-            barrier::begin(path.as_ref()).map_err(Failure::internal)?;
+            let path = std::path::PathBuf::from(path);
+            barrier::begin(&path).map_err(Failure::internal)?;
+            if barrier::outlives_master(&path) {
+                nix::sys::prctl::set_pdeathsig(None).map_err(Failure::internal)?;
+            }
         }
         logger::install(child.master.clone(), level);
         Ok(child)

@@ -93,6 +93,10 @@ pub(super) fn answered(
                 Err(RpcError { code: code::LIGHTNINGD, message: text, data: Some(sent) }),
             );
         }
+        // No verdict: it is sent again with the next block, and nothing is in its way as far as anybody knows.
+        (BroadcastFor::Attempt(_), Some(e)) if result.is_err() => {
+            log::info!("nobody knows whether claim {txid} was taken: {e}");
+        }
         (BroadcastFor::Nobody, Some(e)) => log::debug!("transaction {txid} was not taken: {e}"),
         (BroadcastFor::Nobody, None) => {}
         (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),

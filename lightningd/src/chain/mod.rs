@@ -10,7 +10,7 @@ pub mod rpc;
 mod store;
 
 pub use broadcast::{BroadcastFor, broadcast, keep, rebroadcast, send};
-pub use store::{confirmed, give_up, give_up_spends, load};
+pub use store::{confirmed, give_up, give_up_spends, load, on_its_way, sent_to_spend};
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
@@ -345,7 +345,7 @@ fn block(
 }
 
 /// Our tip is the backend's.
-fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     if node.chain.caught_up {
         return;
     }
@@ -353,6 +353,7 @@ fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     turn.install(|node| node.chain.caught_up = true);
     crate::onchain::caught_up(node, turn);
     crate::peers::activate(node, turn);
+    crate::htlcs::decide_on_chain(node, turn);
     rebroadcast(node, turn);
 }
 

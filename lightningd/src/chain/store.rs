@@ -81,6 +81,22 @@ pub(super) fn unconfirmed(db: &Connection) -> Result<Vec<Transaction>, Fatal> {
         .collect()
 }
 
+/// Which of those spends this output, if one does.
+pub fn sent_to_spend(db: &Connection, of: primitives::OutPoint) -> Result<Option<Txid>, Fatal> {
+    let spends = |tx: &Transaction| tx.input.iter().any(|i| i.previous_output == of);
+    Ok(unconfirmed(db)?.into_iter().find(spends).map(|tx| tx.compute_txid()))
+}
+
+/// This one, if it matters to us and is in no block.
+pub fn on_its_way(db: &Connection, txid: Txid) -> Result<Option<Transaction>, Fatal> {
+    let mut statement =
+        db.prepare_cached("SELECT raw FROM transactions WHERE txid = ?1 AND height IS NULL")?;
+    let mut rows = statement.query([txid.to_byte_array()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let raw: Vec<u8> = row.get(0)?;
+    bitcoin::consensus::deserialize(&raw).map(Some).map_err(|e| corrupt("transactions", e))
+}
+
 /// No more broadcasting of this one.
 pub fn give_up(db: &Connection, txid: Txid) -> Result<(), Fatal> {
     db.prepare_cached("UPDATE transactions SET broadcast = 0 WHERE txid = ?1")?

@@ -4,6 +4,7 @@ use super::{Channel, Owner, State, live, order, set_state, store, update};
 use crate::chain::feerates::Use;
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
+use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
@@ -183,7 +184,8 @@ pub(super) fn begin(
     };
     // channeld reads no more orders: what it was told to offer and did not is lost.
     crate::payments::fail_unbound(node, turn, Some(channel.number))?;
-    if !channel.state.is_open() {
+    turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
+    if !channel.state.wants_peer() {
         return Ok(());
     }
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
@@ -199,6 +201,10 @@ pub(super) fn begin(
     } else {
         channel.live.balance.remote.sat_floor()
     };
+    let (min_fee, ideal_fee, max_fee) = match agreed_fee(channel) {
+        Some(agreed) => (agreed.min(max_fee), agreed.min(max_fee), agreed.min(max_fee)),
+        None => (floor.min(max_fee), ideal.clamp(floor.min(max_fee), max_fee), max_fee),
+    };
     let seed = live::hsm_seed(channel);
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
@@ -206,9 +212,9 @@ pub(super) fn begin(
         params: channel.live.params.clone(),
         balance: channel.live.balance,
         script,
-        min_fee: floor.min(max_fee),
+        min_fee,
         max_fee,
-        ideal_fee: ideal.clamp(floor.min(max_fee), max_fee),
+        ideal_fee,
         local_features: node.features.clone(),
         remote_features: connection.features.clone(),
     };
@@ -225,6 +231,13 @@ pub(super) fn begin(
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| c.owner = Owner::Closingd(child));
     Ok(())
+}
+
+/// What both have signed for already: a peer that died before it knew hears of no other fee.
+fn agreed_fee(channel: &Channel) -> Option<Sat> {
+    let tx = channel.close_tx.as_ref()?;
+    let paid = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    Some(Sat(channel.live.params.amount.0.saturating_sub(paid)))
 }
 
 /// closingd said or asked something.
@@ -376,10 +389,12 @@ pub fn fail_channel(
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
+    if cause != "user" && is_nothing_to_us(channel) {
+        return super::watch::forget(node, turn, channel, why);
+    }
     if channel.unproven {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
-        store::set_lost_state(turn.db, channel.number)?;
-        update(turn, channel.number, |c| c.lost_state = true);
+        super::lose_state(channel, turn)?;
     }
     if channel.closer.is_none() {
         let by = if cause == "remote" { Side::Remote } else { Side::Local };
@@ -395,13 +410,26 @@ pub fn fail_channel(
     Ok(())
 }
 
+/// A peer's channel that nobody has seen the funding of, and in which nothing is ours: an opener that died before it had our
+/// signature says so, and has forgotten it. Kept, it would count among those that wait for their funding for two weeks.
+fn is_nothing_to_us(channel: &Channel) -> bool {
+    channel.opener() == Side::Remote
+        && channel.funding_height.is_none()
+        && channel.live.balance.local == Msat(0)
+        && channel.live.htlcs.0.is_empty()
+}
+
 /// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on.
 pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Completed, Stop> {
     let number = channel.number;
     let value = channel::Channel::new(channel.live.clone())
         .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
     let newest = channel.live.commitment.local;
-    let point = turn.hsm.commitment_point(channel.peer, number, live::hsm_seed(channel), newest)?;
+    let seed = live::hsm_seed(channel);
+    let point = match turn.hsm.commitment_point(channel.peer, number, seed, newest)? {
+        Ok(point) => point,
+        Err(why) => return Ok(Completed::Refused { why }),
+    };
     let question = SignLocalCommitment {
         peer: channel.peer,
         channel: number,

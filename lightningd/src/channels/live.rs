@@ -176,14 +176,17 @@ pub fn heard(
         FromChanneld::ReadyToClose(_) => {
             super::closing::begin(node, turn, channel, fd(frame.fds)?)?
         }
+        // What closes it is signed by both: it needs no peer that publishes something.
+        FromChanneld::WeAreBehind(b) if channel.state == State::ClosingComplete => {
+            channel.log(LogLevel::Unusual, &format!("after the close: {}", b.detail))
+        }
         FromChanneld::WeAreBehind(b) => {
             let text = format!(
                 "our data is old: {}. The peer must close; nothing of ours is broadcast",
                 b.detail
             );
             channel.log(LogLevel::Broken, &text);
-            store::set_lost_state(turn.db, number)?;
-            update(turn, number, |c| c.lost_state = true);
+            super::lose_state(channel, turn)?;
             set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
         }
         FromChanneld::TheyAreBehind(b) => {
@@ -421,7 +424,7 @@ pub(super) fn after_gone(
         return Ok(());
     }
     if channel.served_connection == Some(connection.number) {
-        if channel.begs() {
+        if channel.begs() || channel.state == State::ClosingComplete {
             // It heard on this connection what there is to say.
             return Ok(());
         }

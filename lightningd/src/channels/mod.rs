@@ -315,6 +315,13 @@ pub fn set_state(
     Ok(())
 }
 
+/// Our rows of this channel are old, or may be: nothing of ours is ever published.
+pub fn lose_state(channel: &Channel, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    store::set_lost_state(turn.db, channel.number)?;
+    update(turn, channel.number, |c| c.lost_state = true);
+    Ok(())
+}
+
 /// The room's own events.
 pub fn handle(
     node: &Node,
@@ -359,6 +366,11 @@ pub fn hear_witness(
     db: &rusqlite::Connection,
     witness: &watermark::Witness,
 ) -> Result<(), crate::turn::Fatal> {
+    if let Some(next) = store::raise_numbers(db, witness.last_number())? {
+        log::warn!(
+            "channels that this database does not know may have had numbers below {next}: the next channel gets that"
+        );
+    }
     for channel in channels.all.values_mut().filter(|c| c.state.is_open()) {
         let ours = channel.live.revoked.local;
         match witness.revoked.get(&channel.number) {
@@ -416,6 +428,15 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
     match known {
         Some(channel) if channel.begs() && channel.served_connection == Some(s.connection) => {
             refuse(node, turn, &s, live::PLEASE_CLOSE);
+            Ok(())
+        }
+        // closingd has said on this connection what there is to say.
+        Some(channel)
+            if channel.state == State::ClosingComplete
+                && channel.owner == Owner::Nobody
+                && channel.served_connection == Some(s.connection) =>
+        {
+            crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
             Ok(())
         }
         Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {

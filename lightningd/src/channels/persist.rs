@@ -1,7 +1,8 @@
 //! Steps of the commitment dance that channeld asks to be stored: rows first, then values, then what follows for the switch.
 //!
 //! channeld talks to strangers, so what it asks is checked where a lie could reach beyond its channel: HTLCs are new, each of
-//! ours was ordered and its key is bound once, a fulfilment has its preimage.
+//! ours was ordered and its key is bound once, a fulfilment has its preimage; and nothing is more than the channel has, or
+//! than a row can hold.
 
 use super::{Channel, Totals, live_htlc, store, update};
 use crate::events::{Event, Outgoing};
@@ -79,6 +80,8 @@ pub(super) fn persist(
 
 /// May this step follow, as far as it concerns anybody but its channel?
 fn check(live: &ChannelState, change: &ChannelChange, sum: &mut Sum) -> Result<(), Stop> {
+    is_possible(live, change)
+        .map_err(|what| Stop::refused(format!("channeld wants to store {what}")))?;
     for (offered_by, id) in &change.settled.0 {
         let Some(gone) = live_htlc(live, *offered_by, *id) else {
             return Err(Stop::refused(format!("channeld settled HTLC {id}, which is not there")));
@@ -102,6 +105,9 @@ fn check(live: &ChannelState, change: &ChannelChange, sum: &mut Sum) -> Result<(
             return Err(Stop::refused(format!("channeld used the id {id} of an HTLC twice")));
         }
         next[by] = HtlcId(id.0.saturating_add(1));
+        if by == Side::Remote && added.key != 0 {
+            return Err(Stop::refused(format!("channeld has a key for the peer's HTLC {id}")));
+        }
         if by == Side::Local && (added.key == 0 || !sum.keys.insert(added.key)) {
             return Err(Stop::refused(format!("channeld bound the key {} twice", added.key)));
         }
@@ -111,7 +117,46 @@ fn check(live: &ChannelState, change: &ChannelChange, sum: &mut Sum) -> Result<(
         };
         *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
     }
+    if Side::BOTH.into_iter().any(|side| change.next_htlc_id[side] < next[side]) {
+        return Err(Stop::refused("channeld would use the id of an HTLC twice"));
+    }
     Ok(())
+}
+
+/// Can a channel of these parameters be like that? If not, what cannot.
+fn is_possible(live: &ChannelState, change: &ChannelChange) -> Result<(), &'static str> {
+    let require = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
+    let has = live.params.amount.msat();
+    let whole = change.balance.local.0.checked_add(change.balance.remote.0) == Some(has.0);
+    require(whole, "balances that are not what the channel has")?;
+    let numbers = [change.commitment, change.revoked];
+    let counts = numbers.iter().all(|n| n.local.max(n.remote) < CommitmentNumber::LAST);
+    require(counts, "a commitment number beyond the last")?;
+    let ids = change.next_htlc_id;
+    // Each costs a commitment at least, or a place in one: far fewer than this.
+    require(ids.local.max(ids.remote).0 < 1 << 62, "an HTLC id beyond all")?;
+    let secrets = change.remote_secrets.0.iter().all(|s| s.index <= CommitmentNumber::LAST.0);
+    require(secrets, "a secret of no commitment")?;
+    let stays = live.htlcs.0.len().saturating_sub(change.settled.0.len());
+    // Those of two commitments, and those on their way out of both.
+    let fits = stays.saturating_add(change.added.0.len()) <= 4 * channel::MAX_HTLCS;
+    require(fits, "more HTLCs than a channel has")?;
+    let in_range = |from: Option<CommitmentNumber>, until: Option<CommitmentNumber>| {
+        [from, until].into_iter().flatten().all(|n| n < CommitmentNumber::LAST)
+    };
+    for added in &change.added.0 {
+        let htlc = &added.htlc;
+        require(htlc.amount <= has, "an HTLC of more than the channel has")?;
+        require(htlc.expiry.0 < channel::EXPIRY_LIMIT, "an HTLC that expires at no height")?;
+        require(in_range(added.in_remote_from, added.in_remote_until), "an HTLC in no commitment")?;
+        require(htlc.id.0 < 1 << 62, "an HTLC id beyond all")?;
+    }
+    let moves = change
+        .moved
+        .0
+        .iter()
+        .all(|m| m.id.0 < 1 << 62 && in_range(m.in_remote_from, m.in_remote_until));
+    require(moves, "an HTLC in no commitment")
 }
 
 fn count_settled(totals: &mut Totals, gone: &LiveHtlc) {
@@ -123,3 +168,7 @@ fn count_settled(totals: &mut Totals, gone: &LiveHtlc) {
         *count = (count.0 + 1, count.1.saturating_add(gone.htlc.amount));
     }
 }
+
+#[cfg(test)]
+#[path = "persist_tests.rs"]
+mod tests;

@@ -87,6 +87,20 @@ impl State {
     /// Is a daemon of ours to talk to the peer about it?
     pub const fn wants_peer(self) -> bool {
         match self {
+            Self::AwaitingLockin
+            | Self::Normal
+            | Self::ShuttingDown
+            | Self::ClosingSigExchange
+            // The peer may have died before it knew that both had agreed: it agrees once more.
+            | Self::ClosingComplete => true,
+            Self::AwaitingUnilateral | Self::FundingSpendSeen | Self::Onchain | Self::Closed => {
+                false
+            }
+        }
+    }
+    /// Could it still live on, or be closed another way than it is? What ends others has nothing to end here.
+    pub const fn is_open(self) -> bool {
+        match self {
             Self::AwaitingLockin | Self::Normal | Self::ShuttingDown | Self::ClosingSigExchange => {
                 true
             }
@@ -96,9 +110,5 @@ impl State {
             | Self::Onchain
             | Self::Closed => false,
         }
-    }
-    /// Could it still be closed together? That takes talking about it.
-    pub const fn is_open(self) -> bool {
-        self.wants_peer()
     }
 }

@@ -413,18 +413,37 @@ pub fn begin_numbers(db: &Connection) -> Result<(), Fatal> {
 
 const NEXT_NUMBER: &str = "next_channel_number";
 
+/// Whatever was given after the rows were written is not given again. Where nobody knows, numbers go on at the time of day.
+pub(super) fn raise_numbers(
+    db: &Connection,
+    last: Option<ChannelNumber>,
+) -> Result<Option<u64>, Fatal> {
+    let stored: Option<i64> = crate::db::get_var(db, NEXT_NUMBER)?;
+    // A database that never gave one knows where to begin.
+    let Some(stored) = stored.map(i64::unsigned_abs).filter(|n| *n > 1 || last.is_some()) else {
+        return Ok(None);
+    };
+    let least = last.map_or_else(milliseconds, |l| l.0.saturating_add(1));
+    if stored >= least {
+        return Ok(None);
+    }
+    crate::db::set_var(db, NEXT_NUMBER, &sql(least))?;
+    Ok(Some(least))
+}
+
+fn milliseconds() -> u64 {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 1)
+}
+
 /// A number for a channel: never one that was used before under this secret, deleted channels and lost databases included.
 pub(super) fn next_number(db: &Connection) -> Result<ChannelNumber, Fatal> {
     let stored: Option<i64> = crate::db::get_var(db, NEXT_NUMBER)?;
     let next = match stored {
         Some(n) => n.unsigned_abs(),
         // A database that is new under an old secret begins where no counter has been: at the milliseconds since 1970.
-        None => {
-            let now = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
-            u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 1)
-        }
+        None => milliseconds(),
     };
     crate::db::set_var(db, NEXT_NUMBER, &sql(next + 1))?;
     Ok(ChannelNumber(next))

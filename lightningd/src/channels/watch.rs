@@ -289,6 +289,10 @@ fn spent(
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: "the funding was spent".to_owned() });
     }
+    if channel.unproven {
+        // Should this block leave the chain: what the peer closed with proves nothing, and ours may be revoked.
+        super::lose_state(channel, turn)?;
+    }
     let mutual = is_mutual_close(&channel.shutdown, tx);
     if mutual && channel.close_tx.as_ref().is_none_or(|c| c.compute_txid() != txid) {
         // Another of the closings that were signed, at another fee: that is the one now.
@@ -369,6 +373,7 @@ pub(super) fn forget(
         turn.say(crate::events::Outgoing::Kill { child, why: why.to_owned() });
     }
     super::closing::refuse_closers(node, turn, channel.number, why);
+    crate::onchain::forget(node, turn, channel.number)?;
     crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
     store::forget(turn.db, channel.number)?;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;

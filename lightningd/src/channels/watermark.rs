@@ -1,8 +1,8 @@
-//! A witness beside the database: how many commitments of each channel we have revoked.
+//! A witness beside the database: how many commitments of each channel we have revoked, and the last number that any channel got.
 //!
 //! A database that was put back to an earlier state looks like any other, and its commitments are revoked: publishing one
 //! gives the whole channel away. This file goes only up. Where it says more than the rows, the rows are proved old, whatever
-//! a peer says; where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has
+//! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them. Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has
 //! shown where we are. It is written after the commit and before anything is said, without waiting for the disk: a machine
 //! that loses power loses its last words at most, and then the rows are ahead, which is no danger.
 
@@ -16,6 +16,8 @@ use std::path::Path;
 
 /// Its name, in the network's directory.
 pub const FILE: &str = "lightningd-revocations";
+/// Under this number, which no channel has, is the last one that any got.
+pub const LAST: ChannelNumber = ChannelNumber(0);
 /// Channel, count, and both together as a check.
 const RECORD: usize = 24;
 
@@ -34,6 +36,14 @@ pub struct Witness {
     pub present: bool,
     /// By channel, how many were revoked at least.
     pub revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
+}
+
+impl Witness {
+    /// The last number that is known to have been given to a channel.
+    pub fn last_number(&self) -> Option<ChannelNumber> {
+        let told = self.revoked.get(&LAST).map(|n| ChannelNumber(n.0));
+        told.max(self.revoked.keys().max().copied())
+    }
 }
 
 fn record(channel: ChannelNumber, revoked: CommitmentNumber) -> [u8; RECORD] {
@@ -124,6 +134,17 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72, "one record a channel");
         marks.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72);
+    }
+
+    #[test]
+    fn the_last_number_is_known_from_its_own_record_or_from_the_channels() {
+        let path = path("numbers");
+        let (mut marks, witness) = Watermarks::open(&path).unwrap();
+        assert_eq!(witness.last_number(), None);
+        marks.raise(ChannelNumber(7), CommitmentNumber(1)).unwrap();
+        assert_eq!(Watermarks::open(&path).unwrap().1.last_number(), Some(ChannelNumber(7)));
+        marks.raise(LAST, CommitmentNumber(9)).unwrap();
+        assert_eq!(Watermarks::open(&path).unwrap().1.last_number(), Some(ChannelNumber(9)));
     }
 
     #[test]

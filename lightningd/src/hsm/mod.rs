@@ -24,16 +24,17 @@ impl HsmClient {
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
         self.0.ask(question).map_err(|e| Fatal(e.to_string()))
     }
-    /// Our point of a commitment of this channel, whose seed hsmd knows from then on.
+    /// Our point of a commitment of this channel, whose seed hsmd knows from then on. `Err` says why not: rows that a captured
+    /// daemon asked for may contradict what hsmd has judged, and cost that channel, not the node.
     pub fn commitment_point(
         &mut self,
         peer: NodeId,
         channel: ChannelNumber,
         seed: ChannelSeed,
         number: CommitmentNumber,
-    ) -> Result<Point, Fatal> {
+    ) -> Result<Result<Point, String>, Fatal> {
         let socket = self.new_client(peer, channel, &[Capability::Points], Some(seed))?;
-        Hsm::new(socket).ask(&GetCommitmentPoint { number }).map_err(|e| Fatal(e.to_string()))
+        Ok(Hsm::new(socket).ask(&GetCommitmentPoint { number }).map_err(|e| e.to_string()))
     }
     /// Is this channel, which just began, one that we can close alone: are our keys in it, and did the peer sign our first
     /// commitment? `Err` says why not.

@@ -21,6 +21,7 @@ pub use resolve::{failed_on_chain, learned_preimage, upstream_expiries};
 pub use store::load;
 
 use crate::channels::Channel;
+use crate::events::Event;
 use crate::node::Node;
 use crate::payments;
 use crate::turn::{Stop, Turn};
@@ -150,6 +151,16 @@ impl Htlcs {
 pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     resolve::begin(node, turn)?;
     forward::lost(node, turn, None)
+}
+
+/// Once the chain is known after a start: parts that were held for the rest of their payment are held again. Channels that live
+/// do this when they are established; one whose end is on chain never is again, and its part is as good as any.
+pub fn decide_on_chain(node: &Node, turn: &mut Turn<'_>) {
+    for (number, channel) in node.channels.all.iter().filter(|(_, c)| c.state.is_unilateral()) {
+        for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
+            turn.also(Event::Decide(*number, live.htlc.id));
+        }
+    }
 }
 
 /// Decides on a received HTLC that is irrevocable. A second time changes nothing.

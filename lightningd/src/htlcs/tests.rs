@@ -4,12 +4,13 @@ use super::key::Origin;
 use super::{failed_on_chain, learned_preimage};
 use crate::channels::testing::{adds, alias, htlc, moves, point, settles};
 use crate::events::Event;
+use crate::payments::{Payment, Status};
 use crate::testing::{Rig, Said};
 use onion::{Failure, ForwardPayload, begin_error, onion_keys, unwrap_error};
 use primitives::*;
 use wire::channel_data::*;
 use wire::channeld::*;
-use wire::{Bytes, Long, OnionPacket};
+use wire::{Bytes, Long, Message, OnionPacket};
 
 /// From peer 1 over channel 1, to peer 2 over channel 2 or 3.
 const IN: u64 = 1;
@@ -233,6 +234,20 @@ fn a_daemon_that_dies_with_its_order_costs_the_forward_its_channel_and_nothing_m
 }
 
 #[test]
+fn what_a_daemon_had_not_read_when_it_went_over_to_closing_goes_elsewhere() {
+    let mut rig = rig("closing");
+    arrive(&mut rig, 0);
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(OUT)).unwrap();
+    channel.state = crate::channels::State::ShuttingDown;
+    let script = || Some(ScriptBuf::from(vec![0x51]));
+    channel.shutdown = Sides { local: script(), remote: script() };
+    let (ours, _theirs) = subdaemon::peer_pair().unwrap();
+    let frame = subdaemon::Frame { body: ReadyToClose {}.encode(), fds: [ours].into() };
+    let said = rig.run(Event::Child(OUT + 1000, frame));
+    assert!(matches!(&said[..], [Said::Offer(OTHER, o)] if o.key == key(1)), "{said:?}");
+}
+
+#[test]
 fn a_refusal_is_tried_elsewhere_and_then_told() {
     let mut rig = rig("refused");
     arrive(&mut rig, 0);
@@ -288,6 +303,49 @@ fn a_daemon_is_not_believed_what_it_was_not_ordered() {
     }
     let live = rig.channel(OUT).live.clone();
     assert_eq!(rig.persist(OUT, &ask(adds(&live, good))), []);
+}
+
+#[test]
+fn a_daemon_cannot_refuse_what_it_has_offered() {
+    let mut rig = narrow("refused-late");
+    let hash = preimage(0).hash();
+    rig.node.payments.insert(payment(1, OUT, hash));
+    let bound = LiveHtlc { key: 1, ..offered(0, 0, 1) };
+    let changes = vec![adds(&rig.channel(OUT).live, bound)];
+    assert_eq!(rig.persist(OUT, &Persist { changes, peeled: Long(vec![]) }), []);
+    // Whoever paid would pay again, and both would arrive.
+    rig.report(OUT, &OfferRefused { key: 1, why: OfferRefusal::Closing });
+    assert_eq!(rig.node.payments.all[&1].status, Status::Pending);
+    // One that was not offered may be refused.
+    rig.node.payments.insert(payment(2, OUT, preimage(1).hash()));
+    rig.report(OUT, &OfferRefused { key: 2, why: OfferRefusal::Closing });
+    assert_eq!(rig.node.payments.all[&2].status, Status::Failed);
+}
+
+/// A payment of ours that is under way.
+fn payment(created_index: u64, channel: u64, hash: PaymentHash) -> Payment {
+    Payment {
+        created_index,
+        updated_index: None,
+        hash,
+        partid: 0,
+        groupid: 0,
+        status: Status::Pending,
+        amount: None,
+        sent: Msat(AMOUNT),
+        total: Msat(AMOUNT),
+        destination: None,
+        label: None,
+        bolt11: None,
+        description: None,
+        created_at: 0,
+        completed_at: None,
+        preimage: None,
+        secrets: vec![],
+        route: vec![],
+        channel: ChannelNumber(channel),
+        failure: None,
+    }
 }
 
 /// A forward whose outgoing channel is on its way to the chain.

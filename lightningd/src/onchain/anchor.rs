@@ -2,8 +2,8 @@
 
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, DUST, Unbuilt, Unsigned};
-use super::fees::{self, Stake};
-use super::send::{self, coins, drop_attempt, with_coins};
+use super::fees::{self, Rates, Stake};
+use super::send::{self, Purse, coins, drop_attempt, with_coins};
 use crate::chain::{self, BroadcastFor, Purpose};
 use crate::channels::{Channel, State};
 use crate::node::Node;
@@ -15,7 +15,6 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::*;
 use serde_json::json;
-use std::collections::BTreeSet;
 use wire::Long;
 use wire::channel_data::Removal;
 use wire::daemon::LogLevel;
@@ -34,20 +33,27 @@ pub fn commitment_published(turn: &mut Turn<'_>, number: ChannelNumber, tx: &Tra
     turn.also(crate::events::Event::Onchain(number, super::OnchainEvent::Advance));
 }
 
-/// A block came, and they are not in it.
-pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    let mut used = BTreeSet::new();
-    for (number, (commitment, first)) in &node.onchain.published {
-        let Some(channel) = node.channels.all.get(number) else { continue };
-        if channel.state == State::AwaitingUnilateral {
-            push(node, turn, channel, (commitment, *first), &mut used)?;
-        }
+/// It is not in a block. Before its funding is, nothing is spent on it: whoever opened the channel may never fund it.
+pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let (Some((commitment, first)), Some(channel)) =
+        (node.onchain.published.get(&number), node.channels.all.get(&number))
+    else {
+        return Ok(());
+    };
+    let is_due = channel.state == State::AwaitingUnilateral && channel.funding_height.is_some();
+    if is_due && node.chain.caught_up {
+        push(node, turn, channel, (commitment, *first))?;
     }
     Ok(())
 }
 
-/// What is lost if our commitment is late, and when that is.
-fn at_stake(channel: &Channel, first: BlockHeight) -> Stake {
+/// What is lost if our commitment is late, and when that is; together with it the child has this weight.
+pub(super) fn at_stake(
+    channel: &Channel,
+    first: BlockHeight,
+    parent_weight: u64,
+    rates: &Rates<'_>,
+) -> Stake {
     let counts = channel.live.htlcs.0.iter().filter(|l| match l.htlc.offered_by {
         Side::Local => true,
         Side::Remote => matches!(channel.decided.get(&l.htlc.id), Some(Removal::Fulfilled { .. })),
@@ -57,7 +63,14 @@ fn at_stake(channel: &Channel, first: BlockHeight) -> Stake {
         value = value.saturating_add(l.htlc.amount);
         deadline = Some(deadline.map_or(l.htlc.expiry, |d| d.min(l.htlc.expiry)));
     }
-    Stake { first, deadline, value: value.sat_floor(), weight: CHILD_WEIGHT }
+    let weight = CHILD_WEIGHT + parent_weight;
+    let (urgent, calm) = (
+        Stake { first, deadline, value: value.sat_floor(), weight },
+        Stake { first, deadline: None, value: Sat::ZERO, weight },
+    );
+    // Our own output waits for the same block: what an HTLC is worth bounds what is paid for it, and not that.
+    let price = |stake: &Stake| fees::wanted(rates, first, stake);
+    if price(&urgent) < price(&calm) { calm } else { urgent }
 }
 
 fn push(
@@ -65,7 +78,6 @@ fn push(
     turn: &mut Turn<'_>,
     channel: &Channel,
     (commitment, first): (&Transaction, BlockHeight),
-    used: &mut BTreeSet<OutPoint>,
 ) -> Result<(), Stop> {
     let params = &channel.live.params;
     let script = channel::scripts::anchor(&params.basepoints.local.funding).to_p2wsh();
@@ -79,8 +91,7 @@ fn push(
     let rates = send::rates(node);
     let all = node.onchain.attempts.get(&channel.number).map_or(&[][..], Vec::as_slice);
     let before = all.iter().find(|a| a.kind == Kind::Push);
-    let stake = at_stake(channel, before.map_or(first, |a| a.first));
-    let stake = Stake { weight: stake.weight + parent.1, ..stake };
+    let stake = at_stake(channel, before.map_or(first, |a| a.first), parent.1, &rates);
     let feerate = match before {
         Some(a) => fees::next(&rates, tip, &stake, a.feerate, a.height),
         // What it pays by itself may be enough.
@@ -94,16 +105,19 @@ fn push(
         return Ok(());
     };
     let to = send::sweep_script(node, turn, channel.number)?;
-    let available = coins(node, before, used);
+    let available = coins(node, before, &Purse::default());
     let least = before.map_or(0, |a| a.tx.input.len() - a.claims.len());
     let build = |coins: &[Coin]| child(channel, anchor, &script, coins, &to, feerate, parent);
-    let (unsigned, spent) = match with_coins(&available, least, build) {
+    let (unsigned, _) = match with_coins(&available, least, build) {
         Ok(built) => built,
         Err(Unbuilt::Short(missing)) => {
             channel.log(LogLevel::Unusual, &format!(
                 "our commitment {} pays too little to be in a block soon ({} wanted), and {missing} of confirmed coins are missing to push it",
                 anchor.txid, feerate
             ));
+            if let Some(a) = before {
+                submit(node, turn, channel.number, commitment, a);
+            }
             return Ok(());
         }
         Err(Unbuilt::Worthless) => return Ok(()),
@@ -120,7 +134,6 @@ fn push(
             return Ok(());
         }
     };
-    used.extend(spent);
     if let Some(before) = before {
         drop_attempt(node, turn, channel.number, before)?;
     }

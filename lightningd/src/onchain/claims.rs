@@ -1,6 +1,9 @@
 //! Building the transaction of a claim. Pure.
 
+use super::Case;
 use super::plan::{BASE_WEIGHT, input_weight};
+use crate::channels::Channel;
+use crate::turn::Stop;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
@@ -10,6 +13,46 @@ use wire::onchaind::{Claim, ClaimShape};
 
 /// Below it our own output is not relayed. (P2TR.)
 pub const DUST: Sat = Sat(330);
+
+/// More than any witness of ours weighs: what it costs the wallet may pay.
+const MOST_WITNESS: u32 = 1000;
+
+/// May this be a claim of this channel's? onchaind reads what strangers put on the chain, so it is not believed where a lie
+/// could reach beyond its channel: a claim names a key of that channel's and an output as it is, and pays nobody but us unless
+/// the peer signed what it pays (hsmd checks that).
+pub(super) fn may_be_of(channel: &Channel, case: &Case, claim: &Claim) -> Result<(), Stop> {
+    let (of, signed_by_peer) = match &claim.key {
+        WalletKey::Address { .. } => (None, false),
+        WalletKey::OwnHtlc { peer, channel, .. } => (Some((*peer, *channel)), true),
+        WalletKey::ToRemote { peer, channel, .. }
+        | WalletKey::Delayed { peer, channel, .. }
+        | WalletKey::TheirHtlc { peer, channel, .. }
+        | WalletKey::RevokedDelayed { peer, channel, .. }
+        | WalletKey::RevokedHtlc { peer, channel, .. }
+        | WalletKey::Anchor { peer, channel } => (Some((*peer, *channel)), false),
+    };
+    let may_pay = match &claim.shape {
+        ClaimShape::Free {} => true,
+        ClaimShape::Paired { amount, .. } | ClaimShape::Whole { amount, .. } => {
+            signed_by_peer && *amount <= claim.amount
+        }
+    };
+    let is_its = of == Some((channel.peer, channel.number));
+    if is_its && may_pay && is_there(case, claim) && claim.witness_weight <= MOST_WITNESS {
+        return Ok(());
+    }
+    Err(Stop::refused(format!("onchaind claims {}, which is not its channel's", claim.outpoint)))
+}
+
+/// Is the output what the claim says? One of a transaction that is in no block any more is not used.
+fn is_there(case: &Case, claim: &Claim) -> bool {
+    let mut all = std::iter::once(&case.spend).chain(&case.later);
+    let Some(seen) = all.find(|s| s.txid == claim.outpoint.txid) else {
+        return claim.amount <= Sat::MAX_MONEY;
+    };
+    let output = seen.tx.output.get(claim.outpoint.vout as usize);
+    output.is_some_and(|o| o.value.to_sat() == claim.amount.0 && o.script_pubkey == claim.script)
+}
 
 /// A coin of the wallet that pays a fee.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,6 +13,8 @@ mod plan;
 pub mod rpc;
 mod send;
 mod store;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use anchor::commitment_published;
@@ -52,6 +54,8 @@ pub enum OnchainEvent {
     Begin,
     /// Something changed: look what is to be sent.
     Advance,
+    /// A transaction of its end left the chain with its block.
+    Left(Txid),
 }
 
 /// A transaction of a channel's end, in a block.
@@ -126,7 +130,11 @@ pub fn handle(
 ) -> Result<(), Stop> {
     match event {
         OnchainEvent::Begin => begin(node, turn, number),
-        OnchainEvent::Advance => send::advance(node, turn, number),
+        OnchainEvent::Advance if node.onchain.cases.contains_key(&number) => {
+            send::advance(node, turn, number)
+        }
+        OnchainEvent::Advance => anchor::advance(node, turn, number),
+        OnchainEvent::Left(txid) => crate::wallet::unspend(node, turn, txid),
     }
 }
 
@@ -143,6 +151,7 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     for number in node.onchain.cases.keys() {
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
     }
+    advance_published(node, turn);
 }
 
 /// A block was taken in by every room.
@@ -155,9 +164,24 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
         }
     }
     if node.chain.caught_up {
-        anchor::new_tip(node, turn)?;
+        advance_published(node, turn);
         watch::ask_mempool(node, turn);
     }
+    Ok(())
+}
+
+fn advance_published(node: &Node, turn: &mut Turn<'_>) {
+    for number in node.onchain.published.keys() {
+        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+    }
+}
+
+/// A channel whose funding never came: what was to push its commitment can never be in a block.
+pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
+        send::drop_attempt(node, turn, number, attempt)?;
+    }
+    turn.install(move |node| drop(node.onchain.published.remove(&number)));
     Ok(())
 }
 
@@ -168,7 +192,9 @@ fn is_over(node: &Node, case: &Case, height: BlockHeight) -> bool {
     match resolution.settled {
         Some(settled) => (height - settled).0 + 1 >= BURIED,
         None => {
-            let worthless = |c: &Claim| !plan::is_worth_it(c, &send::rates(node), height);
+            // Not even at the lowest price: a market that is high today says nothing of tomorrow.
+            let lowest = fees::Rates { floor: node.feerate_floor(), estimates: None, forced: None };
+            let worthless = |c: &Claim| !plan::is_worth_it(c, &lowest, height);
             (height - case.spend.height).0 >= WORTHLESS_AFTER
                 && !resolution.claims.0.is_empty()
                 && resolution.claims.0.iter().all(worthless)
@@ -225,8 +251,12 @@ fn init(
     let newest = channel.live.commitment.local;
     // Also where it is of no use here: from now on hsmd knows the channel that it is to sign for.
     let asked = if number <= newest { number } else { newest };
-    let point =
-        turn.hsm.commitment_point(channel.peer, channel.number, live::hsm_seed(channel), asked)?;
+    let seed = live::hsm_seed(channel);
+    let point = turn.hsm.commitment_point(channel.peer, channel.number, seed, asked)?;
+    if let Err(why) = &point {
+        // What is in a commitment of the peer's can be taken all the same.
+        channel.log(LogLevel::Broken, &format!("hsmd does not believe our rows: {why}"));
+    }
     let revoked_htlcs = if number < channel.live.revoked.remote {
         store::htlcs_in_remote(turn.db, channel.number, number)?
     } else {
@@ -242,7 +272,7 @@ fn init(
         channel: channel.number,
         state: channel.live.clone(),
         number,
-        local_point: (number <= newest).then_some(point),
+        local_point: point.ok().filter(|_| number <= newest),
         revoked_htlcs: Long(revoked_htlcs),
         upstream: Long(htlcs::upstream_expiries(node, channel)),
         preimages: Long(preimages.collect()),
@@ -309,6 +339,9 @@ fn resolved(
     now: Resolution,
 ) -> Result<(), Stop> {
     let number = channel.number;
+    for claim in &now.claims.0 {
+        claims::may_be_of(channel, case, claim)?;
+    }
     let before = case.resolution.as_ref();
     for (id, preimage) in &now.learned.0 {
         if before.is_none_or(|b| !b.learned.0.contains(&(*id, *preimage))) {
@@ -363,6 +396,10 @@ fn found_out(
         "txid": txid.to_string(),
         "blockheight": height.0,
     });
+    if matches!(close, CloseKind::Unknown { .. }) {
+        // Should its block leave the chain, ours may be revoked.
+        channels::lose_state(channel, turn)?;
+    }
     store::set_evidence(turn.db, channel.number, &evidence)?;
     let key = channel.number;
     turn.install(move |node| drop(node.onchain.evidence.insert(key, evidence)));

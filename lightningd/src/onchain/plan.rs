@@ -103,23 +103,26 @@ pub fn plan(
     rates: &Rates<'_>,
 ) -> Vec<Step> {
     let all: BTreeMap<OutPoint, &Claim> = claims.iter().map(|c| (c.outpoint, c)).collect();
-    let (mut steps, mut covered, mut alone) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+    let (mut steps, mut covered, mut lone) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    // What was claimed before keeps its age: whoever takes one input of a batch in each block does not make the rest cheaper.
+    let mut began: BTreeMap<OutPoint, BlockHeight> = BTreeMap::new();
     for attempt in attempts.iter().filter(|a| a.kind == Kind::Claim) {
         let found: Vec<&Claim> =
             attempt.claims.iter().filter_map(|o| all.get(o).copied()).collect();
         if found.len() < attempt.claims.len() {
             // One of its inputs is spent: the rest is claimed anew below.
             steps.push(Step::Drop(attempt.txid));
+            began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
         } else if attempt.refused && found.len() > 1 {
             // Something is in the way of one of them: the others shall not wait for it.
             steps.push(Step::Drop(attempt.txid));
-            alone.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
+            began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
+            lone.extend(attempt.claims.iter().copied());
         } else {
             covered.extend(attempt.claims.iter().copied());
             steps.extend(again(attempt, &found, tip, rates).map(Step::Make));
         }
     }
-    let lone: BTreeSet<OutPoint> = alone.keys().copied().collect();
     let mut groups: BTreeMap<Company, Vec<&Claim>> = BTreeMap::new();
     for claim in claims {
         // A transaction that is made now can be in the next block at the earliest.
@@ -131,8 +134,8 @@ pub fn plan(
     for (company, group) in groups {
         let most = if matches!(company, Company::Paired(_)) { MAX_PAIRED } else { MAX_FREE };
         for part in group.chunks(most) {
-            let began = part.iter().filter_map(|c| alone.get(&c.outpoint)).min();
-            let first = began.copied().unwrap_or(tip);
+            let first = part.iter().filter_map(|c| began.get(&c.outpoint)).min();
+            let first = first.copied().unwrap_or(tip);
             let feerate = fees::wanted(rates, tip, &stake(part, first));
             let claims = part.iter().map(|c| (*c).clone()).collect();
             steps.push(Step::Make(Make { claims, feerate, first, replaces: None }));

@@ -100,9 +100,13 @@ fn when_somebody_takes_one_input_the_rest_is_claimed_anew() {
     let claims = [until(110, claim(1, 100_000)), until(110, claim(2, 100_000))];
     let gone = until(110, claim(3, 100_000));
     let attempts = [attempt(7, &[&claims[0], &gone, &claims[1]])];
-    let steps = plan(&claims, &attempts, TIP, &RATES);
+    let steps = plan(&claims, &attempts, BlockHeight(109), &RATES);
     assert!(steps.contains(&Step::Drop(attempts[0].txid)));
     assert_eq!(made(&steps), [vec![1, 2]]);
+    // At no lower price: it is as old as it was.
+    let Some(Step::Make(m)) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!(m.first, BlockHeight(100));
+    assert!(m.feerate > FeeratePerKw(20_000), "{}", m.feerate);
 }
 
 #[test]

@@ -37,31 +37,54 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
         return Ok(());
     };
     let Some(resolution) = &case.resolution else { return Ok(()) };
-    // onchaind may not have heard of the newest block yet.
+    // onchaind may not have heard of the newest block yet, or of one that left the chain.
     let spent: BTreeSet<OutPoint> = spent_by(case).map(|(o, _)| o).collect();
-    let open: Vec<Claim> =
-        resolution.claims.0.iter().filter(|c| !spent.contains(&c.outpoint)).cloned().collect();
-    let attempts = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
-    let mut used = BTreeSet::new();
-    for attempt in attempts.iter().filter(|a| a.kind == Kind::Push) {
-        if is_impossible(case, attempt) {
+    let there: BTreeSet<Txid> =
+        std::iter::once(&case.spend).chain(&case.later).map(|s| s.txid).collect();
+    let is_open = |c: &&Claim| there.contains(&c.outpoint.txid) && !spent.contains(&c.outpoint);
+    let open: Vec<Claim> = resolution.claims.0.iter().filter(is_open).cloned().collect();
+    let all = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
+    let mut purse = Purse::default();
+    let mut attempts = Vec::with_capacity(all.len());
+    for attempt in all {
+        let is_lost = match attempt.kind {
+            Kind::Push => is_impossible(case, attempt) || has_lost_a_coin(node, attempt),
+            Kind::Claim => has_lost_a_coin(node, attempt),
+        };
+        if is_lost {
             drop_attempt(node, turn, number, attempt)?;
+            purse.freed.insert(attempt.txid);
+        } else {
+            attempts.push(attempt.clone());
         }
     }
-    for step in plan(&open, attempts, node.chain.height(), &rates(node)) {
+    let mut steps = plan(&open, &attempts, node.chain.height(), &rates(node));
+    // What has no transaction yet comes before what has one: that one may be in everybody's way but the miners'.
+    steps.sort_by_key(|s| matches!(s, Step::Make(m) if m.replaces.is_some()));
+    for step in steps {
         match step {
             Step::Drop(txid) => {
                 if let Some(attempt) = attempts.iter().find(|a| a.txid == txid) {
                     drop_attempt(node, turn, number, attempt)?;
+                    purse.freed.insert(txid);
                 }
             }
             Step::Make(m) => {
-                let before = m.replaces.and_then(|t| attempts.iter().find(|a| a.txid == t));
-                make(node, turn, channel, &m, before, &mut used)?;
+                let before = m.replaces.filter(|t| !purse.freed.contains(t));
+                let before = before.and_then(|t| attempts.iter().find(|a| a.txid == t));
+                make(node, turn, channel, &m, before, &mut purse)?;
             }
         }
     }
     Ok(())
+}
+
+/// What became of coins earlier in this turn: the wallet itself shows it only after.
+#[derive(Default)]
+pub(super) struct Purse {
+    used: BTreeSet<OutPoint>,
+    /// Transactions that were given up: what they spent is free.
+    freed: BTreeSet<Txid>,
 }
 
 /// Everything that transactions in blocks have spent, and which did.
@@ -75,6 +98,13 @@ fn is_impossible(case: &Case, attempt: &Attempt) -> bool {
         claimed.txid != case.spend.txid
             || spent_by(case).any(|(o, by)| o == *claimed && by != attempt.txid)
     })
+}
+
+/// Has another transaction a coin that pays for this one? An attempt that was given up may be in a block all the same.
+pub(super) fn has_lost_a_coin(node: &Node, attempt: &Attempt) -> bool {
+    let spends = |o: &OutPoint| node.wallet.outputs.get(o).and_then(|o| o.spent);
+    let mut inputs = attempt.tx.input.iter().map(|i| i.previous_output);
+    inputs.any(|o| spends(&o).is_some_and(|s| s.txid != attempt.txid))
 }
 
 /// This one is given up: what it spent of the wallet's is free again, unless it is in a block.
@@ -97,16 +127,21 @@ pub(super) fn drop_attempt(
 }
 
 /// The wallet's coins that may pay: confirmed, nobody's, and not used in this turn. Those of the attempt before come first.
-pub(super) fn coins(node: &Node, before: Option<&Attempt>, used: &BTreeSet<OutPoint>) -> Vec<Coin> {
+pub(super) fn coins(node: &Node, before: Option<&Attempt>, purse: &Purse) -> Vec<Coin> {
     let tip = node.chain.height();
     let of_before =
-        |o: &OutPoint| before.is_some_and(|a| a.tx.input.iter().any(|i| i.previous_output == *o));
-    let free = |o: &wallet::Output| o.spent.is_none() && !o.is_reserved(tip) && o.is_mature(tip);
+        |o: &wallet::Output| before.is_some_and(|a| o.spent.is_some_and(|s| s.txid == a.txid));
+    let unspent = |o: &wallet::Output| {
+        o.spent.is_none_or(|s| s.height.is_none() && purse.freed.contains(&s.txid))
+    };
+    let free = |o: &wallet::Output| unspent(o) && !o.is_reserved(tip) && o.is_mature(tip);
     let mut coins: Vec<(bool, Coin)> = node
         .wallet
         .outputs
         .iter()
-        .filter(|(p, o)| o.confirmed.is_some() && !used.contains(p) && (free(o) || of_before(p)))
+        .filter(|(p, o)| {
+            o.confirmed.is_some() && !purse.used.contains(p) && (free(o) || of_before(o))
+        })
         .map(|(p, o)| {
             let coin = Coin {
                 outpoint: *p,
@@ -114,7 +149,7 @@ pub(super) fn coins(node: &Node, before: Option<&Attempt>, used: &BTreeSet<OutPo
                 script: o.script.clone(),
                 key_index: o.key_index,
             };
-            (!of_before(p), coin)
+            (!of_before(o), coin)
         })
         .collect();
     // Then small ones first: large coins are for other purposes.
@@ -157,12 +192,12 @@ fn make(
     channel: &Channel,
     m: &Make,
     before: Option<&Attempt>,
-    used: &mut BTreeSet<OutPoint>,
+    purse: &mut Purse,
 ) -> Result<(), Stop> {
     let number = channel.number;
     let to = sweep_script(node, turn, number)?;
     let needs_coins = m.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }));
-    let all = if needs_coins { coins(node, before, used) } else { vec![] };
+    let all = if needs_coins { coins(node, before, purse) } else { vec![] };
     let least = before.map_or(0, |a| a.tx.input.len() - a.claims.len());
     let built = if needs_coins {
         with_coins(&all, least, |coins| claims::build(&m.claims, coins, &to, m.feerate))
@@ -172,7 +207,24 @@ fn make(
     let (unsigned, spent) = match built {
         Ok(built) => built,
         Err(Unbuilt::Worthless) => return Ok(()),
+        Err(Unbuilt::Short(_)) if before.is_none() && m.claims.len() > 1 => {
+            // Rather the larger half than nothing.
+            let mut claims = m.claims.clone();
+            claims.sort_by_key(|c| std::cmp::Reverse(c.amount));
+            for half in claims.chunks(claims.len().div_ceil(2)) {
+                let half = Make { claims: half.to_vec(), ..m.clone() };
+                make(node, turn, channel, &half, None, purse)?;
+            }
+            return Ok(());
+        }
         Err(Unbuilt::Short(missing)) => {
+            if before.is_none()
+                && let Some(stuck) = idle(node, number, m, purse)
+            {
+                drop_attempt(node, turn, number, stuck)?;
+                purse.freed.insert(stuck.txid);
+                return make(node, turn, channel, m, None, purse);
+            }
             channel.log(
                 LogLevel::Unusual,
                 &format!(
@@ -197,7 +249,7 @@ fn make(
             );
             for claim in &m.claims {
                 let one = Make { claims: vec![claim.clone()], replaces: None, ..m.clone() };
-                make(node, turn, channel, &one, None, used)?;
+                make(node, turn, channel, &one, None, purse)?;
             }
             return Ok(());
         }
@@ -206,7 +258,7 @@ fn make(
             return Ok(());
         }
     };
-    used.extend(spent);
+    purse.used.extend(spent);
     if let Some(before) = before {
         drop_attempt(node, turn, number, before)?;
     }
@@ -232,6 +284,28 @@ fn make(
     );
     keep(node, turn, number, attempt.clone())?;
     broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))
+}
+
+/// One that bitcoind has not taken since an earlier block, and whose coins so do nothing: another claim may have more luck
+/// with them. Each has them for a block at least, so nobody gives them to and fro; and where it has less time than the other, for
+/// a second try at a higher price.
+fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> Option<&'a Attempt> {
+    let tip = node.chain.height();
+    let claims = node.onchain.cases.get(&number)?.resolution.as_ref().map(|r| &r.claims.0)?;
+    let deadline = m.claims.iter().filter_map(|c| c.deadline).min();
+    let yields = |a: &Attempt| {
+        let of = claims.iter().filter(|c| a.claims.contains(&c.outpoint));
+        let sooner = of.filter_map(|c| c.deadline).min().is_some_and(|d| Some(d) < deadline);
+        a.kind == Kind::Claim && a.refused && a.height < tip && (!sooner || a.first < a.height)
+    };
+    let has_coins = |a: &Attempt| {
+        a.tx.input.iter().skip(a.claims.len()).map(|i| i.previous_output).any(|o| {
+            let by = node.wallet.outputs.get(&o).and_then(|o| o.spent).map(|s| s.txid);
+            by == Some(a.txid) && !purse.used.contains(&o)
+        })
+    };
+    let mut all = node.onchain.attempts.get(&number)?.iter();
+    all.find(|a| yields(a) && has_coins(a) && !purse.freed.contains(&a.txid))
 }
 
 /// A new attempt: its row, its coins, its place.

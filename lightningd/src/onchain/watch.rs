@@ -69,7 +69,9 @@ pub fn connect(
             if let Some((number, level)) =
                 here.get(spent).or_else(|| node.onchain.watched.get(spent))
             {
-                levels.entry(*number).or_insert(level + 1);
+                // The nearer one counts: what else it spends is whoever's wish who made it.
+                let near = levels.entry(*number).or_insert(level + 1);
+                *near = (*near).min(level + 1);
             } else if let Some(number) = channels::ended_by(node, spent, tx) {
                 levels.insert(number, 0);
             }
@@ -130,14 +132,22 @@ fn tell(
 pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::remove_seen_from(turn.db, height)?;
     for (number, case) in &node.onchain.cases {
+        // What of these was ours is made again, and wants its coins.
+        for seen in case.later.iter().filter(|s| s.height >= height) {
+            turn.also(Event::Onchain(*number, OnchainEvent::Left(seen.txid)));
+        }
         if case.spend.height >= height {
             let why = format!("block {height} with its spend left the chain");
             super::end_case(node, turn, *number, &why)?;
             // Whoever sent it, it is as good as it was: unless another one comes, it comes again.
             send::again(node, turn, &case.spend.tx)?;
-            if matches!(&case.resolution, Some(r) if r.close == CloseKind::Ours {}) {
-                // Ours may need its push again.
-                turn.then(Event::Channel(*number, ChannelEvent::Broadcast));
+            match case.resolution.as_ref().map(|r| &r.close) {
+                // Ours may need its push again; and theirs may be too cheap to come again, and nobody pushes it.
+                Some(CloseKind::Ours {} | CloseKind::Theirs { .. }) => {
+                    turn.then(Event::Channel(*number, ChannelEvent::Broadcast));
+                }
+                // Ours would pay us less, or may be revoked.
+                Some(CloseKind::Revoked { .. } | CloseKind::Unknown { .. }) | None => {}
             }
         } else {
             order(node, turn, *number, &OnchainReorg { height });

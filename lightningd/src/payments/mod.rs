@@ -286,7 +286,7 @@ fn fail_here(node: &Node, turn: &mut Turn<'_>, payment: &Payment, why: &str) -> 
     )
 }
 
-/// channeld did not offer it.
+/// channeld did not offer it. One that has is not believed: whoever pays would pay again.
 pub fn refused(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -295,6 +295,10 @@ pub fn refused(
     why: &OfferRefusal,
 ) -> Result<(), Stop> {
     let Some(payment) = pending(node, key).filter(|p| p.channel == channel) else { return Ok(()) };
+    if node.channels.all.get(&channel).is_some_and(|c| is_bound(c, key)) {
+        let text = format!("channel {channel} refused payment {key}, which it has offered");
+        return Err(Stop::refused(text));
+    }
     let text = match why {
         OfferRefusal::Unaffordable { spendable } => {
             format!("the channel can send {spendable} now, and {} is wanted", payment.sent)

@@ -40,6 +40,14 @@ struct Process {
     exited: bool,
 }
 
+impl Process {
+    /// Nobody reads any more. Descriptors that wait are closed: who holds the other end of one of them would wait for ever.
+    fn drop_queues(&mut self) {
+        self.up_queue = OutQueue::default();
+        self.down_queue = OutQueue::default();
+    }
+}
+
 /// Every live child.
 pub struct Nursery {
     children: BTreeMap<ChildId, Process>,
@@ -158,7 +166,7 @@ impl Nursery {
         registry: &Registry,
         base: usize,
     ) {
-        let Some(process) = self.children.get_mut(&id) else { return };
+        let Some(process) = self.children.get_mut(&id).filter(|p| !p.ended) else { return };
         let queue = if answer { &mut process.up_queue } else { &mut process.down_queue };
         queue.push(body, fds);
         if queue.bytes() > MAX_QUEUED {
@@ -176,6 +184,10 @@ impl Nursery {
     pub fn flush(&mut self, id: ChildId, registry: &Registry, base: usize) {
         let Some(process) = self.children.get_mut(&id) else { return };
         let up_done = process.up_queue.flush(process.up.as_fd());
+        let down_done = process.down_queue.flush(process.down.as_fd());
+        if up_done.is_err() || down_done.is_err() {
+            process.drop_queues();
+        }
         let interest = if matches!(up_done, Ok(false)) {
             Interest::READABLE | Interest::WRITABLE
         } else {
@@ -187,7 +199,7 @@ impl Nursery {
                 registry.reregister(&mut SourceFd(&up), Self::token(id, 0, base), interest);
             note_poll(watched, &process.source);
         }
-        if matches!(process.down_queue.flush(process.down.as_fd()), Ok(false)) {
+        if matches!(down_done, Ok(false)) {
             let down = process.down.as_raw_fd();
             let token = Self::token(id, 1, base);
             let watched = registry
@@ -294,6 +306,7 @@ impl Nursery {
 
 fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
     process.ended = true;
+    process.drop_queues();
     heard.push(ChildHeard::Gone);
 }
 
@@ -332,4 +345,38 @@ pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
     let flags = OFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
     fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_socket_on_its_way_to_a_child_that_died_is_closed() {
+        let (down, down_child) = subdaemon::stream_pair().unwrap();
+        let (up, up_child) = subdaemon::stream_pair().unwrap();
+        let process = Process {
+            pid: Pid::this(),
+            source: "connectd".to_owned(),
+            node: None,
+            down,
+            down_queue: OutQueue::default(),
+            up,
+            up_buffer: FrameBuffer::default(),
+            up_queue: OutQueue::default(),
+            stderr: None,
+            ended: false,
+            // Waited for already: nothing will take it out of the list before another child dies.
+            exited: true,
+        };
+        let lock = File::open("/dev/null").unwrap();
+        let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
+        nursery.children.insert(1, process);
+        drop((down_child, up_child));
+        let (mut daemons, connectds) = UnixStream::pair().unwrap();
+        let poll = mio::Poll::new().unwrap();
+        nursery.send(1, false, b"serve this channel", vec![connectds.into()], poll.registry(), 0);
+        assert_eq!(daemons.read(&mut [0; 1]).unwrap(), 0, "whoever has the other end hears of it");
+    }
 }

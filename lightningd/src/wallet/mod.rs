@@ -15,7 +15,7 @@ use bitcoin::bip32::{ChildNumber, Xpub};
 use bitcoin::{Block, ScriptBuf, Txid};
 use primitives::{BlockHeight, Network, OutPoint, Sat};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many addresses beyond the last one issued are watched: a database put back to an earlier state still sees its money.
 const LOOKAHEAD: u32 = 50;
@@ -188,13 +188,19 @@ pub fn connect(
             let by = *txid.get_or_insert_with(|| tx.compute_txid());
             let outpoint = OutPoint { txid: by, vout: vout as u32 };
             let known = node.wallet.outputs.get(&outpoint);
+            let spent = match known {
+                Some(known) => known.spent,
+                // It may have been given up, and what spends it not.
+                None => crate::chain::sent_to_spend(turn.db, outpoint)?
+                    .map(|txid| Spend { txid, height: None }),
+            };
             let output = Output {
                 amount: Sat(out.value.to_sat()),
                 script: out.script_pubkey.clone(),
                 key_index,
                 coinbase: tx.is_coinbase(),
                 confirmed: Some(height),
-                spent: known.and_then(|o| o.spent),
+                spent,
                 reserved_until: known.map_or(BlockHeight(0), |o| o.reserved_until),
             };
             log::info!("{} came in with {outpoint} in block {height}", output.amount);
@@ -205,7 +211,44 @@ pub fn connect(
             crate::chain::confirmed(turn.db, tx, height, index)?;
         }
     }
+    for txid in impossible(node, turn.db, block)? {
+        log::info!("{txid} can be in no block any more: what it spent is free again");
+        unspend(node, turn, txid)?;
+    }
     put(node, turn, changed)
+}
+
+/// Which transactions of ours on their way this block made impossible: something in it spends what one of them spends, or
+/// what one does that has to come before.
+fn impossible(
+    node: &Node,
+    db: &rusqlite::Connection,
+    block: &Block,
+) -> Result<BTreeSet<Txid>, Fatal> {
+    let spends = node.wallet.outputs.values().filter_map(|o| o.spent);
+    let under_way: BTreeSet<Txid> = spends.filter(|s| s.height.is_none()).map(|s| s.txid).collect();
+    let mut needs: HashMap<OutPoint, Vec<(Txid, Txid)>> = HashMap::new();
+    for ours in under_way {
+        let (mut line, mut known) = (vec![ours], BTreeSet::from([ours]));
+        while let Some(txid) = line.pop() {
+            let Some(tx) = crate::chain::on_its_way(db, txid)? else { continue };
+            for input in tx.input {
+                let from = input.previous_output;
+                needs.entry(from).or_default().push((txid, ours));
+                if known.insert(from.txid) {
+                    line.push(from.txid);
+                }
+            }
+        }
+    }
+    let mut gone = BTreeSet::new();
+    for tx in block.txdata.iter().filter(|_| !needs.is_empty()) {
+        for found in tx.input.iter().filter_map(|i| needs.get(&i.previous_output)) {
+            let by = tx.compute_txid();
+            gone.extend(found.iter().filter(|(spender, _)| *spender != by).map(|(_, ours)| *ours));
+        }
+    }
+    Ok(gone)
 }
 
 /// A block left the chain.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use subdaemon::barrier::{COUNT_AT, DEATH_AT, PLACE_AT};
+use subdaemon::barrier::{COUNT_AT, DEATH_AT, ORPHANS, PLACE_AT};
+
+/// What SQLite keeps.
+const FILES: [&str; 2] = ["lightningd.sqlite3", "lightningd.sqlite3-wal"];
 
 /// The barriers of one node.
 #[derive(Debug, Clone)]
@@ -27,7 +30,7 @@ impl Barriers {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::new();
         for entry in std::fs::read_dir(&self.0).unwrap().flatten() {
-            if entry.path().is_file() {
+            if entry.path().is_file() && entry.file_name() != ORPHANS {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 counts.insert(name, self.number(&entry.path()));
             }
@@ -59,16 +62,39 @@ impl Barriers {
         let place = bytes.get(usize::try_from(PLACE_AT).ok()?..)?;
         (!place.is_empty()).then(|| String::from_utf8_lossy(place).into_owned())
     }
-    /// From now on each commit is followed by a copy of the database.
-    pub fn begin_copies(&self) {
-        std::fs::create_dir_all(self.copies()).unwrap();
+    /// Daemons that are born from now on outlive their master.
+    pub fn let_orphans_live(&self) {
+        File::create(self.0.join(ORPHANS)).unwrap();
     }
-    /// No more of them.
-    pub fn end_copies(&self) {
-        let _ = std::fs::remove_dir_all(self.copies());
+    /// From now on each commit is followed by a copy of the database, which is in this folder. The first is of what is there now.
+    pub fn begin_copies(&self, folder: &Path) {
+        let _ = std::fs::remove_dir_all(self.taken());
+        let first = self.taken().join("00000");
+        std::fs::create_dir_all(&first).unwrap();
+        for name in FILES {
+            std::fs::copy(folder.join(name), first.join(name)).unwrap();
+        }
+        std::fs::rename(self.taken(), self.copies()).unwrap();
     }
-    /// Where they are, numbered from 00000.
-    pub fn copies(&self) -> PathBuf {
+    /// No more of them. How many there are.
+    pub fn end_copies(&self) -> u64 {
+        if self.copies().is_dir() {
+            std::fs::rename(self.copies(), self.taken()).unwrap();
+        }
+        std::fs::read_dir(self.taken()).map_or(0, |d| d.count() as u64)
+    }
+    fn copies(&self) -> PathBuf {
         self.0.join("copies")
+    }
+    fn taken(&self) -> PathBuf {
+        self.0.join("taken")
+    }
+    /// The n-th copy, from 1, takes the place of what is in this folder.
+    pub fn put_back(&self, number: u64, folder: &Path) {
+        let from = self.taken().join(format!("{:05}", number - 1));
+        let _ = std::fs::remove_file(folder.join("lightningd.sqlite3-shm"));
+        for name in FILES {
+            std::fs::copy(from.join(name), folder.join(name)).unwrap();
+        }
     }
 }

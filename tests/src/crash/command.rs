@@ -1,10 +1,10 @@
 //! `cargo xtask sweep`: which scenarios and points, and the sum at the end.
 
-use super::{Failed, Plan, SCENARIOS, sweep};
+use super::{Failed, Mode, Plan, SCENARIOS, sweep};
 
 /// What may be said.
-pub const USAGE: &str =
-    "sweep [--shard I/N] [--every N] [--only TEXT] [--state FILE] [--quiet] [SCENARIO..]";
+pub const USAGE: &str = "sweep [--mode kill|orphans|put-back] [--shard I/N] [--from K] [--every N] [--most N] [--seed N] \
+    [--only TEXT] [--state FILE] [--quiet] [SCENARIO..]";
 
 /// Runs what these words name, and says how it went.
 pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
@@ -16,10 +16,12 @@ pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
     let (mut tried, mut passed) = (0, 0);
     for scenario in SCENARIOS {
         if names.is_empty() || names.contains(&scenario.name) {
-            let tally = sweep(scenario, &plan);
-            tried += tally.tried;
-            passed += tally.passed;
-            failed.extend(tally.failed);
+            for mode in &plan.modes {
+                let tally = sweep(scenario, *mode, &plan);
+                tried += tally.tried;
+                passed += tally.passed;
+                failed.extend(tally.failed);
+            }
         }
     }
     println!("{tried} points tried, {passed} passed");
@@ -30,12 +32,16 @@ pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
 }
 
 fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
-    let mut plan = Plan { shard: (0, 1), every: 1, only: None, state: None, loud: true };
+    let mut plan = Plan::default();
     let mut names = Vec::new();
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
         match word {
+            "--mode" => plan.modes = vec![mode(value()?)?],
+            "--from" => plan.from = value()?.parse().map_err(|e| format!("--from: {e}"))?,
+            "--most" => plan.most = value()?.parse().map_err(|e| format!("--most: {e}"))?,
+            "--seed" => plan.seed = value()?.parse().map_err(|e| format!("--seed: {e}"))?,
             "--shard" => plan.shard = shard(value()?)?,
             "--every" => plan.every = value()?.parse().map_err(|e| format!("--every: {e}"))?,
             "--only" => plan.only = Some(value()?.to_owned()),
@@ -46,6 +52,11 @@ fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
         }
     }
     Ok((plan, names))
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    let found = Mode::ALL.into_iter().find(|m| m.name() == text);
+    found.ok_or_else(|| format!("--mode {text}: kill, orphans or put-back"))
 }
 
 fn shard(text: &str) -> Result<(usize, usize), String> {

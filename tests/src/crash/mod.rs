@@ -6,14 +6,42 @@
 //! several runs; `tests/crash.rs` runs some of each scenario.
 
 mod barriers;
+mod channels;
 pub mod command;
+mod fees;
+mod onchain;
 mod payments;
+mod put_back;
 mod sweep;
 mod world;
 
 pub use barriers::{Barriers, Counts};
 pub use sweep::{Failed, Plan, Tally, sweep};
 pub use world::{Aim, Who, World};
+
+/// What happens to the node under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Each process dies at each of its barriers. Its children die with the master.
+    Kill,
+    /// The master dies at each of its barriers, and its children live until they notice. The next master waits for them.
+    Orphans,
+    /// After the scenario's end the database is what it was at each of its commits: as somebody does who restores a backup.
+    PutBack,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kill, Self::Orphans, Self::PutBack];
+    /// As it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Orphans => "orphans",
+            Self::PutBack => "put-back",
+        }
+    }
+}
 
 /// What is run again and again, with a death at another place each time.
 #[derive(Clone, Copy)]
@@ -22,16 +50,29 @@ pub struct Scenario {
     pub name: &'static str,
     /// Whose processes die.
     pub target: Who,
-    /// What every node of its world is started with.
-    pub options: &'static [&'static str],
     /// Once through it, with everything that must hold at its end.
     pub run: fn(&mut World),
 }
 
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "pay-sent", target: Who::L1, options: &[], run: payments::fulfilled },
-    Scenario { name: "pay-received", target: Who::L3, options: &[], run: payments::fulfilled },
-    Scenario { name: "forward-fulfilled", target: Who::L2, options: &[], run: payments::fulfilled },
-    Scenario { name: "forward-failed", target: Who::L2, options: &[], run: payments::failed },
+    Scenario { name: "pay-sent", target: Who::L1, run: payments::fulfilled },
+    Scenario { name: "pay-received", target: Who::L3, run: payments::fulfilled },
+    Scenario { name: "forward-fulfilled", target: Who::L2, run: payments::fulfilled },
+    Scenario { name: "forward-failed", target: Who::L2, run: payments::failed },
+    Scenario { name: "open-opener", target: Who::L1, run: channels::opened },
+    Scenario { name: "open-accepter", target: Who::L2, run: channels::opened },
+    Scenario { name: "close-closer", target: Who::L1, run: channels::closed },
+    Scenario { name: "close-closee", target: Who::L2, run: channels::closed },
+    Scenario { name: "fee-opener", target: Who::L1, run: fees::updated },
+    Scenario { name: "fee-accepter", target: Who::L2, run: fees::updated },
+    Scenario { name: "ours-before", target: Who::L1, run: onchain::before },
+    Scenario { name: "ours-during", target: Who::L1, run: onchain::during },
+    Scenario { name: "ours-after", target: Who::L1, run: onchain::after },
+    Scenario { name: "ours-never", target: Who::L1, run: onchain::never },
+    Scenario { name: "theirs-before", target: Who::L1, run: onchain::peer_before },
+    Scenario { name: "theirs-during", target: Who::L1, run: onchain::peer_during },
+    Scenario { name: "theirs-after", target: Who::L1, run: onchain::peer_after },
+    Scenario { name: "theirs-never", target: Who::L1, run: onchain::peer_never },
+    Scenario { name: "penalty", target: Who::L2, run: onchain::penalty },
 ];

@@ -4,18 +4,30 @@ use super::{Who, World};
 use crate::LINE_SAT;
 use serde_json::{Value, json};
 
-const MSAT: u64 = 1_000_000;
-const FEE: u64 = 1 + MSAT / 100_000;
+/// Far more than what miners get where channels end.
+const MUCH: u64 = 1_000_000_000;
+const LITTLE: u64 = 1_000_000;
+
+const fn fee(msat: u64) -> u64 {
+    1 + msat / 100_000
+}
+
+/// What a payment is of.
+fn size(world: &World) -> u64 {
+    if world.copies_are_taken() { MUCH } else { LITTLE }
+}
 
 /// What everybody has, and what was counted so far.
-struct Ledger {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ledger {
     first: [u64; 2],
     second: [u64; 2],
     fees: u64,
     settled: usize,
 }
 
-fn ledger(world: &mut World) -> Ledger {
+/// Once nothing is under way.
+pub fn ledger(world: &mut World) -> Ledger {
     let (first, second) = (world.line.first.clone(), world.line.second.clone());
     let first = world.settled(&first, [Who::L1, Who::L2]);
     let second = world.settled(&second, [Who::L2, Who::L3]);
@@ -36,7 +48,7 @@ fn ledger(world: &mut World) -> Ledger {
 /// A payment that the payee takes.
 pub fn fulfilled(world: &mut World) {
     let label = world.label("paid");
-    let made = world.line.invoice(MSAT, &label);
+    let made = world.line.invoice(size(world), &label);
     pay(world, made, Some(&label));
 }
 
@@ -48,7 +60,7 @@ pub fn failed(world: &mut World) {
 
 fn pay(world: &mut World, (hash, secret): (Value, Value), invoice: Option<&str>) {
     let before = ledger(world);
-    let route = world.line.route(MSAT);
+    let route = world.line.route(size(world));
     let sendpay = json!({"route": route, "payment_hash": hash, "payment_secret": secret});
     world.begin(1);
     let paid = world.wait("the payment's end", |w| {
@@ -69,7 +81,7 @@ fn pay(world: &mut World, (hash, secret): (Value, Value), invoice: Option<&str>)
     let after = ledger(world);
     world.finish();
     world.sync();
-    let (msat, fee) = if paid { (MSAT, FEE) } else { (0, 0) };
+    let (msat, fee) = if paid { (size(world), fee(size(world))) } else { (0, 0) };
     assert_eq!(after.first[0], before.first[0] - msat - fee, "the payer");
     assert_eq!(after.second[1], before.second[1] + msat, "the payee");
     assert_eq!(after.fees, before.fees + fee, "the forwarder's fees");

@@ -1,6 +1,6 @@
 //! The runner: counts a scenario's barriers, then visits each point.
 
-use super::{Aim, Counts, Scenario, World};
+use super::{Aim, Counts, Mode, Scenario, World, put_back};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -11,16 +11,41 @@ use std::time::Instant;
 /// Which points.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What happens to the node.
+    pub modes: Vec<Mode>,
     /// This shard of so many.
     pub shard: (usize, usize),
-    /// Every n-th point of those.
+    /// Without the first so many of those.
+    pub from: usize,
+    /// Every n-th point of the rest.
     pub every: usize,
+    /// No more than so many of those, evenly spread.
+    pub most: usize,
+    /// Where the spread begins.
+    pub seed: usize,
     /// Only points whose names contain this.
     pub only: Option<String>,
     /// Points that passed are written here, and not tried again.
     pub state: Option<PathBuf>,
     /// Say each point aloud.
     pub loud: bool,
+}
+
+impl Default for Plan {
+    /// Everything.
+    fn default() -> Self {
+        Self {
+            modes: Mode::ALL.to_vec(),
+            shard: (0, 1),
+            from: 0,
+            every: 1,
+            most: usize::MAX,
+            seed: 0,
+            only: None,
+            state: None,
+            loud: true,
+        }
+    }
 }
 
 /// A point that did not pass.
@@ -47,23 +72,17 @@ pub struct Tally {
     pub failed: Vec<Failed>,
 }
 
-/// Visits the points of a scenario that the plan names.
+/// Visits the points of a scenario that the plan names, in one mode.
 ///
 /// # Panics
 /// When the scenario fails although nobody is killed.
-pub fn sweep(scenario: &Scenario, plan: &Plan) -> Tally {
+pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
     let begun = Instant::now();
-    let mut world = fresh(scenario);
-    // What happens once in a life (the first commit, the first coin) is no part of what is counted.
-    let mut counts = Counts::new();
-    for _ in 0..2 {
-        world.aim = Aim::Count;
-        (scenario.run)(&mut world);
-        counts = world.counted();
-    }
+    let mut world = World::new(scenario.target, mode);
+    let counts = count(scenario, mode, plan, &mut world);
     let passed = read_state(plan);
     let mut tally = Tally::default();
-    for (process, number) in points(&counts, plan) {
+    for (process, number) in points(mode, &counts, plan) {
         let name = format!("{}/{process}/{number}", scenario.name);
         if plan.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
@@ -74,14 +93,14 @@ pub fn sweep(scenario: &Scenario, plan: &Plan) -> Tally {
         }
         let since = Instant::now();
         tally.tried += 1;
-        world.aim = Aim::Kill(process, number);
-        let run = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&mut world)));
+        let run =
+            catch_unwind(AssertUnwindSafe(|| visit(scenario, mode, &mut world, &process, number)));
         let verdict = match run {
-            Ok(()) => {
+            Ok(place) => {
                 tally.passed += 1;
-                tally.not_reached += usize::from(world.died_at.is_none());
+                tally.not_reached += usize::from(place.is_none());
                 note(plan, &name);
-                world.died_at.clone().unwrap_or_else(|| "not reached".to_owned())
+                place.unwrap_or_else(|| "not reached".to_owned())
             }
             Err(panic) => {
                 let why = panic
@@ -93,7 +112,7 @@ pub fn sweep(scenario: &Scenario, plan: &Plan) -> Tally {
                 let kept = world.keep();
                 let why = format!("died {place:?}: {why}; see {}", kept.display());
                 tally.failed.push(Failed { point: name.clone(), why: why.clone() });
-                world = fresh(scenario);
+                world = World::new(scenario.target, mode);
                 format!("FAILED {why}")
             }
         };
@@ -102,8 +121,9 @@ pub fn sweep(scenario: &Scenario, plan: &Plan) -> Tally {
         }
     }
     println!(
-        "{}: {} points tried, {} passed ({} without a death), {} passed before, {} failed; {:.0} s; barriers: {counts:?}",
+        "{}, {}: {} points tried, {} passed ({} without a death), {} passed before, {} failed; {:.0} s; barriers: {counts:?}",
         scenario.name,
+        mode.name(),
         tally.tried,
         tally.passed,
         tally.not_reached,
@@ -114,21 +134,75 @@ pub fn sweep(scenario: &Scenario, plan: &Plan) -> Tally {
     tally
 }
 
-fn fresh(scenario: &Scenario) -> World {
-    let mut world = World::new(scenario.options);
-    world.target = scenario.target;
-    world
+/// How many barriers, or commits, there are. What happens once in a life (the first commit, the first coin) is no part of that.
+fn count(scenario: &Scenario, mode: Mode, plan: &Plan, world: &mut World) -> Counts {
+    world.aim = match mode {
+        Mode::Kill | Mode::Orphans => Aim::Count,
+        Mode::PutBack => Aim::Copy,
+    };
+    (scenario.run)(world);
+    if mode == Mode::PutBack {
+        // Each point has a line of its own, on which this was the first.
+        return Counts::from([(Mode::PutBack.name().to_owned(), world.copies)]);
+    }
+    if plan.most == usize::MAX {
+        (scenario.run)(world);
+    }
+    world.counts.clone()
 }
 
+/// One point. Where it died, if it did.
+fn visit(
+    scenario: &Scenario,
+    mode: Mode,
+    world: &mut World,
+    process: &str,
+    number: u64,
+) -> Option<String> {
+    match mode {
+        Mode::Kill | Mode::Orphans => {
+            let process = if mode == Mode::Orphans { MASTER } else { process };
+            world.aim = Aim::Kill(process.to_owned(), number);
+            (scenario.run)(world);
+            world.died_at.clone()
+        }
+        Mode::PutBack => {
+            // Its channels end: nobody else can live on this line.
+            *world = World::new(scenario.target, mode);
+            world.aim = Aim::Copy;
+            (scenario.run)(world);
+            if number > world.copies {
+                return None;
+            }
+            put_back::run(world, number);
+            Some(format!("put back to commit {number} of {}", world.copies))
+        }
+    }
+}
+
+const MASTER: &str = "lightningd";
+
 /// Every process and number, those of this shard, every n-th. The shards of a sweep visit all processes.
-fn points(counts: &Counts, plan: &Plan) -> Vec<(String, u64)> {
-    let all = counts.iter().flat_map(|(name, count)| (1..=*count).map(move |n| (name.clone(), n)));
+fn points(mode: Mode, counts: &Counts, plan: &Plan) -> Vec<(String, u64)> {
+    let named = counts.iter().filter_map(|(name, count)| match mode {
+        Mode::Kill | Mode::PutBack => Some((name.as_str(), *count)),
+        Mode::Orphans => (name == MASTER).then_some((Mode::Orphans.name(), *count)),
+    });
+    let all = named.flat_map(|(name, count)| (1..=count).map(move |n| (name.to_owned(), n)));
     let (shard, of) = plan.shard;
-    all.enumerate()
-        .filter(|(at, _)| at % of == shard)
-        .map(|(_, point)| point)
-        .step_by(plan.every.max(1))
-        .collect()
+    let mine = all.enumerate().filter(|(at, _)| at % of == shard).map(|(_, point)| point);
+    let mine = mine.skip(plan.from).step_by(plan.every.max(1)).collect();
+    spread(mine, plan.most, plan.seed)
+}
+
+/// So many of these, at equal distances.
+fn spread<T>(all: Vec<T>, most: usize, seed: usize) -> Vec<T> {
+    let len = all.len();
+    if len <= most {
+        return all;
+    }
+    let taken: BTreeSet<usize> = (0..most).map(|n| (n * len / most + seed) % len).collect();
+    all.into_iter().enumerate().filter(|(at, _)| taken.contains(at)).map(|(_, p)| p).collect()
 }
 
 fn read_state(plan: &Plan) -> BTreeSet<String> {

@@ -1,7 +1,7 @@
 //! Three nodes in a line that live through many points, one of which is under test: its processes die, and what must be
 //! started again is.
 
-use super::{Barriers, Counts};
+use super::{Barriers, Counts, Mode};
 use crate::{Line, Node, PATIENCE, Scratch};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -42,6 +42,8 @@ pub enum Aim {
     Count,
     /// This process is killed at the n-th barrier that it passes. `#N` in its name is the number of the scenario's channel.
     Kill(String, u64),
+    /// Each commit is followed by a copy of the database, which is put back later.
+    Copy,
 }
 
 /// The line, and the death that is waiting.
@@ -55,46 +57,57 @@ pub struct World {
     barriers: [Barriers; 3],
     /// The armed process's full name.
     armed: Option<String>,
+    /// Is not there, and not missed.
+    pub absent: Option<Who>,
     /// Where it died, if it did.
     pub died_at: Option<String>,
     before: Counts,
+    /// How many barriers each process passed in the scenario that finished last.
+    pub counts: Counts,
     channel: u64,
     logs: [u64; 3],
+    /// How often connectd died since the node was started.
+    deaths: u64,
     folder: PathBuf,
     looked: Instant,
     /// Told apart by their labels.
     serial: u64,
+    /// How many copies of the database the scenario that finished last left behind.
+    pub copies: u64,
 }
 
 impl World {
     /// A new line in a folder of its own.
-    pub fn new(options: &[&str]) -> Self {
+    pub fn new(target: Who, mode: Mode) -> Self {
         let scratch = Scratch::new();
         let folder = scratch.path().to_path_buf();
         let barriers =
             Who::ALL.map(|w| Barriers::new(&scratch.path().join(format!("{}-barriers", w.name()))));
-        let with = barriers.clone().map(|b| {
-            let mut all = vec![b.option()];
-            all.extend(options.iter().map(|o| (*o).to_owned()));
-            all
-        });
+        if mode == Mode::Orphans {
+            barriers[target.index()].let_orphans_live();
+        }
+        let with = barriers.clone().map(|b| [b.option(), "--dev-bitcoind-poll=0".to_owned()]);
         let with: [Vec<&str>; 3] =
             [0, 1, 2].map(|n: usize| with[n].iter().map(String::as_str).collect());
         let mut line = Line::within(scratch.path(), [&with[0], &with[1], &with[2]]);
         line.scratch = Some(scratch);
         Self {
             line,
-            target: Who::L2,
+            target,
             aim: Aim::Count,
             barriers,
             armed: None,
+            absent: None,
             died_at: None,
             before: Counts::new(),
+            counts: Counts::new(),
             channel: 0,
             logs: [0; 3],
+            deaths: 0,
             folder,
             looked: Instant::now(),
             serial: 0,
+            copies: 0,
         }
     }
     /// One of the nodes.
@@ -125,6 +138,7 @@ impl World {
     /// From here on barriers count, and the log is read. `channel` is the number, at the node under test, of the channel that the
     /// scenario is about.
     pub fn begin(&mut self, channel: u64) {
+        self.rest();
         self.channel = channel;
         self.logs = Who::ALL.map(|w| self.node(w).log_size());
         self.before = self.mine().counts();
@@ -136,9 +150,28 @@ impl World {
             self.mine().arm(&process, before + number);
             self.armed = Some(process);
         }
+        if self.aim == Aim::Copy {
+            self.mine().begin_copies(&self.node(self.target).network_dir());
+        }
+    }
+    /// A node whose connectd dies often gives up, and says so: this one is started anew before that.
+    fn rest(&mut self) {
+        self.deaths += u64::from(self.aim_is_at("connectd"));
+        if self.deaths > 3 {
+            self.deaths = 0;
+            self.node(self.target).kill();
+            self.pump();
+            let both = [
+                (self.line.first.clone(), [Who::L1, Who::L2]),
+                (self.line.second.clone(), [Who::L2, Who::L3]),
+            ];
+            for (id, ends) in both {
+                self.settled(&id, ends);
+            }
+        }
     }
     /// How many barriers were passed since [`World::begin`].
-    pub fn counted(&self) -> Counts {
+    fn counted(&self) -> Counts {
         let mine = format!("#{}", self.channel);
         let since = |(name, count): (String, u64)| {
             let count = count - self.before.get(&name).copied().unwrap_or(0);
@@ -152,6 +185,8 @@ impl World {
     }
     /// Nothing dies any more. Where did it?
     pub fn finish(&mut self) {
+        self.counts = self.counted();
+        self.copies = self.mine().end_copies();
         let Some(process) = self.armed.take() else { return };
         self.died_at = self.mine().place(&process);
         self.mine().arm(&process, 0);
@@ -188,6 +223,9 @@ impl World {
         self.looked = Instant::now();
         let line = &self.line;
         for (from, to) in [(&line.l1, &line.l2), (&line.l2, &line.l3)] {
+            if from.is_dead() || to.is_dead() {
+                continue;
+            }
             let Ok(list) = from.call("listpeers", &json!({"id": to.id})) else { continue };
             if list["peers"][0]["connected"] != true {
                 let at = json!({"id": to.id, "host": "127.0.0.1", "port": to.port});
@@ -213,6 +251,7 @@ impl World {
         self.wait("everybody to be in sync", |w| {
             Who::ALL
                 .iter()
+                .filter(|who| w.absent != Some(**who))
                 .all(|who| {
                     w.node(*who).call("getinfo", &json!({})).is_ok_and(|info| {
                         info["blockheight"] == height
@@ -246,20 +285,40 @@ impl World {
     }
     /// What was logged since the scenario began must be no complaint about ourselves.
     pub fn check_logs(&self) {
+        self.check_logs_but(&[]);
+    }
+    /// The same where the node under test may say these.
+    pub fn check_logs_but(&self, known: &[&str]) {
         for who in Who::ALL {
             let log = self.node(who).log_from(self.logs[who.index()]);
             for line in log.lines().filter(|l| l.contains("**BROKEN**")) {
-                assert!(self.is_expected(who, line), "{} logged: {line}", who.name());
+                let is_known = who == self.target && known.iter().any(|k| line.contains(k));
+                assert!(is_known || self.is_expected(who, line), "{} logged: {line}", who.name());
             }
         }
+    }
+    /// The target's database is again what it was after the n-th commit of the scenario.
+    pub fn put_back(&mut self, number: u64) {
+        let node = self.node(self.target);
+        node.kill();
+        self.mine().put_back(number, &node.network_dir());
+        let logs = Who::ALL.map(|w| self.node(w).log_size());
+        node.start_again();
+        self.logs = logs;
+    }
+    /// Are copies taken?
+    pub fn copies_are_taken(&self) -> bool {
+        self.aim == Aim::Copy
     }
     /// hsmd's death is the end of its node, which says so; nobody else is missed aloud.
     fn is_expected(&self, who: Who, line: &str) -> bool {
         who == self.target
             && ((self.aim_is_at("hsmd") && line.contains("hsmd"))
-                || (self.aim_is_at("connectd") && line.contains("connectd is gone")))
+                || (self.aim_is_at("connectd") && line.contains("connectd is gone"))
+                || (self.aim_is_at("onchaind") && line.contains(" onchain: onchaind of channel ")))
     }
     fn aim_is_at(&self, process: &str) -> bool {
-        matches!(&self.aim, Aim::Kill(aimed, _) if aimed == process)
+        let is = |aimed: &str| aimed.split("-chan#").next() == Some(process);
+        matches!(&self.aim, Aim::Kill(aimed, _) if is(aimed))
     }
 }

@@ -36,7 +36,8 @@ fn begins(channel: &Channel) -> Result<(), String> {
         return Err(format!("its id is not that of its output: {}", channel.id));
     }
     let numbers = [live.commitment, live.revoked].iter().all(|n| *n == Sides::default());
-    if !numbers || !live.htlcs.0.is_empty() || live.last_sent != LastSent::Neither {
+    let none = live.next_htlc_id == Sides::default() && live.remote_secrets.0.is_empty();
+    if !numbers || !none || !live.htlcs.0.is_empty() || live.last_sent != LastSent::Neither {
         return Err("it is no beginning".to_owned());
     }
     let delay = live.params.terms.remote.to_self_delay;
@@ -87,5 +88,19 @@ fn pays(opening: &Opening, channel: &Channel) -> Result<(), String> {
         Attempt::Funding { .. } | Attempt::Start { .. } | Attempt::StartAccepted { .. } => {
             Err("the funding was not known yet".to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_channel_begins_with_is_no_beginning() {
+        let rig = crate::testing::Rig::new("begins", &[(1, 1)]);
+        let mut channel = rig.channel(1).clone();
+        assert_eq!(begins(&channel), Ok(()));
+        channel.live.next_htlc_id.local = HtlcId(u64::MAX);
+        assert!(begins(&channel).is_err());
     }
 }

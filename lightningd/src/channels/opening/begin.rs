@@ -2,7 +2,7 @@
 
 use super::agreed::MAX_TO_SELF_DELAY;
 use super::{Attempt, Opening};
-use crate::channels::{Channel, Channels, live, store};
+use crate::channels::{Channel, Channels, live, store, watermark};
 use crate::events::Outgoing;
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -183,6 +183,8 @@ fn begin(
     init: impl FnOnce(ChannelNumber) -> Vec<u8>,
 ) -> Result<(), Stop> {
     let number = store::next_number(turn.db)?;
+    // Before anybody learns a point that follows from it.
+    turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(number.0) });
     let rights = [Capability::Points, Capability::SignRemote, Capability::Revoke];
     let hsm = turn.hsm.new_client(peer, number, &rights, None)?;
     let (ours, connectds) = subdaemon::peer_pair()
