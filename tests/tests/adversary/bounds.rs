@@ -9,6 +9,7 @@ use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::*;
 use secp256k1::SECP256K1;
 use tests::stranger::*;
+use wire::Message;
 
 /// Each of these comes back to who offered it, in the same channel, and that goes on.
 fn each_comes_back(t: &mut Between, offers: Vec<(Msat, BlockHeight, wire::OnionPacket)>) {
@@ -144,4 +145,111 @@ fn lnd_and_btcd_block_parsing_a_block_that_is_one_witness() {
     world.resolve(&live.name());
     world.mine(1);
     assert!(total(&world) + 1_000 > before);
+}
+
+/// Terms that may be refused. If they are not, the channel works.
+type Terms = fn(&mut Plan);
+
+#[test]
+fn whatever_terms_a_stranger_gets_it_can_open_with_and_be_closed_with() {
+    let changes: [Terms; 10] = [
+        |p| p.terms.max_in_flight = Msat(u64::MAX),
+        |p| p.terms.max_in_flight = Msat(1),
+        |p| p.terms.htlc_minimum = Msat(500_000_000),
+        |p| p.terms.to_self_delay = 0,
+        |p| p.terms.to_self_delay = 60,
+        |p| p.terms.max_accepted_htlcs = 1,
+        |p| p.terms.reserve = Sat(300_000),
+        |p| p.terms.reserve = Sat(354),
+        |p| p.push_msat = 0,
+        |p| p.feerate = 253,
+    ];
+    let world = World::new();
+    let mut opened = Vec::new();
+    let mut height = 0;
+    for (n, change) in (1u64..).zip(changes) {
+        let mut plan = Plan::new(n);
+        change(&mut plan);
+        let mut stranger = Stranger::meet(n, &world);
+        let temporary = ChannelId([n as u8; 32]);
+        stranger.say(&plan.open_channel(temporary));
+        let answer = stranger.line().hear().expect("the node answers");
+        if answer[..2] != wire::AcceptChannel::NUMBER.to_be_bytes() {
+            continue;
+        }
+        let accept = wire::AcceptChannel::take_body(&answer[2..]).unwrap();
+        let mut draft = stranger.drafted(plan, temporary, &accept);
+        let tx = world.pay(&[draft.output()]);
+        draft.create(OutPoint { txid: tx.compute_txid(), vout: 0 });
+        let mut live = draft.signed();
+        world.send(&tx);
+        live.lock_in(&world);
+        opened.push(live);
+        height = world.height();
+    }
+    assert!(opened.len() >= 5 && height > 0, "{}", opened.len());
+    let before = total(&world);
+    crate::signatures::finish(&world, &opened);
+    world.mine(1);
+    assert!(total(&world) + 1_000 * opened.len() as u64 > before);
+}
+
+/// The same where the node opens.
+type Answer = fn(&mut wire::AcceptChannel);
+
+#[test]
+fn whatever_terms_a_stranger_accepts_with_the_nodes_money_stays_its_own() {
+    let changes: [Answer; 14] = [
+        |m| m.minimum_depth = 0,
+        |m| m.minimum_depth = u32::MAX,
+        |m| m.max_htlc_value_in_flight_msat = Msat(u64::MAX),
+        |m| m.max_htlc_value_in_flight_msat = Msat(0),
+        |m| m.htlc_minimum_msat = Msat(u64::MAX),
+        |m| m.to_self_delay = 0,
+        |m| m.to_self_delay = u16::MAX,
+        |m| m.max_accepted_htlcs = 0,
+        |m| m.max_accepted_htlcs = 484,
+        |m| m.channel_reserve_satoshis = Sat(u64::MAX),
+        |m| m.channel_reserve_satoshis = Sat(499_999),
+        |m| m.dust_limit_satoshis = Sat(u64::MAX),
+        |m| m.temporary_channel_id = ChannelId([0xff; 32]),
+        |m| m.channel_type = None,
+    ];
+    let world = World::new();
+    let before = total(&world);
+    let mut opened = Vec::new();
+    for (n, change) in (1u64..).zip(changes) {
+        let stranger = Stranger::meet(n, &world);
+        let call = world.fund(&stranger);
+        let mut draft = stranger.accept_but(Plan::new(n), change);
+        match draft.line().hear() {
+            Ok(message) if message[..2] == wire::FundingCreated::NUMBER.to_be_bytes() => {
+                let created = wire::FundingCreated::take_body(&message[2..]).unwrap();
+                draft.take_created(&created);
+                opened.push(draft.sign(&created));
+                call.wait().unwrap();
+                world.mine(1);
+            }
+            // An answer to another proposal is none to this one, and it waits for as long as the peer is there.
+            _ => {
+                if n == 13 {
+                    draft.stranger.hang_up();
+                }
+                assert!(call.wait().is_err(), "{n}");
+            }
+        }
+    }
+    world.mine(3);
+    for live in &opened {
+        live_fails(&world, live);
+    }
+    world.mine(1);
+    opened.iter().for_each(|live| world.resolve(&live.name()));
+    world.mine(1);
+    assert!(total(&world) + 3_000 * (1 + opened.len() as u64) > before);
+}
+
+fn live_fails(world: &World, live: &Live) {
+    world.node.rpc("dev-fail", &serde_json::json!({"id": live.name()}));
+    wait_close(world, live);
 }
