@@ -85,6 +85,7 @@ fn eclair_preimage_extraction(published: Published) {
             let (amount, expiry, onion) = t.onion(50_000_000, hash, 30);
             other = Some(t.a.add_and_settle(amount, hash, expiry, onion));
             t.b.settle_with(2);
+            wait_settled(&t.world, &t.b);
             assert!(t.b.newest() > number);
         }
     }

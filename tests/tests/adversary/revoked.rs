@@ -48,6 +48,7 @@ fn with_revoked(
     // One HTLC more revokes that.
     Held::new(world, &format!("{n}-2")).add(world, &mut live, 20_000_000, 60);
     live.settle();
+    wait_settled(world, &live);
     assert!(live.newest() > number);
     (live, number, which)
 }
@@ -162,6 +163,7 @@ fn every_revoked_commitment_is_punished_the_first_and_those_in_the_middle_of_an_
             Held::new(&world, &format!("{n}-{at}")).add(&world, &mut live, 30_000_000, 50);
             live.settle();
         }
+        wait_settled(&world, &live);
         lives.push(live);
     }
     let before = total(&world);
