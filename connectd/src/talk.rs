@@ -130,7 +130,11 @@ impl Switchboard {
         let wrong = match control {
             Ok(PeerControl::AlsoRoute(also)) => match conn.mux.also_route(id, also.channel) {
                 Ok(()) => return Ok(Read::More),
-                Err(why) => format!("{} {why}", also.channel),
+                // The peer names a channel's funding, and so its id: it may name one that it has already.
+                Err(why) => {
+                    log::warn!("{}: no socket is served for {}: {why}", conn.name(), also.channel);
+                    return Ok(Read::Off);
+                }
             },
             Ok(PeerControl::CloseConnection(_)) => {
                 return Err(Stop::Finish("a channel's daemon asked for it".to_owned()));

@@ -7,7 +7,7 @@ use common::table::taking;
 use common::*;
 use onchaind::{DEPTH, Resolver};
 use primitives::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::Long;
 use wire::onchaind::*;
 
@@ -52,7 +52,17 @@ impl Four {
         OutPoint { txid: self.made.built.tx.compute_txid(), vout }
     }
 
-    /// Plays one order: who takes which when. `order[k].0` is the HTLC output, `.1` is true if the peer takes it.
+    /// What becomes of the second stage of an HTLC that the peer took, or we, is ours in two cases.
+    fn has_second(whose: Whose, by_peer: bool) -> bool {
+        match whose {
+            Whose::Ours => !by_peer,
+            Whose::Theirs => false,
+            Whose::Revoked => by_peer,
+        }
+    }
+
+    /// Plays one order: who takes which when. `order[k].0` is the HTLC output, `.1` is true if the peer takes it. Where
+    /// one is there for the second time, what its second stage paid is taken.
     fn play(&self, whose: Whose, order: &[(usize, bool)]) {
         let mut resolver = Resolver::new(self.init.clone()).unwrap();
         let mut left: BTreeSet<_> = (0..4).map(|at| self.outpoint(at)).collect();
@@ -60,12 +70,13 @@ impl Four {
             let all = resolver.resolution().claims.0.into_iter().map(|c| c.outpoint);
             all.filter(|o| !left.contains(o)).collect()
         };
-        let (mut shown, mut height) = (false, 110);
+        let (mut shown, mut height, mut seconds) = (false, 110, BTreeMap::new());
         for (at, by_peer) in order {
-            let outpoint = self.outpoint(*at);
             let htlc = &self.made.built.htlcs[*at].htlc;
             let now = resolver.resolution();
-            let tx = if *by_peer {
+            let again = seconds.remove(at);
+            let outpoint = again.unwrap_or(self.outpoint(*at));
+            let tx = if *by_peer && again.is_none() {
                 match whose {
                     Whose::Ours => self.world.peer_takes(&self.made, htlc.offered_by, htlc.id, 1),
                     Whose::Theirs | Whose::Revoked => {
@@ -77,14 +88,10 @@ impl Four {
                 taking(&[claim], false)
             };
             left.remove(&outpoint);
-            // What comes of it is ours in two cases.
-            let second = match whose {
-                Whose::Ours => !by_peer,
-                Whose::Theirs => false,
-                Whose::Revoked => *by_peer,
-            };
-            if second {
-                left.insert(OutPoint { txid: tx.compute_txid(), vout: 0 });
+            if again.is_none() && Self::has_second(whose, *by_peer) {
+                let second = OutPoint { txid: tx.compute_txid(), vout: 0 };
+                left.insert(second);
+                seconds.insert(*at, second);
             }
             shown |= *by_peer && htlc.offered_by == Side::Local;
             height += 1;
@@ -97,7 +104,11 @@ impl Four {
             assert_eq!(learned, if shown { vec![0, 1] } else { vec![] }, "alike in their hash");
             assert!(now.failed.0.iter().all(|id| !learned.contains(&id.0)));
         }
-        // All that is left is taken, second stages last, and it is over.
+        self.ends(resolver, height);
+    }
+
+    /// All that is left is taken, second stages last, and it is over.
+    fn ends(&self, mut resolver: Resolver, mut height: u32) {
         loop {
             let claims = resolver.resolution().claims.0;
             if claims.is_empty() {
@@ -152,4 +163,40 @@ fn every_order_of_four_htlcs_is_resolved() {
             }
         }
     }
+}
+
+/// Every order of events, so many of each.
+fn interleaved(left: &[usize; 4]) -> Vec<Vec<usize>> {
+    if left.iter().all(|n| *n == 0) {
+        return vec![vec![]];
+    }
+    let mut all = vec![];
+    for at in (0..4).filter(|at| left[*at] > 0) {
+        let mut fewer = *left;
+        fewer[at] -= 1;
+        for rest in interleaved(&fewer) {
+            all.push([vec![at], rest].concat());
+        }
+    }
+    all
+}
+
+#[test]
+fn every_order_of_four_htlcs_and_their_second_stages_is_resolved() {
+    let mut played = 0;
+    for (whose, anchors) in [(Whose::Ours, true), (Whose::Revoked, false)] {
+        let four = Four::new(whose, anchors);
+        for takers in 0..16 {
+            let by_peer = |at: usize| takers >> at & 1 == 1;
+            let events =
+                [0, 1, 2, 3].map(|at| 1 + usize::from(Four::has_second(whose, by_peer(at))));
+            for order in interleaved(&events) {
+                let moves: Vec<_> = order.into_iter().map(|at| (at, by_peer(at))).collect();
+                four.play(whose, &moves);
+                played += 1;
+            }
+        }
+    }
+    // The sum of (4 + k)! / 2^k over all choices of k HTLCs with a second stage.
+    assert_eq!(played, 2 * (24 + 4 * 60 + 6 * 180 + 4 * 630 + 2520));
 }

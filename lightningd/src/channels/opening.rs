@@ -182,18 +182,12 @@ fn opened(
     o: Opened,
     peer: OwnedFd,
 ) -> Result<(), Stop> {
-    if node
-        .channels
-        .all
-        .values()
-        .chain(node.channels.closed.values())
-        .any(|c| c.live.params.funding == o.state.params.funding)
-    {
-        // Two channels on one output: the second is nobody's.
-        return Err(Stop::refused(format!(
-            "the output {} is another channel's already",
-            o.state.params.funding
-        )));
+    // Two channels on one output: the second is nobody's. Nor is the id free where the output is another: whoever knows a
+    // channel's output makes up as many with its id as there are numbers of outputs.
+    let (funding, id) = (o.state.params.funding, o.channel);
+    let mut known = node.channels.all.values().chain(node.channels.closed.values());
+    if known.any(|c| c.live.params.funding == funding || c.id == id) {
+        return Err(Stop::refused(format!("the output {funding} is another channel's already")));
     }
     let (funding_tx, withheld) = match &opening.attempt {
         Attempt::FundingSigned { funded, .. } => (Some(funded.tx.clone()), false),

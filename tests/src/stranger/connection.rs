@@ -51,7 +51,10 @@ impl Connection {
     /// The handshake, and nothing after it.
     pub fn dial(node: &Node, secret: &SecretKey) -> Self {
         let id: Point = node.id.parse().unwrap();
-        let mut stream = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
+        // A node that was just started answers on its own socket before it listens.
+        let mut stream = crate::wait_for("the node to listen", || {
+            TcpStream::connect(("127.0.0.1", node.port)).ok()
+        });
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let ephemeral = key(EPHEMERAL.fetch_add(1, Ordering::Relaxed));

@@ -15,7 +15,7 @@ mod world;
 pub use connection::{Connection, Gone};
 pub use keys::Keys;
 pub use live::{Live, Mine};
-pub use onions::{Onion, forward_onion, onion_to};
+pub use onions::{Onion, forward_onion, onion_to, raw_onion};
 pub use opening::{Draft, Plan, channel_type};
 pub use spends::{Spend, purse_key, purse_script, sign_purse};
 pub use world::{Call, World};

@@ -45,6 +45,11 @@ pub fn onion_to(node: Point, end: &Onion, hash: &PaymentHash) -> OnionPacket {
     wrap(&[last(node, end)], hash)
 }
 
+/// For this node, with these bytes in the place of its payload.
+pub fn raw_onion(node: Point, payload: Vec<u8>, next: Point, hash: &PaymentHash) -> OnionPacket {
+    wrap(&[Hop { node, payload }, Hop { node: next, payload: vec![0; 40] }], hash)
+}
+
 /// For this node, which is to forward it over a channel to the next.
 pub fn forward_onion(
     node: Point,

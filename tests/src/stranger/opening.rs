@@ -96,7 +96,8 @@ impl Plan {
             channel_type: Some(Rest(channel_type(self.anchors).as_be_bytes().to_vec())),
         }
     }
-    fn accept_channel(&self, id: ChannelId) -> AcceptChannel {
+    /// The answer to the node's proposal, as it should be.
+    pub fn accept_channel(&self, id: ChannelId) -> AcceptChannel {
         let open = self.open_channel(id);
         AcceptChannel {
             temporary_channel_id: id,
@@ -172,7 +173,11 @@ impl Stranger {
         Draft { stranger: self, plan, temporary, opener: Side::Local, theirs, funding: None }
     }
     /// Hears the node's proposal, and accepts.
-    pub fn accept(mut self, mut plan: Plan) -> Draft {
+    pub fn accept(self, plan: Plan) -> Draft {
+        self.accept_but(plan, |_| {})
+    }
+    /// The same with something else in the answer.
+    pub fn accept_but(mut self, mut plan: Plan, change: impl FnOnce(&mut AcceptChannel)) -> Draft {
         let open: OpenChannel = self.line().expect();
         plan.sat = open.funding_satoshis.0;
         plan.push_msat = open.push_msat.0;
@@ -180,7 +185,10 @@ impl Stranger {
         let kind = Features::from_be_bytes(&open.channel_type.clone().unwrap().0);
         plan.anchors = kind.has_bit(feature::ANCHORS);
         let temporary = open.temporary_channel_id;
-        self.say(&plan.accept_channel(temporary));
+        let mut accept = plan.accept_channel(temporary);
+        change(&mut accept);
+        plan.terms = said!(accept.clone()).0;
+        self.say(&accept);
         let theirs = said!(open);
         Draft { stranger: self, plan, temporary, opener: Side::Remote, theirs, funding: None }
     }
@@ -264,9 +272,13 @@ impl Draft {
     /// As accepter: hears `funding_created`.
     pub fn created(&mut self) -> FundingCreated {
         let message: FundingCreated = self.line().expect();
+        self.take_created(&message);
+        message
+    }
+    /// It was heard.
+    pub fn take_created(&mut self, message: &FundingCreated) {
         let vout = message.funding_output_index.into();
         self.funding = Some(OutPoint { txid: message.funding_txid, vout });
-        message
     }
     /// `funding_signed`, as it should be.
     pub fn funding_signed(&self) -> FundingSigned {

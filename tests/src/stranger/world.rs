@@ -136,7 +136,8 @@ impl World {
         outputs: &[(ScriptBuf, Amount)],
     ) -> Transaction {
         let paid: Amount = outputs.iter().map(|(_, amount)| *amount).sum();
-        let change = coin.1 - paid - Amount::from_sat(10_000);
+        // Little: bitcoind makes its estimates of such as these.
+        let change = coin.1 - paid - Amount::from_sat(200);
         let mut output: Vec<TxOut> = outputs
             .iter()
             .map(|(script, value)| TxOut { value: *value, script_pubkey: script.clone() })

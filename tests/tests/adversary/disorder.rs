@@ -56,7 +56,7 @@ fn ready(live: &Live, n: u64) -> Vec<u8> {
     ChannelReady {
         channel_id: live.id,
         second_per_commitment_point: live.keys.commitment_point(n),
-        short_channel_id: Some(ShortChannelId(0)),
+        short_channel_id: Some(ShortChannelId(n.wrapping_sub(2))),
     }
     .encode()
 }
@@ -64,7 +64,7 @@ fn shutdown(live: &Live, scriptpubkey: ScriptBuf) -> Vec<u8> {
     Shutdown { channel_id: live.id, scriptpubkey }.encode()
 }
 
-const SAID: [(&str, Say); 36] = [
+const SAID: [(&str, Say); 37] = [
     ("channel_ready", |l| ready(l, 1)),
     ("channel_ready with another point", |l| ready(l, 9)),
     ("shutdown", |l| shutdown(l, purse_script())),
@@ -107,6 +107,15 @@ const SAID: [(&str, Say); 36] = [
             funding_txid: bitcoin::Txid::all_zeros(),
             funding_output_index: 0,
             signature: wrong(),
+        }
+        .encode()
+    }),
+    ("announcement_signatures", |l| {
+        AnnouncementSignatures {
+            channel_id: l.id,
+            short_channel_id: ShortChannelId(u64::MAX),
+            node_signature: wrong(),
+            bitcoin_signature: wrong(),
         }
         .encode()
     }),
@@ -204,7 +213,7 @@ fn disorder_in_a_channel_at_rest() {
 }
 #[test]
 fn disorder_after_an_htlc_without_its_commitment() {
-    in_state(1200, true, |world, live| held(world, live));
+    in_state(1200, true, held);
 }
 #[test]
 fn disorder_after_a_commitment_of_the_node_that_is_not_answered() {

@@ -25,6 +25,8 @@ enum Published {
     TheNodes,
     /// The newest of two, after it said that it failed the HTLC, which only the older one has.
     FailedAndPrevious,
+    /// One that is revoked, which is all ours; but who paid the receiver has to be paid as well.
+    Revoked,
 }
 
 #[test]
@@ -46,6 +48,11 @@ fn eclair_preimage_extraction_from_our_own_commitment() {
 #[test]
 fn eclair_preimage_extraction_after_a_failure_was_said() {
     eclair_preimage_extraction(Published::FailedAndPrevious);
+}
+
+#[test]
+fn eclair_preimage_extraction_from_a_revoked_commitment() {
+    eclair_preimage_extraction(Published::Revoked);
 }
 
 fn eclair_preimage_extraction(published: Published) {
@@ -73,6 +80,14 @@ fn eclair_preimage_extraction(published: Published) {
             assert!(t.b.mine(number + 1).htlcs.is_empty());
             t.a_still_waits(id);
         }
+        Published::Revoked => {
+            let hash = preimage(2).hash();
+            let (amount, expiry, onion) = t.onion(50_000_000, hash, 30);
+            other = Some(t.a.add_and_settle(amount, hash, expiry, onion));
+            t.b.settle_with(2);
+            wait_settled(&t.world, &t.b);
+            assert!(t.b.newest() > number);
+        }
     }
     let (commitment, claim) = match published {
         Published::TheNodes => {
@@ -82,7 +97,10 @@ fn eclair_preimage_extraction(published: Published) {
             assert_eq!(tx.compute_txid(), t.b.nodes(newest).tx.compute_txid());
             (tx, Spend::transaction(&[t.b.claim(newest, which, Some(p))], 5_000))
         }
-        Published::Current | Published::Previous | Published::FailedAndPrevious => {
+        Published::Current
+        | Published::Previous
+        | Published::FailedAndPrevious
+        | Published::Revoked => {
             let claim = t.b.second_stage(&t.world, number, which, Some(p));
             (t.b.commitment(number), claim)
         }

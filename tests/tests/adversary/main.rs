@@ -1,5 +1,37 @@
-//! Strangers who lie, against a whole node on a real chain. One test for each threat, named after it.
+//! Strangers who lie, against a whole node on a real chain. One test for each threat, named after it; each counts the money at
+//! its end, and fails if lightningd took 100 MB or 200 descriptors, or found a bug in itself ([`tests::stranger::World`]).
+//!
+//! | flaw, attack | what defeats it here | tests |
+//! |---|---|---|
+//! | CVE-2019-12998, -12999, -13000 | the funding's outpoint, script and amount are checked when it confirms | `openings::cve_2019_12998_*` |
+//! | C-Lightning's small cltv, eclair's far cltv | an HTLC at the ends of its numbers comes back | `bounds::c_lightning_small_cltv_and_eclair_far_cltv` |
+//! | CVE-2020-26895, high S | refused in each signature of each message | `signatures::*`, `openings::cve_2020_26895_*` |
+//! | CVE-2020-26896, an invoice's preimage | a forward of the same hash is no payment to us | `upstream::cve_2020_26896_*` |
+//! | CVE-2021-41591 to -41593, dust | exposure is bounded when HTLCs come and when fees rise | `exposure::cve_2021_*` |
+//! | excess-fee theft with a miner | no commitment is all fees | `exposure::excess_fee_theft_*` |
+//! | LND's and btcd's block parsing | a block that is one witness | `bounds::lnd_and_btcd_block_parsing_*` |
+//! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |
+//! | flood and loot | 37 channels fail at once, with HTLCs of one expiry | `disorder::disorder_while_an_htlc_is_held` |
+//! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
+//! | CLN's channel open race | a storm of reconnects in the middle of openings | `openings::cln_channel_open_race_*` |
+//! | CLN's all-zero txid | every field of the opening's messages at its ends | `openings::cln_zero_txid_assertion_*` |
+//! | CLN's duplicate outpoint, eclair's channel id collision | one channel for each outpoint, one for each id | `openings::cln_duplicate_*`, `openings::eclair_channel_id_collision` |
+//! | replacement cycling | the timeout is there again in each block, a preimage in the mempool is enough | `upstream::replacement_cycling_*` |
+//! | LND's replacement stalling | a batch is split where one input of it is contested | `revoked::lnd_replacement_stalling_*` |
+//! | LDK's invalid claims | second stages of a cheat get into blocks one by one | `revoked::ldk_invalid_claims_*`; all orders: `onchaind/tests/orders.rs` |
+//! | LDK's duplicate HTLCs | alike in hash and amount, in a revoked commitment | `revoked::ldk_duplicate_htlc_*` |
+//! | LDK's confusion of claims | the same in one that counts, from two offerers | `upstream::ldk_equal_hash_and_amount_*` |
+//! | LND's excessive failback 1 and 2 | an HTLC fails upstream when nothing can bring it back, through restarts and reorganisations | `upstream::lnd_excessive_failback_*` |
+//! | LND's close reorg | each close gives way to each other kind, one to six blocks deep | `reorgs::*`, `revoked::lnd_close_reorg_*` |
+//! | eclair's preimage extraction | current, previous, next, our own and revoked commitment | `forwards::eclair_preimage_extraction_*` |
+//! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
+//! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
+//! | a peer that is silent | at each step of an opening, an HTLC and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
+//!
+//! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and construction of a commitment by one
+//! builder (`common/channel`), persistence (`tests/tests/crash.rs`), what daemons say that were captured (`tests/tests/captured.rs`).
 
+mod bounds;
 mod disorder;
 mod exposure;
 mod forwards;

@@ -117,6 +117,41 @@ fn cln_duplicate_funding_outpoint() {
     assert!(list(&world).iter().all(|c| c["peer_id"] != draft.stranger.id().as_str()));
 }
 
+#[test]
+fn eclair_channel_id_collision() {
+    let world = World::new();
+    let mut first = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    first.lock_in(&world);
+    // Another outpoint with the same channel id: what is xored into the txid is the output's number.
+    let mut txid = first.funding.txid.to_byte_array();
+    txid[31] ^= 1 ^ first.funding.vout as u8;
+    let same = OutPoint { txid: bitcoin::Txid::from_byte_array(txid), vout: 1 };
+    let both = [ChannelId::from_funding(&same), ChannelId::from_funding(&first.funding)];
+    assert_eq!(both[0], both[1]);
+    // Another peer's, and the same peer's, on the connection of the channel itself.
+    let mut draft = Stranger::meet(2, &world).propose(Plan::new(2));
+    draft.create(same);
+    draft.line().end();
+    first.reconnect(&world);
+    first.hear_until(|m| matches!(m, wire::ChannelMessage::ChannelReady(_)));
+    let mut draft = first.stranger.propose(Plan::new(3));
+    draft.create(same);
+    draft.line().end();
+    // An attempt under the id of a channel, on the same connection.
+    let mut stranger = Stranger::meet(1, &world);
+    stranger.say(&Plan::new(4).open_channel(first.id));
+    let answer = stranger.line().hear().unwrap_or_default();
+    assert_ne!(answer.get(..2), Some(&AcceptChannel::NUMBER.to_be_bytes()[..]));
+    drop(answer);
+    first.stranger = stranger;
+    wait_for("the attempts to be gone", || {
+        let channels = list(&world);
+        (channels.len() == 1 && channels[0]["state"] == "CHANNELD_NORMAL").then_some(())
+    });
+    first.reconnect(&world);
+    world.node.wait_normal(&first.name());
+}
+
 /// A way to break an `open_channel`.
 type Change = fn(&mut OpenChannel);
 

@@ -48,6 +48,7 @@ fn with_revoked(
     // One HTLC more revokes that.
     Held::new(world, &format!("{n}-2")).add(world, &mut live, 20_000_000, 60);
     live.settle();
+    wait_settled(world, &live);
     assert!(live.newest() > number);
     (live, number, which)
 }
@@ -117,6 +118,41 @@ fn ldk_duplicate_htlc_force_close_different_expiry() {
 }
 
 #[test]
+fn lnd_replacement_stalling_one_input_of_the_batch_is_replaced_in_each_block() {
+    let world = World::with(&["--watchtime-blocks=300"]);
+    let (mut live, number, which) = with_revoked(&world, 1, Plan::new(1), DIFFERENT);
+    let before = total(&world);
+    live.stranger.hang_up();
+    world.mine_only(&[&live.commitment(number)]);
+    wait_onchain(&world, &live, "remote_revoked");
+    for at in [2, 3] {
+        // What the node has in the mempool for this output makes way for what pays more, with all that it shares it with.
+        let (_, output) = Live::htlc_output(&live.mine(number), which[at].0, which[at].1);
+        let outpoint = output.tx.input[0].previous_output;
+        world.wait_spend(outpoint);
+        let stage = live.second_stage(&world, number, which[at], preimage_of(1, at, false));
+        world.send(&stage);
+        assert_eq!(world.wait_spend(outpoint).compute_txid(), stage.compute_txid());
+        world.mine(1);
+    }
+    // The rest is not stalled by it.
+    let is_taken = || {
+        let channel = world.node.channel(&live.name());
+        let outputs = channel["onchain_outputs"].as_array().unwrap();
+        assert!(outputs.iter().any(|o| o["what"] == "their_to_local"), "{outputs:?}");
+        outputs.iter().all(|o| o["what"] != "their_to_local" || o["resolved"] == true)
+    };
+    for _ in 0..3 {
+        world.mine(1);
+    }
+    assert!(is_taken());
+    world.resolve(&live.name());
+    world.mine(2);
+    let gained = total(&world) as i64 - before as i64;
+    assert!(gained > 600_000 - FEES as i64, "gained {gained}");
+}
+
+#[test]
 fn every_revoked_commitment_is_punished_the_first_and_those_in_the_middle_of_an_update() {
     let world = World::new();
     let mut lives = Vec::new();
@@ -127,6 +163,7 @@ fn every_revoked_commitment_is_punished_the_first_and_those_in_the_middle_of_an_
             Held::new(&world, &format!("{n}-{at}")).add(&world, &mut live, 30_000_000, 50);
             live.settle();
         }
+        wait_settled(&world, &live);
         lives.push(live);
     }
     let before = total(&world);

@@ -213,6 +213,18 @@ pub fn node_pays(
     theirs.map(|h| h.htlc.id).max().unwrap()
 }
 
+/// Until the node has read the last word of the dance: what is said just before the line breaks may be lost with it.
+pub fn wait_settled(world: &World, live: &Live) {
+    wait_for("the node to be as far as the stranger", || {
+        let htlcs = world.node.channel(&live.name())["htlcs"].clone();
+        let htlcs = htlcs.as_array()?;
+        let still = htlcs.iter().all(|h| {
+            h["state"].as_str().is_some_and(|state| state.ends_with("_ADD_ACK_REVOCATION"))
+        });
+        (still && htlcs.len() == live.channel.htlcs().count()).then_some(())
+    });
+}
+
 /// Until the node knows whose commitment it is.
 pub fn wait_onchain(world: &World, live: &Live, how: &str) {
     world.node.wait_state(&live.name(), "ONCHAIN");

@@ -35,6 +35,9 @@ pub(super) fn check(
 /// At its beginning nothing has happened yet.
 fn begins(channel: &Channel) -> Result<(), String> {
     let live = &channel.live;
+    if channel.id != ChannelId::from_funding(&live.params.funding) {
+        return Err(format!("its id is not that of its output: {}", channel.id));
+    }
     let numbers = [live.commitment, live.revoked].iter().all(|n| *n == Sides::default());
     let none = live.next_htlc_id == Sides::default() && live.remote_secrets.0.is_empty();
     if !numbers || !none || !live.htlcs.0.is_empty() || live.last_sent != LastSent::Neither {
