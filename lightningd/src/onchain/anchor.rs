@@ -28,14 +28,13 @@ const PATIENCE: u32 = 72;
 /// So many blocks a commitment has, where that costs nobody anything.
 const FEW_BLOCKS: u32 = 6;
 
-/// Our commitment was signed and sent: from now on it is pushed if it must be.
+/// Our commitment was signed and sent: if the next block does not have it, it is pushed where it must be.
 pub fn commitment_published(turn: &mut Turn<'_>, number: ChannelNumber, tx: &Transaction) {
     let copy = tx.clone();
     turn.install(move |node| {
         let tip = node.chain.height();
         node.onchain.published.entry(number).or_insert((copy, tip));
     });
-    turn.also(crate::events::Event::Onchain(number, super::OnchainEvent::Advance));
 }
 
 /// It is not in a block. Before its funding is, nothing is spent on it: whoever opened the channel may never fund it.
