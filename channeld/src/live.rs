@@ -35,11 +35,6 @@ pub(crate) enum Due {
     Now,
 }
 
-/// With fewer HTLCs in flight a commitment waits for nothing.
-const FEW_HTLCS: u32 = 16;
-/// One HTLC in one commitment: a signature and a check of one.
-const COST_OF_ONE: Duration = Duration::from_micros(72);
-
 /// One live channel.
 pub(crate) struct Live {
     pub(crate) orders: Orders,
@@ -164,7 +159,7 @@ impl Live {
             let deadline = match due {
                 Due::Nothing => self.owed_by(),
                 Due::Soon => Some(since + company),
-                Due::Now => Some(since + self.patience_for_company().min(company)),
+                Due::Now => Some(since),
             };
             if due == Due::Now && since.elapsed() > company {
                 // There would be more to read, and there always may be.
@@ -187,13 +182,6 @@ impl Live {
                 Ready::Timeout => self.act()?,
             }
         }
-    }
-
-    /// How long something urgent waits for more: every commitment signs and checks all HTLCs that are in flight again, so that
-    /// where there are many, waiting for as long as that takes costs half of what it saves.
-    fn patience_for_company(&self) -> Duration {
-        let in_flight = u32::try_from(self.channel.htlcs().count()).unwrap_or(u32::MAX);
-        if in_flight < FEW_HTLCS { Duration::ZERO } else { COST_OF_ONE * in_flight }
     }
 
     /// What is due, and since when.
