@@ -2,9 +2,10 @@
 //!
 //! A database that was put back to an earlier state looks like any other, and its commitments are revoked: publishing one
 //! gives the whole channel away. This file goes only up. Where it says more than the rows, the rows are proved old, whatever
-//! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them. Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has
-//! shown where we are. It is written after the commit and before anything is said, without waiting for the disk: a machine
-//! that loses power loses its last words at most, and then the rows are ahead, which is no danger.
+//! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them.
+//! Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has shown where we
+//! are. It is written after the commit and before anything is said, without waiting for the disk: a machine that loses power
+//! loses its last words at most, and then the rows are ahead, which is no danger.
 
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
