@@ -45,6 +45,8 @@ pub(crate) struct Outcome {
     pub(crate) answer: Vec<u8>,
     /// A client to serve from now on.
     pub(crate) admit: Option<Admission>,
+    /// A channel whose clients have nothing more to ask.
+    pub(crate) forgotten: Option<(NodeId, ChannelNumber)>,
     /// Something to tell the master.
     pub(crate) report: Option<BadClient>,
 }
@@ -72,7 +74,7 @@ impl From<Refusal> for Bad {
 }
 
 fn answered<R: Request>(answer: &R::Answer) -> Result<Outcome, Bad> {
-    Ok(Outcome { answer: answer_frame::<R>(answer), admit: None, report: None })
+    Ok(Outcome { answer: answer_frame::<R>(answer), admit: None, forgotten: None, report: None })
 }
 
 impl Hsm {
@@ -184,7 +186,9 @@ impl Hsm {
             }
             Q::ForgetChannel(q) => {
                 self.channels.remove(&(q.peer, q.channel));
-                answered::<ForgetChannel>(&())
+                let mut outcome = answered::<ForgetChannel>(&())?;
+                outcome.forgotten = Some((q.peer, q.channel));
+                Ok(outcome)
             }
         }
     }

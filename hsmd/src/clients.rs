@@ -32,6 +32,20 @@ enum Turn {
     Bad(Bad),
 }
 
+/// What the master said in one round.
+#[derive(Default)]
+struct Said {
+    admitted: Vec<Admission>,
+    forgotten: Option<(NodeId, ChannelNumber)>,
+}
+
+impl Said {
+    /// Does this client's channel exist no more?
+    fn forgets(&self, client: &Client) -> bool {
+        self.forgotten.is_some() && client.id() == self.forgotten
+    }
+}
+
 /// hsmd, until the master is gone. `unlocked` is called once the secret file is read: from then on no file is needed.
 pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
     let (order, mut fds) = child.orders.recv_as(ToHsmd::decode_known)?;
@@ -52,10 +66,14 @@ pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
                 Ok(_) => Err(Failure::internal("a second order")),
             };
         }
-        let mut admitted = Vec::new();
+        let mut said = Said::default();
         let mut gone = Vec::new();
         for (at, (client, readable)) in clients.iter_mut().zip(readable).enumerate() {
-            let reported = match client.turn(&mut hsm, readable, &mut admitted) {
+            if said.forgets(client) {
+                // What the dead had still asked is nobody's any more.
+                continue;
+            }
+            let reported = match client.turn(&mut hsm, readable, &mut said) {
                 (Turn::Stays, report) => report,
                 (Turn::Left, report) => {
                     gone.push(at);
@@ -81,7 +99,8 @@ pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
         for at in gone.into_iter().rev() {
             clients.swap_remove(at);
         }
-        for admission in admitted {
+        clients.retain(|client| !said.forgets(client));
+        for admission in said.admitted {
             clients.push(Client::new(admission)?);
         }
         if hsm.is_unlocked()
@@ -146,7 +165,7 @@ impl Client {
         &mut self,
         hsm: &mut Hsm,
         readable: bool,
-        admitted: &mut Vec<Admission>,
+        said: &mut Said,
     ) -> (Turn, Option<BadClient>) {
         if !self.out.is_empty() {
             return (if readable { self.flush() } else { Turn::Stays }, None);
@@ -168,7 +187,8 @@ impl Client {
         match hsm.answer(self.who, &self.rights, &frame.body, frame.fds) {
             Err(why) => (Turn::Bad(why), None),
             Ok(outcome) => {
-                admitted.extend(outcome.admit);
+                said.admitted.extend(outcome.admit);
+                said.forgotten = outcome.forgotten.or(said.forgotten);
                 self.out.push(&outcome.answer, Vec::new());
                 barrier::pass("before an answer");
                 let left = self.flush();

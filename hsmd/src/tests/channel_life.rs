@@ -98,6 +98,19 @@ fn a_channel_is_opened_used_and_closed() {
     rig.master.ask(&ForgetChannel { peer: peer().node_id, channel: CHANNEL }).unwrap();
 }
 
+/// openingd may die behind a question, and its channel be forgotten before that question's turn comes.
+#[test]
+fn a_client_of_a_forgotten_channel_is_closed_without_a_complaint() {
+    let mut rig = Rig::new();
+    let mut openingd = rig.client(EVERYTHING, Some(seed(0)));
+    rig.master.ask(&ForgetChannel { peer: peer().node_id, channel: CHANNEL }).unwrap();
+    let state = state(Side::Remote, 1, 100_000_000, &[]);
+    assert!(openingd.ask(&SignRemoteCommitment { state }).is_err());
+    // Nothing was said of that: the first complaint heard is about another question.
+    let other = rig.client(EVERYTHING, None);
+    rig.refuses(other, &RevokeLocal { number: CommitmentNumber(5) }, "RevokeLocal");
+}
+
 #[test]
 fn signatures_of_the_peer_that_do_not_hold_are_its_fault_and_not_the_clients() {
     let mut rig = Rig::new();
