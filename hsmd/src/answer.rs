@@ -8,7 +8,7 @@ use crate::derive::NodeKeys;
 use crate::judge::{Judge, Refusal};
 use crate::{claims, secret_file, wallet};
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
-use channel::{Constants, closing};
+use channel::{Constants, closing, cores};
 use primitives::*;
 use secp256k1::{Message as Digest, SECP256K1};
 use std::collections::HashMap;
@@ -267,13 +267,10 @@ impl Hsm {
             return Err(format!("{} onions at once, of at most {MAX_ONIONS}", onions.len()));
         }
         let node = &self.node()?.node;
-        Ok(onions
-            .iter()
-            .map(|o| {
-                let key = o.path_key.as_ref().map_or(*node, |path_key| blinded_key(node, path_key));
-                onion::onion_keys(&onion::shared_secret(&o.ephemeral, &key), &o.ephemeral)
-            })
-            .collect())
+        Ok(cores::each(onions, |o| {
+            let key = o.path_key.as_ref().map_or(*node, |path_key| blinded_key(node, path_key));
+            onion::onion_keys(&onion::shared_secret(&o.ephemeral, &key), &o.ephemeral)
+        }))
     }
 
     fn sign_announcement(

@@ -3,6 +3,7 @@
 use crate::derive::NodeKeys;
 use bitcoin::EcdsaSighashType;
 use channel::commitment::{Commitment, build, tally_of};
+use channel::cores;
 use channel::keys::{
     CommitmentKeys, commitment_secret, derive_point, derive_secret, revocation_point,
     revocation_point_from_base, revocation_secret,
@@ -141,7 +142,7 @@ impl ChannelKeys {
         let signature = SECP256K1.sign_ecdsa(&built.sighash(constants), &self.funding);
         let kind: EcdsaSighashType = constants.format.htlc_sighash();
         let htlcs = secret.map_or_else(Vec::new, |secret| {
-            built.htlcs.iter().map(|h| SECP256K1.sign_ecdsa(&h.sighash(kind), &secret)).collect()
+            cores::each(&built.htlcs, |h| SECP256K1.sign_ecdsa(&h.sighash(kind), &secret))
         });
         SIGNATURES.fetch_add(1 + htlcs.len() as u64, Ordering::Relaxed);
         Ok(CommitmentSignatures { signature, htlcs })

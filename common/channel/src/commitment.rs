@@ -344,14 +344,18 @@ impl Commitment {
         SECP256K1
             .verify_ecdsa(&self.sighash(constants), &signatures.signature, funding)
             .map_err(|_| BadSignatures::Commitment)?;
-        for (htlc, signature) in self.htlcs.iter().zip(&signatures.htlcs) {
+        if self.htlcs.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys.htlc.as_ref().ok_or(BadSignatures::Commitment)?;
+        let pairs: Vec<_> = self.htlcs.iter().zip(&signatures.htlcs).collect();
+        let judged = crate::cores::each(&pairs, |(htlc, signature)| {
             let digest = htlc.sighash(constants.format.htlc_sighash());
-            let keys = self.keys.htlc.as_ref().ok_or(BadSignatures::Commitment)?;
             SECP256K1
                 .verify_ecdsa(&digest, signature, &keys[!self.side])
-                .map_err(|_| BadSignatures::Htlc { index: htlc.index })?;
-        }
-        Ok(())
+                .map_err(|_| BadSignatures::Htlc { index: htlc.index })
+        });
+        judged.into_iter().collect()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod closing;
 mod commit;
 pub mod commitment;
 mod constants;
+pub mod cores;
 mod fault;
 pub mod keys;
 mod limits;
