@@ -57,6 +57,9 @@ pub enum ChainEvent {
     Poll,
 }
 
+/// So long estimates are good enough. Of note only where a developer's node polls more often than that.
+const FEES_STAY: Duration = Duration::from_millis(900);
+
 /// What the backend said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
@@ -77,6 +80,8 @@ pub struct Chain {
     pub backend: Option<Backend>,
     /// Fee estimates, once there are some.
     pub fees: Option<Estimates>,
+    /// When they were asked for last.
+    fees_asked: Option<Instant>,
     /// True once our tip was the backend's.
     pub caught_up: bool,
     /// True once the RPC socket is open and the children are at work.
@@ -221,9 +226,18 @@ fn chain_info(
         );
     }
     turn.install(move |node| node.chain.backend = Some(backend));
-    call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
+    ask_fees(node, turn);
     ask_block(node, turn, first);
     Ok(())
+}
+
+/// Each look at the estimates is work for bitcoind, and they do not change twenty times a second.
+fn ask_fees(node: &Node, turn: &mut Turn<'_>) {
+    let now = Instant::now();
+    if node.chain.fees_asked.is_none_or(|at| now.duration_since(at) >= FEES_STAY) {
+        turn.install(move |node| node.chain.fees_asked = Some(now));
+        call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
+    }
 }
 
 /// Our tip, if the backend's chain, which ends at this block, does not have it. A backend that is merely behind has not left it.
@@ -352,6 +366,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
     crate::onchain::caught_up(node, turn);
+    crate::htlcs::caught_up(turn);
     crate::peers::activate(node, turn);
     rebroadcast(node, turn);
 }

@@ -32,7 +32,7 @@ use receive::Set;
 use resolve::{Removed, ended, fail, settle};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wire::channel_data::{LiveHtlc, Removal, Stage};
 use wire::channeld::{OfferRefusal, Peeled};
 use wire::daemon::LogLevel;
@@ -71,7 +71,12 @@ pub enum HtlcEvent {
     SetTimeout(PaymentHash, Instant),
     /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
     StorePayment(u64),
+    /// We have the tip, or waited long enough for it: whatever came since the start is decided on.
+    DecideAll,
 }
+
+/// So long a start may take to find the tip before HTLCs fail for want of it.
+const TIP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the switch remembers beside the rows of channels.
 #[derive(Debug, Default)]
@@ -90,6 +95,8 @@ pub struct Htlcs {
     last_updated: Cell<u64>,
     /// What forwards have brought.
     pub fees_collected: Msat,
+    /// A node that just started has the tip in a moment: what its peers say again until then is not failed for that.
+    waits_for_tip: bool,
 }
 
 /// What became of a forward's outgoing HTLC, as its row says at the start.
@@ -149,16 +156,38 @@ impl Htlcs {
 
 /// After the load, before peers: what a crash may have left half said.
 pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    if !node.chain.caught_up {
+        turn.install(|node| node.htlcs.waits_for_tip = true);
+        turn.at(Instant::now() + TIP_PATIENCE, Event::Htlc(HtlcEvent::DecideAll));
+    }
     resolve::begin(node, turn)?;
     forward::lost(node, turn, None)
+}
+
+/// We are at the tip: HTLCs that came before are decided on.
+pub fn caught_up(turn: &mut Turn<'_>) {
+    turn.also(Event::Htlc(HtlcEvent::DecideAll));
+}
+
+fn decide_all(node: &Node, turn: &mut Turn<'_>) {
+    if node.htlcs.waits_for_tip {
+        turn.install(|node| node.htlcs.waits_for_tip = false);
+        for channel in node.channels.all.values() {
+            decide_received(turn, channel);
+        }
+    }
+}
+
+fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
+    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
+        turn.also(Event::Decide(channel.number, live.htlc.id));
+    }
 }
 
 /// A commitment that has this channel's HTLCs is in a block. Those that nobody decided on in this life are: parts that were held for
 /// the rest of their payment are held again, and one whose channel never will be established is as good as any.
 pub fn decide_on_chain(turn: &mut Turn<'_>, channel: &Channel) {
-    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
-        turn.also(Event::Decide(channel.number, live.htlc.id));
-    }
+    decide_received(turn, channel);
 }
 
 /// Decides on a received HTLC that is irrevocable. A second time changes nothing.
@@ -173,7 +202,8 @@ pub fn decide(
     let Some(live) = found.filter(|l| l.added == Stage::Irrevocable && l.removed.is_none()) else {
         return Ok(());
     };
-    if channel.decided.contains_key(&id) || node.htlcs.is_known(number, id) {
+    let known = channel.decided.contains_key(&id) || node.htlcs.is_known(number, id);
+    if known || node.htlcs.waits_for_tip {
         return Ok(());
     }
     let Some(peeled) = channel.peeled.get(&id) else {
@@ -249,6 +279,10 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
         HtlcEvent::Lost(channel) => forward::lost(node, turn, Some(channel)),
         HtlcEvent::SetTimeout(hash, since) => receive::set_timeout(node, turn, hash, since),
         HtlcEvent::StorePayment(key) => payments::store(node, turn, key),
+        HtlcEvent::DecideAll => {
+            decide_all(node, turn);
+            Ok(())
+        }
     }
 }
 

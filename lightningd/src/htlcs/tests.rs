@@ -1,7 +1,7 @@
 //! The switch with its rows and without processes: every order of who says what, and a crash after each turn.
 
 use super::key::Origin;
-use super::{failed_on_chain, learned_preimage};
+use super::{HtlcEvent, failed_on_chain, learned_preimage};
 use crate::channels::testing::{adds, alias, htlc, moves, point, settles};
 use crate::events::Event;
 use crate::payments::{Payment, Status};
@@ -476,4 +476,36 @@ fn an_htlc_is_decided_once_however_often_it_is_asked() {
     rig.report(OUT, &PreimageLearned { id: HtlcId(0), preimage: preimage(0) });
     assert_eq!(rig.run(decide()), []);
     assert_eq!(status(&rig), [SETTLED]);
+}
+
+/// A restart, with the tip not there yet.
+fn behind(name: &str) -> Rig {
+    let mut rig = narrow(name);
+    rig.node.chain.caught_up = false;
+    assert_eq!(rig.turn(crate::htlcs::begin), []);
+    rig
+}
+
+#[test]
+fn what_arrives_before_the_tip_is_known_is_decided_on_with_the_tip() {
+    let mut rig = behind("before-the-tip");
+    assert_eq!(arrive(&mut rig, 0), []);
+    assert_eq!((again(&mut rig), status(&rig)), (vec![], vec![]));
+    let said = rig.turn(|node, turn| {
+        crate::chain::caught_up(node, turn);
+        Ok(())
+    });
+    assert!(matches!(said[..], [Said::Offer(OUT, _)]), "{said:?}");
+    assert_eq!(status(&rig), [OFFERED]);
+}
+
+#[test]
+fn what_arrives_before_the_tip_is_known_fails_when_the_tip_does_not_come() {
+    let mut rig = behind("without-a-tip");
+    assert_eq!(arrive(&mut rig, 0), []);
+    let said = rig.run(Event::Htlc(HtlcEvent::DecideAll));
+    assert_eq!(failure(&said), Some((0, Failure::TemporaryNodeFailure)));
+    // The next one is not waited with either.
+    let late = arrive(&mut rig, 1);
+    assert!(matches!(late[..], [Said::Fail(IN, HtlcId(1), _)]), "{late:?}");
 }
