@@ -69,6 +69,8 @@ pub(crate) struct Conn {
     pub(crate) turn: usize,
     /// When the peer last took a byte, or had nothing to take.
     pub(crate) took: Instant,
+    /// Bytes that the master had to say since the peer last had read everything.
+    pub(crate) words: usize,
     /// What the totals over all connections have counted of this one: bytes to send, bytes held.
     pub(crate) counted: (usize, usize),
 }
@@ -103,6 +105,7 @@ impl Conn {
             throttled: false,
             turn: 0,
             took: now,
+            words: 0,
             counted: (0, 0),
         }
     }
@@ -187,6 +190,9 @@ impl Conn {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
+        }
+        if self.link.out_len() == 0 {
+            self.words = 0;
         }
         Ok(())
     }

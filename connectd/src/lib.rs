@@ -54,6 +54,8 @@ pub struct Settings {
     pub times: Times,
     /// [`limits::MAX_DESCRIPTORS`].
     pub max_descriptors: usize,
+    /// [`limits::TOTAL_OUT_HIGH`].
+    pub max_out: usize,
 }
 
 impl Default for Settings {
@@ -64,6 +66,7 @@ impl Default for Settings {
             sandbox: true,
             times: Times::default(),
             max_descriptors: MAX_DESCRIPTORS,
+            max_out: limits::TOTAL_OUT_HIGH,
         }
     }
 }
@@ -143,6 +146,8 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         listeners,
         active: false,
         max_descriptors: settings.max_descriptors,
+        max_out: settings.max_out,
+        relieved: 0,
         conns: HashMap::new(),
         next_id: 0,
         strangers: VecDeque::new(),
@@ -153,7 +158,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         next_scan: Instant::now(),
         total_held: 0,
         total_out: 0,
-        stopped: false,
+        stopped: Default::default(),
         record: Vec::new(),
     })
 }

@@ -54,8 +54,12 @@ pub const PEER_OUT_MAX: usize = PEER_OUT_HIGH + 3 * noise::sealed_len(noise::MAX
 pub const PEER_IN_MAX: usize = noise::sealed_len(noise::MAX_MESSAGE) + READ_CHUNK;
 /// What is read from a peer at a time, unless its message is longer.
 pub const READ_CHUNK: usize = 16 * 1024;
-/// Sealed bytes that may wait for all peers together before daemons are no longer read.
+/// Sealed bytes that may wait for all peers together. Above it nothing more is said to whoever has its share of that waiting;
+/// others are talked to as ever, so that peers that do not read silence nobody but themselves.
 pub const TOTAL_OUT_HIGH: usize = 64 * 1024 * 1024;
+/// Bytes that the master may say to a peer that has not read what it said before. A peer that speaks of channels that are
+/// nobody's is answered by the master each time: beyond this it is hung up on.
+pub const MAX_WORDS: usize = 256 * 1024;
 
 /// Bytes of messages held for one peer's channels without a daemon. Above it the peer is not read.
 pub const PEER_HELD_HIGH: usize = 128 * 1024;
@@ -73,7 +77,7 @@ pub const MAX_DAEMONS: usize = 1024;
 /// Channel ids one daemon may answer to: its temporary and its final one, and one spare for each more funding attempt.
 pub const MAX_ROUTES_PER_DAEMON: usize = 4;
 
-/// Bytes of reports that may wait for the master before peers are no longer read and nobody is let in.
+/// Bytes of reports that may wait for the master before nobody is let in, and peers without a channel here are no longer read.
 pub const REPORTS_HIGH: usize = 4 * 1024 * 1024;
 
 /// Complaints about no channel in particular that one connection may report.

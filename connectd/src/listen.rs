@@ -177,14 +177,18 @@ impl Switchboard {
         self.conns.len() >= MAX_CONNECTIONS || self.conns.len() + daemons >= self.max_descriptors
     }
 
-    /// Ends the oldest stranger, or else the oldest inbound connection that serves no channel.
+    /// Ends the oldest inbound connection that serves no channel. Strangers come after that: they may be friends in the
+    /// middle of their handshake, and are few; where they are many, they come first.
     pub(crate) fn make_room(&mut self) -> Result<bool, Failure> {
         self.forget_friends();
-        let victim = self.strangers.pop_front().or_else(|| {
-            let idle =
-                |conn: &&Conn| conn.opened() == Opened::ByThem && conn.mux.daemons.is_empty();
-            self.conns.values().filter(idle).map(|conn| conn.id).min()
-        });
+        let is_idle = |conn: &&Conn| {
+            conn.node().is_some() && conn.opened() == Opened::ByThem && conn.mux.daemons.is_empty()
+        };
+        let idle = self.conns.values().filter(is_idle).map(|conn| conn.id).min();
+        let victim = match idle {
+            Some(idle) if self.strangers.len() <= MAX_STRANGERS / 2 => Some(idle),
+            Some(_) | None => self.strangers.pop_front().or(idle),
+        };
         let Some(victim): Option<ConnId> = victim else { return Ok(false) };
         self.end(victim, "all places are taken, and nothing was going on here")?;
         Ok(true)

@@ -1,6 +1,7 @@
 //! The master's orders.
 
 use crate::conn::{Conn, ConnId, Stage};
+use crate::limits::MAX_WORDS;
 use crate::sort::ends_everything;
 use crate::switchboard::{Switchboard, token_of};
 use primitives::{ChannelId, NodeId};
@@ -40,9 +41,12 @@ impl Switchboard {
             ToConnectd::Send(order) => {
                 self.with(order.node, order.connection, |board, conn| {
                     let last = ends_everything(&order.message.0);
+                    conn.words = conn.words.saturating_add(order.message.0.len());
                     conn.say(order.message.0);
                     if last {
                         board.finish(conn, "we said error to every channel".to_owned());
+                    } else if conn.words > MAX_WORDS {
+                        board.finish(conn, "the peer asks for more than it reads".to_owned());
                     }
                 });
                 Ok(())

@@ -136,9 +136,10 @@ impl Switchboard {
         }
         let may_speak = |id| conn.batch.is_none_or(|(speaker, _)| speaker == id);
         let eager = conn.mux.daemons.iter().any(|d| d.readable && may_speak(d.id));
-        let too_much = eager && self.is_sending_too_much();
-        self.stopped |= too_much;
-        (eager && !too_much) || (conn.pings.owes() && conn.batch.is_none())
+        let owes = conn.pings.owes() && conn.batch.is_none();
+        let too_much = (eager || owes) && self.is_sending_too_much(conn);
+        self.stopped.by_sent |= too_much;
+        (eager || owes) && !too_much
     }
 
     /// From here on only what is queued is written.
@@ -156,10 +157,11 @@ impl Switchboard {
 
     /// Are we not listening to this peer for now?
     fn is_deaf(&mut self, conn: &Conn) -> bool {
-        let too_much =
-            (self.is_holding_too_much() && conn.mux.held_bytes() > 0) || self.is_gagged();
-        self.stopped |= too_much;
-        too_much || conn.mux.is_waiting() || conn.mux.is_full()
+        let held = self.is_holding_too_much() && conn.mux.held_bytes() > 0;
+        let reports = self.is_gagged() && conn.mux.daemons.is_empty();
+        self.stopped.by_held |= held;
+        self.stopped.by_reports |= reports;
+        held || reports || conn.mux.is_waiting() || conn.mux.is_full()
     }
 
     /// Reads the peer until there is nothing, or its quantum is used up (`true`), or somebody behind has enough.
@@ -293,7 +295,11 @@ impl Switchboard {
     ) -> Result<(), Stop> {
         // A warning starts nothing. An error may end a channel that has no daemon at the moment.
         if let Ok(Decoded::Known(SetupMessage::Warning(warning))) = SetupMessage::decode(&message) {
-            log::info!("{node}: warning about channel {channel}: {}", warning.text());
+            // It may warn as often as it likes, and not fill our log with it.
+            conn.complaints = conn.complaints.saturating_add(1);
+            if conn.complaints <= MAX_COMPLAINTS {
+                log::info!("{node}: warning about channel {channel}: {}", warning.text());
+            }
             return Ok(());
         }
         let now = Instant::now();
@@ -346,7 +352,7 @@ impl Switchboard {
         is_error: bool,
         text: String,
     ) -> Result<(), Stop> {
-        conn.complaints += 1;
+        conn.complaints = conn.complaints.saturating_add(1);
         if conn.complaints > MAX_COMPLAINTS && !is_error {
             return Ok(());
         }
@@ -355,8 +361,12 @@ impl Switchboard {
     }
 
     /// Pongs go out as the queue has room.
-    fn pay_pongs(&mut self, conn: &mut Conn) {
-        while conn.batch.is_none() && conn.has_room() && conn.pings.owes() {
+    fn pay_pongs(&self, conn: &mut Conn) {
+        while conn.batch.is_none()
+            && conn.has_room()
+            && conn.pings.owes()
+            && !self.is_sending_too_much(conn)
+        {
             if let Some(pong) = conn.pings.next_pong() {
                 conn.seal(&pong);
             }
@@ -365,11 +375,12 @@ impl Switchboard {
 
     /// What time demands of one connection.
     pub(crate) fn tend_conn(&mut self, id: ConnId, now: Instant) -> Result<(), Failure> {
-        let gagged = self.is_gagged() || self.is_holding_too_much();
+        let (gagged, holding) = (self.is_gagged(), self.is_holding_too_much());
         let times = self.times;
         let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
         let waiting = conn.mux.is_waiting();
-        let deaf = gagged || waiting || conn.mux.is_full();
+        let gagged = gagged && conn.mux.daemons.is_empty();
+        let deaf = gagged || holding || waiting || conn.mux.is_full();
         let (deadline, why) = match &conn.stage {
             Stage::Connecting => {
                 (conn.since + times.dial, "Connection establishment: timed out".to_owned())

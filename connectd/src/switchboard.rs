@@ -3,7 +3,7 @@
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::dial::Dials;
-use crate::limits::{MAX_LINGERING, REPORTS_HIGH, TOTAL_HELD_MAX, TOTAL_OUT_HIGH, Times};
+use crate::limits::{MAX_CONNECTIONS, MAX_LINGERING, REPORTS_HIGH, TOTAL_HELD_MAX, Times};
 use crate::listen::Listener;
 use crate::mux::DaemonId;
 use crate::resolver::Resolver;
@@ -36,6 +36,17 @@ const DAEMON_BITS: u32 = 24;
 const GRAIN: Duration = Duration::from_millis(20);
 /// And at least this often.
 const SCAN: Duration = Duration::from_secs(60);
+
+/// What stopped somebody.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Stopped {
+    /// Too much held for daemons to come.
+    pub(crate) by_held: bool,
+    /// Too much that waits for peers.
+    pub(crate) by_sent: bool,
+    /// Too much that waits for the master.
+    pub(crate) by_reports: bool,
+}
 
 /// Everything connectd knows.
 pub(crate) struct Switchboard {
@@ -71,8 +82,12 @@ pub(crate) struct Switchboard {
     pub(crate) total_held: usize,
     /// Bytes that wait for peers, over all of them.
     pub(crate) total_out: usize,
-    /// Did a bound over all connections stop one of them? Then all are looked at once there is room.
-    pub(crate) stopped: bool,
+    /// Which bounds over all connections stopped one of them? Then all are looked at once there is room.
+    pub(crate) stopped: Stopped,
+    /// How much may wait for all peers together.
+    pub(crate) max_out: usize,
+    /// Who was looked at first when there was room again.
+    pub(crate) relieved: ConnId,
     /// Room for one record of a daemon, kept.
     pub(crate) record: Vec<u8>,
 }
@@ -164,7 +179,7 @@ impl Switchboard {
         self.master.report(message)
     }
 
-    /// Does too much wait for the master? Then no peer is read.
+    /// Does too much wait for the master? Then only peers whose channels are served are read: they have little to report.
     pub(crate) fn is_gagged(&self) -> bool {
         self.master.waiting() > REPORTS_HIGH
     }
@@ -173,8 +188,9 @@ impl Switchboard {
     pub(crate) const fn is_holding_too_much(&self) -> bool {
         self.total_held >= TOTAL_HELD_MAX
     }
-    pub(crate) const fn is_sending_too_much(&self) -> bool {
-        self.total_out >= TOTAL_OUT_HIGH
+    /// Is it this connection's fault, too, that too much waits for peers?
+    pub(crate) fn is_sending_too_much(&self, conn: &Conn) -> bool {
+        self.total_out >= self.max_out && conn.link.out_len() >= self.max_out / MAX_CONNECTIONS
     }
 
     /// Brings the totals up to date with what this connection has waiting now.
@@ -187,10 +203,22 @@ impl Switchboard {
 
     /// Once a bound over all connections is no longer reached, everybody may go on.
     fn relieve(&mut self) {
-        let full = self.is_gagged() || self.is_holding_too_much() || self.is_sending_too_much();
-        if self.stopped && !full {
-            self.stopped = false;
-            let all: Vec<ConnId> = self.conns.keys().copied().collect();
+        let Stopped { by_held, by_sent, by_reports } = self.stopped;
+        let held = by_held && !self.is_holding_too_much();
+        let sent = by_sent && self.total_out < self.max_out;
+        let reports = by_reports && !self.is_gagged();
+        if held || sent || reports {
+            self.stopped = Stopped {
+                by_held: by_held && !held,
+                by_sent: by_sent && !sent,
+                by_reports: by_reports && !reports,
+            };
+            let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
+            all.sort_unstable();
+            // Whoever was first last time, and may have used up the room, is last now.
+            let first = all.partition_point(|id| *id <= self.relieved);
+            all.rotate_left(first);
+            self.relieved = all.first().copied().unwrap_or_default();
             all.into_iter().for_each(|id| self.wake(id));
         }
     }

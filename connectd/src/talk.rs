@@ -67,7 +67,7 @@ impl Switchboard {
                 // It will be read when the batch is over; what it has to say stays where it is.
                 return Ok(false);
             }
-            let too_much = self.is_sending_too_much();
+            let too_much = self.is_sending_too_much(conn);
             let full = too_much || !conn.has_room();
             let Some(daemon) = conn.mux.daemon(id) else { return Ok(false) };
             if !daemon.readable {
@@ -76,7 +76,7 @@ impl Switchboard {
             if full {
                 daemon.paused = true;
                 conn.throttled = true;
-                self.stopped |= too_much;
+                self.stopped.by_sent |= too_much;
                 return Ok(false);
             }
             match self.read_record(conn, id)? {

@@ -21,6 +21,8 @@ pub(crate) struct Line {
     ids: Vec<ChannelId>,
     /// The peer's last warning: where the connection ends, that is probably why.
     warned: Option<String>,
+    /// How often it warned.
+    warnings: u8,
     patience: Duration,
 }
 
@@ -32,6 +34,9 @@ enum Next {
     Silence,
 }
 
+/// Warnings of one peer's that are logged.
+const MAX_WARNINGS: u8 = 20;
+
 impl Line {
     pub(crate) fn new(
         orders: Orders,
@@ -42,7 +47,7 @@ impl Line {
         settings: &Settings,
     ) -> Self {
         let patience = settings.patience;
-        Self { orders, master, hsm, peer, id, ids: vec![id], warned: None, patience }
+        Self { orders, master, hsm, peer, id, ids: vec![id], warned: None, warnings: 0, patience }
     }
 
     // ---- to the partners
@@ -169,7 +174,11 @@ impl Line {
     /// BOLT 1: a warning ends nothing by itself.
     fn heed(&mut self, warning: &Warning) {
         if self.concerns_us(warning.channel_id) {
-            log::warn!("the peer warns: {}", warning.text());
+            // It may warn as often as it likes, and not fill our log with it.
+            if self.warnings < MAX_WARNINGS {
+                self.warnings += 1;
+                log::warn!("the peer warns: {}", warning.text());
+            }
             self.warned = Some(warning.text());
         }
     }

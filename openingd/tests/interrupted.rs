@@ -7,6 +7,7 @@ use common::scenes::*;
 use common::*;
 use primitives::*;
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use subdaemon::{Failure, PeerRecord};
 use wire::connectd::{CloseConnection, Drained, PeerControl};
@@ -103,6 +104,37 @@ fn what_is_of_no_matter_changes_nothing() {
         let end = attempt.end();
         assert_eq!(end, Err(Failure::Cancelled("enough".to_owned())), "{stage}");
     });
+}
+
+/// How often the log was told of one warning.
+static WARNINGS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+impl log::Log for Counting {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("again and again") {
+            WARNINGS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_peer_that_warns_without_end_does_not_fill_our_log() {
+    log::set_logger(&Counting).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let (stage, reach) = STAGES[0];
+    let mut attempt = reach();
+    for _ in 0..200 {
+        attempt.say(&Warning::new(id_at(stage), "again and again"));
+    }
+    // Read in order: the error ends it once all of them were.
+    attempt.say(&Error::new(id_at(stage), "enough"));
+    assert_eq!(attempt.end(), Err(Failure::PeerSaidError("enough".to_owned())));
+    assert_eq!(WARNINGS.load(Ordering::Relaxed), 20);
 }
 
 #[test]

@@ -229,16 +229,28 @@ pub struct Raw {
 impl Raw {
     /// Dials and makes the handshake; says nothing yet.
     pub fn handshake(secret: u8, node: &Node) -> Self {
+        let mut raw = Self::first_act(secret, node);
+        assert!(raw.finish_handshake(), "the handshake fails");
+        raw
+    }
+    /// Dials and says the first act.
+    pub fn first_act(secret: u8, node: &Node) -> Self {
         let stream = TcpStream::connect(node.at).unwrap();
         stream.set_nodelay(true).unwrap();
         let link = Link::dialler(point(secret), point(node.secret), random_key());
         let mut raw = Self { stream, link, secret };
         raw.flush();
-        while !raw.link.is_open() {
-            assert!(raw.pump(), "the handshake fails");
-        }
-        raw.flush();
         raw
+    }
+    /// The acts that follow. False if the node hangs up.
+    pub fn finish_handshake(&mut self) -> bool {
+        while !self.link.is_open() {
+            if !self.pump() {
+                return false;
+            }
+        }
+        self.flush();
+        true
     }
     /// Also says `init`, reads the other's, and waits until the master hears of it.
     pub fn connect(secret: u8, node: &mut Node) -> (Self, Connected) {

@@ -346,6 +346,16 @@ pub fn order_removal(channel: &Channel, turn: &mut Turn<'_>, id: HtlcId, removal
     }
 }
 
+/// BOLT 1, error about all channels: each of this peer's fails. A daemon that is past the reestablishing reads it itself, behind
+/// everything that the peer said before; the others may never have had this connection.
+pub fn peer_erred(node: &Node, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
+    for channel in node.channels.with(peer).filter(|c| !c.reestablished) {
+        let why = format!("the peer said error about all channels: {said}");
+        super::closing::fail_channel(node, turn, channel, "remote", &why)?;
+    }
+    Ok(())
+}
+
 /// channeld ends in failure. What that means for the channel depends on whose fault it was.
 pub(super) fn failed(
     node: &Node,

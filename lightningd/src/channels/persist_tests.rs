@@ -1,4 +1,4 @@
-//! A channeld that was captured: what it has stored may ruin its channel, and nothing else.
+//! A channeld that was captured: what it has stored may ruin its channel, and nothing else. And an error that no channeld reads.
 
 use crate::channels::State;
 use crate::channels::testing::{adds, htlc};
@@ -9,6 +9,7 @@ use primitives::*;
 use subdaemon::Frame;
 use wire::channel_data::*;
 use wire::channeld::{Persist, PersistShutdown, ReadyToClose};
+use wire::connectd::{FromConnectd, PeerComplained};
 use wire::{Long, Message, Request, Wire};
 
 fn received(id: u64, amount: u64, expiry: u32) -> LiveHtlc {
@@ -107,4 +108,25 @@ fn a_daemon_cannot_close_over_what_is_pending() {
     let (ours, _theirs) = subdaemon::peer_pair().unwrap();
     let frame = Frame { body: ReadyToClose {}.encode(), fds: [ours].into() };
     assert_eq!(rig.run(Event::Child(1001, frame)), [Said::Kill(1)]);
+}
+
+#[test]
+fn an_error_about_all_channels_fails_those_that_nobody_serves_at_that_moment() {
+    let mut rig = Rig::new("error-about-all", &[(1, 1), (2, 1), (3, 2)]);
+    rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().reestablished = false;
+    let said = PeerComplained {
+        node: crate::channels::testing::peer(1),
+        connection: 1,
+        is_error: false,
+        text: "we have lost our state".to_owned(),
+    };
+    assert_eq!(rig.run(Event::Connectd(FromConnectd::PeerComplained(said.clone()))), []);
+    assert_eq!(rig.channel(1).state, State::Normal, "a warning fails nothing");
+    let error = PeerComplained { is_error: true, ..said };
+    let said = rig.run(Event::Connectd(FromConnectd::PeerComplained(error)));
+    assert!(said.contains(&Said::Publish(1)), "{said:?}");
+    assert_eq!(rig.channel(1).state, State::AwaitingUnilateral);
+    // Its daemon has the error behind whatever the peer said before.
+    assert_eq!(rig.channel(2).state, State::Normal);
+    assert_eq!(rig.channel(3).state, State::Normal, "another peer's");
 }

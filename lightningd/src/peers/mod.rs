@@ -232,7 +232,11 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
                 "connectd",
                 &format!("the peer sends {kind}: {}", c.text),
             );
-            Ok(())
+            if c.is_error {
+                crate::channels::live::peer_erred(node, turn, c.node, &c.text)
+            } else {
+                Ok(())
+            }
         }
         FromConnectd::CustomMessage(_) => Ok(()),
     }

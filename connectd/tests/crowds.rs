@@ -1,0 +1,170 @@
+//! What many can do that one cannot: use up what all share. Whoever reads and is served is served on.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use common::*;
+use connectd::Settings;
+use connectd::limits::*;
+use nix::sys::socket::{setsockopt, sockopt};
+use primitives::ChannelId;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use subdaemon::send_record;
+use wire::connectd::*;
+use wire::{Message, Ping, Pong, Warning};
+
+/// What the kernel may keep on its own account, per socket: generously.
+const KERNEL: usize = 12 * 1024 * 1024;
+
+/// Takes little before somebody reads.
+fn narrow(peer: &Raw) {
+    setsockopt(&peer.stream, sockopt::RcvBuf, &4096).unwrap();
+}
+
+/// A channel that nobody has.
+fn unheard_of(n: u32) -> ChannelId {
+    let mut id = channel(0);
+    id.0[..4].copy_from_slice(&(n + 1).to_be_bytes());
+    id
+}
+
+#[test]
+fn a_peer_that_does_not_read_silences_nobody_but_itself() {
+    let _dog = watchdog();
+    let times = Times { ping_idle: Duration::from_secs(600), ..Times::default() };
+    // What one peer may leave unread is what all of them may.
+    let settings = Settings { max_out: PEER_OUT_HIGH, times, ..Settings::default() };
+    let mut node = Node::with_settings(init_of(1), 1, settings);
+    let (mut friend, with) = Raw::connect(2, &mut node);
+    let mut daemon = node.attach(&with, channel(1));
+    let (_mute, with) = Raw::connect(3, &mut node);
+    let flood = node.attach(&with, channel(2));
+    let record = [&[PEER_RECORD_MESSAGE], &message(channel(2), 0, 60_000)[..]].concat();
+    let mut refused = 0;
+    while refused < 50 {
+        if send_record(flood.as_fd(), &record).unwrap() {
+            refused = 0;
+        } else {
+            refused += 1;
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+    for n in 0..100 {
+        daemon.send_raw(&message(channel(1), n, 1000)).unwrap();
+        assert_eq!(number_in(&friend.hear().unwrap()), n);
+    }
+    friend.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
+    assert_eq!(friend.hear().unwrap(), Pong { ignored: vec![0] }.encode());
+}
+
+#[test]
+fn a_peer_that_asks_about_channels_and_does_not_read_is_hung_up_on() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    let (mut peer, with) = Raw::connect(2, &mut node);
+    narrow(&peer);
+    let writer = aside(move || {
+        for n in 0.. {
+            peer.link.say(&message(unheard_of(n), n, 0)).unwrap();
+            let bytes = peer.link.out().waiting().to_vec();
+            peer.link.out().sent(bytes.len());
+            if std::io::Write::write_all(&mut peer.stream, &bytes).is_err() {
+                return;
+            }
+        }
+    });
+    let mut said = 0;
+    loop {
+        match node.heard() {
+            FromConnectd::Spoke(Spoke { node: id, connection, channel, .. }) => {
+                let error = wire::Error::new(channel, &"x".repeat(1000)).encode();
+                said += error.len();
+                assert!(said < KERNEL + MAX_WORDS, "no bound on what waits for a peer");
+                node.master.order(&Refuse { node: id, connection, channel }, vec![]);
+                node.send(&with, error);
+            }
+            FromConnectd::Disconnected(gone) => {
+                assert!(gone.why.contains("more than it reads"), "{}", gone.why);
+                break;
+            }
+            other => unreachable!("{other:?}"),
+        }
+    }
+    writer.recv().unwrap();
+}
+
+/// How often the log was told of a warning.
+static WARNINGS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+impl log::Log for Counting {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("warning about channel") {
+            WARNINGS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_peer_cannot_fill_our_log_with_its_warnings() {
+    let _dog = watchdog();
+    log::set_logger(&Counting).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let mut node = Node::start(1);
+    let (mut peer, _) = Raw::connect(2, &mut node);
+    for n in 0..1000 {
+        peer.say(&Warning::new(unheard_of(n), "all is lost").encode());
+    }
+    peer.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
+    assert_eq!(peer.hear().unwrap(), Pong { ignored: vec![0] }.encode());
+    assert_eq!(WARNINGS.load(Ordering::Relaxed), MAX_COMPLAINTS as usize);
+}
+
+#[test]
+fn who_is_served_is_heard_while_the_master_has_too_much_to_read() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    let (mut friend, with) = Raw::connect(2, &mut node);
+    let mut daemon = node.attach(&with, channel(1));
+    let mut crowd: Vec<Raw> = (0..60).map(|n| Raw::connect(3 + n, &mut node).0).collect();
+    // Far more than may wait for the master, who reads none of it.
+    for (at, peer) in crowd.iter_mut().enumerate() {
+        for n in 0..2 {
+            peer.say(&message(unheard_of(n), n, 65_000));
+        }
+        if (at + 1) * 2 * 65_000 < REPORTS_HIGH {
+            // Below that everybody is heard.
+            peer.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
+            assert_eq!(peer.hear().unwrap(), Pong { ignored: vec![0] }.encode());
+        }
+    }
+    for n in 0..2000 {
+        friend.say(&message(channel(1), n, 1000));
+        assert_eq!(number_in(&message_for(&mut daemon)), n);
+    }
+    for _ in 0..2 * crowd.len() {
+        node.spoke();
+    }
+}
+
+#[test]
+fn a_full_house_of_the_idle_lets_in_who_is_about_to_say_its_name() {
+    let _dog = watchdog();
+    let settings = Settings { max_descriptors: 4, ..Settings::default() };
+    let mut node = Node::with_settings(init_of(1), 1, settings);
+    let _idle: Vec<Raw> = (0..4).map(|n| Raw::connect(3 + n, &mut node).0).collect();
+    let mut friend = Raw::first_act(2, &node);
+    node.disconnected();
+    let _crowd = [(); 3].map(|()| {
+        let stranger = std::net::TcpStream::connect(node.at).unwrap();
+        node.disconnected();
+        stranger
+    });
+    assert!(friend.finish_handshake());
+}
