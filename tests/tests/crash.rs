@@ -57,6 +57,13 @@ fn whoever_dies_after_the_peers_commitment_is_published_each_htlc_goes_where_it_
 }
 
 #[test]
+fn a_forwarder_that_dies_while_one_of_its_channels_is_on_chain_settles_with_the_other() {
+    some(4, Mode::Kill, &["forward-out-taken", "forward-in-taken"]);
+    some(1, Mode::Kill, &["forward-out-timeout"]);
+    some(1, Mode::Orphans, &["forward-out-taken", "forward-in-taken"]);
+}
+
+#[test]
 fn whoever_dies_a_revoked_commitment_costs_its_owner_everything() {
     some(6, Mode::Kill, &["penalty"]);
 }

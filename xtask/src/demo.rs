@@ -3,6 +3,7 @@
 use crate::regtest::{Bitcoind, Node, wait_for};
 use crate::{bitcoind, cargo, root, step};
 use serde_json::Value;
+use std::path::PathBuf;
 
 const CHANNEL_SAT: u64 = 1_000_000;
 
@@ -32,7 +33,9 @@ pub(crate) fn run(keep: bool) -> Result<(), String> {
     say("Building (the first time takes some minutes) ...");
     let bitcoind_path = bitcoind::find_or_build()?;
     step(cargo().args(["build", "--workspace", "--bins"]))?;
-    let bin = root().join("target/debug");
+    let target: PathBuf =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let bin = target.join("debug");
     let base = std::env::temp_dir().join(format!("fulmen-demo-{}", std::process::id()));
 
     say("\nA chain of our own:");

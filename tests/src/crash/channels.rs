@@ -63,8 +63,9 @@ pub fn reissued(world: &World, who: Who) -> u64 {
     number(world, who, &format!("SELECT count(*) FROM outputs WHERE key_index > {last}"))
 }
 
-fn ids(world: &World, who: Who) -> Option<Vec<String>> {
-    let peer = if who == Who::L1 { &world.line.l2.id } else { &world.line.l1.id };
+/// The channels of these two, as the first has them.
+fn ids(world: &World, [who, peer]: [Who; 2]) -> Option<Vec<String>> {
+    let peer = &world.node(peer).id;
     let list = world.node(who).call("listpeerchannels", &json!({"id": peer})).ok()?;
     let id = |c: &Value| c["channel_id"].as_str().map(str::to_owned);
     Some(list["channels"].as_array()?.iter().filter_map(id).collect())
@@ -72,18 +73,23 @@ fn ids(world: &World, who: Who) -> Option<Vec<String>> {
 
 /// Opens a channel from l1 to l2, and mines until it carries payments.
 pub fn open(world: &mut World) -> String {
-    let known = world.wait("l1's channels", |w| ids(w, Who::L1));
-    let to = json!({"id": world.line.l2.id, "amount": SAT});
+    open_between(world, BOTH)
+}
+/// The same from the first of these to the second.
+pub fn open_between(world: &mut World, ends: [Who; 2]) -> String {
+    let known = world.wait("the opener's channels", |w| ids(w, ends));
+    let [opener, other] = ends;
+    let to = json!({"id": world.node(other).id, "amount": SAT});
     let id = world.wait("the channel to be opened", |w| {
-        let new = |w: &World| ids(w, Who::L1)?.into_iter().find(|id| !known.contains(id));
+        let new = |w: &World| ids(w, ends)?.into_iter().find(|id| !known.contains(id));
         if let Some(id) = new(w) {
             return Some(id);
         }
-        let _ = w.line.l1.call("fundchannel", &to);
+        let _ = w.node(opener).call("fundchannel", &to);
         new(w)
     });
     mine_until(world, 20, "the channel to be ready", |w| {
-        BOTH.iter().all(|who| {
+        ends.iter().all(|who| {
             let channel = w.channel(*who, &id);
             channel["state"] == "CHANNELD_NORMAL" && channel["reestablished"] == true
         })

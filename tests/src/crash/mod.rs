@@ -9,6 +9,7 @@ mod barriers;
 mod channels;
 pub mod command;
 mod fees;
+mod forwards;
 mod onchain;
 mod payments;
 mod put_back;
@@ -74,5 +75,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "theirs-during", target: Who::L1, run: onchain::peer_during },
     Scenario { name: "theirs-after", target: Who::L1, run: onchain::peer_after },
     Scenario { name: "theirs-never", target: Who::L1, run: onchain::peer_never },
+    Scenario { name: "forward-out-taken", target: Who::L2, run: forwards::out_taken },
+    Scenario { name: "forward-out-timeout", target: Who::L2, run: forwards::out_timeout },
+    Scenario { name: "forward-in-taken", target: Who::L2, run: forwards::in_taken },
     Scenario { name: "penalty", target: Who::L2, run: onchain::penalty },
 ];

@@ -6,7 +6,7 @@ use crate::hop;
 use serde_json::{Value, json};
 
 /// Half of each payment: one HTLC in the channel that closes.
-const HALF: u64 = 100_000_000;
+pub const HALF: u64 = 100_000_000;
 
 /// When the payees learn enough to show their preimages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,16 +51,17 @@ pub fn peer_never(world: &mut World) {
 }
 
 /// A payment in halves: the payee holds the first until the second comes.
-struct Halves {
+pub struct Halves {
     payer: Who,
     payee: Who,
-    label: String,
+    /// The invoice's.
+    pub label: String,
     hash: Value,
     secret: Value,
 }
 
 impl Halves {
-    fn new(world: &mut World, payer: Who, payee: Who) -> Self {
+    pub fn new(world: &mut World, payer: Who, payee: Who) -> Self {
         let label = world.label("halves");
         let params = json!({"amount_msat": 2 * HALF, "label": label, "description": "halves"});
         let made = world.node(payee).rpc("invoice", &params);
@@ -70,6 +71,10 @@ impl Halves {
     fn send(&self, world: &World, channel: &str, part: u64) -> Option<()> {
         let scid = world.channel(self.payer, channel)["short_channel_id"].clone();
         let route = json!([hop(world.node(self.payee), &scid, HALF, 24)]);
+        self.send_by(world, &route, part)
+    }
+    /// Sends half of it on this way.
+    pub fn send_by(&self, world: &World, route: &Value, part: u64) -> Option<()> {
         let params = json!({"route": route, "payment_hash": self.hash, "payment_secret": self.secret,
             "amount_msat": 2 * HALF, "partid": part, "groupid": 1});
         world.node(self.payer).call("sendpay", &params).ok().map(drop)
@@ -78,13 +83,17 @@ impl Halves {
         let list = world.node(self.payer).call("listsendpays", &json!({"payment_hash": self.hash}));
         list.ok()?["payments"].as_array().cloned()
     }
-    fn is_paid(&self, world: &World) -> Option<bool> {
+    pub fn is_paid(&self, world: &World) -> Option<bool> {
         let list = world.node(self.payee).call("listinvoices", &json!({"label": self.label}));
         Some(list.ok()?["invoices"][0]["status"] == "paid")
     }
     /// Sends the second half, as often as it takes, until the payee has both.
     fn complete(&self, world: &mut World) {
         let first = world.line.first.clone();
+        self.complete_by(world, |world, halves, part| halves.send(world, &first, part));
+    }
+    /// The same, where `send` sends a half.
+    pub fn complete_by(&self, world: &mut World, send: impl Fn(&World, &Self, u64) -> Option<()>) {
         world.wait("a payment in halves to be complete", |w| {
             if self.is_paid(w)? {
                 return Some(());
@@ -93,13 +102,13 @@ impl Halves {
             let waits = |p: &Value| p["partid"] != 1 && p["status"] != "failed";
             if !parts.iter().any(waits) {
                 let next = 1 + parts.iter().filter_map(|p| p["partid"].as_u64()).max()?;
-                let _ = self.send(w, &first, next);
+                let _ = send(w, self, next);
             }
             None
         });
     }
     /// How its first half ended.
-    fn first_ended(&self, world: &World) -> Option<String> {
+    pub fn first_ended(&self, world: &World) -> Option<String> {
         let parts = self.parts(world)?;
         let first = parts.iter().find(|p| p["partid"] == 1)?;
         first["status"].as_str().filter(|s| *s != "pending").map(str::to_owned)
@@ -107,7 +116,7 @@ impl Halves {
 }
 
 /// Pays over this channel alone.
-fn give(world: &mut World, channel: &str, [from, to]: [Who; 2], msat: u64) {
+pub fn give(world: &mut World, channel: &str, [from, to]: [Who; 2], msat: u64) {
     let label = world.label("give");
     let params = json!({"amount_msat": msat, "label": label, "description": "give"});
     let made = world.node(to).rpc("invoice", &params);
@@ -119,7 +128,7 @@ fn give(world: &mut World, channel: &str, [from, to]: [Who; 2], msat: u64) {
         &json!({"route": route, "payment_hash": hash, "payment_secret": made["payment_secret"]}),
     );
     world.node(from).rpc("waitsendpay", &json!({"payment_hash": hash, "timeout": 30}));
-    world.settled(channel, BOTH);
+    world.settled(channel, [from, to]);
 }
 
 /// A channel with half on each side, and enough of both in the line's own.
@@ -138,7 +147,8 @@ fn balanced(world: &mut World) -> String {
     id
 }
 
-fn wait_held(world: &mut World, id: &str, count: usize) {
+/// Both ends of this channel are bound to so many HTLCs.
+pub fn wait_held(world: &mut World, ends: [Who; 2], id: &str, count: usize) {
     world.wait("HTLCs to be held", |w| {
         let held = |who: Who| {
             let channel = w.channel(who, id);
@@ -148,15 +158,30 @@ fn wait_held(world: &mut World, id: &str, count: usize) {
             };
             Some(htlcs.iter().filter(there).count())
         };
-        (held(Who::L1)? == count && held(Who::L2)? == count).then_some(())
+        ends.iter().all(|who| held(*who) == Some(count)).then_some(())
     });
 }
 
-fn is_resolved(world: &World, who: Who, id: &str) -> bool {
+/// Is nothing of this channel's commitment left to take?
+pub fn is_resolved(world: &World, who: Who, id: &str) -> bool {
     let channel = world.channel(who, id);
     channel["onchain_outputs"]
         .as_array()
         .is_some_and(|outputs| outputs.iter().all(|o| o["resolved"] == true))
+}
+
+/// One end publishes its commitment; it is in a block.
+pub fn fail(world: &mut World, closer: Who, ends: [Who; 2], id: &str) {
+    world.wait("the channel to be failed", |w| {
+        let state = w.channel(closer, id)["state"].as_str()?.to_owned();
+        if state == "CHANNELD_NORMAL" {
+            let _ = w.node(closer).call("dev-fail", &json!({"id": id}));
+        }
+        (state != "CHANNELD_NORMAL").then_some(())
+    });
+    mine_until(world, 10, "a commitment in a block", |w| {
+        ends.iter().all(|who| w.channel(*who, id)["state"] == "ONCHAIN")
+    });
 }
 
 fn unilateral(world: &mut World, closer: Who, when: When) {
@@ -166,7 +191,7 @@ fn unilateral(world: &mut World, closer: Who, when: When) {
     for halves in [&there, &back] {
         halves.send(world, &id, 1).expect("everybody is there");
     }
-    wait_held(world, &id, 2);
+    wait_held(world, BOTH, &id, 2);
     let had = BOTH.map(|who| wealth(world, who));
 
     let number = last_number(world, world.target);
@@ -178,16 +203,7 @@ fn unilateral(world: &mut World, closer: Who, when: When) {
         }
     };
     complete(world, When::Before);
-    world.wait("the channel to be failed", |w| {
-        let state = w.channel(closer, &id)["state"].as_str()?.to_owned();
-        if state == "CHANNELD_NORMAL" {
-            let _ = w.node(closer).call("dev-fail", &json!({"id": id}));
-        }
-        (state != "CHANNELD_NORMAL").then_some(())
-    });
-    mine_until(world, 10, "a commitment in a block", |w| {
-        BOTH.iter().all(|who| w.channel(*who, &id)["state"] == "ONCHAIN")
-    });
+    fail(world, closer, BOTH, &id);
     complete(world, When::During);
     if when == When::After {
         world.line.bitcoind.mine(4);
@@ -223,7 +239,7 @@ pub fn penalty(world: &mut World) {
     let id = balanced(world);
     let there = Halves::new(world, Who::L1, Who::L2);
     there.send(world, &id, 1).expect("everybody is there");
-    wait_held(world, &id, 1);
+    wait_held(world, BOTH, &id, 1);
     let old = world.line.l1.rpc("dev-sign-last-tx", &json!({"id": id}))["tx"].clone();
     // hsmd would give out no secret after that, until it is born anew.
     world.line.l1.kill();
