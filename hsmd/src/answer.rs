@@ -6,6 +6,7 @@
 use crate::channel_keys::ChannelKeys;
 use crate::derive::NodeKeys;
 use crate::judge::{Judge, Refusal};
+use crate::secret_file::Unusable;
 use crate::{claims, secret_file, wallet};
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
 use channel::{Constants, closing, cores};
@@ -215,7 +216,7 @@ impl Hsm {
         if self.is_unlocked() {
             return Err("it was unlocked before".to_owned());
         }
-        let passphrase = q.passphrase.as_ref().map(|p| p.0.as_slice());
+        let passphrase = q.passphrase.as_ref().map(SecretBytes::expose);
         Ok(match secret_file::open(Path::new(&q.path), passphrase) {
             Ok((root, fresh)) => {
                 let node = NodeKeys::derive(&root, q.network);
@@ -223,7 +224,9 @@ impl Hsm {
                 self.node = Some(node);
                 UnlockAnswer::Open { unlocked: Unlocked { node_id, wallet_xpub, fresh } }
             }
-            Err(why) => UnlockAnswer::Refused { why },
+            Err(Unusable::Other(why)) => UnlockAnswer::Refused { why },
+            Err(Unusable::NeedsPassphrase(why)) => UnlockAnswer::NeedsPassphrase { why },
+            Err(Unusable::WrongPassphrase(why)) => UnlockAnswer::WrongPassphrase { why },
         })
     }
 

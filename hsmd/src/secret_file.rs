@@ -17,11 +17,28 @@ const MAX_LENGTH: usize = 32 + 24 * 9;
 /// What an old CLN wrote with `--encrypted-hsm`.
 const ENCRYPTED_LENGTH: usize = 73;
 
-/// The secret, and whether it was made just now; or a sentence for the operator.
-pub(crate) fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<(Root, bool), String> {
+/// Why there is no secret: a sentence for the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// It has a passphrase, and none was given.
+    NeedsPassphrase(String),
+    /// It has none, or another.
+    WrongPassphrase(String),
+    /// Anything else.
+    Other(String),
+}
+impl From<String> for Unusable {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+/// The secret, and whether it was made just now.
+pub(crate) fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<(Root, bool), Unusable> {
     let passphrase = passphrase
         .map(|bytes| {
-            std::str::from_utf8(bytes).map_err(|_| "the passphrase is not UTF-8".to_owned())
+            std::str::from_utf8(bytes)
+                .map_err(|_| Unusable::WrongPassphrase("the passphrase is not UTF-8".to_owned()))
         })
         .transpose()?;
     match read(path) {
@@ -32,7 +49,7 @@ pub(crate) fn open(path: &Path, passphrase: Option<&[u8]>) -> Result<(Root, bool
                 .map_err(|e| format!("cannot make {}: {e}", path.display()))?;
             Ok((root, true))
         }
-        Err(e) => Err(format!("cannot read {}: {e}", path.display())),
+        Err(e) => Err(format!("cannot read {}: {e}", path.display()).into()),
     }
 }
 
@@ -56,7 +73,7 @@ pub(crate) fn understand(
     path: &Path,
     content: &[u8],
     passphrase: Option<&str>,
-) -> Result<Root, String> {
+) -> Result<Root, Unusable> {
     let file = path.display();
     let Some((head, words)) = content.split_first_chunk::<32>() else {
         let hint = if content.is_empty() {
@@ -67,23 +84,28 @@ pub(crate) fn understand(
         return Err(format!(
             "{file} has {} bytes, where 32 or a mnemonic of at least 12 words are expected{hint}",
             content.len()
-        ));
+        )
+        .into());
     };
     if words.is_empty() {
         if passphrase.is_some() {
-            return Err(format!("{file} is 32 raw bytes and has no passphrase, but one was given"));
+            return Err(Unusable::WrongPassphrase(format!(
+                "{file} is 32 raw bytes and has no passphrase, but one was given: start without --hsm-passphrase"
+            )));
         }
         return Ok(Root::Raw(Zeroizing::new(*head)));
     }
     if content.len() == ENCRYPTED_LENGTH {
         return Err(format!(
             "{file} has 73 bytes: it is encrypted in the old form of --encrypted-hsm; decrypt it with CLN's 'lightning-hsmtool decrypt' first"
-        ));
+        )
+        .into());
     }
     if content.len() > MAX_LENGTH {
         return Err(format!(
             "{file} has more than {MAX_LENGTH} bytes, the most that a mnemonic takes"
-        ));
+        )
+        .into());
     }
     let mnemonic = std::str::from_utf8(words)
         .map_err(|_| "not text".to_owned())
@@ -94,16 +116,20 @@ pub(crate) fn understand(
     let protected = *head != [0; 32];
     match (protected, passphrase) {
         (true, None) => {
-            return Err(format!("{file} needs its passphrase: start with --hsm-passphrase"));
+            return Err(Unusable::NeedsPassphrase(format!(
+                "{file} needs its passphrase: start with --hsm-passphrase"
+            )));
         }
         (false, Some(given)) if !given.is_empty() => {
-            return Err(format!("{file} has no passphrase, but one was given"));
+            return Err(Unusable::WrongPassphrase(format!(
+                "{file} has no passphrase, but one was given: start without --hsm-passphrase"
+            )));
         }
         (true, Some(_)) | (false, _) => {}
     }
     let seed = Zeroizing::new(mnemonic.to_seed_normalized(passphrase.unwrap_or_default()));
     if protected && sha256::Hash::hash(seed.as_slice()).to_byte_array() != *head {
-        return Err(format!("this is not the passphrase of {file}"));
+        return Err(Unusable::WrongPassphrase(format!("this is not the passphrase of {file}")));
     }
     Ok(Root::Seed(seed))
 }

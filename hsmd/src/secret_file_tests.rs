@@ -29,8 +29,16 @@ fn seed(root: &Root) -> Vec<u8> {
         Root::Seed(bytes) => bytes.to_vec(),
     }
 }
+/// What an operator reads.
+fn said(why: Unusable) -> String {
+    match why {
+        Unusable::NeedsPassphrase(why) | Unusable::WrongPassphrase(why) | Unusable::Other(why) => {
+            why
+        }
+    }
+}
 fn understood(content: &[u8], passphrase: Option<&str>) -> Result<Vec<u8>, String> {
-    understand(Path::new("hsm_secret"), content, passphrase).map(|root| seed(&root))
+    understand(Path::new("hsm_secret"), content, passphrase).map(|root| seed(&root)).map_err(said)
 }
 
 #[test]
@@ -61,13 +69,15 @@ fn a_passphrase_is_needed_again_and_no_other_will_do() {
     let (again, _) = open(&folder.secret(), Some(b"correct horse")).unwrap();
     assert_eq!(seed(&made), seed(&again));
     let refused = |passphrase: Option<&[u8]>| open(&folder.secret(), passphrase).unwrap_err();
-    assert!(refused(None).contains("--hsm-passphrase"));
-    assert!(refused(Some(b"battery")).contains("not the passphrase"));
-    assert!(refused(Some(&[0xff])).contains("UTF-8"));
+    let needs = |why| matches!(why, Unusable::NeedsPassphrase(s) if s.contains("--hsm-passphrase"));
+    let wrong = |why, text: &str| matches!(why, Unusable::WrongPassphrase(s) if s.contains(text));
+    assert!(needs(refused(None)));
+    assert!(wrong(refused(Some(b"battery")), "not the passphrase"));
+    assert!(wrong(refused(Some(&[0xff])), "UTF-8"));
 
     let plain = Folder::new();
     open(&plain.secret(), None).unwrap();
-    assert!(open(&plain.secret(), Some(b"x")).unwrap_err().contains("has no passphrase"));
+    assert!(wrong(open(&plain.secret(), Some(b"x")).unwrap_err(), "has no passphrase"));
 }
 
 #[test]
@@ -92,8 +102,8 @@ fn whatever_else_is_in_the_file_is_named_with_its_length() {
 fn a_file_that_cannot_be_read_or_made_is_an_error_with_its_name() {
     let folder = Folder::new();
     let nowhere = folder.0.join("none").join("hsm_secret");
-    assert!(open(&nowhere, None).unwrap_err().contains("none/hsm_secret"));
-    assert!(open(&folder.0, None).unwrap_err().contains("cannot read"));
+    assert!(said(open(&nowhere, None).unwrap_err()).contains("none/hsm_secret"));
+    assert!(said(open(&folder.0, None).unwrap_err()).contains("cannot read"));
 }
 
 proptest! {

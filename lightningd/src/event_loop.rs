@@ -17,6 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use subdaemon::barrier;
 
@@ -89,6 +90,11 @@ impl Io {
             stop: None,
             exit_after: None,
         })
+    }
+
+    /// --dev-save-plugin-io.
+    pub fn save_plugin_io(&mut self, dir: &Path) {
+        self.kennel.save_io_in(dir);
     }
 
     /// --dev-crash-after.

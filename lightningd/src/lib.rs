@@ -25,6 +25,7 @@ mod log;
 mod node;
 mod onchain;
 mod options;
+mod passphrase;
 mod payments;
 mod peers;
 mod plugin_host;

@@ -5,13 +5,14 @@ use crate::event_loop::{Io, child_base};
 use crate::hsm::HsmClient;
 use crate::node::{Node, our_features, our_invoice_features};
 use crate::options::{Config, table};
+use crate::passphrase;
 use crate::plugin_host::{Plugin, PluginHost, Stage};
 use crate::supervisor::{ChildSpec, Daemon, Executables, Nursery, Role, Supervisor};
 use crate::turn::Fatal;
 use crate::wallet::Wallet;
 use bitcoin::bip32::Xpub;
 use nix::fcntl::{Flock, FlockArg};
-use primitives::{Network, NodeId};
+use primitives::{Network, NodeId, SecretBytes};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use wire::Message;
-use wire::hsm::{HsmdInit, Unlock};
+use wire::hsm::{HsmdInit, Unlock, UnlockAnswer};
 
 /// Our own plugins, started with every node. A backend is needed; the others are as good as needed.
 const BUILTIN_PLUGINS: [&str; 2] = ["bcli", "pay"];
@@ -66,7 +67,8 @@ fn run(args: &[String]) -> Result<(), Exit> {
     }
     refuse_unfit(&config).map_err(generic)?;
     make_directories(&config).map_err(generic)?;
-    begin_log(&config).map_err(generic)?;
+    let passphrase = ask_passphrase(&config)?;
+    begin_log(&config, passphrase.as_ref()).map_err(generic)?;
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
     if config.network() == Network::Bitcoin {
@@ -86,7 +88,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let mut supervisor = Supervisor::default();
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
-    let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network()).map_err(|e| (20, e))?;
+    let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network(), passphrase)?;
     let db =
         crate::db::open(Path::new(&database_file(&config).map_err(generic)?)).map_err(generic)?;
     let fresh = crate::db::check_owner(&db, config.network(), id)
@@ -105,6 +107,9 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let crash_after = node.config.int_or("dev-crash-after", 0);
     let plugins = initial_plugins(&node.config, executables.plugin_dir()).map_err(generic)?;
     let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll).map_err(generic)?;
+    if let Some(dir) = node.config.text("dev-save-plugin-io") {
+        io.save_plugin_io(Path::new(dir));
+    }
     if crash_after > 0 {
         io.crash_at(Some(Instant::now() + Duration::from_secs(crash_after.unsigned_abs())));
     }
@@ -158,7 +163,21 @@ fn make_directories(config: &Config) -> Result<(), Fatal> {
         .map_err(|e| Fatal(format!("cannot enter {}: {e}", dir.display())))
 }
 
-fn begin_log(config: &Config) -> Result<(), Fatal> {
+/// In the network's directory.
+const SECRET_FILE: &str = "hsm_secret";
+/// Set for the child of a `--daemon`, which goes on.
+const IS_DAEMON: &str = "FULMEN_DAEMON";
+
+/// Before anything else, so that whoever types it need not wait. A daemon is told by its parent, who has confirmed it.
+fn ask_passphrase(config: &Config) -> Result<Option<SecretBytes>, Exit> {
+    if !config.flag("hsm-passphrase") {
+        return Ok(None);
+    }
+    let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
+    passphrase::ask(is_new).map(Some)
+}
+
+fn begin_log(config: &Config, passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
     let texts = |name: &str| -> Vec<String> {
         config.all(name).iter().filter_map(|s| s.value.clone()).collect()
     };
@@ -175,25 +194,32 @@ fn begin_log(config: &Config) -> Result<(), Fatal> {
     )
     .map_err(Fatal)?;
     if config.flag("daemon") {
-        daemonize()?;
+        daemonize(passphrase)?;
     }
     Ok(())
 }
 
 /// In the background: a child with a session of its own goes on, the parent is done.
-fn daemonize() -> Result<(), Fatal> {
+fn daemonize(passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
+    use std::process::Stdio;
     let failed = |e: std::io::Error| Fatal(format!("--daemon: {e}"));
-    if std::env::var_os("FULMEN_DAEMON").is_some() {
+    if std::env::var_os(IS_DAEMON).is_some() {
         nix::unistd::setsid().map_err(|e| Fatal(format!("--daemon: {e}")))?;
         return Ok(());
     }
-    std::process::Command::new(std::env::current_exe().map_err(failed)?)
+    let mut child = std::process::Command::new(std::env::current_exe().map_err(failed)?)
         .args(std::env::args_os().skip(1))
-        .env("FULMEN_DAEMON", "1")
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
+        .env(IS_DAEMON, "1")
+        .stdin(if passphrase.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;
+    if let (Some(passphrase), Some(mut stdin)) = (passphrase, child.stdin.take()) {
+        stdin
+            .write_all(passphrase.expose())
+            .and_then(|()| stdin.write_all(b"\n"))
+            .map_err(failed)?;
+    }
     std::process::exit(0);
 }
 
@@ -289,14 +315,23 @@ fn start_hsmd(
     Ok(HsmClient::new(ours))
 }
 
-fn unlock(hsm: &mut HsmClient, network: Network) -> Result<(NodeId, Xpub, bool), Fatal> {
-    let answer = hsm.ask(&Unlock { network, path: "hsm_secret".to_owned(), passphrase: None })?;
-    let unlocked = match answer {
-        wire::hsm::UnlockAnswer::Open { unlocked } => unlocked,
-        wire::hsm::UnlockAnswer::Refused { why } => return Err(Fatal(why)),
+/// CLN's exit code for whatever is wrong with the secret but its passphrase.
+const EXIT_HSM: u8 = 20;
+
+fn unlock(
+    hsm: &mut HsmClient,
+    network: Network,
+    passphrase: Option<SecretBytes>,
+) -> Result<(NodeId, Xpub, bool), Exit> {
+    let question = Unlock { network, path: SECRET_FILE.to_owned(), passphrase };
+    let unlocked = match hsm.ask(&question).map_err(|e| (EXIT_HSM, e))? {
+        UnlockAnswer::Open { unlocked } => unlocked,
+        UnlockAnswer::Refused { why } => return Err((EXIT_HSM, Fatal(why))),
+        UnlockAnswer::NeedsPassphrase { why } => return Err((passphrase::EXIT_NEEDED, Fatal(why))),
+        UnlockAnswer::WrongPassphrase { why } => return Err((passphrase::EXIT_WRONG, Fatal(why))),
     };
     let xpub = Xpub::decode(&unlocked.wallet_xpub)
-        .map_err(|e| Fatal(format!("hsmd gave no usable public key: {e}")))?;
+        .map_err(|e| (EXIT_HSM, Fatal(format!("hsmd gave no usable public key: {e}"))))?;
     Ok((unlocked.node_id, xpub, unlocked.fresh))
 }
 

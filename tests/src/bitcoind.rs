@@ -39,6 +39,13 @@ impl Bitcoind {
     }
     /// The same with other options.
     pub fn start_with(dir: &Path, extra: &[&str]) -> Self {
+        let started = Self::start_at_genesis(dir, extra);
+        // A chain of one old block looks like a download that has just begun.
+        started.mine(1);
+        started
+    }
+    /// The same with no block but the first: it says of itself that it is downloading the chain.
+    pub fn start_at_genesis(dir: &Path, extra: &[&str]) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let port = free_port();
         let extra: Vec<String> = extra.iter().map(|s| (*s).to_owned()).collect();
@@ -51,8 +58,6 @@ impl Bitcoind {
             extra,
         };
         wait_for("bitcoind", || started.try_rpc("getblockcount", &json!([])).ok());
-        // A chain of one old block looks like a download that has just begun.
-        started.mine(1);
         started
     }
 

@@ -29,6 +29,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Everything on the command line.
     pub args: Vec<String>,
+    /// What it reads on stdin.
+    pub stdin: Vec<u8>,
 }
 
 impl Options {
@@ -48,17 +50,30 @@ impl Options {
             "--bitcoin-rpcpassword=p".to_owned(),
             format!("--bitcoin-rpcport={}", bitcoind.port),
         ];
-        Self { dir: dir.to_path_buf(), args }
+        Self { dir: dir.to_path_buf(), args, stdin: Vec::new() }
     }
     /// Starts it, and says how it ended: for nodes that refuse to start.
     pub fn run_to_end(&self) -> (ExitStatus, String) {
         let out = Command::new(bin_dir().join("lightningd"))
             .args(&self.args)
-            .stdin(Stdio::null())
+            .stdin(self.stdin())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         (out.status, said)
+    }
+    fn stdin(&self) -> Stdio {
+        if self.stdin.is_empty() {
+            return Stdio::null();
+        }
+        // Far less than what a pipe holds.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(&self.stdin).unwrap();
+        reader.into()
+    }
+    /// The network that it is for.
+    fn network(&self) -> &str {
+        self.args.iter().rev().find_map(|arg| arg.strip_prefix("--network=")).unwrap_or("bitcoin")
     }
 }
 
@@ -79,6 +94,12 @@ impl Node {
         let port = free_port();
         let mut options = Options::usual(dir, bitcoind, port);
         options.args.extend(extra.iter().map(|s| (*s).to_owned()));
+        let node = Self::start_as(options, port);
+        node.sync(bitcoind);
+        node
+    }
+    /// Starts one with these options, and waits until it answers.
+    pub fn start_as(options: Options, port: u16) -> Self {
         let process = Self::spawn(&options);
         let mut node = Self {
             options,
@@ -89,14 +110,13 @@ impl Node {
         };
         node.wait_up();
         node.id = node.rpc("getinfo", &json!({}))["id"].as_str().unwrap().to_owned();
-        node.sync(bitcoind);
         node
     }
     fn spawn(options: &Options) -> Child {
         let lightningd = bin_dir().join("lightningd");
         Command::new(&lightningd)
             .args(&options.args)
-            .stdin(Stdio::null())
+            .stdin(options.stdin())
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|e| {
@@ -113,7 +133,7 @@ impl Node {
     }
     /// Its folder for this network.
     pub fn network_dir(&self) -> PathBuf {
-        self.options.dir.join("regtest")
+        self.options.dir.join(self.options.network())
     }
     /// How it was started.
     pub const fn options(&self) -> &Options {
@@ -306,10 +326,10 @@ impl Node {
         paid
     }
 
-    /// Ends it in order, by `stop`.
+    /// Ends it in order, by `stop`: with the exit code of a node that has nothing to complain of.
     pub fn stop(&self) {
         assert_eq!(self.rpc("stop", &json!({})), json!({"result": "Shutdown complete"}));
-        self.wait_end();
+        assert_eq!(self.wait_end().code(), Some(0), "{}", self.tail());
     }
     fn wait_end(&self) -> ExitStatus {
         wait_for("lightningd to end", || self.process.borrow_mut().try_wait().unwrap())

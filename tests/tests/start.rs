@@ -172,3 +172,53 @@ fn arbitrary_bytes_for_a_configuration_give_a_sentence() {
     std::fs::write(options.dir.join("config"), [0xff, 0xfe, 0x00, b'=']).unwrap();
     assert!(refuses(&options, 1).contains("not text at byte 0"));
 }
+
+/// The same node, told this on stdin.
+fn asked(options: &Options, stdin: &str) -> Options {
+    let mut options = options.clone();
+    options.args.push("--hsm-passphrase".into());
+    options.stdin = stdin.as_bytes().to_vec();
+    options
+}
+
+#[test]
+fn a_secret_with_a_passphrase_opens_with_that_and_nothing_else() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let port = free_port();
+    let options = Options::usual(&scratch.path().join("node"), &bitcoind, port);
+    let secret = options.dir.join("regtest/hsm_secret");
+    // A new one is confirmed; where that fails there is none.
+    let said = refuses(&asked(&options, "correct horse\nbattery\n"), 22);
+    assert!(said.contains("differ"), "{said}");
+    let said = refuses(&asked(&options, ""), 23);
+    assert!(said.contains("stdin ended before the passphrase"), "{said}");
+    let said = refuses(&asked(&options, "\n"), 23);
+    assert!(said.contains("empty"), "{said}");
+    assert!(!secret.exists());
+
+    let node = Node::start_as(asked(&options, "correct horse\ncorrect horse\n"), port);
+    let id = node.id.clone();
+    node.stop();
+    let file = std::fs::read(&secret).unwrap();
+    assert_ne!(file[..32], [0; 32], "the form of a secret with a passphrase");
+    let said = refuses(&options, 21);
+    assert!(said.contains("start with --hsm-passphrase"), "{said}");
+    let said = refuses(&asked(&options, "battery staple\n"), 22);
+    assert!(said.contains("not the passphrase"), "{said}");
+    let node = Node::start_as(asked(&options, "correct horse\n"), port);
+    assert_eq!(node.id, id);
+    node.stop();
+    assert_eq!(std::fs::read(&secret).unwrap(), file);
+}
+
+#[test]
+fn a_passphrase_for_a_secret_that_has_none_is_refused() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    std::fs::create_dir_all(options.dir.join("regtest")).unwrap();
+    std::fs::write(options.dir.join("regtest/hsm_secret"), [7; 32]).unwrap();
+    let said = refuses(&asked(&options, "correct horse\n"), 22);
+    assert!(said.contains("has no passphrase"), "{said}");
+}

@@ -343,6 +343,18 @@ impl fmt::Debug for Bytes {
     }
 }
 
+/// Like [`Bytes`].
+impl Wire for SecretBytes {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_len32(self.expose().len(), out);
+        out.extend_from_slice(self.expose());
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Problem> {
+        let len = u32::take(from)?;
+        take_slice(from, len.into()).map(|b| Self::new(b.to_vec()))
+    }
+}
+
 /// All that is left of a TLV: BOLT's `...*byte`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rest(pub Vec<u8>);

@@ -152,7 +152,7 @@ crate::requests! {
     /// What may be asked of hsmd.
     pub enum HsmRequest needs Capability {
         /// Reads (or first makes) the secret file in the current directory. The first question, once.
-        1 => Unlock { network: Network, path: String, passphrase: Option<Bytes> } -> UnlockAnswer, Master;
+        1 => Unlock { network: Network, path: String, passphrase: Option<SecretBytes> } -> UnlockAnswer, Master;
         /// A new client. Descriptor: the client's socket. Where the seed contradicts what hsmd knows the socket is closed at
         /// once, and reported.
         2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master;
@@ -246,6 +246,10 @@ crate::data! {
         0 => Open { unlocked: Unlocked },
         /// It cannot be used, and nothing was written. For the operator: what it is and what to do.
         1 => Refused { why: String },
+        /// The same: it has a passphrase, and none was given.
+        2 => NeedsPassphrase { why: String },
+        /// The same: it has another passphrase than the one that was given, or none.
+        3 => WrongPassphrase { why: String },
     }
 
     /// What the master learns when hsmd has the secret.

@@ -155,6 +155,11 @@ impl Sample for Bytes {
         Self(r.bytes(n))
     }
 }
+impl Sample for SecretBytes {
+    fn sample(r: &mut Rng) -> Self {
+        Self::new(Bytes::sample(r).0)
+    }
+}
 impl Sample for Rest {
     fn sample(r: &mut Rng) -> Self {
         let n = r.below(300);

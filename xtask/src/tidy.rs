@@ -36,7 +36,6 @@ const FENCED: &[(&str, &[&str])] = &[
     ("mio", &["lightningd", "connectd"]),
     ("nix", &["subdaemon", "lightningd", "connectd", "hsmd", "channeld", "tests"]),
     ("getrandom", &["subdaemon", "hsmd", "connectd"]),
-    ("clap", &["cli"]),
     ("landlock", &["subdaemon"]),
     ("seccompiler", &["subdaemon"]),
     ("bip39", &["hsmd"]),

@@ -20,7 +20,7 @@ pub use ids::{
     Preimage, Sha256Digest,
 };
 pub use network::Network;
-pub use secret::Secret;
+pub use secret::{Secret, SecretBytes};
 pub use side::{Side, Sides};
 
 pub use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};

@@ -23,6 +23,43 @@ impl<const N: usize> PartialEq for Secret<N> {
     }
 }
 impl<const N: usize> Eq for Secret<N> {}
+/// Secret bytes of any number: wiped when dropped, hidden from `Debug`.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Takes them over, copying nothing.
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+    /// None yet, with room for so many.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+    /// These at the end. Where there is no room, what was there is wiped before it is given back.
+    pub fn push(&mut self, more: &Self) {
+        if self.0.capacity() - self.0.len() < more.0.len() {
+            let mut larger = Vec::with_capacity(2 * (self.0.len() + more.0.len()));
+            larger.extend_from_slice(&self.0);
+            self.0.zeroize();
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(&more.0);
+    }
+    /// Lays them open: the word to search for in a review.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+    /// The same, to be written to.
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(..)")
+    }
+}
 impl<const N: usize> fmt::Debug for Secret<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")

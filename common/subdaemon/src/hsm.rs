@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::frame::Conn;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use wire::Request;
+use zeroize::Zeroizing;
 
 /// A client socket of hsmd, with the rights that the master gave it.
 #[derive(Debug)]
@@ -26,7 +27,9 @@ impl Hsm {
         question: &R,
         fds: &[BorrowedFd<'_>],
     ) -> Result<R::Answer, Failure> {
-        let mut body = R::NUMBER.to_be_bytes().to_vec();
+        // Questions have secrets. With room from the start: a vector that grows would leave copies behind.
+        let mut body = Zeroizing::new(Vec::with_capacity(2048));
+        body.extend_from_slice(&R::NUMBER.to_be_bytes());
         question.put(&mut body);
         let lost =
             |e: std::io::Error| Failure::internal(format!("hsmd closed us at {}: {e}", R::NAME));

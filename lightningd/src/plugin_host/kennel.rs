@@ -1,5 +1,6 @@
 //! The plugins' processes and pipes.
 
+use super::saved::Saved;
 use super::{PluginId, PluginMessage};
 use crate::supervisor::set_nonblocking;
 use mio::unix::SourceFd;
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// What may wait for one plugin before it counts as hanging.
@@ -28,12 +29,14 @@ struct Process {
     out: Vec<u8>,
     written: usize,
     input: Vec<u8>,
+    saved: Option<Saved>,
 }
 
 /// Every live plugin's process.
 #[derive(Default)]
 pub struct Kennel {
     plugins: BTreeMap<PluginId, Process>,
+    save_in: Option<PathBuf>,
 }
 
 impl Kennel {
@@ -49,6 +52,11 @@ impl Kennel {
         ((token.0 - base) / TOKENS_PER_PLUGIN) as PluginId
     }
 
+    /// From now on what each plugin hears and says is saved in this directory.
+    pub fn save_io_in(&mut self, dir: &Path) {
+        self.save_in = Some(dir.to_path_buf());
+    }
+
     /// Starts one.
     pub fn spawn(
         &mut self,
@@ -59,6 +67,8 @@ impl Kennel {
         registry: &Registry,
         base: usize,
     ) -> std::io::Result<()> {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let saved = self.save_in.as_deref().map(|dir| Saved::open(dir, &name, id)).transpose()?;
         let mut command = Command::new(path);
         if developer {
             command.arg("--developer");
@@ -86,9 +96,8 @@ impl Kennel {
             Self::token(id, 1, base),
             Interest::WRITABLE,
         )?;
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let process =
-            Process { name, child, stdin, stdout, out: vec![], written: 0, input: vec![] };
+            Process { name, child, stdin, stdout, out: vec![], written: 0, input: vec![], saved };
         self.plugins.insert(id, process);
         Ok(())
     }
@@ -113,8 +122,14 @@ impl Kennel {
     pub fn flush(&mut self, id: PluginId) {
         let Some(process) = self.plugins.get_mut(&id) else { return };
         while process.written < process.out.len() {
-            match process.stdin.write(process.out.get(process.written..).unwrap_or_default()) {
-                Ok(n) => process.written += n,
+            let rest = process.out.get(process.written..).unwrap_or_default();
+            match process.stdin.write(rest) {
+                Ok(n) => {
+                    if let Some(saved) = &mut process.saved {
+                        saved.heard(rest.get(..n).unwrap_or_default());
+                    }
+                    process.written += n;
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // Full: the pipe is watched. Broken: its stdout ends, and that is handled.
                 Err(_) => {
@@ -143,7 +158,11 @@ impl Kennel {
                 Ok(0) => break Some("its stdout was closed".to_owned()),
                 Ok(n) => {
                     total += n;
-                    process.input.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                    let said = chunk.get(..n).unwrap_or_default();
+                    if let Some(saved) = &mut process.saved {
+                        saved.said(said);
+                    }
+                    process.input.extend_from_slice(said);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break None,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -5,6 +5,7 @@
 mod kennel;
 mod manifest;
 mod rpc;
+mod saved;
 
 pub use kennel::{Kennel, take_objects};
 pub use manifest::{Manifest, PluginOption};
