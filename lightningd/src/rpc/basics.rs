@@ -270,3 +270,48 @@ fn fallback_kind(f: &invoice::Fallback) -> &'static str {
         () => "UNKNOWN",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Backend;
+    use crate::testing::Rig;
+    use std::cell::RefCell;
+
+    fn info(rig: &mut Rig) -> Value {
+        let told = RefCell::new(Value::Null);
+        rig.turn(|node, turn| {
+            let caller = Caller { conn: 1, id: "1".to_owned(), filter: None, notify: false };
+            if let Answer::Now(value) = getinfo(node, turn, &Args::default(), &caller)? {
+                told.replace(value);
+            }
+            Ok(())
+        });
+        told.into_inner()
+    }
+
+    #[test]
+    fn getinfo_warns_while_the_chain_is_behind_and_not_after() {
+        let mut rig = Rig::new("sync-warnings", &[]);
+        let backend = |syncing| Some(Backend { blocks: 250, headers: 300, syncing });
+        let warnings = |rig: &mut Rig| {
+            let info = info(rig);
+            let text = |name: &str| info.get(name).and_then(Value::as_str).map(str::to_owned);
+            (text("warning_bitcoind_sync"), text("warning_lightningd_sync"))
+        };
+        rig.node.chain.caught_up = false;
+        for (says, bitcoind, lightningd) in [
+            (None, Some("Bitcoind has not answered yet."), None),
+            (backend(true), Some("Bitcoind is not up-to-date with network."), None),
+            (backend(false), None, Some("Still loading latest blocks from bitcoind: 100 of 250.")),
+        ] {
+            rig.node.chain.backend = says;
+            assert!(!rig.node.chain.is_synced());
+            let expected = (bitcoind.map(str::to_owned), lightningd.map(str::to_owned));
+            assert_eq!(warnings(&mut rig), expected);
+        }
+        rig.node.chain.caught_up = true;
+        assert!(rig.node.chain.is_synced());
+        assert_eq!(warnings(&mut rig), (None, None));
+    }
+}

@@ -1,0 +1,87 @@
+use super::*;
+
+#[test]
+fn time_is_written_as_cln_writes_it() {
+    let at = UNIX_EPOCH + Duration::from_millis(1_795_248_000_123);
+    assert_eq!(iso_time(at), "2026-11-21T08:00:00.123Z");
+    assert_eq!(iso_time(UNIX_EPOCH + Duration::from_secs(951_782_400)), "2000-02-29T00:00:00.000Z");
+}
+
+fn log_of(prefix: &str, timestamps: bool) -> State {
+    State {
+        begun: Instant::now(),
+        prefix: prefix.to_owned(),
+        timestamps,
+        filters: vec![],
+        paths: vec![],
+        files: vec![],
+        kept: VecDeque::new(),
+        kept_bytes: 0,
+        skipped: 0,
+    }
+}
+
+fn peer() -> NodeId {
+    "0266e4598d1d3c415f572a8488830b60f7e744ed9235eb0b1ba93283b315c03518".parse().unwrap()
+}
+
+#[test]
+fn lines_are_written_as_cln_writes_them() {
+    const PEER: &str = "0266e4598d1d3c415f572a8488830b60f7e744ed9235eb0b1ba93283b315c03518";
+    let golden = [
+        (LogLevel::Io, None, "hsmd", "IO      hsmd: said".to_owned()),
+        (LogLevel::Trace, None, "connectd", "TRACE   connectd: said".to_owned()),
+        (
+            LogLevel::Debug,
+            Some(peer()),
+            "channeld-chan#1",
+            format!("DEBUG   {PEER}-channeld-chan#1: said"),
+        ),
+        (LogLevel::Info, None, "lightningd", "INFO    lightningd: said".to_owned()),
+        (LogLevel::Unusual, Some(peer()), "chan#7", format!("UNUSUAL {PEER}-chan#7: said")),
+        (LogLevel::Broken, None, "plugin-bcli", "**BROKEN** plugin-bcli: said".to_owned()),
+    ];
+    for (level, node, source, line) in golden {
+        assert_eq!(
+            format_line(&log_of("", false), level, node, source, "said"),
+            format!("{line}\n")
+        );
+        // The prefix is as it was given, before everything.
+        let prefixed = format_line(&log_of("mine ", false), level, node, source, "said");
+        assert_eq!(prefixed, format!("mine {line}\n"));
+    }
+    let timed = format_line(&log_of("a-", true), LogLevel::Info, None, "lightningd", "said");
+    let (time, rest) = timed.strip_prefix("a-").unwrap().split_once(' ').unwrap();
+    assert_eq!(rest, "INFO    lightningd: said\n");
+    assert_eq!((time.len(), &time[10..11], &time[23..]), (24, "T", "Z"), "{time}");
+}
+
+#[test]
+fn a_filter_is_a_level_for_sources_or_peers_that_contain_its_word() {
+    let filters =
+        |texts: &[&str]| -> Vec<Filter> { texts.iter().map(|t| filter(t).unwrap()).collect() };
+    let several = filters(&["unusual", "debug:chan#1", "io:0266e4", "trace:"]);
+    let wants = |filters: &[Filter], level, node, source| is_wanted(filters, level, node, source);
+    use LogLevel::*;
+    for (level, node, source, wanted) in [
+        // `trace:` names no subsystem: it is for all.
+        (Trace, None, "lightningd", true),
+        (Io, None, "lightningd", false),
+        (Io, Some(peer()), "connectd", true),
+        (Io, None, "channeld-chan#1", false),
+    ] {
+        assert_eq!(wants(&several, level, node, source), wanted, "{level:?} {source}");
+    }
+    let two = filters(&["unusual", "debug:chan#1"]);
+    for (level, source, wanted) in [
+        (Unusual, "lightningd", true),
+        (Info, "lightningd", false),
+        (Debug, "channeld-chan#1", true),
+        (Debug, "channeld-chan#2", false),
+        (Trace, "channeld-chan#1", false),
+    ] {
+        assert_eq!(wants(&two, level, None, source), wanted, "{level:?} {source}");
+    }
+    let error = filter("loud:hsmd").unwrap_err();
+    assert!(error.contains("'loud' is none of io, trace, debug, info, unusual, broken"));
+}
