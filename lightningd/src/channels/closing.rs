@@ -1,7 +1,10 @@
 //! Channels that end: `close`, closingd, and failing a channel for good.
 
+mod fees;
+
+pub use fees::{FeerateRange, max_fee};
+
 use super::{Channel, Owner, State, live, order, set_state, store, update};
-use crate::chain::feerates::Use;
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
@@ -24,17 +27,6 @@ use wire::{Message, Wire};
 
 /// CLN's: two days, then alone.
 const DEFAULT_UNILATERAL_SECONDS: u64 = 172_800;
-
-/// The most that a closing may cost us: what the last commitment would. BOLT 2, closing_signed.
-pub fn max_fee(channel: &Channel) -> Sat {
-    let weight = if channel.live.params.channel_type.offers(feature::ANCHORS) { 1124 } else { 724 };
-    let rate = channel.live.fees.0.last().map_or(FeeratePerKw::FLOOR, |f| f.feerate);
-    // Where feerates fell since the last update_fee, what is relayed at all may be more than that.
-    rate.fee(weight).max(LEAST_MAX_FEE)
-}
-
-/// A closing that pays less than this at most may not be relayed: 1000 units of weight at the lowest feerate, four times.
-const LEAST_MAX_FEE: Sat = Sat(1000);
 
 pub(super) fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
     let by_peer = text.parse::<NodeId>().ok();
@@ -79,6 +71,8 @@ pub fn close(
         super::opening::cancel(turn, opening, "closed by us");
         return Ok(Answer::Now(json!({"type": "unopened"})));
     }
+    fees::refuse_unfit(args)?;
+    let feerange = fees::asked(node, args)?;
     let channel = find(node, &text)?;
     let destination = args
         .text("destination")
@@ -101,6 +95,11 @@ pub fn close(
         }
     }
     crate::waits::add(node, turn, caller, For::Close(channel.number), None);
+    if let Some(range) = feerange {
+        // Kept like the script: a closingd that has begun goes on with what it was told, the next one hears this.
+        store::set_close_feerange(turn.db, channel.number, range)?;
+        update(turn, channel.number, move |c| c.close_feerange = Some(range));
+    }
     if channel.shutdown.local.is_none() {
         let script = shutdown_script(node, turn, channel, destination)?;
         // Kept even if the peer is not there: said when it is.
@@ -205,20 +204,7 @@ pub(super) fn begin(
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
     let number = channel.number;
     let script = Sides { local, remote };
-    let most = max_fee(channel);
-    let rate = node.feerate(Use::MutualClose).unwrap_or_else(|| node.feerate_floor());
-    let weight = channel::closing::weight(&script);
-    let ideal = rate.fee(weight);
-    let floor = node.feerate_floor().fee(weight);
-    let max_fee = if channel.opener() == Side::Local {
-        most
-    } else {
-        channel.live.balance.remote.sat_floor()
-    };
-    let (min_fee, ideal_fee, max_fee) = match agreed_fee(channel) {
-        Some(agreed) => (agreed.min(max_fee), agreed.min(max_fee), agreed.min(max_fee)),
-        None => (floor.min(max_fee), ideal.clamp(floor.min(max_fee), max_fee), max_fee),
-    };
+    let (min_fee, ideal_fee, max_fee) = fees::of(node, channel, &script);
     let seed = live::hsm_seed(channel);
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
@@ -245,13 +231,6 @@ pub(super) fn begin(
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| c.owner = Owner::Closingd(child));
     Ok(())
-}
-
-/// What both have signed for already: a peer that died before it knew hears of no other fee.
-fn agreed_fee(channel: &Channel) -> Option<Sat> {
-    let tx = channel.close_tx.as_ref()?;
-    let paid = tx.output.iter().map(|o| o.value.to_sat()).sum();
-    Some(Sat(channel.live.params.amount.0.saturating_sub(paid)))
 }
 
 /// closingd said or asked something.

@@ -391,7 +391,12 @@ pub(super) fn failed(
         Fault::PeerWarned { .. } | Fault::PeerSaidWarning { .. } => {
             channel.log(LogLevel::Unusual, text)
         }
-        Fault::ConnectionLost | Fault::Cancelled => channel.log(LogLevel::Debug, text),
+        Fault::ConnectionLost | Fault::Cancelled => {
+            // Nothing is wrong: what it waits for then follows from its state.
+            channel.log(LogLevel::Debug, text);
+            update(turn, channel.number, |c| c.status = (String::new(), None));
+            return Ok(());
+        }
     }
     let text = text.to_owned();
     update(turn, channel.number, move |c| c.status = (text, None));

@@ -135,6 +135,8 @@ pub struct Channel {
     pub closer: Option<Side>,
     /// Until when the peer has time to agree to a close, in seconds since 1970; then we go alone.
     pub close_by: Option<u64>,
+    /// What `close` said that its transaction may pay.
+    pub close_feerange: Option<closing::FeerateRange>,
     /// What closes it, once both signed that.
     pub close_tx: Option<Transaction>,
     /// What spent the funding.
@@ -311,6 +313,10 @@ pub fn set_state(
         c.cause.clone_from(&change.cause);
         c.reason.clone_from(&change.message);
         c.changes.push(change);
+        // What a daemon said of another state is no longer so. onchaind says once what it tracks.
+        if !matches!(new, State::Onchain | State::Closed) {
+            c.status = (String::new(), None);
+        }
     });
     Ok(())
 }

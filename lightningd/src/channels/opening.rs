@@ -219,6 +219,7 @@ fn opened(
         first_height: node.chain.height(),
         closer: None,
         close_by: None,
+        close_feerange: None,
         close_tx: None,
         spend: None,
         cause: "unknown".to_owned(),

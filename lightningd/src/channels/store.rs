@@ -347,6 +347,14 @@ pub(super) fn set_close_by(
 ) -> Result<(), Fatal> {
     set(db, channel, "close_by", &by.map(sql))
 }
+pub(super) fn set_close_feerange(
+    db: &Connection,
+    channel: ChannelNumber,
+    range: super::closing::FeerateRange,
+) -> Result<(), Fatal> {
+    set(db, channel, "close_min_per_kw", &range.min.0)?;
+    set(db, channel, "close_max_per_kw", &range.max.0)
+}
 pub(super) fn set_close_tx(
     db: &Connection,
     channel: ChannelNumber,

@@ -271,6 +271,10 @@ CREATE UNIQUE INDEX htlcs_by_creation ON htlcs (created_index) WHERE created_ind
     "
 ALTER TABLE channels ADD COLUMN close_by INTEGER;
 ",
+    "
+ALTER TABLE channels ADD COLUMN close_min_per_kw INTEGER;
+ALTER TABLE channels ADD COLUMN close_max_per_kw INTEGER;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

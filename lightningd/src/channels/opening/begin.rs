@@ -121,7 +121,7 @@ pub fn propose(
     if let Some(depth) = p.minimum_depth {
         policy.minimum_depth = depth;
     }
-    let upfront = upfront_script(node, turn, connection, p.close_to.as_ref())?;
+    let upfront = upfront_script(connection, p.close_to.as_ref());
     let init = OpenInit {
         network: node.network,
         local_features: node.features.clone(),
@@ -140,20 +140,14 @@ pub fn propose(
     begin(node, turn, whom, temporary, amounts, attempt, p.close_to, |_| init.encode())
 }
 
-/// The script to fix from the start, where the peer knows how to hold us to it. BOLT 2, option_upfront_shutdown_script.
+/// The script to fix from the start, if one was asked for and the peer knows how to hold us to it. BOLT 2,
+/// option_upfront_shutdown_script. Any other would leave `close` no choice of a destination.
 fn upfront_script(
-    node: &Node,
-    turn: &mut Turn<'_>,
     connection: &crate::peers::Connection,
     close_to: Option<&ScriptBuf>,
-) -> Result<Option<ScriptBuf>, Stop> {
-    if !connection.features.offers(feature::UPFRONT_SHUTDOWN_SCRIPT) {
-        return Ok(None);
-    }
-    if let Some(script) = close_to {
-        return Ok(Some(script.clone()));
-    }
-    Ok(Some(closing_script(node, turn, &connection.features)?))
+) -> Option<ScriptBuf> {
+    let holds = connection.features.offers(feature::UPFRONT_SHUTDOWN_SCRIPT);
+    close_to.filter(|_| holds).cloned()
 }
 
 /// A new script of ours to be paid by at a closing, in a form that the peer must take.
@@ -249,7 +243,6 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
         }
         return Ok(());
     };
-    let upfront = upfront_script(node, turn, connection, None)?;
     let init = AcceptInit {
         network: node.network,
         local_features: node.features.clone(),
@@ -257,7 +250,7 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
         temporary_id: s.channel,
         // The reserve follows from the amount that the peer names: openingd takes a hundredth.
         policy: policy(node, Sat::ZERO, None),
-        upfront_script: upfront,
+        upfront_script: None,
     };
     let whom = (s.node, s.connection);
     let amounts = (Sat::ZERO, Msat::ZERO);

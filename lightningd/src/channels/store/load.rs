@@ -1,6 +1,7 @@
 //! Reading the channels' rows, once, at the start.
 
 use super::{LAST_HTLC, policies};
+use crate::channels::closing::FeerateRange;
 use crate::channels::policy::OwnPolicy;
 use crate::channels::{Channel, Channels, Owner, State, StateChange, Totals};
 use crate::db::{corrupt, sql};
@@ -116,6 +117,11 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         first_height: BlockHeight(row.get("first_height")?),
         closer: closer.map(|remote| if remote { Side::Remote } else { Side::Local }),
         close_by: row.get::<_, Option<i64>>("close_by")?.map(i64::unsigned_abs),
+        close_feerange: Option::zip(
+            row.get::<_, Option<u32>>("close_min_per_kw")?,
+            row.get::<_, Option<u32>>("close_max_per_kw")?,
+        )
+        .map(|(min, max)| FeerateRange { min: FeeratePerKw(min), max: FeeratePerKw(max) }),
         close_tx: tx("close_tx")?,
         spend,
         cause: row.get("cause")?,
