@@ -67,7 +67,9 @@ fn run(args: &[String]) -> Result<(), Exit> {
     }
     refuse_unfit(&config).map_err(generic)?;
     make_directories(&config).map_err(generic)?;
-    let passphrase = ask_passphrase(&config)?;
+    // A daemon is told by its parent, who had it confirmed.
+    let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
+    let passphrase = config.flag("hsm-passphrase").then(|| passphrase::ask(is_new)).transpose()?;
     begin_log(&config, passphrase.as_ref()).map_err(generic)?;
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
@@ -167,15 +169,6 @@ fn make_directories(config: &Config) -> Result<(), Fatal> {
 const SECRET_FILE: &str = "hsm_secret";
 /// Set for the child of a `--daemon`, which goes on.
 const IS_DAEMON: &str = "FULMEN_DAEMON";
-
-/// Before anything else, so that whoever types it need not wait. A daemon is told by its parent, who has confirmed it.
-fn ask_passphrase(config: &Config) -> Result<Option<SecretBytes>, Exit> {
-    if !config.flag("hsm-passphrase") {
-        return Ok(None);
-    }
-    let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
-    passphrase::ask(is_new).map(Some)
-}
 
 fn begin_log(config: &Config, passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
     let texts = |name: &str| -> Vec<String> {

@@ -274,3 +274,164 @@ fn a_peer_is_dialled_until_it_closes_what_we_must_not() {
     pair.bitcoind.mine(1);
     pair.alice.wait_state(&id, "ONCHAIN");
 }
+
+#[test]
+fn a_close_pays_where_and_what_it_was_told_though_the_node_was_restarted_meanwhile() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "something to close for"));
+    pair.alice.settled_balance(&id);
+    for (unfit, says) in [
+        (json!({"id": id, "feerange": ["slow"]}), "array of two feerates"),
+        (json!({"id": id, "feerange": [2000, 1000]}), "is above the highest"),
+        (json!({"id": id, "wrong_funding": format!("{}:0", "00".repeat(32))}), "not supported"),
+        (json!({"id": id, "fee_negotiation_step": "10%"}), "not supported"),
+        (json!({"id": id, "destination": "not an address"}), "destination"),
+    ] {
+        let refused = pair.alice.refused("close", &unfit);
+        assert_eq!(refused.code, -32602, "{refused:?}");
+        assert!(refused.message.contains(says), "{refused:?}");
+    }
+    assert_eq!(pair.alice.channel(&id)["state"], "CHANNELD_NORMAL");
+
+    pair.bob.stop();
+    let mut socket = pair.alice.socket().unwrap();
+    let params = json!({
+        "id": id,
+        "destination": "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk",
+        "feerange": ["5000perkw", "24000perkb"],
+        "fee_negotiation_step": "50%",
+        "force_lease_closed": false,
+    });
+    let close = json!({"jsonrpc": "2.0", "id": 1, "method": "close", "params": params});
+    socket.write_all(close.to_string().as_bytes()).unwrap();
+    pair.alice.wait_state(&id, "CHANNELD_SHUTTING_DOWN");
+    pair.alice.kill();
+    pair.alice.start_again();
+    pair.bob.start_again();
+    pair.alice.wait_state(&id, "CLOSINGD_COMPLETE");
+    let txid = wait_for("the closing in the mempool", || {
+        let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+        pool.get(0)?.as_str().map(str::to_owned)
+    });
+    let tx = pair.bitcoind.transaction(&txid);
+    let address = |o: &&bitcoin::TxOut| {
+        let address = bitcoin::Address::from_script(&o.script_pubkey, bitcoin::Network::Regtest);
+        address.is_ok_and(|a| a.to_string() == "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk")
+    };
+    let ours = tx.output.iter().find(address);
+    let ours = ours.expect("the output that was asked for").value.to_sat();
+    assert_eq!(tx.output.len(), 2);
+    let paid: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    assert_eq!(ours, SAT - 100_000 - (SAT - paid), "the opener pays the fee");
+    // Far above what regtest's estimates say, and what the last commitment would have cost.
+    let per_kw = (SAT - paid) * 1000 / tx.weight().to_wu();
+    assert!((5000..6000).contains(&per_kw), "{per_kw}perkw");
+    pair.bitcoind.mine(1);
+    pair.bob.wait_state(&id, "ONCHAIN");
+}
+
+#[test]
+fn a_script_that_was_fixed_at_the_opening_is_the_only_one() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    let fixed = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk";
+    let params = json!({"id": pair.bob.id, "amount": SAT, "close_to": fixed});
+    let opened = pair.alice.rpc("fundchannel", &params);
+    let id = opened["channel_id"].as_str().unwrap().to_owned();
+    pair.bitcoind.mine(1);
+    pair.alice.wait_normal(&id);
+    assert_eq!(pair.alice.channel(&id)["close_to_addr"], fixed);
+    let other = pair.alice.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
+    let refused = pair.alice.refused("close", &json!({"id": id, "destination": other}));
+    assert!(refused.message.contains("was opened to be closed to"), "{refused:?}");
+    let closed = pair.alice.rpc("close", &json!({"id": id, "destination": fixed}));
+    let tx = pair.bitcoind.transaction(closed["txid"].as_str().unwrap());
+    let script = &tx.output[0].script_pubkey;
+    assert_eq!(tx.output.len(), 1);
+    assert!(closed["tx"].as_str().unwrap().contains(&script.to_hex_string()));
+    let address = bitcoin::Address::from_script(script, bitcoin::Network::Regtest).unwrap();
+    assert_eq!(address.to_string(), fixed);
+}
+
+/// What a channel's first line of status is, and its second if there is one.
+fn status(node: &tests::Node, id: &str) -> (String, Option<String>) {
+    let lines = node.channel(id)["status"].clone();
+    let line = |n: usize| lines.get(n).and_then(Value::as_str).map(str::to_owned);
+    (line(0).unwrap_or_default(), line(1))
+}
+fn wait_status(node: &tests::Node, id: &str, first: &str) -> Option<String> {
+    wait_for(&format!("the status '{first}'"), || {
+        let (line, second) = status(node, id);
+        (line == first).then_some(second)
+    })
+}
+
+#[test]
+fn every_daemon_says_what_its_channel_waits_for() {
+    let pair = Pair::new();
+    pair.alice.connect(&pair.bob);
+    // openingd, before there is a channel.
+    let start = json!({"id": pair.bob.id, "amount": SAT});
+    pair.alice.rpc("fundchannel_start", &start);
+    let of = |node: &tests::Node| node.rpc("listpeerchannels", &json!({}))["channels"][0].clone();
+    assert_eq!(of(&pair.alice)["status"], json!(["OPENINGD:Awaiting fundchannel_complete."]));
+    assert_eq!(of(&pair.bob)["status"], json!(["OPENINGD:The peer opens a channel."]));
+    pair.alice.rpc("fundchannel_cancel", &json!([pair.bob.id]));
+    wait_for("bob to forget it", || of(&pair.bob).is_null().then_some(()));
+
+    // channeld.
+    let id = pair.alice.open(&pair.bob, SAT);
+    wait_status(&pair.alice, &id, "CHANNELD_AWAITING_LOCKIN:Funding has not confirmed yet.");
+    pair.bitcoind.mine(1);
+    for node in [&pair.alice, &pair.bob] {
+        node.wait_normal(&id);
+        assert_eq!(wait_status(node, &id, "CHANNELD_NORMAL:Channel ready for use."), None);
+    }
+    pair.alice.sync(&pair.bitcoind);
+    pair.bob.sync(&pair.bitcoind);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "something to close for"));
+    pair.bob.stop();
+    wait_status(&pair.alice, &id, "CHANNELD_NORMAL:Will attempt reconnect");
+    pair.bob.start_again();
+    wait_status(&pair.alice, &id, "CHANNELD_NORMAL:Channel ready for use.");
+
+    // closingd: what it said last stays, as long as nothing else has the channel.
+    pair.alice.rpc("close", &json!([id]));
+    let complete =
+        "CLOSINGD_COMPLETE:The closing transaction is signed by both, and waits to be in a block.";
+    for node in [&pair.alice, &pair.bob] {
+        let second = wait_status(node, &id, complete);
+        assert!(second.is_none_or(|line| !line.is_empty()));
+    }
+
+    // onchaind: a lasting line, and one that counts.
+    pair.bitcoind.mine(1);
+    for node in [&pair.alice, &pair.bob] {
+        node.wait_state(&id, "ONCHAIN");
+    }
+}
+
+#[test]
+fn a_channel_on_chain_says_what_it_tracks_and_for_how_long() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "something of bob's"));
+    pair.alice.settled_balance(&id);
+    pair.bob.stop();
+    let closed = pair.alice.rpc("close", &json!([id, 1]));
+    assert_eq!(closed["type"], "unilateral");
+    wait_status(&pair.alice, &id, "AWAITING_UNILATERAL:Our commitment waits to be in a block.");
+    pair.bitcoind.wait_mempool(closed["txid"].as_str().unwrap());
+    pair.bitcoind.mine(1);
+    let tracked = "ONCHAIN:Tracking our own unilateral close";
+    wait_for("a line that counts", || {
+        let (first, second) = status(&pair.alice, &id);
+        (first == tracked && second?.contains("outputs unresolved: in")).then_some(())
+    });
+    pair.bob.start_again();
+    wait_for("bob's line", || {
+        let (first, second) = status(&pair.bob, &id);
+        (first == "ONCHAIN:Tracking their unilateral close" && second.is_some()).then_some(())
+    });
+}

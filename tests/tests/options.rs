@@ -1,0 +1,237 @@
+//! Options: that each is taken, does what it says, and can be read back.
+
+use serde_json::{Value, json};
+use tests::{Bitcoind, Node, Options, Pair, Scratch, free_port, wait_for};
+
+/// The developer's options and CLN's, each away from its default, and what `listconfigs` shows of it.
+fn unusual(dir: &str) -> Vec<(&'static str, String, Value)> {
+    let int = |name, value: i64| (name, value.to_string(), json!({ "value_int": value }));
+    let msat = |name, value: i64| (name, value.to_string(), json!({ "value_msat": value }));
+    let flag = |name| (name, String::new(), json!({ "set": true }));
+    let bool = |name, value: bool| (name, value.to_string(), json!({ "value_bool": value }));
+    let text = |name, value: &str| (name, value.to_owned(), json!({ "value_str": value }));
+    vec![
+        flag("dev-fast-gossip"),
+        int("dev-bitcoind-poll", 1),
+        flag("dev-no-reconnect"),
+        flag("dev-fail-on-subdaemon-fail"),
+        text("dev-save-plugin-io", &format!("{dir}/plugin-io")),
+        int("dev-crash-after", 100_000),
+        int("autoconnect-seeker-peers", 0),
+        flag("disable-dns"),
+        text("log-prefix", "unusual "),
+        int("rescan", 3),
+        int("watchtime-blocks", 7),
+        int("cltv-delta", 8),
+        int("cltv-final", 9),
+        bool("ignore-fee-limits", false),
+        bool("allow-deprecated-apis", true),
+        int("commit-time", 20),
+        int("max-concurrent-htlcs", 11),
+        msat("htlc-minimum-msat", 1200),
+        msat("htlc-maximum-msat", 500_000_000),
+        int("funding-confirms", 2),
+        msat("max-dust-htlc-exposure-msat", 600_000),
+        int("fee-base", 13),
+        int("fee-per-satoshi", 14),
+        int("min-capacity-sat", 150_000),
+        msat("min-emergency-msat", 4_000_000_000),
+        int("max-locktime-blocks", 1000),
+        int("bitcoin-retry-timeout", 61),
+    ]
+}
+
+fn command_line(options: &[(&str, String, Value)]) -> Vec<String> {
+    let one = |(name, value, _): &(&str, String, Value)| match value.as_str() {
+        "" => format!("--{name}"),
+        value => format!("--{name}={value}"),
+    };
+    options.iter().map(one).collect()
+}
+
+#[test]
+fn every_limit_shows_where_it_holds() {
+    let scratch = Scratch::new();
+    let options = unusual(&scratch.path().display().to_string());
+    drop(scratch);
+    let line = command_line(&options);
+    let given: Vec<&str> = line.iter().map(String::as_str).collect();
+    // Bob has the limits, alice meets them.
+    let pair = Pair::with(&[], &given);
+    let bob = &pair.bob;
+    for (name, _, shown) in &options {
+        let config = bob.rpc("listconfigs", &json!([name]))["configs"][name].clone();
+        for (member, value) in shown.as_object().unwrap() {
+            assert_eq!(&config[member], value, "--{name}: {config}");
+        }
+        assert_eq!(config["source"], "cmdline", "--{name}");
+    }
+
+    // min-capacity-sat.
+    pair.alice.connect(bob);
+    let small = pair.alice.refused("fundchannel", &json!({"id": bob.id, "amount": 149_000}));
+    assert!(small.message.contains("150000"), "{small:?}");
+    // funding-confirms: one block is not enough.
+    let id = pair.alice.open(bob, 1_000_000);
+    pair.bitcoind.mine(1);
+    bob.sync(&pair.bitcoind);
+    let channel = bob.channel(&id);
+    assert_eq!(channel["state"], "CHANNELD_AWAITING_LOCKIN");
+    assert_eq!(
+        channel["status"][0],
+        "CHANNELD_AWAITING_LOCKIN:Funding needs 1 more confirmations to be ready."
+    );
+    pair.bitcoind.mine(1);
+    pair.alice.wait_normal(&id);
+    bob.wait_normal(&id);
+    pair.alice.sync(&pair.bitcoind);
+    bob.sync(&pair.bitcoind);
+
+    let channel = bob.channel(&id);
+    for (member, value) in [
+        ("fee_base_msat", json!(13)),
+        ("fee_proportional_millionths", json!(14)),
+        ("minimum_htlc_out_msat", json!(1200)),
+        ("maximum_htlc_out_msat", json!(500_000_000)),
+        ("minimum_htlc_in_msat", json!(1200)),
+        ("max_accepted_htlcs", json!(11)),
+        // The delay of the peer's own money.
+        ("their_to_self_delay", json!(7)),
+        ("ignore_fee_limits", json!(false)),
+    ] {
+        assert_eq!(channel[member], value, "{member}: {channel}");
+    }
+    assert_eq!(channel["updates"]["local"]["cltv_expiry_delta"], 8);
+    let of_alice = pair.alice.channel(&id);
+    assert_eq!(of_alice["our_to_self_delay"], 7, "{of_alice}");
+
+    // cltv-final.
+    let invoice = bob.invoice(100_000_000, "some coins");
+    assert_eq!(bob.rpc("decode", &json!([invoice]))["min_final_cltv_expiry"], 9);
+    pair.alice.pay(&invoice);
+    // htlc-minimum-msat binds who pays bob.
+    let send = |from: &Node, to: &Node, msat: u64, label: &str| {
+        let params = json!({"amount_msat": msat, "label": label, "description": label});
+        let invoice = to.rpc("invoice", &params);
+        let scid = from.channel(&id)["short_channel_id"].clone();
+        let route = json!([{"id": to.id, "channel": scid, "amount_msat": msat, "delay": 12}]);
+        let sent = json!({"route": route, "payment_hash": invoice["payment_hash"],
+            "payment_secret": invoice["payment_secret"]});
+        from.call("sendpay", &sent).and_then(|_| {
+            from.call("waitsendpay", &json!({"payment_hash": invoice["payment_hash"]}))
+        })
+    };
+    assert!(send(&pair.alice, bob, 1199, "below").is_err());
+    assert!(send(&pair.alice, bob, 1200, "not below").is_ok());
+    // min-emergency-msat: what bob has is less.
+    bob.fund(&pair.bitcoind);
+    let all = bob.rpc("listfunds", &json!({}))["outputs"][0]["amount_msat"].as_u64().unwrap();
+    let sat = (all - 3_999_000_000) / 1000;
+    let to = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk";
+    let refused = bob.refused("withdraw", &json!({"destination": to, "satoshi": sat}));
+    assert!([301, 313].contains(&refused.code), "{refused:?}");
+    // log-prefix.
+    assert!(bob.log().lines().all(|line| line.starts_with("unusual ")));
+    // allow-deprecated-apis: both addresses, as once.
+    assert!(bob.rpc("newaddr", &json!({})).get("p2tr").is_some());
+    // dev-save-plugin-io.
+    let dir = unusual_value(&options, "dev-save-plugin-io");
+    let saved = |end: &str| {
+        let files = std::fs::read_dir(&dir).unwrap().flatten();
+        let mut files = files.filter(|f| {
+            let name = f.file_name().to_string_lossy().into_owned();
+            name.starts_with("bcli-") && name.ends_with(end)
+        });
+        std::fs::read_to_string(files.next().expect("bcli's file").path()).unwrap()
+    };
+    assert!(saved(".in").contains("\"method\":\"getmanifest\""));
+    assert!(saved(".out").contains("getrawblockbyheight"));
+    std::fs::remove_dir_all(std::path::Path::new(&dir).parent().unwrap()).unwrap();
+    bob.stop();
+}
+
+fn unusual_value(options: &[(&str, String, Value)], name: &str) -> String {
+    options.iter().find(|(n, ..)| *n == name).unwrap().1.clone()
+}
+
+#[test]
+fn a_peer_that_trims_more_than_a_node_bears_is_refused() {
+    let pair = Pair::with(&[], &["--max-dust-htlc-exposure-msat=400sat"]);
+    pair.alice.connect(&pair.bob);
+    let params = json!({"id": pair.bob.id, "amount": 1_000_000});
+    let refused = pair.alice.refused("fundchannel", &params);
+    let says = "dust_limit_satoshis 546 is above 400, the most that we let be trimmed";
+    assert!(refused.message.contains(says), "{refused:?}");
+}
+
+#[test]
+fn options_whose_room_is_not_there_say_so() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let node = Node::start(
+        &scratch.path().join("node"),
+        &bitcoind,
+        &[
+            "--announce-addr=192.0.2.1:9735",
+            "--database-upgrade=true",
+            "--i-promise-to-fix-broken-api-user=x",
+            "--autoconnect-seeker-peers=0",
+        ],
+    );
+    for name in [
+        "dev-fast-gossip",
+        "announce-addr",
+        "database-upgrade",
+        "i-promise-to-fix-broken-api-user",
+        "autoconnect-seeker-peers",
+    ] {
+        let says = format!("--{name} is accepted; nothing listens to it yet");
+        let line = node.log().lines().find(|l| l.contains(&says)).map(str::to_owned);
+        assert!(line.unwrap_or_default().contains(" DEBUG "), "--{name}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_node_that_may_not_reconnect_does_not_dial() {
+    let pair = Pair::with(&["--dev-no-reconnect"], &[]);
+    let id = pair.open(1_000_000);
+    pair.bob.stop();
+    wait_for("alice to notice", || {
+        (pair.alice.channel(&id)["peer_connected"] == false).then_some(())
+    });
+    // Longer than her first attempt would take.
+    pair.bob.start_again();
+    pair.bitcoind.mine(2);
+    pair.alice.sync(&pair.bitcoind);
+    pair.bob.sync(&pair.bitcoind);
+    assert_eq!(pair.alice.channel(&id)["peer_connected"], false);
+    assert!(!pair.alice.logged("Connection establishment"));
+    pair.alice.connect(&pair.bob);
+    pair.alice.wait_normal(&id);
+}
+
+#[test]
+fn a_developers_node_ends_when_its_time_is_up() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
+    options.args.push("--dev-crash-after=1".into());
+    assert!(!options.run_to_end().0.success());
+}
+
+#[test]
+fn a_node_looks_back_as_far_as_it_was_told() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    bitcoind.mine(40);
+    let first = |name: &str, rescan: &str| {
+        let node = Node::start(&scratch.path().join(name), &bitcoind, &[rescan]);
+        let log = node.log();
+        let line = log.lines().find(|l| l.contains(" chain: block ")).map(str::to_owned);
+        node.stop();
+        line.unwrap_or_default()
+    };
+    assert!(first("relative", "--rescan=3").contains("block 38"));
+    assert!(first("absolute", "--rescan=-7").contains("block 7"));
+}
