@@ -24,6 +24,15 @@ fn address_json(address: &Address) -> Value {
     json!({"type": kind, "address": address.host, "port": address.port})
 }
 
+/// As people write an address with its port: IPv6 in brackets.
+fn show(address: &Address) -> String {
+    if address.host.contains(':') {
+        format!("[{}]:{}", address.host, address.port)
+    } else {
+        format!("{}:{}", address.host, address.port)
+    }
+}
+
 /// Every address, as `getinfo` lists them.
 pub fn bindings(node: &Node) -> Value {
     node.peers.listening.iter().map(address_json).collect()
@@ -172,16 +181,8 @@ pub fn listpeers(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resu
         }
         let mut item = json!({"id": id.to_string(), "connected": peer.connection.is_some(), "num_channels": channels});
         if let Some(c) = &peer.connection {
-            crate::json::put(
-                &mut item,
-                "netaddr",
-                Some(json!([format!("{}:{}", c.address.host, c.address.port)])),
-            );
-            crate::json::put(
-                &mut item,
-                "remote_addr",
-                c.remote_addr.as_ref().map(|a| format!("{}:{}", a.host, a.port)),
-            );
+            crate::json::put(&mut item, "netaddr", Some(json!([show(&c.address)])));
+            crate::json::put(&mut item, "remote_addr", c.remote_addr.as_ref().map(show));
             crate::json::put(&mut item, "features", Some(c.features.to_string()));
         }
         if let Some(level) = level {
@@ -239,4 +240,17 @@ pub fn ping(
     crate::waits::add(node, turn, caller, For::Pong(ask), Some(PING_TIMEOUT_SECONDS));
     order(node, turn, &ping, vec![]);
     Ok(Answer::Later)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_so_that_its_port_can_be_told_from_it() {
+        let show = |host: &str| show(&Address { host: host.to_owned(), port: 9735 });
+        assert_eq!(show("127.0.0.1"), "127.0.0.1:9735");
+        assert_eq!(show("::1"), "[::1]:9735");
+        assert_eq!(show("a.example"), "a.example:9735");
+    }
 }
