@@ -222,6 +222,17 @@ impl Channel {
         let secret = self.live.params.channel_type.offers(feature::SCID_ALIAS);
         self.alias_local == name || (!secret && self.scid == Some(name))
     }
+    /// Is its funding as deep as it had to be? Until then whoever made it may spend its coins on something else: what comes over
+    /// the channel is worth nothing yet, and what goes over it could be lost sight of. One that was ready is so once its
+    /// funding's block left the chain.
+    pub fn is_founded(&self, tip: BlockHeight) -> bool {
+        let depth = self.funding_height.map_or(0, |h| (tip - h).0 + 1);
+        self.minimum_depth == 0 || depth >= self.minimum_depth
+    }
+    /// Was its funding in a block, and is in none?
+    fn lacks_funding(&self) -> bool {
+        self.funding_height.is_none() && self.state != State::AwaitingLockin
+    }
     /// The live HTLC of this id that this side offered.
     pub fn htlc(&self, offered_by: Side, id: HtlcId) -> Option<&LiveHtlc> {
         live_htlc(&self.live, offered_by, id)

@@ -233,6 +233,10 @@ fn default_status(node: &Node, channel: &Channel) -> String {
                 }
             }
         },
+        State::Normal if !channel.is_founded(node.chain.height()) => {
+            "Its funding's block left the chain: nothing is accepted or forwarded before it is back."
+                .to_owned()
+        }
         State::Normal if channel.reestablished => "Channel ready for use.".to_owned(),
         State::Normal => "Will attempt reconnect".to_owned(),
         State::ShuttingDown => "Shutdown: HTLCs end before the closing is negotiated.".to_owned(),

@@ -73,7 +73,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         id: ChannelId([number as u8; 32]),
         state: State::Normal,
         announce: false,
-        minimum_depth: 1,
+        minimum_depth: 0,
         initial_feerate: FeeratePerKw(1000),
         alias_local: alias(number),
         alias_remote: None,

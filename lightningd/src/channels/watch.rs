@@ -21,6 +21,8 @@ use wire::daemon::LogLevel;
 const FORGET_UNFUNDED: u32 = 2016;
 /// From here on no reorganisation is expected.
 const BURIED: u32 = 100;
+/// So deep a double spend of a funding ends the HTLCs that we offered over it: as deep as any other end without a preimage must be.
+const HOPELESS: u32 = 6;
 
 /// Signs the funding of a channel that both have signed the first commitments of, and sends it.
 pub(super) fn sign_funding(
@@ -133,12 +135,16 @@ pub fn connect(
                 map
             },
         );
+    let mut missing = missing_fundings(node, turn)?;
     for (index, tx) in block.txdata.iter().enumerate() {
         let txid = if waiting.is_empty() { None } else { Some(tx.compute_txid()) };
         for channel in txid.and_then(|t| waiting.get(&t)).into_iter().flatten() {
             funding_confirmed(node, turn, channel, tx, height, index)?;
         }
         for input in &tx.input {
+            for channel in missing.remove(&input.previous_output).into_iter().flatten() {
+                double_spent(node, turn, channel, tx, height)?;
+            }
             if let Some(number) = node.channels.by_funding.get(&input.previous_output)
                 && let Some(channel) = node.channels.all.get(number)
             {
@@ -148,6 +154,65 @@ pub fn connect(
         }
     }
     turn.also(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(height)));
+    Ok(())
+}
+
+/// What is spent by fundings whose blocks left the chain. They come again, or something else spends it.
+fn missing_fundings<'a>(
+    node: &'a Node,
+    turn: &Turn<'_>,
+) -> Result<HashMap<OutPoint, Vec<&'a Channel>>, Stop> {
+    let mut missing: HashMap<OutPoint, Vec<&Channel>> = HashMap::new();
+    for channel in node.channels.all.values().filter(|c| c.lacks_funding() && c.spend.is_none()) {
+        let funding = channel.live.params.funding.txid;
+        for input in crate::chain::on_its_way(turn.db, funding)?.into_iter().flat_map(|t| t.input) {
+            missing.entry(input.previous_output).or_default().push(channel);
+        }
+    }
+    Ok(missing)
+}
+
+/// The coins of a funding that was in a block, and is in none, went somewhere else: there is no channel any more. Should that
+/// block leave the chain too, our commitment is sent with every block, and good for whatever the funding is.
+fn double_spent(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    tx: &Transaction,
+    height: BlockHeight,
+) -> Result<(), Stop> {
+    let (txid, funding) = (tx.compute_txid(), channel.live.params.funding.txid);
+    if txid == funding {
+        return Ok(());
+    }
+    let text = format!(
+        "its funding {funding} was double-spent by {txid} in block {height}: nothing that is in it can be had"
+    );
+    channel.log(LogLevel::Unusual, &text);
+    store::set_spend(turn.db, channel.number, Some((txid, height)))?;
+    update(turn, channel.number, move |c| c.spend = Some((txid, height)));
+    crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
+    if let Some(child) = channel.owner.child() {
+        turn.say(crate::events::Outgoing::Kill { child, why: text.clone() });
+    }
+    set_state(channel, turn, State::Onchain, "onchain", &text)?;
+    super::closing::refuse_closers(node, turn, channel.number, &text);
+    Ok(())
+}
+
+/// A channel whose funding was double-spent: what was offered over it comes back to whoever it is from, and the rest is memory.
+fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> Result<(), Stop> {
+    if depth == HOPELESS {
+        for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
+            crate::htlcs::failed_on_chain(node, turn, channel.number, live.htlc.id)?;
+        }
+    }
+    if depth >= BURIED {
+        crate::onchain::forget(node, turn, channel.number)?;
+        crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
+        crate::chain::give_up(turn.db, channel.live.params.funding.txid)?;
+        close_for_good(channel, turn, "the double spend of its funding is buried")?;
+    }
     Ok(())
 }
 
@@ -222,6 +287,9 @@ fn depth_changed(
     tip: BlockHeight,
 ) -> Result<(), Stop> {
     let Some(confirmed) = channel.funding_height else {
+        if let Some((_, height)) = channel.spend {
+            return hopeless(node, turn, channel, (tip - height).0 + 1);
+        }
         let age = (tip - channel.first_height).0;
         // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
         if channel.opener() == Side::Remote && age >= FORGET_UNFUNDED {
@@ -356,6 +424,10 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
                 &channel.cause,
                 &format!("the close's block {height} left the chain"),
             )?;
+            if channel.lacks_funding() && !channel.lost_state && channel.close_tx.is_none() {
+                // Its double spend is gone: the funding may come, and then this is ours to send.
+                turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
+            }
         }
     }
     Ok(())

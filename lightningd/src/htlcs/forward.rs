@@ -105,6 +105,9 @@ fn find_way<'a>(
         // What nobody was offered yet is not offered for a channel that is on its way to the chain.
         return Err(Failure::PermanentChannelFailure);
     }
+    if !incoming.is_founded(node.chain.height()) {
+        return Err(Failure::TemporaryNodeFailure);
+    }
     let Some(named) = node.channels.named(wanted.short_channel_id) else {
         return Err(Failure::UnknownNextPeer);
     };
@@ -126,7 +129,9 @@ fn find_way<'a>(
 
 fn way(node: &Node, channel: &Channel) -> Way {
     let takes = match channel.state {
-        State::Normal if channel.is_usable() => Takes::Now,
+        State::Normal if channel.is_usable() && channel.is_founded(node.chain.height()) => {
+            Takes::Now
+        }
         State::Normal | State::AwaitingLockin => Takes::Later,
         State::ShuttingDown
         | State::ClosingSigExchange

@@ -56,8 +56,8 @@ pub(super) fn receive(
         let failure = Failure::FinalIncorrectCltvExpiry { cltv_expiry: htlc.expiry };
         return fail(node, turn, channel, live, keys, &failure);
     }
-    if !node.chain.is_synced() {
-        // Without the tip we cannot tell whether there is time to claim it.
+    if !node.chain.is_synced() || !channel.is_founded(node.chain.height()) {
+        // Without the tip we cannot tell whether there is time to claim it, and without the funding there is nothing to claim.
         let failure = Failure::TemporaryNodeFailure;
         return fail(node, turn, channel, live, keys, &failure);
     }
@@ -102,7 +102,10 @@ fn join_set(
     };
     set.parts.push(part);
     let sum = Msat(set.parts.iter().map(|p| p.amount.0).sum());
-    if sum < set.total {
+    // A part whose channel's funding left the chain since is worth nothing: it comes back, or the time is up.
+    let tip = node.chain.height();
+    let is_there = |p: &Part| node.channels.all.get(&p.channel).is_some_and(|c| c.is_founded(tip));
+    if sum < set.total || !set.parts.iter().all(is_there) {
         turn.install(move |node| {
             node.htlcs.held.insert((part.channel, part.id));
             node.htlcs.sets.insert(hash, set);

@@ -17,6 +17,11 @@ pub fn put_reason(out: &mut Value, node: &Node, channel: &Channel) {
         "by",
         channel.closer.map(|s| if s == Side::Local { "local" } else { "remote" }),
     );
+    if let (None, Some((txid, height))) = (channel.funding_height, channel.spend) {
+        let evidence = json!({"close": "funding_double_spent", "txid": txid.to_string(), "blockheight": height.0});
+        put(&mut reason, "evidence", Some(evidence));
+        return put(out, "close_reason", Some(reason));
+    }
     match (node.onchain.evidence.get(&channel.number), channel.spend, &channel.close_tx) {
         (Some(evidence), ..) => put(&mut reason, "evidence", Some(evidence.clone())),
         (None, Some((txid, height)), Some(close)) if close.compute_txid() == txid => {

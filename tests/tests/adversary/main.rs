@@ -35,6 +35,7 @@ mod bounds;
 mod disorder;
 mod exposure;
 mod forwards;
+mod fundings;
 mod lies;
 mod openings;
 mod reorgs;

@@ -66,16 +66,19 @@ impl Scene {
             }
         }
     }
+    /// So many blocks never were.
+    fn take_back(&self, depth: u32) {
+        let bitcoind = &self.world.bitcoind;
+        let first = bitcoind.height() + 1 - u64::from(depth);
+        let hash = bitcoind.rpc("getblockhash", &json!([first]));
+        bitcoind.rpc("invalidateblock", &json!([hash]));
+    }
     /// So many blocks never were: this is in the first of those that came instead.
     fn instead(&self, depth: u32, tx: &Transaction) {
-        let world = &self.world;
-        let hash = world
-            .bitcoind
-            .rpc("getblockhash", &json!([world.bitcoind.height() + 1 - u64::from(depth)]));
-        world.bitcoind.rpc("invalidateblock", &json!([hash]));
-        world.mine_only(&[tx]);
+        self.take_back(depth);
+        self.world.mine_only(&[tx]);
         for _ in 0..depth {
-            world.mine_only(&[]);
+            self.world.mine_only(&[]);
         }
     }
 }
@@ -137,4 +140,59 @@ fn lnd_close_reorg_from_their_commitment_to_another() {
 fn lnd_close_reorg_from_a_revoked_commitment_to_a_valid_one() {
     first_one_then_the_other(Kind::Revoked, Kind::Theirs, 3);
     first_one_then_the_other(Kind::Revoked, Kind::Previous, 1);
+}
+
+/// Once for each depth: its block was, and never was; it comes again in another.
+fn the_same_close_comes_again_from_every_depth(kind: Kind) {
+    let mut scene = Scene::new(kind == Kind::Mutual);
+    let close = scene.transaction(kind);
+    scene.live.stranger.hang_up();
+    let (how, between) = match kind {
+        Kind::Mutual => ("mutual", "CLOSINGD_COMPLETE"),
+        Kind::Ours => ("local_unilateral", "AWAITING_UNILATERAL"),
+        Kind::Theirs | Kind::Previous => ("remote_unilateral", "AWAITING_UNILATERAL"),
+        Kind::Revoked => ("remote_revoked", "AWAITING_UNILATERAL"),
+    };
+    let (world, name) = (&scene.world, scene.live.name());
+    for depth in 1..=6 {
+        world.mine_only(&[&close]);
+        wait_onchain(world, &scene.live, how);
+        assert_eq!(world.evidence(&name)["blockheight"], world.height(), "{kind:?} at {depth}");
+        // What follows it is mined with it, and leaves with it.
+        world.mine(depth - 1);
+        scene.take_back(depth);
+        for _ in 0..depth {
+            world.mine_only(&[]);
+        }
+        world.node.wait_state(&name, between);
+        assert!(world.node.channel(&name)["close_reason"]["evidence"].is_null());
+    }
+    world.mine_only(&[&close]);
+    wait_onchain(world, &scene.live, how);
+    if kind != Kind::Mutual {
+        world.resolve(&name);
+    }
+    world.mine(2);
+    let gained = total(world) as i64 - scene.before;
+    let due = if kind == Kind::Revoked { 600_000 } else { 0 };
+    assert!(gained > due - 10_000, "{kind:?}: gained {gained}");
+    assert!(gained < due + 1_000, "{kind:?}: gained {gained}");
+}
+
+#[test]
+fn lnd_close_reorg_of_one_to_six_blocks_after_a_mutual_close() {
+    the_same_close_comes_again_from_every_depth(Kind::Mutual);
+}
+#[test]
+fn lnd_close_reorg_of_one_to_six_blocks_after_our_commitment_with_htlcs() {
+    the_same_close_comes_again_from_every_depth(Kind::Ours);
+}
+#[test]
+fn lnd_close_reorg_of_one_to_six_blocks_after_their_commitments_with_htlcs() {
+    the_same_close_comes_again_from_every_depth(Kind::Theirs);
+    the_same_close_comes_again_from_every_depth(Kind::Previous);
+}
+#[test]
+fn lnd_close_reorg_of_one_to_six_blocks_after_a_revoked_commitment() {
+    the_same_close_comes_again_from_every_depth(Kind::Revoked);
 }
