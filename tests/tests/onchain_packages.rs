@@ -1,0 +1,224 @@
+//! Commitments that no mempool takes alone: they come with the child that pays for them, where the backend can send both at once.
+
+#[path = "onchain/mod.rs"]
+mod scenes;
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxIn, TxOut, Witness};
+use scenes::*;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tests::stranger::{purse_script, sign_purse};
+use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
+
+/// Commitments pay 253 per 1000 weight, claims and pushes four thousand.
+const RATES: &str = "--force-feerates=1100/1100/253/4000/4000/253";
+
+/// Alice and bob on a chain with these options, alice with what she needs beside.
+fn pair(chain: &[&str], alices: impl Fn(&Path) -> Vec<String>) -> Pair {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start_with(&scratch.path().join("bitcoind"), chain);
+    let alices = alices(scratch.path());
+    let alices: Vec<&str> = alices.iter().map(String::as_str).chain([RATES]).collect();
+    let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &alices);
+    let bob = Node::start(&scratch.path().join("bob"), &bitcoind, &[RATES]);
+    alice.fund(&bitcoind);
+    bob.sync(&bitcoind);
+    Pair { bitcoind, alice, bob, scratch }
+}
+
+fn spend(from: OutPoint, value: Amount, output: Vec<TxOut>) -> Transaction {
+    let mut tx = Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: from,
+            script_sig: bitcoin::ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output,
+    };
+    sign_purse(&mut tx, 0, value);
+    tx
+}
+
+fn to_purse(sat: u64, count: usize) -> Vec<TxOut> {
+    vec![TxOut { value: Amount::from_sat(sat), script_pubkey: purse_script() }; count]
+}
+
+/// Coins of nobody's, each enough for one large transaction.
+fn change_money(bitcoind: &Bitcoind) -> Vec<OutPoint> {
+    let (coin, value) = bitcoind.coin();
+    let tx = spend(coin, value, to_purse(COIN, 90));
+    let raw = serialize_hex(&tx);
+    // The rest is fee: what bitcoind finds absurd, and a miner does not.
+    bitcoind.rpc("generateblock", &json!(["bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk", [raw]]));
+    let txid = tx.compute_txid();
+    (0..90).map(|vout| OutPoint { txid, vout }).collect()
+}
+
+const COIN: u64 = 5_000_000;
+/// Outputs of a transaction that is as large as it may be.
+const MANY: usize = 3_000;
+
+fn mempool_minimum(bitcoind: &Bitcoind) -> f64 {
+    bitcoind.rpc("getmempoolinfo", &json!([]))["mempoolminfee"].as_f64().unwrap()
+}
+
+/// Large transactions at a price between a commitment's and a push's, until the mempool takes nothing cheaper.
+fn crowd(bitcoind: &Bitcoind, coins: &[OutPoint]) {
+    let quiet = mempool_minimum(bitcoind);
+    for (n, coin) in coins.iter().enumerate() {
+        // About 93,000 virtual bytes: from 6 satoshi for each on.
+        let fee = 600_000 + 2_000 * n as u64;
+        let out = (COIN - fee) / MANY as u64;
+        let tx = spend(*coin, Amount::from_sat(COIN), to_purse(out, MANY));
+        let _ = bitcoind.try_rpc("sendrawtransaction", &json!([serialize_hex(&tx), 0]));
+        if mempool_minimum(bitcoind) > quiet {
+            return;
+        }
+    }
+    panic!("the mempool takes everything: {}", bitcoind.rpc("getmempoolinfo", &json!([])));
+}
+
+fn in_mempool(bitcoind: &Bitcoind, txid: &str) -> bool {
+    bitcoind.try_rpc("getmempoolentry", &json!([txid])).is_ok()
+}
+
+fn last_commitment(node: &Node, id: &str) -> (String, Value) {
+    let raw = node.rpc("dev-sign-last-tx", &json!({"id": id}))["tx"].clone();
+    let tx: Transaction =
+        bitcoin::consensus::encode::deserialize_hex(raw.as_str().unwrap()).unwrap();
+    (tx.compute_txid().to_string(), raw)
+}
+
+#[test]
+fn a_commitment_below_the_mempools_minimum_gets_in_with_its_child_as_a_package() {
+    let pair = pair(&["-regtest", "-maxmempool=5"], |_| vec![]);
+    let coins = change_money(&pair.bitcoind);
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
+    pair.alice.settled_balance(&id);
+    pair.bob.stop();
+    crowd(&pair.bitcoind, &coins);
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    let (txid, raw) = last_commitment(&pair.alice, &id);
+    let alone = pair.bitcoind.try_rpc("sendrawtransaction", &json!([raw])).unwrap_err();
+    assert!(alone.contains("mempool min fee not met"), "{alone}");
+    assert!(!in_mempool(&pair.bitcoind, &txid));
+    // A block that leaves everything where it is: from then on it is pushed.
+    pair.bitcoind
+        .rpc("generateblock", &json!(["bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk", []]));
+    pair.bitcoind.wait_mempool(&txid);
+    assert!(pair.alice.logged("pushing our commitment"));
+    let entry = pair.bitcoind.rpc("getmempoolentry", &json!([txid]));
+    assert_eq!(entry["spentby"].as_array().unwrap().len(), 1, "its child: {entry}");
+    pair.bitcoind.mine(1);
+    pair.alice.sync(&pair.bitcoind);
+    pair.alice.wait_state(&id, "ONCHAIN");
+}
+
+/// A backend with the methods that every backend must have, and none of those that it may have.
+const PLAIN_BACKEND: &str = r#"#!/usr/bin/env python3
+import base64, json, sys, urllib.error, urllib.request
+PORT = "@PORT@"
+def bitcoind(method, *params):
+    body = json.dumps({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).encode()
+    login = "Basic " + base64.b64encode(b"u:p").decode()
+    request = urllib.request.Request("http://127.0.0.1:" + PORT, body, {"Authorization": login})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)["result"], None
+    except urllib.error.HTTPError as e:
+        return None, json.load(e)["error"]["message"]
+def getchaininfo(last_height=0):
+    info = bitcoind("getblockchaininfo")[0]
+    return {"chain": info["chain"], "headercount": info["headers"], "blockcount": info["blocks"],
+            "bestblockhash": info["bestblockhash"], "ibd": info["initialblockdownload"]}
+def getrawblockbyheight(height):
+    blockhash, wrong = bitcoind("getblockhash", height)
+    if wrong:
+        return {"blockhash": None, "block": None}
+    return {"blockhash": blockhash, "block": bitcoind("getblock", blockhash, 0)[0]}
+def estimatefees():
+    return {"feerate_floor": 1000, "feerates": []}
+def sendrawtransaction(tx, allowhighfees=False):
+    wrong = bitcoind("sendrawtransaction", tx, 0)[1]
+    return {"success": wrong is None, "errmsg": wrong or ""}
+def getutxout(txid, vout):
+    out = bitcoind("gettxout", txid, vout)[0]
+    if out is None:
+        return {"amount": None, "script": None}
+    return {"amount": round(out["value"] * 10**8), "script": out["scriptPubKey"]["hex"]}
+METHODS = [getchaininfo, getrawblockbyheight, estimatefees, sendrawtransaction, getutxout]
+def answer(request, result):
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}) + "\n\n")
+    sys.stdout.flush()
+decoder, text = json.JSONDecoder(), ""
+for line in sys.stdin:
+    text = (text + line).lstrip()
+    try:
+        request, end = decoder.raw_decode(text)
+    except ValueError:
+        continue
+    text = text[end:]
+    method, params = request["method"], request.get("params") or {}
+    if method == "getmanifest":
+        names = [{"name": m.__name__, "usage": "", "description": "of a plain backend"} for m in METHODS]
+        options = [{"name": n, "type": "string", "description": "not ours"} for n in
+                   ["bitcoin-rpcuser", "bitcoin-rpcpassword", "bitcoin-rpcport"]]
+        answer(request, {"dynamic": False, "options": options, "rpcmethods": names})
+    elif method == "init":
+        answer(request, {})
+    for m in METHODS:
+        if m.__name__ == method:
+            answer(request, m(*params) if isinstance(params, list) else m(**params))
+"#;
+
+fn plain_backend(dir: &Path, port: u16) -> PathBuf {
+    let path = dir.join("plain.py");
+    std::fs::write(&path, PLAIN_BACKEND.replace("@PORT@", &port.to_string())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_backend_without_packages_is_given_the_commitment_and_its_child_one_after_the_other() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start_with(
+        &scratch.path().join("bitcoind"),
+        &["-regtest", "-blockmintxfee=0.00004"],
+    );
+    let plugin = format!("--plugin={}", plain_backend(scratch.path(), bitcoind.port).display());
+    let alices = ["--disable-plugin=bcli", &plugin, RATES];
+    let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &alices);
+    let bob = Node::start(&scratch.path().join("bob"), &bitcoind, &[RATES]);
+    alice.fund(&bitcoind);
+    bob.sync(&bitcoind);
+    let pair = Pair { bitcoind, alice, bob, scratch };
+    let help = pair.alice.rpc("help", &json!({}))["help"].clone();
+    let has = |name: &str| {
+        help.as_array().unwrap().iter().any(|h| h["command"].as_str().unwrap().starts_with(name))
+    };
+    assert!(has("getutxout") && !has("submitpackage") && !has("mempoolspends"));
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
+    pair.alice.settled_balance(&id);
+    pair.bob.stop();
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    let (txid, _) = last_commitment(&pair.alice, &id);
+    pair.bitcoind.wait_mempool(&txid);
+    // At its own price no block takes it.
+    pair.bitcoind.mine(1);
+    pair.alice.sync(&pair.bitcoind);
+    wait_for("the commitment's child", || {
+        let entry = pair.bitcoind.rpc("getmempoolentry", &json!([txid]));
+        (entry["spentby"].as_array()?.len() == 1).then_some(())
+    });
+    pair.bitcoind.mine(1);
+    pair.alice.sync(&pair.bitcoind);
+    pair.alice.wait_state(&id, "ONCHAIN");
+    resolve_alone(&pair.alice, &pair.bitcoind, &id);
+}
