@@ -326,6 +326,7 @@ fn block(
         (Some(Value::String(hash)), Some(Value::String(raw))) => (hash, raw),
         _ => {
             caught_up(node, turn);
+            crate::onchain::ask_mempool(node, turn);
             poll_later(node, turn);
             return Ok(());
         }

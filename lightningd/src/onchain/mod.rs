@@ -20,7 +20,7 @@ mod watch;
 pub use anchor::commitment_published;
 pub use send::answered;
 pub use store::load;
-pub use watch::{connect, disconnect, mempool_has};
+pub use watch::{ask_mempool, connect, disconnect, mempool_has};
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};
@@ -32,7 +32,7 @@ use attempt::Attempt;
 use bitcoin::{Transaction, Txid};
 use primitives::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use subdaemon::Frame;
 use wire::channel_data::Removal;
@@ -105,6 +105,8 @@ pub struct Onchain {
     pub cases: BTreeMap<ChannelNumber, Case>,
     /// Outputs whose spends matter: of which channel, and how far from its funding the transaction is that has them.
     watched: HashMap<OutPoint, (ChannelNumber, u8)>,
+    /// What the mempool had since the last block: each onchaind hears of it once.
+    shown: BTreeSet<(ChannelNumber, Txid)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
     /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
@@ -171,7 +173,8 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
     }
     if node.chain.caught_up {
         advance_published(node, turn);
-        watch::ask_mempool(node, turn);
+        turn.install(|node| node.onchain.shown.clear());
+        ask_mempool(node, turn);
     }
     Ok(())
 }

@@ -163,8 +163,9 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
     Ok(())
 }
 
-/// Asks the backend, where it can tell, for spends that are in no block yet: their preimages are worth blocks.
-pub(super) fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
+/// Asks the backend, where it can tell, for spends that are in no block yet: their preimages are worth blocks. With every look
+/// at the backend: what one of them shows is upstream before a block has it.
+pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
     if node.plugins.owner_of("mempoolspends").is_none() {
         return;
     }
@@ -199,7 +200,16 @@ pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcEr
             .filter_map(|i| node.onchain.watched.get(&i.previous_output))
             .map(|(number, _)| *number)
             .collect();
+        let txid = tx.compute_txid();
         for number in numbers {
+            let it = (number, txid);
+            let listens = node.onchain.cases.get(&number).is_some_and(|c| c.child.is_some());
+            if !listens || node.onchain.shown.contains(&it) {
+                continue;
+            }
+            turn.install(move |node| {
+                node.onchain.shown.insert(it);
+            });
             order(node, turn, number, &OnchainUnconfirmed { transaction: tx.clone() });
         }
     }

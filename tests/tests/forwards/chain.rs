@@ -40,6 +40,17 @@ impl Held {
                 "amount_msat": 2 * HALF}),
         );
     }
+    /// A channel from the payer to the payee, for the other half.
+    fn another_way(&self) -> Value {
+        let line = &self.line;
+        line.l1.connect(&line.l3);
+        let direct = line.l1.open(&line.l3, 1_000_000);
+        line.bitcoind.mine(1);
+        line.l1.wait_normal(&direct);
+        line.l3.wait_normal(&direct);
+        line.wait_ready();
+        line.l1.channel(&direct)["short_channel_id"].clone()
+    }
     fn part(&self, part: u64) -> Value {
         let list = self.line.l1.rpc("listsendpays", &json!({"payment_hash": self.invoice.0}));
         let list = list["payments"].as_array().unwrap().clone();
@@ -85,17 +96,10 @@ fn a_preimage_shown_on_chain_is_paid_for_upstream() {
     for by_payee in [true, false] {
         let held = Held::new();
         let line = &held.line;
-        // Another way for the other half.
-        line.l1.connect(&line.l3);
-        let direct = line.l1.open(&line.l3, 1_000_000);
-        line.bitcoind.mine(1);
-        line.l1.wait_normal(&direct);
-        line.l3.wait_normal(&direct);
-        line.wait_ready();
+        let scid = held.another_way();
         held.close(if by_payee { &line.l3 } else { &line.l2 });
         line.l3.sync(&line.bitcoind);
         line.l3.wait_state(&line.second, "ONCHAIN");
-        let scid = line.l1.channel(&direct)["short_channel_id"].clone();
         held.send(&json!([hop(&line.l3, &scid, HALF, 12)]), 2);
         wait_for("the other half", || (held.part(2)["status"] == "complete").then_some(()));
         let part = held.mine_until_over(&[&line.l1, &line.l2, &line.l3]);
@@ -104,6 +108,27 @@ fn a_preimage_shown_on_chain_is_paid_for_upstream() {
         held.assert_first_lives();
         let forward = line.l2.rpc("listforwards", &json!({}))["forwards"][0].clone();
         assert_eq!((&forward["status"], &forward["fee_msat"]), (&json!("settled"), &json!(FEE)));
+        assert_eq!(line.l2.settled_balance(&line.first), HALF + FEE);
+    }
+}
+
+/// Half of it came another way, so that the payee may show the preimage of the half that is on chain: and shows it in the mempool.
+#[test]
+fn a_preimage_in_the_mempool_is_paid_for_upstream_before_any_block_has_it() {
+    for by_payee in [true, false] {
+        let held = Held::new();
+        let line = &held.line;
+        let scid = held.another_way();
+        held.close(if by_payee { &line.l3 } else { &line.l2 });
+        line.l3.sync(&line.bitcoind);
+        line.l3.wait_state(&line.second, "ONCHAIN");
+        let height = line.bitcoind.height();
+        held.send(&json!([hop(&line.l3, &scid, HALF, 12)]), 2);
+        wait_for("the half that is on chain", || {
+            (held.part(1)["status"] == "complete").then_some(())
+        });
+        assert_eq!(line.bitcoind.height(), height, "no block was needed");
+        held.assert_first_lives();
         assert_eq!(line.l2.settled_balance(&line.first), HALF + FEE);
     }
 }
