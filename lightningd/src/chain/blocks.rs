@@ -14,14 +14,18 @@ pub(super) fn connect(
     block: &Block,
 ) -> Result<(), Stop> {
     let hash = block.block_hash();
-    store::add_block(turn.db, height, hash, block.header.prev_blockhash)?;
+    store::add_block(turn.db, height, hash, &block.header)?;
+    let time = block.header.time;
     crate::wallet::connect(node, turn, height, block)?;
     crate::channels::connect(node, turn, height, block)?;
     crate::onchain::connect(node, turn, height, block)?;
     turn.install(move |node| {
         node.chain.headers.push_back((height, hash));
+        node.chain.times.insert(height, time);
         while node.chain.headers.len() > KEPT_HEADERS {
-            node.chain.headers.pop_front();
+            if let Some((gone, _)) = node.chain.headers.pop_front() {
+                node.chain.times.remove(&gone);
+            }
         }
     });
     if node.chain.caught_up {
@@ -43,7 +47,9 @@ pub(super) fn disconnect(
     crate::channels::disconnect(node, turn, height)?;
     crate::onchain::disconnect(node, turn, height)?;
     turn.install(|node| {
-        node.chain.headers.pop_back();
+        if let Some((gone, _)) = node.chain.headers.pop_back() {
+            node.chain.times.remove(&gone);
+        }
     });
     Ok(())
 }

@@ -7,6 +7,7 @@ mod blocks;
 mod broadcast;
 pub mod feerates;
 pub mod rpc;
+pub mod stale;
 mod store;
 
 pub use broadcast::{BroadcastFor, broadcast, keep, rebroadcast, send};
@@ -21,7 +22,7 @@ use bitcoin::{BlockHash, Txid};
 use feerates::Estimates;
 use primitives::{BlockHeight, ChannelNumber};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Headers that are kept to follow reorgs.
@@ -76,6 +77,10 @@ pub struct Backend {
 pub struct Chain {
     /// The last headers, oldest first. The last one is our tip.
     pub headers: VecDeque<(BlockHeight, BlockHash)>,
+    /// When those were made, as they say themselves, in seconds since 1970. Unknown for those that an older version kept.
+    pub times: BTreeMap<BlockHeight, u32>,
+    /// When the log last heard that the tip is old.
+    stale_since: Option<Instant>,
     /// What the backend said last.
     pub backend: Option<Backend>,
     /// Fee estimates, once there are some.
@@ -93,7 +98,8 @@ impl Chain {
     pub fn height(&self) -> BlockHeight {
         self.headers.back().map_or(BlockHeight(0), |(h, _)| *h)
     }
-    /// Is the view good enough to open channels and take payments by?
+    /// Is our tip the backend's, and the backend in sync as far as it knows? Whether that tip is believed is another question:
+    /// [`Node::trusts_tip`].
     pub fn is_synced(&self) -> bool {
         self.caught_up && self.backend.as_ref().is_some_and(|b| !b.syncing)
     }
@@ -326,6 +332,7 @@ fn block(
         (Some(Value::String(hash)), Some(Value::String(raw))) => (hash, raw),
         _ => {
             caught_up(node, turn);
+            stale::look(node, turn);
             crate::onchain::ask_mempool(node, turn);
             poll_later(node, turn);
             return Ok(());
@@ -367,7 +374,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
     crate::onchain::caught_up(node, turn);
-    crate::htlcs::caught_up(turn);
+    crate::htlcs::tip_found(node, turn);
     crate::peers::activate(node, turn);
     rebroadcast(node, turn);
 }

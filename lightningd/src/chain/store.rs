@@ -10,12 +10,14 @@ use rusqlite::{Connection, params};
 
 /// What was known before the restart.
 pub fn load(db: &Connection) -> Result<Chain, Fatal> {
-    let mut statement = db.prepare("SELECT height, hash FROM blocks ORDER BY height")?;
-    let rows =
-        statement.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, [u8; 32]>(1)?)))?;
+    let mut statement = db.prepare("SELECT height, hash, time FROM blocks ORDER BY height")?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get::<_, u32>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, Option<u32>>(2)?))
+    })?;
     let mut chain = Chain::default();
     for row in rows {
-        let (height, hash) = row?;
+        let (height, hash, time) = row?;
+        chain.times.extend(time.map(|time| (BlockHeight(height), time)));
         chain.headers.push_back((BlockHeight(height), BlockHash::from_byte_array(hash)));
     }
     Ok(chain)
@@ -25,10 +27,13 @@ pub(super) fn add_block(
     db: &Connection,
     height: BlockHeight,
     hash: BlockHash,
-    prev: BlockHash,
+    header: &bitcoin::block::Header,
 ) -> Result<(), Fatal> {
-    db.prepare_cached("INSERT INTO blocks (height, hash, prev_hash) VALUES (?1, ?2, ?3)")?
-        .execute(params![height.0, hash.to_byte_array(), prev.to_byte_array()])?;
+    let prev = header.prev_blockhash.to_byte_array();
+    db.prepare_cached(
+        "INSERT INTO blocks (height, hash, prev_hash, time) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![height.0, hash.to_byte_array(), prev, header.time])?;
     db.prepare_cached("DELETE FROM blocks WHERE height <= ?1")?
         .execute([i64::from(height.0) - KEPT_HEADERS as i64])?;
     Ok(())

@@ -24,6 +24,9 @@ fn common(node: &Node, args: &Args) -> Result<Proposal, RpcError> {
             "Still syncing with bitcoin network",
         ));
     }
+    if let Some(text) = node.stale_warning() {
+        return Err(RpcError::new(code::FUNDING_STILL_SYNCING_BITCOIN, text));
+    }
     if node.peers.connection(peer).is_none() {
         let known = node.peers.all.contains_key(&peer);
         return Err(if known {
@@ -98,7 +101,7 @@ pub fn fundchannel(
     caller: &Caller,
 ) -> Result<Answer, Stop> {
     let peer = args.need_node("id")?;
-    if node.chain.is_synced()
+    if node.trusts_tip()
         && node.peers.connection(peer).is_none()
         && crate::peers::rpc::connect_to_fund(node, turn, peer, args, caller)
     {

@@ -275,6 +275,9 @@ ALTER TABLE channels ADD COLUMN close_by INTEGER;
 ALTER TABLE channels ADD COLUMN close_min_per_kw INTEGER;
 ALTER TABLE channels ADD COLUMN close_max_per_kw INTEGER;
 ",
+    "
+ALTER TABLE blocks ADD COLUMN time INTEGER;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

@@ -118,7 +118,7 @@ fn find_way<'a>(
         .map(|c| way(node, c))
         .collect();
     let now = Now {
-        tip: node.chain.is_synced().then(|| node.chain.height()),
+        tip: node.trusts_tip().then(|| node.chain.height()),
         delta: policy::cltv_delta(node),
         max_locktime: policy::max_locktime(node),
     };

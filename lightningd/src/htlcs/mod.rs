@@ -164,9 +164,11 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     forward::lost(node, turn, None)
 }
 
-/// We are at the tip: HTLCs that came before are decided on.
-pub fn caught_up(turn: &mut Turn<'_>) {
-    turn.also(Event::Htlc(HtlcEvent::DecideAll));
+/// We may be at the tip, and it is new enough to be one: HTLCs that came before are decided on.
+pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
+    if node.htlcs.waits_for_tip && node.stale_tip().is_none() {
+        turn.also(Event::Htlc(HtlcEvent::DecideAll));
+    }
 }
 
 fn decide_all(node: &Node, turn: &mut Turn<'_>) {

@@ -56,8 +56,8 @@ pub(super) fn receive(
         let failure = Failure::FinalIncorrectCltvExpiry { cltv_expiry: htlc.expiry };
         return fail(node, turn, channel, live, keys, &failure);
     }
-    if !node.chain.is_synced() || !channel.is_founded(node.chain.height()) {
-        // Without the tip we cannot tell whether there is time to claim it, and without the funding there is nothing to claim.
+    if !node.trusts_tip() || !channel.is_founded(node.chain.height()) {
+        // Without a tip that is one we cannot tell whether there is time to claim it, and without the funding there is nothing to claim.
         let failure = Failure::TemporaryNodeFailure;
         return fail(node, turn, channel, live, keys, &failure);
     }

@@ -123,6 +123,11 @@ pub const OPTIONS: &[OptionSpec] = &[
     multi("important-plugin", Text, "Start this plugin, and stop the node when it dies"),
     inert(dev("dev-fast-gossip", Flag, "Shorter timers")),
     dev("dev-bitcoind-poll", Int, "Seconds between questions to the backend; 0: twenty a second"),
+    dev(
+        "dev-stale-tip",
+        Int,
+        "Seconds from which on a tip is too old; regtest has no limit otherwise",
+    ),
     dev("dev-no-reconnect", Flag, "Do not dial peers with channels again"),
     dev("dev-fail-on-subdaemon-fail", Flag, "Stop when a daemon dies of a bug"),
     dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),

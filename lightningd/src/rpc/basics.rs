@@ -58,7 +58,7 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
             );
             put(&mut out, "warning_lightningd_sync", Some(text));
         }
-        Some(_) => {}
+        Some(_) => put(&mut out, "warning_bitcoind_sync", node.stale_warning()),
         None => put(&mut out, "warning_bitcoind_sync", Some("Bitcoind has not answered yet.")),
     }
     Ok(Answer::Now(out))

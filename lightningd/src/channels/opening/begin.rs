@@ -224,7 +224,7 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
     let (all, of_peer) =
         attempts.fold((0, 0), |(all, of), o| (all + 1, of + usize::from(rival(o))));
     // Channels that are never funded cost whoever fakes them nothing: what they may cost us is bounded.
-    let refusal = if !node.chain.is_synced() {
+    let refusal = if !node.trusts_tip() {
         Some("not in sync with the chain yet, try again later")
     } else if of_peer > 0 {
         Some("one channel at a time, please")
