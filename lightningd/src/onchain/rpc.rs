@@ -23,13 +23,14 @@ pub fn put_reason(out: &mut Value, node: &Node, channel: &Channel) {
         return put(out, "close_reason", Some(reason));
     }
     match (node.onchain.evidence.get(&channel.number), channel.spend, &channel.close_tx) {
-        (Some(evidence), ..) => put(&mut reason, "evidence", Some(evidence.clone())),
+        (Some(evidence), Some(_), _) => put(&mut reason, "evidence", Some(evidence.clone())),
         (None, Some((txid, height)), Some(close)) if close.compute_txid() == txid => {
             let evidence =
                 json!({"close": "mutual", "txid": txid.to_string(), "blockheight": height.0});
             put(&mut reason, "evidence", Some(evidence));
         }
-        (None, ..) => {}
+        // A close that left the chain proves nothing.
+        (Some(_) | None, ..) => {}
     }
     put(out, "close_reason", Some(reason));
 }

@@ -17,7 +17,7 @@ enum Kind {
     Revoked,
 }
 
-/// A channel with an HTLC each way, a revoked state, and one more commitment that is not answered; what each kind is.
+/// A channel with an HTLC each way that expires after so many blocks, a revoked state, and one more commitment that is not answered; what each kind is.
 struct Scene {
     world: World,
     live: Live,
@@ -25,20 +25,20 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(with_mutual: bool) -> Self {
+    fn new(with_mutual: bool, blocks: u32) -> Self {
         let world = World::with(&["--watchtime-blocks=300"]);
         let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
         live.lock_in(&world);
         let before = total(&world) as i64;
         if with_mutual {
-            let id = node_pays(&world, &mut live, 100_000_000, PaymentHash([1; 32]), 20, 1);
+            let id = node_pays(&world, &mut live, 100_000_000, PaymentHash([1; 32]), blocks, 1);
             live.fail(id);
             live.settle();
         } else {
-            Held::new(&world, "one").add(&world, &mut live, 70_000_000, 20);
+            Held::new(&world, "one").add(&world, &mut live, 70_000_000, blocks);
             live.settle();
-            node_pays(&world, &mut live, 100_000_000, PaymentHash([1; 32]), 20, 1);
-            Held::new(&world, "two").add(&world, &mut live, 30_000_000, 20);
+            node_pays(&world, &mut live, 100_000_000, PaymentHash([1; 32]), blocks, 1);
+            Held::new(&world, "two").add(&world, &mut live, 30_000_000, blocks);
             live.commit();
             live.hear_commit();
         }
@@ -84,7 +84,7 @@ impl Scene {
 }
 
 fn first_one_then_the_other(first: Kind, second: Kind, depth: u32) {
-    let mut scene = Scene::new(first == Kind::Mutual);
+    let mut scene = Scene::new(first == Kind::Mutual, 20);
     let (one, other) = match first {
         // Once the node has failed the channel it takes no other close.
         Kind::Mutual => (scene.transaction(first), scene.transaction(second)),
@@ -144,7 +144,8 @@ fn lnd_close_reorg_from_a_revoked_commitment_to_a_valid_one() {
 
 /// Once for each depth: its block was, and never was; it comes again in another.
 fn the_same_close_comes_again_from_every_depth(kind: Kind) {
-    let mut scene = Scene::new(kind == Kind::Mutual);
+    // No HTLC expires while its commitment is kept out of blocks: that would be worth a high fee.
+    let mut scene = Scene::new(kind == Kind::Mutual, 60);
     let close = scene.transaction(kind);
     scene.live.stranger.hang_up();
     let (how, between) = match kind {
