@@ -97,17 +97,24 @@ fn database(node: &Node, from: &str, to: &str) {
     }
 }
 
-/// Alice has an old database; with it goes the witness, if it should.
-fn restored(pair: &Pair, id: &str, witness_too: bool) {
+/// Nothing is under way but so many HTLCs that are held.
+fn quiet(node: &Node, id: &str, held: usize) {
+    wait_for("HTLCs to settle", || {
+        (node.channel(id)["htlcs"].as_array()?.len() == held).then_some(())
+    });
+}
+
+/// Alice has an old database; with it goes the witness, if it should. So many HTLCs are held in both.
+fn restored(pair: &Pair, id: &str, witness_too: bool, held: usize) {
     pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
-    pair.alice.settled_balance(id);
+    quiet(&pair.alice, id, held);
     pair.alice.stop();
     database(&pair.alice, "lightningd.sqlite3", "backup.sqlite3");
     pair.alice.start_again();
     pair.reconnect(id);
     pair.alice.pay(&pair.bob.invoice(200_000_000, "after"));
-    pair.alice.settled_balance(id);
-    pair.bob.settled_balance(id);
+    quiet(&pair.alice, id, held);
+    quiet(&pair.bob, id, held);
     pair.alice.stop();
     // Nobody there to say so: the node is on its own with its old data.
     pair.bob.stop();
@@ -118,8 +125,8 @@ fn restored(pair: &Pair, id: &str, witness_too: bool) {
     pair.alice.start_again();
 }
 
-/// The peer closes, and alice takes what is hers of that.
-fn the_peer_closes(pair: &Pair, id: &str) {
+/// The peer closes, and alice takes what is hers of that: a little less than this.
+fn the_peer_closes(pair: &Pair, id: &str, sat: u64) {
     let before = wealth(&pair.alice);
     pair.bob.start_again();
     wait_for("the peer to close", || {
@@ -132,28 +139,28 @@ fn the_peer_closes(pair: &Pair, id: &str) {
     assert_eq!(evidence(&pair.bob, id)["close"], "local_unilateral");
     resolve(pair, id);
     let gained = wealth(&pair.alice) - before;
-    assert!((690_000..=700_000).contains(&gained), "alice got {gained}");
+    assert!((sat - 10_000..=sat).contains(&gained), "alice got {gained}");
 }
 
 #[test]
 fn a_database_that_was_put_back_is_proved_old_and_publishes_nothing() {
     let pair = Pair::new();
     let id = pair.open(SAT);
-    restored(&pair, &id, false);
+    restored(&pair, &id, false, 0);
     assert!(pair.alice.logged("this database is old"));
     assert_eq!(pair.alice.channel(&id)["lost_state"], true);
     pair.alice.rpc("dev-fail", &json!({"id": id}));
     pair.bitcoind.mine(3);
     pair.alice.sync(&pair.bitcoind);
     assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
-    the_peer_closes(&pair, &id);
+    the_peer_closes(&pair, &id, 700_000);
 }
 
 #[test]
 fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_are() {
     let pair = Pair::new();
     let id = pair.open(SAT);
-    restored(&pair, &id, true);
+    restored(&pair, &id, true, 0);
     assert!(pair.alice.logged("as after a restore from a backup"));
     pair.alice.rpc("dev-fail", &json!({"id": id}));
     assert!(pair.alice.logged("should be failed, and is not"));
@@ -161,5 +168,53 @@ fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_a
     pair.bitcoind.mine(3);
     pair.alice.sync(&pair.bitcoind);
     assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
-    the_peer_closes(&pair, &id);
+    the_peer_closes(&pair, &id, 700_000);
+}
+
+#[test]
+fn a_deadline_that_passes_before_the_peer_has_shown_where_we_are_is_said_loudly_and_publishes_nothing()
+ {
+    for witness_too in [true, false] {
+        let pair = Pair::new();
+        let id = pair.open(SAT);
+        let parts = Parts::new(&pair, 200_000_000);
+        parts.send(&id, 1);
+        pair.wait_held(&id, 1);
+        let expiry = pair.alice.channel(&id)["htlcs"][0]["expiry"].as_u64().unwrap();
+        restored(&pair, &id, witness_too, 1);
+        let missed = format!("Offered HTLC 0 cltv {expiry} hit deadline");
+        pair.bitcoind.mine(u32::try_from(expiry - pair.bitcoind.height()).unwrap());
+        pair.alice.sync(&pair.bitcoind);
+        assert!(!pair.alice.logged(&missed), "there is time");
+        // Said again with every block, where nobody knows how old the data is.
+        for n in 1..=3 {
+            pair.bitcoind.mine(1);
+            pair.alice.sync(&pair.bitcoind);
+            let log = pair.alice.log();
+            let lines: Vec<&str> = log.lines().filter(|l| l.contains(&missed)).collect();
+            if witness_too {
+                let loud =
+                    |l: &&&str| l.contains("**BROKEN**") && l.contains("Connect to the peer");
+                assert_eq!(lines.iter().filter(loud).count(), n, "{lines:?}");
+            } else {
+                assert!(lines.iter().any(|l| l.contains("UNUSUAL")), "{lines:?}");
+            }
+        }
+        let channel = pair.alice.channel(&id);
+        if witness_too {
+            assert_eq!(channel["state"], "CHANNELD_NORMAL");
+            let status = channel["status"].to_string();
+            assert!(status.contains("nobody knows whether this database is old"), "{status}");
+            assert!(status.contains(&missed), "{status}");
+        } else {
+            assert_eq!(
+                (&channel["lost_state"], &channel["state"]),
+                (&json!(true), &json!("AWAITING_UNILATERAL"))
+            );
+            assert!(channel["close_reason"]["message"].as_str().unwrap().contains(&missed));
+        }
+        assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+        // BOLT 2: whoever lost its data has what pays its key; the HTLC's keys are those of a commitment that it never heard of.
+        the_peer_closes(&pair, &id, 600_000);
+    }
 }

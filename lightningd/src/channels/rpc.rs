@@ -211,6 +211,14 @@ fn status(node: &Node, channel: &Channel) -> Vec<String> {
         lines.push(format!("{}:{lasting}", channel.state.name()));
     }
     lines.extend(passing.clone());
+    if channel.unproven {
+        lines.push(
+            "Nothing of ours is published before the peer has shown where we are: nobody knows whether this database is old."
+                .to_owned(),
+        );
+        let (delta, live) = (super::policy::cltv_delta(node), &channel.live.htlcs.0);
+        lines.extend(super::deadline::missed(live, &channel.decided, node.chain.height(), delta));
+    }
     if !channel.state.is_open() && !channel.reason.is_empty() {
         lines.push(format!("{}: {}", channel.cause, channel.reason));
     }
