@@ -86,6 +86,11 @@ impl Bitcoind {
         process.kill().unwrap();
         process.wait().unwrap();
     }
+    /// It ends in order, with everything but what its options say on its disk.
+    pub fn stop(&self) {
+        self.rpc("stop", &json!([]));
+        self.process.lock().unwrap().wait().unwrap();
+    }
     /// It is there again.
     pub fn restart(&self) {
         *self.process.lock().unwrap() =
