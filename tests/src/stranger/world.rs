@@ -53,8 +53,12 @@ impl Call {
 impl World {
     /// With options for the node.
     pub fn with(options: &[&str]) -> Self {
+        Self::on(&["-regtest"], options)
+    }
+    /// The same on a chain with options of its own.
+    pub fn on(chain: &[&str], options: &[&str]) -> Self {
         let scratch = Scratch::new();
-        let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+        let bitcoind = Bitcoind::start_with(&scratch.path().join("bitcoind"), chain);
         let node = Node::start(
             &scratch.path().join("node"),
             &bitcoind,

@@ -11,7 +11,9 @@
 //! | excess-fee theft with a miner | no commitment is all fees | `exposure::excess_fee_theft_*` |
 //! | LND's and btcd's block parsing | a block that is one witness | `bounds::lnd_and_btcd_block_parsing_*` |
 //! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |
-//! | flood and loot | 37 channels fail at once, with HTLCs of one expiry | `disorder::disorder_while_an_htlc_is_held` |
+//! | flood and loot | claims of ninety HTLCs of one expiry begin in time for blocks that are full; 37 channels fail at once | `flood::*`, `disorder::disorder_while_an_htlc_is_held` |
+//! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |
+//! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel | `fundings::*` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
 //! | CLN's channel open race | a storm of reconnects in the middle of openings | `openings::cln_channel_open_race_*` |
 //! | CLN's all-zero txid | every field of the opening's messages at its ends | `openings::cln_zero_txid_assertion_*` |
@@ -22,7 +24,7 @@
 //! | LDK's duplicate HTLCs | alike in hash and amount, in a revoked commitment | `revoked::ldk_duplicate_htlc_*` |
 //! | LDK's confusion of claims | the same in one that counts, from two offerers | `upstream::ldk_equal_hash_and_amount_*` |
 //! | LND's excessive failback 1 and 2 | an HTLC fails upstream when nothing can bring it back, through restarts and reorganisations | `upstream::lnd_excessive_failback_*` |
-//! | LND's close reorg | each close gives way to each other kind, one to six blocks deep | `reorgs::*`, `revoked::lnd_close_reorg_*` |
+//! | LND's close reorg | each close gives way to each other kind, and comes again from each depth, one to six blocks | `reorgs::*`, `revoked::lnd_close_reorg_*` |
 //! | eclair's preimage extraction | current, previous, next, our own and revoked commitment | `forwards::eclair_preimage_extraction_*` |
 //! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
@@ -34,6 +36,7 @@
 mod bounds;
 mod disorder;
 mod exposure;
+mod flood;
 mod forwards;
 mod fundings;
 mod lies;
