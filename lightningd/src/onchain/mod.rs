@@ -105,6 +105,8 @@ pub struct Onchain {
     pub cases: BTreeMap<ChannelNumber, Case>,
     /// Outputs whose spends matter: of which channel, and how far from its funding the transaction is that has them.
     watched: HashMap<OutPoint, (ChannelNumber, u8)>,
+    /// Where the next question after the mempool's spends begins.
+    next_asked: usize,
     /// What the mempool had since the last block: each onchaind hears of it once.
     shown: BTreeSet<(ChannelNumber, Txid)>,
     /// Transactions of ours under way.

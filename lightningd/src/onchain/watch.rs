@@ -170,16 +170,26 @@ pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
         return;
     }
     let open = node.onchain.cases.values().filter_map(|c| c.resolution.as_ref());
-    let outpoints: Vec<Value> = open
+    let waiting: Vec<OutPoint> = open
         .flat_map(|r| &r.outputs.0)
         .filter(|o| !o.done && o.spent.is_none() && matches!(o.htlc, Some((Side::Local, _))))
-        .take(MAX_ASKED)
-        .map(|o| json!({"txid": o.outpoint.txid.to_string(), "vout": o.outpoint.vout}))
+        .map(|o| o.outpoint)
         .collect();
+    let (some, next) = some_of(&waiting, node.onchain.next_asked, MAX_ASKED);
+    let outpoints: Vec<Value> =
+        some.iter().map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout})).collect();
     if !outpoints.is_empty() {
+        turn.install(move |node| node.onchain.next_asked = next);
         let params = json!({"outpoints": outpoints});
         call_backend(node, turn, "mempoolspends", &params, Purpose::MempoolSpends);
     }
+}
+
+/// So many of these at most, from this place on; and the place where the next ones begin, so that each has its turn.
+fn some_of(all: &[OutPoint], from: usize, most: usize) -> (&[OutPoint], usize) {
+    let rest = all.get(from..).filter(|rest| !rest.is_empty()).unwrap_or(all);
+    let some = rest.get(..most).unwrap_or(rest);
+    (some, all.len() - rest.len() + some.len())
 }
 
 /// What the mempool has. Only preimages count in it, and onchaind looks for those.
@@ -212,5 +222,26 @@ pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcEr
             });
             order(node, turn, number, &OnchainUnconfirmed { transaction: tx.clone() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_beyond_one_question_have_their_turn_with_the_next() {
+        let all: Vec<OutPoint> = (0..7).map(|vout| OutPoint { vout, ..OutPoint::null() }).collect();
+        let mut from = 0;
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            let (some, next) = some_of(&all, from, 3);
+            asked.push(some.iter().map(|o| o.vout).collect::<Vec<_>>());
+            from = next;
+        }
+        assert_eq!(asked, [vec![0, 1, 2], vec![3, 4, 5], vec![6], vec![0, 1, 2]]);
+        // They become fewer.
+        assert_eq!(some_of(&all[..2], 5, 3), (&all[..2], 2));
+        assert_eq!(some_of(&[], 5, 3), (&[][..], 0));
     }
 }
