@@ -424,8 +424,10 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
                 &channel.cause,
                 &format!("the close's block {height} left the chain"),
             )?;
-            if channel.lacks_funding() && !channel.lost_state && channel.close_tx.is_none() {
-                // Its double spend is gone: the funding may come, and then this is ours to send.
+            let is_double_spend =
+                channel.lacks_funding() && !node.onchain.cases.contains_key(&channel.number);
+            if is_double_spend && !channel.lost_state && channel.close_tx.is_none() {
+                // The funding may come, and then this is ours to send.
                 turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
             }
         }

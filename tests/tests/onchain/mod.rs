@@ -1,5 +1,7 @@
 //! What scenes on chain have in common.
 
+#![allow(dead_code)] // not all of it by everybody who has these scenes
+
 use serde_json::{Value, json};
 use tests::{Bitcoind, Node, Pair, RpcError, wait_for};
 
@@ -59,7 +61,6 @@ pub fn resolve(pair: &Pair, id: &str) {
 }
 
 /// The same for one.
-#[allow(dead_code)] // not by everybody who has these scenes
 pub fn resolve_alone(node: &Node, bitcoind: &Bitcoind, id: &str) {
     for _ in 0..80 {
         bitcoind.mine(1);
