@@ -22,15 +22,21 @@ pub fn put_reason(out: &mut Value, node: &Node, channel: &Channel) {
         put(&mut reason, "evidence", Some(evidence));
         return put(out, "close_reason", Some(reason));
     }
-    match (node.onchain.evidence.get(&channel.number), channel.spend, &channel.close_tx) {
-        (Some(evidence), Some(_), _) => put(&mut reason, "evidence", Some(evidence.clone())),
+    // What was found out of a close that left the chain proves nothing.
+    let is_of_it = |e: &&Value| {
+        channel.spend.is_some_and(|(txid, height)| {
+            e["txid"] == txid.to_string() && e["blockheight"] == height.0
+        })
+    };
+    let evidence = node.onchain.evidence.get(&channel.number).filter(is_of_it);
+    match (evidence, channel.spend, &channel.close_tx) {
+        (Some(evidence), ..) => put(&mut reason, "evidence", Some(evidence.clone())),
         (None, Some((txid, height)), Some(close)) if close.compute_txid() == txid => {
             let evidence =
                 json!({"close": "mutual", "txid": txid.to_string(), "blockheight": height.0});
             put(&mut reason, "evidence", Some(evidence));
         }
-        // A close that left the chain proves nothing.
-        (Some(_) | None, ..) => {}
+        (None, ..) => {}
     }
     put(out, "close_reason", Some(reason));
 }
