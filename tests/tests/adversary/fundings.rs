@@ -88,6 +88,7 @@ fn funding_reorgs_of_one_to_six_blocks_take_a_ready_channel_along() {
         let stale = json!({"route": route, "payment_hash": "77".repeat(32)});
         world.node.refused("sendpay", &stale);
     }
+    wait_settled(&world, &live);
     // Six times ten thousand came, and five thousand went.
     assert_eq!(total(&world), before + 30_000);
     // It can still be closed, where it is now.
