@@ -207,6 +207,20 @@ impl World {
         let raw = self.bitcoind.try_rpc("getrawtransaction", &json!([txid])).ok()?;
         bitcoin::consensus::encode::deserialize_hex(raw.as_str()?).ok()
     }
+    /// Everything in blocks above this height but what miners made: as bitcoind tells it, with the fee of each.
+    pub fn mined_since(&self, height: u32) -> Vec<(Transaction, Amount)> {
+        let mut found = Vec::new();
+        for height in height + 1..=self.height() {
+            let hash = self.bitcoind.rpc("getblockhash", &json!([height]));
+            let block = self.bitcoind.rpc("getblock", &json!([hash, 2]));
+            for tx in block["tx"].as_array().unwrap().iter().skip(1) {
+                let fee = Amount::from_btc(tx["fee"].as_f64().unwrap()).unwrap();
+                let hex = tx["hex"].as_str().unwrap();
+                found.push((bitcoin::consensus::encode::deserialize_hex(hex).unwrap(), fee));
+            }
+        }
+        found
+    }
     /// What the node has in confirmed coins, in satoshi.
     pub fn wealth(&self) -> u64 {
         let funds = self.node.rpc("listfunds", &json!({}));
