@@ -27,6 +27,8 @@ pub struct Connection {
     /// Length of the body whose header was read.
     body: Option<usize>,
     waiting: VecDeque<Vec<u8>>,
+    /// The node signed for the announcement of a channel.
+    pub announced: bool,
 }
 
 /// What any node of today offers.
@@ -66,7 +68,14 @@ impl Connection {
         let shared = onion::shared_secret(&asks.point(), secret);
         let (act, transport) = asks.answer(&shared);
         stream.write_all(&act).unwrap();
-        Self { stream, transport, raw: Vec::new(), body: None, waiting: VecDeque::new() }
+        Self {
+            stream,
+            transport,
+            raw: Vec::new(),
+            body: None,
+            waiting: VecDeque::new(),
+            announced: false,
+        }
     }
     /// `init`, both ways.
     pub fn greet(&mut self, features: &Features) {
@@ -105,6 +114,7 @@ impl Connection {
                         let ping = Ping::take_body(&message[2..]).unwrap();
                         self.say(&Pong { ignored: vec![0; ping.num_pong_bytes.into()] });
                     }
+                    wire::AnnouncementSignatures::NUMBER => self.announced = true,
                     // Gossip, pongs, what is kept for us.
                     7 | 9 | 19 | 256..=265 => {}
                     _ => return Ok(Some(message)),
@@ -137,6 +147,14 @@ impl Connection {
                 },
                 Err(Gone(text)) => return text.unwrap_or_default(),
             }
+        }
+    }
+    /// Waits until the node signed for an announcement. Nothing else may come, but a `channel_ready` again.
+    pub fn hear_announcement(&mut self) {
+        while !self.announced {
+            let other = self.next_within(Duration::from_millis(20)).expect("the line holds");
+            let odd = other.filter(|m| number(m) != wire::ChannelReady::NUMBER);
+            assert_eq!(odd.map(|m| describe(&m)), None);
         }
     }
     /// Waits until the node hung up.

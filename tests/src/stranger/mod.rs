@@ -4,6 +4,7 @@
 //! By itself it is honest, and checks what the node says as an honest peer would; tests make it deviate. It forgets nothing:
 //! [`Live`] keeps every commitment that was ever signed for it, and signs whatever spends one of them.
 
+mod announcement;
 mod connection;
 mod keys;
 mod live;
@@ -38,6 +39,11 @@ pub fn key(n: u64) -> SecretKey {
     let mut bytes = [0x5a; 32];
     bytes[..8].copy_from_slice(&n.to_be_bytes());
     SecretKey::from_slice(&bytes).unwrap()
+}
+
+/// A signature of somebody else's, on something else.
+pub fn sign_anything() -> primitives::Signature {
+    SECP256K1.sign_ecdsa(&secp256k1::Message::from_digest([8; 32]), &key(99))
 }
 
 impl Stranger {

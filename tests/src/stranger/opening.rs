@@ -21,6 +21,8 @@ pub struct Plan {
     pub push_msat: u64,
     /// With anchors, or with static_remotekey alone?
     pub anchors: bool,
+    /// Will everybody be told of it?
+    pub public: bool,
     /// What the first commitments pay.
     pub feerate: u32,
     /// What we demand of the node.
@@ -41,6 +43,7 @@ impl Plan {
             sat: 1_000_000,
             push_msat: 400_000_000,
             anchors: true,
+            public: false,
             feerate: 1000,
             terms: Terms {
                 dust_limit: Sat(354),
@@ -55,6 +58,11 @@ impl Plan {
     /// Without anchors.
     pub fn plain(mut self) -> Self {
         self.anchors = false;
+        self
+    }
+    /// To be announced.
+    pub fn announced(mut self) -> Self {
+        self.public = true;
         self
     }
     /// Of this size.
@@ -91,7 +99,7 @@ impl Plan {
             delayed_payment_basepoint: points.delayed_payment,
             htlc_basepoint: points.htlc,
             first_per_commitment_point: self.keys.commitment_point(0),
-            channel_flags: 0,
+            channel_flags: u8::from(self.public),
             upfront_shutdown_script: None,
             channel_type: Some(Rest(channel_type(self.anchors).as_be_bytes().to_vec())),
         }

@@ -3,7 +3,7 @@
 use crate::scenes::*;
 use primitives::*;
 use tests::stranger::*;
-use wire::{ClosingSigned, CommitmentSigned, Message, Shutdown};
+use wire::{AnnouncementSignatures, ClosingSigned, CommitmentSigned, Message, Shutdown};
 
 /// The same signature with the high S: it holds, and nobody relays it.
 pub fn high_s(signature: &Signature) -> [u8; 64] {
@@ -24,8 +24,7 @@ pub fn high_s(signature: &Signature) -> [u8; 64] {
 
 /// A signature of somebody else's.
 pub fn wrong() -> Signature {
-    let digest = secp256k1::Message::from_digest([8; 32]);
-    secp256k1::SECP256K1.sign_ecdsa(&digest, &key(99))
+    sign_anything()
 }
 
 /// This message with these bytes in the place of that signature.
@@ -142,4 +141,65 @@ fn cve_2020_26895_high_s_and_wrong_signatures_on_closings() {
         let after = total(&world);
         assert!(after + FEES > before, "before {before}, after {after}");
     }
+}
+
+/// A way to break `announcement_signatures`.
+type BreakAnnouncement = fn(&AnnouncementSignatures) -> Vec<u8>;
+
+#[test]
+fn cve_2020_26895_high_s_and_wrong_signatures_on_announcements() {
+    let breaks: [(&str, BreakAnnouncement); 6] = [
+        ("high S of the node", |m| replaced(m, &m.node_signature, &high_s(&m.node_signature))),
+        ("wrong of the node", |m| {
+            AnnouncementSignatures { node_signature: wrong(), ..m.clone() }.encode()
+        }),
+        ("out of range of the node", |m| replaced(m, &m.node_signature, &[0xff; 64])),
+        ("high S of the funding", |m| {
+            replaced(m, &m.bitcoin_signature, &high_s(&m.bitcoin_signature))
+        }),
+        ("wrong of the funding", |m| {
+            AnnouncementSignatures { bitcoin_signature: wrong(), ..m.clone() }.encode()
+        }),
+        ("each in the other's place", |m| {
+            AnnouncementSignatures {
+                node_signature: m.bitcoin_signature,
+                bitcoin_signature: m.node_signature,
+                ..m.clone()
+            }
+            .encode()
+        }),
+    ];
+    let world = World::new();
+    let open = |n| Stranger::meet(n, &world).open(&world, Plan::new(n).announced());
+    let mut lives: Vec<Live> = (400..406).map(open).collect();
+    world.mine(6);
+    let before = total(&world);
+    for (live, (what, broken)) in lives.iter_mut().zip(breaks) {
+        live.ready();
+        live.line().hear_announcement();
+        let good = live.announcement_signatures(&world);
+        live.line().say_raw(&broken(&good));
+        // BOLT 7 leaves the choice between the connection and the channel: nothing is lost by the first.
+        let text = live.end();
+        assert!(text.contains("signature"), "{what}: {text}");
+        assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_NORMAL", "{what}");
+        // It was not taken: on a new connection the node asks again, by saying its own. What holds is taken.
+        live.reconnect(&world);
+        live.line().hear_announcement();
+        live.say(&good);
+        comes_back(&world, live, 1);
+        live.stranger.hang_up();
+        live.reconnect(&world);
+        comes_back(&world, live, 2);
+        assert!(!live.line().announced, "{what}");
+    }
+    finish(&world, &lives);
+    assert!(total(&world) + FEES > before);
+}
+
+/// The node pays the stranger, who fails it: whatever was said before was heard.
+fn comes_back(world: &World, live: &mut Live, part: u64) {
+    let id = node_pays(world, live, 50_000_000, PaymentHash(live.id.0), 24, part);
+    live.fail(id);
+    live.settle();
 }
