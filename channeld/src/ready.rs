@@ -5,7 +5,7 @@ use crate::live::{Live, Phase};
 use primitives::*;
 use subdaemon::Failure;
 use wire::channeld::{ChanneldInit, PersistAnnouncement, PersistPeerReady, PersistReady};
-use wire::hsm::{GetCommitmentPoint, SignAnnouncement};
+use wire::hsm::{CheckAnnouncement, GetCommitmentPoint, SignAnnouncement, Verdict};
 use wire::{AnnouncementSignatures, ChannelReady, Warning};
 
 /// Announcements of the peer's on one connection that are looked at.
@@ -136,7 +136,7 @@ impl Live {
         })
     }
 
-    /// The peer's half. Whether the signatures hold is for whoever makes the announcement: nothing here follows from it.
+    /// The peer's half, kept if its signatures hold.
     pub(crate) fn on_announcement(&mut self, m: AnnouncementSignatures) -> Result<(), Failure> {
         let Announcement::Public { at, heard, .. } = &mut self.announcement else {
             log::debug!("the peer would announce a private channel: ignored");
@@ -146,12 +146,25 @@ impl Live {
             return Ok(());
         }
         heard.push(m.short_channel_id);
-        // Early ones are kept as they are, until we are as deep.
+        // Early ones are kept until we are as deep.
         if let Some(ours) = at.filter(|ours| *ours != m.short_channel_id) {
             let theirs = m.short_channel_id;
             log::info!("the peer announces the channel at {theirs}, and it is at {ours}");
             let text = "announcement_signatures for another short_channel_id";
             return self.peer.send(&Warning::new(self.id, text));
+        }
+        let question = CheckAnnouncement {
+            short_channel_id: m.short_channel_id,
+            features: Features::none(),
+            node_signature: m.node_signature,
+            bitcoin_signature: m.bitcoin_signature,
+        };
+        match self.hsm.ask(&question)? {
+            Verdict::Good => {}
+            // BOLT 7, announcement_signatures: the connection, or the channel. The channel itself is as good as it was.
+            Verdict::Bad { why } => {
+                return Err(Failure::PeerWarn(format!("BOLT 7, announcement_signatures: {why}")));
+            }
         }
         self.master.ask(&PersistAnnouncement {
             short_channel_id: m.short_channel_id,

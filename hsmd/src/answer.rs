@@ -166,6 +166,9 @@ impl Hsm {
             Q::SignAnnouncement(q) => {
                 answered::<SignAnnouncement>(&self.sign_announcement(who, &q)?)
             }
+            Q::CheckAnnouncement(q) => {
+                answered::<CheckAnnouncement>(&verdict(self.check_announcement(who, &q)?))
+            }
             Q::SignLocalCommitment(q) => {
                 let channel = self.channel(Who::Child(q.peer, q.channel))?;
                 answered::<SignLocalCommitment>(&completed(
@@ -281,9 +284,43 @@ impl Hsm {
         who: Who,
         q: &SignAnnouncement,
     ) -> Result<(Signature, Signature), Bad> {
+        let (_, digest) = self.announcement(who, q.short_channel_id, &q.features)?;
+        let node_key = self.node()?.node;
+        Ok((
+            SECP256K1.sign_ecdsa(&digest, &node_key),
+            SECP256K1.sign_ecdsa(&digest, &self.channel(who)?.keys.funding),
+        ))
+    }
+
+    /// libsecp256k1 refuses a high S: nobody would relay what it is in.
+    fn check_announcement(
+        &mut self,
+        who: Who,
+        q: &CheckAnnouncement,
+    ) -> Result<Result<(), String>, Bad> {
+        let (theirs, digest) = self.announcement(who, q.short_channel_id, &q.features)?;
+        let holds = |signature, key: NodeId| {
+            key.point().is_some_and(|k| SECP256K1.verify_ecdsa(&digest, signature, &k).is_ok())
+        };
+        Ok(if !holds(&q.node_signature, theirs.0) {
+            Err("the node_signature does not hold".to_owned())
+        } else if !holds(&q.bitcoin_signature, theirs.1) {
+            Err("the bitcoin_signature does not hold".to_owned())
+        } else {
+            Ok(())
+        })
+    }
+
+    /// The peer's id and funding key, and what both sides sign of the channel's announcement.
+    fn announcement(
+        &mut self,
+        who: Who,
+        short_channel_id: ShortChannelId,
+        features: &Features,
+    ) -> Result<((NodeId, NodeId), Digest), Bad> {
         let Who::Child(peer, _) = who else { return Err(Refusal::NoChannel.into()) };
         let node = self.node()?;
-        let (node_key, node_id, network) = (node.node, node.node_id, node.network);
+        let (node_id, network) = (node.node_id, node.network);
         let channel = self.channel(who)?;
         let constants = channel.judge.constants()?;
         let keys = &constants.params.basepoints;
@@ -297,9 +334,9 @@ impl Hsm {
             node_signature_2: blank,
             bitcoin_signature_1: blank,
             bitcoin_signature_2: blank,
-            features: q.features.clone(),
+            features: features.clone(),
             chain_hash: network.chain_hash(),
-            short_channel_id: q.short_channel_id,
+            short_channel_id,
             node_id_1: first.0,
             node_id_2: second.0,
             bitcoin_key_1: first.1,
@@ -308,11 +345,7 @@ impl Hsm {
         // BOLT 7, channel_announcement: from offset 256 of what follows the type.
         let mut bytes = Vec::new();
         announcement.put_body(&mut bytes);
-        let digest = double_sha256(&[bytes.get(256..).unwrap_or_default()]);
-        Ok((
-            SECP256K1.sign_ecdsa(&digest, &node_key),
-            SECP256K1.sign_ecdsa(&digest, &channel.keys.funding),
-        ))
+        Ok((theirs, double_sha256(&[bytes.get(256..).unwrap_or_default()])))
     }
 
     /// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever signed by this.

@@ -184,6 +184,13 @@ crate::requests! {
         21 => CheckSecret { number: CommitmentNumber, secret: Secret<32> } -> bool, Points;
         /// Our node's and funding key's signatures on the announcement of this client's channel. BOLT 7.
         20 => SignAnnouncement { short_channel_id: ShortChannelId, features: Features } -> (Signature, Signature), SignGossip;
+        /// Are these the peer's, on the same announcement? Asked before they are kept.
+        22 => CheckAnnouncement {
+            short_channel_id: ShortChannelId,
+            features: Features,
+            node_signature: Signature,
+            bitcoin_signature: Signature,
+        } -> Verdict, SignGossip;
         /// Our signature on our own commitment, to broadcast: none of our secrets from this number on is ever given out after.
         30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Completed, Master;
         /// A closing transaction with both signatures, ready to broadcast. The answer is the variant that the peer signed.

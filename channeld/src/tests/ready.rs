@@ -5,6 +5,7 @@ use super::rig::*;
 use primitives::*;
 use subdaemon::Failure;
 use wire::channeld::*;
+use wire::hsm::SignAnnouncement;
 use wire::*;
 
 const SCID: Option<ShortChannelId> = Some(ShortChannelId(90 << 40 | 1 << 16));
@@ -114,6 +115,15 @@ fn a_private_channel_signs_nothing_and_keeps_nothing() {
     assert!(!numbers(&pair.link.as_ref().unwrap().said, Side::Remote).contains(&259));
 }
 
+/// The second node's half of the announcement at this place.
+fn their_half(pair: &mut Pair, ours: &AnnouncementSignatures) -> AnnouncementSignatures {
+    let mut hsm = subdaemon::Hsm::new(pair.nodes.remote.client());
+    let short_channel_id = ours.short_channel_id;
+    let question = SignAnnouncement { short_channel_id, features: Features::none() };
+    let (node_signature, bitcoin_signature) = hsm.ask(&question).unwrap();
+    AnnouncementSignatures { node_signature, bitcoin_signature, ..ours.clone() }
+}
+
 #[test]
 fn an_announcement_for_another_place_is_warned_about_and_not_kept() {
     let mut pair = Pair::ready(&Wish::default());
@@ -126,10 +136,43 @@ fn an_announcement_for_another_place_is_warned_about_and_not_kept() {
     assert!(stranger.until::<Warning>().text().contains("another short_channel_id"));
     assert!(pair.master(Side::Local).rows().announcement.is_none());
     // The connection goes on. Said again, ours is not repeated: that would never end.
-    stranger.send(&ours);
-    stranger.send(&ours);
+    let theirs = their_half(&mut pair, &ours);
+    stranger.send(&theirs);
+    stranger.send(&theirs);
     stranger.send(&AnnouncementSignatures { short_channel_id: elsewhere, ..ours.clone() });
     pair.master(Side::Local).until("it is kept", |rows| rows.announcement.is_some());
     pair.master(Side::Local).hang_up();
     assert_eq!(stranger.rest(), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn an_announcement_whose_signatures_do_not_hold_ends_the_connection_and_is_not_kept() {
+    // With the place known, and before it is.
+    for at in [SCID, None] {
+        for broken in 0..3 {
+            let mut pair = Pair::ready(&Wish::default());
+            public(&mut pair);
+            pair.nodes.local.init.announceable = at;
+            let mut stranger = pair.greeted_stranger();
+            let any = secp256k1::SECP256K1.sign_ecdsa(
+                &secp256k1::Message::from_digest([3; 32]),
+                &SecretKey::from_slice(&[3; 32]).unwrap(),
+            );
+            let ours = AnnouncementSignatures {
+                channel_id: pair.nodes.local.init.channel,
+                short_channel_id: SCID.unwrap(),
+                node_signature: any,
+                bitcoin_signature: any,
+            };
+            let good = their_half(&mut pair, &ours);
+            stranger.send(&match broken {
+                0 => AnnouncementSignatures { node_signature: any, ..good },
+                1 => AnnouncementSignatures { bitcoin_signature: any, ..good },
+                _ => ours,
+            });
+            assert!(stranger.until::<Warning>().text().contains("does not hold"));
+            assert!(matches!(pair.nodes.local.ended(), Err(Failure::PeerWarn(_))));
+            assert!(pair.master(Side::Local).rows().announcement.is_none());
+        }
+    }
 }

@@ -118,11 +118,15 @@ impl Node {
         }
     }
 
+    /// A line to its hsmd with the rights of its channeld.
+    pub(crate) fn client(&mut self) -> OwnedFd {
+        let seed = self.seed();
+        self.secrets.client(self.peer, Some(seed))
+    }
     /// Gives birth to a channeld on this socket.
     pub(crate) fn start(&mut self, birth: Birth, peer: OwnedFd) {
         assert!(self.child.is_none());
-        let seed = self.seed();
-        let hsm = self.secrets.client(self.peer, Some(seed));
+        let hsm = self.client();
         let (script, child) = ScriptedMaster::new();
         script.order(&self.init(birth), vec![hsm, peer]);
         let patience = self.patience;

@@ -42,6 +42,9 @@ fn nobody_has_a_right_that_was_not_given() {
         "SignClosing": CheckClosing { state: close.clone(), signature: signatures.signature },
         "SignGossip": SignAnnouncement {
             short_channel_id: ShortChannelId(1), features: Features::none() },
+        "SignGossip": CheckAnnouncement {
+            short_channel_id: ShortChannelId(1), features: Features::none(),
+            node_signature: signatures.signature, bitcoin_signature: signatures.signature },
     }
     macro_rules! for_the_master { ($($question:expr),* $(,)?) => { $(
         let client = rig.client(EVERYTHING, Some(seed(0)));

@@ -145,6 +145,25 @@ fn an_announcement_is_signed_by_node_and_funding_key() {
     let digest = secp256k1::Message::from_digest(digest);
     SECP256K1.verify_ecdsa(&digest, &node_signature, &ours.point().unwrap()).unwrap();
     SECP256K1.verify_ecdsa(&digest, &bitcoin_signature, &our_keys().points.funding).unwrap();
+
+    // The peer's half of the same is checked, one signature and the other.
+    let node_signature = SECP256K1.sign_ecdsa(&digest, &peer().node);
+    let bitcoin_signature = SECP256K1.sign_ecdsa(&digest, &peer_keys().funding);
+    let good = CheckAnnouncement {
+        short_channel_id,
+        features: announcement.features.clone(),
+        node_signature,
+        bitcoin_signature,
+    };
+    assert_eq!(channeld.ask(&good).unwrap(), Verdict::Good);
+    for (bad, what) in [
+        (CheckAnnouncement { node_signature: bitcoin_signature, ..good.clone() }, "node"),
+        (CheckAnnouncement { bitcoin_signature: node_signature, ..good.clone() }, "bitcoin"),
+        (CheckAnnouncement { short_channel_id: ShortChannelId(1), ..good.clone() }, "node"),
+    ] {
+        let why = format!("the {what}_signature does not hold");
+        assert_eq!(channeld.ask(&bad).unwrap(), Verdict::Bad { why });
+    }
 }
 
 #[test]
