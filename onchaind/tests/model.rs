@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::model::{Dice, Model, lived};
+use common::dice::{Dice, lived};
+use common::model::Model;
 use common::*;
 use primitives::*;
 
