@@ -9,6 +9,7 @@ use common::scenes::*;
 use common::*;
 use primitives::*;
 use proptest::prelude::*;
+use std::sync::LazyLock;
 use wire::channel_data::{CommitmentSignatures, Terms};
 use wire::*;
 
@@ -64,15 +65,19 @@ fn must_be_sound(agreement: Agreement) {
     assert_eq!(channel.storable().params, *beginning.params());
 }
 
+/// Made once: multiplying points takes longer than any case.
+static OUR_WORD: LazyLock<Word> = LazyLock::new(|| OURS.word());
+static THEIR_WORD: LazyLock<Word> = LazyLock::new(|| THEIRS.word());
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
     fn an_open_that_passes_makes_a_sound_channel(
         amount in number(1_000_000), push in number(100_000_000), feerate in number(2500), terms in terms(),
         channel_flags: u8, anchors_too: bool,
     ) {
-        let mut word = THEIRS.word();
+        let mut word = THEIR_WORD.clone();
         word.terms = terms;
         let mut proposal = proposal();
         (proposal.amount, proposal.push) = (Sat(amount), Msat(push));
@@ -90,7 +95,7 @@ proptest! {
                 prop_assert_eq!(&theirs, &word);
                 let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
                 prop_assert!(reserve >= theirs.terms.dust_limit && reserve >= policy().terms.dust_limit);
-                let local = Word { terms: Terms { reserve, ..policy().terms }, ..OURS.word() };
+                let local = Word { terms: Terms { reserve, ..policy().terms }, ..OUR_WORD.clone() };
                 let words = Sides { local, remote: theirs };
                 let agreement = Agreement { opener: Side::Remote, proposal, words };
                 match ground.judge_together(&agreement) {
@@ -103,14 +108,14 @@ proptest! {
 
     #[test]
     fn an_accept_that_passes_makes_a_sound_channel(terms in terms(), minimum_depth: u32) {
-        let mut word = THEIRS.word();
+        let mut word = THEIR_WORD.clone();
         word.terms = terms;
         let ground = ground();
         let accept = proposal().accept_channel(TEMPORARY, minimum_depth, &word);
-        match ground.judge_accept(&proposal(), &OURS.word(), &accept) {
+        match ground.judge_accept(&proposal(), &OUR_WORD, &accept) {
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
             Ok(remote) => {
-                let words = Sides { local: OURS.word(), remote };
+                let words = Sides { local: OUR_WORD.clone(), remote };
                 let agreement = Agreement { opener: Side::Local, proposal: proposal(), words };
                 match ground.judge_together(&agreement) {
                     Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),

@@ -3,14 +3,20 @@
 use crate::*;
 use primitives::*;
 
-/// A small generator of numbers that a seed decides.
-pub(crate) struct Rng(pub(crate) u64);
+/// A small generator of numbers that a seed decides, and how many damaged strings were made with it.
+pub(crate) struct Rng {
+    state: u64,
+    pub(crate) damaged: usize,
+}
 
 impl Rng {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { state: seed, damaged: 0 }
+    }
     /// The next number. (splitmix64)
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -228,21 +234,27 @@ pub(crate) fn check_value<T: Wire + Sample + PartialEq + std::fmt::Debug>(r: &mu
     });
 }
 
+/// Each value makes so many damaged strings: to make one costs more, since it has points and signatures.
+pub(crate) const DAMAGED: usize = 240;
+
 /// Cut, flipped, longer, and nothing but noise.
 fn damage(bytes: &[u8], r: &mut Rng, check: impl Fn(&[u8])) {
-    let cut = r.below(bytes.len() + 1);
-    check(&bytes[..cut]);
-    let mut flipped = bytes.to_vec();
-    if !flipped.is_empty() {
-        for _ in 0..=r.below(3) {
-            let at = r.below(flipped.len());
-            flipped[at] ^= 1 << r.below(8);
+    for _ in 0..DAMAGED / 4 {
+        let cut = r.below(bytes.len() + 1);
+        check(&bytes[..cut]);
+        let mut flipped = bytes.to_vec();
+        if !flipped.is_empty() {
+            for _ in 0..=r.below(3) {
+                let at = r.below(flipped.len());
+                flipped[at] ^= 1 << r.below(8);
+            }
         }
+        check(&flipped);
+        let extra = r.below(40);
+        flipped.extend(r.bytes(extra));
+        check(&flipped);
+        let noise = r.below(200);
+        check(&r.bytes(noise));
     }
-    check(&flipped);
-    let extra = r.below(40);
-    flipped.extend(r.bytes(extra));
-    check(&flipped);
-    let noise = r.below(200);
-    check(&r.bytes(noise));
+    r.damaged += DAMAGED;
 }

@@ -103,8 +103,13 @@ impl FrameBuffer {
         if count == 0 {
             return Ok(Filled::Eof);
         }
-        self.bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        self.add(chunk.get(..count).unwrap_or_default());
         Ok(Filled::Some)
+    }
+
+    /// These bytes were read.
+    pub fn add(&mut self, read: &[u8]) {
+        self.bytes.extend_from_slice(read);
     }
 
     /// The next whole frame, if it is there.
@@ -276,6 +281,54 @@ impl AsFd for Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        #[test]
+        fn frames_are_found_however_their_bytes_are_cut(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6), piece in 1..60usize,
+        ) {
+            let bytes: Vec<u8> = bodies.iter().flat_map(|b| [&header(b, 0)[..], b].concat()).collect();
+            let (mut buffer, mut found) = (FrameBuffer::default(), Vec::new());
+            for piece in bytes.chunks(piece) {
+                buffer.compact();
+                buffer.add(piece);
+                while let Some(frame) = buffer.next_frame().unwrap() {
+                    found.push(frame.body);
+                }
+            }
+            prop_assert_eq!(found, bodies);
+            prop_assert!(buffer.is_empty());
+        }
+
+        // The first length is often one that could be.
+        #[test]
+        fn any_bytes_are_frames_or_an_error(
+            start in prop_oneof![Just(vec![]), Just(vec![0, 0, 0]), Just(vec![0, 0, 0, 2, 0, 7, 7, 0, 0, 0])],
+            noise in prop::collection::vec(any::<u8>(), 0..60), piece in 1..60usize,
+        ) {
+            let (mut buffer, bytes) = (FrameBuffer::default(), [start, noise].concat());
+            let mut taken = 0;
+            for piece in bytes.chunks(piece) {
+                buffer.compact();
+                buffer.add(piece);
+                loop {
+                    match buffer.next_frame() {
+                        Ok(Some(frame)) => taken += HEADER + frame.body.len(),
+                        Ok(None) => break,
+                        Err(FrameError::TooLong(n)) => {
+                            prop_assert!(n > wire::MAX_FRAME);
+                            return Ok(());
+                        }
+                        Err(FrameError::Descriptors) => return Ok(()),
+                    }
+                }
+            }
+            prop_assert!(taken <= bytes.len());
+        }
+    }
 
     #[test]
     fn frames_keep_their_own_descriptors_however_they_are_read() {
