@@ -6,7 +6,10 @@ use crate::testing::{
     any_fee, built, offer, pair, params, point, policy, preimage, said, secret, signatures,
 };
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 use wire::UpdateAddHtlc;
 
 /// What travels.
@@ -364,22 +367,31 @@ fn money_that_is_spent_in_the_commitment_that_brings_it_is_there() {
     link.converges();
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3400) })]
+/// So many random steps in all, whatever lengths chance gives the runs.
+const STEPS: usize = 100_000;
 
-    #[test]
-    fn two_ends_agree_whatever_gets_lost(
-        steps in prop::collection::vec(step(), 1..60),
-        anchors in any::<bool>(),
-        max_accepted in prop_oneof![Just(483u16), Just(2)],
-    ) {
-        let mut link = Link::new(anchors, max_accepted);
-        for step in &steps {
-            link.step(step);
-        }
-        link.disconnect();
-        link.converges();
+#[test]
+fn two_ends_agree_whatever_gets_lost() {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
+    let runs =
+        (prop::collection::vec(step(), 1..60), any::<bool>(), prop_oneof![Just(483u16), Just(2)]);
+    let taken = Cell::new(0);
+    while taken.get() < STEPS {
+        // A runner counts its cases over all its runs: each round takes a fresh one.
+        TestRunner::new(config.clone())
+            .run(&runs, |(steps, anchors, max_accepted)| {
+                let mut link = Link::new(anchors, max_accepted);
+                for step in &steps {
+                    link.step(step);
+                    taken.set(taken.get() + 1);
+                }
+                link.disconnect();
+                link.converges();
+                Ok(())
+            })
+            .unwrap();
     }
+    assert!(taken.get() >= STEPS, "{} steps", taken.get());
 }
 
 proptest! {
@@ -396,7 +408,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100_000) })]
 
     /// A stored state with a few bytes changed is refused, or it is a channel that can be read out without a panic.
     #[test]
@@ -404,8 +416,8 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         use wire::Wire;
-        let (a, _) = busy();
-        let mut bytes = a.storable().to_bytes();
+        static BUSY: LazyLock<Vec<u8>> = LazyLock::new(|| busy().0.storable().to_bytes());
+        let mut bytes = BUSY.clone();
         for (at, byte) in damage {
             *at.get_mut(&mut bytes) = byte;
         }
