@@ -59,6 +59,21 @@ pub fn configuration(words: &[String], file: Vec<u8>) {
     }
 }
 
+/// What the backend answers to each question but that of fees.
+pub fn backend(answer: &Value) {
+    use crate::chain::answers::{ChainInfo, block, is_unspent, mempool};
+    let _ = (ChainInfo::parse(answer), block(answer, primitives::BlockHeight(7)));
+    let _ = (mempool(answer), is_unspent(answer));
+}
+
+/// The witness beside the database, as it might be on a disk.
+///
+/// # Panics
+/// Where what is raised over such a file is not what is read next.
+pub fn witness(bytes: &[u8]) {
+    crate::channels::watermark::survives(bytes);
+}
+
 /// What a plugin says it is, and what the backend says of fees.
 pub fn plugin(value: &Value) {
     let _ = Manifest::parse(value);

@@ -3,6 +3,7 @@
 //! One question is under way at a time; the answer decides on the next. Blocks are handled one a turn, in order, each with
 //! all it means to the other rooms.
 
+pub mod answers;
 mod blocks;
 mod broadcast;
 pub mod feerates;
@@ -18,6 +19,7 @@ use crate::node::Node;
 use crate::plugin_host::{BACKEND_METHODS, call_backend};
 use crate::rpc::{Caller, RpcError};
 use crate::turn::{Fatal, Stop, Turn};
+use answers::ChainInfo;
 use bitcoin::{BlockHash, Txid};
 use feerates::Estimates;
 use primitives::{BlockHeight, ChannelNumber};
@@ -191,31 +193,22 @@ fn chain_info(
             return Ok(());
         }
     };
-    let number = |name: &str| {
-        let n = info.get(name).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        n.ok_or_else(|| malformed("getchaininfo", &format!("'{name}' is no block number")))
-    };
-    let chain = info.get("chain").and_then(Value::as_str).unwrap_or_default();
-    if chain != node.network.bip70_name() {
+    let info = ChainInfo::parse(&info).map_err(|e| malformed("getchaininfo", &e))?;
+    if info.chain != node.network.bip70_name() {
         return Err(Fatal(format!(
-            "the Bitcoin backend is on the chain '{chain}', this node on '{}' (--network={}): point --bitcoin-rpcport \
+            "the Bitcoin backend is on the chain '{}', this node on '{}' (--network={}): point --bitcoin-rpcport \
              and --bitcoin-datadir at a bitcoind of that chain",
+            info.chain,
             node.network.bip70_name(),
             node.network
         ))
         .into());
     }
-    let backend = Backend {
-        blocks: number("blockcount")?,
-        headers: number("headercount")?,
-        syncing: info.get("ibd").and_then(Value::as_bool).unwrap_or(false),
-    };
+    let backend = Backend { blocks: info.blocks, headers: info.headers, syncing: info.syncing };
     if !node.chain.serving {
         serve(node, turn)?;
     }
-    let best: Option<BlockHash> =
-        info.get("bestblockhash").and_then(Value::as_str).and_then(|h| h.parse().ok());
-    if let Some(tip) = best.and_then(|best| outdated(&node.chain, backend.blocks, best)) {
+    if let Some(tip) = info.best.and_then(|best| outdated(&node.chain, backend.blocks, best)) {
         disconnect(node, turn, tip)?;
         turn.install(move |node| node.chain.backend = Some(backend));
         // Whether the block before is still there is the same question.
@@ -328,27 +321,14 @@ fn block(
             return Ok(());
         }
     };
-    let (hash, raw) = match (answer.get("blockhash"), answer.get("block")) {
-        (Some(Value::String(hash)), Some(Value::String(raw))) => (hash, raw),
-        _ => {
-            caught_up(node, turn);
-            stale::look(node, turn);
-            crate::onchain::ask_mempool(node, turn);
-            poll_later(node, turn);
-            return Ok(());
-        }
+    let read = answers::block(&answer, height);
+    let Some(block) = read.map_err(|e| malformed("getrawblockbyheight", &e))? else {
+        caught_up(node, turn);
+        stale::look(node, turn);
+        crate::onchain::ask_mempool(node, turn);
+        poll_later(node, turn);
+        return Ok(());
     };
-    let hash: BlockHash =
-        hash.parse().map_err(|_| malformed("getrawblockbyheight", "'blockhash' is no hash"))?;
-    // Consensus decoding as Core does it: no limits of our own on witnesses.
-    let block: bitcoin::Block = bitcoin::consensus::encode::deserialize_hex(raw)
-        .map_err(|e| malformed("getrawblockbyheight", &format!("block {height}: {e}")))?;
-    if block.block_hash() != hash {
-        return Err(malformed(
-            "getrawblockbyheight",
-            &format!("block {height} is not the one of hash {hash}"),
-        ));
-    }
     let tip = node.chain.headers.back().copied();
     if let Some((tip_height, tip_hash)) = tip
         && (block.header.prev_blockhash != tip_hash || height.0 != tip_height.0 + 1)

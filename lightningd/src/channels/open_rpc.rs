@@ -283,15 +283,14 @@ pub fn funding_seen(
 ) -> Result<(), Stop> {
     let unsafe_now = |text: String| Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text));
     let gone = RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.");
-    let answer = match (node.channels.all.get(&number), &result) {
+    let seen =
+        result.map_err(|e| e.message).and_then(|answer| crate::chain::answers::is_unspent(&answer));
+    let answer = match (node.channels.all.get(&number), seen) {
         (None, _) => Err(gone),
-        (Some(_), Err(e)) => unsafe_now(format!(
-            "Cannot cancel: bitcoind does not say whether the funding transaction was broadcast: {}",
-            e.message
+        (Some(_), Err(why)) => unsafe_now(format!(
+            "Cannot cancel: bitcoind does not say whether the funding transaction was broadcast: {why}"
         )),
-        (Some(c), Ok(seen))
-            if c.funding_height.is_some() || seen.get("amount").is_some_and(|a| !a.is_null()) =>
-        {
+        (Some(c), Ok(seen)) if c.funding_height.is_some() || seen => {
             unsafe_now("Cannot cancel: the funding transaction has been broadcast".to_owned())
         }
         (Some(c), Ok(_)) => {

@@ -62,6 +62,59 @@ const fn check(channel: u64, revoked: u64) -> u64 {
     (channel ^ revoked.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6675_6c6d_656e
 }
 
+/// What is in the file's bytes.
+#[derive(Debug, Default)]
+struct Records {
+    places: BTreeMap<ChannelNumber, u64>,
+    revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
+    /// Where the next new one goes: after a torn one at the end, everything goes behind it.
+    next: u64,
+}
+
+impl Records {
+    fn read(bytes: &[u8]) -> Self {
+        let next = bytes.len().next_multiple_of(RECORD) as u64;
+        let mut found = Self { next, ..Self::default() };
+        for (index, bytes) in bytes.chunks_exact(RECORD).enumerate() {
+            let number = |at: usize| {
+                bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+            };
+            if number(16) != check(number(0), number(8)) {
+                continue;
+            }
+            let (channel, count) = (ChannelNumber(number(0)), CommitmentNumber(number(8)));
+            // Of two for one channel the higher counts, and is the one that is raised: the file goes only up.
+            if found.revoked.get(&channel).is_none_or(|known| *known < count) {
+                found.places.insert(channel, (index * RECORD) as u64);
+                found.revoked.insert(channel, count);
+            }
+        }
+        found
+    }
+}
+
+/// Whatever is in the file: what is raised on it is read next, and nothing else changes.
+///
+/// # Panics
+/// Where that is not so.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn survives(bytes: &[u8]) {
+    let before = Records::read(bytes);
+    let known = before.revoked.first_key_value().map(|(channel, count)| (*channel, count.0));
+    for (channel, count) in [known.unwrap_or((LAST, 0)), (ChannelNumber(7), 0)] {
+        let place = before.places.get(&channel).copied().unwrap_or(before.next);
+        let place = usize::try_from(place).expect("files are smaller than memory");
+        let count = before.revoked.get(&channel).map_or(count, |c| c.0).saturating_add(1);
+        let mut file = bytes.to_vec();
+        file.resize(file.len().max(place + RECORD), 0);
+        let raised = record(channel, CommitmentNumber(count));
+        file.splice(place..place + RECORD, raised);
+        let mut expected = before.revoked.clone();
+        expected.insert(channel, CommitmentNumber(count));
+        assert_eq!(Records::read(&file).revoked, expected);
+    }
+}
+
 impl Watermarks {
     /// Opens the file, or makes it.
     pub fn open(path: &Path) -> Result<(Self, Witness), Fatal> {
@@ -77,18 +130,7 @@ impl Watermarks {
             .map_err(broken)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(broken)?;
-        let (mut places, mut revoked) = (BTreeMap::new(), BTreeMap::new());
-        for (index, bytes) in bytes.chunks_exact(RECORD).enumerate() {
-            let number = |at: usize| {
-                bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
-            };
-            if number(16) == check(number(0), number(8)) {
-                places.insert(ChannelNumber(number(0)), (index * RECORD) as u64);
-                revoked.insert(ChannelNumber(number(0)), CommitmentNumber(number(8)));
-            }
-        }
-        // After a torn record at the end everything goes behind it.
-        let next = bytes.len().next_multiple_of(RECORD) as u64;
+        let Records { places, revoked, next } = Records::read(&bytes);
         Ok((Self { file, places, next }, Witness { present, revoked }))
     }
 
@@ -146,6 +188,39 @@ mod tests {
         assert_eq!(Watermarks::open(&path).unwrap().1.last_number(), Some(ChannelNumber(7)));
         marks.raise(LAST, CommitmentNumber(9)).unwrap();
         assert_eq!(Watermarks::open(&path).unwrap().1.last_number(), Some(ChannelNumber(9)));
+    }
+
+    #[test]
+    fn of_two_records_for_one_channel_the_higher_counts() {
+        let (low, high) = (CommitmentNumber(4), CommitmentNumber(9));
+        let channel = ChannelNumber(1);
+        for pair in [[low, high], [high, low]] {
+            let bytes: Vec<u8> = pair.iter().flat_map(|count| record(channel, *count)).collect();
+            assert_eq!(Records::read(&bytes).revoked, [(channel, high)].into());
+            survives(&bytes);
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100_000))]
+
+        /// Records that hold, some of them damaged, and noise between and after them.
+        #[test]
+        fn whatever_is_in_the_file_what_is_raised_is_read_next(
+            parts in proptest::collection::vec((0..4u64, proptest::num::u64::ANY, 0..30usize, proptest::num::u8::ANY), 0..6),
+            cut in 0..24usize,
+        ) {
+            let mut bytes = Vec::new();
+            for (channel, count, at, damage) in parts {
+                let mut whole = record(ChannelNumber(channel), CommitmentNumber(count));
+                if let Some(byte) = whole.get_mut(at) {
+                    *byte ^= damage;
+                }
+                bytes.extend(whole);
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            survives(&bytes);
+        }
     }
 
     #[test]

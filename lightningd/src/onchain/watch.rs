@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::plugin_host::call_backend;
 use crate::rpc::RpcError;
 use crate::turn::{Stop, Turn};
-use bitcoin::{Block, Transaction};
+use bitcoin::Block;
 use primitives::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -198,12 +198,11 @@ pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcEr
         Ok(answer) => answer,
         Err(e) => return log::debug!("the mempool was not searched: {}", e.message),
     };
-    let list = found.get("transactions").and_then(Value::as_array);
-    for hex in list.into_iter().flatten().filter_map(Value::as_str) {
-        let Ok(tx) = bitcoin::consensus::encode::deserialize_hex::<Transaction>(hex) else {
-            log::warn!("the Bitcoin backend's answer to mempoolspends has what is no transaction");
-            continue;
-        };
+    let (found, odd) = crate::chain::answers::mempool(&found);
+    if odd > 0 {
+        log::warn!("the Bitcoin backend's answer to mempoolspends has what is no transaction");
+    }
+    for tx in found {
         let numbers: std::collections::BTreeSet<_> = tx
             .input
             .iter()
