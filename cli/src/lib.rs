@@ -111,5 +111,14 @@ fn show_man_page(params: &[String]) -> bool {
     man(&[page.clone().into()]) || files.into_iter().any(|file| man(&["-l".into(), file.into()]))
 }
 
+/// For fuzz/: text from where a lightningd should be, in every form that it is shown in.
+#[cfg(feature = "fuzzing")]
+pub fn shows(text: &str) {
+    let _ = json::parse(text);
+    for format in [Format::Default, Format::Json, Format::Raw, Format::Human, Format::Flat] {
+        let _ = (format::result(text, format, "help", &[]), format::error(text, format));
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn encode(&self) -> Vec<u8> {
+    /// As the resolver writes it.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = self.id.to_bytes();
         match &self.addresses {
             Ok(ips) => ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().put(&mut out),
@@ -44,7 +45,8 @@ impl Answer {
         }
         out
     }
-    fn decode(mut from: &[u8]) -> Result<Self, Problem> {
+    /// As connectd reads it.
+    pub fn decode(mut from: &[u8]) -> Result<Self, Problem> {
         let id = u64::take(&mut from)?;
         let texts = Vec::<String>::take(&mut from)?;
         let ips: Vec<IpAddr> = texts.iter().filter_map(|text| text.parse().ok()).collect();

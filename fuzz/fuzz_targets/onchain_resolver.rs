@@ -149,7 +149,11 @@ static CLOSES: LazyLock<Vec<Close>> = LazyLock::new(|| {
     closes
 });
 
-fn transaction(input: &mut Input<'_>, known: &[Txid], scripts: &[ScriptBuf]) -> Option<Transaction> {
+fn transaction(
+    input: &mut Input<'_>,
+    known: &[Txid],
+    scripts: &[ScriptBuf],
+) -> Option<Transaction> {
     let (inputs, outputs) = (input.byte()? % 6, input.byte()? % 6);
     let mut tx = Transaction {
         version: Version::TWO,
@@ -212,7 +216,12 @@ fn judge(resolver: &Resolver, init: &OnchaindInit) {
     let learned: HashSet<_> = now.learned.0.iter().map(|(id, _)| *id).collect();
     assert!(now.failed.0.iter().all(|id| !learned.contains(id)));
     for (id, preimage) in &now.learned.0 {
-        let live = init.state.htlcs.0.iter().find(|l| (l.htlc.offered_by, l.htlc.id) == (Side::Local, *id));
+        let live = init
+            .state
+            .htlcs
+            .0
+            .iter()
+            .find(|l| (l.htlc.offered_by, l.htlc.id) == (Side::Local, *id));
         assert_eq!(live.map(|l| l.htlc.payment_hash), Some(preimage.hash()));
     }
     assert!(now.settled.is_none() || now.claims.0.is_empty());

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire::Decoded;
+use wire::{Decoded, Message};
 
 /// What is read once must be read again from what it is written as, and be the same.
 macro_rules! rereads {
@@ -19,7 +19,7 @@ macro_rules! rereads {
 fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else { return };
     let _ = wire::channel_of(bytes);
-    match which % 17 {
+    match which % 22 {
         0 => rereads!(wire::SetupMessage, bytes),
         1 => rereads!(wire::OpeningMessage, bytes),
         2 => rereads!(wire::ChannelMessage, bytes),
@@ -35,7 +35,16 @@ fuzz_target!(|data: &[u8]| {
         12 => rereads!(wire::openingd::ToOpeningd, bytes),
         13 => rereads!(wire::openingd::FromOpeningd, bytes),
         14 => rereads!(wire::hsm::FromHsmd, bytes),
-        15 => drop(wire::hsm::HsmRequest::decode(bytes)),
+        15 => rereads!(wire::hsm::ToHsmd, bytes),
+        16 => rereads!(wire::onchaind::ToOnchaind, bytes),
+        17 => rereads!(wire::onchaind::FromOnchaind, bytes),
+        // What stands alone at a child's birth, and questions.
+        18 => {
+            let _ = wire::daemon::Start::take_body(bytes);
+            let _ = wire::hsm::HsmdInit::take_body(bytes);
+        }
+        19 => drop(wire::hsm::HsmRequest::decode(bytes)),
+        20 => drop(wire::channeld::ChannelAsk::decode(bytes)),
         _ => drop(wire::closingd::ClosingAsk::decode(bytes)),
     }
 });

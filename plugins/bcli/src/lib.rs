@@ -114,5 +114,16 @@ fn start(init: &Init) -> Result<Bitcoind, String> {
     Bitcoind::new(bitcoind::Config::read(init)?)
 }
 
+/// For fuzz/: bytes from where a bitcoind should be, as HTTP, as JSON-RPC and as an amount.
+#[cfg(feature = "fuzzing")]
+pub fn reads_answer(bytes: &[u8]) {
+    if let Ok(response) = http::read_response(&mut &*bytes)
+        && let Ok(Ok(found)) = bitcoind::read_answer(response)
+    {
+        let json = found.json();
+        let _ = (amount::sat(json, amount::Dust::Up), amount::sat(json, amount::Dust::Refuse));
+    }
+}
+
 #[cfg(test)]
 mod tests;

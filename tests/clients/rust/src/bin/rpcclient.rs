@@ -20,7 +20,9 @@ async fn main() -> anyhow::Result<()> {
 async fn call(rpc: &mut ClnRpc, asked: Value) -> Value {
     let request: Request = match serde_json::from_value(asked) {
         Ok(request) => request,
-        Err(e) => return json!({"error": {"code": null, "message": format!("no request of cln-rpc's: {e}")}}),
+        Err(e) => {
+            return json!({"error": {"code": null, "message": format!("no request of cln-rpc's: {e}")}});
+        }
     };
     match rpc.call(request).await {
         // With its method: so it is tagged in cln-rpc.

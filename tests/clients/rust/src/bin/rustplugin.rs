@@ -14,8 +14,11 @@ const GREETING: DefaultStringConfigOption =
     DefaultStringConfigOption::new_str_with_default("rust-greeting", "Hello", "what to say");
 const TIMES: IntegerConfigOption =
     IntegerConfigOption::new_i64_no_default("rust-times", "how often");
-const POLITE: DefaultBooleanConfigOption =
-    DefaultBooleanConfigOption::new_bool_with_default("rust-polite", true, "with or without please");
+const POLITE: DefaultBooleanConfigOption = DefaultBooleanConfigOption::new_bool_with_default(
+    "rust-polite",
+    true,
+    "with or without please",
+);
 const LOUD: FlagConfigOption = FlagConfigOption::new_flag("rust-loud", "in capitals");
 const GUESTS: StringArrayConfigOption =
     StringArrayConfigOption::new_str_arr_no_default("rust-guest", "whom to expect, many times");
