@@ -82,7 +82,7 @@ fn an_external_funding_can_be_cancelled_until_bitcoind_knows_it() {
 }
 
 #[test]
-fn a_psbt_that_is_not_what_was_agreed_is_refused_and_can_be_given_again() {
+fn cln_non_segwit_psbt_or_another_than_was_agreed_is_refused_and_can_be_given_again() {
     let pair = Pair::new();
     let script = begin(&pair);
     let coin = pair.bitcoind.coin();

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | CVE-2019-12998, -12999, -13000 | the funding's outpoint, script and amount are checked when it confirms | `openings::cve_2019_12998_*` |
 //! | C-Lightning's small cltv, eclair's far cltv | an HTLC at the ends of its numbers comes back | `bounds::c_lightning_small_cltv_and_eclair_far_cltv` |
-//! | CVE-2020-26895, high S | refused in each signature of each message | `signatures::*`, `openings::cve_2020_26895_*` |
+//! | CVE-2020-26895, high S | refused in each signature of each message, announcements too | `signatures::*`, `openings::cve_2020_26895_*` |
 //! | CVE-2020-26896, an invoice's preimage | a forward of the same hash is no payment to us | `upstream::cve_2020_26896_*` |
 //! | CVE-2021-41591 to -41593, dust | exposure is bounded when HTLCs come and when fees rise | `exposure::cve_2021_*` |
 //! | excess-fee theft with a miner | no commitment is all fees | `exposure::excess_fee_theft_*` |
@@ -15,9 +15,12 @@
 //! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |
 //! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel | `fundings::*` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
+//! | LDK's monitor bloat | channels that are given up before they are funded keep their place among few, and end after 2016 blocks | `openings::ldk_monitor_bloat_*`, `tests/tests/openings.rs` |
 //! | CLN's channel open race | a storm of reconnects in the middle of openings | `openings::cln_channel_open_race_*` |
 //! | CLN's all-zero txid | every field of the opening's messages at its ends | `openings::cln_zero_txid_assertion_*` |
 //! | CLN's duplicate outpoint, eclair's channel id collision | one channel for each outpoint, one for each id | `openings::cln_duplicate_*`, `openings::eclair_channel_id_collision` |
+//! | CLN's unsigned non-segwit PSBT | a funding whose id somebody could change is refused | `tests/tests/openings.rs`: `cln_non_segwit_psbt_*` |
+//! | eclair's late claims | a preimage in the last block is still in time upstream; one on chain beats our timeout | `silence::eclair_late_claim_*`, `upstream::lnd_excessive_failback_a_preimage_at_the_last_moment_*` |
 //! | replacement cycling | the timeout is there again in each block, a preimage in the mempool is enough | `upstream::replacement_cycling_*` |
 //! | LND's replacement stalling | a batch is split where one input of it is contested | `revoked::lnd_replacement_stalling_*` |
 //! | LDK's invalid claims | second stages of a cheat get into blocks one by one | `revoked::ldk_invalid_claims_*`; all orders: `onchaind/tests/orders.rs` |
@@ -28,7 +31,7 @@
 //! | eclair's preimage extraction | current, previous, next, our own and revoked commitment | `forwards::eclair_preimage_extraction_*` |
 //! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
-//! | a peer that is silent | at each step of an opening, an HTLC and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
+//! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!
 //! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and construction of a commitment by one
 //! builder (`common/channel`), persistence (`tests/tests/crash.rs`), what daemons say that were captured (`tests/tests/captured.rs`).

@@ -417,3 +417,46 @@ fn cln_channel_open_race_with_a_storm_of_reconnects() {
     assert!(list(&world).len() <= 4);
     still_works(&world, 50);
 }
+
+/// Opens a channel whose funding is a lie, says that it never minded, and leaves; its name, if the node had room for it.
+fn given_up(world: &World, n: u64) -> Option<String> {
+    let mut stranger = Stranger::meet(n, world);
+    let plan = Plan::new(n);
+    let temporary = ChannelId(key(n).secret_bytes());
+    stranger.say(&plan.open_channel(temporary));
+    let answer = stranger.line().hear().expect("the node stays on the line");
+    if answer[..2] != AcceptChannel::NUMBER.to_be_bytes() {
+        return None;
+    }
+    let accept = AcceptChannel::take_body(&answer[2..]).unwrap();
+    let mut draft = stranger.drafted(plan, temporary, &accept);
+    draft.create(OutPoint { txid: bitcoin::Txid::hash(&temporary.0), vout: 0 });
+    let mut live = draft.signed();
+    let never_mind = Error::new(live.id, "never mind");
+    live.say(&never_mind);
+    world.node.wait_state(&live.name(), "AWAITING_UNILATERAL");
+    live.stranger.hang_up();
+    Some(live.name())
+}
+
+#[test]
+fn ldk_monitor_bloat_to_give_a_channel_up_makes_no_room_for_another() {
+    let world = World::new();
+    let opened: Vec<String> = (3000..3100).filter_map(|n| given_up(&world, n)).collect();
+    assert!(!opened.is_empty() && opened.len() <= 50, "{}", opened.len());
+    assert!(list(&world).len() <= opened.len());
+    world.stays_modest();
+}
+
+#[test]
+fn ldk_monitor_bloat_a_channel_that_was_given_up_is_forgotten_in_time() {
+    let world = World::new();
+    let name = given_up(&world, 3000).unwrap();
+    for _ in 0..10 {
+        world.mine(201);
+    }
+    assert_eq!(list(&world).len(), 1);
+    world.mine(12);
+    wait_for("it to be forgotten", || world.node.channel(&name).is_null().then_some(()));
+    still_works(&world, 60);
+}

@@ -168,3 +168,107 @@ fn a_peer_that_says_nothing_but_commitments_of_others_is_no_use_and_no_harm() {
     t.a.settle_without_ours();
     t.lost_nothing();
 }
+
+#[test]
+fn a_peer_silent_before_channel_ready_keeps_nothing() {
+    // Both ways: it opened, and it accepted.
+    let world = World::new();
+    let opened = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    let accepted = {
+        let stranger = Stranger::meet(2, &world);
+        let call = world.fund(&stranger);
+        let mut draft = stranger.accept(Plan::new(2));
+        let created = draft.created();
+        let live = draft.sign(&created);
+        call.wait().unwrap();
+        live
+    };
+    world.mine(6);
+    let before = total(&world);
+    let mut lives = [opened, accepted];
+    for live in &mut lives {
+        live.hear_until(|m| matches!(m, ChannelMessage::ChannelReady(_)));
+    }
+    // For however long: nothing can be paid over it, and nothing is said.
+    world.mine(30);
+    for live in &mut lives {
+        let state = world.node.channel(&live.name())["state"].clone();
+        assert_eq!(state, "CHANNELD_AWAITING_LOCKIN");
+        let route = json!([{"id": live.stranger.id(), "channel": live.scid(&world).to_string(),
+            "amount_msat": 10_000_000, "delay": 20}]);
+        let payment = json!({"route": route, "payment_hash": "07".repeat(32),
+            "payment_secret": "09".repeat(32)});
+        world.node.call("sendpay", &payment).unwrap_err();
+    }
+    // It came back, and is silent still: the money comes home without its help.
+    for live in &mut lives {
+        live.stranger.dial(&world);
+        let call = world.call("close", &json!({"id": live.name(), "unilateraltimeout": 1}));
+        assert_eq!(call.wait().unwrap()["type"], "unilateral");
+        wait_close(&world, live);
+        live.stranger.hang_up();
+    }
+    world.mine(1);
+    for live in &lives {
+        world.resolve(&live.name());
+    }
+    world.mine(2);
+    assert!(total(&world) + 10_000 > before, "before {before}, after {}", total(&world));
+}
+
+#[test]
+fn a_receiver_silent_before_channel_reestablish_is_left_in_time() {
+    let mut t = Between::new();
+    let (id, _) = t.send(100_000_000, preimage(1).hash(), 16);
+    let expiry = t.world.height() + 16 + 6;
+    wait_settled(&t.world, &t.b);
+    // It is there, and says nothing after `init`: nothing can be failed or fulfilled.
+    t.b.stranger.dial(&t.world);
+    let height = mine_until_closed(&t.world, &t.b, expiry);
+    assert!(height >= expiry - 6);
+    t.world.mine(1);
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
+    t.a_failed(id);
+    t.world.mine(1);
+    t.lost_nothing();
+}
+
+#[test]
+fn an_offerer_silent_before_channel_reestablish_pays_on_chain() {
+    let mut t = Between::new();
+    let p = preimage(1);
+    let (_, at_b) = t.send(100_000_000, p.hash(), 30);
+    let expiry = t.world.height() + 30 + 6;
+    wait_settled(&t.world, &t.a);
+    t.a.stranger.dial(&t.world);
+    // The node paid for the preimage, and cannot show it to a.
+    t.b.fulfil(at_b, p);
+    t.b.settle();
+    let height = mine_until_closed(&t.world, &t.a, expiry);
+    // The commitment in one block, the claim in the next, and a's timeout is not valid yet.
+    assert!(height + 2 < expiry, "{height} is late for {expiry}");
+    t.world.mine(1);
+    t.world.resolve(&t.a.name());
+    t.world.mine(2);
+    t.lost_nothing();
+}
+
+#[test]
+fn eclair_late_claim_leaves_the_time_that_it_takes_to_be_paid_upstream() {
+    let mut t = Between::new();
+    let p = preimage(1);
+    let (_, at_b) = t.send(100_000_000, p.hash(), 16);
+    let late = t.world.height() + 16;
+    wait_settled(&t.world, &t.a);
+    t.a.stranger.hang_up();
+    // b shows the preimage in the last block before the node would have left it, and a is not there to hear it.
+    t.world.mine(late - 1 - t.world.height());
+    t.b.fulfil(at_b, p);
+    t.b.settle();
+    mine_until_closed(&t.world, &t.a, late + 6);
+    t.world.mine(1);
+    t.world.resolve(&t.a.name());
+    t.world.mine(2);
+    t.lost_nothing();
+}
