@@ -1,4 +1,4 @@
-//! The file beside the database, as it might be on a disk: what is raised on it is read next, and nothing else changes.
+//! The file beside the database, as it might be on a disk: what is raised on it is read next, and nothing is lost.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

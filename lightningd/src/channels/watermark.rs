@@ -93,7 +93,7 @@ impl Records {
     }
 }
 
-/// Whatever is in the file: what is raised on it is read next, and nothing else changes.
+/// Whatever is in the file: what is raised on it is read next, and nothing is lost.
 ///
 /// # Panics
 /// Where that is not so.
@@ -111,7 +111,9 @@ pub fn survives(bytes: &[u8]) {
         file.splice(place..place + RECORD, raised);
         let mut expected = before.revoked.clone();
         expected.insert(channel, CommitmentNumber(count));
-        assert_eq!(Records::read(&file).revoked, expected);
+        // More may be read: a torn record whose missing bytes were zeros is whole again once something stands behind it.
+        let after = Records::read(&file).revoked;
+        assert!(expected.iter().all(|(channel, count)| after.get(channel) >= Some(count)));
     }
 }
 
