@@ -68,10 +68,18 @@ impl Drop for Scratch {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and is none of those that the kernel gives to connections: one of them could have it by
+/// the time it is listened on.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a machine has free ports");
-    listener.local_addr().expect("it is bound").port()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = TRIED.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(61).wrapping_add(next) % 20_000;
+        let port = u16::try_from(10_000 + place).expect("it is below 30,000");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Where cargo put the suite's executables: where this one is, or above the folder of the tests'.
