@@ -252,6 +252,12 @@ impl Raw {
         self.flush();
         true
     }
+    /// Waits until the node hangs up, and says nothing meanwhile.
+    pub fn hung_up_on(&mut self) {
+        let mut bytes = [0; 100];
+        // Zero is its end, an error its reset.
+        while self.stream.read(&mut bytes).is_ok_and(|n| n > 0) {}
+    }
     /// Also says `init`, reads the other's, and waits until the master hears of it.
     pub fn connect(secret: u8, node: &mut Node) -> (Self, Connected) {
         let mut raw = Self::handshake(secret, node);
