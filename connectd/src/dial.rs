@@ -233,7 +233,8 @@ impl Switchboard {
         Ok(())
     }
 
-    /// A connection that we opened is over without ever having been reported.
+    /// A connection that we opened is over without ever having been reported. Where the peer has one of its own under way, it may
+    /// have dropped ours for it: the dial waits for how that one fares.
     pub(crate) fn dial_failed(
         &mut self,
         node: NodeId,
@@ -246,6 +247,10 @@ impl Switchboard {
             return Ok(());
         }
         self.note_failure(node, address, why.to_owned());
+        if self.rivals.has_any(&node) {
+            self.dial_crossed(node, id);
+            return Ok(());
+        }
         self.try_next(node)
     }
 

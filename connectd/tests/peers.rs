@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use connectd::limits::Times;
 use primitives::{ChannelId, Features, Network};
+use std::net::TcpListener;
 use std::time::Duration;
 use subdaemon::Peer;
 use wire::connectd::*;
@@ -52,6 +53,33 @@ fn crossed_dials_end_with_one_connection_the_same_on_both_sides() {
         db.send_raw(&message(channel(1), 6, 0)).unwrap();
         assert_eq!(number_in(&message_for(&mut db)), 5);
         assert_eq!(number_in(&message_for(&mut da)), 6);
+    }
+}
+
+#[test]
+fn a_dial_that_the_peer_drops_for_its_own_waits_how_that_one_fares() {
+    let _dog = watchdog();
+    let (low, high) = low_and_high(3, 4);
+    // The peer chooses. Its own connection is known to be its own; then it drops ours, in the middle of the handshake.
+    let mut node = Node::start(high);
+    for fares_well in [true, false] {
+        let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
+        node.dial(node_id(low), theirs.local_addr().unwrap());
+        let (ours, _) = theirs.accept().unwrap();
+        let mut peer = Raw::handshake(low, &node);
+        assert_eq!(peer.hear().unwrap()[..2], [0, 16], "who follows says init on each");
+        drop(ours);
+        // Until our end is noticed: this stranger comes after it, and is answered.
+        Raw::handshake(5, &node).hear().unwrap();
+        if fares_well {
+            peer.say(&connectd::greeting::ours(&features(), Network::Regtest, None));
+            let connected = node.connected();
+            node.disconnect(&connected);
+            node.disconnected();
+        } else {
+            drop(peer);
+            assert_eq!(node.connect_failed().node, node_id(low));
+        }
     }
 }
 
