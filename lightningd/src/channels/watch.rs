@@ -172,6 +172,17 @@ fn missing_fundings<'a>(
     Ok(missing)
 }
 
+/// In which transaction, and block, the funding or its coins went.
+fn set_spend(
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    spend: Option<(Txid, BlockHeight)>,
+) -> Result<(), Stop> {
+    store::set_spend(turn.db, channel.number, spend)?;
+    update(turn, channel.number, move |c| c.spend = spend);
+    Ok(())
+}
+
 /// The coins of a funding that was in a block, and is in none, went somewhere else: there is no channel any more. Should that
 /// block leave the chain too, our commitment is sent with every block, and good for whatever the funding is.
 fn double_spent(
@@ -189,8 +200,7 @@ fn double_spent(
         "its funding {funding} was double-spent by {txid} in block {height}: nothing that is in it can be had"
     );
     channel.log(LogLevel::Unusual, &text);
-    store::set_spend(turn.db, channel.number, Some((txid, height)))?;
-    update(turn, channel.number, move |c| c.spend = Some((txid, height)));
+    set_spend(turn, channel, Some((txid, height)))?;
     crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: text.clone() });
@@ -352,8 +362,7 @@ fn spent(
     height: BlockHeight,
 ) -> Result<(), Stop> {
     let txid = tx.compute_txid();
-    store::set_spend(turn.db, channel.number, Some((txid, height)))?;
-    update(turn, channel.number, move |c| c.spend = Some((txid, height)));
+    set_spend(turn, channel, Some((txid, height)))?;
     if let Some(child) = channel.owner.child() {
         turn.say(crate::events::Outgoing::Kill { child, why: "the funding was spent".to_owned() });
     }
@@ -410,8 +419,7 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
             });
         }
         if channel.spend.is_some_and(|(_, h)| h == height) {
-            store::set_spend(turn.db, channel.number, None)?;
-            update(turn, channel.number, |c| c.spend = None);
+            set_spend(turn, channel, None)?;
             let back = if channel.close_tx.is_some() {
                 State::ClosingComplete
             } else {

@@ -180,16 +180,13 @@ fn decide_all(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
-fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
+/// Every HTLC that this channel brought is decided on that was not yet, in this life. Also where its commitment is in a block:
+/// parts that were held for the rest of their payment are held again, and one whose channel never will be established is as good
+/// as any.
+pub fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
         turn.also(Event::Decide(channel.number, live.htlc.id));
     }
-}
-
-/// A commitment that has this channel's HTLCs is in a block. Those that nobody decided on in this life are: parts that were held for
-/// the rest of their payment are held again, and one whose channel never will be established is as good as any.
-pub fn decide_on_chain(turn: &mut Turn<'_>, channel: &Channel) {
-    decide_received(turn, channel);
 }
 
 /// Decides on a received HTLC that is irrevocable. A second time changes nothing.

@@ -158,7 +158,7 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
         let known = case.resolution.as_ref().is_some_and(|r| has_our_htlcs(&r.close));
         if let Some(channel) = node.channels.all.get(number).filter(|_| known) {
-            htlcs::decide_on_chain(turn, channel);
+            htlcs::decide_received(turn, channel);
         }
     }
     advance_published(node, turn);
@@ -367,7 +367,7 @@ fn resolved(
     if before.is_none_or(|b| b.close != now.close) {
         found_out(turn, channel, case, &now.close)?;
         if node.chain.caught_up && has_our_htlcs(&now.close) {
-            htlcs::decide_on_chain(turn, channel);
+            htlcs::decide_received(turn, channel);
         }
     }
     turn.install(move |node| {
