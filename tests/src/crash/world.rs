@@ -76,6 +76,11 @@ pub struct World {
     pub copies: u64,
 }
 
+/// Does this channel take payments, as its node has it?
+fn is_live(view: &Value) -> bool {
+    view["state"] == "CHANNELD_NORMAL" && view["reestablished"] == true
+}
+
 impl World {
     /// A new line in a folder of its own.
     pub fn new(target: Who, mode: Mode) -> Self {
@@ -166,7 +171,10 @@ impl World {
                 (self.line.second.clone(), [Who::L2, Who::L3]),
             ];
             for (id, ends) in both {
-                self.settled(&id, ends);
+                self.wait("a channel to be back", |w| {
+                    let is_back = |who: &Who| is_live(&w.channel(*who, &id));
+                    ends.iter().all(is_back).then_some(())
+                });
             }
         }
     }
@@ -273,8 +281,7 @@ impl World {
         self.wait("a channel to settle", |w| {
             let views = [w.channel(a, id), w.channel(b, id)];
             for view in &views {
-                let idle = view["htlcs"].as_array()?.is_empty();
-                if !idle || view["state"] != "CHANNELD_NORMAL" || view["reestablished"] != true {
+                if !is_live(view) || !view["htlcs"].as_array()?.is_empty() {
                     return None;
                 }
             }
