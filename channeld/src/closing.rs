@@ -40,6 +40,9 @@ impl Theirs {
             Self::Before(script) | Self::Said(script) => Some(script),
         }
     }
+    const fn is_said(&self) -> bool {
+        matches!(self, Self::Said(_))
+    }
 }
 
 /// What is known about the end of the channel.
@@ -74,6 +77,10 @@ impl Closing {
     /// Who has said shutdown, or is about to.
     pub(crate) fn is_begun(&self) -> Sides<bool> {
         Sides { local: self.ours != Ours::None, remote: self.theirs != Theirs::None }
+    }
+    /// Has the peer said it on this connection? What it said before it, it says again before it.
+    pub(crate) const fn is_said_by_peer(&self) -> bool {
+        self.theirs.is_said()
     }
 }
 
@@ -138,13 +145,18 @@ impl Live {
         Ok(())
     }
 
-    /// Both have said shutdown and nothing is pending on either side: closingd's turn.
-    pub(crate) fn is_ready_to_close(&self) -> bool {
+    /// The peer has said all that it can say before closing_signed, and that may lie in the socket already: nothing more is read
+    /// before what is due is done.
+    pub(crate) fn is_about_to_close(&self) -> bool {
         self.phase == Phase::Open
-            && self.closing.ours == Ours::Said
-            && matches!(self.closing.theirs, Theirs::Said(_))
+            && self.closing.ours != Ours::None
+            && self.closing.theirs.is_said()
             && self.unsaid.is_empty()
             && self.channel.is_quiet()
-            && self.stored == self.channel
+    }
+
+    /// Both have said shutdown and nothing is pending on either side: closingd's turn.
+    pub(crate) fn is_ready_to_close(&self) -> bool {
+        self.is_about_to_close() && self.closing.ours == Ours::Said && self.stored == self.channel
     }
 }

@@ -155,9 +155,18 @@ impl Live {
                 return self.peer.written();
             }
             let (due, since) = self.since();
+            if due != Due::Nothing && self.is_about_to_close() {
+                self.act()?;
+                continue;
+            }
+            let owed = self.owed_by();
+            // A peer that always has something else to say does not get round this.
+            if owed.is_some_and(|until| until + self.patience <= Instant::now()) {
+                return Err(unrevoked());
+            }
             let company = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
             let deadline = match due {
-                Due::Nothing => self.owed_by(),
+                Due::Nothing => owed,
                 Due::Soon => Some(since + company),
                 Due::Now => Some(since),
             };
@@ -177,7 +186,7 @@ impl Live {
                     }
                 }
                 Ready::Timeout if due == Due::Nothing => {
-                    return Err(Failure::PeerWarn("revoke_and_ack does not come".to_owned()));
+                    return Err(unrevoked());
                 }
                 Ready::Timeout => self.act()?,
             }
@@ -247,4 +256,8 @@ impl Live {
         }
         Ok(())
     }
+}
+
+fn unrevoked() -> Failure {
+    Failure::PeerWarn("revoke_and_ack does not come".to_owned())
 }

@@ -2,7 +2,6 @@
 
 use crate::live::{Live, Phase};
 use channel::PeerFault;
-use primitives::*;
 use subdaemon::{Failure, PeerRecord};
 use wire::connectd::PeerControl;
 use wire::*;
@@ -155,7 +154,7 @@ impl Live {
 
     fn on_add(&mut self, add: &UpdateAddHtlc) -> Result<(), Failure> {
         // BOLT 2, shutdown: its sender adds nothing after it.
-        if self.closing.is_begun()[Side::Remote] {
+        if self.closing.is_said_by_peer() {
             return Err(warn("update_add_htlc after shutdown"));
         }
         self.channel = self.channel.receive_add(add).map_err(broke)?;

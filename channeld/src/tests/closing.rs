@@ -266,3 +266,87 @@ fn the_peers_shutdown_is_awaited_on_each_connection() {
         assert_ne!(buffer[1..len][..2], 38u16.to_be_bytes());
     }
 }
+
+/// What is left in the socket that was handed over.
+fn left_for_closingd(pair: &Pair, side: Side) -> Vec<u16> {
+    let socket = pair.master(side).rows().handed_over.take().unwrap();
+    let (mut buffer, mut left) = (Vec::new(), Vec::new());
+    while let Ok(Some(Some(len))) =
+        subdaemon::recv_record(std::os::fd::AsFd::as_fd(&socket), &mut buffer)
+    {
+        left.push(u16::from_be_bytes(buffer[1..len][..2].try_into().unwrap()));
+    }
+    left
+}
+
+fn first_offer(channel_id: ChannelId) -> ClosingSigned {
+    let signature = Signature::from_compact(&[1; 64]).unwrap();
+    ClosingSigned { channel_id, fee_satoshis: Sat(1), signature, fee_range: None }
+}
+
+#[test]
+fn a_closing_signed_right_behind_the_last_revocation_is_closingds() {
+    // The funder owes nothing after its revoke_and_ack, and goes on at once.
+    for _ in 0..5 {
+        let mut pair = Pair::ready(&Wish::default());
+        pair.master(Side::Remote).rows().decide = Decide::Hold;
+        let offer = first_offer(pair.nodes.local.init.channel).encode();
+        let mut is_last = false;
+        pair.reconnect_over(Box::new(move |side, message| {
+            is_last |= side == Side::Remote && message.starts_with(&[0, 130]);
+            let goes_on = side == Side::Remote && is_last && message.starts_with(&[0, 133]);
+            Some(if goes_on { vec![message, offer.clone()] } else { vec![message] })
+        }));
+        pair.until_normal();
+        pair.pay(Side::Local, 1, Msat(50_000_000));
+        pair.master(Side::Remote).until("it is there", |rows| rows.peeled.len() == 1);
+        pair.master(Side::Local).order(&StartShutdown { script: script(9) });
+        pair.master(Side::Remote).until("both said it", |rows| rows.shutdown.local.is_some());
+        let fulfil = Removal::Fulfilled { preimage: preimage(1) };
+        pair.master(Side::Remote).rows().order_removal(HtlcId(0), &fulfil);
+        until_handed_over(&mut pair);
+        assert_eq!(left_for_closingd(&pair, Side::Local), [39]);
+    }
+}
+
+#[test]
+fn a_closing_signed_right_behind_the_shutdown_of_a_new_connection_is_closingds() {
+    let mut pair = Pair::ready(&Wish::default());
+    pair.master(Side::Local).rows().shutdown =
+        Sides { local: Some(script(9)), remote: Some(script(8)) };
+    let channel_id = pair.nodes.local.init.channel;
+    let theirs = pair.their_reestablish();
+    let stranger = pair.stranger(Birth::Reconnected);
+    stranger.send(&theirs);
+    stranger.send(&Shutdown { channel_id, scriptpubkey: script(8) });
+    stranger.send(&first_offer(channel_id));
+    let ours = pair.master(Side::Local);
+    ours.until("an end", |rows| rows.handed_over.is_some() || rows.failed.is_some());
+    assert!(ours.rows().failed.is_none(), "{}", words(&ours.rows().failed));
+    assert_eq!(left_for_closingd(&pair, Side::Local), [39]);
+}
+
+#[test]
+fn what_was_said_before_a_shutdown_is_taken_when_it_is_said_again() {
+    // The peer's add, its signature and its shutdown came together, and only the shutdown is on disk.
+    let mut pair = Pair::ready(&Wish::default());
+    pair.reconnect_over(Box::new(|side, message| {
+        let is_lost = side == Side::Remote && (message[1] == 128 || message[1] == 132);
+        Some(if is_lost { vec![] } else { vec![message] })
+    }));
+    pair.until_normal();
+    pair.know(Side::Remote, 1);
+    {
+        let rows = pair.master(Side::Remote).rows();
+        rows.order(&pair.an_offer(Side::Remote, 1, Msat(10_000_000)));
+        rows.order(&StartShutdown { script: script(9) });
+    }
+    pair.master(Side::Local).until("it is on disk", |rows| rows.shutdown.remote.is_some());
+    pair.disconnect();
+    for side in Side::BOTH {
+        pair.master(side).rows().failed = None;
+    }
+    pair.reconnect();
+    until_handed_over(&mut pair);
+    assert_eq!(pair.master(Side::Remote).rows().settled.len(), 1);
+}
