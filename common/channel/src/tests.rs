@@ -194,6 +194,17 @@ fn only_the_opener_sets_the_feerate_and_only_what_it_can_pay() {
         let refused = PeerFault::FeeOutOfBounds { feerate, min, max };
         assert_eq!(b.receive_fee(feerate, &bounds, &policy()), Err(refused));
     }
+    // The estimates went away from what is in force: what follows them a little is not refused.
+    let (up, down) = (FeeratePerKw(FEERATE.0 + 500), FeeratePerKw(FEERATE.0 - 500));
+    for (taken, refused, min, max) in [
+        (up, down, FeeratePerKw(FEERATE.0 + 1000), FeeratePerKw(u32::MAX)),
+        (down, up, FeeratePerKw(1), FeeratePerKw(FEERATE.0 - 900)),
+    ] {
+        let bounds = FeePolicy { target: FEERATE, min, max };
+        assert!(b.receive_fee(taken, &bounds, &policy()).is_ok());
+        let fault = PeerFault::FeeOutOfBounds { feerate: refused, min, max };
+        assert_eq!(b.receive_fee(refused, &bounds, &policy()), Err(fault));
+    }
     // 700,000 - 10,000 - 660 = 689,340 sat for 1124 weight.
     let most = FeeratePerKw(613_292);
     assert_eq!(a.affordable_feerate(FeeratePerKw(u32::MAX), &policy()), Some(most));

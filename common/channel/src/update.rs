@@ -189,7 +189,13 @@ impl Channel {
             return Err(PeerFault::FeeNotYours);
         }
         let (min, max) = (bounds.min, bounds.max);
-        if feerate < min || feerate > max {
+        // What comes nearer to the bounds is better than what is in force, and would only be said again.
+        let before = |better: fn(FeeratePerKw, FeeratePerKw) -> bool| {
+            self.fees.iter().any(|known| better(feerate, known.feerate))
+        };
+        let too_low = feerate < min && !before(|new, old| new >= old);
+        let too_high = feerate > max && !before(|new, old| new <= old);
+        if too_low || too_high {
             return Err(PeerFault::FeeOutOfBounds { feerate, min, max });
         }
         self.may_receive_fee(feerate, policy)?;
