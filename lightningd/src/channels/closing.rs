@@ -205,7 +205,10 @@ pub(super) fn begin(
     let number = channel.number;
     let script = Sides { local, remote };
     let (min_fee, ideal_fee, max_fee) = fees::of(node, channel, &script);
-    let seed = live::hsm_seed(channel);
+    let mut seed = live::hsm_seed(channel);
+    if let Some(terms) = &mut seed.closing {
+        terms.max_fee = max_fee;
+    }
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
         channel: channel.id,

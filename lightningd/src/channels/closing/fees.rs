@@ -48,12 +48,23 @@ pub fn max_fee(channel: &Channel) -> Sat {
     }
 }
 
+/// What we pay at most for a closing as opener. With anchors the last commitment pays little by design, and says nothing about
+/// what a closing costs now: the peer may rightly want what gets it into a block.
+fn most_of_ours(node: &Node, channel: &Channel, weight: u64) -> Sat {
+    let usual = max_fee(channel);
+    let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
+    match node.feerate(Use::UnilateralClose) {
+        Some(soon) if anchors && channel.close_feerange.is_none() => usual.max(soon.fee(weight)),
+        Some(_) | None => usual,
+    }
+}
+
 /// The least, the best and the most that closingd agrees to.
 pub(super) fn of(node: &Node, channel: &Channel, script: &Sides<ScriptBuf>) -> (Sat, Sat, Sat) {
     let weight = channel::closing::weight(script);
     let rate = node.feerate(Use::MutualClose).unwrap_or_else(|| node.feerate_floor());
     let most = match (channel.opener(), channel.close_feerange) {
-        (Side::Local, _) => max_fee(channel),
+        (Side::Local, _) => most_of_ours(node, channel, weight),
         // The peer pays. BOLT 2, closing_signed: our own proposals end there; what it offers beyond it may.
         (Side::Remote, Some(range)) => {
             range.max.fee(weight).min(channel.live.balance.remote.sat_floor())
@@ -61,7 +72,6 @@ pub(super) fn of(node: &Node, channel: &Channel, script: &Sides<ScriptBuf>) -> (
         (Side::Remote, None) => channel.live.balance.remote.sat_floor(),
     };
     if let Some(agreed) = agreed_fee(channel) {
-        let agreed = agreed.min(most);
         return (agreed, agreed, agreed);
     }
     let least = channel.close_feerange.map_or_else(|| node.feerate_floor(), |range| range.min);

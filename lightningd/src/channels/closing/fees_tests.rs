@@ -1,4 +1,5 @@
 use super::*;
+use crate::chain::feerates::Estimates;
 use crate::channels::store;
 use crate::rpc::args::{ArgKind, Param, may};
 use crate::testing::Rig;
@@ -91,4 +92,23 @@ fn the_feerange_of_a_close_bounds_its_fee_and_outlives_the_node() {
     assert_eq!(bounds(&rig), (least, least, most));
     change(&mut rig, &|c| c.live.balance.remote = Msat(least.0 * 1000));
     assert_eq!(bounds(&rig), (least, least, least));
+}
+
+#[test]
+fn with_anchors_a_closing_may_cost_what_gets_it_into_a_block_now() {
+    let mut rig = Rig::new("closing-fee-now", &[(1, 1)]);
+    let estimates = json!({"feerate_floor": 1000, "feerates": [
+        {"blocks": 6, "feerate": 80_000}, {"blocks": 100, "feerate": 30_000}]});
+    rig.node.chain.fees = Some(Estimates::parse(&estimates).unwrap());
+    let weight = channel::closing::weight(&scripts());
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    channel.live.params.opener = Side::Local;
+    let without = max_fee(channel);
+    let (_, _, most) = of(&rig.node, rig.channel(1), &scripts());
+    assert_eq!(most, without, "BOLT 2, closing_signed: the last commitment's fee, without anchors");
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    channel.live.params.channel_type =
+        channel.live.params.channel_type.clone().with(feature::ANCHORS);
+    let (_, ideal, most) = of(&rig.node, rig.channel(1), &scripts());
+    assert_eq!((ideal, most), (FeeratePerKw(7500).fee(weight), FeeratePerKw(20_000).fee(weight)));
 }
