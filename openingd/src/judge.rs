@@ -106,6 +106,21 @@ impl Ground {
 
     // ---- open_channel
 
+    /// BOLT 2, open_channel: the receiver may refuse what is too low for timely processing, or unreasonably high.
+    fn judge_feerate(&self, feerate: FeeratePerKw, kind: &Features) -> Result<(), Refusal> {
+        let policy = &self.policy;
+        let anchors = kind.offers(feature::ANCHORS);
+        let min = if anchors { policy.min_anchors_feerate } else { policy.min_feerate };
+        let (feerate, name) = (u64::from(feerate.0), "feerate_per_kw");
+        at_least(name, feerate, min.0.into(), "the lowest that we take for timely")?;
+        at_most(
+            name,
+            feerate,
+            policy.max_feerate.0.into(),
+            "the highest that we take for reasonable",
+        )
+    }
+
     /// Reads the peer's `open_channel`, and refuses what stands in it alone.
     pub fn judge_open(&self, open: &OpenChannel) -> Result<(Proposal, Word), Refusal> {
         if open.chain_hash != self.network.chain_hash() {
@@ -121,11 +136,6 @@ impl Ground {
         let (largest, which_is) = self.largest();
         at_most("funding_satoshis", open.funding_satoshis.0, largest.0, which_is)?;
         self.judge_push(open.funding_satoshis, open.push_msat)?;
-        let feerate = u64::from(open.feerate_per_kw.0);
-        let (min, max) = (self.policy.min_feerate.0.into(), self.policy.max_feerate.0.into());
-        at_least("feerate_per_kw", feerate, min, "the lowest that we take for timely")?;
-        at_most("feerate_per_kw", feerate, max, "the highest that we take for reasonable")?;
-
         let announce = open.channel_flags & Proposal::ANNOUNCE != 0;
         let channel_type = type_in(&open.channel_type)?;
         judge_type(&channel_type, announce)?;
@@ -134,6 +144,7 @@ impl Ground {
         if bits.filter(|bit| !self.features.local.offers(*bit)).count() > 0 {
             return Err(unsuitable(&channel_type, "we do not offer all of it"));
         }
+        self.judge_feerate(open.feerate_per_kw, &channel_type)?;
         let word = Word::from(open);
         self.judge_word(&word)?;
         // BOLT 2, accept_channel: our dust limit must not be above the reserve that we are to keep.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use ::openingd::agreement::{Agreement, Beginning, Word};
+use ::openingd::agreement::{Agreement, Beginning, Proposal, Word};
 use ::openingd::judge::Ground;
 use common::scenes::*;
 use common::*;
@@ -63,6 +63,20 @@ fn must_be_sound(agreement: Agreement) {
     let state = beginning.state(CommitmentSignatures { signature, htlcs: vec![] });
     let channel = channel::Channel::new(state).unwrap();
     assert_eq!(channel.storable().params, *beginning.params());
+}
+
+#[test]
+fn a_commitment_that_can_be_bumped_may_pay_less() {
+    let mut ground = ground();
+    ground.policy.min_feerate = FeeratePerKw(15_000);
+    let open = |channel_type: Features| {
+        let proposal = Proposal { channel_type, ..proposal() };
+        let open = proposal.open_channel(Network::Regtest, TEMPORARY, &THEIR_WORD);
+        ground.judge_open(&open).map_err(|e| e.to_string())
+    };
+    assert!(open(anchors()).is_ok());
+    let refused = open(Features::compulsory(&[feature::STATIC_REMOTEKEY])).unwrap_err();
+    assert!(refused.contains("feerate_per_kw 2500 is below 15000"), "{refused}");
 }
 
 /// Made once: multiplying points takes longer than any case.

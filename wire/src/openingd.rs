@@ -11,8 +11,10 @@ crate::data! {
         terms: Terms,
         /// What an accepter waits for before `channel_ready`.
         minimum_depth: u32,
-        /// Lowest feerate we bear on a commitment.
+        /// Lowest feerate we bear on a commitment that cannot be bumped.
         min_feerate: FeeratePerKw,
+        /// Lowest feerate we bear on one with anchors.
+        min_anchors_feerate: FeeratePerKw,
         /// Highest feerate we bear on a commitment.
         max_feerate: FeeratePerKw,
         /// The longest that our own money may be made to wait.

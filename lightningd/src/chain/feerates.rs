@@ -143,19 +143,23 @@ impl Node {
         }
     }
 
-    /// The lowest and the highest that a peer may set for a commitment. BOLT 2, update_fee.
-    pub fn feerate_bounds(&self) -> (FeeratePerKw, FeeratePerKw) {
-        self.feerate_bounds_or_any(crate::channels::policy::bears_any_feerate(self))
+    /// The lowest and the highest that a peer may set for a commitment, with anchors or without. BOLT 2, update_fee.
+    pub fn feerate_bounds(&self, anchors: bool) -> (FeeratePerKw, FeeratePerKw) {
+        self.feerate_bounds_or_any(anchors, crate::channels::policy::bears_any_feerate(self))
     }
 
-    /// The same for a channel that may have been told to bear any.
-    pub fn feerate_bounds_or_any(&self, any: bool) -> (FeeratePerKw, FeeratePerKw) {
+    /// The same for a channel that may have been told to bear any. With anchors it is enough that the commitment is relayed: others
+    /// count on that as we do, and ask for no more.
+    pub fn feerate_bounds_or_any(&self, anchors: bool, any: bool) -> (FeeratePerKw, FeeratePerKw) {
         if any {
             return (FeeratePerKw(1), FeeratePerKw(u32::MAX));
         }
         let fees = self.chain.fees.as_ref();
-        let low =
-            fees.and_then(|f| f.within(100)).map_or(FeeratePerKw::FLOOR, |r| FeeratePerKw(r.0 / 2));
+        let low = match fees {
+            Some(fees) if anchors => fees.floor,
+            Some(fees) => fees.within(100).map_or(fees.floor, |r| FeeratePerKw(r.0 / 2)),
+            None => FeeratePerKw::FLOOR,
+        };
         let high = fees
             .and_then(|f| f.within(2))
             .map_or(FeeratePerKw(u32::MAX), |r| FeeratePerKw(r.0.saturating_mul(10)));
@@ -178,6 +182,23 @@ mod tests {
         assert_eq!(e.within(12), Some(FeeratePerKw(2000)));
         assert_eq!(e.within(1000), Some(FeeratePerKw(253)));
         assert!(Estimates::parse(&json!({"feerates": []})).is_err());
+    }
+
+    #[test]
+    fn what_we_would_ask_for_ourselves_we_take_from_others() {
+        let mut rig = crate::testing::Rig::new("feerate-bounds", &[]);
+        rig.node.network = primitives::Network::Bitcoin;
+        let high = json!({"feerate_floor": 1000, "feerates": [
+            {"blocks": 2, "feerate": 200_000}, {"blocks": 6, "feerate": 160_000},
+            {"blocks": 12, "feerate": 140_000}, {"blocks": 100, "feerate": 120_000}]});
+        rig.node.chain.fees = Some(Estimates::parse(&high).unwrap());
+        for (what, anchors) in [(Use::UnilateralAnchorClose, true), (Use::UnilateralClose, false)] {
+            let (low, high) = rig.node.feerate_bounds(anchors);
+            let ours = rig.node.feerate(what).unwrap();
+            assert!(low <= ours && ours <= high, "{low} <= {ours} <= {high}");
+        }
+        assert_eq!(rig.node.feerate_bounds(true).0, FeeratePerKw(253));
+        assert_eq!(rig.node.feerate_bounds(false).0, FeeratePerKw(15_000));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn feerates(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resul
             inner.insert(name.to_owned(), json!(unit(rate)));
         }
     }
-    let (low, high) = node.feerate_bounds();
+    let (low, high) = node.feerate_bounds(false);
     inner.insert("min_acceptable".to_owned(), json!(unit(low)));
     inner.insert("max_acceptable".to_owned(), json!(unit(high)));
     inner.insert("floor".to_owned(), json!(unit(node.feerate_floor())));

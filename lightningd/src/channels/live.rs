@@ -24,7 +24,8 @@ pub const ANNOUNCE_DEPTH: u32 = 6;
 pub fn fee_policy(node: &Node, channel: &Channel) -> FeePolicy {
     let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
     let what = if anchors { Use::UnilateralAnchorClose } else { Use::UnilateralClose };
-    let (min, max) = node.feerate_bounds_or_any(super::policy::ignores_fee_limits(node, channel));
+    let any = super::policy::ignores_fee_limits(node, channel);
+    let (min, max) = node.feerate_bounds_or_any(anchors, any);
     // Without an estimate the feerate stays where it is.
     let now = channel.live.fees.0.last().map_or(channel.initial_feerate, |f| f.feerate);
     FeePolicy { target: node.feerate(what).unwrap_or(now), min, max }

@@ -53,6 +53,7 @@ pub fn policy() -> OpeningPolicy {
         },
         minimum_depth: 3,
         min_feerate: FeeratePerKw(253),
+        min_anchors_feerate: FeeratePerKw(253),
         max_feerate: FeeratePerKw(50_000),
         max_to_self_delay: 2016,
         min_capacity: Sat(10_000),

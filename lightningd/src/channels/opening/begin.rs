@@ -50,7 +50,8 @@ pub struct Proposal {
 
 fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
     let htlcs = live::htlc_policy(node);
-    let (min_feerate, max_feerate) = node.feerate_bounds();
+    let (min_feerate, max_feerate) = node.feerate_bounds(false);
+    let (min_anchors_feerate, _) = node.feerate_bounds(true);
     let confirms = if node.network.is_test() { 1 } else { 3 };
     let delay = if node.network.is_test() { 6 } else { 144 };
     // BOLT 2, "recommended": a hundredth, and never below what dust needs.
@@ -69,6 +70,7 @@ fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
         },
         minimum_depth: node.config.u32_or("funding-confirms", confirms),
         min_feerate,
+        min_anchors_feerate,
         max_feerate,
         max_to_self_delay: MAX_TO_SELF_DELAY,
         min_capacity: Sat(node.config.u32_or("min-capacity-sat", 10_000).into()),
