@@ -9,6 +9,7 @@ use nix::sys::socket::{
     ControlMessage, MsgFlags, SockaddrStorage, getpeername, getsockname, getsockopt, sendmsg,
     sockopt,
 };
+use std::collections::HashMap;
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -26,10 +27,11 @@ fn borrow(fd: RawFd) -> OwnedFd {
     Conn::new(to).recv().unwrap().fds.pop_front().unwrap()
 }
 
-/// Every TCP connection of this process that has this address at one of its ends.
+/// Every end of a TCP connection in this process that has this address on one side. An end may have several names meanwhile, as
+/// those that are borrowed here.
 fn connections_with(at: SocketAddr) -> Vec<OwnedFd> {
     let at = SockaddrStorage::from(at);
-    let mut found = Vec::new();
+    let mut found = HashMap::new();
     for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
         let fd: RawFd = entry.file_name().to_string_lossy().parse().unwrap();
         let (Ok(here), Ok(there)) =
@@ -38,10 +40,10 @@ fn connections_with(at: SocketAddr) -> Vec<OwnedFd> {
             continue;
         };
         if here == at || there == at {
-            found.push(borrow(fd));
+            found.entry((here, there)).or_insert_with(|| borrow(fd));
         }
     }
-    found
+    found.into_values().collect()
 }
 
 /// Two nodes of this process connect over this loopback address; what their sockets are.
