@@ -9,6 +9,7 @@ use super::key::Origin;
 use super::resolve::{self, Removed};
 use super::store::{self, Status};
 use crate::channels::{self, Channel, State, policy};
+use crate::events::Outgoing;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use onion::{Failure, ForwardPayload, Payload};
@@ -185,16 +186,69 @@ pub(super) fn bind(
             && f.out_amount == live.htlc.amount
             && f.out_expiry == live.htlc.expiry
     });
-    let hash = known.and_then(|f| incoming(node, f)).map(|i| i.live.htlc.payment_hash);
-    if known.is_none() || hash.is_some_and(|h| h != live.htlc.payment_hash) {
+    let same_hash = |f: &&Forward| {
+        incoming(node, f).is_none_or(|i| i.live.htlc.payment_hash == live.htlc.payment_hash)
+    };
+    let Some(forward) = known.filter(same_hash) else {
         return Err(Stop::refused(format!(
             "channeld offered HTLC {} for forward {index}, which was not to be offered so",
+            live.htlc.id
+        )));
+    };
+    let in_time = if node.trusts_tip() { still(node, forward) } else { Err(NO_TIP.to_owned()) };
+    if let Err(why) = in_time {
+        return Err(Stop::refused(format!(
+            "channeld offered HTLC {} for forward {index} too late: {why}",
             live.htlc.id
         )));
     }
     let id = live.htlc.id;
     turn.install(move |node| node.htlcs.set_via(index, Via::Bound(channel, id)));
     Ok(())
+}
+
+const NO_TIP: &str = "without the chain's tip nobody knows how much time is left";
+
+/// May a forward that waited for its commitment still go out? A peer that holds the revocation back makes it wait for as long as
+/// it likes; with what it was judged by gone, the next node takes its money, and whoever it came from has taken theirs back.
+/// Less strict than the judge: it is not yet late for as long as it has not expired, since our channel is failed by that expiry
+/// whenever the HTLC came. Nobody can have a daemon killed by forwards that were timed for the next block.
+fn still(node: &Node, forward: &Forward) -> Result<(), String> {
+    let Some(Received { channel, live, .. }) = incoming(node, forward) else {
+        return Err("the HTLC that it came from is gone".to_owned());
+    };
+    if live.removed.is_some() || channel.decided.contains_key(&forward.in_id) {
+        return Err("the HTLC that it came from is decided on".to_owned());
+    }
+    if !channel.state.is_open() {
+        return Err("the channel that it came from is on its way to the chain".to_owned());
+    }
+    let tip = node.chain.height();
+    if !channel.is_founded(tip) {
+        return Err("the funding of the channel that it came from left the chain".to_owned());
+    }
+    if forward.out_expiry <= tip {
+        return Err(format!("it expired at {}, and the tip is {tip}", forward.out_expiry));
+    }
+    Ok(())
+}
+
+/// A block was taken in: a forward that waits, and may not go out any more, goes back while there is time for that. Only the end
+/// of the daemon that was told says for sure that it is not offered; what it asked before that, [`bind`] refuses.
+pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) {
+    let mut told = None;
+    // In the order of their channels: each daemon hears it once.
+    for (number, index) in &node.htlcs.offered {
+        let Some(forward) = node.htlcs.forwards.get(index) else { continue };
+        let child = node.channels.all.get(number).and_then(|c| c.owner.child());
+        if told != Some(number)
+            && let (Err(why), Some(child)) = (still(node, forward), child)
+        {
+            let why = format!("forward {index} waits for its commitment, and cannot: {why}");
+            turn.say(Outgoing::Kill { child, why });
+            told = Some(number);
+        }
+    }
 }
 
 /// The received HTLC of a forward, while its channel remembers it.

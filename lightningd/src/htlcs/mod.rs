@@ -171,6 +171,11 @@ pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
+/// A block was taken in.
+pub fn new_tip(node: &Node, turn: &mut Turn<'_>) {
+    forward::new_tip(node, turn);
+}
+
 fn decide_all(node: &Node, turn: &mut Turn<'_>) {
     if node.htlcs.waits_for_tip {
         turn.install(|node| node.htlcs.waits_for_tip = false);

@@ -12,6 +12,7 @@ use wire::channel_data::*;
 use wire::channeld::*;
 use wire::{Bytes, Long, Message, OnionPacket};
 
+mod late;
 mod tip;
 
 /// From peer 1 over channel 1, to peer 2 over channel 2 or 3.

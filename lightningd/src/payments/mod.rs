@@ -191,6 +191,14 @@ pub fn bind(
             live.htlc.id
         )));
     }
+    // A peer that holds a revocation back makes it wait for as long as it likes.
+    let tip = node.chain.height();
+    if live.htlc.expiry <= tip {
+        return Err(Stop::refused(format!(
+            "channeld offered HTLC {} for payment {key} too late: it expired at {}, and the tip is {tip}",
+            live.htlc.id, live.htlc.expiry
+        )));
+    }
     store(node, turn, key)
 }
 

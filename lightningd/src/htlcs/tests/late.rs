@@ -1,0 +1,131 @@
+//! Forwards that a peer lets wait: it holds back the revocation without which no commitment can have them.
+
+use super::*;
+use crate::channels::{ChannelEvent, State};
+
+/// The tip is there, and every room took it in. The forward expires at 200.
+fn tip(rig: &mut Rig, height: u32) -> Vec<Said> {
+    let block = (BlockHeight(height), bitcoin::hashes::Hash::all_zeros());
+    rig.node.chain.headers.push_back(block);
+    rig.run(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(BlockHeight(height))))
+}
+
+/// The order is out, and no commitment has it.
+fn waiting(name: &str) -> Rig {
+    let mut rig = narrow(name);
+    assert!(matches!(arrive(&mut rig, 0)[..], [Said::Offer(OUT, _)]));
+    rig
+}
+
+fn set_tip(rig: &mut Rig, height: u32) {
+    rig.node.chain.headers.push_back((BlockHeight(height), bitcoin::hashes::Hash::all_zeros()));
+}
+
+/// What its channel asks to be stored is refused; with its daemon dead the forward goes back.
+fn is_refused(mut rig: Rig) -> Rig {
+    assert_eq!(bind(&mut rig, OUT, (0, 0, 1)), [Said::Kill(OUT)]);
+    assert_eq!(rig.channel(OUT).live.htlcs.0, []);
+    let said = rig.lose(OUT);
+    if rig.channel(IN).state.is_open() && rig.channel(IN).htlc(Side::Remote, HtlcId(0)).is_some() {
+        assert!(matches!(said[..], [Said::Fail(IN, HtlcId(0), _)]), "{said:?}");
+    }
+    assert_eq!(status(&rig), [LOCAL_FAILED]);
+    rig
+}
+
+#[test]
+fn a_forward_that_has_expired_while_it_waited_is_not_signed() {
+    let mut rig = waiting("late-expired");
+    set_tip(&mut rig, 200);
+    is_refused(rig);
+    // One block earlier it may go: our own deadline is the same whenever it came.
+    let mut rig = waiting("late-in-time");
+    set_tip(&mut rig, 199);
+    assert_eq!(bind(&mut rig, OUT, (0, 0, 1)), []);
+    assert_eq!(status(&rig), [OFFERED]);
+}
+
+#[test]
+fn a_forward_from_a_channel_that_is_on_its_way_to_the_chain_is_not_signed() {
+    let mut rig = waiting("late-chain");
+    rig.go_to_chain(IN);
+    let rig = is_refused(rig);
+    assert!(matches!(rig.channel(IN).decided.get(&HtlcId(0)), Some(Removal::Failed { .. })));
+    // A close that both agree on waits for what is under way.
+    let mut rig = waiting("late-shutdown");
+    rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap().state = State::ShuttingDown;
+    assert_eq!(bind(&mut rig, OUT, (0, 0, 1)), []);
+}
+
+#[test]
+fn a_forward_whose_received_htlc_is_gone_or_decided_on_is_not_signed() {
+    let mut rig = waiting("late-gone");
+    rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap().live.htlcs.0.clear();
+    is_refused(rig);
+    let mut rig = waiting("late-decided");
+    let failed = Removal::Failed { reason: vec![] };
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap();
+    channel.decided.insert(HtlcId(0), failed);
+    is_refused(rig);
+}
+
+#[test]
+fn a_forward_is_not_signed_while_nobody_knows_how_much_time_is_left() {
+    let mut rig = waiting("late-unsynced");
+    rig.node.chain.caught_up = false;
+    is_refused(rig);
+    let mut rig = waiting("late-unfounded");
+    rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap().minimum_depth = 1;
+    is_refused(rig);
+}
+
+#[test]
+fn a_forward_that_waits_until_it_expires_goes_back_while_there_is_time() {
+    let mut rig = waiting("late-timer");
+    arrive(&mut rig, 1);
+    assert_eq!(tip(&mut rig, 199), []);
+    assert_eq!(tip(&mut rig, 200), [Said::Kill(OUT)], "once, though two wait");
+    let said = rig.lose(OUT);
+    let back = [HtlcId(0), HtlcId(1)];
+    let failed = |s: &Said| match s {
+        Said::Fail(IN, id, _) => Some(*id),
+        _ => None,
+    };
+    assert_eq!(said.iter().filter_map(failed).collect::<Vec<_>>(), back);
+    assert_eq!(status(&rig), [LOCAL_FAILED, LOCAL_FAILED]);
+    assert_eq!(tip(&mut rig, 201), []);
+    // What a commitment has only ends by itself, or by its channel's deadline, which is another's.
+    let mut rig = waiting("late-bound");
+    bind(&mut rig, OUT, (0, 0, 1));
+    assert_eq!(tip(&mut rig, 200), []);
+}
+
+#[test]
+fn a_forward_from_a_channel_that_went_to_the_chain_does_not_wait_longer() {
+    let mut rig = waiting("late-timer-chain");
+    rig.go_to_chain(IN);
+    assert_eq!(tip(&mut rig, 101), [Said::Kill(OUT)]);
+    rig.lose(OUT);
+    assert_eq!(status(&rig), [LOCAL_FAILED]);
+    assert_eq!(tip(&mut rig, 102), []);
+}
+
+#[test]
+fn a_payment_of_ours_that_has_expired_while_it_waited_is_not_signed() {
+    for (height, ends) in [(199, None), (200, Some(Status::Failed))] {
+        let mut rig = narrow(&format!("late-payment-{height}"));
+        rig.node.payments.insert(payment(1, OUT, preimage(0).hash()));
+        set_tip(&mut rig, height);
+        let bound = LiveHtlc { key: 1, ..offered(0, 0, 0) };
+        let changes = vec![adds(&rig.channel(OUT).live, bound)];
+        let said = rig.persist(OUT, &Persist { changes, peeled: Long(vec![]) });
+        rig.lose(OUT);
+        match ends {
+            None => assert_eq!((said, rig.node.payments.all[&1].status), (vec![], Status::Pending)),
+            Some(status) => {
+                assert_eq!(said, [Said::Kill(OUT)]);
+                assert_eq!(rig.node.payments.all[&1].status, status);
+            }
+        }
+    }
+}
