@@ -108,6 +108,11 @@ fn quiet(node: &Node, id: &str, held: usize) {
 fn restored(pair: &Pair, id: &str, witness_too: bool, held: usize) {
     pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
     quiet(&pair.alice, id, held);
+    put_back(pair, id, witness_too, held);
+}
+
+/// The same with what she has now.
+fn put_back(pair: &Pair, id: &str, witness_too: bool, held: usize) {
     pair.alice.stop();
     database(&pair.alice, "lightningd.sqlite3", "backup.sqlite3");
     pair.alice.start_again();
@@ -169,6 +174,28 @@ fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_a
     pair.alice.sync(&pair.bitcoind);
     assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
     the_peer_closes(&pair, &id, 700_000);
+}
+
+#[test]
+fn a_database_from_before_the_first_payment_proves_no_more_than_any_other() {
+    let pair = Pair::new();
+    let id = pair.open(SAT);
+    pair.alice.stop();
+    pair.bob.stop();
+    for node in [&pair.alice, &pair.bob] {
+        node.start_again();
+        assert!(!node.logged("as after a restore from a backup"), "its record is there already");
+    }
+    pair.reconnect(&id);
+    put_back(&pair, &id, true, 0);
+    assert!(pair.alice.logged("as after a restore from a backup"));
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    assert!(pair.alice.logged("should be failed, and is not"));
+    assert_eq!(pair.alice.channel(&id)["state"], "CHANNELD_NORMAL");
+    pair.bitcoind.mine(3);
+    pair.alice.sync(&pair.bitcoind);
+    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+    the_peer_closes(&pair, &id, 800_000);
 }
 
 #[test]

@@ -18,11 +18,13 @@ mod store;
 pub mod testing;
 mod watch;
 pub mod watermark;
+mod witness;
 
 pub use decision::decide;
 pub use state::State;
 pub use store::{begin_numbers, forget_removal, list_htlcs, load};
 pub use watch::{close_for_good, connect, disconnect, ended_by, funding_sent};
+pub use witness::hear_witness;
 
 use crate::events::Outgoing;
 use crate::node::Node;
@@ -376,46 +378,6 @@ pub fn handle(
         }
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
     }
-}
-
-/// Compares the rows with the witness beside them: channels whose rows are proved old are lost to us, as if the peer had said so.
-pub fn hear_witness(
-    channels: &mut Channels,
-    db: &rusqlite::Connection,
-    witness: &watermark::Witness,
-) -> Result<(), crate::turn::Fatal> {
-    if let Some(next) = store::raise_numbers(db, witness.last_number())? {
-        log::warn!(
-            "channels that this database does not know may have had numbers below {next}: the next channel gets that"
-        );
-    }
-    for channel in channels.all.values_mut().filter(|c| c.state.is_open()) {
-        let ours = channel.live.revoked.local;
-        match witness.revoked.get(&channel.number) {
-            Some(known) if *known > ours => {
-                let text = format!(
-                    "this database is old: {known} commitments were revoked, and it knows of {ours}. The peer must close; nothing of ours is broadcast"
-                );
-                channel.log(wire::daemon::LogLevel::Broken, &text);
-                store::set_lost_state(db, channel.number)?;
-                channel.lost_state = true;
-                channel.reason = text;
-            }
-            Some(_) => {}
-            None if ours.0 == 0 => {}
-            None => {
-                channel.log(
-                    wire::daemon::LogLevel::Unusual,
-                    &format!(
-                        "{} says nothing of this channel, as after a restore from a backup: nothing is published before the peer has shown where we are",
-                        watermark::FILE
-                    ),
-                );
-                channel.unproven = true;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// After the load, before peers: what a crash may have left half said.

@@ -271,6 +271,9 @@ fn opened(
         node.channels.openings.remove(&number);
         node.channels.insert(copy);
     });
+    // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
+    // there is no such channel for whoever opened it; ours has its record from the start.
+    turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
     live::start_with(
         node,
         turn,

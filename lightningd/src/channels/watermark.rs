@@ -4,8 +4,9 @@
 //! gives the whole channel away. This file goes only up. Where it says more than the rows, the rows are proved old, whatever
 //! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them.
 //! Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has shown where we
-//! are. It is written after the commit and before anything is said, without waiting for the disk: a machine that loses power
-//! loses its last words at most, and then the rows are ahead, which is no danger.
+//! are: a channel has its record from the opening on, when none is revoked yet. It is written after the commit and before
+//! anything is said, without waiting for the disk: a machine that loses power loses its last words at most, and then the rows
+//! are ahead, which is no danger.
 
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
@@ -33,8 +34,6 @@ pub struct Watermarks {
 /// What the file said at the start.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Witness {
-    /// Was it there at all?
-    pub present: bool,
     /// By channel, how many were revoked at least.
     pub revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
 }
@@ -121,7 +120,6 @@ impl Watermarks {
     /// Opens the file, or makes it.
     pub fn open(path: &Path) -> Result<(Self, Witness), Fatal> {
         let broken = |e: std::io::Error| Fatal(format!("{}: {e}", path.display()));
-        let present = path.exists();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -133,7 +131,7 @@ impl Watermarks {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(broken)?;
         let Records { places, revoked, next } = Records::read(&bytes);
-        Ok((Self { file, places, next }, Witness { present, revoked }))
+        Ok((Self { file, places, next }, Witness { revoked }))
     }
 
     /// From now on this many are known to be revoked.
@@ -175,7 +173,7 @@ mod tests {
         let (mut marks, witness) = Watermarks::open(&path).unwrap();
         let expected =
             [(1, 6), (2, 2), (3, 9)].map(|(c, n)| (ChannelNumber(c), CommitmentNumber(n)));
-        assert_eq!(witness, Witness { present: true, revoked: expected.into() });
+        assert_eq!(witness, Witness { revoked: expected.into() });
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72, "one record a channel");
         marks.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72);

@@ -181,6 +181,10 @@ fn begin(
     let number = store::next_number(turn.db)?;
     // Before anybody learns a point that follows from it.
     turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(number.0) });
+    if !matches!(attempt, Attempt::Theirs) {
+        // Its row will never be without: a crash may leave a channel of ours with its funding sent, and a peer that never comes.
+        turn.say(Outgoing::Revoked { channel: number, count: CommitmentNumber(0) });
+    }
     let rights = [Capability::Points, Capability::SignRemote, Capability::Revoke];
     let hsm = turn.hsm.new_client(peer, number, &rights, None)?;
     let (ours, connectds) = subdaemon::peer_pair()
