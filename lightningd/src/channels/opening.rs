@@ -58,7 +58,7 @@ pub struct Opening {
     pub attempt: Attempt,
     /// For whoever asks to be paid a certain way on closing.
     pub close_to: Option<ScriptBuf>,
-    /// What the accepter said it waits for.
+    /// What the accepter waits for: the peer, once it has said so, or we.
     pub minimum_depth: u32,
 }
 

@@ -71,7 +71,7 @@ fn pays(opening: &Opening, channel: &Channel) -> Result<(), String> {
         ));
     }
     match &opening.attempt {
-        Attempt::Theirs => Ok(()),
+        Attempt::Theirs => waits_long_enough(opening.minimum_depth, channel),
         Attempt::FundingSigned { funded, .. } => {
             watch::funds(params, &funded.tx)?;
             if funded.tx.compute_txid() != params.funding.txid {
@@ -92,6 +92,17 @@ fn pays(opening: &Opening, channel: &Channel) -> Result<(), String> {
             Err("the funding was not known yet".to_owned())
         }
     }
+}
+
+/// The peer can spend the coins of its funding on something else until that is as deep as we said.
+fn waits_long_enough(said: u32, channel: &Channel) -> Result<(), String> {
+    let depth = channel.minimum_depth;
+    if depth < said {
+        return Err(format!(
+            "its funding would be believed {depth} blocks deep, where {said} are wanted"
+        ));
+    }
+    Ok(())
 }
 
 /// The script that every closing will pay us at.
@@ -121,6 +132,32 @@ mod tests {
         assert_eq!(begins(&channel), Ok(()));
         channel.live.next_htlc_id.local = HtlcId(u64::MAX);
         assert!(begins(&channel).is_err());
+    }
+
+    #[test]
+    fn a_peer_s_funding_is_not_believed_before_it_is_as_deep_as_was_said() {
+        let rig = Rig::new("depth", &[(1, 1)]);
+        let says = |depth: u32| {
+            let mut channel = rig.channel(1).clone();
+            channel.live.params.opener = Side::Remote;
+            channel.minimum_depth = depth;
+            let params = &channel.live.params;
+            let opening = Opening {
+                number: channel.number,
+                peer: channel.peer,
+                temporary: channel.id,
+                child: 1,
+                amount: params.amount,
+                push: params.push,
+                attempt: Attempt::Theirs,
+                close_to: None,
+                minimum_depth: 3,
+            };
+            pays(&opening, &channel)
+        };
+        for (depth, holds) in [(0, false), (2, false), (3, true), (6, true)] {
+            assert_eq!(says(depth).is_ok(), holds, "{depth}");
+        }
     }
 
     #[test]

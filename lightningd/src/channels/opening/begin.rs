@@ -48,11 +48,15 @@ pub struct Proposal {
     pub minimum_depth: Option<u32>,
 }
 
+/// So deep the funding of a peer must be.
+fn funding_confirms(node: &Node) -> u32 {
+    node.config.u32_or("funding-confirms", if node.network.is_test() { 1 } else { 3 })
+}
+
 fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
     let htlcs = live::htlc_policy(node);
     let (min_feerate, max_feerate) = node.feerate_bounds(false);
     let (min_anchors_feerate, _) = node.feerate_bounds(true);
-    let confirms = if node.network.is_test() { 1 } else { 3 };
     let delay = if node.network.is_test() { 6 } else { 144 };
     // BOLT 2, "recommended": a hundredth, and never below what dust needs.
     let reserve = reserve.unwrap_or(Sat((amount.0 / 100).max(OUR_DUST_LIMIT.0)));
@@ -68,7 +72,7 @@ fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
                 .min(u32::from(MAX_TO_SELF_DELAY)) as u16,
             max_accepted_htlcs: htlcs.max_offered,
         },
-        minimum_depth: node.config.u32_or("funding-confirms", confirms),
+        minimum_depth: funding_confirms(node),
         min_feerate,
         min_anchors_feerate,
         max_feerate,
@@ -190,6 +194,14 @@ fn begin(
     let (ours, connectds) = subdaemon::peer_pair()
         .map_err(|e| Stop::refused(format!("no socket for openingd: {e}")))?;
     crate::peers::attach(node, turn, peer, connection, temporary, connectds);
+    let minimum_depth = match &attempt {
+        Attempt::Theirs => funding_confirms(node),
+        Attempt::Funding { .. }
+        | Attempt::FundingSigned { .. }
+        | Attempt::Start { .. }
+        | Attempt::StartAccepted { .. }
+        | Attempt::Completing { .. } => 0,
+    };
     let child = node.supervisor.next_id();
     turn.say(Outgoing::Spawn(ChildSpec {
         id: child,
@@ -199,17 +211,8 @@ fn begin(
         init: init(number),
         fds: vec![hsm, ours],
     }));
-    let opening = Opening {
-        number,
-        peer,
-        temporary,
-        child,
-        amount,
-        push,
-        attempt,
-        close_to,
-        minimum_depth: 0,
-    };
+    let opening =
+        Opening { number, peer, temporary, child, amount, push, attempt, close_to, minimum_depth };
     turn.install(move |node| {
         node.supervisor.assign(child, Role::Opening(number));
         node.channels.openings.insert(number, opening);
