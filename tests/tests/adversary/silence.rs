@@ -64,6 +64,32 @@ fn a_peer_silent_after_a_failure_without_commitment_is_left_in_time() {
 }
 
 #[test]
+fn a_forward_that_no_commitment_can_have_goes_back_before_it_is_too_late() {
+    let mut t = Between::new();
+    // The first is signed for, and b does not revoke: the second waits, and b decides until when.
+    let (hash, later) = (preimage(1).hash(), preimage(2).hash());
+    let (amount, last, onion) = t.onion(100_000_000, hash, 40);
+    let first = t.a.add_and_settle(amount, hash, last, onion);
+    t.b.hear_commit();
+    let (amount, expiry, onion) = t.onion(50_000_000, later, 12);
+    let second = t.a.add_and_settle(amount, later, expiry, onion);
+    t.b.hear_until(|m| matches!(m, ChannelMessage::UpdateAddHtlc(_)));
+    while t.world.height() < expiry.0 - 6 {
+        t.world.mine(1);
+    }
+    // Its revocation would be followed by a signature for both, and with that b would take what a had back long ago.
+    t.a_failed(second);
+    t.a_still_waits(first);
+    mine_until_closed(&t.world, &t.b, last.0);
+    t.world.mine(1);
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
+    t.a_failed(first);
+    t.world.mine(1);
+    t.lost_nothing();
+}
+
+#[test]
 fn an_offerer_silent_before_its_revocation_moves_nothing() {
     let mut t = Between::new();
     let hash = preimage(1).hash();
