@@ -3,7 +3,8 @@
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, DUST, Unbuilt, Unsigned};
 use super::fees::{self, Rates, Stake};
-use super::send::{self, Purse, coins, drop_attempt, with_coins};
+use super::purse::{self, Purse, Want};
+use super::send::{self, drop_attempt};
 use crate::chain::{self, BroadcastFor, Purpose};
 use crate::channels::{Channel, State};
 use crate::node::Node;
@@ -16,7 +17,7 @@ use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::*;
 use serde_json::json;
 use wire::Long;
-use wire::channel_data::{Htlc, Removal};
+use wire::channel_data::{Htlc, LiveHtlc, Removal};
 use wire::daemon::LogLevel;
 use wire::hsm::{Completed, SignWallet, SpentOutput, WalletInput, WalletKey};
 
@@ -65,6 +66,20 @@ fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> 
     }
 }
 
+/// The HTLCs that we lose if our commitment is late.
+fn ours(channel: &Channel) -> impl Iterator<Item = &LiveHtlc> {
+    channel.live.htlcs.0.iter().filter(|l| match l.htlc.offered_by {
+        Side::Local => true,
+        Side::Remote => matches!(channel.decided.get(&l.htlc.id), Some(Removal::Fulfilled { .. })),
+    })
+}
+
+/// What all of them are worth.
+pub(super) fn worth(channel: &Channel) -> Sat {
+    let all = ours(channel).map(|l| l.htlc.amount);
+    all.fold(Msat::ZERO, Msat::saturating_add).sat_floor()
+}
+
 /// What is lost if our commitment is late, and when that is; together with it the child has this weight.
 pub(super) fn at_stake(
     channel: &Channel,
@@ -73,20 +88,15 @@ pub(super) fn at_stake(
     parent_weight: u64,
     rates: &Rates<'_>,
 ) -> Stake {
-    let counts = channel.live.htlcs.0.iter().filter(|l| match l.htlc.offered_by {
-        Side::Local => true,
-        Side::Remote => matches!(channel.decided.get(&l.htlc.id), Some(Removal::Fulfilled { .. })),
-    });
-    let (mut value, mut deadline) = (Msat::ZERO, None::<BlockHeight>);
-    for l in counts {
-        value = value.saturating_add(l.htlc.amount);
+    let (value, mut deadline) = (worth(channel), None::<BlockHeight>);
+    for l in ours(channel) {
         let upstream = upstream.iter().find(|(id, _)| *id == l.htlc.id).map(|(_, e)| *e);
         let needed = needed_by(&l.htlc, upstream, first);
         deadline = Some(deadline.map_or(needed, |d| d.min(needed)));
     }
     let weight = CHILD_WEIGHT + parent_weight;
     let (urgent, calm) = (
-        Stake { first, deadline, value: value.sat_floor(), weight },
+        Stake { first, deadline, value, weight },
         Stake { first, deadline: None, value: Sat::ZERO, weight },
     );
     // Our own output waits for the same block: what an HTLC is worth bounds what is paid for it, and not that.
@@ -127,11 +137,13 @@ fn push(
         return Ok(());
     };
     let to = send::sweep_script(node, turn, channel.number)?;
-    let available = coins(node, before, &Purse::default());
-    let least = before.map_or(0, |a| a.tx.input.len() - a.claims.len());
-    let build = |coins: &[Coin]| child(channel, anchor, &script, coins, &to, feerate, parent);
-    let (unsigned, _) = match with_coins(&available, least, build) {
-        Ok(built) => built,
+    let build =
+        |coins: &[Coin], feerate| child(channel, anchor, &script, coins, &to, feerate, parent);
+    let worth = worth(channel);
+    let want = Want { worth, before, least: feerate, wanted: feerate, spares_new: false, build };
+    let mut purse = Purse::default();
+    let paid = match purse::pay(node, &purse, &want) {
+        Ok(paid) => paid,
         Err(Unbuilt::Short(missing)) => {
             channel.log(LogLevel::Unusual, &format!(
                 "our commitment {} pays too little to be in a block soon ({} wanted), and {missing} of confirmed coins are missing to push it",
@@ -144,6 +156,7 @@ fn push(
         }
         Err(Unbuilt::Worthless) => return Ok(()),
     };
+    let unsigned = paid.unsigned.clone();
     let question = SignWallet {
         transaction: unsigned.tx,
         inputs: Long(unsigned.inputs),
@@ -156,6 +169,7 @@ fn push(
             return Ok(());
         }
     };
+    purse::give_up(node, turn, &paid, &mut purse)?;
     if let Some(before) = before {
         drop_attempt(node, turn, channel.number, before)?;
     }
@@ -164,16 +178,17 @@ fn push(
         tx,
         kind: Kind::Push,
         claims: vec![anchor],
-        feerate,
+        feerate: paid.feerate,
         first: stake.first,
         height: tip,
         refused: false,
+        refusals: before.map_or(0, |a| a.refusals + u32::from(a.refused)),
     };
     channel.log(
         LogLevel::Info,
         &format!(
-            "pushing our commitment {} with {} to {feerate} (fee {})",
-            anchor.txid, attempt.txid, unsigned.fee
+            "pushing our commitment {} with {} to {} (fee {})",
+            anchor.txid, attempt.txid, attempt.feerate, unsigned.fee
         ),
     );
     send::keep(node, turn, channel.number, attempt.clone())?;

@@ -49,4 +49,6 @@ pub struct Attempt {
     pub height: BlockHeight,
     /// bitcoind did not take it when it was sent last: another transaction may be in its way.
     pub refused: bool,
+    /// How many before it were refused, one after the other, in this life of ours.
+    pub refusals: u32,
 }

@@ -68,6 +68,11 @@ pub fn wanted(rates: &Rates<'_>, tip: BlockHeight, stake: &Stake) -> FeeratePerK
     FeeratePerKw(market.0 + u32::try_from(extra).unwrap_or(u32::MAX - market.0))
 }
 
+/// What a replacement must pay at least: clearly more, or nobody relays it. (BIP 125, rules 3 and 4.)
+pub fn clearly_above(before: FeeratePerKw, floor: FeeratePerKw) -> FeeratePerKw {
+    FeeratePerKw(before.0.saturating_add((before.0 / 4).max(floor.0)))
+}
+
 /// What the next attempt after one at `before` (made at `made`) should pay, if there should be another one now.
 pub fn next(
     rates: &Rates<'_>,
@@ -79,8 +84,7 @@ pub fn next(
     if tip <= made {
         return None;
     }
-    // A replacement must beat what it replaces clearly, or nobody relays it. (BIP 125, rules 3 and 4.)
-    let least = FeeratePerKw(before.0.saturating_add((before.0 / 4).max(rates.floor.0)));
+    let least = clearly_above(before, rates.floor);
     let now = wanted(rates, tip, stake);
     let stuck = stake.deadline.is_none() && (tip - made).0 >= PATIENCE && now >= before;
     (now >= least || stuck).then(|| now.max(least))

@@ -10,6 +10,7 @@ mod attempt;
 mod claims;
 mod fees;
 mod plan;
+mod purse;
 pub mod rpc;
 mod send;
 mod store;

@@ -4,6 +4,7 @@ use super::attempt::{Attempt, Kind};
 use super::fees::{self, Rates, Stake};
 use bitcoin::Txid;
 use primitives::*;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::onchaind::{Claim, ClaimShape};
 
@@ -34,6 +35,16 @@ pub struct Make {
     pub first: BlockHeight,
     /// What it takes the place of.
     pub replaces: Option<Txid>,
+}
+
+impl Make {
+    /// What is lost without it.
+    pub fn worth(&self) -> Sat {
+        Sat(self.claims.iter().map(|c| c.amount.0).sum())
+    }
+    fn deadline(&self) -> Option<BlockHeight> {
+        self.claims.iter().filter_map(|c| c.deadline).min()
+    }
 }
 
 /// Weight of one claim's input.
@@ -131,7 +142,8 @@ pub fn plan(
             groups.entry(company(claim, &lone)).or_default().push(claim);
         }
     }
-    for (company, group) in groups {
+    for (company, mut group) in groups {
+        group.sort_by_key(|c| Reverse(c.amount));
         let most = if matches!(company, Company::Paired(_)) { MAX_PAIRED } else { MAX_FREE };
         for part in group.chunks(most) {
             let first = part.iter().filter_map(|c| began.get(&c.outpoint)).min();
@@ -141,7 +153,19 @@ pub fn plan(
             steps.push(Step::Make(Make { claims, feerate, first, replaces: None }));
         }
     }
+    let is_refused = |txid| attempts.iter().any(|a| a.txid == txid && a.refused);
+    steps.sort_by_key(|step| match step {
+        Step::Drop(_) => None,
+        Step::Make(m) => Some(turn_of(m, m.replaces.is_some_and(is_refused))),
+    });
     steps
+}
+
+/// Who comes first has the choice of coins: what is worth most, and of that what has least time. What was refused comes last:
+/// something else may be in its way for ever.
+fn turn_of(m: &Make, is_refused: bool) -> impl Ord + use<> {
+    let deadline = m.deadline().unwrap_or(BlockHeight(u32::MAX));
+    (is_refused, Reverse(m.worth()), deadline, m.replaces.is_some())
 }
 
 /// The attempt that should take the place of this one, if any should.
@@ -158,8 +182,8 @@ fn again(
     let next = fees::next(rates, tip, &stake, attempt.feerate, attempt.height);
     let forced = (attempt.refused && tip > attempt.height).then(|| {
         let most = stake.value.0 / 2 * 1000 / stake.weight;
-        let more = attempt.feerate.0.saturating_add((attempt.feerate.0 / 4).max(rates.floor.0));
-        FeeratePerKw(more.min(u32::try_from(most).unwrap_or(u32::MAX)).max(attempt.feerate.0))
+        let more = fees::clearly_above(attempt.feerate, rates.floor);
+        FeeratePerKw(more.0.min(u32::try_from(most).unwrap_or(u32::MAX)).max(attempt.feerate.0))
     });
     Some(Make {
         claims: claims.iter().map(|c| (*c).clone()).collect(),

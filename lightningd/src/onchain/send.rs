@@ -1,9 +1,10 @@
 //! From a plan to transactions on their way.
 
 use super::attempt::{Attempt, Kind};
-use super::claims::{self, Coin, Unbuilt, Unsigned};
+use super::claims::{self, Coin, Unbuilt};
 use super::fees::Rates;
 use super::plan::{Make, Step, plan};
+use super::purse::{self, Paid, Purse, Want};
 use super::{Case, OnchainEvent, store};
 use crate::chain::{self, BroadcastFor, broadcast};
 use crate::channels::Channel;
@@ -22,6 +23,8 @@ use wire::onchaind::{Claim, ClaimShape};
 /// CLN's places in `force-feerates`.
 const DELAYED_TO_US: usize = 3;
 const HTLC_RESOLUTION: usize = 4;
+/// So often a claim is refused before one that is worth less has its coins.
+const TRIES: u32 = 6;
 
 /// What the market is like, for claims.
 pub(super) fn rates(node: &Node) -> Rates<'_> {
@@ -58,9 +61,7 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
             attempts.push(attempt.clone());
         }
     }
-    let mut steps = plan(&open, &attempts, node.chain.height(), &rates(node));
-    // What has no transaction yet comes before what has one: that one may be in everybody's way but the miners'.
-    steps.sort_by_key(|s| matches!(s, Step::Make(m) if m.replaces.is_some()));
+    let steps = plan(&open, &attempts, node.chain.height(), &rates(node));
     for step in steps {
         match step {
             Step::Drop(txid) => {
@@ -77,14 +78,6 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
         }
     }
     Ok(())
-}
-
-/// What became of coins earlier in this turn: the wallet itself shows it only after.
-#[derive(Default)]
-pub(super) struct Purse {
-    used: BTreeSet<OutPoint>,
-    /// Transactions that were given up: what they spent is free.
-    freed: BTreeSet<Txid>,
 }
 
 /// Everything that transactions in blocks have spent, and which did.
@@ -126,66 +119,6 @@ pub(super) fn drop_attempt(
     Ok(())
 }
 
-/// The wallet's coins that may pay: confirmed, nobody's, and not used in this turn. Those of the attempt before come first.
-pub(super) fn coins(node: &Node, before: Option<&Attempt>, purse: &Purse) -> Vec<Coin> {
-    let tip = node.chain.height();
-    let of_before =
-        |o: &wallet::Output| before.is_some_and(|a| o.spent.is_some_and(|s| s.txid == a.txid));
-    let unspent = |o: &wallet::Output| {
-        o.spent.is_none_or(|s| s.height.is_none() && purse.freed.contains(&s.txid))
-    };
-    let free = |o: &wallet::Output| unspent(o) && !o.is_reserved(tip) && o.is_mature(tip);
-    let mut coins: Vec<(bool, Coin)> = node
-        .wallet
-        .outputs
-        .iter()
-        .filter(|(p, o)| {
-            o.confirmed.is_some() && !purse.used.contains(p) && (free(o) || of_before(o))
-        })
-        .map(|(p, o)| {
-            let coin = Coin {
-                outpoint: *p,
-                amount: o.amount,
-                script: o.script.clone(),
-                key_index: o.key_index,
-            };
-            (!of_before(o), coin)
-        })
-        .collect();
-    // Then small ones first: large coins are for other purposes.
-    coins.sort_by_key(|(fresh, c)| (*fresh, c.amount));
-    coins.into_iter().map(|(_, c)| c).collect()
-}
-
-/// Builds with as few coins as it takes.
-pub(super) fn with_coins(
-    all: &[Coin],
-    least: usize,
-    build: impl Fn(&[Coin]) -> Result<Unsigned, Unbuilt>,
-) -> Result<(Unsigned, Vec<OutPoint>), Unbuilt> {
-    let mut result = Err(Unbuilt::Short(Sat(0)));
-    // One coin that is enough alone, else the largest ones together.
-    for coin in all.iter().take(if least == 0 { usize::MAX } else { 0 }) {
-        if let Ok(built) = build(std::slice::from_ref(coin)) {
-            return Ok((built, vec![coin.outpoint]));
-        }
-    }
-    let mut largest: Vec<Coin> = all.get(..least).unwrap_or_default().to_vec();
-    let mut rest: Vec<Coin> = all.get(least..).unwrap_or_default().to_vec();
-    rest.sort_by_key(|c| std::cmp::Reverse(c.amount));
-    let mut rest = rest.into_iter();
-    loop {
-        match build(&largest) {
-            Ok(built) => return Ok((built, largest.iter().map(|c| c.outpoint).collect())),
-            Err(e) => result = if result.is_err() { Err(e) } else { result },
-        }
-        match rest.next() {
-            Some(coin) => largest.push(coin),
-            None => return result,
-        }
-    }
-}
-
 fn make(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -196,16 +129,8 @@ fn make(
 ) -> Result<(), Stop> {
     let number = channel.number;
     let to = sweep_script(node, turn, number)?;
-    let needs_coins = m.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }));
-    let all = if needs_coins { coins(node, before, purse) } else { vec![] };
-    let least = before.map_or(0, |a| a.tx.input.len() - a.claims.len());
-    let built = if needs_coins {
-        with_coins(&all, least, |coins| claims::build(&m.claims, coins, &to, m.feerate))
-    } else {
-        claims::build(&m.claims, &[], &to, m.feerate).map(|b| (b, vec![]))
-    };
-    let (unsigned, spent) = match built {
-        Ok(built) => built,
+    let paid = match paid(node, m, before, &to, purse) {
+        Ok(paid) => Ok(paid),
         Err(Unbuilt::Worthless) => return Ok(()),
         Err(Unbuilt::Short(_)) if before.is_none() && m.claims.len() > 1 => {
             // Rather the larger half than nothing.
@@ -217,14 +142,20 @@ fn make(
             }
             return Ok(());
         }
-        Err(Unbuilt::Short(missing)) => {
-            if before.is_none()
-                && let Some(stuck) = idle(node, number, m, purse)
-            {
-                drop_attempt(node, turn, number, stuck)?;
-                purse.freed.insert(stuck.txid);
-                return make(node, turn, channel, m, None, purse);
-            }
+        Err(Unbuilt::Short(missing)) => Err(missing),
+    };
+    let is_easy = paid.as_ref().is_ok_and(|p| p.feerate >= m.feerate && p.instead_of.is_empty());
+    if !is_easy
+        && before.is_none()
+        && let Some(stuck) = idle(node, number, m, purse)
+    {
+        drop_attempt(node, turn, number, stuck)?;
+        purse.freed.insert(stuck.txid);
+        return make(node, turn, channel, m, None, purse);
+    }
+    let paid = match paid {
+        Ok(paid) => paid,
+        Err(missing) => {
             channel.log(
                 LogLevel::Unusual,
                 &format!(
@@ -235,6 +166,7 @@ fn make(
             return Ok(());
         }
     };
+    let unsigned = paid.unsigned.clone();
     let question = SignWallet {
         transaction: unsigned.tx,
         inputs: Long(unsigned.inputs),
@@ -258,7 +190,8 @@ fn make(
             return Ok(());
         }
     };
-    purse.used.extend(spent);
+    purse::give_up(node, turn, &paid, purse)?;
+    purse.used.extend(paid.spent);
     if let Some(before) = before {
         drop_attempt(node, turn, number, before)?;
     }
@@ -266,10 +199,11 @@ fn make(
         txid: tx.compute_txid(),
         kind: Kind::Claim,
         claims: m.claims.iter().map(|c| c.outpoint).collect(),
-        feerate: m.feerate,
+        feerate: paid.feerate,
         first: m.first,
         height: node.chain.height(),
         refused: false,
+        refusals: before.map_or(0, |a| a.refusals + u32::from(a.refused)),
         tx,
     };
     channel.log(
@@ -286,9 +220,29 @@ fn make(
     broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))
 }
 
+/// How it is paid for.
+fn paid<'a>(
+    node: &'a Node,
+    m: &Make,
+    before: Option<&Attempt>,
+    to: &ScriptBuf,
+    purse: &Purse,
+) -> Result<Paid<'a>, Unbuilt> {
+    let build = |coins: &[Coin], feerate| claims::build(&m.claims, coins, to, feerate);
+    if !m.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. })) {
+        let unsigned = build(&[], m.feerate)?;
+        return Ok(Paid { unsigned, spent: vec![], feerate: m.feerate, instead_of: vec![] });
+    }
+    // What was in a batch that bitcoind refused is a batch again when a coin is lost: once in a block and no more.
+    let spares_new = m.claims.len() > 1;
+    let want =
+        Want { worth: m.worth(), before, least: m.feerate, wanted: m.feerate, spares_new, build };
+    purse::pay(node, purse, &want)
+}
+
 /// One that bitcoind has not taken since an earlier block, and whose coins so do nothing: another claim may have more luck
 /// with them. Each has them for a block at least, so nobody gives them to and fro; and where it has less time than the other, for
-/// a second try at a higher price.
+/// a second try at a higher price. One that is worth more has several: it may be what it took the coins of that is in its way.
 fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> Option<&'a Attempt> {
     let tip = node.chain.height();
     let claims = node.onchain.cases.get(&number)?.resolution.as_ref().map(|r| &r.claims.0)?;
@@ -296,14 +250,14 @@ fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> O
     let yields = |a: &Attempt| {
         let of = claims.iter().filter(|c| a.claims.contains(&c.outpoint));
         let sooner = of.filter_map(|c| c.deadline).min().is_some_and(|d| Some(d) < deadline);
-        a.kind == Kind::Claim && a.refused && a.height < tip && (!sooner || a.first < a.height)
+        let has_tried = if purse::worth(node, number, a) > m.worth() {
+            a.refusals + (tip - a.height).0 >= TRIES
+        } else {
+            !sooner || a.first < a.height
+        };
+        a.kind == Kind::Claim && a.refused && a.height < tip && has_tried
     };
-    let has_coins = |a: &Attempt| {
-        a.tx.input.iter().skip(a.claims.len()).map(|i| i.previous_output).any(|o| {
-            let by = node.wallet.outputs.get(&o).and_then(|o| o.spent).map(|s| s.txid);
-            by == Some(a.txid) && !purse.used.contains(&o)
-        })
-    };
+    let has_coins = |a: &Attempt| purse::coins_of(node, a).any(|o| !purse.used.contains(&o));
     let mut all = node.onchain.attempts.get(&number)?.iter();
     all.find(|a| yields(a) && has_coins(a) && !purse.freed.contains(&a.txid))
 }

@@ -1,5 +1,6 @@
 //! Coins and claims, turn by turn, without a bitcoind: nobody takes what is sent, and nobody refuses it.
 
+mod coins;
 mod reorg;
 
 use super::plan::tests::{claim, outpoint};
@@ -50,45 +51,60 @@ fn coin(rig: &mut Rig, n: u8, amount: u64) -> OutPoint {
     outpoint(n)
 }
 
+/// What is in the outputs of our commitment.
+const AMOUNTS: [u64; 10] =
+    [100_000, 100_000, 100_000, 100_000, 100_000, 100_000, 100_000, 100_000, 2_000, 5_000_000];
+
 /// What our commitment is: ten outputs.
 fn commitment(rig: &Rig) -> Transaction {
-    let funding = rig.channel(1).live.params.funding;
+    commitment_of(rig, CHANNEL)
+}
+fn commitment_of(rig: &Rig, number: ChannelNumber) -> Transaction {
+    let funding = rig.channel(number.0).live.params.funding;
     let script = ScriptBuf::from(vec![0x51]);
-    spending(&[funding], &[(100_000, &script); 10])
+    spending(&[funding], &AMOUNTS.map(|amount| (amount, &script)))
 }
 
 /// An HTLC of ours in it, which the peer signed the end of.
 fn paired(rig: &Rig, vout: u32, deadline: u32) -> Claim {
-    let outpoint = OutPoint { txid: commitment(rig).compute_txid(), vout };
+    paired_of(rig, CHANNEL, vout, deadline)
+}
+fn paired_of(rig: &Rig, number: ChannelNumber, vout: u32, deadline: u32) -> Claim {
+    let outpoint = OutPoint { txid: commitment_of(rig, number).compute_txid(), vout };
+    let amount = AMOUNTS[vout as usize];
     let key = WalletKey::OwnHtlc {
-        peer: peer(1),
-        channel: CHANNEL,
+        peer: rig.channel(number.0).peer,
+        channel: number,
         number: CommitmentNumber(0),
         htlc: Htlc {
             offered_by: Side::Remote,
             id: HtlcId(vout.into()),
-            amount: Msat(100_000_000),
+            amount: Msat(amount * 1000),
             payment_hash: PaymentHash([1; 32]),
             expiry: BlockHeight(deadline),
         },
         signature: Signature::from_compact(&[1; 64]).unwrap(),
         preimage: Some(Preimage([1; 32])),
     };
-    let shape = ClaimShape::Paired { amount: Sat(100_000), script: ScriptBuf::from(vec![0x52]) };
+    let shape = ClaimShape::Paired { amount: Sat(amount), script: ScriptBuf::from(vec![0x52]) };
     let deadline = Some(BlockHeight(deadline));
     let script = ScriptBuf::from(vec![0x51]);
-    Claim { outpoint, key, shape, deadline, script, sequence: 1, ..claim(1, 100_000) }
+    Claim { outpoint, key, shape, deadline, script, sequence: 1, ..claim(1, amount) }
 }
 
 /// The channel's end is our commitment, with these claims.
 fn on_chain(name: &str, claims: impl Fn(&Rig) -> Vec<Claim>) -> Rig {
     let mut rig = Rig::new(name, &[(1, 1)]);
-    rig.go_to_chain(1);
-    let mut case = Case::new(Seen::new(commitment(&rig), BlockHeight(99), 0));
-    case.resolution = Some(resolution(claims(&rig)));
-    rig.node.onchain.cases.insert(CHANNEL, case);
-    rig.node.onchain.watch_all();
+    let claims = claims(&rig);
+    closed(&mut rig, CHANNEL, claims);
     rig
+}
+fn closed(rig: &mut Rig, number: ChannelNumber, claims: Vec<Claim>) {
+    rig.go_to_chain(number.0);
+    let mut case = Case::new(Seen::new(commitment_of(rig, number), BlockHeight(99), 0));
+    case.resolution = Some(resolution(claims));
+    rig.node.onchain.cases.insert(number, case);
+    rig.node.onchain.watch_all();
 }
 
 fn resolution(claims: Vec<Claim>) -> Resolution {

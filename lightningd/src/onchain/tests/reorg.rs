@@ -39,6 +39,7 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
         first: BlockHeight(100),
         height: BlockHeight(100),
         refused: false,
+        refusals: 0,
     };
     rig.turn(|node, turn| {
         crate::chain::keep(turn.db, &attempt.tx)?;

@@ -1,0 +1,328 @@
+//! What pays for transactions: which coins of the wallet are free, which ones are worth more elsewhere, and how high a feerate they pay.
+
+use super::attempt::{Attempt, Kind};
+use super::claims::{Coin, Unbuilt, Unsigned};
+use super::fees::clearly_above;
+use super::send::drop_attempt;
+use super::{Case, OnchainEvent, anchor};
+use crate::events::Event;
+use crate::node::Node;
+use crate::turn::{Stop, Turn};
+use crate::wallet;
+use bitcoin::Txid;
+use primitives::*;
+use std::collections::BTreeSet;
+
+/// So often the feerate is looked at again, where what is spent with it changes what it must be.
+const ROUNDS: usize = 8;
+
+/// What became of coins earlier in this turn: the wallet itself shows it only after.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Purse {
+    /// Spent.
+    pub used: BTreeSet<OutPoint>,
+    /// Transactions that were given up: what they spent is free.
+    pub freed: BTreeSet<Txid>,
+}
+
+/// What wants to be paid for.
+pub(super) struct Want<'a, F> {
+    /// What is lost without it.
+    pub worth: Sat,
+    /// What it takes the place of: its coins come first, and all of them.
+    pub before: Option<&'a Attempt>,
+    /// Less than this is not worth sending.
+    pub least: FeeratePerKw,
+    /// What it should pay.
+    pub wanted: FeeratePerKw,
+    /// Those that were made at this tip are left alone.
+    pub spares_new: bool,
+    /// Makes it of coins.
+    pub build: F,
+}
+
+/// How it is paid for.
+pub(super) struct Paid<'a> {
+    /// It.
+    pub unsigned: Unsigned,
+    /// With these.
+    pub spent: Vec<OutPoint>,
+    /// At this rate.
+    pub feerate: FeeratePerKw,
+    /// Once it is signed, these are given up for it.
+    pub instead_of: Vec<(ChannelNumber, &'a Attempt)>,
+}
+
+/// Gives up what this one takes the coins of. Each looks for others at once.
+pub(super) fn give_up(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    paid: &Paid<'_>,
+    purse: &mut Purse,
+) -> Result<(), Stop> {
+    for (number, attempt) in &paid.instead_of {
+        log::info!(
+            "{} of channel {number} is given up: its coins pay for what is worth more",
+            attempt.txid
+        );
+        drop_attempt(node, turn, *number, attempt)?;
+        purse.freed.insert(attempt.txid);
+        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+    }
+    Ok(())
+}
+
+/// Pays for it as it is wanted, if that can be: with coins that are free, else with those of transactions that are worth less
+/// all together. Else it pays what can be had, if that is enough to be sent.
+pub(super) fn pay<'a, F>(
+    node: &'a Node,
+    purse: &Purse,
+    want: &Want<'_, F>,
+) -> Result<Paid<'a>, Unbuilt>
+where
+    F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
+{
+    let all = coins(node, want.before, purse);
+    let short = match with_coins(&all, want.kept(), |c| (want.build)(c, want.wanted)) {
+        Ok((unsigned, spent)) => {
+            let instead_of = vec![];
+            return Ok(Paid { unsigned, spent, feerate: want.wanted, instead_of });
+        }
+        Err(Unbuilt::Worthless) => return Err(Unbuilt::Worthless),
+        Err(short @ Unbuilt::Short(_)) => short,
+    };
+    let free = highest(&all, want, want.least, want.wanted)
+        .map(|(unsigned, spent, feerate)| Paid { unsigned, spent, feerate, instead_of: vec![] });
+    let others = cheaper(node, purse, want);
+    // As few and as cheap ones as it takes.
+    let mut best = free;
+    let mut many = 1;
+    while !others.is_empty() {
+        let some = others.get(..many).unwrap_or(&others);
+        let found = instead(node, purse, want, some);
+        let least = best.as_ref().map_or(want.least, |b| clearly_above(b.feerate, FeeratePerKw(0)));
+        if let Some(found) = found.filter(|f| f.feerate >= least) {
+            let is_enough = found.feerate >= want.wanted;
+            best = Some(found);
+            if is_enough {
+                break;
+            }
+        }
+        if many >= others.len() {
+            break;
+        }
+        many *= 2;
+    }
+    best.ok_or(short)
+}
+
+impl<F> Want<'_, F> {
+    /// How many coins it has from the attempt before.
+    fn kept(&self) -> usize {
+        self.before.map_or(0, |a| a.tx.input.len() - a.claims.len())
+    }
+}
+
+/// The highest feerate between these two that these coins pay.
+fn highest<F>(
+    all: &[Coin],
+    want: &Want<'_, F>,
+    least: FeeratePerKw,
+    most: FeeratePerKw,
+) -> Option<(Unsigned, Vec<OutPoint>, FeeratePerKw)>
+where
+    F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
+{
+    let at = |rate: u32| {
+        let rate = FeeratePerKw(rate);
+        let built = with_coins(all, want.kept(), |c| (want.build)(c, rate)).ok()?;
+        Some((built.0, built.1, rate))
+    };
+    if most < least {
+        return None;
+    }
+    if let Some(found) = at(most.0) {
+        return Some(found);
+    }
+    let mut best = at(least.0)?;
+    // `low` can be paid, `high` cannot.
+    let (mut low, mut high) = (least.0, most.0);
+    while high - low > low / 64 + 1 {
+        let middle = low + (high - low) / 2;
+        match at(middle) {
+            Some(found) => (best, low) = (found, middle),
+            None => high = middle,
+        }
+    }
+    Some(best)
+}
+
+/// Another one that is under way with coins of the wallet.
+struct Other<'a> {
+    number: ChannelNumber,
+    attempt: &'a Attempt,
+    worth: Sat,
+}
+
+/// Those that are worth less, the cheapest one first. Strictly less: no two of them take each other's coins to and fro.
+fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Other<'a>> {
+    let tip = node.chain.height();
+    let is_before = |a: &Attempt| want.before.is_some_and(|b| b.txid == a.txid);
+    let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
+    let mut found: Vec<Other<'a>> = all
+        .filter(|(_, a)| !is_before(a) && !purse.freed.contains(&a.txid))
+        .filter(|(_, a)| !want.spares_new || a.first < tip)
+        .filter(|(_, a)| coins_of(node, a).any(|o| !purse.used.contains(&o)))
+        .map(|(number, attempt)| Other { number, attempt, worth: worth(node, number, attempt) })
+        .filter(|o| o.worth < want.worth)
+        .collect();
+    found.sort_by_key(|o| o.worth);
+    found
+}
+
+/// With the coins of these as well, at a price at which it takes their place.
+fn instead<'a, F>(
+    node: &'a Node,
+    purse: &Purse,
+    want: &Want<'_, F>,
+    others: &[Other<'a>],
+) -> Option<Paid<'a>>
+where
+    F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
+{
+    let floor = node.feerate_floor();
+    let mut with = purse.clone();
+    with.freed.extend(others.iter().map(|o| o.attempt.txid));
+    let all = coins(node, want.before, &with);
+    let mut least = want.least;
+    for _ in 0..ROUNDS {
+        let most = want.wanted.max(least);
+        let (unsigned, spent, feerate) = highest(&all, want, least, most)?;
+        let is_hit = |o: &&Other<'_>| coins_of(node, o.attempt).any(|c| spent.contains(&c));
+        let hit: Vec<&Other<'_>> = others.iter().filter(is_hit).collect();
+        let lost: u64 = hit.iter().map(|o| o.worth.0).sum();
+        if lost >= want.worth.0 || unsigned.fee >= want.worth {
+            return None;
+        }
+        // What all of them pay together, and for its own relay besides; and a feerate above each of theirs.
+        let rates = hit.iter().map(|o| clearly_above(rate_of(node, o), floor));
+        let rate = rates.max().unwrap_or(least);
+        let paid: u64 = hit.iter().map(|o| fee_of(node, o.number, o.attempt).0).sum();
+        let weight = unsigned.fee.0.saturating_mul(1000) / u64::from(feerate.0.max(1));
+        let needed = paid + floor.fee(weight.max(unsigned.tx.weight().to_wu())).0;
+        if feerate >= rate && unsigned.fee.0 >= needed {
+            let instead_of = hit.iter().map(|o| (o.number, o.attempt)).collect();
+            return Some(Paid { unsigned, spent, feerate, instead_of });
+        }
+        let scaled = u64::from(feerate.0) * needed / unsigned.fee.0.max(1) + 1;
+        let scaled = FeeratePerKw(u32::try_from(scaled).unwrap_or(u32::MAX));
+        least = least.max(rate).max(if unsigned.fee.0 < needed { scaled } else { least });
+    }
+    None
+}
+
+/// What is lost without this one.
+pub(super) fn worth(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
+    match attempt.kind {
+        Kind::Push => node.channels.all.get(&number).map_or(Sat(0), anchor::worth),
+        Kind::Claim => {
+            let case = node.onchain.cases.get(&number);
+            Sat(attempt.claims.iter().filter_map(|o| amount_of(case?, o)).map(|a| a.0).sum())
+        }
+    }
+}
+
+/// What is in this output of the close.
+fn amount_of(case: &Case, outpoint: &OutPoint) -> Option<Sat> {
+    let mut all = std::iter::once(&case.spend).chain(&case.later);
+    let seen = all.find(|s| s.txid == outpoint.txid)?;
+    seen.tx.output.get(outpoint.vout as usize).map(|o| Sat(o.value.to_sat()))
+}
+
+/// The wallet's coins that this one spends, and no other does.
+pub(super) fn coins_of(node: &Node, attempt: &Attempt) -> impl Iterator<Item = OutPoint> {
+    let coins = attempt.tx.input.iter().skip(attempt.claims.len()).map(|i| i.previous_output);
+    coins.filter(move |o| {
+        let spent = node.wallet.outputs.get(o).and_then(|o| o.spent);
+        spent.is_some_and(|s| s.txid == attempt.txid && s.height.is_none())
+    })
+}
+
+/// What it really pays.
+fn fee_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
+    let claimed = match attempt.kind {
+        Kind::Push => channel::ANCHOR,
+        Kind::Claim => worth(node, number, attempt),
+    };
+    let coins = attempt.tx.input.iter().skip(attempt.claims.len());
+    let coins = coins.filter_map(|i| node.wallet.outputs.get(&i.previous_output));
+    let inputs = claimed.0 + coins.map(|o| o.amount.0).sum::<u64>();
+    let outputs: u64 = attempt.tx.output.iter().map(|o| o.value.to_sat()).sum();
+    Sat(inputs.saturating_sub(outputs))
+}
+
+fn rate_of(node: &Node, other: &Other<'_>) -> FeeratePerKw {
+    let fee = fee_of(node, other.number, other.attempt).0;
+    let rate = fee.saturating_mul(1000) / other.attempt.tx.weight().to_wu().max(1);
+    FeeratePerKw(u32::try_from(rate).unwrap_or(u32::MAX)).max(other.attempt.feerate)
+}
+
+/// The wallet's coins that may pay: confirmed, nobody's, and not used in this turn. Those of the attempt before come first.
+fn coins(node: &Node, before: Option<&Attempt>, purse: &Purse) -> Vec<Coin> {
+    let tip = node.chain.height();
+    let of_before =
+        |o: &wallet::Output| before.is_some_and(|a| o.spent.is_some_and(|s| s.txid == a.txid));
+    let unspent = |o: &wallet::Output| {
+        o.spent.is_none_or(|s| s.height.is_none() && purse.freed.contains(&s.txid))
+    };
+    let free = |o: &wallet::Output| unspent(o) && !o.is_reserved(tip) && o.is_mature(tip);
+    let mut coins: Vec<(bool, Coin)> = node
+        .wallet
+        .outputs
+        .iter()
+        .filter(|(p, o)| {
+            o.confirmed.is_some() && !purse.used.contains(p) && (free(o) || of_before(o))
+        })
+        .map(|(p, o)| {
+            let coin = Coin {
+                outpoint: *p,
+                amount: o.amount,
+                script: o.script.clone(),
+                key_index: o.key_index,
+            };
+            (!of_before(o), coin)
+        })
+        .collect();
+    // Then small ones first: large coins are for other purposes.
+    coins.sort_by_key(|(fresh, c)| (*fresh, c.amount));
+    coins.into_iter().map(|(_, c)| c).collect()
+}
+
+/// Builds with as few coins as it takes.
+fn with_coins(
+    all: &[Coin],
+    least: usize,
+    build: impl Fn(&[Coin]) -> Result<Unsigned, Unbuilt>,
+) -> Result<(Unsigned, Vec<OutPoint>), Unbuilt> {
+    let mut result = Err(Unbuilt::Short(Sat(0)));
+    // One coin that is enough alone, else the largest ones together.
+    for coin in all.iter().take(if least == 0 { usize::MAX } else { 0 }) {
+        if let Ok(built) = build(std::slice::from_ref(coin)) {
+            return Ok((built, vec![coin.outpoint]));
+        }
+    }
+    let mut largest: Vec<Coin> = all.get(..least).unwrap_or_default().to_vec();
+    let mut rest: Vec<Coin> = all.get(least..).unwrap_or_default().to_vec();
+    rest.sort_by_key(|c| std::cmp::Reverse(c.amount));
+    let mut rest = rest.into_iter();
+    loop {
+        match build(&largest) {
+            Ok(built) => return Ok((built, largest.iter().map(|c| c.outpoint).collect())),
+            Err(e) => result = if result.is_err() { Err(e) } else { result },
+        }
+        match rest.next() {
+            Some(coin) => largest.push(coin),
+            None => return result,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! One coin, and more than one transaction that wants it.
+
+use super::*;
+
+const SMALL: u32 = 8;
+const LARGE: u32 = 9;
+
+fn claims(rig: &mut Rig, claims: Vec<Claim>) {
+    rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(claims));
+}
+fn attempt_of_channel(rig: &Rig, number: ChannelNumber) -> Option<Attempt> {
+    rig.node.onchain.attempts.get(&number).and_then(|all| all.first()).cloned()
+}
+fn attempt(rig: &Rig) -> Attempt {
+    attempt_of_channel(rig, CHANNEL).unwrap()
+}
+fn refuse(rig: &mut Rig, txid: Txid) {
+    rig.turn(move |node, turn| {
+        answered(node, turn, CHANNEL, txid, Some("insufficient fee"));
+        Ok(())
+    });
+}
+/// What it pays: claims bring as much as they pay out.
+fn fee(rig: &Rig, attempt: &Attempt) -> u64 {
+    let coins = attempt.tx.input[attempt.claims.len()..].iter();
+    let coins: u64 = coins.map(|i| rig.node.wallet.outputs[&i.previous_output].amount.0).sum();
+    let change = attempt.tx.output[attempt.claims.len()..].iter();
+    coins - change.map(|o| o.value.to_sat()).sum::<u64>()
+}
+
+#[test]
+fn a_claim_takes_the_only_coin_from_one_that_is_worth_less_at_a_price_that_replaces_it() {
+    let mut rig = on_chain("dearer", |rig| vec![paired(rig, SMALL, 105)]);
+    let coin = coin(&mut rig, 9, 50_000);
+    // At all that it should ever cost, and nobody mines it.
+    mine(&mut rig, 101, vec![]);
+    mine(&mut rig, 102, vec![]);
+    mine(&mut rig, 103, vec![]);
+    mine(&mut rig, 104, vec![]);
+    let small = attempt(&rig);
+    let mut late = paired(&rig, LARGE, 300);
+    late.lock_time = 104;
+    let both = vec![paired(&rig, SMALL, 105), late];
+    claims(&mut rig, both);
+    let paid = fee(&rig, &small);
+    advance(&mut rig);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    let large = attempt(&rig);
+    assert_eq!(spent_by(&rig, &coin), Some(large.txid));
+    // BIP 125: its own relay besides, and a higher rate.
+    let weight = large.tx.weight().to_wu();
+    assert!(fee(&rig, &large) >= paid + weight * 253 / 1000, "{} {paid}", fee(&rig, &large));
+    assert!(large.feerate.0 >= small.feerate.0 + small.feerate.0 / 4);
+    // It does not go back.
+    for height in 105..110 {
+        mine(&mut rig, height, vec![]);
+        assert_eq!(under_way(&rig), [vec![LARGE]]);
+    }
+}
+
+#[test]
+fn a_claim_of_another_channel_gives_its_coin_too() {
+    let mut rig = Rig::new("dearer-other", &[(1, 1), (2, 2)]);
+    let other = ChannelNumber(2);
+    let (large, small) = (paired(&rig, LARGE, 200), paired_of(&rig, other, SMALL, 150));
+    closed(&mut rig, CHANNEL, vec![]);
+    closed(&mut rig, other, vec![small]);
+    let coin = coin(&mut rig, 9, 50_000);
+    rig.run(Event::Onchain(other, OnchainEvent::Advance));
+    assert!(attempt_of_channel(&rig, other).is_some());
+    claims(&mut rig, vec![large]);
+    advance(&mut rig);
+    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
+    assert!(attempt_of_channel(&rig, other).is_none());
+    // And has one again as soon as there is one.
+    super::coin(&mut rig, 10, 50_000);
+    mine(&mut rig, 101, vec![]);
+    assert!(attempt_of_channel(&rig, other).is_some());
+    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
+}
+
+#[test]
+fn a_batch_takes_a_coin_as_one_claim_does_and_not_from_what_is_worth_as_much() {
+    let mut rig = on_chain("dearer-batch", |rig| vec![paired(rig, 0, 200), paired(rig, 1, 200)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let mut all: Vec<Claim> = (0..4).map(|vout| paired(&rig, vout, 200)).collect();
+    claims(&mut rig, all.clone());
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(under_way(&rig), [vec![0, 1]]);
+    all.push(paired(&rig, 4, 200));
+    claims(&mut rig, all);
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(under_way(&rig), [vec![2, 3, 4]]);
+}
+
+#[test]
+fn what_took_a_coin_and_is_refused_for_its_fee_pays_more_and_does_not_give_it_back_at_once() {
+    let mut rig = on_chain("dearer-refused", |rig| vec![paired(rig, SMALL, 200)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let both = vec![paired(&rig, SMALL, 200), paired(&rig, LARGE, 300)];
+    claims(&mut rig, both);
+    advance(&mut rig);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    let mut rate = FeeratePerKw(0);
+    for height in 101..106 {
+        let before = attempt(&rig);
+        assert!(before.feerate > rate);
+        rate = before.feerate;
+        refuse(&mut rig, before.txid);
+        mine(&mut rig, height, vec![]);
+        assert_eq!(under_way(&rig), [vec![LARGE]], "at {height}");
+    }
+    // What is in its way may stay there for ever.
+    let stuck = attempt(&rig).txid;
+    refuse(&mut rig, stuck);
+    mine(&mut rig, 106, vec![]);
+    assert_eq!(under_way(&rig), [vec![SMALL]]);
+}
+
+/// Our commitment of this channel waits to be in a block, and pays next to nothing; an HTLC of ours is in it.
+fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
+    rig.go_to_chain(number.0);
+    let channel = rig.node.channels.all.get_mut(&number).unwrap();
+    let stage = wire::channel_data::Stage::Irrevocable;
+    let hash = PaymentHash([1; 32]);
+    let htlc = crate::channels::testing::htlc(Side::Local, (0, 7), (400_000_000, 140), hash, stage);
+    channel.live.htlcs.0.push(htlc);
+    channel.funding_height = Some(BlockHeight(90));
+    let funding = channel.live.params.basepoints.local.funding;
+    let anchor = channel::scripts::anchor(&funding).to_p2wsh();
+    let (of, rest) = (channel.live.params.funding, ScriptBuf::from(vec![0x51]));
+    let poor = spending(&[of], &[(330, &anchor), (999_669, &rest)]);
+    rig.turn(move |_, turn| {
+        commitment_published(turn, number, &poor);
+        Ok(())
+    });
+    rig.run(Event::Onchain(number, OnchainEvent::Advance));
+}
+
+#[test]
+fn a_push_of_what_is_worth_more_takes_the_coin_of_a_claim() {
+    let mut rig = Rig::new("dearer-push", &[(1, 1), (2, 2)]);
+    let small = paired(&rig, SMALL, 200);
+    closed(&mut rig, CHANNEL, vec![small]);
+    let coin = coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
+    let other = ChannelNumber(2);
+    poor_commitment(&mut rig, other);
+    let push = attempt_of_channel(&rig, other).map(|a| a.txid);
+    assert!(push.is_some());
+    assert_eq!(spent_by(&rig, &coin), push);
+    assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
+}
