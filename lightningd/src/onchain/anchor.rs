@@ -139,8 +139,11 @@ fn push(
     let to = send::sweep_script(node, turn, channel.number)?;
     let build =
         |coins: &[Coin], feerate| child(channel, anchor, &script, coins, &to, feerate, parent);
+    let itself = parent.0.0.saturating_mul(1000) / parent.1.max(1);
+    let itself = FeeratePerKw(u32::try_from(itself).unwrap_or(u32::MAX));
+    let least = fees::clearly_above(before.map_or(itself, |a| a.feerate), rates.floor);
     let worth = worth(channel);
-    let want = Want { worth, before, least: feerate, wanted: feerate, spares_new: false, build };
+    let want = Want { worth, before, least, wanted: feerate, spares_new: false, build };
     let mut purse = Purse::default();
     let paid = match purse::pay(node, &purse, &want) {
         Ok(paid) => paid,

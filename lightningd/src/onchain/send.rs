@@ -2,7 +2,7 @@
 
 use super::attempt::{Attempt, Kind};
 use super::claims::{self, Coin, Unbuilt};
-use super::fees::Rates;
+use super::fees::{self, Rates};
 use super::plan::{Make, Step, plan};
 use super::purse::{self, Paid, Purse, Want};
 use super::{Case, OnchainEvent, store};
@@ -220,7 +220,7 @@ fn make(
     broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))
 }
 
-/// How it is paid for.
+/// How it is paid for. Several at once are paid as they should be or not at all: fewer of them may be.
 fn paid<'a>(
     node: &'a Node,
     m: &Make,
@@ -233,10 +233,15 @@ fn paid<'a>(
         let unsigned = build(&[], m.feerate)?;
         return Ok(Paid { unsigned, spent: vec![], feerate: m.feerate, instead_of: vec![] });
     }
+    let floor = node.feerate_floor();
+    let least = match before {
+        Some(before) => fees::clearly_above(before.feerate, floor),
+        None if m.claims.len() > 1 => m.feerate,
+        None => floor.min(m.feerate),
+    };
     // What was in a batch that bitcoind refused is a batch again when a coin is lost: once in a block and no more.
     let spares_new = m.claims.len() > 1;
-    let want =
-        Want { worth: m.worth(), before, least: m.feerate, wanted: m.feerate, spares_new, build };
+    let want = Want { worth: m.worth(), before, least, wanted: m.feerate, spares_new, build };
     purse::pay(node, purse, &want)
 }
 

@@ -154,3 +154,44 @@ fn a_push_of_what_is_worth_more_takes_the_coin_of_a_claim() {
     assert_eq!(spent_by(&rig, &coin), push);
     assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
 }
+
+/// The market is so dear.
+fn market(rig: &mut Rig, rate: u32) {
+    rig.node.chain.fees = Some(crate::chain::feerates::Estimates {
+        floor: FeeratePerKw(253),
+        by_blocks: vec![(2, FeeratePerKw(rate)), (12, FeeratePerKw(rate))],
+    });
+}
+
+#[test]
+fn a_claim_that_the_coins_do_not_pay_for_as_it_should_be_is_sent_and_raised_as_far_as_they_do() {
+    let mut rig = on_chain("partial", |rig| vec![paired(rig, LARGE, 200)]);
+    market(&mut rig, 100_000);
+    coin(&mut rig, 9, 20_000);
+    advance(&mut rig);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    let first = attempt(&rig);
+    assert!(fee(&rig, &first) > 19_000, "nearly all that there is");
+    // Not a quarter more: nobody would relay it.
+    super::coin(&mut rig, 10, 2_000);
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(attempt(&rig).txid, first.txid);
+    super::coin(&mut rig, 11, 40_000);
+    mine(&mut rig, 102, vec![]);
+    let second = attempt(&rig);
+    assert!(second.feerate.0 >= first.feerate.0 + first.feerate.0 / 4);
+    assert!(second.feerate < FeeratePerKw(100_000));
+    super::coin(&mut rig, 12, 400_000);
+    mine(&mut rig, 103, vec![]);
+    assert!(attempt(&rig).feerate >= FeeratePerKw(100_000));
+}
+
+#[test]
+fn a_push_that_the_coins_do_not_pay_for_as_it_should_be_is_made_as_far_as_they_do() {
+    let mut rig = Rig::new("partial-push", &[(2, 2)]);
+    market(&mut rig, 100_000);
+    coin(&mut rig, 9, 50_000);
+    poor_commitment(&mut rig, ChannelNumber(2));
+    let push = attempt_of_channel(&rig, ChannelNumber(2)).expect("a push");
+    assert!(push.feerate > FeeratePerKw(10_000) && push.feerate < FeeratePerKw(100_000));
+}
