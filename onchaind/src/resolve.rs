@@ -179,6 +179,13 @@ impl Resolver {
             done,
         });
         let Some(spend) = spend else {
+            if let What::Htlc(h) = &part.what
+                && h.htlc.offered_by == Side::Remote
+                && claim.is_none()
+            {
+                // Its preimage may come as late as that, and the output may be there as long.
+                found.needed(h.htlc.expiry + CltvDelta(DEPTH));
+            }
             found.claims.extend(claim);
             return;
         };

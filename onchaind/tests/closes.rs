@@ -71,7 +71,7 @@ fn our_commitment_is_taken_output_by_output() {
         let after = story.block(521, vec![second]);
         assert_eq!((claimed(&after).len(), after.settled), (0, None));
         let after = story.block(521 + DEPTH, vec![]);
-        assert_eq!(after.settled, Some(BlockHeight(521)));
+        assert_eq!(after.settled, Some(BlockHeight(521 + DEPTH)));
     }
 }
 
@@ -107,8 +107,15 @@ fn the_peers_commitment_is_taken_output_by_output() {
         let after = story.block(512 + DEPTH, vec![]);
         assert_eq!(after.failed.0, [HtlcId(1), HtlcId(2)]);
         // The peer's first was never opened.
+        let after = story.block(520 + DEPTH - 1, vec![]);
+        assert_eq!(after.settled, None);
+        // It may be yet, and the channel is remembered for that, however old its close is.
         let after = story.block(520 + DEPTH, vec![]);
-        assert_eq!(after.settled, Some(BlockHeight(512)));
+        assert_eq!(after.settled, Some(BlockHeight(520 + DEPTH)));
+        let after = story.block(520 + DEPTH + 50, vec![]);
+        assert_eq!(after.settled, Some(BlockHeight(520 + DEPTH)));
+        let late = story.preimage(HtlcId(0), 20);
+        assert_eq!((claimed(&late), late.settled), (vec!["their_htlc 0"], None));
     }
 }
 
