@@ -57,6 +57,8 @@ pub enum OnchainEvent {
     Advance,
     /// A transaction of its end left the chain with its block.
     Left(Txid),
+    /// What its attempts were about left the chain with its block.
+    GiveUp,
 }
 
 /// A transaction of a channel's end, in a block.
@@ -142,6 +144,7 @@ pub fn handle(
         // What is under way keeps its coins.
         OnchainEvent::Left(txid) if attempt_of(node, txid).is_some() => Ok(()),
         OnchainEvent::Left(txid) => crate::wallet::unspend(node, turn, txid),
+        OnchainEvent::GiveUp => drop_all(node, turn, number),
     }
 }
 
@@ -190,10 +193,14 @@ fn advance_published(node: &Node, turn: &mut Turn<'_>) {
 
 /// A channel whose funding never came: what was to push its commitment can never be in a block.
 pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    turn.install(move |node| drop(node.onchain.published.remove(&number)));
+    drop_all(node, turn, number)
+}
+
+fn drop_all(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
         send::drop_attempt(node, turn, number, attempt)?;
     }
-    turn.install(move |node| drop(node.onchain.published.remove(&number)));
     Ok(())
 }
 
@@ -468,9 +475,8 @@ pub(super) fn end_case(
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
     store::remove_seen_of(turn.db, number)?;
-    for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
-        send::drop_attempt(node, turn, number, attempt)?;
-    }
+    // After this event: the wallet has just heard of the same block.
+    turn.also(Event::Onchain(number, OnchainEvent::GiveUp));
     turn.install(move |node| {
         node.onchain.cases.remove(&number);
         node.onchain.watched.retain(|_, (of, _)| *of != number);

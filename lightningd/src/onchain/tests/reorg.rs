@@ -56,6 +56,40 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
 }
 
 #[test]
+fn a_coin_that_left_the_chain_with_the_commitment_it_was_to_push_is_unconfirmed() {
+    let mut rig = Rig::new("left-together", &[(1, 1)]);
+    rig.go_to_chain(1);
+    let ours = commitment(&rig);
+    let script = rig.node.wallet.script(1, AddressKind::Taproot);
+    let gift = spending(&[outpoint(7)], &[(50_000, &script)]);
+    let coin = OutPoint { txid: gift.compute_txid(), vout: 0 };
+    mine_without_onchaind(&mut rig, 101, vec![gift, ours.clone()]);
+    assert_eq!(rig.node.wallet.outputs[&coin].confirmed, Some(BlockHeight(101)));
+    let claimed = OutPoint { txid: ours.compute_txid(), vout: 0 };
+    let tx = spending(&[claimed, coin], &[(40_000, &script)]);
+    let attempt = Attempt {
+        txid: tx.compute_txid(),
+        tx,
+        kind: attempt::Kind::Claim,
+        claims: vec![claimed],
+        feerate: FeeratePerKw(253),
+        first: BlockHeight(101),
+        height: BlockHeight(101),
+        refused: false,
+        refusals: 0,
+    };
+    rig.turn(|node, turn| send::keep(node, turn, CHANNEL, attempt.clone()));
+    unmine(&mut rig, 101);
+    let left = |rig: &Rig| {
+        let coin = &rig.node.wallet.outputs[&coin];
+        (coin.confirmed, coin.spent.is_some(), under_way(rig).len())
+    };
+    assert_eq!(left(&rig), (None, false, 0));
+    rig.crash();
+    assert_eq!(left(&rig), (None, false, 0), "also on disk");
+}
+
+#[test]
 fn a_claim_whose_block_left_the_chain_is_made_again_with_the_same_coin() {
     let mut rig = on_chain("again", |rig| vec![paired(rig, 1, 200)]);
     let coin = coin(&mut rig, 9, 50_000);
