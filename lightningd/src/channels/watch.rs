@@ -21,7 +21,8 @@ use wire::daemon::LogLevel;
 const FORGET_UNFUNDED: u32 = 2016;
 /// From here on no reorganisation is expected.
 const BURIED: u32 = 100;
-/// So deep a double spend of a funding ends the HTLCs that we offered over it: as deep as any other end without a preimage must be.
+/// With so many blocks on top a double spend of a funding ends the HTLCs that we offered over it: as many as any other end without a
+/// preimage must have. As onchaind has it.
 const HOPELESS: u32 = 6;
 
 /// Signs the funding of a channel that both have signed the first commitments of, and sends it.
@@ -212,7 +213,7 @@ fn double_spent(
 
 /// A channel whose funding was double-spent: what was offered over it comes back to whoever it is from, and the rest is memory.
 fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> Result<(), Stop> {
-    if depth == HOPELESS {
+    if depth == HOPELESS + 1 {
         for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
             crate::htlcs::failed_on_chain(node, turn, channel.number, live.htlc.id)?;
         }

@@ -166,12 +166,12 @@ fn a_funding_that_left_the_chain_carries_nothing_and_once_it_is_double_spent_the
     assert_eq!(reason["evidence"]["close"], "funding_double_spent", "{channel}");
     assert_eq!(reason["evidence"]["txid"], instead.compute_txid().to_string());
     // What waits over there comes back to a when that is as deep as any other failure must be.
-    t.world.mine(4);
+    t.world.mine(5);
     t.a_still_waits(waits);
     t.world.mine(1);
     t.a_failed(waits);
     assert_eq!(t.world.node.channel(&t.a.name())["state"], "CHANNELD_NORMAL");
-    t.world.mine(93);
+    t.world.mine(92);
     assert_eq!(t.world.node.channel(&name)["state"], "ONCHAIN");
     t.world.node.kill();
     t.world.node.start_again();
