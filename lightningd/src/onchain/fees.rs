@@ -4,7 +4,7 @@ use crate::chain::feerates::Estimates;
 use primitives::{BlockHeight, FeeratePerKw, Sat};
 
 /// A claim may cost this share of what is at stake at most, even at its deadline: one half.
-const MAX_SHARE: u64 = 2;
+pub(super) const MAX_SHARE: u64 = 2;
 /// Without a deadline an attempt has this many blocks before the next one pays more.
 const PATIENCE: u32 = 12;
 /// Where the deadline had passed before the first attempt: blocks until all is paid that it should cost.

@@ -2,7 +2,7 @@
 
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, Unbuilt, Unsigned};
-use super::fees::clearly_above;
+use super::fees::{MAX_SHARE, clearly_above};
 use super::send::drop_attempt;
 use super::{Case, OnchainEvent, anchor};
 use crate::events::Event;
@@ -201,7 +201,9 @@ where
         let is_hit = |o: &&Other<'_>| coins_of(node, o.attempt).any(|c| spent.contains(&c));
         let hit: Vec<&Other<'_>> = others.iter().filter(is_hit).collect();
         let lost: u64 = hit.iter().map(|o| o.worth.0).sum();
-        if lost >= want.worth.0 || unsigned.fee >= want.worth {
+        // To replace others is no reason to pay more than it should ever cost.
+        let is_too_dear = feerate > want.wanted && unsigned.fee.0 > want.worth.0 / MAX_SHARE;
+        if lost >= want.worth.0 || is_too_dear {
             return None;
         }
         // What all of them pay together, and for its own relay besides; and a feerate above each of theirs.

@@ -80,6 +80,23 @@ fn a_claim_of_another_channel_gives_its_coin_too() {
 }
 
 #[test]
+fn a_claim_does_not_replace_another_for_more_than_half_of_what_it_is_worth() {
+    // Seven that are worth as much each as the one that pays half of that already: together they weigh too much to pay its rate.
+    let mut rig = on_chain("dearer-half", |rig| vec![paired(rig, 0, 105)]);
+    let coin = coin(&mut rig, 9, 5_000_000);
+    for height in 101..106 {
+        mine(&mut rig, height, vec![]);
+    }
+    let first = attempt(&rig);
+    assert!(fee(&rig, &first) > 40_000);
+    let all = (0..8).map(|vout| paired(&rig, vout, 1000)).collect();
+    claims(&mut rig, all);
+    mine(&mut rig, 106, vec![]);
+    assert_eq!(under_way(&rig), [vec![0]]);
+    assert!(spent_by(&rig, &coin).is_some());
+}
+
+#[test]
 fn a_batch_takes_a_coin_as_one_claim_does_and_not_from_what_is_worth_as_much() {
     let mut rig = on_chain("dearer-batch", |rig| vec![paired(rig, 0, 200), paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
