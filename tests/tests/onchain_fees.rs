@@ -9,12 +9,15 @@ use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
 
 /// A pair on a chain whose miners take nothing below 4000 sat per 1000 virtual bytes (1000 per 1000 weight).
 fn dear_pair() -> Pair {
+    dear_pair_at("1100/1100/253/1100/253/253")
+}
+fn dear_pair_at(feerates: &str) -> Pair {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start_with(
         &scratch.path().join("bitcoind"),
         &["-regtest", "-blockmintxfee=0.00004"],
     );
-    let options = ["--force-feerates=1100/1100/253/1100/253/253"];
+    let options = [&*format!("--force-feerates={feerates}")];
     let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &options);
     let bob = Node::start(&scratch.path().join("bob"), &bitcoind, &options);
     alice.fund(&bitcoind);
@@ -83,6 +86,75 @@ fn a_claim_pays_more_and_more_until_it_is_mined_before_its_deadline() {
     }
     assert_eq!(parts.wait(1).unwrap()["status"], "complete");
     resolve(&pair, &id);
+}
+
+/// A part of a payment, which waits at bob's for the rest.
+fn part(pair: &Pair, id: &str, (sat, delay): (u64, u32)) {
+    let all = sat * 2000;
+    let invoice = pair.bob.rpc(
+        "invoice",
+        &json!({"amount_msat": all, "label": sat.to_string(), "description": "in halves"}),
+    );
+    let scid = pair.alice.channel(id)["short_channel_id"].clone();
+    let hop =
+        json!([{"id": pair.bob.id, "channel": scid, "amount_msat": sat * 1000, "delay": delay}]);
+    pair.alice.rpc(
+        "sendpay",
+        &json!({"route": hop, "payment_hash": invoice["payment_hash"],
+            "payment_secret": invoice["payment_secret"], "amount_msat": all, "partid": 1, "groupid": 1}),
+    );
+}
+
+/// At this expiry alice's only coin pays for what takes back that HTLC: nothing else of hers waits in the mempool.
+fn only_one_waits(pair: &Pair, expiry: u64) {
+    pair.bitcoind.mine(u32::try_from(expiry - pair.bitcoind.height()).unwrap());
+    pair.alice.sync(&pair.bitcoind);
+    wait_for("the HTLC's transaction", || {
+        let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+        let pool = pool.as_array()?.iter().filter_map(Value::as_str);
+        let times = pool.map(|txid| pair.bitcoind.transaction(txid).lock_time.to_consensus_u32());
+        // What sweeps our own output has none.
+        let times: Vec<u32> = times.filter(|t| (1..500_000_000).contains(t)).collect();
+        (times == [u32::try_from(expiry).unwrap()]).then_some(())
+    });
+}
+
+#[test]
+fn a_large_htlc_takes_the_only_coin_from_a_small_one_that_no_miner_wants() {
+    // What sweeps our own output is too cheap for a while, too: it brings no second coin.
+    let pair = dear_pair_at("1100/1100/1100/253/253/253");
+    let id = pair.open(SAT);
+    part(&pair, &id, (1_500, 24));
+    part(&pair, &id, (400_000, 28));
+    pair.wait_held(&id, 2);
+    let htlcs = pair.alice.channel(&id)["htlcs"].clone();
+    let expiry = |sat: u64| {
+        let mut all = htlcs.as_array().unwrap().iter();
+        all.find(|h| h["amount_msat"] == sat * 1000).unwrap()["expiry"].as_u64().unwrap()
+    };
+    let (small, large) = (expiry(1_500), expiry(400_000));
+    assert!(small < large);
+    pair.bob.stop();
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    wait_for("our commitment in the mempool", || {
+        let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+        (!pool.as_array()?.is_empty()).then_some(())
+    });
+    pair.bitcoind.mine(1);
+    pair.alice.sync(&pair.bitcoind);
+    pair.alice.wait_state(&id, "ONCHAIN");
+    only_one_waits(&pair, small);
+    only_one_waits(&pair, large);
+    let taken = || {
+        let outputs = pair.alice.channel(&id)["onchain_outputs"].clone();
+        let mut all = outputs.as_array().unwrap().iter();
+        all.any(|o| o["what"] == "our_htlc 1" && !o["spent_by"].is_null())
+    };
+    while !taken() {
+        pair.bitcoind.mine(1);
+        pair.alice.sync(&pair.bitcoind);
+        assert!(pair.bitcoind.height() < large + 72, "it came too late");
+    }
 }
 
 /// Everything that a stopped node has in its database, taken away or put back.
