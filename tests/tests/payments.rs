@@ -338,3 +338,46 @@ fn no_more_parts_are_sent_than_the_whole_needs() {
     }
     assert_eq!(codes, [(1, None), (2, None), (3, Some(200))].into());
 }
+
+#[test]
+fn nothing_is_sent_beside_parts_that_it_does_not_fit() {
+    let pair = Pair::new();
+    let id = pair.open(1_000_000);
+    let made = pair.bob.rpc("invoice", &json!(["3000sat", "parts", "d"]));
+    let scid = pair.alice.channel(&id)["short_channel_id"].clone();
+    let part = |n: u64, msat: u64, total: u64| {
+        let route = json!([{"id": pair.bob.id, "channel": scid, "delay": 30, "amount_msat": msat}]);
+        json!({"route": route, "payment_hash": made["payment_hash"], "payment_secret": made["payment_secret"],
+            "amount_msat": total, "partid": n})
+    };
+    // Bob waits for the rest, and would take whatever else comes.
+    pair.alice.rpc("sendpay", &part(1, 1_000_000, 3_000_000));
+    let alone = pair.alice.refused("sendpay", &part(0, 3_000_000, 3_000_000));
+    assert_eq!((alone.code, &*alone.message), (200, "Already have parallel payment in progress"));
+    let another = pair.alice.refused("sendpay", &part(2, 1_000_000, 4_000_000));
+    assert_eq!(another.code, 201, "{}", another.message);
+    let onion = |n: u64, more: Value| {
+        let mut params = json!({"onion": "00".repeat(1366), "payment_hash": made["payment_hash"], "partid": n,
+            "first_hop": {"id": pair.bob.id, "amount_msat": 1000, "delay": 30}});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    let alone = pair.alice.refused("sendonion", &onion(0, json!({})));
+    assert_eq!((alone.code, &*alone.message), (200, "Already have parallel payment in progress"));
+    // What onions say of themselves is only said, and may come to more than numbers can hold.
+    let all = 2_100_000_000_000_000_000u64;
+    let mut socket = pair.alice.socket().unwrap();
+    let mut requests = String::new();
+    for n in 2..=11 {
+        let params = onion(n, json!({"amount_msat": all}));
+        requests += &json!({"jsonrpc": "2.0", "id": n, "method": "sendonion", "params": params})
+            .to_string();
+    }
+    let last = part(12, 1_000, 3_000_000);
+    requests +=
+        &json!({"jsonrpc": "2.0", "id": 12, "method": "sendpay", "params": last}).to_string();
+    socket.write_all(requests.as_bytes()).unwrap();
+    let mut answers = serde_json::Deserializer::from_reader(socket).into_iter::<Value>();
+    let refused = answers.find_map(|a| a.ok().filter(|a| a["id"] == 12)).unwrap();
+    assert!([200, 201].contains(&refused["error"]["code"].as_i64().unwrap()), "{refused}");
+}

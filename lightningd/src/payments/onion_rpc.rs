@@ -82,13 +82,15 @@ pub fn sendonion(
     let secrets = shared_secrets(args)?;
     let (partid, groupid) = (index(args, "partid")?, index(args, "groupid")?);
     let amount = args.msat("amount_msat");
-    let total = args.msat("total_amount_msat").or(amount).unwrap_or(first.amount);
+    let named = args.msat("total_amount_msat");
+    let total = named.or(amount).unwrap_or(first.amount);
     if amount.max(Some(total)) > Some(Sat::MAX_MONEY.msat()) {
         let text = "amount_msat: that is more than all the money there is";
         return Err(RpcError::params(text).into());
     }
     let destination = args.node("destination");
-    let same = (amount, destination);
+    // What it makes together is the caller's business where it says nothing of it.
+    let same = (amount, named, destination);
     if let Some(answer) = earlier(node, turn, (hash, partid, groupid), same, caller)? {
         return Ok(answer);
     }

@@ -58,9 +58,10 @@ pub(super) fn earlier(
     node: &Node,
     turn: &mut Turn<'_>,
     (hash, partid, groupid): (PaymentHash, u64, u64),
-    (amount, destination): (Option<Msat>, Option<NodeId>),
+    (amount, total, destination): (Option<Msat>, Option<Msat>, Option<NodeId>),
     caller: &Caller,
 ) -> Result<Option<Answer>, Stop> {
+    let mut pending = Msat::ZERO;
     let mut replaced = Vec::new();
     for p in node.payments.of(hash) {
         let same_part = (p.partid, p.groupid) == (partid, groupid);
@@ -96,10 +97,29 @@ pub(super) fn earlier(
                 let text = format!("Payment with groupid={} still in progress", p.groupid);
                 return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
             }
-            Status::Pending => {}
+            // The payee may take both.
+            Status::Pending if (p.partid == 0) != (partid == 0) => {
+                let kind = if p.partid == 0 { "non-parallel" } else { "parallel" };
+                let text = format!("Already have {kind} payment in progress");
+                return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
+            }
+            Status::Pending if total.is_some_and(|total| total != p.total) => {
+                let text = format!(
+                    "the parts under way make {}, and this one would make {}",
+                    p.total,
+                    total.unwrap_or_default()
+                );
+                return Err(RpcError::new(code::PAY_RHASH_ALREADY_USED, text).into());
+            }
+            Status::Pending => pending = pending.saturating_add(p.amount.unwrap_or_default()),
             Status::Failed if same_part => replaced.push(p.created_index),
             Status::Failed => {}
         }
+    }
+    // BOLT 4, "Basic Multi-Part Payments": nothing more is sent once the parts under way make the whole.
+    if let Some(total) = total.filter(|total| pending >= *total && pending > Msat::ZERO) {
+        let text = format!("Already have {pending} of {total} payments in progress");
+        return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
     }
     for index in replaced {
         store::remove(turn.db, index)?;
@@ -137,17 +157,9 @@ pub fn sendpay(
         let text = format!("amount_msat: {total} is not the route's last amount {}", last.amount);
         return Err(RpcError::params(text).into());
     }
-    let same = (Some(last.amount), Some(last.node));
+    let same = (Some(last.amount), Some(total), Some(last.node));
     if let Some(answer) = earlier(node, turn, (hash, partid, groupid), same, caller)? {
         return Ok(answer);
-    }
-    // BOLT 4, "Basic Multi-Part Payments": nothing more is sent once the parts under way make the whole.
-    let others =
-        node.payments.of(hash).filter(|p| (p.status, p.groupid) == (Status::Pending, groupid));
-    let pending: Msat = Msat(others.filter_map(|p| p.amount).map(|a| a.0).sum());
-    if partid > 0 && pending >= total {
-        let text = format!("Already have {pending} of {total} payments in progress");
-        return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
     }
     let channel = route::first_channel(node, first.node, Some(first.channel))?;
     let built = route::onion_for(node, args, &route, hash, total)?;

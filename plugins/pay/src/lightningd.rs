@@ -76,8 +76,14 @@ pub(crate) fn earlier(call: &Call<'_, State>, request: &Request) -> Result<Earli
             payment_hash: hash,
             created_at: paid.created_at,
             parts: parts.len() as u64,
-            amount_msat: parts.iter().filter_map(|row| row.amount_msat).sum(),
-            amount_sent_msat: parts.iter().map(|row| row.amount_sent_msat).sum(),
+            amount_msat: parts
+                .iter()
+                .filter_map(|row| row.amount_msat)
+                .fold(0, u64::saturating_add),
+            amount_sent_msat: parts
+                .iter()
+                .map(|row| row.amount_sent_msat)
+                .fold(0, u64::saturating_add),
             warning_partial_completion: None,
             payment_preimage: paid.payment_preimage.clone().unwrap_or_default(),
             status: Status::Complete,
