@@ -109,3 +109,26 @@ fn a_plugin_that_dies_or_babbles_takes_nobody_down() {
     assert_eq!(node.refused("plugin", &json!(["start", "/nonexistent"])).code, -32602);
     node.rpc("getinfo", &json!({}));
 }
+
+#[test]
+fn a_plugin_behind_a_wrapper_ends_with_it() {
+    let (scratch, _bitcoind, node) = node(&[]);
+    node.rpc("plugin", &json!(["stop", "greeter.py"]));
+    wait_for("the plugin to be gone", || {
+        (node.refused("greet", &json!([])).code == -32601).then_some(())
+    });
+    let wrapper = scratch.path().join("wrapper.sh");
+    let inner = scratch.path().join("greeter.py");
+    // No exec: the shell waits for what does the work.
+    std::fs::write(&wrapper, format!("#!/bin/sh\n{}\nexit 3\n", inner.display())).unwrap();
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for _ in 0..2 {
+        let start = json!({"subcommand": "start", "plugin": wrapper.display().to_string()});
+        node.rpc("plugin", &start);
+        assert_eq!(node.rpc("greet", &json!([]))["said"], "Hello you");
+        node.rpc("plugin", &json!(["stop", "wrapper.sh"]));
+        wait_for("its methods to be gone", || {
+            (node.refused("greet", &json!([])).code == -32601).then_some(())
+        });
+    }
+}

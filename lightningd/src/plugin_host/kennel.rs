@@ -5,11 +5,14 @@ use super::{PluginId, PluginMessage};
 use crate::supervisor::set_nonblocking;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -18,7 +21,7 @@ const MAX_QUEUED: usize = 64 * 1024 * 1024;
 /// One message of a plugin: a block in hexadecimal fits many times.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// What is read of one plugin in one round.
-const MAX_READ_PER_ROUND: usize = 32 * 1024 * 1024;
+const MAX_READ_PER_ROUND: usize = 1024 * 1024;
 const TOKENS_PER_PLUGIN: usize = 2;
 
 struct Process {
@@ -30,6 +33,17 @@ struct Process {
     written: usize,
     input: Vec<u8>,
     saved: Option<Saved>,
+}
+
+impl Process {
+    /// It, and whatever it started and did not set free.
+    fn kill(&mut self) {
+        // Nobody else can have its number: it has not been waited for.
+        let group = i32::try_from(self.child.id()).map(Pid::from_raw);
+        if let Ok(Err(e)) = group.map(|group| killpg(group, Signal::SIGKILL)) {
+            log::debug!("kill {}: {e}", self.name);
+        }
+    }
 }
 
 /// Every live plugin's process.
@@ -74,7 +88,9 @@ impl Kennel {
             command.arg("--developer");
         }
         subdaemon::unblock_signals(&mut command);
+        // With a wrapper around it, it ends as a whole.
         let mut child = command
+            .process_group(0)
             .env("LIGHTNINGD_PLUGIN", "1")
             .env("LIGHTNINGD_VERSION", version)
             .stdin(Stdio::piped())
@@ -180,18 +196,17 @@ impl Kennel {
     pub fn kill(&mut self, id: PluginId, why: &str) {
         if let Some(process) = self.plugins.get_mut(&id) {
             log::warn!("Killing plugin {}: {why}", process.name);
-            if let Err(e) = process.child.kill() {
-                log::debug!("kill {}: {e}", process.name);
-            }
+            process.kill();
         }
     }
 
     /// Forgets one that ended, and takes leave of its process.
     pub fn bury(&mut self, id: PluginId) {
-        if let Some(mut process) = self.plugins.remove(&id)
-            && (process.child.kill().is_err() || process.child.wait().is_err())
-        {
-            log::debug!("{} was gone already", process.name);
+        if let Some(mut process) = self.plugins.remove(&id) {
+            process.kill();
+            if let Err(e) = process.child.wait() {
+                log::debug!("wait for {}: {e}", process.name);
+            }
         }
     }
 
