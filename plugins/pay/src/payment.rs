@@ -193,8 +193,11 @@ impl Payment<'_> {
         let hops = (!to_ourselves).then_some(&part);
         let sent = lightningd::sendpay(self.call, self.request, self.group, id, hops);
         self.outstanding.insert(id, part);
-        if let Err(error) = sent {
-            return self.failed(id, error);
+        match sent {
+            Ok(()) => {}
+            // Nobody knows whether it is under way: waiting for it tells.
+            Err(CallError::Transport(_)) => {}
+            Err(error @ CallError::Rpc(_)) => return self.failed(id, error),
         }
         let (rpc, cause) = (self.call.init().rpc.clone(), self.call.cause());
         let (group, report) = (self.group, self.ended.0.clone());
@@ -204,7 +207,16 @@ impl Payment<'_> {
             if let (true, Some(params)) = (id > 0, params.as_object_mut()) {
                 params.insert("partid".to_owned(), json!(id));
             }
-            let ended = rpc.call_for(&cause, "waitsendpay", &params).and_then(|result| {
+            let asked = || rpc.call_for(&cause, "waitsendpay", &params);
+            let mut ended = asked();
+            let mut pause = PAUSES.0;
+            // A connection that ended says nothing of the payment, which may be under way for days. With lightningd we end, too.
+            while matches!(ended, Err(CallError::Transport(_))) {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSES.1);
+                ended = asked();
+            }
+            let ended = ended.and_then(|result| {
                 serde_json::from_str(result.get())
                     .map_err(|e| CallError::Transport(format!("its answer to waitsendpay: {e}")))
             });

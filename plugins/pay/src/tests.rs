@@ -117,6 +117,15 @@ fn it_stops_when_the_payee_refuses_or_the_time_is_over() {
 }
 
 #[test]
+fn a_connection_that_ends_says_nothing_of_the_payment() {
+    let world = World { hangs_up: 3, ..world(&[("1x1x1", 5000)], &[Fate::Paid]) };
+    let mut node = Node::new("hung-up", world);
+    let answer = node.ask("pay", json!([bolt11(|_| {})]));
+    assert_eq!(answer["result"]["status"], "complete", "{answer}");
+    assert_eq!(node.world().sent.len(), 1);
+}
+
+#[test]
 fn giving_up_waits_for_the_parts_that_are_under_way() {
     let refusal = Fate::Failed(203, json!({ "failcode": 0x400f }));
     let mut node =

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,7 +71,10 @@ fn converse<S: Send + Sync>(
     developer: bool,
 ) -> Result<(), FrameError> {
     let plugin = Arc::new(Plugin { spec, out, running: OnceLock::new() });
-    let pool = Pool::default();
+    // Each method has its own: those who wait for one hold up nobody who asks for another.
+    let pools: BTreeMap<&str, Pool> =
+        spec.methods.iter().map(|method| (method.name, Pool::default())).collect();
+    let other = Pool::default();
     let mut objects = Objects::new(BufReader::with_capacity(64 * 1024, from), MAX_REQUEST);
     while let Some(object) = objects.next_object()? {
         let incoming: Incoming<'_> = match serde_json::from_slice(&object) {
@@ -91,6 +95,7 @@ fn converse<S: Send + Sync>(
             }
             (_, Some(_)) => {
                 let plugin = plugin.clone();
+                let pool = pools.get(incoming.method.as_ref()).unwrap_or(&other);
                 pool.run(Box::new(move || plugin.handle(&object)));
             }
             (_, None) => plugin.hear(&incoming),
