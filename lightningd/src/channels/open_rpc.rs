@@ -1,5 +1,6 @@
 //! `fundchannel`, `fundchannel_start`, `fundchannel_complete`, `fundchannel_cancel`.
 
+use super::opening::psbt::funding_output;
 use super::opening::{Attempt, Opening, Proposal, cancel, complete, propose};
 use crate::chain::feerates::{Asked, Use};
 use crate::node::Node;
@@ -192,41 +193,6 @@ pub fn complete_rpc(
         }
     });
     Ok(Answer::Later)
-}
-
-/// Finds the one output of a PSBT that is the channel. Every input must be segwit: another's txid could change.
-fn funding_output(text: &str, script: &ScriptBuf, amount: Sat) -> Result<OutPoint, RpcError> {
-    let bad = |why: String| RpcError::new(code::FUNDING_PSBT_INVALID, format!("psbt: {why}"));
-    let psbt: bitcoin::Psbt = text.parse().map_err(|e| bad(format!("cannot be read: {e}")))?;
-    let tx = &psbt.unsigned_tx;
-    for (n, input) in psbt.inputs.iter().enumerate() {
-        let spent = input.witness_utxo.as_ref().map(|o| o.script_pubkey.clone()).or_else(|| {
-            let vout = tx.input.get(n)?.previous_output.vout as usize;
-            Some(input.non_witness_utxo.as_ref()?.output.get(vout)?.script_pubkey.clone())
-        });
-        match spent {
-            Some(script) if script.is_witness_program() || script.is_p2sh() => {}
-            Some(_) => {
-                return Err(bad(format!(
-                    "input {n} is not segwit: its signature could change the transaction's id"
-                )));
-            }
-            None => return Err(bad(format!("input {n} does not say what it spends"))),
-        }
-    }
-    let mut found = tx.output.iter().enumerate().filter(|(_, o)| o.script_pubkey == *script);
-    let (vout, output) =
-        found.next().ok_or_else(|| bad(format!("no output pays the channel's script {script}")))?;
-    if found.next().is_some() {
-        return Err(bad("two outputs pay the channel's script".to_owned()));
-    }
-    if output.value.to_sat() != amount.0 {
-        return Err(bad(format!(
-            "the channel's output has {}sat, and {amount} was agreed",
-            output.value.to_sat()
-        )));
-    }
-    Ok(OutPoint { txid: tx.compute_txid(), vout: vout as u32 })
 }
 
 /// `fundchannel_cancel id`.

@@ -2,6 +2,7 @@
 
 mod agreed;
 mod begin;
+pub mod psbt;
 
 pub use begin::{Proposal, closing_script, propose, proposed};
 
