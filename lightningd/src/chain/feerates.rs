@@ -131,16 +131,17 @@ impl Node {
         })
     }
 
-    /// The feerate that was asked for.
+    /// The feerate that was asked for, or the least that is relayed, if that is more.
     pub fn feerate_asked(&self, asked: Asked) -> Option<FeeratePerKw> {
-        match asked {
-            Asked::Fixed(rate) => Some(rate.max(FeeratePerKw::FLOOR)),
-            Asked::Minimum => Some(self.feerate_floor()),
-            Asked::Within(blocks) => self
-                .forced(0)
-                .or_else(|| self.chain.fees.as_ref().and_then(|f| f.within(blocks)))
-                .map(|r| r.max(FeeratePerKw::FLOOR)),
-        }
+        let floor = self.feerate_floor();
+        let rate = match asked {
+            Asked::Fixed(rate) => Some(rate),
+            Asked::Minimum => Some(floor),
+            Asked::Within(blocks) => {
+                self.forced(0).or_else(|| self.chain.fees.as_ref().and_then(|f| f.within(blocks)))
+            }
+        };
+        rate.map(|r| r.max(floor))
     }
 
     /// The lowest and the highest that a peer may set for a commitment, with anchors or without. BOLT 2, update_fee.
@@ -199,6 +200,20 @@ mod tests {
         }
         assert_eq!(rig.node.feerate_bounds(true).0, FeeratePerKw(253));
         assert_eq!(rig.node.feerate_bounds(false).0, FeeratePerKw(15_000));
+    }
+
+    #[test]
+    fn nobody_asks_for_less_than_is_relayed() {
+        let mut rig = crate::testing::Rig::new("feerate-asked", &[]);
+        let asked = |rig: &crate::testing::Rig, text| rig.node.feerate_asked(Asked::parse(text)?);
+        assert_eq!(asked(&rig, "1perkw"), Some(FeeratePerKw(253)));
+        let full = json!({"feerate_floor": 4000, "feerates": [{"blocks": 2, "feerate": 8000}]});
+        rig.node.chain.fees = Some(Estimates::parse(&full).unwrap());
+        for (text, rate) in
+            [("253perkw", 1000), ("minimum", 1000), ("1500perkw", 1500), ("2blocks", 2000)]
+        {
+            assert_eq!(asked(&rig, text), Some(FeeratePerKw(rate)), "{text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2;
 /// Outpoint, sequence and an empty script, then the witness.
 const P2WPKH_INPUT_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 const P2TR_INPUT_WEIGHT: u64 = 41 * 4 + 1 + 1 + 64;
+/// What is heavier is not relayed: Core's bound, less what the counts of many inputs and outputs take more than we reckon.
+const MAX_WEIGHT: u64 = 400_000 - 16;
 /// Below it a P2TR output is not relayed.
 const P2TR_DUST: Sat = Sat(330);
 /// The fee may be this share of what is spent at most, so that a slip in a feerate cannot burn a wallet: one half.
@@ -139,27 +141,37 @@ pub fn build(node: &Node, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funded
     };
     let fee = wanted.feerate.fee(weight);
     let fee_with_change = wanted.feerate.fee(weight + change_script_weight);
+    // What is kept back must be an output that is relayed.
+    let kept =
+        if wanted.emergency > Sat::ZERO { wanted.emergency.max(P2TR_DUST) } else { Sat::ZERO };
     let (amount, change) = match wanted.amount {
-        None if wanted.emergency > Sat::ZERO => {
-            let all =
-                sum.checked_sub(fee_with_change).and_then(|s| s.checked_sub(wanted.emergency));
-            (all.ok_or_else(|| emergency(wanted.emergency))?, wanted.emergency)
+        None if kept > Sat::ZERO => {
+            let all = sum.checked_sub(fee_with_change).and_then(|s| s.checked_sub(kept));
+            (all.ok_or_else(|| emergency(kept))?, kept)
         }
         None => (sum.checked_sub(fee).ok_or_else(|| afford(fee))?, Sat::ZERO),
         Some(amount) => {
             let needed = amount.saturating_add(fee);
             let left = sum.checked_sub(needed).ok_or_else(|| afford(needed))?;
             let change = left.saturating_sub(wanted.feerate.fee(change_script_weight));
+            let change = if change < P2TR_DUST { Sat::ZERO } else { change };
             // What was not chosen stays, by hand or by us.
             let all = Wanted { utxos: None, ..wanted.clone() };
             let all: u64 = candidates(node, &all)?.iter().map(|(_, o)| o.amount.0).sum();
             let kept_elsewhere = Sat(all).saturating_sub(sum);
-            if change.saturating_add(kept_elsewhere) < wanted.emergency {
-                return Err(emergency(wanted.emergency).into());
+            if change.saturating_add(kept_elsewhere) < kept {
+                return Err(emergency(kept).into());
             }
-            (amount, if change < P2TR_DUST { Sat::ZERO } else { change })
+            (amount, change)
         }
     };
+    if weight + change_script_weight > MAX_WEIGHT {
+        let text = format!(
+            "a transaction that spends {} UTXOs is too large for any bitcoind to relay: spend fewer of them, as with 'utxos', or the small ones first",
+            chosen.len()
+        );
+        return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text).into());
+    }
     if amount < Sat(wanted.script.minimal_non_dust().to_sat()) {
         let text = format!(
             "an output of {amount} is dust: the least is {}",
@@ -255,4 +267,76 @@ pub fn sign(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<Transa
 /// The height at which a reservation made now ends. CLN's 72 blocks.
 pub fn reservation_end(tip: BlockHeight) -> BlockHeight {
     BlockHeight(tip.0.saturating_add(72))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rig;
+    use bitcoin::hashes::Hash;
+
+    const COIN: Sat = Sat(10_000);
+
+    /// A wallet of so many coins of equal worth.
+    fn rich(name: &str, coins: u32) -> Rig {
+        let mut rig = Rig::new(name, &[]);
+        for n in 0..coins {
+            let outpoint = OutPoint { txid: bitcoin::Txid::all_zeros(), vout: n };
+            let coin = Output {
+                amount: COIN,
+                script: ScriptBuf::new_p2wpkh(&Hash::all_zeros()),
+                key_index: 1,
+                coinbase: false,
+                confirmed: Some(BlockHeight(50)),
+                spent: None,
+                reserved_until: BlockHeight(0),
+            };
+            rig.node.wallet.outputs.insert(outpoint, coin);
+        }
+        rig
+    }
+    fn wanted(amount: Option<Sat>, emergency: Sat) -> Wanted {
+        let script = ScriptBuf::new_p2wsh(&Hash::all_zeros());
+        let feerate = FeeratePerKw(253);
+        Wanted { script, amount, feerate, minconf: 1, utxos: None, emergency }
+    }
+    fn built(rig: &mut Rig, wanted: &Wanted) -> Result<Funded, String> {
+        let made = std::cell::RefCell::new(None);
+        rig.turn(|node, turn| {
+            *made.borrow_mut() = Some(build(node, turn, wanted));
+            Ok(())
+        });
+        made.into_inner().unwrap().map_err(|e| match e {
+            Stop::Refused(e) => e.message,
+            Stop::Fatal(e) => panic!("{e}"),
+        })
+    }
+    fn worth(coins: u64) -> Sat {
+        Sat(COIN.0 * coins)
+    }
+
+    #[test]
+    fn a_transaction_that_is_too_large_to_be_relayed_is_not_made() {
+        let mut rig = rich("large", 1500);
+        for amount in [None, Some(worth(1465))] {
+            let refused = built(&mut rig, &wanted(amount, Sat(25_000))).err();
+            assert!(refused.is_some_and(|e| e.contains("too large")), "{amount:?}");
+        }
+        let mut fits = built(&mut rig, &wanted(Some(worth(1450)), Sat(25_000))).unwrap().tx;
+        for input in &mut fits.input {
+            input.witness = Witness::from_slice(&[&[0; 72][..], &[0; 33]]);
+        }
+        assert!(fits.weight().to_wu() <= 400_000);
+    }
+
+    #[test]
+    fn what_is_kept_back_is_no_dust_however_little_was_asked_for() {
+        let mut rig = rich("kept", 2);
+        let spends_all = built(&mut rig, &wanted(None, Sat(1))).unwrap();
+        let least = spends_all.tx.output.iter().map(|o| o.value.to_sat()).min();
+        assert_eq!(least, Some(P2TR_DUST.0));
+        // Change that would be dust is fee, and keeps nothing back.
+        let nearly_all = wanted(Some(Sat(worth(2).0 - 500)), Sat(1));
+        assert!(built(&mut rig, &nearly_all).unwrap_err().contains("min-emergency"));
+    }
 }
