@@ -20,8 +20,8 @@ const MAX_REQUEST: usize = 64 * 1024 * 1024;
 const MAX_UNREAD: usize = 4 * 1024 * 1024;
 /// Commands of one client in one round, so that none starves the others.
 const MAX_PER_ROUND: usize = 100;
-/// What a client that nobody listens to may write in one round.
-const MAX_THROWN: usize = 1024 * 1024;
+/// What is read of one client in one round.
+const MAX_READ: usize = 1024 * 1024;
 /// Clients at once.
 const MAX_CLIENTS: usize = 1000;
 
@@ -35,6 +35,21 @@ struct Client {
     ear: Ear,
     /// Requests of its that were passed on and not answered yet.
     unanswered: usize,
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            input: vec![],
+            waiting: VecDeque::new(),
+            out: vec![],
+            written: 0,
+            notify: false,
+            ear: Ear::Open,
+            unanswered: 0,
+        }
+    }
 }
 
 /// Do we listen to a client?
@@ -56,6 +71,15 @@ enum Filled {
     More,
     /// The client hung up.
     HungUp,
+}
+
+/// How long is the answer to a request?
+#[derive(PartialEq, Eq)]
+enum Reply {
+    /// Some lines.
+    Short,
+    /// As long as a table: only one of those is made before it is seen whether the client reads what it gets.
+    Long,
 }
 
 /// Every client.
@@ -124,17 +148,7 @@ impl RpcServer {
                         log::error!("poll for an RPC client: {e}");
                         continue;
                     }
-                    let client = Client {
-                        stream,
-                        input: vec![],
-                        waiting: VecDeque::new(),
-                        out: vec![],
-                        written: 0,
-                        notify: false,
-                        ear: Ear::Open,
-                        unanswered: 0,
-                    };
-                    self.clients.insert(self.next, client);
+                    self.clients.insert(self.next, Client::new(stream));
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
@@ -153,14 +167,22 @@ impl RpcServer {
         if client.out.len() - client.written > MAX_UNREAD {
             return false;
         }
-        let filled = fill(client);
-        let (objects, broken) = take_objects(&mut client.input);
-        client.waiting.extend(objects);
+        // What it asked before comes first, and stays the least of what it may have us keep.
+        let (filled, broken) = if client.waiting.is_empty() {
+            let filled = fill(client);
+            let (objects, broken) = take_objects(&mut client.input);
+            client.waiting.extend(objects);
+            (filled, broken)
+        } else {
+            (Filled::More, None)
+        };
         let mut taken = 0;
         while taken < MAX_PER_ROUND && client.ear != Ear::Shut {
             let Some(raw) = client.waiting.pop_front() else { break };
             taken += 1;
-            request(conn, client, &raw, events);
+            if request(conn, client, &raw, events) == Reply::Long {
+                break;
+            }
         }
         if client.waiting.is_empty() {
             if let Some(e) = broken {
@@ -255,7 +277,7 @@ impl RpcServer {
 /// Reads what there is. Of a client that is no longer listened to it is thrown away.
 fn fill(client: &mut Client) -> Filled {
     let mut chunk = [0; 65536];
-    let mut thrown = 0;
+    let mut read = 0;
     loop {
         if client.ear == Ear::Off {
             return Filled::HungUp;
@@ -263,13 +285,17 @@ fn fill(client: &mut Client) -> Filled {
         if client.input.len() > MAX_REQUEST {
             return Filled::AllForNow;
         }
-        if thrown > MAX_THROWN {
+        if read >= MAX_READ {
             return Filled::More;
         }
         match client.stream.read(&mut chunk) {
             Ok(0) => return Filled::HungUp,
-            Ok(n) if client.ear == Ear::Shut => thrown += n,
-            Ok(n) => client.input.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Ok(n) => {
+                read += n;
+                if client.ear == Ear::Open {
+                    client.input.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                }
+            }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Filled::AllForNow,
             Err(_) => return Filled::HungUp,
@@ -301,7 +327,7 @@ fn hang_up(client: &mut Client) {
     let _ = fill(client);
 }
 
-fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<Event>) {
+fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<Event>) -> Reply {
     match check_form(raw) {
         Err((id, error)) => {
             let text = reply_text(&id, &Err(error), None);
@@ -311,13 +337,17 @@ fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<E
             } else {
                 client.out.extend_from_slice(text.as_bytes());
             }
+            Reply::Short
         }
         Ok((id, request, filter)) => {
             if request.method == "notifications" && switch_notifications(client, &id, &request) {
-                return;
+                return Reply::Short;
             }
+            let tells_all = request.method.starts_with("list") || request.method == "getlog";
+            let reply = if tells_all { Reply::Long } else { Reply::Short };
             client.unanswered += 1;
             events.push(Event::Rpc(Caller { conn, id, filter, notify: client.notify }, request));
+            reply
         }
     }
 }
@@ -337,4 +367,68 @@ fn switch_notifications(client: &mut Client, id: &str, request: &RpcRequest) -> 
     client.notify = enable;
     client.out.extend_from_slice(reply_text(id, &Ok(json!({})), None).as_bytes());
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server with one client, and that client's end.
+    fn served() -> (RpcServer, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut server = RpcServer::default();
+        server.clients.insert(1, Client::new(ours));
+        (server, theirs)
+    }
+    fn asks(method: &str, times: usize) -> String {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":[]}}\n\n")
+            .repeat(times)
+    }
+    /// One round: how many requests came of it, and is there more?
+    fn round(server: &mut RpcServer) -> (usize, bool) {
+        let mut events = Vec::new();
+        let more = server.read(token_of(1), &mut events);
+        (events.len(), more)
+    }
+
+    #[test]
+    fn a_client_that_asks_faster_than_it_is_answered_is_read_no_further_than_it_is_answered() {
+        let (mut server, mut theirs) = served();
+        let flood = asks("getinfo", 10_000);
+        let mut written = 0;
+        for _ in 0..100 {
+            let ahead = flood.as_bytes().get(written % flood.len()..).unwrap();
+            written += theirs.write(ahead).unwrap_or(0);
+            assert!(round(&mut server).0 <= MAX_PER_ROUND);
+            let client = &server.clients[&1];
+            let waits: usize = client.waiting.iter().map(|raw| raw.get().len()).sum();
+            assert!(waits + client.input.len() <= 2 * MAX_READ, "{waits} of {written}");
+        }
+        drop(theirs);
+        let mut answered = 0;
+        while server.clients.contains_key(&1) {
+            answered += round(&mut server).0;
+        }
+        assert!(answered > 0);
+    }
+
+    #[test]
+    fn of_answers_that_are_long_one_is_made_in_a_round() {
+        let (mut server, mut theirs) = served();
+        theirs.write_all(asks("getinfo", 150).as_bytes()).unwrap();
+        theirs.write_all(asks("listinvoices", 2).as_bytes()).unwrap();
+        theirs.write_all(asks("getinfo", 1).as_bytes()).unwrap();
+        let rounds: Vec<_> = (0..5).map(|_| round(&mut server)).collect();
+        assert_eq!(rounds, [(100, true), (51, true), (1, true), (1, true), (0, false)]);
+    }
+
+    #[test]
+    fn nonsense_behind_many_requests_is_complained_of_once_they_are_asked() {
+        let (mut server, mut theirs) = served();
+        theirs.write_all(asks("getinfo", 150).as_bytes()).unwrap();
+        theirs.write_all(b"nonsense").unwrap();
+        while round(&mut server).1 {}
+        let client = &server.clients[&1];
+        assert!(client.ear == Ear::Shut && client.unanswered == 150);
+    }
 }
