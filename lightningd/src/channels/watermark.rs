@@ -5,8 +5,8 @@
 //! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them.
 //! Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has shown where we
 //! are: a channel has its record from the opening on, when none is revoked yet. It is written after the commit and before
-//! anything is said, without waiting for the disk: a machine that loses power loses its last words at most, and then the rows
-//! are ahead, which is no danger.
+//! anything is said. A channel's first record waits for the disk, for without it our commitment is not published; those that
+//! follow do not: a machine that loses power loses its last words at most, and then the rows are ahead, which is no danger.
 
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
@@ -128,6 +128,9 @@ impl Watermarks {
             .mode(0o600)
             .open(path)
             .map_err(broken)?;
+        // So that its name, too, is there after a loss of power.
+        let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
+        File::open(dir.unwrap_or(Path::new("."))).and_then(|d| d.sync_all()).map_err(broken)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(broken)?;
         let Records { places, revoked, next } = Records::read(&bytes);
@@ -140,13 +143,19 @@ impl Watermarks {
         channel: ChannelNumber,
         revoked: CommitmentNumber,
     ) -> Result<(), Fatal> {
-        let place = *self.places.entry(channel).or_insert_with(|| {
-            self.next += RECORD as u64;
-            self.next - RECORD as u64
-        });
-        self.file.write_all_at(&record(channel, revoked), place).map_err(|e| {
+        let known = self.places.get(&channel).copied();
+        let place = known.unwrap_or(self.next);
+        let written = self.file.write_all_at(&record(channel, revoked), place);
+        let kept =
+            written.and_then(|()| if known.is_none() { self.file.sync_data() } else { Ok(()) });
+        kept.map_err(|e| {
             Fatal(format!("{FILE}: {e}: the disk must take this before a secret is given out"))
-        })
+        })?;
+        if known.is_none() {
+            self.places.insert(channel, place);
+            self.next += RECORD as u64;
+        }
+        Ok(())
     }
 }
 
