@@ -220,6 +220,11 @@ pub fn cancel_rpc(
             let text = "Cannot cancel: the funding transaction has been broadcast";
             Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
         }
+        // What confirmed and was spent in blocks that we have not read looks like what never was.
+        Some(_) if !node.trusts_tip() => {
+            let text = "Cannot cancel: still syncing with the bitcoin network, and the funding may be in a block that was not read yet";
+            Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
+        }
         // Somebody else holds the funding: bitcoind knows whether it was published, in a block or not.
         Some(c) => {
             let funding = c.live.params.funding;
