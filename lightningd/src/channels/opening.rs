@@ -57,7 +57,7 @@ pub struct Opening {
     pub push: Msat,
     /// How far.
     pub attempt: Attempt,
-    /// For whoever asks to be paid a certain way on closing.
+    /// The script that every closing will pay us at, where one was asked for and the peer holds us to it.
     pub close_to: Option<ScriptBuf>,
     /// What the accepter waits for: the peer, once it has said so, or we.
     pub minimum_depth: u32,

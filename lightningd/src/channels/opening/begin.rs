@@ -139,11 +139,11 @@ pub fn propose(
         feerate: p.feerate,
         announce: p.announce,
         channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
-        upfront_script: upfront,
+        upfront_script: upfront.clone(),
     };
     let whom = (p.peer, connection.number);
     let amounts = (p.amount, p.push);
-    begin(node, turn, whom, temporary, amounts, attempt, p.close_to, |_| init.encode())
+    begin(node, turn, whom, temporary, amounts, attempt, upfront, |_| init.encode())
 }
 
 /// The script to fix from the start, if one was asked for and the peer knows how to hold us to it. BOLT 2,
