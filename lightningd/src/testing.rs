@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use subdaemon::Frame;
 use wire::channeld::*;
-use wire::hsm::{Completed, HsmRequest, NewClient, SignWallet};
+use wire::hsm::{Completed, ForgetChannel, HsmRequest, NewClient, SignWallet};
 use wire::{Message, Request};
 
 /// What left, as far as the switch says it.
@@ -57,6 +57,7 @@ fn hsmd(fd: OwnedFd) {
                 subdaemon::answer_frame::<SignWallet>(&signed)
             }
             Ok(HsmRequest::NewClient(_)) => subdaemon::answer_frame::<NewClient>(&()),
+            Ok(HsmRequest::ForgetChannel(_)) => subdaemon::answer_frame::<ForgetChannel>(&()),
             Ok(_) | Err(_) => return,
         };
         drop(frame.fds);

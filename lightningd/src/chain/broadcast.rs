@@ -45,13 +45,13 @@ pub fn keep(db: &rusqlite::Connection, tx: &Transaction) -> Result<(), Fatal> {
 pub fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
     let params =
         json!({"tx": bitcoin::consensus::encode::serialize_hex(tx), "allowhighfees": true});
-    call_backend(
-        node,
-        turn,
-        "sendrawtransaction",
-        &params,
-        Purpose::Broadcast(tx.compute_txid(), why),
-    );
+    let txid = tx.compute_txid();
+    turn.install(move |node| {
+        if let Some(under_way) = node.chain.untaken.get_mut(&txid) {
+            *under_way += 1;
+        }
+    });
+    call_backend(node, turn, "sendrawtransaction", &params, Purpose::Broadcast(txid, why));
 }
 
 /// Sends everything that should be in a block and is not.
@@ -82,6 +82,13 @@ pub(super) fn answered(
         ),
         Err(e) => Some(e.message.clone()),
     };
+    // Whatever is no refusal means that bitcoind may have it, and once it has all may.
+    let nobody_has = refused.is_some() && result.is_ok();
+    turn.install(move |node| match node.chain.untaken.get_mut(&txid) {
+        Some(under_way) if nobody_has => *under_way = under_way.saturating_sub(1),
+        Some(_) => _ = node.chain.untaken.remove(&txid),
+        None => {}
+    });
     match (why, refused) {
         (BroadcastFor::Withdrawal(caller, sent), Some(e)) if result.is_err() => {
             // No verdict: bitcoind may have it. It is sent again with every block, and its coins stay spent.

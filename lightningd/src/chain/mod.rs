@@ -89,6 +89,9 @@ pub struct Chain {
     pub fees: Option<Estimates>,
     /// When they were asked for last.
     fees_asked: Option<Instant>,
+    /// Transactions that nobody but us can have: they were signed in this life of the process, and each sending of them was
+    /// refused. How many sendings are not answered yet.
+    pub untaken: BTreeMap<Txid, u32>,
     /// True once our tip was the backend's.
     pub caught_up: bool,
     /// True once the RPC socket is open and the children are at work.
@@ -99,6 +102,10 @@ impl Chain {
     /// Our tip's height; zero before there is one.
     pub fn height(&self) -> BlockHeight {
         self.headers.back().map_or(BlockHeight(0), |(h, _)| *h)
+    }
+    /// Is it certain that no bitcoind ever took this transaction of ours, and that none is about to?
+    pub fn nobody_has(&self, txid: Txid) -> bool {
+        self.untaken.get(&txid) == Some(&0)
     }
     /// Is our tip the backend's, and the backend in sync as far as it knows? Whether that tip is believed is another question:
     /// [`Node::trusts_tip`].

@@ -215,17 +215,15 @@ pub fn cancel_rpc(
     let waits =
         |c: &&super::Channel| c.state == super::State::AwaitingLockin && c.opener() == Side::Local;
     match node.channels.with(peer).find(waits) {
-        // Both have signed: whoever holds the funding may publish it at any time.
-        Some(c) if c.funding_tx.is_some() || c.funding_height.is_some() => {
-            let text = "Cannot cancel: the funding transaction has been broadcast";
-            Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
+        Some(c) if !may_cancel(node, c) => {
+            Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, BROADCAST).into())
         }
         // What confirmed and was spent in blocks that we have not read looks like what never was.
         Some(_) if !node.trusts_tip() => {
             let text = "Cannot cancel: still syncing with the bitcoin network, and the funding may be in a block that was not read yet";
             Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
         }
-        // Somebody else holds the funding: bitcoind knows whether it was published, in a block or not.
+        // Somebody else may hold the funding: bitcoind knows whether it was published, in a block or not.
         Some(c) => {
             let funding = c.live.params.funding;
             crate::plugin_host::call_backend(
@@ -242,6 +240,15 @@ pub fn cancel_rpc(
                 .into())
         }
     }
+}
+
+const BROADCAST: &str = "Cannot cancel: the funding transaction has been broadcast";
+
+/// As far as we know ourselves: both have signed, and whoever holds the funding may publish it at any time. One of ours is held
+/// by nobody else where bitcoind refused it each time.
+fn may_cancel(node: &Node, channel: &super::Channel) -> bool {
+    let ours = channel.funding_tx.as_ref();
+    channel.funding_height.is_none() && ours.is_none_or(|t| node.chain.nobody_has(t.compute_txid()))
 }
 
 /// bitcoind said whether it knows the funding of a channel that is to be cancelled.
@@ -261,16 +268,118 @@ pub fn funding_seen(
         (Some(_), Err(why)) => unsafe_now(format!(
             "Cannot cancel: bitcoind does not say whether the funding transaction was broadcast: {why}"
         )),
-        (Some(c), Ok(seen)) if c.funding_height.is_some() || seen => {
-            unsafe_now("Cannot cancel: the funding transaction has been broadcast".to_owned())
-        }
+        (Some(c), Ok(seen)) if seen || !may_cancel(node, c) => unsafe_now(BROADCAST.to_owned()),
         (Some(c), Ok(_)) => {
             let text = "Channel open canceled by RPC(fundchannel_cancel)";
             crate::peers::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
             super::watch::forget(node, turn, c, "cancelled before its funding was broadcast")?;
+            if let Some(tx) = &c.funding_tx {
+                let txid = tx.compute_txid();
+                crate::chain::give_up(turn.db, txid)?;
+                wallet::unspend(node, turn, txid)?;
+                turn.install(move |node| _ = node.chain.untaken.remove(&txid));
+            }
             Ok(json!({"cancelled": text}))
         }
     };
     turn.reply(caller.clone(), answer);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::{self, BroadcastFor, Purpose};
+    use crate::testing::Rig;
+    use bitcoin::{Amount, Transaction, TxIn, TxOut};
+
+    const NUMBER: ChannelNumber = ChannelNumber(1);
+
+    fn coin() -> (OutPoint, wallet::Output) {
+        let coin = wallet::Output {
+            amount: Sat(100_000),
+            script: placeholder(),
+            key_index: 1,
+            coinbase: false,
+            confirmed: Some(BlockHeight(50)),
+            spent: None,
+            reserved_until: BlockHeight(0),
+        };
+        (OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), vout: 0 }, coin)
+    }
+
+    /// A channel of ours whose funding is signed and on its way to bitcoind.
+    fn sent(name: &str) -> (Rig, Txid) {
+        let mut rig = Rig::new(name, &[(1, 1)]);
+        let (spent, output) = coin();
+        let funding = Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![TxIn { previous_output: spent, ..TxIn::default() }],
+            output: vec![TxOut { value: Amount::from_sat(90_000), script_pubkey: placeholder() }],
+        };
+        let txid = funding.compute_txid();
+        rig.node.wallet.outputs.insert(spent, output);
+        let channel = rig.node.channels.all.get_mut(&NUMBER).unwrap();
+        channel.state = super::super::State::AwaitingLockin;
+        channel.live.params.opener = Side::Local;
+        channel.funding_tx = Some(funding.clone());
+        rig.turn(|node, turn| {
+            wallet::spend(node, turn, &funding)?;
+            chain::keep(turn.db, &funding)?;
+            turn.install(move |node| _ = node.chain.untaken.insert(txid, 1));
+            Ok(())
+        });
+        (rig, txid)
+    }
+    fn bitcoind_says(rig: &mut Rig, txid: Txid, answer: &Result<Value, RpcError>) {
+        rig.turn(|node, turn| {
+            let purpose = Purpose::Broadcast(txid, BroadcastFor::Funding(NUMBER));
+            chain::answered(node, turn, purpose, answer.clone())
+        });
+    }
+    /// Is the channel gone after `fundchannel_cancel`, and bitcoind's word that there is no such output?
+    fn cancelled(rig: &mut Rig) -> bool {
+        let missing = json!({"amount": null, "script": null});
+        let caller = Caller { conn: 1, id: "1".into(), filter: None, notify: false };
+        rig.turn(|node, turn| funding_seen(node, turn, NUMBER, &caller, Ok(missing.clone())));
+        !rig.node.channels.all.contains_key(&NUMBER)
+    }
+    fn coin_is_free(rig: &Rig) -> bool {
+        rig.node.wallet.outputs[&coin().0].spent.is_none()
+    }
+    fn refusal() -> Result<Value, RpcError> {
+        Ok(json!({"success": false, "errmsg": "mempool min fee not met"}))
+    }
+
+    #[test]
+    fn a_funding_that_bitcoind_refused_can_be_taken_back_with_its_coins() {
+        let (mut rig, txid) = sent("cancel-refused");
+        bitcoind_says(&mut rig, txid, &refusal());
+        assert!(!coin_is_free(&rig));
+        assert!(cancelled(&mut rig) && coin_is_free(&rig));
+        assert!(chain::sent_to_spend(&rig.db, coin().0).unwrap().is_none(), "it is sent no more");
+        rig.crash();
+        assert!(rig.node.channels.all.is_empty() && coin_is_free(&rig));
+    }
+
+    #[test]
+    fn a_funding_that_bitcoind_may_have_is_not_taken_back() {
+        let no_verdict = Err(RpcError::new(code::LIGHTNINGD, "gone"));
+        for (name, first) in [("taken", Ok(json!({"success": true}))), ("unknown", no_verdict)] {
+            let (mut rig, txid) = sent(&format!("cancel-{name}"));
+            bitcoind_says(&mut rig, txid, &first);
+            // Evicted, and refused when it was sent again.
+            bitcoind_says(&mut rig, txid, &refusal());
+            assert!(!cancelled(&mut rig) && !coin_is_free(&rig), "{name}");
+        }
+        // Nor while bitcoind has not answered.
+        let (mut rig, _) = sent("cancel-under-way");
+        assert!(!cancelled(&mut rig));
+        // What the life before did with it nobody knows.
+        let (mut rig, txid) = sent("cancel-before");
+        bitcoind_says(&mut rig, txid, &refusal());
+        rig.node.chain.untaken.clear();
+        assert!(!cancelled(&mut rig));
+    }
 }

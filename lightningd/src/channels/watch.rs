@@ -33,7 +33,13 @@ pub(super) fn sign_funding(
 ) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let Some(tx) = &channel.funding_tx else { return Ok(()) };
-    let signed = if is_signed(tx) { tx.clone() } else { wallet::sign(node, turn, tx)? };
+    let signed = if is_signed(tx) {
+        tx.clone()
+    } else {
+        let txid = tx.compute_txid();
+        turn.install(move |node| _ = node.chain.untaken.insert(txid, 0));
+        wallet::sign(node, turn, tx)?
+    };
     store::set_funding_tx(turn.db, number, &signed)?;
     let copy = signed.clone();
     update(turn, number, move |c| c.funding_tx = Some(copy));
@@ -62,11 +68,11 @@ pub fn funding_sent(
             }
         }
         (Some(e), _) => {
-            // It stays: it is sent again with every block, and nobody else can have these coins.
+            // It stays, and its coins with it: it is sent again with every block, until `fundchannel_cancel` takes it back.
             channel.log(LogLevel::Unusual, &format!("the funding was not taken: {e}"));
             if let Some(caller) = funder {
                 let text = format!(
-                    "Error broadcasting funding transaction: {e}. It is sent again with every block"
+                    "Error broadcasting funding transaction: {e}. It is sent again with every block; fundchannel_cancel gives it up"
                 );
                 turn.reply(caller, Err(RpcError::new(code::FUNDING_BROADCAST_FAIL, text)));
             }
