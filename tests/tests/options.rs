@@ -235,3 +235,37 @@ fn a_node_looks_back_as_far_as_it_was_told() {
     assert!(first("relative", "--rescan=3").contains("block 38"));
     assert!(first("absolute", "--rescan=-7").contains("block 7"));
 }
+
+#[test]
+fn a_node_with_a_database_looks_again_for_its_coins_where_it_is_told_to() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let before = Node::start(&scratch.path().join("before"), &bitcoind, &[]);
+    let address = before.rpc("newaddr", &json!({}))["p2tr"].as_str().unwrap().to_owned();
+    let secret = std::fs::read(before.network_dir().join("hsm_secret")).unwrap();
+    before.stop();
+    bitcoind.mine_to(1, &address);
+    bitcoind.mine(200);
+    // What is left after a loss: the secret.
+    let dir = scratch.path().join("after");
+    std::fs::create_dir_all(dir.join("regtest")).unwrap();
+    std::fs::write(dir.join("regtest/hsm_secret"), secret).unwrap();
+    let mut node = Node::start(&dir, &bitcoind, &["--rescan=1"]);
+    let coins = |node: &Node| {
+        let funds = node.rpc("listfunds", &json!({}));
+        funds["outputs"].as_array().unwrap().len()
+    };
+    node.sync(&bitcoind);
+    assert_eq!(coins(&node), 0);
+    node.stop();
+    // Twice: what is known is known once.
+    for _ in 0..2 {
+        node.start_again_with(&["--rescan=210"]);
+        node.wait_log("were looked at once more");
+        bitcoind.mine(1);
+        node.sync(&bitcoind);
+        assert_eq!(coins(&node), 1);
+        assert!(node.rpc("getinfo", &json!({}))["blockheight"] == bitcoind.height());
+        node.stop();
+    }
+}

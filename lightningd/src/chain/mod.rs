@@ -7,6 +7,7 @@ pub mod answers;
 mod blocks;
 mod broadcast;
 pub mod feerates;
+pub mod rescan;
 pub mod rpc;
 pub mod stale;
 mod store;
@@ -39,6 +40,8 @@ pub enum Purpose {
     ChainInfo,
     /// getrawblockbyheight of this one.
     Block(BlockHeight),
+    /// getrawblockbyheight of this one, which was there before; since when no tip was looked at.
+    Again(BlockHeight, Instant),
     /// estimatefees.
     Fees,
     /// sendrawtransaction.
@@ -92,6 +95,10 @@ pub struct Chain {
     /// Transactions that nobody but us can have: they were signed in this life of the process, and each sending of them was
     /// refused. How many sendings are not answered yet.
     pub untaken: BTreeMap<Txid, u32>,
+    /// Old blocks that are to be looked at again.
+    pub rescan: rescan::Rescan,
+    /// True where the first block of all was read in this life of the process, as far back as `rescan` says.
+    pub began_here: bool,
     /// True once our tip was the backend's.
     pub caught_up: bool,
     /// True once the RPC socket is open and the children are at work.
@@ -167,6 +174,7 @@ pub fn answered(
     match purpose {
         Purpose::ChainInfo => chain_info(node, turn, result),
         Purpose::Block(height) => block(node, turn, height, result),
+        Purpose::Again(height, since) => rescan::answered(node, turn, (height, since), result),
         Purpose::Fees => {
             fees(node, turn, result);
             Ok(())
@@ -222,7 +230,7 @@ fn chain_info(
         poll(node, turn);
         return Ok(());
     }
-    let first = first_height(node, &backend)?;
+    let first = first_height(node, turn, &backend);
     if let Some(before) = &node.chain.backend
         && before.syncing != backend.syncing
     {
@@ -262,7 +270,8 @@ fn disconnect(
     blocks::disconnect(node, turn, height)?;
     if node.chain.headers.len() <= 1 {
         return Err(Fatal(format!(
-            "a reorganisation goes deeper than the {KEPT_HEADERS} blocks that are kept"
+            "a reorganisation goes deeper than the blocks that are kept, {KEPT_HEADERS} at most: the Bitcoin backend's chain has another \
+             block {height} than {hash}. Point this node at a bitcoind on the chain that it knows"
         ))
         .into());
     }
@@ -280,7 +289,7 @@ fn ask_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
 }
 
 /// The block after our tip, or for a new node one that lies `rescan` before the backend's tip.
-fn first_height(node: &Node, backend: &Backend) -> Result<BlockHeight, Stop> {
+fn first_height(node: &Node, turn: &mut Turn<'_>, backend: &Backend) -> BlockHeight {
     if let Some((tip, _)) = node.chain.headers.back() {
         if tip.0 > backend.blocks && node.chain.backend.is_none() {
             log::warn!(
@@ -289,17 +298,21 @@ fn first_height(node: &Node, backend: &Backend) -> Result<BlockHeight, Stop> {
                 backend.blocks
             );
         }
-        return Ok(BlockHeight(tip.0.saturating_add(1)));
+        return BlockHeight(tip.0.saturating_add(1));
     }
+    turn.install(|node| node.chain.began_here = true);
+    rescan_height(node, backend.blocks)
+}
+
+/// How far `rescan` looks back from a tip.
+fn rescan_height(node: &Node, blocks: u32) -> BlockHeight {
     let default = if node.network.is_test() { 30 } else { 15 };
-    Ok(match node.config.int_or("rescan", default) {
-        back @ 0.. => {
-            BlockHeight(backend.blocks.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX)))
+    match node.config.int_or("rescan", default) {
+        back @ 0.. => BlockHeight(blocks.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX))),
+        absolute => {
+            BlockHeight(u32::try_from(absolute.unsigned_abs()).unwrap_or(u32::MAX).min(blocks))
         }
-        absolute => BlockHeight(
-            u32::try_from(absolute.unsigned_abs()).unwrap_or(u32::MAX).min(backend.blocks),
-        ),
-    })
+    }
 }
 
 /// The backend is the right one: open for business, though the chain may not be caught up.
@@ -333,7 +346,9 @@ fn block(
         caught_up(node, turn);
         stale::look(node, turn);
         crate::onchain::ask_mempool(node, turn);
-        poll_later(node, turn);
+        if !rescan::go_on(node, turn) {
+            poll_later(node, turn);
+        }
         return Ok(());
     };
     let tip = node.chain.headers.back().copied();
