@@ -143,7 +143,10 @@ fn push(
     let itself = FeeratePerKw(u32::try_from(itself).unwrap_or(u32::MAX));
     let least = fees::clearly_above(before.map_or(itself, |a| a.feerate), rates.floor);
     let worth = worth(channel);
-    let want = Want { worth, before, least, wanted: feerate, spares_new: false, build };
+    // The anchor is unconfirmed, unless what is replaced spends it too.
+    let spares_taken = before.is_none_or(|a| a.refused);
+    let wanted = feerate;
+    let want = Want { worth, before, least, wanted, spares_new: false, spares_taken, build };
     let mut purse = Purse::default();
     let paid = match purse::pay(node, &purse, &want) {
         Ok(paid) => paid,

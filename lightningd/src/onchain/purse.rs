@@ -37,6 +37,9 @@ pub(super) struct Want<'a, F> {
     pub wanted: FeeratePerKw,
     /// Those that were made at this tip are left alone.
     pub spares_new: bool,
+    /// It replaces nothing that bitcoind took: where it spends something unconfirmed that none of those spends, nobody relays it.
+    /// (BIP 125, rule 2.)
+    pub spares_taken: bool,
     /// Makes it of coins.
     pub build: F,
 }
@@ -172,6 +175,7 @@ fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Othe
     let mut found: Vec<Other<'a>> = all
         .filter(|(_, a)| !is_before(a) && !purse.freed.contains(&a.txid))
         .filter(|(_, a)| !want.spares_new || a.first < tip)
+        .filter(|(_, a)| !want.spares_taken || a.refused)
         .filter(|(_, a)| coins_of(node, a).any(|o| !purse.used.contains(&o)))
         .map(|(number, attempt)| Other { number, attempt, worth: worth(node, number, attempt) })
         .filter(|o| o.worth < want.worth)
@@ -226,6 +230,8 @@ where
 /// What is lost without this one.
 pub(super) fn worth(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
     match attempt.kind {
+        // What it was to push is in a block without it.
+        Kind::Push if node.onchain.cases.contains_key(&number) => Sat(0),
         Kind::Push => node.channels.all.get(&number).map_or(Sat(0), anchor::worth),
         Kind::Claim => {
             let case = node.onchain.cases.get(&number);

@@ -241,13 +241,15 @@ fn paid<'a>(
     };
     // What was in a batch that bitcoind refused is a batch again when a coin is lost: once in a block and no more.
     let spares_new = m.claims.len() > 1;
-    let want = Want { worth: m.worth(), before, least, wanted: m.feerate, spares_new, build };
+    let (worth, wanted) = (m.worth(), m.feerate);
+    let want = Want { worth, before, least, wanted, spares_new, spares_taken: false, build };
     purse::pay(node, purse, &want)
 }
 
 /// One that bitcoind has not taken since an earlier block, and whose coins so do nothing: another claim may have more luck
 /// with them. Each has them for a block at least, so nobody gives them to and fro; and where it has less time than the other, for
 /// a second try at a higher price. One that is worth more has several: it may be what it took the coins of that is in its way.
+/// So with a push: its commitment got into a block without it.
 fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> Option<&'a Attempt> {
     let tip = node.chain.height();
     let claims = node.onchain.cases.get(&number)?.resolution.as_ref().map(|r| &r.claims.0)?;
@@ -260,7 +262,7 @@ fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> O
         } else {
             !sooner || a.first < a.height
         };
-        a.kind == Kind::Claim && a.refused && a.height < tip && has_tried
+        a.refused && a.height < tip && has_tried
     };
     let has_coins = |a: &Attempt| purse::coins_of(node, a).any(|o| !purse.used.contains(&o));
     let mut all = node.onchain.attempts.get(&number)?.iter();

@@ -15,8 +15,11 @@ fn attempt(rig: &Rig) -> Attempt {
     attempt_of_channel(rig, CHANNEL).unwrap()
 }
 fn refuse(rig: &mut Rig, txid: Txid) {
+    refuse_of(rig, CHANNEL, txid);
+}
+fn refuse_of(rig: &mut Rig, number: ChannelNumber, txid: Txid) {
     rig.turn(move |node, turn| {
-        answered(node, turn, CHANNEL, txid, Some("insufficient fee"));
+        answered(node, turn, number, txid, Some("insufficient fee"));
         Ok(())
     });
 }
@@ -157,19 +160,61 @@ fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
 }
 
 #[test]
-fn a_push_of_what_is_worth_more_takes_the_coin_of_a_claim() {
+fn a_push_takes_the_coin_of_a_claim_that_bitcoind_refused_and_of_no_other() {
     let mut rig = Rig::new("dearer-push", &[(1, 1), (2, 2)]);
     let small = paired(&rig, SMALL, 200);
     closed(&mut rig, CHANNEL, vec![small]);
     let coin = coin(&mut rig, 9, 50_000);
     advance(&mut rig);
-    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
+    let claim = attempt(&rig).txid;
+    assert_eq!(spent_by(&rig, &coin), Some(claim));
     let other = ChannelNumber(2);
     poor_commitment(&mut rig, other);
+    // BIP 125, rule 2: the anchor is unconfirmed, and no input of what would be replaced.
+    assert!(attempt_of_channel(&rig, other).is_none());
+    assert_eq!(spent_by(&rig, &coin), Some(claim));
+    refuse(&mut rig, claim);
+    rig.run(Event::Onchain(other, OnchainEvent::Advance));
     let push = attempt_of_channel(&rig, other).map(|a| a.txid);
     assert!(push.is_some());
     assert_eq!(spent_by(&rig, &coin), push);
     assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
+}
+
+#[test]
+fn a_push_that_is_under_way_takes_the_coin_of_a_claim_when_it_must_pay_more() {
+    let mut rig = Rig::new("dearer-push-again", &[(1, 1), (2, 2)]);
+    let other = ChannelNumber(2);
+    coin(&mut rig, 10, 1_000);
+    poor_commitment(&mut rig, other);
+    assert!(attempt_of_channel(&rig, other).is_some());
+    let small = paired(&rig, SMALL, 200);
+    closed(&mut rig, CHANNEL, vec![small]);
+    let coin = super::coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
+    market(&mut rig, 10_000);
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(spent_by(&rig, &coin), attempt_of_channel(&rig, other).map(|a| a.txid));
+}
+
+#[test]
+fn a_push_whose_commitment_is_in_a_block_without_it_gives_its_coin_to_the_claims() {
+    let mut rig = Rig::new("push-idle", &[(1, 1)]);
+    let coin = coin(&mut rig, 9, 50_000);
+    poor_commitment(&mut rig, CHANNEL);
+    let push = attempt(&rig).txid;
+    assert_eq!(spent_by(&rig, &coin), Some(push));
+    refuse(&mut rig, push);
+    let (commitment, _) = rig.node.onchain.published.remove(&CHANNEL).unwrap();
+    let outpoint = OutPoint { txid: commitment.compute_txid(), vout: 1 };
+    let small = Claim { outpoint, amount: Sat(2_000), ..paired(&rig, SMALL, 200) };
+    let mut case = Case::new(Seen::new(commitment, BlockHeight(101), 0));
+    case.resolution = Some(resolution(vec![small]));
+    rig.node.onchain.cases.insert(CHANNEL, case);
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(under_way(&rig), [vec![1]]);
+    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
 }
 
 /// The market is so dear.
