@@ -121,7 +121,13 @@ fn push(
     let tip = node.chain.height();
     let rates = send::rates(node);
     let all = node.onchain.attempts.get(&channel.number).map_or(&[][..], Vec::as_slice);
-    let before = all.iter().find(|a| a.kind == Kind::Push);
+    let mut before = all.iter().find(|a| a.kind == Kind::Push);
+    let mut purse = Purse::default();
+    if let Some(lost) = before.filter(|a| send::has_lost_a_coin(node, a)) {
+        drop_attempt(node, turn, channel.number, lost)?;
+        purse.freed.insert(lost.txid);
+        before = None;
+    }
     let upstream = crate::htlcs::upstream_expiries(node, channel);
     let stake = at_stake(channel, &upstream, before.map_or(first, |a| a.first), parent.1, &rates);
     let feerate = match before {
@@ -147,7 +153,6 @@ fn push(
     let spares_taken = before.is_none_or(|a| a.refused);
     let wanted = feerate;
     let want = Want { worth, before, least, wanted, spares_new: false, spares_taken, build };
-    let mut purse = Purse::default();
     let paid = match purse::pay(node, &purse, &want) {
         Ok(paid) => paid,
         Err(Unbuilt::Short(missing)) => {

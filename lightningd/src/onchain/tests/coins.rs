@@ -217,6 +217,23 @@ fn a_push_whose_commitment_is_in_a_block_without_it_gives_its_coin_to_the_claims
     assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
 }
 
+#[test]
+fn a_push_whose_coin_is_in_a_block_with_something_else_is_made_anew() {
+    let mut rig = Rig::new("push-lost", &[(2, 2)]);
+    let other = ChannelNumber(2);
+    let coin = coin(&mut rig, 9, 50_000);
+    poor_commitment(&mut rig, other);
+    let first = attempt_of_channel(&rig, other).expect("a push");
+    let second = super::coin(&mut rig, 10, 50_000);
+    let gone = spending(&[coin], &[(1_000, &ScriptBuf::from(vec![0x55]))]);
+    mine(&mut rig, 101, vec![gone.clone()]);
+    let push = attempt_of_channel(&rig, other).expect("another push");
+    assert_ne!(push.txid, first.txid);
+    assert_eq!(rig.node.onchain.attempts[&other].len(), 1);
+    assert_eq!(spent_by(&rig, &coin), Some(gone.compute_txid()));
+    assert_eq!(spent_by(&rig, &second), Some(push.txid));
+}
+
 /// The market is so dear.
 fn market(rig: &mut Rig, rate: u32) {
     rig.node.chain.fees = Some(crate::chain::feerates::Estimates {
