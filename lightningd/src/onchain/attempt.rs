@@ -52,3 +52,10 @@ pub struct Attempt {
     /// How many before it were refused, one after the other, in this life of ours.
     pub refusals: u32,
 }
+
+/// What is remembered of an output whose claim gave its coins to another.
+#[derive(Debug, Clone, Copy)]
+pub struct GivenUp {
+    /// The tip when the first attempt at it was made: what it pays rises from there, also when it is claimed anew.
+    pub first: BlockHeight,
+}

@@ -29,7 +29,7 @@ use crate::htlcs;
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
-use attempt::Attempt;
+use attempt::{Attempt, GivenUp};
 use bitcoin::{Transaction, Txid};
 use primitives::*;
 use serde_json::{Value, json};
@@ -114,6 +114,8 @@ pub struct Onchain {
     shown: BTreeSet<(ChannelNumber, Txid)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
+    /// What of each case waits for coins, having given its own to something else.
+    given_up: BTreeMap<ChannelNumber, BTreeMap<OutPoint, GivenUp>>,
     /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
     published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
     /// The address that a channel's claims pay.
@@ -479,6 +481,7 @@ pub(super) fn end_case(
     turn.also(Event::Onchain(number, OnchainEvent::GiveUp));
     turn.install(move |node| {
         node.onchain.cases.remove(&number);
+        node.onchain.given_up.remove(&number);
         node.onchain.watched.retain(|_, (of, _)| *of != number);
     });
     Ok(())

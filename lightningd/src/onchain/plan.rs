@@ -106,17 +106,17 @@ pub fn is_worth_it(claim: &Claim, rates: &Rates<'_>, tip: BlockHeight) -> bool {
     }
 }
 
-/// What to do now.
+/// What to do now. `began`: when the first attempt was made at what gave its coins to something else since.
 pub fn plan(
     claims: &[Claim],
     attempts: &[Attempt],
+    mut began: BTreeMap<OutPoint, BlockHeight>,
     tip: BlockHeight,
     rates: &Rates<'_>,
 ) -> Vec<Step> {
     let all: BTreeMap<OutPoint, &Claim> = claims.iter().map(|c| (c.outpoint, c)).collect();
     let (mut steps, mut covered, mut lone) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     // What was claimed before keeps its age: whoever takes one input of a batch in each block does not make the rest cheaper.
-    let mut began: BTreeMap<OutPoint, BlockHeight> = BTreeMap::new();
     for attempt in attempts.iter().filter(|a| a.kind == Kind::Claim) {
         let found: Vec<&Claim> =
             attempt.claims.iter().filter_map(|o| all.get(o).copied()).collect();

@@ -47,6 +47,10 @@ fn attempt(n: u8, claims: &[&Claim]) -> Attempt {
 const RATES: Rates<'static> = Rates { floor: FeeratePerKw(253), estimates: None, forced: None };
 const TIP: BlockHeight = BlockHeight(100);
 
+fn plan(claims: &[Claim], attempts: &[Attempt], tip: BlockHeight, rates: &Rates<'_>) -> Vec<Step> {
+    super::plan(claims, attempts, BTreeMap::new(), tip, rates)
+}
+
 /// Which outputs each transaction to be made takes.
 fn made(steps: &[Step]) -> Vec<Vec<u32>> {
     let mut all: Vec<Vec<u32>> = steps

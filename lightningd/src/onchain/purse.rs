@@ -3,8 +3,7 @@
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, Unbuilt, Unsigned};
 use super::fees::{MAX_SHARE, clearly_above};
-use super::send::drop_attempt;
-use super::{Case, OnchainEvent, anchor};
+use super::{Case, OnchainEvent, anchor, send};
 use crate::events::Event;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
@@ -68,7 +67,7 @@ pub(super) fn give_up(
             "{} of channel {number} is given up: its coins pay for what is worth more",
             attempt.txid
         );
-        drop_attempt(node, turn, *number, attempt)?;
+        send::give_up(node, turn, *number, attempt)?;
         purse.freed.insert(attempt.txid);
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
     }
@@ -174,7 +173,7 @@ fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Othe
     let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
     let mut found: Vec<Other<'a>> = all
         .filter(|(_, a)| !is_before(a) && !purse.freed.contains(&a.txid))
-        .filter(|(_, a)| !want.spares_new || a.first < tip)
+        .filter(|(_, a)| !want.spares_new || a.height < tip)
         .filter(|(_, a)| !want.spares_taken || a.refused)
         .filter(|(_, a)| coins_of(node, a).any(|o| !purse.used.contains(&o)))
         .map(|(number, attempt)| Other { number, attempt, worth: worth(node, number, attempt) })

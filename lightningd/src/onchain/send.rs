@@ -1,6 +1,6 @@
 //! From a plan to transactions on their way.
 
-use super::attempt::{Attempt, Kind};
+use super::attempt::{Attempt, GivenUp, Kind};
 use super::claims::{self, Coin, Unbuilt};
 use super::fees::{self, Rates};
 use super::plan::{Make, Step, plan};
@@ -14,7 +14,7 @@ use crate::turn::{Stop, Turn};
 use crate::wallet;
 use bitcoin::{Transaction, Txid};
 use primitives::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::Long;
 use wire::daemon::LogLevel;
 use wire::hsm::{Completed, SignWallet};
@@ -47,6 +47,9 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     let is_open = |c: &&Claim| there.contains(&c.outpoint.txid) && !spent.contains(&c.outpoint);
     let open: Vec<Claim> = resolution.claims.0.iter().filter(is_open).cloned().collect();
     let all = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
+    forget_others(node, turn, number, &resolution.claims.0);
+    let given_up = node.onchain.given_up.get(&number).into_iter().flatten();
+    let mut began: BTreeMap<OutPoint, BlockHeight> = given_up.map(|(o, g)| (*o, g.first)).collect();
     let mut purse = Purse::default();
     let mut attempts = Vec::with_capacity(all.len());
     for attempt in all {
@@ -55,18 +58,19 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
             Kind::Claim => has_lost_a_coin(node, attempt),
         };
         if is_lost {
-            drop_attempt(node, turn, number, attempt)?;
+            give_up(node, turn, number, attempt)?;
+            began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
             purse.freed.insert(attempt.txid);
         } else {
             attempts.push(attempt.clone());
         }
     }
-    let steps = plan(&open, &attempts, node.chain.height(), &rates(node));
+    let steps = plan(&open, &attempts, began, node.chain.height(), &rates(node));
     for step in steps {
         match step {
             Step::Drop(txid) => {
                 if let Some(attempt) = attempts.iter().find(|a| a.txid == txid) {
-                    drop_attempt(node, turn, number, attempt)?;
+                    give_up(node, turn, number, attempt)?;
                     purse.freed.insert(txid);
                 }
             }
@@ -119,6 +123,38 @@ pub(super) fn drop_attempt(
     Ok(())
 }
 
+/// This one is given up, and what it was to take is not: that keeps its age until it is claimed anew.
+pub(super) fn give_up(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    attempt: &Attempt,
+) -> Result<(), Stop> {
+    drop_attempt(node, turn, number, attempt)?;
+    if attempt.kind == Kind::Claim {
+        let (claims, given_up) = (attempt.claims.clone(), GivenUp { first: attempt.first });
+        turn.install(move |node| {
+            if node.onchain.cases.contains_key(&number) {
+                let all = node.onchain.given_up.entry(number).or_default();
+                all.extend(claims.iter().map(|o| (*o, given_up)));
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What can be claimed no more is not remembered.
+fn forget_others(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, claims: &[Claim]) {
+    if node.onchain.given_up.contains_key(&number) {
+        let known: BTreeSet<OutPoint> = claims.iter().map(|c| c.outpoint).collect();
+        turn.install(move |node| {
+            if let Some(all) = node.onchain.given_up.get_mut(&number) {
+                all.retain(|o, _| known.contains(o));
+            }
+        });
+    }
+}
+
 fn make(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -149,7 +185,7 @@ fn make(
         && before.is_none()
         && let Some(stuck) = idle(node, number, m, purse)
     {
-        drop_attempt(node, turn, number, stuck)?;
+        give_up(node, turn, number, stuck)?;
         purse.freed.insert(stuck.txid);
         return make(node, turn, channel, m, None, purse);
     }
@@ -278,7 +314,12 @@ pub(super) fn keep(
 ) -> Result<(), Stop> {
     wallet::spend(node, turn, &attempt.tx)?;
     store::add_attempt(turn.db, number, &attempt)?;
-    turn.install(move |node| node.onchain.attempts.entry(number).or_default().push(attempt));
+    turn.install(move |node| {
+        if let Some(all) = node.onchain.given_up.get_mut(&number) {
+            all.retain(|o, _| !attempt.claims.contains(o));
+        }
+        node.onchain.attempts.entry(number).or_default().push(attempt);
+    });
     Ok(())
 }
 

@@ -139,6 +139,59 @@ fn what_took_a_coin_and_is_refused_for_its_fee_pays_more_and_does_not_give_it_ba
     assert_eq!(under_way(&rig), [vec![SMALL]]);
 }
 
+#[test]
+fn what_gave_its_coin_away_keeps_its_age() {
+    let mut rig = on_chain("age", |rig| vec![paired(rig, SMALL, 120)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    mine(&mut rig, 101, vec![]);
+    let both = vec![paired(&rig, SMALL, 120), paired(&rig, LARGE, 300)];
+    claims(&mut rig, both);
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    super::coin(&mut rig, 10, 50_000);
+    mine(&mut rig, 103, vec![]);
+    assert_eq!(under_way(&rig), [vec![LARGE], vec![SMALL]]);
+    let small = rig.node.onchain.attempts[&CHANNEL][1].clone();
+    assert_eq!((small.first, small.height), (BlockHeight(100), BlockHeight(103)));
+    // Nothing is remembered of what is under way.
+    assert_eq!(rig.node.onchain.given_up.get(&CHANNEL).map_or(0, |all| all.len()), 0);
+}
+
+#[test]
+fn what_was_refused_and_gave_its_coin_away_keeps_its_age() {
+    let mut rig = on_chain("age-refused", |rig| vec![paired(rig, 1, 200)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let stuck = attempt(&rig).txid;
+    let two = vec![paired(&rig, 1, 200), paired(&rig, 2, 150)];
+    claims(&mut rig, two);
+    refuse(&mut rig, stuck);
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(under_way(&rig), [vec![2]]);
+    assert_eq!(rig.node.onchain.given_up[&CHANNEL].len(), 1);
+    super::coin(&mut rig, 10, 50_000);
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(under_way(&rig), [vec![2], vec![1]]);
+    let again = rig.node.onchain.attempts[&CHANNEL][1].clone();
+    assert_eq!((again.first, again.height), (BlockHeight(100), BlockHeight(102)));
+}
+
+#[test]
+fn nothing_is_remembered_of_what_can_be_claimed_no_more() {
+    let mut rig = on_chain("age-over", |rig| vec![paired(rig, SMALL, 120)]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let both = vec![paired(&rig, SMALL, 120), paired(&rig, LARGE, 300)];
+    claims(&mut rig, both);
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(rig.node.onchain.given_up[&CHANNEL].len(), 1);
+    let one = vec![paired(&rig, LARGE, 300)];
+    claims(&mut rig, one);
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(rig.node.onchain.given_up.get(&CHANNEL).map_or(0, |all| all.len()), 0);
+}
+
 /// Our commitment of this channel waits to be in a block, and pays next to nothing; an HTLC of ours is in it.
 fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
     rig.go_to_chain(number.0);
