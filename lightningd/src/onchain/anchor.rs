@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, DUST, Unbuilt, Unsigned};
 use super::fees::{self, Rates, Stake};
-use super::purse::{self, Purse, Want};
+use super::purse::{self, Purse, Spares, Want};
 use super::send::{self, drop_attempt};
 use crate::chain::{self, BroadcastFor, Purpose};
 use crate::channels::{Channel, State};
@@ -150,9 +150,10 @@ fn push(
     let least = fees::clearly_above(before.map_or(itself, |a| a.feerate), rates.floor);
     let worth = worth(channel);
     // The anchor is unconfirmed, unless what is replaced spends it too.
-    let spares_taken = before.is_none_or(|a| a.refused);
+    let is_first = before.is_none_or(|a| a.refused);
+    let spares = if is_first { Spares::Taken } else { Spares::None };
     let wanted = feerate;
-    let want = Want { worth, before, least, wanted, spares_new: false, spares_taken, build };
+    let want = Want { worth, before, least, wanted, spares_new: false, spares, build };
     let paid = match purse::pay(node, &purse, &want) {
         Ok(paid) => paid,
         Err(Unbuilt::Short(missing)) => {

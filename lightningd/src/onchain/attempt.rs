@@ -53,9 +53,21 @@ pub struct Attempt {
     pub refusals: u32,
 }
 
+/// So often one is refused before what is worth less has its coins.
+const TRIES: u32 = 6;
+
+impl Attempt {
+    /// Was it refused again and again? What is in its way may stay there for ever.
+    pub fn is_hopeless(&self, tip: BlockHeight) -> bool {
+        self.refused && self.refusals.saturating_add((tip - self.height).0) >= TRIES
+    }
+}
+
 /// What is remembered of an output whose claim gave its coins to another.
 #[derive(Debug, Clone, Copy)]
 pub struct GivenUp {
     /// The tip when the first attempt at it was made: what it pays rises from there, also when it is claimed anew.
     pub first: BlockHeight,
+    /// At this tip another one got its coins because bitcoind refused it: it takes nobody's before the next block.
+    pub rests_at: Option<BlockHeight>,
 }

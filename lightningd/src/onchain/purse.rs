@@ -36,11 +36,22 @@ pub(super) struct Want<'a, F> {
     pub wanted: FeeratePerKw,
     /// Those that were made at this tip are left alone.
     pub spares_new: bool,
-    /// It replaces nothing that bitcoind took: where it spends something unconfirmed that none of those spends, nobody relays it.
-    /// (BIP 125, rule 2.)
-    pub spares_taken: bool,
+    /// Whose coins it leaves alone besides.
+    pub spares: Spares,
     /// Makes it of coins.
     pub build: F,
+}
+
+/// Who keeps the coins that something else could use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spares {
+    /// Nobody.
+    None,
+    /// What bitcoind took: where something unconfirmed is spent that none of those spends, nobody relays the replacement.
+    /// (BIP 125, rule 2.)
+    Taken,
+    /// Everybody.
+    All,
 }
 
 /// How it is paid for.
@@ -67,7 +78,7 @@ pub(super) fn give_up(
             "{} of channel {number} is given up: its coins pay for what is worth more",
             attempt.txid
         );
-        send::give_up(node, turn, *number, attempt)?;
+        send::give_up(node, turn, *number, attempt, attempt.refused)?;
         purse.freed.insert(attempt.txid);
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
     }
@@ -166,7 +177,7 @@ struct Other<'a> {
     worth: Sat,
 }
 
-/// Those that are worth less, the cheapest one first. Strictly less: no two of them take each other's coins to and fro.
+/// Those that are worth less, the cheapest one first: what is refused again and again is worth nothing. Strictly less: no two of them take each other's coins to and fro.
 fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Other<'a>> {
     let tip = node.chain.height();
     let is_before = |a: &Attempt| want.before.is_some_and(|b| b.txid == a.txid);
@@ -174,9 +185,17 @@ fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Othe
     let mut found: Vec<Other<'a>> = all
         .filter(|(_, a)| !is_before(a) && !purse.freed.contains(&a.txid))
         .filter(|(_, a)| !want.spares_new || a.height < tip)
-        .filter(|(_, a)| !want.spares_taken || a.refused)
+        .filter(|(_, a)| match want.spares {
+            Spares::None => true,
+            Spares::Taken => a.refused,
+            Spares::All => false,
+        })
         .filter(|(_, a)| coins_of(node, a).any(|o| !purse.used.contains(&o)))
-        .map(|(number, attempt)| Other { number, attempt, worth: worth(node, number, attempt) })
+        .map(|(number, attempt)| {
+            let is_hopeless = attempt.is_hopeless(tip);
+            let worth = if is_hopeless { Sat(0) } else { worth(node, number, attempt) };
+            Other { number, attempt, worth }
+        })
         .filter(|o| o.worth < want.worth)
         .collect();
     found.sort_by_key(|o| o.worth);
@@ -210,9 +229,12 @@ where
             return None;
         }
         // What all of them pay together, and for its own relay besides; and a feerate above each of theirs.
-        let rates = hit.iter().map(|o| clearly_above(rate_of(node, o), floor));
+        // What bitcoind refuses again and again has no price.
+        let tip = node.chain.height();
+        let priced = || hit.iter().filter(|o| !o.attempt.is_hopeless(tip));
+        let rates = priced().map(|o| clearly_above(rate_of(node, o), floor));
         let rate = rates.max().unwrap_or(least);
-        let paid: u64 = hit.iter().map(|o| fee_of(node, o.number, o.attempt).0).sum();
+        let paid: u64 = priced().map(|o| fee_of(node, o.number, o.attempt).0).sum();
         let weight = unsigned.fee.0.saturating_mul(1000) / u64::from(feerate.0.max(1));
         let needed = paid + floor.fee(weight.max(unsigned.tx.weight().to_wu())).0;
         if feerate >= rate && unsigned.fee.0 >= needed {

@@ -4,7 +4,7 @@ use super::attempt::{Attempt, GivenUp, Kind};
 use super::claims::{self, Coin, Unbuilt};
 use super::fees::{self, Rates};
 use super::plan::{Make, Step, plan};
-use super::purse::{self, Paid, Purse, Want};
+use super::purse::{self, Paid, Purse, Spares, Want};
 use super::{Case, OnchainEvent, store};
 use crate::chain::{self, BroadcastFor, broadcast};
 use crate::channels::Channel;
@@ -23,8 +23,6 @@ use wire::onchaind::{Claim, ClaimShape};
 /// CLN's places in `force-feerates`.
 const DELAYED_TO_US: usize = 3;
 const HTLC_RESOLUTION: usize = 4;
-/// So often a claim is refused before one that is worth less has its coins.
-const TRIES: u32 = 6;
 
 /// What the market is like, for claims.
 pub(super) fn rates(node: &Node) -> Rates<'_> {
@@ -58,7 +56,7 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
             Kind::Claim => has_lost_a_coin(node, attempt),
         };
         if is_lost {
-            give_up(node, turn, number, attempt)?;
+            give_up(node, turn, number, attempt, false)?;
             began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
             purse.freed.insert(attempt.txid);
         } else {
@@ -70,7 +68,7 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
         match step {
             Step::Drop(txid) => {
                 if let Some(attempt) = attempts.iter().find(|a| a.txid == txid) {
-                    give_up(node, turn, number, attempt)?;
+                    give_up(node, turn, number, attempt, false)?;
                     purse.freed.insert(txid);
                 }
             }
@@ -123,16 +121,20 @@ pub(super) fn drop_attempt(
     Ok(())
 }
 
-/// This one is given up, and what it was to take is not: that keeps its age until it is claimed anew.
+/// This one is given up, and what it was to take is not: that keeps its age until it is claimed anew. Where it `rests`, another
+/// one has its coins for a block at least.
 pub(super) fn give_up(
     node: &Node,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     attempt: &Attempt,
+    rests: bool,
 ) -> Result<(), Stop> {
     drop_attempt(node, turn, number, attempt)?;
     if attempt.kind == Kind::Claim {
-        let (claims, given_up) = (attempt.claims.clone(), GivenUp { first: attempt.first });
+        let rests_at = rests.then_some(node.chain.height());
+        let (claims, given_up) =
+            (attempt.claims.clone(), GivenUp { first: attempt.first, rests_at });
         turn.install(move |node| {
             if node.onchain.cases.contains_key(&number) {
                 let all = node.onchain.given_up.entry(number).or_default();
@@ -165,7 +167,7 @@ fn make(
 ) -> Result<(), Stop> {
     let number = channel.number;
     let to = sweep_script(node, turn, number)?;
-    let paid = match paid(node, m, before, &to, purse) {
+    let paid = match paid(node, number, m, before, &to, purse) {
         Ok(paid) => Ok(paid),
         Err(Unbuilt::Worthless) => return Ok(()),
         Err(Unbuilt::Short(_)) if before.is_none() && m.claims.len() > 1 => {
@@ -185,7 +187,7 @@ fn make(
         && before.is_none()
         && let Some(stuck) = idle(node, number, m, purse)
     {
-        give_up(node, turn, number, stuck)?;
+        give_up(node, turn, number, stuck, true)?;
         purse.freed.insert(stuck.txid);
         return make(node, turn, channel, m, None, purse);
     }
@@ -259,6 +261,7 @@ fn make(
 /// How it is paid for. Several at once are paid as they should be or not at all: fewer of them may be.
 fn paid<'a>(
     node: &'a Node,
+    number: ChannelNumber,
     m: &Make,
     before: Option<&Attempt>,
     to: &ScriptBuf,
@@ -278,7 +281,13 @@ fn paid<'a>(
     // What was in a batch that bitcoind refused is a batch again when a coin is lost: once in a block and no more.
     let spares_new = m.claims.len() > 1;
     let (worth, wanted) = (m.worth(), m.feerate);
-    let want = Want { worth, before, least, wanted, spares_new, spares_taken: false, build };
+    let given_up = node.onchain.given_up.get(&number);
+    let tip = Some(node.chain.height());
+    let rests = |c: &Claim| {
+        given_up.and_then(|all| all.get(&c.outpoint)).is_some_and(|g| g.rests_at == tip)
+    };
+    let spares = if m.claims.iter().any(rests) { Spares::All } else { Spares::None };
+    let want = Want { worth, before, least, wanted, spares_new, spares, build };
     purse::pay(node, purse, &want)
 }
 
@@ -294,7 +303,7 @@ fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> O
         let of = claims.iter().filter(|c| a.claims.contains(&c.outpoint));
         let sooner = of.filter_map(|c| c.deadline).min().is_some_and(|d| Some(d) < deadline);
         let has_tried = if purse::worth(node, number, a) > m.worth() {
-            a.refusals + (tip - a.height).0 >= TRIES
+            a.is_hopeless(tip)
         } else {
             !sooner || a.first < a.height
         };
@@ -370,6 +379,13 @@ pub fn answered(
         });
         if now {
             turn.also(Event::Onchain(number, OnchainEvent::Advance));
+        }
+        if (Attempt { refused: now, ..attempt.clone() }).is_hopeless(node.chain.height()) {
+            // Any other may have its coins now.
+            let others = node.onchain.cases.keys().chain(node.onchain.published.keys());
+            for other in others.filter(|n| **n != number) {
+                turn.also(Event::Onchain(*other, OnchainEvent::Advance));
+            }
         }
     }
 }

@@ -192,6 +192,42 @@ fn nothing_is_remembered_of_what_can_be_claimed_no_more() {
     assert_eq!(rig.node.onchain.given_up.get(&CHANNEL).map_or(0, |all| all.len()), 0);
 }
 
+/// What took the coin from another channel's is refused, block after block.
+fn refused_too_often(name: &str, (dear, cheap): (ChannelNumber, ChannelNumber)) {
+    let mut rig = Rig::new(name, &[(1, 1), (2, 2)]);
+    let claims = |rig: &Rig, n, vout| vec![paired_of(rig, n, vout, 300)];
+    let (large, small) = (claims(&rig, dear, LARGE), claims(&rig, cheap, SMALL));
+    closed(&mut rig, cheap, small);
+    let coin = coin(&mut rig, 9, 50_000);
+    rig.run(Event::Onchain(cheap, OnchainEvent::Advance));
+    closed(&mut rig, dear, large);
+    rig.run(Event::Onchain(dear, OnchainEvent::Advance));
+    for height in 101..106 {
+        let stuck = attempt_of_channel(&rig, dear).expect("an attempt").txid;
+        assert_eq!(spent_by(&rig, &coin), Some(stuck), "at {height}");
+        refuse_of(&mut rig, dear, stuck);
+        mine(&mut rig, height, vec![]);
+    }
+    let stuck = attempt_of_channel(&rig, dear).expect("an attempt").txid;
+    refuse_of(&mut rig, dear, stuck);
+    mine(&mut rig, 106, vec![]);
+    if let Some(stuck) = attempt_of_channel(&rig, dear) {
+        refuse_of(&mut rig, dear, stuck.txid);
+    }
+    // It does not take it back before the other one was sent.
+    assert!(attempt_of_channel(&rig, dear).is_none());
+    let cheap = attempt_of_channel(&rig, cheap).expect("an attempt");
+    assert_eq!(spent_by(&rig, &coin), Some(cheap.txid));
+    mine(&mut rig, 107, vec![]);
+    assert_eq!(spent_by(&rig, &coin), attempt_of_channel(&rig, dear).map(|a| a.txid));
+}
+
+#[test]
+fn what_is_refused_too_often_gives_its_coin_to_another_channel_though_that_is_worth_less() {
+    refused_too_often("often-1-2", (ChannelNumber(1), ChannelNumber(2)));
+    refused_too_often("often-2-1", (ChannelNumber(2), ChannelNumber(1)));
+}
+
 /// Our commitment of this channel waits to be in a block, and pays next to nothing; an HTLC of ours is in it.
 fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
     rig.go_to_chain(number.0);
