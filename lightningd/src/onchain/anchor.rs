@@ -80,6 +80,23 @@ pub(super) fn worth(channel: &Channel) -> Sat {
     all.fold(Msat::ZERO, Msat::saturating_add).sat_floor()
 }
 
+/// From which block on our commitment would be late for one of them.
+fn first_needed(
+    channel: &Channel,
+    upstream: &[(HtlcId, BlockHeight)],
+    first: BlockHeight,
+) -> Option<BlockHeight> {
+    let upstream = |id| upstream.iter().find(|(of, _)| *of == id).map(|(_, e)| *e);
+    ours(channel).map(|l| needed_by(&l.htlc, upstream(l.htlc.id), first)).min()
+}
+
+/// When a commitment that waits to be in a block would be late.
+pub(super) fn deadline(node: &Node, number: ChannelNumber) -> Option<BlockHeight> {
+    let (_, first) = node.onchain.published.get(&number)?;
+    let channel = node.channels.all.get(&number)?;
+    first_needed(channel, &crate::htlcs::upstream_expiries(node, channel), *first)
+}
+
 /// What is lost if our commitment is late, and when that is; together with it the child has this weight.
 pub(super) fn at_stake(
     channel: &Channel,
@@ -88,12 +105,7 @@ pub(super) fn at_stake(
     parent_weight: u64,
     rates: &Rates<'_>,
 ) -> Stake {
-    let (value, mut deadline) = (worth(channel), None::<BlockHeight>);
-    for l in ours(channel) {
-        let upstream = upstream.iter().find(|(id, _)| *id == l.htlc.id).map(|(_, e)| *e);
-        let needed = needed_by(&l.htlc, upstream, first);
-        deadline = Some(deadline.map_or(needed, |d| d.min(needed)));
-    }
+    let (value, deadline) = (worth(channel), first_needed(channel, upstream, first));
     let weight = CHILD_WEIGHT + parent_weight;
     let (urgent, calm) = (
         Stake { first, deadline, value, weight },
@@ -148,12 +160,13 @@ fn push(
     let itself = parent.0.0.saturating_mul(1000) / parent.1.max(1);
     let itself = FeeratePerKw(u32::try_from(itself).unwrap_or(u32::MAX));
     let least = fees::clearly_above(before.map_or(itself, |a| a.feerate), rates.floor);
-    let worth = worth(channel);
+    // Where nothing is lost it takes nobody's coins.
+    let (worth, deadline) = (stake.value, stake.deadline);
     // The anchor is unconfirmed, unless what is replaced spends it too.
     let is_first = before.is_none_or(|a| a.refused);
     let spares = if is_first { Spares::Taken } else { Spares::None };
     let wanted = feerate;
-    let want = Want { worth, before, least, wanted, spares_new: false, spares, build };
+    let want = Want { worth, deadline, before, least, wanted, spares_new: false, spares, build };
     let paid = match purse::pay(node, &purse, &want) {
         Ok(paid) => paid,
         Err(Unbuilt::Short(missing)) => {

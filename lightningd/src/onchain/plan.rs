@@ -42,7 +42,8 @@ impl Make {
     pub fn worth(&self) -> Sat {
         Sat(self.claims.iter().map(|c| c.amount.0).sum())
     }
-    fn deadline(&self) -> Option<BlockHeight> {
+    /// From this block on it may be too late for one of them.
+    pub fn deadline(&self) -> Option<BlockHeight> {
         self.claims.iter().filter_map(|c| c.deadline).min()
     }
 }

@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 /// So often the feerate is looked at again, where what is spent with it changes what it must be.
 const ROUNDS: usize = 8;
 
+/// What is due within so many blocks keeps its coins where the other one has more time.
+const FEW_BLOCKS: u32 = 3;
+
 /// What became of coins earlier in this turn: the wallet itself shows it only after.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Purse {
@@ -28,6 +31,8 @@ pub(super) struct Purse {
 pub(super) struct Want<'a, F> {
     /// What is lost without it.
     pub worth: Sat,
+    /// From this block on it may be too late.
+    pub deadline: Option<BlockHeight>,
     /// What it takes the place of: its coins come first, and all of them.
     pub before: Option<&'a Attempt>,
     /// Less than this is not worth sending.
@@ -196,10 +201,28 @@ fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Othe
             let worth = if is_hopeless { Sat(0) } else { worth(node, number, attempt) };
             Other { number, attempt, worth }
         })
-        .filter(|o| o.worth < want.worth)
+        .filter(|o| o.worth < want.worth && !is_due_sooner(node, o, want.deadline))
         .collect();
     found.sort_by_key(|o| o.worth);
     found
+}
+
+/// Is it now or never for this one, and not for what wants its coins? A few blocks after its deadline that says nothing any more.
+fn is_due_sooner(node: &Node, other: &Other<'_>, deadline: Option<BlockHeight>) -> bool {
+    let tip = node.chain.height();
+    let Some(due) = deadline_of(node, other.number, other.attempt) else { return false };
+    let is_due = (due - tip).0 <= FEW_BLOCKS && (tip - due).0 <= FEW_BLOCKS;
+    is_due
+        && !other.attempt.is_hopeless(tip)
+        && deadline.is_none_or(|d| d > due && (d - tip).0 > FEW_BLOCKS)
+}
+
+fn deadline_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Option<BlockHeight> {
+    let Some(case) = node.onchain.cases.get(&number) else {
+        return anchor::deadline(node, number);
+    };
+    let claims = case.resolution.iter().flat_map(|r| &r.claims.0);
+    claims.filter(|c| attempt.claims.contains(&c.outpoint)).filter_map(|c| c.deadline).min()
 }
 
 /// With the coins of these as well, at a price at which it takes their place.

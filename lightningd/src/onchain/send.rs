@@ -287,7 +287,8 @@ fn paid<'a>(
         given_up.and_then(|all| all.get(&c.outpoint)).is_some_and(|g| g.rests_at == tip)
     };
     let spares = if m.claims.iter().any(rests) { Spares::All } else { Spares::None };
-    let want = Want { worth, before, least, wanted, spares_new, spares, build };
+    let deadline = m.deadline();
+    let want = Want { worth, deadline, before, least, wanted, spares_new, spares, build };
     purse::pay(node, purse, &want)
 }
 
@@ -298,7 +299,7 @@ fn paid<'a>(
 fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> Option<&'a Attempt> {
     let tip = node.chain.height();
     let claims = node.onchain.cases.get(&number)?.resolution.as_ref().map(|r| &r.claims.0)?;
-    let deadline = m.claims.iter().filter_map(|c| c.deadline).min();
+    let deadline = m.deadline();
     let yields = |a: &Attempt| {
         let of = claims.iter().filter(|c| a.claims.contains(&c.outpoint));
         let sooner = of.filter_map(|c| c.deadline).min().is_some_and(|d| Some(d) < deadline);

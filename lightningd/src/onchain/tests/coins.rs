@@ -41,7 +41,7 @@ fn a_claim_takes_the_only_coin_from_one_that_is_worth_less_at_a_price_that_repla
     mine(&mut rig, 103, vec![]);
     mine(&mut rig, 104, vec![]);
     let small = attempt(&rig);
-    let mut late = paired(&rig, LARGE, 300);
+    let mut late = paired(&rig, LARGE, 106);
     late.lock_time = 104;
     let both = vec![paired(&rig, SMALL, 105), late];
     claims(&mut rig, both);
@@ -228,13 +228,45 @@ fn what_is_refused_too_often_gives_its_coin_to_another_channel_though_that_is_wo
     refused_too_often("often-2-1", (ChannelNumber(2), ChannelNumber(1)));
 }
 
+#[test]
+fn what_is_due_soon_keeps_its_coin_where_the_other_has_time() {
+    let mut rig = on_chain("due", |rig| vec![paired(rig, SMALL, 105)]);
+    let coin = coin(&mut rig, 9, 50_000);
+    mine(&mut rig, 101, vec![]);
+    let both = vec![paired(&rig, SMALL, 105), paired(&rig, LARGE, 300)];
+    claims(&mut rig, both);
+    // Soon after its deadline that says nothing any more.
+    for height in 102..109 {
+        mine(&mut rig, height, vec![]);
+        assert_eq!(under_way(&rig), [vec![SMALL]], "at {height}");
+    }
+    mine(&mut rig, 109, vec![]);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
+}
+
+#[test]
+fn what_is_due_as_soon_takes_a_coin_from_what_is_worth_less() {
+    let mut rig = on_chain("due-both", |rig| vec![paired(rig, SMALL, 105)]);
+    coin(&mut rig, 9, 50_000);
+    mine(&mut rig, 101, vec![]);
+    mine(&mut rig, 102, vec![]);
+    let both = vec![paired(&rig, SMALL, 105), paired(&rig, LARGE, 106)];
+    claims(&mut rig, both);
+    mine(&mut rig, 103, vec![]);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+}
+
 /// Our commitment of this channel waits to be in a block, and pays next to nothing; an HTLC of ours is in it.
 fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
+    poor_commitment_with(rig, number, 400_000_000);
+}
+fn poor_commitment_with(rig: &mut Rig, number: ChannelNumber, amount: u64) {
     rig.go_to_chain(number.0);
     let channel = rig.node.channels.all.get_mut(&number).unwrap();
     let stage = wire::channel_data::Stage::Irrevocable;
     let hash = PaymentHash([1; 32]);
-    let htlc = crate::channels::testing::htlc(Side::Local, (0, 7), (400_000_000, 140), hash, stage);
+    let htlc = crate::channels::testing::htlc(Side::Local, (0, 7), (amount, 140), hash, stage);
     channel.live.htlcs.0.push(htlc);
     channel.funding_height = Some(BlockHeight(90));
     let funding = channel.live.params.basepoints.local.funding;
@@ -268,6 +300,23 @@ fn a_push_takes_the_coin_of_a_claim_that_bitcoind_refused_and_of_no_other() {
     assert!(push.is_some());
     assert_eq!(spent_by(&rig, &coin), push);
     assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
+}
+
+#[test]
+fn a_push_that_nothing_but_our_own_output_waits_for_takes_nobodys_coin() {
+    let mut rig = Rig::new("calm-push", &[(1, 1), (2, 2)]);
+    let small = paired(&rig, SMALL, 200);
+    closed(&mut rig, CHANNEL, vec![small]);
+    coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    let claim = attempt(&rig).txid;
+    refuse(&mut rig, claim);
+    let other = ChannelNumber(2);
+    // An HTLC of three thousand satoshis: at this market our own output is the reason to push, and not that.
+    market(&mut rig, 4_000);
+    poor_commitment_with(&mut rig, other, 3_000_000);
+    assert!(attempt_of_channel(&rig, other).is_none());
+    assert_eq!(under_way(&rig), [vec![SMALL]]);
 }
 
 #[test]
