@@ -169,17 +169,18 @@ fn push(
     let want = Want { worth, deadline, before, least, wanted, spares_new: false, spares, build };
     let paid = match purse::pay(node, &purse, &want) {
         Ok(paid) => paid,
-        Err(Unbuilt::Short(missing)) => {
-            channel.log(LogLevel::Unusual, &format!(
-                "our commitment {} pays too little to be in a block soon ({} wanted), and {missing} of confirmed coins are missing to push it",
-                anchor.txid, feerate
-            ));
+        Err(why) => {
+            if let Unbuilt::Short(missing) = why {
+                channel.log(LogLevel::Unusual, &format!(
+                    "our commitment {} pays too little to be in a block soon ({} wanted), and {missing} of confirmed coins are missing to push it",
+                    anchor.txid, feerate
+                ));
+            }
             if let Some(a) = before {
                 submit(node, turn, channel.number, commitment, a);
             }
             return Ok(());
         }
-        Err(Unbuilt::Worthless) => return Ok(()),
     };
     let unsigned = paid.unsigned.clone();
     let question = SignWallet {

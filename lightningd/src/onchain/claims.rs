@@ -94,6 +94,8 @@ pub enum Unbuilt {
     Short(Sat),
     /// It would cost more than it brings.
     Worthless,
+    /// With the coins that it takes it would cost more than it should.
+    Dear,
 }
 
 fn input(outpoint: OutPoint, sequence: u32) -> TxIn {

@@ -14,6 +14,8 @@ const MAX_FREE: usize = 100;
 const MAX_PAIRED: usize = 50;
 /// Weight of a transaction without its inputs, with one output that pays us.
 pub const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2 + 43 * 4;
+/// Weight of the input that spends a coin of the wallet: at least one pays for what the peer signed.
+const COIN_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,11 +60,13 @@ pub fn input_weight(claim: &Claim) -> u64 {
 }
 
 fn stake(claims: &[&Claim], first: BlockHeight) -> Stake {
+    let is_paid = claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }));
+    let coin = if is_paid { COIN_WEIGHT } else { 0 };
     Stake {
         first,
         deadline: claims.iter().filter_map(|c| c.deadline).min(),
         value: Sat(claims.iter().map(|c| c.amount.0).sum()),
-        weight: BASE_WEIGHT + claims.iter().map(|c| input_weight(c)).sum::<u64>(),
+        weight: BASE_WEIGHT + coin + claims.iter().map(|c| input_weight(c)).sum::<u64>(),
     }
 }
 

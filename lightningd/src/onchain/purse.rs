@@ -101,15 +101,16 @@ where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
     let all = coins(node, want.before, purse);
-    let short = match with_coins(&all, want.kept(), |c| (want.build)(c, want.wanted)) {
+    let floor = node.feerate_floor();
+    let short = match at_rate(&all, want, want.wanted, floor) {
         Ok((unsigned, spent)) => {
             let instead_of = vec![];
             return Ok(Paid { unsigned, spent, feerate: want.wanted, instead_of });
         }
         Err(Unbuilt::Worthless) => return Err(Unbuilt::Worthless),
-        Err(short @ Unbuilt::Short(_)) => short,
+        Err(short @ (Unbuilt::Short(_) | Unbuilt::Dear)) => short,
     };
-    let free = highest(&all, want, want.least, want.wanted)
+    let free = highest(&all, want, floor, want.least, want.wanted)
         .map(|(unsigned, spent, feerate)| Paid { unsigned, spent, feerate, instead_of: vec![] });
     let others = cheaper(node, purse, want);
     // As few and as cheap ones as it takes.
@@ -141,10 +142,30 @@ impl<F> Want<'_, F> {
     }
 }
 
+/// With these coins at this rate. Where something is lost without it, that bounds what it costs, whatever its coins weigh; but
+/// what is relayed at least may be more.
+fn at_rate<F>(
+    all: &[Coin],
+    want: &Want<'_, F>,
+    rate: FeeratePerKw,
+    floor: FeeratePerKw,
+) -> Result<(Unsigned, Vec<OutPoint>), Unbuilt>
+where
+    F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
+{
+    let built = with_coins(all, want.kept(), |c| (want.build)(c, rate))?;
+    let is_bounded = want.worth > Sat(0) && rate > floor;
+    if is_bounded && built.0.fee.0 > want.worth.0 / MAX_SHARE {
+        return Err(Unbuilt::Dear);
+    }
+    Ok(built)
+}
+
 /// The highest feerate between these two that these coins pay.
 fn highest<F>(
     all: &[Coin],
     want: &Want<'_, F>,
+    floor: FeeratePerKw,
     least: FeeratePerKw,
     most: FeeratePerKw,
 ) -> Option<(Unsigned, Vec<OutPoint>, FeeratePerKw)>
@@ -153,7 +174,7 @@ where
 {
     let at = |rate: u32| {
         let rate = FeeratePerKw(rate);
-        let built = with_coins(all, want.kept(), |c| (want.build)(c, rate)).ok()?;
+        let built = at_rate(all, want, rate, floor).ok()?;
         Some((built.0, built.1, rate))
     };
     if most < least {
@@ -242,13 +263,11 @@ where
     let mut least = want.least;
     for _ in 0..ROUNDS {
         let most = want.wanted.max(least);
-        let (unsigned, spent, feerate) = highest(&all, want, least, most)?;
+        let (unsigned, spent, feerate) = highest(&all, want, floor, least, most)?;
         let is_hit = |o: &&Other<'_>| coins_of(node, o.attempt).any(|c| spent.contains(&c));
         let hit: Vec<&Other<'_>> = others.iter().filter(is_hit).collect();
         let lost: u64 = hit.iter().map(|o| o.worth.0).sum();
-        // To replace others is no reason to pay more than it should ever cost.
-        let is_too_dear = feerate > want.wanted && unsigned.fee.0 > want.worth.0 / MAX_SHARE;
-        if lost >= want.worth.0 || is_too_dear {
+        if lost >= want.worth.0 {
             return None;
         }
         // What all of them pay together, and for its own relay besides; and a feerate above each of theirs.

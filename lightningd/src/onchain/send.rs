@@ -170,7 +170,7 @@ fn make(
     let paid = match paid(node, number, m, before, &to, purse) {
         Ok(paid) => Ok(paid),
         Err(Unbuilt::Worthless) => return Ok(()),
-        Err(Unbuilt::Short(_)) if before.is_none() && m.claims.len() > 1 => {
+        Err(Unbuilt::Short(_) | Unbuilt::Dear) if before.is_none() && m.claims.len() > 1 => {
             // Rather the larger half than nothing.
             let mut claims = m.claims.clone();
             claims.sort_by_key(|c| std::cmp::Reverse(c.amount));
@@ -180,6 +180,8 @@ fn make(
             }
             return Ok(());
         }
+        // The one before stays.
+        Err(Unbuilt::Dear) => return Ok(()),
         Err(Unbuilt::Short(missing)) => Err(missing),
     };
     let is_easy = paid.as_ref().is_ok_and(|p| p.feerate >= m.feerate && p.instead_of.is_empty());

@@ -412,3 +412,50 @@ fn a_push_that_the_coins_do_not_pay_for_as_it_should_be_is_made_as_far_as_they_d
     let push = attempt_of_channel(&rig, ChannelNumber(2)).expect("a push");
     assert!(push.feerate > FeeratePerKw(10_000) && push.feerate < FeeratePerKw(100_000));
 }
+
+#[test]
+fn a_claim_costs_no_more_than_half_of_what_it_is_worth_with_all_its_coins() {
+    let mut rig = on_chain("half", |rig| vec![paired(rig, SMALL, 105)]);
+    for n in 0..4 {
+        coin(&mut rig, 20 + n, 350);
+    }
+    for height in 101..108 {
+        mine(&mut rig, height, vec![]);
+        let small = attempt(&rig);
+        assert!(fee(&rig, &small) <= 1_000, "{} at {height}", fee(&rig, &small));
+    }
+    // And half of it is paid, or nearly.
+    let small = attempt(&rig);
+    assert!(fee(&rig, &small) >= 700, "{}", fee(&rig, &small));
+}
+
+#[test]
+fn several_that_cost_half_at_their_deadline_still_share_a_coin() {
+    let mut rig = on_chain("half-batch", |rig| (0..4).map(|v| paired(rig, v, 105)).collect());
+    coin(&mut rig, 9, 5_000_000);
+    for height in 101..107 {
+        mine(&mut rig, height, vec![]);
+    }
+    assert_eq!(under_way(&rig), [vec![0, 1, 2, 3]]);
+    let paid = fee(&rig, &attempt(&rig));
+    assert!((150_000..=200_000).contains(&paid), "{paid}");
+}
+
+#[test]
+fn a_push_costs_no_more_than_half_of_what_waits_for_it() {
+    let mut rig = Rig::new("half-push", &[(1, 1)]);
+    for n in 0..8 {
+        coin(&mut rig, 20 + n, 1_500);
+    }
+    poor_commitment_with(&mut rig, CHANNEL, 10_000_000);
+    for height in 101..150 {
+        mine(&mut rig, height, vec![]);
+    }
+    let push = attempt(&rig);
+    let coins: u64 = push.tx.input[1..]
+        .iter()
+        .map(|i| rig.node.wallet.outputs[&i.previous_output].amount.0)
+        .sum();
+    let paid = coins + 330 - push.tx.output[0].value.to_sat();
+    assert!((3_000..=5_000).contains(&paid), "{paid}");
+}
