@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 /// So often the feerate is looked at again, where what is spent with it changes what it must be.
 const ROUNDS: usize = 8;
 
+/// Coins in one transaction: with its claims it stays far below what is relayed (400,000 weight units).
+const MAX_COINS: usize = 100;
 /// What is due within so many blocks keeps its coins where the other one has more time.
 const FEW_BLOCKS: u32 = 3;
 
@@ -153,7 +155,7 @@ fn at_rate<F>(
 where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
-    let built = with_coins(all, want.kept(), |c| (want.build)(c, rate))?;
+    let built = with_coins(all, want.kept(), rate, |c| (want.build)(c, rate))?;
     let is_bounded = want.worth > Sat(0) && rate > floor;
     if is_bounded && built.0.fee.0 > want.worth.0 / MAX_SHARE {
         return Err(Unbuilt::Dear);
@@ -278,12 +280,13 @@ where
         let rate = rates.max().unwrap_or(least);
         let paid: u64 = priced().map(|o| fee_of(node, o.number, o.attempt).0).sum();
         let weight = unsigned.fee.0.saturating_mul(1000) / u64::from(feerate.0.max(1));
-        let needed = paid + floor.fee(weight.max(unsigned.tx.weight().to_wu())).0;
+        let relay = floor.fee(weight.max(unsigned.tx.weight().to_wu())).0;
+        let needed = paid.saturating_add(relay);
         if feerate >= rate && unsigned.fee.0 >= needed {
             let instead_of = hit.iter().map(|o| (o.number, o.attempt)).collect();
             return Some(Paid { unsigned, spent, feerate, instead_of });
         }
-        let scaled = u64::from(feerate.0) * needed / unsigned.fee.0.max(1) + 1;
+        let scaled = u64::from(feerate.0).saturating_mul(needed) / unsigned.fee.0.max(1) + 1;
         let scaled = FeeratePerKw(u32::try_from(scaled).unwrap_or(u32::MAX));
         least = least.max(rate).max(if unsigned.fee.0 < needed { scaled } else { least });
     }
@@ -369,31 +372,42 @@ fn coins(node: &Node, before: Option<&Attempt>, purse: &Purse) -> Vec<Coin> {
     coins.into_iter().map(|(_, c)| c).collect()
 }
 
-/// Builds with as few coins as it takes.
-fn with_coins(
+/// Builds with as few coins as it takes: all of the first `kept`, and of the others, sorted by what is in them, one that is enough
+/// alone, else the largest ones.
+pub(super) fn with_coins(
     all: &[Coin],
-    least: usize,
+    kept: usize,
+    rate: FeeratePerKw,
     build: impl Fn(&[Coin]) -> Result<Unsigned, Unbuilt>,
 ) -> Result<(Unsigned, Vec<OutPoint>), Unbuilt> {
-    let mut result = Err(Unbuilt::Short(Sat(0)));
-    // One coin that is enough alone, else the largest ones together.
-    for coin in all.iter().take(if least == 0 { usize::MAX } else { 0 }) {
-        if let Ok(built) = build(std::slice::from_ref(coin)) {
-            return Ok((built, vec![coin.outpoint]));
-        }
+    let alone = |c: &Coin| build(std::slice::from_ref(c));
+    if kept == 0
+        && let Some(coin) = all.get(all.partition_point(|c| alone(c).is_err()))
+        && let Ok(built) = alone(coin)
+    {
+        return Ok((built, vec![coin.outpoint]));
     }
-    let mut largest: Vec<Coin> = all.get(..least).unwrap_or_default().to_vec();
-    let mut rest: Vec<Coin> = all.get(least..).unwrap_or_default().to_vec();
-    rest.sort_by_key(|c| std::cmp::Reverse(c.amount));
-    let mut rest = rest.into_iter();
+    let mut chosen: Vec<Coin> = all.get(..kept).unwrap_or_default().to_vec();
+    let brings = |c: &Coin| c.amount.saturating_sub(rate.fee(c.weight()));
+    let rest = all.get(kept..).unwrap_or_default().iter().rev();
+    let mut rest = rest.filter(|c| brings(c) > Sat(0)).take(MAX_COINS.saturating_sub(kept));
+    let mut first = None;
     loop {
-        match build(&largest) {
-            Ok(built) => return Ok((built, largest.iter().map(|c| c.outpoint).collect())),
-            Err(e) => result = if result.is_err() { Err(e) } else { result },
-        }
-        match rest.next() {
-            Some(coin) => largest.push(coin),
-            None => return result,
+        let why = match build(&chosen) {
+            Ok(built) => return Ok((built, chosen.into_iter().map(|c| c.outpoint).collect())),
+            Err(why) => why,
+        };
+        let first = *first.get_or_insert(why);
+        let Unbuilt::Short(mut missing) = why else { return Err(why) };
+        // Nothing is built before that much more is there.
+        let Some(coin) = rest.next() else { return Err(first) };
+        missing = missing.saturating_sub(brings(coin));
+        chosen.push(coin.clone());
+        while missing > Sat(0)
+            && let Some(coin) = rest.next()
+        {
+            missing = missing.saturating_sub(brings(coin));
+            chosen.push(coin.clone());
         }
     }
 }

@@ -459,3 +459,55 @@ fn a_push_costs_no_more_than_half_of_what_waits_for_it() {
     let paid = coins + 330 - push.tx.output[0].value.to_sat();
     assert!((3_000..=5_000).contains(&paid), "{paid}");
 }
+
+#[test]
+fn no_more_coins_are_spent_than_one_transaction_should_have() {
+    let mut rig = on_chain("many-coins", |rig| vec![paired(rig, LARGE, 200)]);
+    // Each pays hardly more than what it weighs.
+    market(&mut rig, 300);
+    for n in 0..=255 {
+        coin(&mut rig, n, 70);
+    }
+    advance(&mut rig);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    assert!(attempt(&rig).tx.input.len() <= 101, "{}", attempt(&rig).tx.input.len());
+}
+
+#[test]
+fn a_wallet_of_many_coins_costs_a_few_trials() {
+    let script = ScriptBuf::from(vec![0x51; 34]);
+    let one = |n: u64| claims::Coin {
+        outpoint: OutPoint { vout: n as u32, ..outpoint(1) },
+        amount: Sat(1_000 + n),
+        script: script.clone(),
+        key_index: 1,
+    };
+    let all: Vec<claims::Coin> = (0..10_000).map(one).collect();
+    let trials = std::cell::Cell::new(0);
+    let rate = FeeratePerKw(253);
+    let with = |needed: u64| {
+        trials.set(0);
+        let found = purse::with_coins(&all, 0, rate, |coins| {
+            trials.set(trials.get() + 1);
+            let have: u64 = coins.iter().map(|c| c.amount.0).sum();
+            let weight: u64 = coins.iter().map(|c| c.weight()).sum();
+            let missing = (needed + rate.fee(weight).0).saturating_sub(have);
+            if missing > 0 {
+                return Err(claims::Unbuilt::Short(Sat(missing)));
+            }
+            let tx = spending(&[], &[]);
+            Ok(claims::Unsigned { tx, inputs: vec![], spent: vec![], fee: Sat(1) })
+        });
+        (found.ok().map(|(_, spent)| spent), trials.get())
+    };
+    let (found, tried) = with(5_000);
+    // The smallest that is enough alone.
+    assert_eq!(found.unwrap(), [OutPoint { vout: 4_068, ..outpoint(1) }]);
+    assert!(tried < 30, "{tried}");
+    let (found, tried) = with(100_000);
+    assert_eq!(found.unwrap().len(), 10);
+    assert!(tried < 30, "{tried}");
+    let (found, tried) = with(10_000_000);
+    assert!(found.is_none());
+    assert!(tried < 30, "{tried}");
+}
