@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, DUST, Unbuilt, Unsigned};
 use super::fees::{self, Rates, Stake};
-use super::purse::{self, Purse, Spares, Want};
+use super::purse::{self, Paid, Purse, Spares, Want};
 use super::send::{self, drop_attempt};
 use crate::chain::{self, BroadcastFor, Purpose};
 use crate::channels::{Channel, State};
@@ -116,6 +116,27 @@ pub(super) fn at_stake(
     if price(&urgent) < price(&calm) { calm } else { urgent }
 }
 
+/// With coins that nothing else could use, and as if nothing but our own output waited for it: at the market's price, and no more.
+fn pay_calmly<'a, F>(
+    node: &'a Node,
+    purse: &Purse,
+    want: &Want<'_, F>,
+    calm: FeeratePerKw,
+) -> Result<Paid<'a>, Unbuilt>
+where
+    F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
+{
+    let build = |coins: &[Coin], rate| (want.build)(coins, rate);
+    let (worth, deadline, spares) = (Sat::ZERO, None, Spares::All);
+    let Want { before, least, spares_new, .. } = *want;
+    if calm < least {
+        return Err(Unbuilt::Dear);
+    }
+    let wanted = calm;
+    let want = Want { worth, deadline, before, least, wanted, spares_new, spares, build };
+    purse::pay(node, purse, &want)
+}
+
 fn push(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -167,7 +188,16 @@ fn push(
     let spares = if is_first { Spares::Taken } else { Spares::None };
     let wanted = feerate;
     let want = Want { worth, deadline, before, least, wanted, spares_new: false, spares, build };
-    let paid = match purse::pay(node, &purse, &want) {
+    let paid = purse::pay(node, &purse, &want);
+    // What its HTLCs are worth bounds what is paid for them, and not what our own output waits for.
+    let calm = Stake { deadline: None, value: Sat::ZERO, ..stake };
+    let calm = fees::wanted(&rates, tip, &calm).min(wanted);
+    let paid = match paid {
+        Err(Unbuilt::Dear) => pay_calmly(node, &purse, &want, calm),
+        Ok(paid) if paid.feerate < calm => pay_calmly(node, &purse, &want, calm).or(Ok(paid)),
+        paid => paid,
+    };
+    let paid = match paid {
         Ok(paid) => paid,
         Err(why) => {
             if let Unbuilt::Short(missing) = why {
@@ -208,7 +238,7 @@ fn push(
         first: stake.first,
         height: tip,
         refused: false,
-        refusals: before.map_or(0, |a| a.refusals + u32::from(a.refused)),
+        refused_since: before.and_then(Attempt::was_refused_since),
     };
     channel.log(
         LogLevel::Info,

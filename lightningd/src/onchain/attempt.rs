@@ -49,17 +49,21 @@ pub struct Attempt {
     pub height: BlockHeight,
     /// bitcoind did not take it when it was sent last: another transaction may be in its way.
     pub refused: bool,
-    /// How many before it were refused, one after the other, in this life of ours.
-    pub refusals: u32,
+    /// The tip when it was refused first, or what it took the place of was and it too since then. In this life of ours.
+    pub refused_since: Option<BlockHeight>,
 }
 
-/// So often one is refused before what is worth less has its coins.
+/// For so many blocks one is refused before what is worth less has its coins.
 const TRIES: u32 = 6;
 
 impl Attempt {
     /// Was it refused again and again? What is in its way may stay there for ever.
     pub fn is_hopeless(&self, tip: BlockHeight) -> bool {
-        self.refused && self.refusals.saturating_add((tip - self.height).0) >= TRIES
+        self.refused && self.refused_since.is_some_and(|since| (tip - since).0 >= TRIES)
+    }
+    /// What the one after it inherits.
+    pub fn was_refused_since(&self) -> Option<BlockHeight> {
+        self.refused_since.filter(|_| self.refused)
     }
 }
 

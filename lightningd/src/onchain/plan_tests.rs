@@ -41,7 +41,7 @@ fn attempt(n: u8, claims: &[&Claim]) -> Attempt {
         first: BlockHeight(100),
         height: BlockHeight(100),
         refused: false,
-        refusals: 0,
+        refused_since: None,
     }
 }
 const RATES: Rates<'static> = Rates { floor: FeeratePerKw(253), estimates: None, forced: None };

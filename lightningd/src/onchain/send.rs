@@ -243,7 +243,7 @@ fn make(
         first: m.first,
         height: node.chain.height(),
         refused: false,
-        refusals: before.map_or(0, |a| a.refusals + u32::from(a.refused)),
+        refused_since: before.and_then(Attempt::was_refused_since),
         tx,
     };
     channel.log(
@@ -372,18 +372,19 @@ pub fn answered(
         log::info!("claim {txid} of channel {number} was not taken: {why}");
     }
     if attempt.refused != refused.is_some() {
-        let now = refused.is_some();
+        let (now, tip) = (refused.is_some(), node.chain.height());
+        let since = now.then(|| attempt.refused_since.unwrap_or(tip));
         turn.install(move |node| {
             for a in node.onchain.attempts.get_mut(&number).into_iter().flatten() {
                 if a.txid == txid {
-                    a.refused = now;
+                    (a.refused, a.refused_since) = (now, since);
                 }
             }
         });
         if now {
             turn.also(Event::Onchain(number, OnchainEvent::Advance));
         }
-        if (Attempt { refused: now, ..attempt.clone() }).is_hopeless(node.chain.height()) {
+        if (Attempt { refused: now, refused_since: since, ..attempt.clone() }).is_hopeless(tip) {
             // Any other may have its coins now.
             let others = node.onchain.cases.keys().chain(node.onchain.published.keys());
             for other in others.filter(|n| **n != number) {

@@ -72,7 +72,7 @@ fn load_attempts(db: &Connection, room: &mut Onchain) -> Result<(), Fatal> {
             first: BlockHeight(row.get(4)?),
             height: BlockHeight(row.get(5)?),
             refused: false,
-            refusals: 0,
+            refused_since: None,
             tx,
         };
         room.attempts.entry(channel).or_default().push(attempt);

@@ -229,6 +229,27 @@ fn what_is_refused_too_often_gives_its_coin_to_another_channel_though_that_is_wo
 }
 
 #[test]
+fn one_refusal_of_what_was_sent_long_ago_costs_it_nothing() {
+    let mut rig = Rig::new("refused-once", &[(1, 1), (2, 2)]);
+    let (dear, cheap) = (ChannelNumber(1), ChannelNumber(2));
+    let claims = |rig: &Rig, n, vout| vec![paired_of(rig, n, vout, 300)];
+    let (large, small) = (claims(&rig, dear, LARGE), claims(&rig, cheap, SMALL));
+    let coin = coin(&mut rig, 9, 50_000);
+    closed(&mut rig, dear, large);
+    rig.run(Event::Onchain(dear, OnchainEvent::Advance));
+    closed(&mut rig, cheap, small);
+    for height in 101..110 {
+        mine(&mut rig, height, vec![]);
+    }
+    let held = attempt_of_channel(&rig, dear).expect("an attempt").txid;
+    // bitcoind was started without its mempool, say.
+    refuse_of(&mut rig, dear, held);
+    assert!(attempt_of_channel(&rig, cheap).is_none());
+    let keeps = attempt_of_channel(&rig, dear).expect("an attempt").txid;
+    assert_eq!(spent_by(&rig, &coin), Some(keeps));
+}
+
+#[test]
 fn what_is_due_soon_keeps_its_coin_where_the_other_has_time() {
     let mut rig = on_chain("due", |rig| vec![paired(rig, SMALL, 105)]);
     let coin = coin(&mut rig, 9, 50_000);
@@ -458,6 +479,19 @@ fn a_push_costs_no_more_than_half_of_what_waits_for_it() {
         .sum();
     let paid = coins + 330 - push.tx.output[0].value.to_sat();
     assert!((3_000..=5_000).contains(&paid), "{paid}");
+}
+
+#[test]
+fn a_small_htlc_does_not_make_a_push_cheaper_than_none() {
+    for amount in [0, 20_000_000] {
+        let mut rig = Rig::new(&format!("calm-push-{amount}"), &[(1, 1)]);
+        for n in 0..20 {
+            coin(&mut rig, 20 + n, 3_000);
+        }
+        market(&mut rig, 5_000);
+        poor_commitment_with(&mut rig, CHANNEL, amount);
+        assert_eq!(attempt(&rig).feerate, FeeratePerKw(5_000), "{amount}");
+    }
 }
 
 #[test]
