@@ -131,11 +131,11 @@ impl Node {
         })
     }
 
-    /// The feerate that was asked for, or the least that is relayed, if that is more.
+    /// The feerate that was asked for: a number as it is, an estimate never below the least that is relayed.
     pub fn feerate_asked(&self, asked: Asked) -> Option<FeeratePerKw> {
         let floor = self.feerate_floor();
         let rate = match asked {
-            Asked::Fixed(rate) => Some(rate),
+            Asked::Fixed(rate) => return Some(rate.max(FeeratePerKw::FLOOR)),
             Asked::Minimum => Some(floor),
             Asked::Within(blocks) => {
                 self.forced(0).or_else(|| self.chain.fees.as_ref().and_then(|f| f.within(blocks)))
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asks_for_less_than_is_relayed() {
+    fn a_number_is_taken_by_its_word_and_an_estimate_is_relayed() {
         let mut rig = crate::testing::Rig::new("feerate-asked", &[]);
         let asked = |rig: &crate::testing::Rig, text| rig.node.feerate_asked(Asked::parse(text)?);
         assert_eq!(asked(&rig, "1perkw"), Some(FeeratePerKw(253)));
         let full = json!({"feerate_floor": 4000, "feerates": [{"blocks": 2, "feerate": 8000}]});
         rig.node.chain.fees = Some(Estimates::parse(&full).unwrap());
         for (text, rate) in
-            [("253perkw", 1000), ("minimum", 1000), ("1500perkw", 1500), ("2blocks", 2000)]
+            [("600perkw", 600), ("minimum", 1000), ("1500perkw", 1500), ("2blocks", 2000)]
         {
             assert_eq!(asked(&rig, text), Some(FeeratePerKw(rate)), "{text}");
         }

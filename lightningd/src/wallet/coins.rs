@@ -139,6 +139,14 @@ pub fn build(node: &Node, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funded
             (chosen, sum, weight)
         }
     };
+    let floor = node.feerate_floor();
+    if wanted.feerate < floor {
+        let text = format!(
+            "feerate: bitcoind relays nothing below {floor} now, and {} was asked for",
+            wanted.feerate
+        );
+        return Err(RpcError::params(text).into());
+    }
     let fee = wanted.feerate.fee(weight);
     let fee_with_change = wanted.feerate.fee(weight + change_script_weight);
     // What is kept back must be an output that is relayed.
@@ -274,6 +282,7 @@ mod tests {
     use super::*;
     use crate::testing::Rig;
     use bitcoin::hashes::Hash;
+    use serde_json::json;
 
     const COIN: Sat = Sat(10_000);
 
@@ -327,6 +336,18 @@ mod tests {
             input.witness = Witness::from_slice(&[&[0; 72][..], &[0; 33]]);
         }
         assert!(fits.weight().to_wu() <= 400_000);
+    }
+
+    #[test]
+    fn a_feerate_that_is_not_relayed_is_refused_with_both() {
+        let mut rig = rich("relayed", 2);
+        let full = json!({"feerate_floor": 4000, "feerates": [{"blocks": 2, "feerate": 8000}]});
+        rig.node.chain.fees = Some(crate::chain::feerates::Estimates::parse(&full).unwrap());
+        let low = wanted(Some(COIN), Sat::ZERO);
+        let refused = built(&mut rig, &low).err().unwrap();
+        assert!(refused.contains("below 1000perkw now, and 253perkw"), "{refused}");
+        let feerate = FeeratePerKw(1000);
+        assert!(built(&mut rig, &Wanted { feerate, ..low }).is_ok());
     }
 
     #[test]
