@@ -1,6 +1,7 @@
 //! Options: that each is taken, does what it says, and can be read back.
 
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use tests::{Bitcoind, Node, Options, Pair, Scratch, free_port, wait_for};
 
 /// The developer's options and CLN's, each away from its default, and what `listconfigs` shows of it.
@@ -243,28 +244,39 @@ fn a_node_with_a_database_looks_again_for_its_coins_where_it_is_told_to() {
     let before = Node::start(&scratch.path().join("before"), &bitcoind, &[]);
     let address = before.rpc("newaddr", &json!({}))["p2tr"].as_str().unwrap().to_owned();
     let secret = std::fs::read(before.network_dir().join("hsm_secret")).unwrap();
+    // One coin stays, one comes and goes, and its change comes.
+    bitcoind.mine_to(2, &address);
+    bitcoind.mine(100);
+    before.sync(&bitcoind);
+    before.rpc(
+        "withdraw",
+        &json!({"destination": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "satoshi": 100_000}),
+    );
+    bitcoind.mine(110);
+    before.sync(&bitcoind);
+    let coins = |node: &Node| -> BTreeSet<String> {
+        let funds = node.rpc("listfunds", &json!({}));
+        let outputs = funds["outputs"].as_array().unwrap().iter();
+        outputs.map(|o| format!("{}:{} {}", o["txid"], o["output"], o["amount_msat"])).collect()
+    };
+    let all = coins(&before);
+    assert_eq!(all.len(), 2);
     before.stop();
-    bitcoind.mine_to(1, &address);
-    bitcoind.mine(200);
     // What is left after a loss: the secret.
     let dir = scratch.path().join("after");
     std::fs::create_dir_all(dir.join("regtest")).unwrap();
     std::fs::write(dir.join("regtest/hsm_secret"), secret).unwrap();
     let mut node = Node::start(&dir, &bitcoind, &["--rescan=1"]);
-    let coins = |node: &Node| {
-        let funds = node.rpc("listfunds", &json!({}));
-        funds["outputs"].as_array().unwrap().len()
-    };
     node.sync(&bitcoind);
-    assert_eq!(coins(&node), 0);
+    assert_eq!(coins(&node), BTreeSet::new());
     node.stop();
     // Twice: what is known is known once.
     for _ in 0..2 {
-        node.start_again_with(&["--rescan=210"]);
+        node.start_again_with(&["--rescan=230"]);
         node.wait_log("were looked at once more");
         bitcoind.mine(1);
         node.sync(&bitcoind);
-        assert_eq!(coins(&node), 1);
+        assert_eq!(coins(&node), all);
         assert!(node.rpc("getinfo", &json!({}))["blockheight"] == bitcoind.height());
         node.stop();
     }

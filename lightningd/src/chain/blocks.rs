@@ -46,6 +46,7 @@ pub(super) fn disconnect(
     crate::wallet::disconnect(node, turn, height)?;
     crate::channels::disconnect(node, turn, height)?;
     crate::onchain::disconnect(node, turn, height)?;
+    super::rescan::start_over(node, turn);
     turn.install(|node| {
         if let Some((gone, _)) = node.chain.headers.pop_back() {
             node.chain.times.remove(&gone);

@@ -97,6 +97,8 @@ pub struct Chain {
     pub untaken: BTreeMap<Txid, u32>,
     /// Old blocks that are to be looked at again.
     pub rescan: rescan::Rescan,
+    /// What it found so far of the wallet's, and saw spent by nothing.
+    pub found: BTreeMap<bitcoin::OutPoint, crate::wallet::Output>,
     /// True where the first block of all was read in this life of the process, as far back as `rescan` says.
     pub began_here: bool,
     /// True once our tip was the backend's.
@@ -346,7 +348,7 @@ fn block(
         caught_up(node, turn);
         stale::look(node, turn);
         crate::onchain::ask_mempool(node, turn);
-        if !rescan::go_on(node, turn) {
+        if !rescan::go_on(node, turn)? {
             poll_later(node, turn);
         }
         return Ok(());

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// So long blocks are read again without a look at the tip.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// So often the backend may be unable to give a block. It has tried for a while each time.
+const MAX_FAILURES: u32 = 5;
 
 /// How far it is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -23,27 +25,33 @@ pub enum Rescan {
     /// Whether there is something to do is asked once we have caught up.
     #[default]
     ToBegin,
-    /// This block is next, up to the tip that we had.
-    Next(BlockHeight, BlockHeight),
+    /// This block is next, up to the tip. So often in a row the backend could not say what is in it.
+    Next(BlockHeight, u32),
     /// It was done, or not asked for.
     Done,
 }
 
 /// Our tip is the backend's: is there time for an old block? False: nothing is left to read.
-pub(super) fn go_on(node: &Node, turn: &mut Turn<'_>) -> bool {
+pub(super) fn go_on(node: &Node, turn: &mut Turn<'_>) -> Result<bool, Stop> {
     let next = match node.chain.rescan {
-        Rescan::Done => return false,
+        Rescan::Done => return Ok(false),
         Rescan::ToBegin => begin(node),
         going @ Rescan::Next(..) => going,
     };
     let since = Instant::now();
     turn.install(move |node| node.chain.rescan = next);
     match next {
+        Rescan::Next(height, _) if height > node.chain.height() => {
+            log::info!("blocks up to {} were looked at once more", node.chain.height());
+            turn.install(|node| node.chain.rescan = Rescan::Done);
+            crate::wallet::take_found(node, turn)?;
+            Ok(false)
+        }
         Rescan::Next(height, _) => {
             ask(node, turn, height, since);
-            true
+            Ok(true)
         }
-        Rescan::ToBegin | Rescan::Done => false,
+        Rescan::ToBegin | Rescan::Done => Ok(false),
     }
 }
 
@@ -56,7 +64,17 @@ fn begin(node: &Node) -> Rescan {
         return Rescan::Done;
     }
     log::info!("looking for the wallet's coins in blocks {from} to {to} once more (--rescan)");
-    Rescan::Next(from, to)
+    Rescan::Next(from, 0)
+}
+
+/// A block left the chain: what was found may have been in it, or what spent something.
+pub(super) fn start_over(node: &Node, turn: &mut Turn<'_>) {
+    if matches!(node.chain.rescan, Rescan::Next(..)) {
+        turn.install(|node| {
+            node.chain.rescan = Rescan::ToBegin;
+            node.chain.found.clear();
+        });
+    }
 }
 
 fn ask(node: &Node, turn: &mut Turn<'_>, height: BlockHeight, since: Instant) {
@@ -72,30 +90,34 @@ pub(super) fn answered(
     result: Result<Value, RpcError>,
 ) -> Result<(), Stop> {
     let read = result.map_err(|e| e.message).and_then(|a| answers::block(&a, height));
-    let (block, Rescan::Next(_, to)) = (read, node.chain.rescan) else {
-        poll_later(node, turn);
-        return Ok(());
+    let failed = match node.chain.rescan {
+        Rescan::Next(next, failed) if next == height => failed,
+        // It starts over.
+        Rescan::Next(..) | Rescan::ToBegin | Rescan::Done => {
+            poll_later(node, turn);
+            return Ok(());
+        }
     };
-    let block = match block {
+    let block = match read {
         Ok(Some(block)) => block,
         Ok(None) => return give_up(node, turn, height, "the Bitcoin backend does not have it"),
-        Err(why) => return give_up(node, turn, height, &why),
+        Err(why) if failed >= MAX_FAILURES => return give_up(node, turn, height, &why),
+        Err(why) => {
+            log::debug!("block {height} will be asked for again: {why}");
+            turn.install(move |node| node.chain.rescan = Rescan::Next(height, failed + 1));
+            poll_later(node, turn);
+            return Ok(());
+        }
     };
     if is_another(&node.chain, height, &block) {
         // What left the chain is seen at the next look, and then this is read again.
         poll_later(node, turn);
         return Ok(());
     }
-    crate::wallet::connect(node, turn, height, &block)?;
+    crate::wallet::look_again(node, turn, height, &block)?;
     let next = BlockHeight(height.0.saturating_add(1));
-    if next > to.min(node.chain.height()) {
-        log::info!("blocks up to {height} were looked at once more");
-        turn.install(|node| node.chain.rescan = Rescan::Done);
-        poll_later(node, turn);
-        return Ok(());
-    }
-    turn.install(move |node| node.chain.rescan = Rescan::Next(next, to));
-    if since.elapsed() < LOOK_AFTER {
+    turn.install(move |node| node.chain.rescan = Rescan::Next(next, 0));
+    if since.elapsed() < LOOK_AFTER && next <= node.chain.height() {
         ask(node, turn, next, since);
     } else {
         poll(node, turn);
@@ -106,9 +128,12 @@ pub(super) fn answered(
 /// A backend that was pruned has no old blocks, and everything else must go on.
 fn give_up(node: &Node, turn: &mut Turn<'_>, height: BlockHeight, why: &str) -> Result<(), Stop> {
     log::warn!(
-        "block {height} cannot be looked at once more: {why}. Coins of the wallet's in this block and those after it that were not seen before stay unseen (--rescan)"
+        "block {height} cannot be looked at once more: {why}. Coins of the wallet's that were not seen before stay unseen (--rescan)"
     );
-    turn.install(|node| node.chain.rescan = Rescan::Done);
+    turn.install(|node| {
+        node.chain.rescan = Rescan::Done;
+        node.chain.found.clear();
+    });
     poll_later(node, turn);
     Ok(())
 }

@@ -43,6 +43,10 @@ impl Process {
         if let Ok(Err(e)) = group.map(|group| killpg(group, Signal::SIGKILL)) {
             log::debug!("kill {}: {e}", self.name);
         }
+        // Should it have joined another group.
+        if let Err(e) = self.child.kill() {
+            log::debug!("kill {}: {e}", self.name);
+        }
     }
 }
 

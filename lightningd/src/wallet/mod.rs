@@ -218,6 +218,74 @@ pub fn connect(
     put(node, turn, changed)
 }
 
+/// An old block is looked at once more: what it spends of the wallet's is spent, and what it brings that nobody knew of is found. It
+/// is no coin before [`take_found`]: what spent it may be in one of the next blocks.
+pub fn look_again(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    block: &Block,
+) -> Result<(), Stop> {
+    let (mut spent, mut gone) = (BTreeMap::new(), Vec::new());
+    let mut found: BTreeMap<OutPoint, Output> = BTreeMap::new();
+    for (index, tx) in block.txdata.iter().enumerate() {
+        let mut ours = false;
+        for from in tx.input.iter().map(|input| input.previous_output) {
+            if found.remove(&from).is_some() || node.chain.found.contains_key(&from) {
+                gone.push(from);
+                ours = true;
+            } else if let Some(known) = node.wallet.outputs.get(&from) {
+                let spend = Spend { txid: tx.compute_txid(), height: Some(height) };
+                spent.insert(from, Output { spent: Some(spend), ..known.clone() });
+                ours = true;
+            }
+        }
+        for (vout, out) in tx.output.iter().enumerate() {
+            let Some(key_index) = node.wallet.index_of(&out.script_pubkey) else { continue };
+            let outpoint = OutPoint { txid: tx.compute_txid(), vout: vout as u32 };
+            if node.wallet.outputs.contains_key(&outpoint) {
+                continue;
+            }
+            let on_its_way = crate::chain::sent_to_spend(turn.db, outpoint)?;
+            let output = Output {
+                amount: Sat(out.value.to_sat()),
+                script: out.script_pubkey.clone(),
+                key_index,
+                coinbase: tx.is_coinbase(),
+                confirmed: Some(height),
+                spent: on_its_way.map(|txid| Spend { txid, height: None }),
+                reserved_until: BlockHeight(0),
+            };
+            found.insert(outpoint, output);
+            ours = true;
+        }
+        if ours {
+            crate::chain::confirmed(turn.db, tx, height, index)?;
+        }
+    }
+    watch_up_to(node, turn, &found)?;
+    put(node, turn, spent)?;
+    if !gone.is_empty() || !found.is_empty() {
+        turn.install(move |node| {
+            node.chain.found.extend(found);
+            for from in gone {
+                node.chain.found.remove(&from);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Every block was looked at: what was found and is spent by none is a coin.
+pub fn take_found(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    let found = node.chain.found.clone();
+    for (outpoint, output) in &found {
+        log::info!("{} was found at {outpoint}", output.amount);
+    }
+    turn.install(|node| node.chain.found.clear());
+    put(node, turn, found)
+}
+
 /// Which transactions of ours on their way this block made impossible: something in it spends what one of them spends, or
 /// what one does that has to come before.
 fn impossible(
@@ -282,6 +350,17 @@ fn put(node: &Node, turn: &mut Turn<'_>, changed: BTreeMap<OutPoint, Output>) ->
     for (outpoint, output) in &changed {
         store::put(turn.db, outpoint, output)?;
     }
+    watch_up_to(node, turn, &changed)?;
+    turn.install(move |node| node.wallet.outputs.extend(changed));
+    Ok(())
+}
+
+/// The addresses of these count as issued.
+fn watch_up_to(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    changed: &BTreeMap<OutPoint, Output>,
+) -> Result<(), Stop> {
     // After a restore from a backup coins come to addresses that were issued after it: these are issued no more, and what follows
     // them is watched too.
     let highest = changed.values().map(|o| o.key_index).max().unwrap_or(0);
@@ -293,7 +372,6 @@ fn put(node: &Node, turn: &mut Turn<'_>, changed: BTreeMap<OutPoint, Output>) ->
             node.wallet.watch();
         });
     }
-    turn.install(move |node| node.wallet.outputs.extend(changed));
     Ok(())
 }
 
