@@ -98,7 +98,10 @@ fn open(bitcoind: &Bitcoind, alice: &Node, bob: &Node) -> Result<(), String> {
         bitcoind.cli(&["getrawmempool"]).ok().filter(|pool| pool.contains(&field("txid")))
     })?;
     bitcoind.mine(6, None)?;
+    let height = bitcoind.cli(&["getblockcount"])?;
     for node in [alice, bob] {
+        // The first of the six is enough for the channel; who has not seen the others pays with too little time.
+        node.rpc(&["waitblockheight", height.trim()])?;
         wait_for("the channel", || state(node).filter(|s| s == "CHANNELD_NORMAL"))?;
         wait_for("the channel's daemon", || {
             node.rpc(&["listpeerchannels"])
