@@ -199,6 +199,8 @@ fn cve_2020_26895_high_s_and_wrong_signatures_on_announcements() {
 
 /// The node pays the stranger, who fails it: whatever was said before was heard.
 fn comes_back(world: &World, live: &mut Live, part: u64) {
+    // After a reconnect the node's word may be here before ours is read there.
+    world.node.wait_normal(&live.name());
     let id = node_pays(world, live, 50_000_000, PaymentHash(live.id.0), 24, part);
     live.fail(id);
     live.settle();
