@@ -233,18 +233,23 @@ fn a_database_that_was_put_back_is_proved_old_and_publishes_nothing() {
     the_peer_closes(&pair, &id, 700_000);
 }
 
+/// Told to fail a channel that nobody knows the state of, the node does not.
+fn it_publishes_nothing(pair: &Pair, id: &str) {
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    assert!(pair.alice.logged("should be failed, and is not"));
+    assert_eq!(pair.alice.channel(id)["state"], "CHANNELD_NORMAL");
+    pair.bitcoind.mine(3);
+    pair.alice.sync(&pair.bitcoind);
+    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+}
+
 #[test]
 fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_are() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     restored(&pair, &id, true, 0);
     assert!(pair.alice.logged("as after a restore from a backup"));
-    pair.alice.rpc("dev-fail", &json!({"id": id}));
-    assert!(pair.alice.logged("should be failed, and is not"));
-    assert_eq!(pair.alice.channel(&id)["state"], "CHANNELD_NORMAL");
-    pair.bitcoind.mine(3);
-    pair.alice.sync(&pair.bitcoind);
-    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+    it_publishes_nothing(&pair, &id);
     the_peer_closes(&pair, &id, 700_000);
 }
 
@@ -261,12 +266,7 @@ fn a_database_from_before_the_first_payment_proves_no_more_than_any_other() {
     pair.reconnect(&id);
     put_back(&pair, &id, true, 0);
     assert!(pair.alice.logged("as after a restore from a backup"));
-    pair.alice.rpc("dev-fail", &json!({"id": id}));
-    assert!(pair.alice.logged("should be failed, and is not"));
-    assert_eq!(pair.alice.channel(&id)["state"], "CHANNELD_NORMAL");
-    pair.bitcoind.mine(3);
-    pair.alice.sync(&pair.bitcoind);
-    assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
+    it_publishes_nothing(&pair, &id);
     the_peer_closes(&pair, &id, 800_000);
 }
 

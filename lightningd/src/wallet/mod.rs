@@ -187,21 +187,9 @@ pub fn connect(
             let Some(key_index) = node.wallet.index_of(&out.script_pubkey) else { continue };
             let by = *txid.get_or_insert_with(|| tx.compute_txid());
             let outpoint = OutPoint { txid: by, vout: vout as u32 };
-            let known = node.wallet.outputs.get(&outpoint);
-            let spent = match known {
-                Some(known) => known.spent,
-                // It may have been given up, and what spends it not.
-                None => crate::chain::sent_to_spend(turn.db, outpoint)?
-                    .map(|txid| Spend { txid, height: None }),
-            };
-            let output = Output {
-                amount: Sat(out.value.to_sat()),
-                script: out.script_pubkey.clone(),
-                key_index,
-                coinbase: tx.is_coinbase(),
-                confirmed: Some(height),
-                spent,
-                reserved_until: known.map_or(BlockHeight(0), |o| o.reserved_until),
+            let output = match node.wallet.outputs.get(&outpoint) {
+                Some(known) => Output { confirmed: Some(height), ..known.clone() },
+                None => arrived(turn.db, (outpoint, out), tx.is_coinbase(), key_index, height)?,
             };
             log::info!("{} came in with {outpoint} in block {height}", output.amount);
             changed.insert(outpoint, output);
@@ -216,6 +204,27 @@ pub fn connect(
         unspend(node, turn, txid)?;
     }
     put(node, turn, changed)
+}
+
+/// An output of ours in a block that nobody knew of.
+fn arrived(
+    db: &rusqlite::Connection,
+    (outpoint, out): (OutPoint, &bitcoin::TxOut),
+    coinbase: bool,
+    key_index: u32,
+    height: BlockHeight,
+) -> Result<Output, Fatal> {
+    // It may have been given up, and what spends it not.
+    let on_its_way = crate::chain::sent_to_spend(db, outpoint)?;
+    Ok(Output {
+        amount: Sat(out.value.to_sat()),
+        script: out.script_pubkey.clone(),
+        key_index,
+        coinbase,
+        confirmed: Some(height),
+        spent: on_its_way.map(|txid| Spend { txid, height: None }),
+        reserved_until: BlockHeight(0),
+    })
 }
 
 /// An old block is looked at once more: what it spends of the wallet's is spent, and what it brings that nobody knew of is found. It
@@ -243,21 +252,13 @@ pub fn look_again(
         for (vout, out) in tx.output.iter().enumerate() {
             let Some(key_index) = node.wallet.index_of(&out.script_pubkey) else { continue };
             let outpoint = OutPoint { txid: tx.compute_txid(), vout: vout as u32 };
-            if node.wallet.outputs.contains_key(&outpoint) {
-                continue;
+            if !node.wallet.outputs.contains_key(&outpoint) {
+                found.insert(
+                    outpoint,
+                    arrived(turn.db, (outpoint, out), tx.is_coinbase(), key_index, height)?,
+                );
+                ours = true;
             }
-            let on_its_way = crate::chain::sent_to_spend(turn.db, outpoint)?;
-            let output = Output {
-                amount: Sat(out.value.to_sat()),
-                script: out.script_pubkey.clone(),
-                key_index,
-                coinbase: tx.is_coinbase(),
-                confirmed: Some(height),
-                spent: on_its_way.map(|txid| Spend { txid, height: None }),
-                reserved_until: BlockHeight(0),
-            };
-            found.insert(outpoint, output);
-            ours = true;
         }
         if ours {
             crate::chain::confirmed(turn.db, tx, height, index)?;

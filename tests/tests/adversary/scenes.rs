@@ -99,6 +99,15 @@ impl Between {
         assert!(self.a.preimages.iter().all(|(i, _)| *i != id));
         self.a.settle();
     }
+    /// `b`'s channel is on its way to the chain: the HTLC comes back there, and then to `a`.
+    pub fn fails_over_the_chain(&mut self, id: HtlcId) {
+        self.world.mine(1);
+        self.world.resolve(&self.b.name());
+        self.world.mine(6);
+        self.a_failed(id);
+        self.world.mine(1);
+        self.lost_nothing();
+    }
     /// The node has what it had, less fees.
     pub fn lost_nothing(&self) {
         let after = total(&self.world);

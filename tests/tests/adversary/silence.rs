@@ -38,12 +38,7 @@ fn receiver_is_silent(silent: Silent) {
     // Before the incoming HTLC expires, and not before the outgoing one.
     let height = mine_until_closed(&t.world, &t.b, expiry.0);
     assert!(height >= expiry.0 - 6);
-    t.world.mine(1);
-    t.world.resolve(&t.b.name());
-    t.world.mine(6);
-    t.a_failed(id);
-    t.world.mine(1);
-    t.lost_nothing();
+    t.fails_over_the_chain(id);
 }
 
 #[test]
@@ -81,12 +76,7 @@ fn a_forward_that_no_commitment_can_have_goes_back_before_it_is_too_late() {
     t.a_failed(second);
     t.a_still_waits(first);
     mine_until_closed(&t.world, &t.b, last.0);
-    t.world.mine(1);
-    t.world.resolve(&t.b.name());
-    t.world.mine(6);
-    t.a_failed(first);
-    t.world.mine(1);
-    t.lost_nothing();
+    t.fails_over_the_chain(first);
 }
 
 #[test]
@@ -252,12 +242,7 @@ fn a_receiver_silent_before_channel_reestablish_is_left_in_time() {
     t.b.stranger.dial(&t.world);
     let height = mine_until_closed(&t.world, &t.b, expiry);
     assert!(height >= expiry - 6);
-    t.world.mine(1);
-    t.world.resolve(&t.b.name());
-    t.world.mine(6);
-    t.a_failed(id);
-    t.world.mine(1);
-    t.lost_nothing();
+    t.fails_over_the_chain(id);
 }
 
 #[test]
