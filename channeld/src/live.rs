@@ -3,6 +3,7 @@
 use crate::batch::Batch;
 use crate::closing::Closing;
 use crate::ready::Announcement;
+use channel::phase::ChannelPhase;
 use channel::{Channel, Irrevocable, Update};
 use primitives::*;
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub(crate) struct Live {
     pub(crate) peer: Peer,
     pub(crate) id: ChannelId,
     pub(crate) phase: Phase,
+    /// Where the channel was when this daemon was born.
+    born_in: ChannelPhase,
     /// Everything that was said and heard.
     pub(crate) channel: Channel,
     /// What of it is on disk.
@@ -95,6 +98,7 @@ impl Live {
             peer,
             id: init.channel,
             phase: Phase::Greeting,
+            born_in: init.phase,
             stored: channel.clone(),
             channel,
             unsaid: Vec::new(),
@@ -218,6 +222,19 @@ impl Live {
 
     pub(crate) fn acted(&mut self) {
         self.due_since = None;
+    }
+
+    /// Where the channel is now.
+    pub(crate) fn channel_phase(&self) -> ChannelPhase {
+        use ChannelPhase as P;
+        let begun = self.closing.is_begun();
+        match self.born_in {
+            P::AwaitingLockin | P::Normal | P::ShuttingDown if begun.local || begun.remote => {
+                P::ShuttingDown
+            }
+            P::AwaitingLockin | P::Normal if self.ready.local && self.ready.remote => P::Normal,
+            born_in => born_in,
+        }
     }
 
     /// Both have said channel_ready: updates may flow.

@@ -1,10 +1,11 @@
 //! What the master orders. Each is said again after a restart where that matters: a second time changes nothing.
 
 use crate::live::{Live, Phase};
+use channel::phase::{Input, Rule, rule};
 use channel::{RemovalRefusal, Update};
 use primitives::*;
 use subdaemon::Failure;
-use wire::channel_data::Removal;
+use wire::channel_data::{ChannelPhase, Removal};
 use wire::channeld::*;
 
 impl Live {
@@ -53,9 +54,21 @@ impl Live {
     }
 
     fn offered(&mut self, offer: &Offer) -> Result<(), OfferRefusal> {
-        let begun = self.closing.is_begun();
-        if begun.local || begun.remote {
-            return Err(OfferRefusal::Closing);
+        let phase = self.channel_phase();
+        if rule(phase, Input::OfferHtlc) != Rule::Taken {
+            return Err(match phase {
+                ChannelPhase::Opening | ChannelPhase::AwaitingLockin | ChannelPhase::Normal => {
+                    OfferRefusal::NotReady
+                }
+                ChannelPhase::ShuttingDown
+                | ChannelPhase::Negotiating
+                | ChannelPhase::ClosingAgreed
+                | ChannelPhase::AwaitingUnilateral
+                | ChannelPhase::ClosingFailed
+                | ChannelPhase::Onchain
+                | ChannelPhase::DataLoss
+                | ChannelPhase::Closed => OfferRefusal::Closing,
+            });
         }
         if !self.is_normal() {
             return Err(OfferRefusal::NotReady);

@@ -2,6 +2,7 @@
 
 use crate::live::{Live, Phase};
 use channel::PeerFault;
+use channel::phase::{Input, Rule, rule, why_refused};
 use subdaemon::{Failure, PeerRecord};
 use wire::connectd::PeerControl;
 use wire::*;
@@ -44,6 +45,18 @@ pub(crate) fn broke(fault: PeerFault) -> Failure {
 
 fn warn(text: &str) -> Failure {
     Failure::PeerWarn(text.to_owned())
+}
+
+/// BOLT's name of a message: `UpdateFee` is `update_fee`.
+fn bolt_name(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
 }
 
 impl Live {
@@ -95,11 +108,25 @@ impl Live {
             let text = format!("{} before channel_reestablish", message.name());
             return Err(Failure::PeerWarn(text));
         }
+        let phase = self.channel_phase();
+        let input = Input::from(&message);
+        match rule(phase, input) {
+            // Both are for the handler: it knows what was agreed on before.
+            Rule::Taken | Rule::Unchanged => {}
+            Rule::Ignored => return Ok(()),
+            Rule::Refused | Rule::BeforeShutdown | Rule::First => {
+                let text = format!("{} {}", bolt_name(message.name()), why_refused(phase, input));
+                return Err(Failure::PeerWarn(text));
+            }
+        }
         if self.batch.is_some() && !matches!(message, M::CommitmentSigned(_)) {
             return Err(Failure::PeerWarn(format!("{} within a batch", message.name())));
         }
         match message {
             M::Error(_) | M::Warning(_) => Err(Failure::internal("error and warning came before")),
+            M::FundingSigned(_) | M::ClosingSigned(_) | M::Stfu(_) => {
+                Err(Failure::internal("the table of phases refuses this message"))
+            }
             M::ChannelReestablish(m) => self.on_reestablish(&m),
             M::ChannelReady(m) => self.on_channel_ready(&m),
             M::AnnouncementSignatures(m) => self.on_announcement(m),
@@ -144,11 +171,6 @@ impl Live {
                 self.expect_normal("revoke_and_ack")?;
                 self.on_revoke_and_ack(m)
             }
-            M::FundingSigned(_) => Err(warn("funding_signed for a channel that is open")),
-            M::ClosingSigned(_) => {
-                Err(warn("closing_signed while updates or shutdowns are pending"))
-            }
-            M::Stfu(_) => Err(warn("stfu, and quiescence was not negotiated")),
         }
     }
 

@@ -285,6 +285,7 @@ impl Hsm {
         q: &SignAnnouncement,
     ) -> Result<(Signature, Signature), Bad> {
         let (_, digest) = self.announcement(who, q.short_channel_id, &q.features)?;
+        self.channel(who)?.judge.may_announce()?;
         let node_key = self.node()?.node;
         Ok((
             SECP256K1.sign_ecdsa(&digest, &node_key),
@@ -434,7 +435,7 @@ impl Channel {
         signatures: &CommitmentSignatures,
     ) -> Result<Transaction, String> {
         let constants = self.judge.constants()?;
-        self.judge.may_show_local(state, self.point(state.number)?)?;
+        self.judge.may_sign_local(state, self.point(state.number)?)?;
         let built = self.keys.build_local(&constants, state).map_err(|e| e.to_string())?;
         built.verify(&constants, signatures).map_err(|e| e.to_string())?;
         self.judge.broadcasts(state.number);
@@ -442,18 +443,19 @@ impl Channel {
         Ok(built.signed(&constants, &Sides { local, remote: signatures.signature }))
     }
 
-    fn sign_closing(&self, state: &ClosingState) -> Result<Signature, Bad> {
+    fn sign_closing(&mut self, state: &ClosingState) -> Result<Signature, Bad> {
         let constants = self.judge.constants()?;
         self.judge.may_close(state)?;
         let build = |constants: &Constants| {
             closing::build(constants, state, closing::our_choice(constants, state)?)
         };
         let closing = build(&constants).map_err(|e| e.to_string())?;
+        self.judge.signed_closing();
         Ok(SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding))
     }
 
     fn complete_closing(
-        &self,
+        &mut self,
         state: &ClosingState,
         signature: &Signature,
     ) -> Result<Transaction, String> {
@@ -462,6 +464,7 @@ impl Channel {
         let closing = closing::signed_by_peer(&constants, state, signature)
             .map_err(|e| e.to_string())?
             .ok_or("the peer's signature is for no variant of this closing")?;
+        self.judge.signed_closing();
         let local = SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding);
         Ok(closing.signed(&constants, &Sides { local, remote: *signature }))
     }

@@ -3,12 +3,14 @@
 //! A captured child must not be able to make us punishable. So: the remote's commitment n may be signed again until its
 //! secret is shown, and n+1 only once n-1 is revoked; each has one point and no other. Our secret n is given only after a
 //! valid n+1 was shown, and never from a number on that was signed for broadcast; a number that was given out is never
-//! signed for broadcast. A closing pays us what the last state owed us, where the master said.
+//! signed for broadcast. A closing pays us what the last state owed us, where the master said; once one was signed, commitments
+//! change no balance and bring no HTLC. Which of these a channel's phase lets be asked at all is the table `channel::phase`.
 //!
 //! All of this is memory. After a restart it follows from the master's rows: a seed only ever raises it. While we live, rows
 //! that tell more than was asked of us are a child's lie.
 
 use channel::Constants;
+use channel::phase::{ChannelPhase, Input, Rule, rule, why_refused};
 use primitives::*;
 use secp256k1::SECP256K1;
 use std::collections::BTreeMap;
@@ -58,6 +60,12 @@ pub(crate) enum Refusal {
     ClosingFee { fee: Sat, maximum: Sat },
     /// HTLCs are under way in the last state.
     ClosingHtlcs,
+    /// The channel is in a phase in which this is never asked.
+    Phase { input: Input, phase: ChannelPhase },
+    /// A closing was signed, or may have been: no other balances, and no HTLC.
+    AfterClosing { number: CommitmentNumber },
+    /// Before the channel is stored only its first commitment is signed, once.
+    NotTheFirst { number: CommitmentNumber },
     /// A seed that contradicts itself.
     BadSeed(&'static str),
 }
@@ -117,6 +125,21 @@ impl fmt::Display for Refusal {
                 write!(f, "a closing fee of {fee}, of at most {maximum}")
             }
             Self::ClosingHtlcs => f.write_str("a closing while HTLCs are under way"),
+            Self::Phase { input, phase } => {
+                write!(f, "{input:?} {}", why_refused(*phase, *input))
+            }
+            Self::AfterClosing { number } => {
+                write!(
+                    f,
+                    "commitment {number} has other balances than the closing that was signed, or HTLCs"
+                )
+            }
+            Self::NotTheFirst { number } => {
+                write!(
+                    f,
+                    "commitment {number} before the channel is stored: only the first, as it was agreed, once"
+                )
+            }
             Self::BadSeed(why) => write!(f, "a seed that contradicts itself: {why}"),
         }
     }
@@ -133,6 +156,10 @@ struct Shown {
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     constants: Option<Arc<Constants>>,
+    /// As the master said last. Without a word of it the channel is being opened.
+    phase: Option<ChannelPhase>,
+    /// A closing transaction was signed: no phase before that comes again.
+    closing_signed: bool,
     /// Our newest that was shown with good signatures.
     shown: Option<CommitmentNumber>,
     /// How many of ours are revoked, or may be.
@@ -205,6 +232,11 @@ impl Judge {
                 return Err(Refusal::WrongPoint { number });
             }
         }
+        self.phase = Some(if self.closing_signed {
+            seed.phase.max(ChannelPhase::Negotiating)
+        } else {
+            seed.phase
+        });
         self.remote_points.extend(told);
         self.shown = self.shown.max(Some(seed.local_number));
         self.local_revoked = self.local_revoked.max(seed.local_revoked);
@@ -236,6 +268,55 @@ impl Judge {
         Ok(())
     }
 
+    /// What this channel's phase has to say to a question.
+    fn rule(&self, input: Input) -> Rule {
+        rule(self.phase.unwrap_or(ChannelPhase::Opening), input)
+    }
+    fn refused<T>(&self, input: Input) -> Result<T, Refusal> {
+        let phase = self.phase.unwrap_or(ChannelPhase::Opening);
+        Err(Refusal::Phase { input, phase })
+    }
+
+    /// May a commitment like this be signed, or be shown to us as signed, in this phase? `before`: the newest of its side.
+    fn fits_phase(
+        &self,
+        input: Input,
+        state: &CommitmentState,
+        before: Option<CommitmentNumber>,
+    ) -> Result<(), Refusal> {
+        let number = state.number;
+        match self.rule(input) {
+            Rule::Taken => Ok(()),
+            Rule::First => {
+                let agreed = self.constants()?.first_balance();
+                let is_first = number == CommitmentNumber::FIRST && before.is_none();
+                let as_agreed = state.balance == agreed && state.htlcs.0.is_empty();
+                if is_first && as_agreed { Ok(()) } else { Err(Refusal::NotTheFirst { number }) }
+            }
+            Rule::Unchanged => {
+                let kept = self.last[state.side].is_some_and(|last| last == shown(state));
+                if kept && state.htlcs.0.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Refusal::AfterClosing { number })
+                }
+            }
+            Rule::BeforeShutdown | Rule::Ignored | Rule::Refused => self.refused(input),
+        }
+    }
+
+    /// May our half of the channel's announcement be signed?
+    pub(crate) fn may_announce(&self) -> Result<(), Refusal> {
+        match self.rule(Input::SignAnnouncement) {
+            Rule::Taken => Ok(()),
+            Rule::Unchanged
+            | Rule::First
+            | Rule::BeforeShutdown
+            | Rule::Ignored
+            | Rule::Refused => self.refused(Input::SignAnnouncement),
+        }
+    }
+
     /// Our point of this number: at most one beyond the next.
     pub(crate) fn may_tell_point(&self, number: CommitmentNumber) -> Result<(), Refusal> {
         let next = self.shown.map_or(CommitmentNumber::FIRST, CommitmentNumber::next);
@@ -248,6 +329,7 @@ impl Judge {
         if state.side != Side::Remote {
             return Err(Refusal::WrongSide);
         }
+        self.fits_phase(Input::SignRemote, state, self.signed)?;
         let revoked = self.remote_revoked;
         if number < revoked {
             return Err(Refusal::RemoteRevoked { number, revoked });
@@ -301,12 +383,32 @@ impl Judge {
         self.remote_points = self.remote_points.split_off(&keep);
     }
 
-    /// May the remote's signatures on this one of ours be looked at? `point` is ours for its number.
+    /// May the remote's signatures on this one of ours be looked at, so that the one before may be revoked? `point` is ours for
+    /// its number.
     pub(crate) fn may_show_local(
         &self,
         state: &CommitmentState,
         point: Point,
     ) -> Result<(), Refusal> {
+        self.is_local(state, point)?;
+        self.fits_phase(Input::ShowLocal, state, self.shown)
+    }
+    /// May this one of ours be signed, to be published?
+    pub(crate) fn may_sign_local(
+        &self,
+        state: &CommitmentState,
+        point: Point,
+    ) -> Result<(), Refusal> {
+        match self.rule(Input::SignLocal) {
+            Rule::Taken => self.is_local(state, point),
+            Rule::Unchanged
+            | Rule::First
+            | Rule::BeforeShutdown
+            | Rule::Ignored
+            | Rule::Refused => self.refused(Input::SignLocal),
+        }
+    }
+    fn is_local(&self, state: &CommitmentState, point: Point) -> Result<(), Refusal> {
         let number = state.number;
         if state.side != Side::Local {
             return Err(Refusal::WrongSide);
@@ -333,6 +435,14 @@ impl Judge {
 
     /// May our secret of this number go out? If so, it is as good as out.
     pub(crate) fn revoke_local(&mut self, number: CommitmentNumber) -> Result<(), Refusal> {
+        match self.rule(Input::RevokeLocal) {
+            Rule::Taken => {}
+            Rule::Unchanged if number < self.local_revoked => {}
+            Rule::Unchanged => return Err(Refusal::AfterClosing { number: number.next() }),
+            Rule::First | Rule::BeforeShutdown | Rule::Ignored | Rule::Refused => {
+                return self.refused(Input::RevokeLocal);
+            }
+        }
         if self.shown <= Some(number) {
             return Err(Refusal::NoSuccessor { number, shown: self.shown });
         }
@@ -361,6 +471,14 @@ impl Judge {
 
     /// May we sign this closing?
     pub(crate) fn may_close(&self, state: &ClosingState) -> Result<(), Refusal> {
+        match self.rule(Input::SignClosing) {
+            Rule::Taken => {}
+            Rule::Unchanged
+            | Rule::First
+            | Rule::BeforeShutdown
+            | Rule::Ignored
+            | Rule::Refused => return self.refused(Input::SignClosing),
+        }
         let constants = self.constants()?;
         let terms = self.closing.as_ref().ok_or(Refusal::NoClosingTerms)?;
         if state.script.local != terms.script {
@@ -383,6 +501,13 @@ impl Judge {
             return Err(Refusal::ClosingFee { fee: state.fee, maximum: terms.max_fee });
         }
         Ok(())
+    }
+}
+
+impl Judge {
+    /// A closing was signed.
+    pub(crate) fn signed_closing(&mut self) {
+        self.closing_signed = true;
     }
 }
 

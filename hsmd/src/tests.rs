@@ -230,6 +230,7 @@ pub(crate) fn seed(number: u64) -> ChannelSeed {
     let n = CommitmentNumber(number);
     ChannelSeed {
         params: params(),
+        phase: ChannelPhase::Normal,
         local_number: n,
         local_revoked: n,
         remote_number: n,

@@ -19,6 +19,32 @@ crate::data! {
         4 => Irrevocable,
     }
 
+    /// How far a channel's life is, as far as that decides what may still happen to it: `channel::phase` has the table.
+    pub tag ChannelPhase {
+        /// No commitment is stored yet.
+        0 => Opening,
+        /// The funding is to confirm, or `channel_ready` to come.
+        1 => AwaitingLockin,
+        /// HTLCs flow.
+        2 => Normal,
+        /// Either side said `shutdown`, or we are about to: HTLCs end.
+        3 => ShuttingDown,
+        /// closingd was started once: the peer may hold our signature on a closing transaction.
+        4 => Negotiating,
+        /// Both sides signed a closing transaction.
+        5 => ClosingAgreed,
+        /// Failed: a commitment is, or will be, published.
+        6 => AwaitingUnilateral,
+        /// Failed after closingd was started: a closing transaction may confirm as well.
+        7 => ClosingFailed,
+        /// A commitment spent the funding.
+        8 => Onchain,
+        /// The peer, or the record beside the database, has shown that our rows are old.
+        9 => DataLoss,
+        /// Buried.
+        10 => Closed,
+    }
+
     /// What one side demanded in its `open_channel` or `accept_channel`. BOLT 2. The dust limit is for that side's own
     /// commitment; everything else binds the *other* side.
     pub struct Terms {

@@ -84,6 +84,8 @@ crate::internal! {
     4000 => ChanneldInit {
         channel: ChannelId,
         birth: Birth,
+        /// What the channel takes and what not. It becomes a later one by what is said on this connection.
+        phase: ChannelPhase,
         state: ChannelState,
         local_features: Features,
         remote_features: Features,

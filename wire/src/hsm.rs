@@ -39,6 +39,8 @@ crate::data! {
     pub struct ChannelSeed {
         /// What never changes.
         params: ChannelParams,
+        /// What may be signed of it: `channel::phase`.
+        phase: ChannelPhase,
         /// Our newest commitment that the peer signed: those before it may have been revoked.
         local_number: CommitmentNumber,
         /// How many of ours were revoked: secrets below are out.

@@ -93,6 +93,7 @@ impl Node {
         let s = self.master.rows().state.clone();
         ChannelSeed {
             params: s.params,
+            phase: self.init.phase,
             local_number: s.commitment.local,
             local_revoked: s.revoked.local,
             remote_number: s.commitment.remote,
@@ -356,6 +357,7 @@ fn init(state: &ChannelState, byte: u8) -> ChanneldInit {
     ChanneldInit {
         channel: ChannelId::from_funding(&state.params.funding),
         birth: Birth::Reconnected,
+        phase: ChannelPhase::AwaitingLockin,
         state: state.clone(),
         local_features: features.clone(),
         remote_features: features,

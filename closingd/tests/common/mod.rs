@@ -88,6 +88,7 @@ pub fn seed_of(init: &ClosingdInit) -> ChannelSeed {
     let point = PEER.basepoints().htlc;
     ChannelSeed {
         params: init.params.clone(),
+        phase: ChannelPhase::Negotiating,
         local_number: CommitmentNumber(5),
         local_revoked: CommitmentNumber(5),
         remote_number: CommitmentNumber(5),

@@ -15,6 +15,7 @@ pub mod cores;
 mod fault;
 pub mod keys;
 mod limits;
+pub mod phase;
 mod reestablish;
 pub mod scripts;
 pub mod shutdown;

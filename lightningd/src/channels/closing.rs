@@ -14,11 +14,13 @@ use crate::rpc::{Answer, Caller, RpcError, code};
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
 use crate::waits::For;
+use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use subdaemon::{Frame, answer_frame};
+use wire::channel_data::ChannelPhase;
 use wire::channeld::StartShutdown;
 use wire::closingd::*;
 use wire::daemon::LogLevel;
@@ -209,6 +211,7 @@ pub(super) fn begin(
     if let Some(terms) = &mut seed.closing {
         terms.max_fee = max_fee;
     }
+    seed.phase = seed.phase.max(ChannelPhase::Negotiating);
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
         channel: channel.id,
@@ -231,8 +234,13 @@ pub(super) fn begin(
         fds: vec![hsm, peer],
     }));
     set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
+    // On disk before closingd lives, which signs.
+    store::set_closing_begun(turn.db, number)?;
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
-    update(turn, number, move |c| c.owner = Owner::Closingd(child));
+    update(turn, number, move |c| {
+        c.closing_begun = true;
+        c.owner = Owner::Closingd(child);
+    });
     Ok(())
 }
 
@@ -252,7 +260,12 @@ pub fn heard(
         |e: wire::Malformed| Stop::refused(format!("closingd sent what it should not: {e}"));
     let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
     if ClosingAsk::has(code) {
-        match ClosingAsk::decode(&frame.body).map_err(broken)? {
+        let ask = ClosingAsk::decode(&frame.body).map_err(broken)?;
+        let input = Input::from(&ask);
+        if rule(channel.phase(), input) != Rule::Taken {
+            return Err(live::refused(channel, input));
+        }
+        match ask {
             ClosingAsk::PersistOffer(o) => {
                 store::add_close_offer(turn.db, number, &o.state.to_bytes())?;
                 turn.say(Outgoing::Answer { child, body: answer_frame::<PersistOffer>(&()) });
@@ -267,7 +280,17 @@ pub fn heard(
         }
         return Ok(());
     }
-    match FromClosingd::decode_known(&frame.body).map_err(broken)? {
+    let report = FromClosingd::decode_known(&frame.body).map_err(broken)?;
+    let input = Input::reported_by_closingd(&report);
+    match input.map_or(Rule::Taken, |input| rule(channel.phase(), input)) {
+        Rule::Taken => {}
+        // It was failed or spent meanwhile: what is under way already counts.
+        Rule::Ignored => return Ok(()),
+        Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Refused => {
+            return Err(live::refused(channel, input.unwrap_or(Input::ErrorOrWarning)));
+        }
+    }
+    match report {
         FromClosingd::Log(line) => {
             crate::children::log_line(Role::Closing(number), Some(channel.peer), &line)
         }
@@ -285,10 +308,6 @@ fn agreed(
     channel: &Channel,
     a: ClosingAgreed,
 ) -> Result<(), Stop> {
-    if !channel.state.is_open() {
-        // It was failed or spent meanwhile: what is under way already counts.
-        return Ok(());
-    }
     let question = CompleteClosing {
         peer: channel.peer,
         channel: channel.number,

@@ -7,6 +7,7 @@ use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
+use channel::phase::{Input, Rule, rule, why_refused};
 use primitives::*;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -46,6 +47,7 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
     let live = &channel.live;
     ChannelSeed {
         params: live.params.clone(),
+        phase: channel.phase(),
         local_number: live.commitment.local,
         local_revoked: live.revoked.local,
         remote_number: live.commitment.remote,
@@ -61,6 +63,12 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
             .clone()
             .map(|script| ClosingTerms { script, max_fee: super::closing::max_fee(channel) }),
     }
+}
+
+/// A child said what nobody says in its channel's phase.
+pub(super) fn refused(channel: &Channel, input: Input) -> Stop {
+    let why = why_refused(channel.phase(), input);
+    Stop::refused(format!("a child of channel {} says {input:?} {why}", channel.number))
 }
 
 /// What a peer hears of a channel whose data we lost.
@@ -104,6 +112,7 @@ pub fn start_with(
     let init = ChanneldInit {
         channel: channel.id,
         birth,
+        phase: channel.phase(),
         state: channel.live.clone(),
         local_features: node.features.clone(),
         remote_features: connection.features.clone(),
@@ -157,7 +166,17 @@ pub fn heard(
     if ChannelAsk::has(code) {
         return asked(node, turn, child, channel, ChannelAsk::decode(&frame.body).map_err(broken)?);
     }
-    match FromChanneld::decode_known(&frame.body).map_err(broken)? {
+    let report = FromChanneld::decode_known(&frame.body).map_err(broken)?;
+    let input = Input::reported(&report);
+    match input.map_or(Rule::Taken, |input| rule(channel.phase(), input)) {
+        Rule::Taken => {}
+        // It was said before the daemon heard of what ended its channel.
+        Rule::Ignored => return Ok(()),
+        Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Refused => {
+            return Err(refused(channel, input.unwrap_or(Input::ErrorOrWarning)));
+        }
+    }
+    match report {
         FromChanneld::Log(line) => {
             crate::children::log_line(Role::Channel(number), Some(channel.peer), &line)
         }
@@ -224,6 +243,17 @@ fn asked(
     ask: ChannelAsk,
 ) -> Result<(), Stop> {
     let number = channel.number;
+    let input = Input::from(&ask);
+    match (rule(channel.phase(), input), &ask) {
+        (Rule::Taken, _) => {}
+        // Nothing that was agreed changes: the script that a closing transaction may pay already.
+        (Rule::Unchanged, ChannelAsk::PersistShutdown(s))
+            if channel.shutdown[s.by].as_ref() == Some(&s.script) => {}
+        (
+            Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Ignored | Rule::Refused,
+            _,
+        ) => return Err(refused(channel, input)),
+    }
     match ask {
         ChannelAsk::Persist(p) => {
             super::persist::persist(node, turn, channel, p)?;
@@ -253,7 +283,16 @@ fn asked(
             if s.by == Side::Local && !super::closing::is_our_script(node, channel, &s.script) {
                 return Err(Stop::refused("channeld would have us paid where nobody said"));
             }
+            if channel.shutdown[s.by].as_ref().is_some_and(|known| *known != s.script) {
+                // BOLT 2, shutdown: there is one of each side, and closings pay to it.
+                return Err(Stop::refused("channeld would store a second shutdown script"));
+            }
             store::set_shutdown(turn.db, number, s.by, &s.script)?;
+            if s.by == Side::Local && channel.shutdown_at.is_none() {
+                let at = channel.live.next_htlc_id.remote;
+                store::set_shutdown_at(turn.db, number, at)?;
+                update(turn, number, move |c| c.shutdown_at = Some(at));
+            }
             if channel.closer.is_none() {
                 store::set_closer(turn.db, number, s.by)?;
             }
@@ -262,7 +301,7 @@ fn asked(
                 c.shutdown[by] = Some(script);
                 c.closer = c.closer.or(Some(by));
             });
-            if channel.state != State::ClosingSigExchange {
+            if channel.phase() < ChannelPhase::Negotiating {
                 let (cause, text) = match by {
                     Side::Local => ("user", "we sent shutdown"),
                     Side::Remote => ("remote", "the peer sent shutdown"),

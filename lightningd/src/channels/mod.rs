@@ -31,6 +31,7 @@ use crate::node::Node;
 use crate::supervisor::ChildId;
 use crate::turn::{Stop, Turn};
 use bitcoin::{ScriptBuf, Transaction, Txid};
+use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -123,6 +124,10 @@ pub struct Channel {
     pub ready: Sides<bool>,
     /// Scripts in the `shutdown`s.
     pub shutdown: Sides<Option<ScriptBuf>>,
+    /// The id of the peer's next HTLC when channeld first sent our `shutdown`. HTLCs from it on came after that.
+    pub shutdown_at: Option<HtlcId>,
+    /// closingd was started once: the peer may hold our signature on a closing transaction.
+    pub closing_begun: bool,
     /// Scripts fixed at the opening.
     pub upfront: Sides<Option<ScriptBuf>>,
     /// The peer's announcement_signatures, as they came.
@@ -214,6 +219,35 @@ pub struct Channels {
 }
 
 impl Channel {
+    /// The column of the table `channel::phase` that this channel is in.
+    pub fn phase(&self) -> ChannelPhase {
+        if self.lost_state {
+            return ChannelPhase::DataLoss;
+        }
+        match self.state {
+            State::AwaitingLockin => ChannelPhase::AwaitingLockin,
+            State::Normal => ChannelPhase::Normal,
+            State::ShuttingDown => ChannelPhase::ShuttingDown,
+            State::ClosingSigExchange => ChannelPhase::Negotiating,
+            State::ClosingComplete => ChannelPhase::ClosingAgreed,
+            State::AwaitingUnilateral | State::FundingSpendSeen | State::Onchain
+                if self.closing_begun =>
+            {
+                ChannelPhase::ClosingFailed
+            }
+            State::AwaitingUnilateral => ChannelPhase::AwaitingUnilateral,
+            State::FundingSpendSeen | State::Onchain => ChannelPhase::Onchain,
+            State::Closed => ChannelPhase::Closed,
+        }
+    }
+    /// May this be decided of a received HTLC of this id? BOLT 2, shutdown: HTLCs that the peer adds after ours are failed.
+    pub fn lets(&self, input: Input, id: HtlcId) -> bool {
+        match rule(self.phase(), input) {
+            Rule::Taken => true,
+            Rule::BeforeShutdown => self.shutdown_at.is_none_or(|at| id < at),
+            Rule::Unchanged | Rule::First | Rule::Ignored | Rule::Refused => false,
+        }
+    }
     /// What we call it: its short id, and before there is one our alias.
     pub fn name(&self) -> ShortChannelId {
         self.scid.unwrap_or(self.alias_local)
@@ -261,7 +295,7 @@ impl Channel {
     }
     /// Can it carry payments now?
     pub fn is_usable(&self) -> bool {
-        self.state == State::Normal
+        rule(self.phase(), Input::ForwardOver) == Rule::Taken
             && self.reestablished
             && matches!(self.owner, Owner::Channeld(_))
     }

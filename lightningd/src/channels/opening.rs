@@ -213,6 +213,8 @@ fn opened(
         scid: None,
         ready: Sides { local: false, remote: false },
         shutdown: Sides::default(),
+        shutdown_at: None,
+        closing_begun: false,
         upfront: o.upfront_script,
         announcement_remote: None,
         funding_tx: funding_tx.clone(),

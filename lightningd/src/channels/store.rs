@@ -301,6 +301,18 @@ pub(super) fn set_shutdown(
     };
     set(db, channel, column, &script.as_bytes())
 }
+/// Our `shutdown` is about to be said for the first time: the peer's HTLCs from this id on come after it.
+pub(super) fn set_shutdown_at(
+    db: &Connection,
+    channel: ChannelNumber,
+    at: HtlcId,
+) -> Result<(), Fatal> {
+    set(db, channel, "shutdown_at", &sql(at.0))
+}
+/// closingd is about to be started.
+pub(super) fn set_closing_begun(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
+    set(db, channel, "closing_begun", &true)
+}
 pub(super) fn set_closer(db: &Connection, channel: ChannelNumber, by: Side) -> Result<(), Fatal> {
     set(db, channel, "closer", &side_number(by))
 }

@@ -80,6 +80,8 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         scid: None,
         ready: Sides { local: true, remote: true },
         shutdown: Sides::default(),
+        shutdown_at: None,
+        closing_begun: false,
         upfront: Sides::default(),
         announcement_remote: None,
         funding_tx: None,

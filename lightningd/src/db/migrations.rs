@@ -278,6 +278,11 @@ ALTER TABLE channels ADD COLUMN close_max_per_kw INTEGER;
     "
 ALTER TABLE blocks ADD COLUMN time INTEGER;
 ",
+    "
+ALTER TABLE channels ADD COLUMN shutdown_at INTEGER;
+ALTER TABLE channels ADD COLUMN closing_begun INTEGER NOT NULL DEFAULT 0;
+UPDATE channels SET closing_begun = 1 WHERE state IN (5, 6) OR number IN (SELECT channel FROM close_offers);
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

@@ -8,10 +8,11 @@ use super::judge::{self, Now, Takes, Way};
 use super::key::Origin;
 use super::resolve::{self, Removed};
 use super::store::{self, Status};
-use crate::channels::{self, Channel, State, policy};
+use crate::channels::{self, Channel, policy};
 use crate::events::Outgoing;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
+use channel::phase::{ChannelPhase, Input, why_refused};
 use onion::{Failure, ForwardPayload, Payload};
 use primitives::*;
 use wire::OnionPacket;
@@ -102,8 +103,8 @@ fn find_way<'a>(
     wanted: &ForwardPayload,
     tried: &[ChannelNumber],
 ) -> Result<&'a Channel, Failure> {
-    if !incoming.state.is_open() {
-        // What nobody was offered yet is not offered for a channel that is on its way to the chain.
+    if !incoming.lets(Input::ForwardFrom, live.htlc.id) {
+        // BOLT 2, shutdown: what came after ours goes nowhere. What nobody was offered yet is not offered for a channel that is on its way to the chain.
         return Err(Failure::PermanentChannelFailure);
     }
     if !incoming.is_founded(node.chain.height()) {
@@ -129,18 +130,19 @@ fn find_way<'a>(
 }
 
 fn way(node: &Node, channel: &Channel) -> Way {
-    let takes = match channel.state {
-        State::Normal if channel.is_usable() && channel.is_founded(node.chain.height()) => {
+    let takes = match channel.phase() {
+        ChannelPhase::Normal if channel.is_usable() && channel.is_founded(node.chain.height()) => {
             Takes::Now
         }
-        State::Normal | State::AwaitingLockin => Takes::Later,
-        State::ShuttingDown
-        | State::ClosingSigExchange
-        | State::ClosingComplete
-        | State::AwaitingUnilateral
-        | State::FundingSpendSeen
-        | State::Onchain
-        | State::Closed => Takes::NoMore,
+        ChannelPhase::Opening | ChannelPhase::AwaitingLockin | ChannelPhase::Normal => Takes::Later,
+        ChannelPhase::ShuttingDown
+        | ChannelPhase::Negotiating
+        | ChannelPhase::ClosingAgreed
+        | ChannelPhase::AwaitingUnilateral
+        | ChannelPhase::ClosingFailed
+        | ChannelPhase::Onchain
+        | ChannelPhase::DataLoss
+        | ChannelPhase::Closed => Takes::NoMore,
     };
     Way {
         number: channel.number,
@@ -220,8 +222,9 @@ fn still(node: &Node, forward: &Forward) -> Result<(), String> {
     if live.removed.is_some() || channel.decided.contains_key(&forward.in_id) {
         return Err("the HTLC that it came from is decided on".to_owned());
     }
-    if !channel.state.is_open() {
-        return Err("the channel that it came from is on its way to the chain".to_owned());
+    if !channel.lets(Input::ForwardFrom, forward.in_id) {
+        let why = why_refused(channel.phase(), Input::ForwardFrom);
+        return Err(format!("the HTLC that it came from cannot be forwarded {why}"));
     }
     let tip = node.chain.height();
     if !channel.is_founded(tip) {

@@ -7,6 +7,7 @@ use crate::events::Event;
 use crate::invoices;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
+use channel::phase::Input;
 use onion::{Failure, FinalPayload};
 use primitives::*;
 use std::time::{Duration, Instant};
@@ -56,6 +57,10 @@ pub(super) fn receive(
         let failure = Failure::FinalIncorrectCltvExpiry { cltv_expiry: htlc.expiry };
         return fail(node, turn, channel, live, keys, &failure);
     }
+    if !channel.lets(Input::AcceptHtlc, id) {
+        // BOLT 2, shutdown: what came after ours goes nowhere; and what no transaction will carry pays nothing.
+        return fail(node, turn, channel, live, keys, &Failure::PermanentChannelFailure);
+    }
     if !node.trusts_tip() || !channel.is_founded(node.chain.height()) {
         // Without a tip that is one we cannot tell whether there is time to claim it, and without the funding there is nothing to claim.
         let failure = Failure::TemporaryNodeFailure;
@@ -104,7 +109,10 @@ fn join_set(
     let sum = Msat(set.parts.iter().map(|p| p.amount.0).sum());
     // A part whose channel's funding left the chain since is worth nothing: it comes back, or the time is up.
     let tip = node.chain.height();
-    let is_there = |p: &Part| node.channels.all.get(&p.channel).is_some_and(|c| c.is_founded(tip));
+    let is_there = |p: &Part| {
+        let channel = node.channels.all.get(&p.channel);
+        channel.is_some_and(|c| c.is_founded(tip) && c.lets(Input::AcceptHtlc, p.id))
+    };
     if sum < set.total || !set.parts.iter().all(is_there) {
         turn.install(move |node| {
             node.htlcs.held.insert((part.channel, part.id));

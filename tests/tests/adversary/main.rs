@@ -37,6 +37,7 @@
 //! builder (`common/channel`), persistence (`tests/tests/crash.rs`), what daemons say that were captured (`tests/tests/captured.rs`).
 
 mod bounds;
+mod closings;
 mod disorder;
 mod exposure;
 mod flood;

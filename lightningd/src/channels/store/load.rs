@@ -110,6 +110,8 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         scid: scid("scid")?,
         ready: Sides { local: row.get("ready_local")?, remote: row.get("ready_remote")? },
         shutdown: Sides { local: script("shutdown_local")?, remote: script("shutdown_remote")? },
+        shutdown_at: row.get::<_, Option<i64>>("shutdown_at")?.map(|id| HtlcId(id.unsigned_abs())),
+        closing_begun: row.get("closing_begun")?,
         upfront: Sides { local: script("upfront_local")?, remote: script("upfront_remote")? },
         announcement_remote: row.get("announcement_remote")?,
         funding_tx: tx("funding_tx")?,
