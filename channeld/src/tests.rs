@@ -5,6 +5,7 @@ mod hostile;
 mod link;
 mod master;
 mod payments;
+mod phases;
 mod ready;
 mod reconnect;
 mod rig;

@@ -38,6 +38,8 @@ pub(crate) struct Admission {
     pub(crate) fd: OwnedFd,
     pub(crate) who: Who,
     pub(crate) rights: Rights,
+    /// The master had the channel on disk when it asked for this client. openingd's comes before.
+    pub(crate) stored: bool,
 }
 
 /// What follows from a question.
@@ -48,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) admit: Option<Admission>,
     /// A channel whose clients have nothing more to ask.
     pub(crate) forgotten: Option<(NodeId, ChannelNumber)>,
+    /// A channel that the master has on disk: whoever opened it has nothing more to ask.
+    pub(crate) stored: Option<(NodeId, ChannelNumber)>,
     /// Something to tell the master.
     pub(crate) report: Option<BadClient>,
 }
@@ -75,7 +79,13 @@ impl From<Refusal> for Bad {
 }
 
 fn answered<R: Request>(answer: &R::Answer) -> Result<Outcome, Bad> {
-    Ok(Outcome { answer: answer_frame::<R>(answer), admit: None, forgotten: None, report: None })
+    Ok(Outcome {
+        answer: answer_frame::<R>(answer),
+        admit: None,
+        forgotten: None,
+        stored: None,
+        report: None,
+    })
 }
 
 impl Hsm {
@@ -84,14 +94,21 @@ impl Hsm {
         self.node.is_some()
     }
 
-    /// Answers one question of `who`.
+    /// The master has on disk that so many commitments of ours in this channel are revoked.
+    pub(crate) fn revocation_stored(&mut self, told: &RevocationStored) {
+        if let Some(channel) = self.channels.get_mut(&(told.peer, told.channel)) {
+            channel.judge.revocation_stored(told.revoked);
+        }
+    }
+
+    /// Answers one question of `who`. `None`: it waits for the master's word that a revocation is stored.
     pub(crate) fn answer(
         &mut self,
         who: Who,
         rights: &Rights,
         body: &[u8],
         fds: VecDeque<OwnedFd>,
-    ) -> Result<Outcome, Bad> {
+    ) -> Result<Option<Outcome>, Bad> {
         let question = HsmRequest::decode(body).map_err(|e| e.to_string())?;
         let needs = question.needs();
         if !rights.allow(needs) {
@@ -102,7 +119,14 @@ impl Hsm {
             return Err(format!("{} with {} descriptors", question.name(), fds.len()));
         }
         let name = question.name();
-        self.decide(who, question, fds).map_err(|why| format!("{name}: {why}"))
+        let decided = match question {
+            HsmRequest::RevokeLocal(q) => self
+                .channel(who)
+                .and_then(|channel| channel.revoke_local(q.number))
+                .and_then(|given| given.map(|r| answered::<RevokeLocal>(&r)).transpose()),
+            question => self.decide(who, question, fds).map(Some),
+        };
+        decided.map_err(|why| format!("{name}: {why}"))
     }
 
     fn decide(
@@ -138,9 +162,7 @@ impl Hsm {
                 let judged = self.channel(who)?.validate_local(&q.state, &q.signatures)?;
                 answered::<ValidateLocalCommitment>(&verdict(judged))
             }
-            Q::RevokeLocal(q) => {
-                answered::<RevokeLocal>(&self.channel(who)?.revoke_local(q.number)?)
-            }
+            Q::RevokeLocal(_) => Err("a secret is given where its question may wait".to_owned()),
             Q::CheckSecret(q) => {
                 let holds = self.channel(who)?.keys.secret(q.number);
                 let holds = holds.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret);
@@ -241,6 +263,7 @@ impl Hsm {
         let who = Who::Child(q.peer, q.channel);
         let mut outcome = answered::<NewClient>(&())?;
         if let Some(seed) = &q.seed {
+            outcome.stored = Some((q.peer, q.channel));
             let channel = self.channel(who)?;
             if let Err(why) = channel.judge.seed(seed, &channel.keys.points) {
                 let why = format!("its seed is refused: {why}");
@@ -248,7 +271,8 @@ impl Hsm {
                 return Ok(outcome);
             }
         }
-        outcome.admit = fds.pop_front().map(|fd| Admission { fd, who, rights: q.rights });
+        let stored = q.seed.is_some();
+        outcome.admit = fds.pop_front().map(|fd| Admission { fd, who, rights: q.rights, stored });
         Ok(outcome)
     }
 
@@ -422,11 +446,14 @@ impl Channel {
         Ok(Ok(()))
     }
 
-    fn revoke_local(&mut self, number: CommitmentNumber) -> Result<Revocation, Bad> {
-        self.judge.revoke_local(number)?;
+    /// `None`: not before the master has stored that it may.
+    fn revoke_local(&mut self, number: CommitmentNumber) -> Result<Option<Revocation>, Bad> {
+        if !self.judge.revoke_local(number)? {
+            return Ok(None);
+        }
         let secret =
             self.keys.secret(number).ok_or_else(|| format!("commitment {number} has no secret"))?;
-        Ok(Revocation { secret, next_point: self.point(number.next().next())? })
+        Ok(Some(Revocation { secret, next_point: self.point(number.next().next())? }))
     }
 
     fn sign_local(

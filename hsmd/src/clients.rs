@@ -8,17 +8,23 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::{ChannelNumber, NodeId};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
-use wire::hsm::{BadClient, Capability, HsmdInit, Rights, ToHsmd};
+use wire::Message;
+use wire::hsm::{BadClient, Capability, HsmdInit, RevocationStored, Rights, ToHsmd};
 
 struct Client {
     fd: OwnedFd,
     who: Who,
     rights: Rights,
     buffer: FrameBuffer,
+    /// The master had its channel on disk when it asked for this client.
+    stored: bool,
     /// A whole question that waits for its turn.
     next: Option<Frame>,
+    /// A question that waits for the master's word that a revocation is stored.
+    waiting: Option<Frame>,
     out: OutQueue,
 }
 
@@ -37,12 +43,16 @@ enum Turn {
 struct Said {
     admitted: Vec<Admission>,
     forgotten: Option<(NodeId, ChannelNumber)>,
+    stored: Option<(NodeId, ChannelNumber)>,
+    /// A revocation is on disk: who waited for one asks again.
+    told: bool,
 }
 
 impl Said {
-    /// Does this client's channel exist no more?
+    /// Does this client's channel exist no more, or is it past what the client was for?
     fn forgets(&self, client: &Client) -> bool {
-        self.forgotten.is_some() && client.id() == self.forgotten
+        let is = |channel: Option<_>| channel.is_some() && client.id() == channel;
+        is(self.forgotten) || (!client.stored && is(self.stored))
     }
 }
 
@@ -53,7 +63,8 @@ pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
     let master = Orders::take_fd(&mut fds, "master's client socket")?;
     // What concerns one channel is asked by that channel's client.
     let rights = Rights::of(&[Capability::Master, Capability::Ecdh, Capability::Peel]);
-    let mut clients = vec![Client::new(Admission { fd: master, who: Who::Master, rights })?];
+    let admission = Admission { fd: master, who: Who::Master, rights, stored: true };
+    let mut clients = vec![Client::new(admission)?];
     let mut hsm = Hsm::default();
     let mut unlocked = Some(unlocked);
 
@@ -111,6 +122,13 @@ pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
     }
 }
 
+/// The master's word that a revocation is on disk, if this is one.
+fn revocation_stored(body: &[u8]) -> Option<RevocationStored> {
+    let (number, rest) = body.split_first_chunk::<2>()?;
+    let is_it = u16::from_be_bytes(*number) == RevocationStored::NUMBER;
+    is_it.then(|| RevocationStored::take_body(rest).ok()).flatten()
+}
+
 /// Sleeps until somebody can be served. Is there an order, and who can be read or written?
 fn wait(orders: &Orders, clients: &[Client]) -> Result<(bool, Vec<bool>), Failure> {
     if orders.has_buffered() {
@@ -119,7 +137,8 @@ fn wait(orders: &Orders, clients: &[Client]) -> Result<(bool, Vec<bool>), Failur
     let mut fds = Vec::with_capacity(clients.len() + 1);
     fds.push(PollFd::new(orders.as_fd(), PollFlags::POLLIN));
     fds.extend(clients.iter().map(|c| PollFd::new(c.fd.as_fd(), c.interest())));
-    let ready = clients.iter().any(|c| c.out.is_empty() && c.next.is_some());
+    let can_ask = |c: &Client| c.out.is_empty() && c.next.is_some() && c.waiting.is_none();
+    let ready = clients.iter().any(can_ask);
     match poll(&mut fds, if ready { PollTimeout::ZERO } else { PollTimeout::NONE }) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(e) => return Err(Failure::internal(format!("poll: {e}"))),
@@ -131,10 +150,10 @@ fn wait(orders: &Orders, clients: &[Client]) -> Result<(bool, Vec<bool>), Failur
 
 impl Client {
     fn new(admission: Admission) -> Result<Self, Failure> {
-        let Admission { fd, who, rights } = admission;
+        let Admission { fd, who, rights, stored } = admission;
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Failure::internal)?;
         let (buffer, out) = (FrameBuffer::default(), OutQueue::default());
-        Ok(Self { fd, who, rights, buffer, next: None, out })
+        Ok(Self { fd, who, rights, stored, buffer, next: None, waiting: None, out })
     }
 
     fn id(&self) -> Option<(NodeId, ChannelNumber)> {
@@ -153,7 +172,7 @@ impl Client {
     fn interest(&self) -> PollFlags {
         if !self.out.is_empty() {
             PollFlags::POLLOUT
-        } else if self.next.is_some() {
+        } else if self.next.is_some() || self.waiting.is_some() {
             PollFlags::empty()
         } else {
             PollFlags::POLLIN
@@ -170,7 +189,11 @@ impl Client {
         if !self.out.is_empty() {
             return (if readable { self.flush() } else { Turn::Stays }, None);
         }
-        if self.next.is_none() && readable {
+        if self.waiting.is_some() && !said.told {
+            // Nothing is read of it meanwhile: what woke us is its end.
+            return (if readable { Turn::Left } else { Turn::Stays }, None);
+        }
+        if self.next.is_none() && self.waiting.is_none() && readable {
             match self.buffer.fill(self.fd.as_fd()) {
                 Ok(Filled::Some) => {}
                 Ok(Filled::WouldBlock) => return (Turn::Stays, None),
@@ -183,12 +206,22 @@ impl Client {
             Ok(None) => return (Turn::Stays, None),
             Err(why) => return (Turn::Bad(why), None),
         };
+        if let (Who::Master, Some(told)) = (self.who, revocation_stored(&frame.body)) {
+            hsm.revocation_stored(&told);
+            said.told = true;
+            return (Turn::Stays, None);
+        }
         barrier::pass("after a question");
         match hsm.answer(self.who, &self.rights, &frame.body, frame.fds) {
             Err(why) => (Turn::Bad(why), None),
-            Ok(outcome) => {
+            Ok(None) => {
+                self.waiting = Some(Frame { body: frame.body, fds: VecDeque::new() });
+                (Turn::Stays, None)
+            }
+            Ok(Some(outcome)) => {
                 said.admitted.extend(outcome.admit);
                 said.forgotten = outcome.forgotten.or(said.forgotten);
+                said.stored = outcome.stored.or(said.stored);
                 self.out.push(&outcome.answer, Vec::new());
                 barrier::pass("before an answer");
                 let left = self.flush();
@@ -200,6 +233,9 @@ impl Client {
 
     /// The next question; the one after it is looked for at once, so that `wait` knows of it.
     fn take_frame(&mut self) -> Result<Option<Frame>, Bad> {
+        if let Some(frame) = self.waiting.take() {
+            return Ok(Some(frame));
+        }
         let first = match self.next.take() {
             Some(frame) => Some(frame),
             None => self.buffer.next_frame().map_err(|e| e.to_string())?,

@@ -2,7 +2,7 @@
 //!
 //! A captured child must not be able to make us punishable. So: the remote's commitment n may be signed again until its
 //! secret is shown, and n+1 only once n-1 is revoked; each has one point and no other. Our secret n is given only after a
-//! valid n+1 was shown, and never from a number on that was signed for broadcast; a number that was given out is never
+//! valid n+1 was shown and the master has stored it, and never from a number on that was signed for broadcast; a number that was given out is never
 //! signed for broadcast. A closing pays us what the last state owed us, where the master said; once one was signed, commitments
 //! change no balance and bring no HTLC. Which of these a channel's phase lets be asked at all is the table `channel::phase`.
 //!
@@ -164,6 +164,8 @@ pub(crate) struct Judge {
     shown: Option<CommitmentNumber>,
     /// How many of ours are revoked, or may be.
     local_revoked: CommitmentNumber,
+    /// How many of ours the master has on disk as revoked, with the one after them: only their secrets go out.
+    stored_revoked: CommitmentNumber,
     /// The first of ours that was signed for broadcast.
     broadcast: Option<CommitmentNumber>,
     /// The remote's newest that we signed.
@@ -240,6 +242,7 @@ impl Judge {
         self.remote_points.extend(told);
         self.shown = self.shown.max(Some(seed.local_number));
         self.local_revoked = self.local_revoked.max(seed.local_revoked);
+        self.revocation_stored(seed.local_revoked);
         self.signed = self.signed.max(Some(seed.remote_number));
         self.remote_revoked = self.remote_revoked.max(seed.remote_revoked);
         self.broadcast = [self.broadcast, seed.broadcast].into_iter().flatten().min();
@@ -433,8 +436,14 @@ impl Judge {
         }
     }
 
-    /// May our secret of this number go out? If so, it is as good as out.
-    pub(crate) fn revoke_local(&mut self, number: CommitmentNumber) -> Result<(), Refusal> {
+    /// The master has on disk that so many of ours are revoked.
+    pub(crate) fn revocation_stored(&mut self, revoked: CommitmentNumber) {
+        self.stored_revoked = self.stored_revoked.max(revoked);
+    }
+
+    /// May our secret of this number go out? `true`: it is as good as out. `false`: not before the master has stored that it may.
+    /// Otherwise a captured channeld could have a secret whose commitment the master publishes after a restart.
+    pub(crate) fn revoke_local(&mut self, number: CommitmentNumber) -> Result<bool, Refusal> {
         match self.rule(Input::RevokeLocal) {
             Rule::Taken => {}
             Rule::Unchanged if number < self.local_revoked => {}
@@ -449,8 +458,11 @@ impl Judge {
         if let Some(broadcast) = self.broadcast.filter(|b| *b <= number) {
             return Err(Refusal::Broadcast { number, broadcast });
         }
+        if number >= self.stored_revoked {
+            return Ok(false);
+        }
         self.local_revoked = self.local_revoked.max(number.next());
-        Ok(())
+        Ok(true)
     }
 
     /// May an HTLC transaction of this commitment of ours be signed? Not of one whose secret is out, nor of one never shown.

@@ -23,6 +23,7 @@ mod channel_life;
 mod claims;
 mod evil;
 mod node;
+mod phases;
 
 pub(crate) const CHANNEL: ChannelNumber = ChannelNumber(7);
 pub(crate) const EVERYTHING: &[Capability] = &[
@@ -85,6 +86,13 @@ impl Rig {
             NewClient { peer: peer().node_id, channel: CHANNEL, rights: Rights::of(rights), seed };
         self.master.ask_with(&question, &[theirs.as_fd()]).unwrap();
         ours
+    }
+
+    /// The master has so many of our commitments on disk as revoked.
+    pub(crate) fn stored(&mut self, revoked: u64) {
+        let revoked = CommitmentNumber(revoked);
+        let told = RevocationStored { peer: peer().node_id, channel: CHANNEL, revoked };
+        self.master.tell(&told).unwrap();
     }
 
     /// The report of a closed client.

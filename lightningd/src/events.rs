@@ -128,6 +128,8 @@ pub enum Outgoing {
     Spawn(ChildSpec),
     /// So many commitments of ours are revoked (or so high is the last channel's number): the witness beside the database hears it.
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
+    /// The same, for hsmd: from here on the secrets of these commitments may go out.
+    RevocationStored(wire::hsm::RevocationStored),
     /// An order to a child. One that is gone does not hear it.
     Order { child: ChildId, body: Vec<u8>, fds: Vec<OwnedFd> },
     /// The answer to a child's ask.

@@ -173,7 +173,7 @@ crate::requests! {
         /// "The peer signed this one of ours": checks every signature. The state's side is Local; its point is checked.
         15 => ValidateLocalCommitment { state: CommitmentState, signatures: CommitmentSignatures } -> Verdict, Revoke;
         /// The secret of this one, never to be published again, and the point two after it. Its successor must have
-        /// been shown.
+        /// been shown, and be stored by the master: until then the question waits.
         16 => RevokeLocal { number: CommitmentNumber } -> Revocation, Revoke;
         /// Keys for a batch of onions, in order.
         17 => PeelOnions { onions: Vec<OnionPoint> } -> Vec<OnionKeys>, Peel;
@@ -220,6 +220,10 @@ crate::requests! {
 crate::internal! {
     /// hsmd's init. Descriptor: the master's own client socket, with every right.
     6000 => HsmdInit {}
+    /// Over the master's client socket, between its questions, and without an answer: so many commitments of ours in this
+    /// channel are revoked on disk, with the one after them, so that their secrets may go out. It is written before whatever
+    /// lets channeld ask for one.
+    6001 => RevocationStored { peer: NodeId, channel: ChannelNumber, revoked: CommitmentNumber }
     /// A client asked what it may not ask, or what no client of ours would: its socket was closed. Its bug, or worse.
     6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Rows {
     pub(crate) death: Option<Death>,
     /// Where we are paid if nobody fixed it.
     pub(crate) script: ScriptBuf,
+    /// Tells hsmd how many of our commitments are stored as revoked.
+    pub(crate) revocation_stored: Box<dyn FnMut(CommitmentNumber) + Send>,
     /// Orders on their way: a master never waits for a child to read.
     down: Option<mpsc::Sender<Vec<u8>>>,
 }
@@ -91,6 +93,7 @@ impl Rows {
             persists_before_preimage: vec![],
             death: None,
             script,
+            revocation_stored: Box::new(|_| ()),
             down: None,
         }
     }
@@ -159,6 +162,7 @@ impl Rows {
             self.state = channel::apply(self.state.clone(), change);
             channel::Channel::new(self.state.clone()).expect("what is stored makes a channel");
         }
+        (self.revocation_stored)(self.state.revoked.local);
         for peeled in ask.peeled.0 {
             let id = peeled.id;
             assert!(self.peeled.insert(id, peeled.peeled).is_none(), "HTLC {id} is peeled twice");

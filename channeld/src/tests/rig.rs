@@ -9,6 +9,7 @@ use secp256k1::SECP256K1;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use subdaemon::testing::ScriptedMaster;
@@ -26,7 +27,7 @@ pub(crate) const FEERATE: FeeratePerKw = FeeratePerKw(1000);
 /// A running hsmd.
 pub(crate) struct Secrets {
     _script: ScriptedMaster,
-    master: Option<Hsm>,
+    master: Arc<Mutex<Option<Hsm>>>,
     pub(crate) id: NodeId,
     thread: Option<JoinHandle<Result<(), Failure>>>,
     folder: PathBuf,
@@ -50,7 +51,17 @@ impl Secrets {
         let unlock = Unlock { network: Network::Regtest, path, passphrase: None };
         let UnlockAnswer::Open { unlocked } = master.ask(&unlock).unwrap() else { panic!() };
         let id = unlocked.node_id;
-        Self { _script: script, master: Some(master), id, thread: Some(thread), folder }
+        let master = Arc::new(Mutex::new(Some(master)));
+        Self { _script: script, master, id, thread: Some(thread), folder }
+    }
+    /// What a master does once it has stored that so many of its commitments are revoked.
+    fn tells(&self, peer: NodeId) -> impl FnMut(CommitmentNumber) + Send + 'static {
+        let master = Arc::clone(&self.master);
+        move |revoked| {
+            if let Some(hsm) = master.lock().unwrap().as_mut() {
+                hsm.tell(&RevocationStored { peer, channel: CHANNEL, revoked }).unwrap();
+            }
+        }
     }
     pub(crate) fn client(&mut self, peer: NodeId, seed: Option<ChannelSeed>) -> OwnedFd {
         let rights = Rights::of(&[
@@ -62,13 +73,14 @@ impl Secrets {
         ]);
         let (ours, theirs) = stream_pair().unwrap();
         let question = NewClient { peer, channel: CHANNEL, rights, seed };
-        self.master.as_mut().unwrap().ask_with(&question, &[theirs.as_fd()]).unwrap();
+        let mut master = self.master.lock().unwrap();
+        master.as_mut().unwrap().ask_with(&question, &[theirs.as_fd()]).unwrap();
         ours
     }
 }
 impl Drop for Secrets {
     fn drop(&mut self) {
-        drop(self.master.take());
+        drop(self.master.lock().unwrap().take());
         let ended = self.thread.take().unwrap().join().unwrap();
         if !std::thread::panicking() {
             assert_eq!(ended, Ok(()));
@@ -240,6 +252,7 @@ impl Pair {
             let init = init(&state, byte);
             let master = Master::new(Rows::new(state, script(byte)));
             let secrets = secrets[s].take().unwrap();
+            master.rows().revocation_stored = Box::new(secrets.tells(ids[!s]));
             let patience = crate::live::PATIENCE;
             Node { secrets, peer: ids[!s], master, child: None, init, patience }
         });

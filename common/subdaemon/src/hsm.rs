@@ -5,7 +5,7 @@ use crate::child::take_answer;
 use crate::failure::Failure;
 use crate::frame::Conn;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use wire::Request;
+use wire::{Message, Request};
 use zeroize::Zeroizing;
 
 /// A client socket of hsmd, with the rights that the master gave it.
@@ -20,6 +20,15 @@ impl Hsm {
     /// Asks, and waits. hsmd answers at once or closes us: then we asked for what is not ours.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
         self.ask_with(question, &[])
+    }
+    /// Says something that hsmd does not answer, in its place among the questions.
+    pub fn tell<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
+        barrier::pass("before a word to hsmd");
+        self.0
+            .send(&message.encode(), &[])
+            .map_err(|e| Failure::internal(format!("hsmd closed us at {}: {e}", M::NAME)))?;
+        barrier::pass("after a word to hsmd");
+        Ok(())
     }
     /// The same, with descriptors: they stay open here, hsmd gets its own.
     pub fn ask_with<R: Request>(

@@ -52,6 +52,7 @@ fn a_channel_is_opened_used_and_closed() {
         let signatures = signed_by_peer(&mine);
         let shown = channeld.ask(&ValidateLocalCommitment { state: mine, signatures }).unwrap();
         assert_eq!(shown, Verdict::Good);
+        rig.stored(n);
         let out = channeld.ask(&RevokeLocal { number: number(n - 1) }).unwrap();
         assert_eq!(Some(out.secret), ours.secret(number(n - 1)));
         assert_eq!(Some(out.next_point), ours.point(number(n + 1)));
@@ -67,7 +68,9 @@ fn a_channel_is_opened_used_and_closed() {
 
     // closingd
     let terms = ClosingTerms { script: script(1), max_fee: Sat(1000) };
-    let rows = ChannelSeed { local_balance: Msat(850_000_000), closing: Some(terms), ..seed(3) };
+    let phase = ChannelPhase::Negotiating;
+    let rows = ChannelSeed { phase, closing: Some(terms), ..seed(3) };
+    let rows = ChannelSeed { local_balance: Msat(850_000_000), ..rows };
     let rows = ChannelSeed { local_number: number(4), remote_number: number(4), ..rows };
     let mut closingd = rig.client(&[Capability::SignClosing], Some(rows));
     let state = ClosingState {
@@ -162,6 +165,7 @@ fn our_commitment_is_completed_for_broadcast_and_never_revoked_after() {
 
     channeld.ask(&ValidateLocalCommitment { state: state.clone(), signatures }).unwrap();
     // The one before was not signed for broadcast: it may go. This one may not.
+    rig.stored(1);
     channeld.ask(&RevokeLocal { number: CommitmentNumber(0) }).unwrap();
     let next = super::state(Side::Local, 2, 100_000_000, &[]);
     let signatures = signed_by_peer(&next);

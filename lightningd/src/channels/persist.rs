@@ -13,6 +13,7 @@ use primitives::*;
 use std::collections::BTreeSet;
 use wire::channel_data::*;
 use wire::channeld::Persist;
+use wire::hsm::RevocationStored;
 
 /// What the steps of one ask come to.
 struct Sum {
@@ -56,6 +57,8 @@ pub(super) fn persist(
     if revoked > channel.live.revoked.local {
         // Before the answer, after which the secret goes out.
         turn.say(Outgoing::Revoked { channel: number, count: revoked });
+        let told = RevocationStored { peer: channel.peer, channel: number, revoked };
+        turn.say(Outgoing::RevocationStored(told));
     }
     let totals = sum.totals;
     update(turn, number, move |c| {

@@ -7,8 +7,8 @@ use subdaemon::Hsm;
 use wire::Request;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::{
-    Capability, ChannelSeed, GetCommitmentPoint, NewClient, Rights, ValidateLocalCommitment,
-    Verdict,
+    Capability, ChannelSeed, GetCommitmentPoint, NewClient, RevocationStored, Rights,
+    ValidateLocalCommitment, Verdict,
 };
 
 /// Right: everything. hsmd dying stops the node, so every failure here is fatal.
@@ -23,6 +23,10 @@ impl HsmClient {
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
         self.0.ask(question).map_err(|e| Fatal(e.to_string()))
+    }
+    /// Says that a revocation is on disk, and waits for no answer: hsmd reads it before whatever its clients ask later.
+    pub fn tell(&mut self, told: &RevocationStored) -> Result<(), Fatal> {
+        self.0.tell(told).map_err(|e| Fatal(e.to_string()))
     }
     /// Our point of a commitment of this channel, whose seed hsmd knows from then on. `Err` says why not: rows that a captured
     /// daemon asked for may contradict what hsmd has judged, and cost that channel, not the node.

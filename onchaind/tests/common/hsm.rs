@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use subdaemon::testing::ScriptedMaster;
 use subdaemon::{Failure, Hsm, stream_pair};
+use wire::channel_data::{ChannelPhase, ChannelState};
 use wire::hsm::*;
 
 pub const CHANNEL: ChannelNumber = ChannelNumber(7);
@@ -43,15 +44,41 @@ pub fn hsmd(secret: u8) -> Hsmd {
     let path = path.to_str().unwrap().to_owned();
     let unlock = Unlock { network: Network::Regtest, path, passphrase: None };
     let UnlockAnswer::Open { .. } = master.ask(&unlock).unwrap() else { panic!("refused") };
-    let rights = Rights::of(&[Capability::Points, Capability::SignRemote, Capability::Revoke]);
-    let (ours, theirs) = stream_pair().unwrap();
-    let question = NewClient { peer: peer(), channel: CHANNEL, rights, seed: None };
-    master.ask_with(&question, &[theirs.as_fd()]).unwrap();
-    let child = Some(Hsm::new(ours));
+    let child = Some(client(&mut master, None));
     Hsmd { master: Some(master), child, _script: script, thread: Some(thread), folder }
 }
 
+fn client(master: &mut Hsm, seed: Option<ChannelSeed>) -> Hsm {
+    let rights = Rights::of(&[Capability::Points, Capability::SignRemote, Capability::Revoke]);
+    let (ours, theirs) = stream_pair().unwrap();
+    let question = NewClient { peer: peer(), channel: CHANNEL, rights, seed };
+    master.ask_with(&question, &[theirs.as_fd()]).unwrap();
+    Hsm::new(ours)
+}
+
 impl Hsmd {
+    /// The opening is over: the master has this on disk, and channeld takes openingd's place.
+    pub fn channel_stored(&mut self, state: &ChannelState) {
+        let seed = ChannelSeed {
+            params: state.params.clone(),
+            phase: ChannelPhase::Normal,
+            local_number: state.commitment.local,
+            local_revoked: state.revoked.local,
+            remote_number: state.commitment.remote,
+            remote_revoked: state.revoked.remote,
+            remote_point: state.remote_point,
+            remote_next_point: state.remote_next_point,
+            local_balance: state.balance.local,
+            broadcast: None,
+            closing: None,
+        };
+        self.child = Some(client(self.master(), Some(seed)));
+    }
+    /// The master has so many of our commitments on disk as revoked.
+    pub fn stored(&mut self, revoked: CommitmentNumber) {
+        let told = RevocationStored { peer: peer(), channel: CHANNEL, revoked };
+        self.master().tell(&told).unwrap();
+    }
     pub fn master(&mut self) -> &mut Hsm {
         self.master.as_mut().unwrap()
     }

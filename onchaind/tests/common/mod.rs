@@ -173,6 +173,10 @@ impl World {
         world.note(mine);
         let other = world.ours.remote_commitment(CommitmentNumber(0)).unwrap();
         world.note(other);
+        let stored = world.ours.storable();
+        if let Keys::Hsmd(hsmd) = &mut world.keys {
+            hsmd.channel_stored(&stored);
+        }
         world
     }
 
@@ -327,6 +331,7 @@ impl World {
                 let (secret, point) = match &mut self.keys {
                     Keys::Plain => (US.secret(number), US.point(number.next().next())),
                     Keys::Hsmd(hsmd) => {
+                        hsmd.stored(number.next());
                         let out = hsmd.child().ask(&RevokeLocal { number }).unwrap();
                         (out.secret, out.next_point)
                     }
