@@ -10,6 +10,8 @@ pub mod open_rpc;
 pub mod opening;
 mod our_update;
 mod persist;
+#[cfg(test)]
+mod phase_tests;
 pub mod policy;
 pub mod rpc;
 mod state;

@@ -61,6 +61,30 @@ pub struct Opening {
     pub close_to: Option<ScriptBuf>,
     /// What the accepter waits for: the peer, once it has said so, or we.
     pub minimum_depth: u32,
+    /// What its openingd was told: whatever comes of it is held against that.
+    pub told: Told,
+}
+
+/// The bounds within which openingd may agree to a channel.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Our terms, and what we bear of the peer's.
+    pub policy: OpeningPolicy,
+    /// What both sides offered in `init`.
+    pub features: Sides<Features>,
+    /// What we proposed; `None` where the peer proposes.
+    pub proposed: Option<Proposed>,
+}
+
+/// What we propose, and the peer can only take or leave.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// Of the first commitments.
+    pub feerate: FeeratePerKw,
+    /// To be announced?
+    pub announce: bool,
+    /// BOLT 2, "Defined Channel Types".
+    pub channel_type: Features,
 }
 
 impl Opening {

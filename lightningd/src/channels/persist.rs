@@ -35,7 +35,7 @@ pub(super) fn persist(
     let mut ahead: Option<ChannelState> = None;
     for (n, change) in ask.changes.iter().enumerate() {
         let live = ahead.as_ref().unwrap_or(&channel.live);
-        check(live, change, &mut sum)?;
+        check(channel, live, change, &mut sum)?;
         for ours in change.added.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
             crate::htlcs::bind(node, turn, channel, ours)?;
         }
@@ -82,24 +82,43 @@ pub(super) fn persist(
 }
 
 /// May this step follow, as far as it concerns anybody but its channel?
-fn check(live: &ChannelState, change: &ChannelChange, sum: &mut Sum) -> Result<(), Stop> {
+fn check(
+    channel: &Channel,
+    live: &ChannelState,
+    change: &ChannelChange,
+    sum: &mut Sum,
+) -> Result<(), Stop> {
     is_possible(live, change)
         .map_err(|what| Stop::refused(format!("channeld wants to store {what}")))?;
+    let mut balance = live.balance;
     for (offered_by, id) in &change.settled.0 {
         let Some(gone) = live_htlc(live, *offered_by, *id) else {
             return Err(Stop::refused(format!("channeld settled HTLC {id}, which is not there")));
         };
+        let Some(removed) = &gone.removed else {
+            return Err(Stop::refused(format!("channeld settled HTLC {id}, which nobody removed")));
+        };
+        if let Removal::Fulfilled { .. } = removed.removal {
+            balance[*offered_by] = balance[*offered_by].saturating_sub(gone.htlc.amount);
+            balance[!*offered_by] = balance[!*offered_by].saturating_add(gone.htlc.amount);
+        }
         count_settled(&mut sum.totals, gone);
         sum.settled.push(gone.clone());
     }
+    // What nobody fulfilled moved no money, whatever a captured daemon says.
+    if change.balance != balance {
+        let text = format!(
+            "channeld has balances of {} and {}, where its HTLCs left {} and {}",
+            change.balance.local, change.balance.remote, balance.local, balance.remote
+        );
+        return Err(Stop::refused(text));
+    }
     for moved in &change.moved.0 {
-        let hash = live_htlc(live, moved.offered_by, moved.id).map(|l| l.htlc.payment_hash);
-        if let Some(StagedRemoval { removal: Removal::Fulfilled { preimage }, .. }) = &moved.removed
-            && hash != Some(preimage.hash())
-        {
-            let text = format!("channeld fulfilled HTLC {} with another preimage", moved.id);
-            return Err(Stop::refused(text));
-        }
+        may_move(channel, live, moved)?;
+    }
+    for added in change.added.0.iter().filter(|l| l.removed.is_some()) {
+        let text = format!("channeld added HTLC {} with its removal", added.htlc.id);
+        return Err(Stop::refused(text));
     }
     let mut next = live.next_htlc_id;
     for added in &change.added.0 {
@@ -126,9 +145,63 @@ fn check(live: &ChannelState, change: &ChannelChange, sum: &mut Sum) -> Result<(
     Ok(())
 }
 
+/// May this HTLC move so? A removal that is stored stays, a fulfilment has its preimage, and one of the peer's HTLCs whose payload the
+/// master has read ends as the master decided and not otherwise.
+fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result<(), Stop> {
+    let (by, id) = (moved.offered_by, moved.id);
+    let refused = |what: &str| Err(Stop::refused(format!("channeld {what} HTLC {id}")));
+    let Some(before) = live_htlc(live, by, id) else {
+        return refused("moved, and it is not there,");
+    };
+    let now = moved.removed.as_ref().map(|r| &r.removal);
+    if let Some(was) = &before.removed
+        && now != Some(&was.removal)
+    {
+        return refused("changed the stored removal of");
+    }
+    let Some(removal) = now else { return Ok(()) };
+    if let Removal::Fulfilled { preimage } = removal
+        && preimage.hash() != before.htlc.payment_hash
+    {
+        return refused("fulfilled with another preimage");
+    }
+    if by == Side::Local || channel.decided.get(&id) == Some(removal) {
+        return Ok(());
+    }
+    match removal {
+        // channeld fails by itself what it cannot read, or may not take: the master never heard of its payload.
+        Removal::Failed { .. } | Removal::Malformed { .. } if !channel.peeled.contains_key(&id) => {
+            Ok(())
+        }
+        Removal::Fulfilled { .. } | Removal::Failed { .. } | Removal::Malformed { .. } => {
+            refused("removed in another way than was decided")
+        }
+    }
+}
+
+/// What the peer's HTLCs may bring at once: all that they pay for must be its own in this channel. One that is failed frees what it
+/// held as soon as that is in a commitment; one that is fulfilled holds it until the balance has moved.
+fn is_covered(live: &ChannelState, change: &ChannelChange) -> bool {
+    if !change.added.0.iter().any(|l| l.htlc.offered_by == Side::Remote) {
+        return true;
+    }
+    let mut after = live.clone();
+    channel::apply_to(&mut after, change);
+    let holds = |l: &&LiveHtlc| {
+        let failed = matches!(
+            l.removed.as_ref().map(|r| &r.removal),
+            Some(Removal::Failed { .. } | Removal::Malformed { .. })
+        );
+        l.htlc.offered_by == Side::Remote && !failed
+    };
+    let held: u128 = after.htlcs.0.iter().filter(holds).map(|l| u128::from(l.htlc.amount.0)).sum();
+    held <= u128::from(after.balance.remote.0)
+}
+
 /// Can a channel of these parameters be like that? If not, what cannot.
 fn is_possible(live: &ChannelState, change: &ChannelChange) -> Result<(), &'static str> {
     let require = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
+    require(is_covered(live, change), "HTLCs of the peer's of more than it has")?;
     let has = live.params.amount.msat();
     let whole = change.balance.local.0.checked_add(change.balance.remote.0) == Some(has.0);
     require(whole, "balances that are not what the channel has")?;

@@ -1,14 +1,14 @@
 //! A channeld that was captured: what it has stored may ruin its channel, and nothing else. And an error that no channeld reads.
 
 use crate::channels::State;
-use crate::channels::testing::{adds, htlc};
+use crate::channels::testing::{adds, htlc, moves, settles};
 use crate::events::Event;
 use crate::testing::{Rig, Said};
 use crate::wallet::AddressKind;
 use primitives::*;
 use subdaemon::Frame;
 use wire::channel_data::*;
-use wire::channeld::{Persist, PersistShutdown, ReadyToClose};
+use wire::channeld::{Peeled, PeeledHtlc, Persist, PersistShutdown, ReadyToClose};
 use wire::connectd::{FromConnectd, PeerComplained};
 use wire::{Long, Message, Request, Wire};
 
@@ -28,7 +28,7 @@ type Lie = fn(&mut ChannelChange);
 
 #[test]
 fn a_daemon_that_lies_about_its_channel_is_killed_and_the_node_lives() {
-    let lies: [Lie; 13] = [
+    let lies: [Lie; 16] = [
         |c| c.added.0[0].htlc.amount = Msat(u64::MAX),
         |c| c.added.0[0].htlc.amount = Msat(1_000_000_001),
         |c| c.added.0[0].htlc.expiry = BlockHeight(u32::MAX),
@@ -40,6 +40,14 @@ fn a_daemon_that_lies_about_its_channel_is_killed_and_the_node_lives() {
         |c| c.next_htlc_id.local = HtlcId(u64::MAX),
         |c| c.balance.local = Msat(u64::MAX),
         |c| c.balance = Sides { local: Msat(600_000_000), remote: Msat(500_000_000) },
+        // Money that no HTLC moved.
+        |c| c.balance = Sides { local: Msat(500_000_001), remote: Msat(499_999_999) },
+        // More than the peer has to offer.
+        |c| c.added.0[0].htlc.amount = Msat(500_000_001),
+        |c| {
+            let removal = Removal::Failed { reason: vec![] };
+            c.added.0[0].removed = Some(StagedRemoval { removal, stage: Stage::InReceivers });
+        },
         |c| c.commitment.remote = CommitmentNumber(1 << 63),
         |c| c.revoked.local = CommitmentNumber(1 << 48),
         |c| {
@@ -54,6 +62,68 @@ fn a_daemon_that_lies_about_its_channel_is_killed_and_the_node_lives() {
         assert!(rig.channel(1).live.htlcs.0.is_empty(), "lie {n}");
         assert_eq!(rig.persist(1, &lie(&rig, |_| ())), []);
     }
+}
+
+/// The peer's HTLC of 1000 msat is there and irrevocable, and the master has read its payload. What this makes of it.
+fn peeled_and(rig: &mut Rig, removed: Option<Removal>, settle: bool) -> Vec<Said> {
+    let mut it = received(0, 1000, 200);
+    it.added = Stage::Irrevocable;
+    it.removed = removed.map(|removal| StagedRemoval { removal, stage: Stage::InReceivers });
+    let live = &rig.channel(1).live;
+    let change = if settle { settles(live, &it) } else { moves(live, &it) };
+    rig.persist(1, &Persist { changes: vec![change], peeled: Long(vec![]) })
+}
+
+/// Otherwise the money that the switch paid for it over another channel would be gone, time after time.
+#[test]
+fn received_htlc_ends_as_the_master_decided_and_not_otherwise() {
+    let preimage = Preimage([3; 32]);
+    let fulfilled = || Removal::Fulfilled { preimage };
+    let failed = || Removal::Failed { reason: vec![1] };
+    let rig = |name: &str, decided: Option<Removal>| {
+        let mut rig = Rig::new(name, &[(1, 1)]);
+        let mut it = received(0, 1000, 200);
+        it.htlc.payment_hash = preimage.hash();
+        it.added = Stage::Irrevocable;
+        let changes = vec![adds(&rig.channel(1).live, it)];
+        assert_eq!(rig.persist(1, &Persist { changes, peeled: Long(vec![]) }), []);
+        let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+        let peeled =
+            Peeled::Unreadable { sha256_of_onion: Sha256Digest([0; 32]), failure_code: 0xc005 };
+        channel.peeled.insert(HtlcId(0), PeeledHtlc { id: HtlcId(0), peeled });
+        channel.decided.extend(decided.map(|d| (HtlcId(0), d)));
+        rig
+    };
+    let killed = [Said::Kill(1)];
+    for (n, (decided, says, holds)) in [
+        (Some(fulfilled()), fulfilled(), true),
+        (Some(fulfilled()), failed(), false),
+        (Some(failed()), failed(), true),
+        (Some(failed()), fulfilled(), false),
+        (None, failed(), false),
+        (None, fulfilled(), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut rig = rig(&format!("ends-{n}"), decided);
+        let said = peeled_and(&mut rig, Some(says.clone()), false);
+        assert_eq!(said.is_empty(), holds, "case {n}");
+        // It cannot leave without an end, nor with another one than it has.
+        if holds {
+            assert_eq!(peeled_and(&mut rig, None, false), killed, "case {n}");
+            let mut rig = self::rig_again(rig);
+            assert_eq!(peeled_and(&mut rig, Some(says), true), [], "case {n}");
+        } else {
+            assert_eq!(peeled_and(&mut rig, None, true), killed, "case {n}");
+        }
+    }
+}
+
+/// After a daemon was killed: the same rows with another one.
+fn rig_again(mut rig: Rig) -> Rig {
+    rig.crash();
+    rig
 }
 
 #[test]

@@ -183,6 +183,11 @@ pub fn moves(live: &ChannelState, htlc: &LiveHtlc) -> ChannelChange {
 /// A step that ends this one.
 pub fn settles(live: &ChannelState, htlc: &LiveHtlc) -> ChannelChange {
     let mut change = step(live);
-    change.settled.0.push((htlc.htlc.offered_by, htlc.htlc.id));
+    let by = htlc.htlc.offered_by;
+    if let Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. }) = htlc.removed {
+        change.balance[by].0 -= htlc.htlc.amount.0;
+        change.balance[!by].0 += htlc.htlc.amount.0;
+    }
+    change.settled.0.push((by, htlc.htlc.id));
     change
 }

@@ -107,6 +107,18 @@ struct Loaded {
     removal: Option<Removal>,
 }
 
+#[cfg(test)]
+impl Htlcs {
+    /// As after a start: what arrives waits for [`Self::let_decide`].
+    pub fn hold_decisions(&mut self) {
+        self.waits_for_tip = true;
+    }
+    /// The tip is there.
+    pub fn let_decide(&mut self) {
+        self.waits_for_tip = false;
+    }
+}
+
 fn next(counter: &Cell<u64>) -> u64 {
     counter.set(counter.get() + 1);
     counter.get()

@@ -1,13 +1,15 @@
 //! What openingd says a channel is, held against what was agreed and what hsmd knows. openingd reads what a stranger wrote: if it
 //! was captured, this is where it fails.
 
-use super::{Attempt, Opening};
+use super::{Attempt, Opening, Told};
 use crate::channels::{Channel, live, watch};
 use crate::node::Node;
 use crate::turn::{Fatal, Turn};
 use primitives::*;
-use wire::channel_data::LastSent;
+use wire::channel_data::{FeeChange, LastSent, Stage, Terms};
 
+/// BOLT 2 suggests this part of the channel for a reserve.
+const RESERVE_PART: u64 = 100;
 /// The longest that our own money may be made to wait.
 pub(super) const MAX_TO_SELF_DELAY: u16 = 2016;
 
@@ -20,6 +22,7 @@ pub(super) fn check(
 ) -> Result<Result<(), String>, Fatal> {
     let state = begins(channel)
         .and_then(|()| pays(opening, channel))
+        .and_then(|()| keeps_to(&opening.told, channel))
         .and_then(|()| closes_to_us(node, opening.close_to.as_ref(), channel))
         .and_then(|()| channel::Channel::new(channel.live.clone()).map_err(|e| e.to_string()));
     let state = match state {
@@ -46,6 +49,59 @@ fn begins(channel: &Channel) -> Result<(), String> {
     let delay = live.params.terms.remote.to_self_delay;
     if delay > MAX_TO_SELF_DELAY {
         return Err(format!("our money would wait {delay} blocks, of at most {MAX_TO_SELF_DELAY}"));
+    }
+    Ok(())
+}
+
+/// Is it within the bounds that openingd was given? Whatever it says of our own demands must be what we said: a captured openingd
+/// that tells the peer another `to_self_delay` would leave us nothing to punish with.
+fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
+    let (params, policy) = (&channel.live.params, &told.policy);
+    let (ours, theirs) = (&params.terms.local, &params.terms.remote);
+    let wanted = Terms { reserve: ours.reserve, ..policy.terms.clone() };
+    if *ours != wanted {
+        return Err(format!("our terms in it are {ours:?}, where {wanted:?} were given"));
+    }
+    let most = [policy.terms.reserve, Sat(params.amount.0 / RESERVE_PART), theirs.dust_limit];
+    let most = most.into_iter().max().unwrap_or_default().max(policy.terms.dust_limit);
+    if ours.reserve < policy.terms.reserve || ours.reserve > most {
+        return Err(format!("the peer would keep {}, of at most {most}", ours.reserve));
+    }
+    if theirs.to_self_delay > policy.max_to_self_delay {
+        let (delay, most) = (theirs.to_self_delay, policy.max_to_self_delay);
+        return Err(format!("our money would wait {delay} blocks, of at most {most}"));
+    }
+    let feerate = channel.initial_feerate;
+    let only = FeeChange { feerate, stage: Stage::Irrevocable };
+    if channel.live.fees.0 != [only] {
+        return Err(format!("its commitments pay something else than {feerate}"));
+    }
+    let constants =
+        channel::Constants::new(params.clone()).map_err(|why| format!("it cannot be: {why}"))?;
+    if channel.live.balance != constants.first_balance() {
+        return Err("its balances are not those that it begins with".to_owned());
+    }
+    match &told.proposed {
+        Some(proposed) => {
+            let said = (proposed.feerate, proposed.announce, &proposed.channel_type);
+            let agreed = (feerate, channel.announce, &params.channel_type);
+            if said != agreed {
+                return Err(format!("it is {agreed:?}, where {said:?} was proposed"));
+            }
+        }
+        None => {
+            let anchors = params.channel_type.offers(feature::ANCHORS);
+            let min = if anchors { policy.min_anchors_feerate } else { policy.min_feerate };
+            if feerate < min || feerate > policy.max_feerate {
+                let max = policy.max_feerate;
+                return Err(format!("its commitments pay {feerate}, not {min} to {max}"));
+            }
+            let both = |bit| told.features.local.offers(bit) && told.features.remote.offers(bit);
+            if !params.channel_type.bits().all(both) {
+                let kind = &params.channel_type;
+                return Err(format!("its type {kind:?} has a bit that not both sides offer"));
+            }
+        }
     }
     Ok(())
 }
@@ -121,9 +177,11 @@ fn closes_to_us(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Proposed;
     use super::*;
     use crate::testing::Rig;
     use crate::wallet::AddressKind;
+    use wire::openingd::OpeningPolicy;
 
     #[test]
     fn what_no_channel_begins_with_is_no_beginning() {
@@ -132,6 +190,80 @@ mod tests {
         assert_eq!(begins(&channel), Ok(()));
         channel.live.next_htlc_id.local = HtlcId(u64::MAX);
         assert!(begins(&channel).is_err());
+    }
+
+    /// What an openingd was given that brings this channel.
+    fn told(channel: &Channel) -> Told {
+        let params = &channel.live.params;
+        Told {
+            policy: OpeningPolicy {
+                terms: params.terms.local.clone(),
+                minimum_depth: 3,
+                min_feerate: FeeratePerKw(253),
+                min_anchors_feerate: FeeratePerKw(253),
+                max_feerate: FeeratePerKw(10_000),
+                max_to_self_delay: 2016,
+                min_capacity: Sat(10_000),
+                max_dust_exposure: Msat(50_000_000),
+                large_channels: true,
+            },
+            features: Sides {
+                local: params.channel_type.clone(),
+                remote: params.channel_type.clone(),
+            },
+            proposed: None,
+        }
+    }
+
+    /// An openingd that was captured says of the channel whatever suits the peer.
+    #[test]
+    fn opening_that_differs_from_what_openingd_was_told_is_refused() {
+        let rig = Rig::new("told", &[(1, 1)]);
+        let mut honest = rig.channel(1).clone();
+        honest.live.params.opener = Side::Remote;
+        honest.live.balance = Sides { local: Msat(0), remote: Msat(1_000_000_000) };
+        let told = told(&honest);
+        assert_eq!(keeps_to(&told, &honest), Ok(()));
+        let lies: [fn(&mut Channel); 13] = [
+            |c| c.live.params.terms.local.to_self_delay = 0,
+            |c| c.live.params.terms.local.dust_limit = Sat(100_000),
+            |c| c.live.params.terms.local.max_in_flight = Msat(1),
+            |c| c.live.params.terms.local.max_accepted_htlcs = 1,
+            |c| c.live.params.terms.local.htlc_minimum = Msat(1_000_000),
+            |c| c.live.params.terms.local.reserve = Sat(0),
+            |c| c.live.params.terms.local.reserve = Sat(900_000),
+            |c| c.live.params.terms.remote.to_self_delay = 2017,
+            |c| c.initial_feerate = FeeratePerKw(10_001),
+            |c| c.live.fees.0[0].feerate = FeeratePerKw(9_000),
+            |c| c.live.fees.0.push(c.live.fees.0[0].clone()),
+            |c| c.live.balance.remote = Msat(999_999_999),
+            |c| c.live.params.channel_type = Features::compulsory(&[feature::ANCHORS]),
+        ];
+        for (n, lie) in lies.into_iter().enumerate() {
+            let mut channel = honest.clone();
+            lie(&mut channel);
+            assert!(keeps_to(&told, &channel).is_err(), "lie {n}");
+        }
+        // What we proposed ourselves stands as it was.
+        let proposed = Proposed {
+            feerate: FeeratePerKw(1000),
+            announce: false,
+            channel_type: honest.live.params.channel_type.clone(),
+        };
+        let ours = Told { proposed: Some(proposed), ..told };
+        assert_eq!(keeps_to(&ours, &honest), Ok(()));
+        let lies: [fn(&mut Channel); 2] = [
+            |c| c.announce = true,
+            |c| {
+                c.initial_feerate = FeeratePerKw(1001);
+                c.live.fees.0[0].feerate = FeeratePerKw(1001);
+            },
+        ];
+        for (n, lie) in lies.into_iter().enumerate() {
+            let mut channel = honest.clone();
+            lie(&mut channel);
+            assert!(keeps_to(&ours, &channel).is_err(), "lie {n} about what we proposed");
+        }
     }
 
     #[test]
@@ -152,6 +284,7 @@ mod tests {
                 attempt: Attempt::Theirs,
                 close_to: None,
                 minimum_depth: 3,
+                told: told(&channel),
             };
             pays(&opening, &channel)
         };

@@ -1,7 +1,7 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::agreed::MAX_TO_SELF_DELAY;
-use super::{Attempt, Opening};
+use super::{Attempt, Opening, Proposed, Told};
 use crate::channels::{Channel, Channels, live, store, watermark};
 use crate::events::Outgoing;
 use crate::node::Node;
@@ -128,12 +128,21 @@ pub fn propose(
         policy.minimum_depth = depth;
     }
     let upfront = upfront_script(connection, p.close_to.as_ref());
+    let told = Told {
+        policy,
+        features: Sides { local: node.features.clone(), remote: connection.features.clone() },
+        proposed: Some(Proposed {
+            feerate: p.feerate,
+            announce: p.announce,
+            channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
+        }),
+    };
     let init = OpenInit {
         network: node.network,
         local_features: node.features.clone(),
         remote_features: connection.features.clone(),
         temporary_id: temporary,
-        policy,
+        policy: told.policy.clone(),
         amount: p.amount,
         push: p.push,
         feerate: p.feerate,
@@ -143,7 +152,7 @@ pub fn propose(
     };
     let whom = (p.peer, connection.number);
     let amounts = (p.amount, p.push);
-    begin(node, turn, whom, temporary, amounts, attempt, upfront, |_| init.encode())
+    begin(node, turn, whom, temporary, amounts, attempt, upfront, told, &init.encode())
 }
 
 /// The script to fix from the start, if one was asked for and the peer knows how to hold us to it. BOLT 2,
@@ -180,7 +189,8 @@ fn begin(
     (amount, push): (Sat, Msat),
     attempt: Attempt,
     close_to: Option<ScriptBuf>,
-    init: impl FnOnce(ChannelNumber) -> Vec<u8>,
+    told: Told,
+    init: &[u8],
 ) -> Result<(), Stop> {
     let number = store::next_number(turn.db)?;
     // Before anybody learns a point that follows from it.
@@ -208,11 +218,21 @@ fn begin(
         daemon: Daemon::Openingd,
         source: format!("openingd-chan#{number}"),
         node: Some(peer),
-        init: init(number),
+        init: init.to_vec(),
         fds: vec![hsm, ours],
     }));
-    let opening =
-        Opening { number, peer, temporary, child, amount, push, attempt, close_to, minimum_depth };
+    let opening = Opening {
+        number,
+        peer,
+        temporary,
+        child,
+        amount,
+        push,
+        attempt,
+        close_to,
+        minimum_depth,
+        told,
+    };
     turn.install(move |node| {
         node.supervisor.assign(child, Role::Opening(number));
         node.channels.openings.insert(number, opening);
@@ -252,16 +272,21 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
         }
         return Ok(());
     };
+    let told = Told {
+        // The reserve follows from the amount that the peer names: openingd takes a hundredth.
+        policy: policy(node, Sat::ZERO, None),
+        features: Sides { local: node.features.clone(), remote: connection.features.clone() },
+        proposed: None,
+    };
     let init = AcceptInit {
         network: node.network,
         local_features: node.features.clone(),
         remote_features: connection.features.clone(),
         temporary_id: s.channel,
-        // The reserve follows from the amount that the peer names: openingd takes a hundredth.
-        policy: policy(node, Sat::ZERO, None),
+        policy: told.policy.clone(),
         upfront_script: None,
     };
     let whom = (s.node, s.connection);
     let amounts = (Sat::ZERO, Msat::ZERO);
-    begin(node, turn, whom, s.channel, amounts, Attempt::Theirs, None, |_| init.encode())
+    begin(node, turn, whom, s.channel, amounts, Attempt::Theirs, None, told, &init.encode())
 }
