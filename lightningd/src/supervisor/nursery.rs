@@ -4,6 +4,7 @@ use super::{ChildId, ChildSpec, Executables};
 use crate::turn::Fatal;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -304,7 +305,18 @@ impl Nursery {
     }
 }
 
+/// Nothing more is read of this child, so it is to be gone before a successor lives: one that wrote what cannot be read, or closed
+/// its line and lives on, still has its sockets to hsmd and to the peer.
 fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
+    if !process.exited {
+        // It fails only where the process is gone already.
+        let _ = kill(process.pid, Signal::SIGKILL);
+        // Killed, it dies without asking anybody: this takes no longer than the kernel does.
+        match waitpid(process.pid, None) {
+            Ok(_) | Err(Errno::ECHILD) => process.exited = true,
+            Err(e) => log::error!("waiting for {} to die: {e}", process.source),
+        }
+    }
     process.ended = true;
     process.drop_queues();
     heard.push(ChildHeard::Gone);
@@ -351,6 +363,56 @@ pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
+
+    /// A child that lives on whatever happens to its sockets, and its end of the upward one.
+    fn stubborn(nursery: &mut Nursery) -> (Pid, OwnedFd, OwnedFd) {
+        let (down, down_child) = subdaemon::stream_pair().unwrap();
+        let (up, up_child) = subdaemon::stream_pair().unwrap();
+        set_nonblocking(&up).unwrap();
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let process = Process {
+            pid,
+            source: "channeld-chan#1".to_owned(),
+            node: None,
+            down,
+            down_queue: OutQueue::default(),
+            up,
+            up_buffer: FrameBuffer::default(),
+            up_queue: OutQueue::default(),
+            stderr: None,
+            ended: false,
+            exited: false,
+        };
+        nursery.children.insert(1, process);
+        (pid, up_child, down_child)
+    }
+
+    #[test]
+    fn child_is_dead_before_its_end_is_reported() {
+        let unreadable = |up: OwnedFd| {
+            nix::unistd::write(&up, &[0xff; 5]).unwrap();
+            Some(up)
+        };
+        let closed = |up: OwnedFd| {
+            drop(up);
+            None
+        };
+        for (what, spoil) in [
+            ("a frame that cannot be read", &unreadable as &dyn Fn(OwnedFd) -> Option<OwnedFd>),
+            ("a closed line", &closed),
+        ] {
+            let lock = File::open("/dev/null").unwrap();
+            let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
+            let (pid, up, _down) = stubborn(&mut nursery);
+            assert_eq!(kill(pid, None), Ok(()), "it lives");
+            let _kept = spoil(up);
+            let mut heard = Vec::new();
+            nursery.read(1, Nursery::token(1, 0, 0), 0, &mut heard);
+            assert!(matches!(heard[..], [ChildHeard::Gone]), "{what}: {heard:?}");
+            assert_eq!(kill(pid, None), Err(Errno::ESRCH), "{what}: it is gone");
+        }
+    }
 
     #[test]
     fn a_socket_on_its_way_to_a_child_that_died_is_closed() {
