@@ -5,10 +5,11 @@
 
 use crate::channel_keys::ChannelKeys;
 use crate::derive::NodeKeys;
-use crate::judge::{Judge, Refusal};
+use crate::judge::Judge;
+use crate::messages::{blinded_key, double_sha256};
+use crate::refusal::Refusal;
 use crate::secret_file::Unusable;
-use crate::{claims, secret_file, wallet};
-use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
+use crate::{claims, messages, secret_file, wallet};
 use channel::{Constants, closing, cores};
 use primitives::*;
 use secp256k1::{Message as Digest, SECP256K1};
@@ -19,7 +20,7 @@ use std::path::Path;
 use subdaemon::answer_frame;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::*;
-use wire::{ChannelAnnouncement, ChannelUpdate, Message, Request};
+use wire::{ChannelAnnouncement, Message, Request};
 
 /// As many as two sides can have in flight at once.
 const MAX_ONIONS: usize = 2 * channel::MAX_HTLCS;
@@ -204,12 +205,16 @@ impl Hsm {
                 ))
             }
             Q::SignWallet(q) => answered::<SignWallet>(&completed(self.sign_wallet(q)?)),
-            Q::SignInvoice(q) => answered::<SignInvoice>(&self.sign_invoice(&q.hrp, &q.data.0)?),
-            Q::SignMessage(q) => answered::<SignMessage>(&self.sign_message(&q.message.0)?),
-            Q::MakeSecret(q) => answered::<MakeSecret>(&self.node()?.make_secret(&q.info.0)),
-            Q::SignChannelUpdate(q) => {
-                answered::<SignChannelUpdate>(&self.sign_channel_update(&q.unsigned.0)?)
+            Q::SignInvoice(q) => {
+                answered::<SignInvoice>(&messages::sign_invoice(self.node()?, &q.hrp, &q.data.0)?)
             }
+            Q::SignMessage(q) => {
+                answered::<SignMessage>(&messages::sign_message(self.node()?, &q.message.0))
+            }
+            Q::MakeSecret(q) => answered::<MakeSecret>(&self.node()?.make_secret(&q.info.0)),
+            Q::SignChannelUpdate(q) => answered::<SignChannelUpdate>(
+                &messages::sign_channel_update(self.node()?, &q.unsigned.0)?,
+            ),
             Q::ForgetChannel(q) => {
                 self.channels.remove(&(q.peer, q.channel));
                 let mut outcome = answered::<ForgetChannel>(&())?;
@@ -372,49 +377,6 @@ impl Hsm {
         announcement.put_body(&mut bytes);
         Ok((theirs, double_sha256(&[bytes.get(256..).unwrap_or_default()])))
     }
-
-    /// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever signed by this.
-    fn sign_channel_update(&self, unsigned: &[u8]) -> Result<Signature, Bad> {
-        let node = self.node()?;
-        let digest = double_sha256(&[unsigned]);
-        let signature = SECP256K1.sign_ecdsa(&digest, &node.node);
-        let mut body = signature.serialize_compact().to_vec();
-        body.extend_from_slice(unsigned);
-        let update = ChannelUpdate::take_body(&body).map_err(|e| e.to_string())?;
-        if update.chain_hash != node.network.chain_hash() {
-            return Err("a channel_update of another chain".to_owned());
-        }
-        Ok(signature)
-    }
-
-    fn sign_invoice(&self, hrp: &str, data: &[u8]) -> Result<[u8; 65], Bad> {
-        let node = self.node()?;
-        if !hrp.starts_with("ln") || data.iter().any(|five| *five >= 32) {
-            return Err("this is no invoice".to_owned());
-        }
-        let mut engine = sha256::Hash::engine();
-        engine.input(hrp.as_bytes());
-        engine.input(&five_to_eight(data));
-        let digest = Digest::from_digest(sha256::Hash::from_engine(engine).to_byte_array());
-        let (id, compact) =
-            SECP256K1.sign_ecdsa_recoverable(&digest, &node.node).serialize_compact();
-        let mut out = [0; 65];
-        let (signature, last) = out.split_at_mut(64);
-        signature.copy_from_slice(&compact);
-        last.fill(id.to_i32() as u8);
-        Ok(out)
-    }
-
-    fn sign_message(&self, message: &[u8]) -> Result<[u8; 65], Bad> {
-        let digest = double_sha256(&[b"Lightning Signed Message:", message]);
-        let signed = SECP256K1.sign_ecdsa_recoverable(&digest, &self.node()?.node);
-        let (id, compact) = signed.serialize_compact();
-        let mut out = [0; 65];
-        let (first, signature) = out.split_at_mut(1);
-        signature.copy_from_slice(&compact);
-        first.fill(id.to_i32() as u8);
-        Ok(out)
-    }
 }
 
 impl Channel {
@@ -505,40 +467,4 @@ fn completed(done: Result<Transaction, String>) -> Completed {
         |why| Completed::Refused { why },
         |transaction| Completed::Ready { transaction },
     )
-}
-
-fn double_sha256(parts: &[&[u8]]) -> Digest {
-    let mut engine = sha256d::Hash::engine();
-    parts.iter().for_each(|part| engine.input(part));
-    Digest::from_digest(sha256d::Hash::from_engine(engine).to_byte_array())
-}
-
-/// BOLT 4, "Route Blinding": the key that an onion to a blinded hop is for.
-fn blinded_key(node: &SecretKey, path_key: &Point) -> SecretKey {
-    use bitcoin::hashes::{Hmac, HmacEngine};
-    let shared = onion::shared_secret(path_key, node);
-    let mut engine = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
-    engine.input(shared.expose());
-    let tweak = secp256k1::Scalar::from_be_bytes(Hmac::from_engine(engine).to_byte_array())
-        .expect("a SHA256 above the curve's order has never been seen: 2^-128");
-    node.mul_tweak(&tweak).expect("a SHA256 is zero only where it was inverted")
-}
-
-/// BOLT 11: groups of five bits as bytes, filled up with zeroes.
-fn five_to_eight(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len() * 5 / 8 + 1);
-    let (mut bits, mut held) = (0u32, 0u32);
-    for five in data {
-        held = held << 5 | u32::from(*five);
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((held >> bits) as u8);
-            held &= (1 << bits) - 1;
-        }
-    }
-    if bits > 0 {
-        out.push((held << (8 - bits)) as u8);
-    }
-    out
 }

@@ -13,6 +13,8 @@ mod claims;
 mod clients;
 mod derive;
 mod judge;
+mod messages;
+mod refusal;
 mod secret_file;
 mod wallet;
 

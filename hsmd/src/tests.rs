@@ -19,6 +19,7 @@ use wire::hsm::*;
 use wire::{Bytes, Long, Message, Request};
 use zeroize::Zeroizing;
 
+mod captured;
 mod channel_life;
 mod claims;
 mod evil;

@@ -1,7 +1,6 @@
-//! Captured clients: every refusal, arbitrary bytes, and a channeld that tries to get us punished.
+//! Captured clients: every refusal, and a channeld that tries to get us punished.
 
 use super::*;
-use proptest::prelude::*;
 
 fn number(n: u64) -> CommitmentNumber {
     CommitmentNumber(n)
@@ -428,87 +427,4 @@ fn arbitrary_bytes_close_the_client_and_nothing_else() {
     let client = rig.socket(EVERYTHING, None);
     nix::unistd::write(&client, &[0xff; 100]).unwrap();
     assert!(rig.reported().contains("a frame of"));
-}
-
-/// Bytes that begin like a question of a channel's client, with whatever after.
-fn question() -> impl Strategy<Value = Vec<u8>> {
-    let number = prop_oneof![0u16..40, any::<u16>()];
-    (number, prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(number, rest)| {
-        let mut bytes = number.to_be_bytes().to_vec();
-        bytes.extend_from_slice(&rest);
-        bytes
-    })
-}
-
-/// A good question with some bytes changed.
-fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let mine = state(Side::Local, 3, 100_000_000, &[50_000_000, 20_000_000]);
-    let theirs = state(Side::Remote, 3, 100_000_000, &[50_000_000, 20_000_000]);
-    let signatures = signed_by_peer(&mine);
-    fn whole<R: Request>(question: &R) -> Vec<u8> {
-        let mut bytes = R::NUMBER.to_be_bytes().to_vec();
-        question.put(&mut bytes);
-        bytes
-    }
-    let good = prop_oneof![
-        Just(whole(&SignRemoteCommitment { state: theirs })),
-        Just(whole(&ValidateLocalCommitment { state: mine, signatures })),
-        Just(whole(&RevokeLocal { number: number(1) })),
-        Just(whole(&SetupChannel { params: params() })),
-    ];
-    let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
-    (good, damage).prop_map(|(mut bytes, damage)| {
-        for (at, byte) in damage {
-            *at.get_mut(&mut bytes) = byte;
-        }
-        bytes
-    })
-}
-
-/// hsmd without its sockets, with one channel.
-fn judge() -> (crate::answer::Hsm, crate::answer::Who, PathBuf) {
-    use crate::answer::{Hsm, Who};
-    let folder = folder();
-    let path = folder.join("hsm_secret");
-    std::fs::write(&path, [1; 32]).unwrap();
-    let mut hsm = Hsm::default();
-    let mut ask = |body: Vec<u8>, fds: VecDeque<OwnedFd>| {
-        hsm.answer(Who::Master, &Rights::of(&[Capability::Master]), &body, fds)
-            .map(|_| ())
-            .unwrap();
-    };
-    let mut body = Unlock::NUMBER.to_be_bytes().to_vec();
-    wire::Wire::put(&unlock(&path), &mut body);
-    ask(body, VecDeque::new());
-    let question = NewClient {
-        peer: peer().node_id,
-        channel: CHANNEL,
-        rights: Rights::of(EVERYTHING),
-        seed: Some(seed(2)),
-    };
-    let mut body = NewClient::NUMBER.to_be_bytes().to_vec();
-    wire::Wire::put(&question, &mut body);
-    ask(body, VecDeque::from([stream_pair().unwrap().0]));
-    (hsm, Who::Child(peer().node_id, CHANNEL), folder)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
-
-    /// Three hundred clients, each with questions in a row: nothing panics, and no secret of ours that has no shown
-    /// successor comes out.
-    #[test]
-    fn whatever_a_captured_client_asks_our_newest_secret_stays(
-        questions in prop::collection::vec(prop_oneof![3 => question(), 1 => damaged()], 300),
-    ) {
-        let (mut hsm, who, folder) = judge();
-        let rights = Rights::of(EVERYTHING);
-        let newest = our_keys().secret(number(3)).unwrap().secret_bytes();
-        for body in &questions {
-            if let Ok(Some(outcome)) = hsm.answer(who, &rights, body, VecDeque::new()) {
-                prop_assert!(!outcome.answer.windows(32).any(|w| w == newest));
-            }
-        }
-        std::fs::remove_dir_all(folder).unwrap();
-    }
 }

@@ -11,7 +11,7 @@ fn terms() -> ClosingTerms {
     ClosingTerms { script: script(1), max_fee: Sat(1000) }
 }
 /// The rows of a channel in this phase whose commitments of number 2 count, with nothing under way.
-fn rows(phase: ChannelPhase) -> ChannelSeed {
+pub(super) fn rows(phase: ChannelPhase) -> ChannelSeed {
     ChannelSeed { phase, closing: Some(terms()), ..seed(2) }
 }
 fn closing_state() -> ClosingState {
@@ -94,7 +94,7 @@ fn every_signature_in_every_phase_follows_the_table() {
         );
         let mut rig = Rig::new();
         let mine = state(Side::Local, 2, 100_000_000, &[]);
-        drop(rig.client(EVERYTHING, Some(rows(phase))).ask(&GetBasepoints {}).unwrap());
+        rig.client(EVERYTHING, Some(rows(phase))).ask(&GetBasepoints {}).unwrap();
         let question = SignLocalCommitment {
             peer: peer().node_id,
             channel: CHANNEL,

@@ -4,6 +4,8 @@ pub mod closing;
 mod deadline;
 mod decision;
 pub mod dev;
+#[cfg(test)]
+mod evil_tests;
 mod index;
 pub mod live;
 pub mod open_rpc;
