@@ -116,7 +116,7 @@ fn check(
     for moved in &change.moved.0 {
         may_move(channel, live, moved)?;
     }
-    for added in change.added.0.iter().filter(|l| l.removed.is_some()) {
+    if let Some(added) = change.added.0.iter().find(|l| l.removed.is_some()) {
         let text = format!("channeld added HTLC {} with its removal", added.htlc.id);
         return Err(Stop::refused(text));
     }

@@ -365,6 +365,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     /// A child that lives on whatever happens to its sockets, and its end of the upward one.
+    #[expect(clippy::zombie_processes, reason = "the nursery waits for it")]
     fn stubborn(nursery: &mut Nursery) -> (Pid, OwnedFd, OwnedFd) {
         let (down, down_child) = subdaemon::stream_pair().unwrap();
         let (up, up_child) = subdaemon::stream_pair().unwrap();

@@ -30,6 +30,7 @@
 //! | LND's close reorg | each close gives way to each other kind, and comes again from each depth, one to six blocks | `reorgs::*`, `revoked::lnd_close_reorg_*` |
 //! | eclair's preimage extraction | current, previous, next, our own and revoked commitment | `forwards::eclair_preimage_extraction_*` |
 //! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
+//! | an HTLC after our closing signature, or after our `shutdown` | it is refused, or failed, on any connection and after a restart | `closings::*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!
