@@ -101,8 +101,8 @@ pub enum Input {
 pub enum Rule {
     /// It is handled.
     Taken,
-    /// It is handled where it changes nothing that was agreed: the same script, a commitment with the same balances and no HTLC,
-    /// a secret that is out already. Anything else is refused.
+    /// It is handled where it changes nothing that was agreed: no other script than the stored one, a commitment with the same
+    /// balances and no HTLC, a secret that is out already. Anything else is refused.
     Unchanged,
     /// It is handled for an HTLC that the peer added before our own `shutdown`. Any later one is failed. BOLT 2, shutdown.
     BeforeShutdown,
@@ -190,7 +190,7 @@ impl Input {
             Self::Persist                => b"--yy--y-y--",
             Self::PersistReady           => b"-yyyyyyyy--",
             Self::PersistShutdown        => b"-yyy==y=y--",
-            Self::GetShutdownScript      => b"-yyy--y-y--",
+            Self::GetShutdownScript      => b"-yyy==y-y--",
             Self::PersistAnnouncement    => b"-yyyyyyyy--",
             Self::Reestablished          => b"-yyyyyiiiy-",
             Self::HtlcNews               => b"-yyyyyyyyyi",

@@ -4,7 +4,7 @@ mod fees;
 
 pub use fees::{FeerateRange, max_fee};
 
-use super::{Channel, Owner, State, live, order, set_state, store, update};
+use super::{Channel, Owner, State, live, order, set_state, store, update, watermark};
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
@@ -236,6 +236,10 @@ pub(super) fn begin(
     set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
     // On disk before closingd lives, which signs.
     store::set_closing_begun(turn.db, number)?;
+    turn.say(Outgoing::Revoked {
+        channel: number,
+        count: watermark::while_closing(channel.live.revoked.local),
+    });
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| {
         c.closing_begun = true;

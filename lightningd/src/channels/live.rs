@@ -1,6 +1,6 @@
 //! A channel with its channeld: birth, what it asks to be stored, what it reports.
 
-use super::{Channel, Owner, State, order, set_state, store, update};
+use super::{Channel, Owner, State, order, set_state, store, update, watermark};
 use crate::chain::feerates::Use;
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
@@ -246,9 +246,12 @@ fn asked(
     let input = Input::from(&ask);
     match (rule(channel.phase(), input), &ask) {
         (Rule::Taken, _) => {}
-        // Nothing that was agreed changes: the script that a closing transaction may pay already.
+        // Nothing that was agreed changes: it is the script that a closing transaction may pay already. Rows from before the
+        // closing, put back, have none.
         (Rule::Unchanged, ChannelAsk::PersistShutdown(s))
-            if channel.shutdown[s.by].as_ref() == Some(&s.script) => {}
+            if channel.shutdown[s.by].as_ref().is_none_or(|known| *known == s.script) => {}
+        (Rule::Unchanged, ChannelAsk::GetShutdownScript(_)) if channel.shutdown.local.is_none() => {
+        }
         (
             Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Ignored | Rule::Refused,
             _,
@@ -346,7 +349,7 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
         c.reestablished = true;
         c.unproven = false;
     });
-    turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
+    turn.say(Outgoing::Revoked { channel: number, count: watermark::count_of(channel) });
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
         if live.added != Stage::Irrevocable || live.removed.is_some() {
             continue;

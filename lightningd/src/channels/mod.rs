@@ -229,6 +229,10 @@ impl Channel {
             return ChannelPhase::DataLoss;
         }
         match self.state {
+            // Rows from before the closing, put back.
+            State::AwaitingLockin | State::Normal | State::ShuttingDown if self.closing_begun => {
+                ChannelPhase::Negotiating
+            }
             State::AwaitingLockin => ChannelPhase::AwaitingLockin,
             State::Normal => ChannelPhase::Normal,
             State::ShuttingDown => ChannelPhase::ShuttingDown,

@@ -8,9 +8,10 @@
 //! anything is said. A channel's first record waits for the disk, for without it our commitment is not published; those that
 //! follow do not: a machine that loses power loses its last words at most, and then the rows are ahead, which is no danger.
 
+use super::Channel;
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -20,6 +21,9 @@ use std::path::Path;
 pub const FILE: &str = "lightningd-revocations";
 /// Under this number, which no channel has, is the last one that any got.
 pub const LAST: ChannelNumber = ChannelNumber(0);
+/// In a count: closingd was started for the channel, so that the peer may hold our signature on a closing transaction. Rows that do
+/// not know of it were put back.
+const CLOSING: u64 = 1 << 63;
 /// Channel, count, and both together as a check.
 const RECORD: usize = 24;
 
@@ -28,7 +32,19 @@ const RECORD: usize = 24;
 pub struct Watermarks {
     file: File,
     places: BTreeMap<ChannelNumber, u64>,
+    counts: BTreeMap<ChannelNumber, CommitmentNumber>,
     next: u64,
+}
+
+/// The count of a channel whose closing is negotiated.
+pub const fn while_closing(revoked: CommitmentNumber) -> CommitmentNumber {
+    CommitmentNumber(revoked.0 | CLOSING)
+}
+
+/// The count of this channel.
+pub const fn count_of(channel: &Channel) -> CommitmentNumber {
+    let revoked = channel.live.revoked.local;
+    if channel.closing_begun { while_closing(revoked) } else { revoked }
 }
 
 /// What the file said at the start.
@@ -36,9 +52,19 @@ pub struct Watermarks {
 pub struct Witness {
     /// By channel, how many were revoked at least.
     pub revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
+    /// Channels for which closingd was started.
+    pub closing: BTreeSet<ChannelNumber>,
 }
 
 impl Witness {
+    fn new(records: &BTreeMap<ChannelNumber, CommitmentNumber>) -> Self {
+        let closing = |(_, count): &(&ChannelNumber, &CommitmentNumber)| count.0 & CLOSING != 0;
+        Self {
+            revoked: records.iter().map(|(c, n)| (*c, CommitmentNumber(n.0 & !CLOSING))).collect(),
+            closing: records.iter().filter(closing).map(|(c, _)| *c).collect(),
+        }
+    }
+
     /// The last number that is known to have been given to a channel.
     pub fn last_number(&self) -> Option<ChannelNumber> {
         let told = self.revoked.get(&LAST).map(|n| ChannelNumber(n.0));
@@ -134,7 +160,8 @@ impl Watermarks {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(broken)?;
         let Records { places, revoked, next } = Records::read(&bytes);
-        Ok((Self { file, places, next }, Witness { revoked }))
+        let witness = Witness::new(&revoked);
+        Ok((Self { file, places, counts: revoked, next }, witness))
     }
 
     /// From now on this many are known to be revoked.
@@ -143,6 +170,9 @@ impl Watermarks {
         channel: ChannelNumber,
         revoked: CommitmentNumber,
     ) -> Result<(), Fatal> {
+        if self.counts.get(&channel).is_some_and(|known| *known > revoked) {
+            return Ok(());
+        }
         let known = self.places.get(&channel).copied();
         let place = known.unwrap_or(self.next);
         let written = self.file.write_all_at(&record(channel, revoked), place);
@@ -151,6 +181,7 @@ impl Watermarks {
         kept.map_err(|e| {
             Fatal(format!("{FILE}: {e}: the disk must take this before a secret is given out"))
         })?;
+        self.counts.insert(channel, revoked);
         if known.is_none() {
             self.places.insert(channel, place);
             self.next += RECORD as u64;
@@ -182,10 +213,25 @@ mod tests {
         let (mut marks, witness) = Watermarks::open(&path).unwrap();
         let expected =
             [(1, 6), (2, 2), (3, 9)].map(|(c, n)| (ChannelNumber(c), CommitmentNumber(n)));
-        assert_eq!(witness, Witness { revoked: expected.into() });
+        assert_eq!(witness, Witness { revoked: expected.into(), ..Witness::default() });
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72, "one record a channel");
         marks.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72);
+    }
+
+    #[test]
+    fn record_of_a_closing_stays_whatever_is_said_later() {
+        let path = path("closing");
+        let (mut marks, _) = Watermarks::open(&path).unwrap();
+        let (channel, count) = (ChannelNumber(1), CommitmentNumber(5));
+        for said in [count, while_closing(count), count] {
+            marks.raise(channel, said).unwrap();
+        }
+        let (mut marks, witness) = Watermarks::open(&path).unwrap();
+        let expected = Witness { revoked: [(channel, count)].into(), closing: [channel].into() };
+        assert_eq!(witness, expected);
+        marks.raise(channel, count).unwrap();
+        assert_eq!(Watermarks::open(&path).unwrap().1, expected);
     }
 
     #[test]

@@ -17,6 +17,16 @@ pub fn hear_witness(
             "channels that this database does not know may have had numbers below {next}: the next channel gets that"
         );
     }
+    for channel in channels.all.values_mut() {
+        if witness.closing.contains(&channel.number) && !channel.closing_begun {
+            channel.log(
+                wire::daemon::LogLevel::Unusual,
+                "this database is from before the channel's closing was negotiated: the peer may hold our signature on a closing transaction, so nothing is added to the channel. Close it",
+            );
+            store::set_closing_begun(db, channel.number)?;
+            channel.closing_begun = true;
+        }
+    }
     let publishes = |state: State| state.is_open() || state.is_unilateral();
     for channel in channels.all.values_mut().filter(|c| publishes(c.state)) {
         let ours = channel.live.revoked.local;
@@ -53,6 +63,7 @@ mod tests {
     use crate::channels::Channel;
     use crate::testing::Rig;
     use primitives::{ChannelNumber, CommitmentNumber};
+    use wire::channel_data::ChannelPhase;
 
     /// A channel in this state, that has revoked so many, hears a witness that says so many: is it lost, or unproven?
     fn hears(state: State, rows: u64, witness: Option<u64>) -> (bool, bool) {
@@ -64,7 +75,7 @@ mod tests {
         };
         set(rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap());
         let record = witness.map(|n| (ChannelNumber(1), CommitmentNumber(n)));
-        let witness = Witness { revoked: record.into_iter().collect() };
+        let witness = Witness { revoked: record.into_iter().collect(), ..Witness::default() };
         hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
         let channel = rig.channel(1);
         (channel.lost_state, channel.unproven)
@@ -96,6 +107,23 @@ mod tests {
         ] {
             assert_eq!(hears(state, 0, Some(1)), (lost, false), "{state:?}");
             assert_eq!(hears(state, 1, Some(1)), (false, false), "{state:?}");
+        }
+    }
+
+    /// A copy of the database from before the closing: the peer may hold our signature all the same.
+    #[test]
+    fn closing_that_the_rows_do_not_know_keeps_the_channel_from_taking_htlcs() {
+        for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
+            let mut rig = Rig::new(&format!("witness-closing-{}", state.name()), &[(1, 1)]);
+            rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().state = state;
+            let closing = [ChannelNumber(1)].into();
+            let revoked = [(ChannelNumber(1), CommitmentNumber(0))].into();
+            let witness = Witness { revoked, closing };
+            hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
+            assert_eq!(rig.channel(1).phase(), ChannelPhase::Negotiating, "{state:?}");
+            assert!(!rig.channel(1).lost_state && !rig.channel(1).unproven);
+            rig.crash();
+            assert!(rig.channel(1).closing_begun, "it is in the rows from then on");
         }
     }
 
