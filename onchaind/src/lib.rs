@@ -24,6 +24,7 @@
 //! | an HTLC without output: fulfil upstream if the preimage is known | `a_preimage_that_was_said_before_the_end_is_not_forgotten` |
 //! | ... else fail it at reasonable depth; at once if no commitment that counts has its output | `the_peers_commitment_before_its_newest_counts_until_it_is_revoked`, `our_commitment_is_taken_output_by_output` |
 //! | ... and before the incoming one expires | `an_htlc_without_output_fails_in_time_for_the_one_that_it_forwards` |
+//! | an unresolved output whose incoming HTLC is about to expire: leave the choice to the master | `unresolved_htlc_is_overdue_before_its_incoming_one_expires` |
 //! | a timed-out output: fail upstream once what took it is deep | `our_commitment_is_taken_output_by_output` |
 //! | a received HTLC without preimage is left alone, and resolved by its expiry | the same |
 //! | a revoked one: to_local, every HTLC output, and the outputs of HTLC transactions, with the revocation key | `a_revoked_commitment_is_ours_altogether`, `htlc_transactions_of_a_revoked_commitment_are_ours_at_the_index_of_their_input` |
@@ -32,7 +33,8 @@
 //!
 //! Where BOLT 5 leaves a choice: "reasonable depth" is [`DEPTH`] blocks *on top*, so that a reorganisation of as many undoes
 //! nothing that was concluded. An HTLC without output whose incoming one expires within [`HASTE`] blocks fails sooner; one with
-//! an output that the peer can still take never does, whatever that costs upstream. A preimage fulfils every HTLC of its hash
+//! an output that the peer can still take is reported as overdue then: lightningd fails its incoming one back if less is at stake than
+//! a close of that channel costs. A preimage fulfils every HTLC of its hash
 //! that we offered: upstream then pays us for each, and the peer took at most as many. HTLCs are told apart by identity
 //! and outputs by script and amount, in BOLT 3's order; a hash is never looked for among outputs. An anchor is not claimed:
 //! it costs more than it holds. What may be ours in a commitment that our rows do not know is given up two weeks after its

@@ -15,7 +15,7 @@ use wire::onchaind::*;
 /// "reasonable depth". A reorganisation of so many still undoes nothing that was concluded from it.
 pub const DEPTH: u32 = 6;
 /// An HTLC that has no output here fails sooner if the one that it forwards expires within so many blocks.
-pub const HASTE: u32 = 3;
+pub const HASTE: u32 = channel::FAIL_BACK_BLOCKS;
 /// So long after its expiry an HTLC is given up that may be in a commitment which our rows do not know: two weeks.
 const GIVEN_UP: u32 = 2016;
 
@@ -132,12 +132,18 @@ impl Resolver {
         for (vout, part) in self.close.parts.iter().enumerate() {
             self.output(vout, part, &mut found);
         }
-        let (mut learned, mut failed, mut open) = (Vec::new(), Vec::new(), false);
+        let (mut learned, mut failed, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
+        let mut open = false;
         for offered in &self.close.offered {
             match self.shown.get(&offered.payment_hash) {
                 Some(preimage) => learned.push((offered.id, *preimage)),
                 None if self.has_failed(offered) => failed.push(offered.id),
-                None => open = true,
+                None => {
+                    open = true;
+                    if self.is_overdue(offered) {
+                        overdue.push(offered.id);
+                    }
+                }
             }
         }
         let done = !open && found.outputs.iter().all(|output| output.done);
@@ -147,6 +153,7 @@ impl Resolver {
             outputs: Long(found.outputs),
             learned: Long(learned),
             failed: Long(failed),
+            overdue: Long(overdue),
             settled: done.then_some(found.last),
         }
     }
@@ -247,8 +254,12 @@ impl Resolver {
             return true;
         }
         // Another commitment may take this one's place in a reorganisation; but the incoming HTLC must fail in time.
-        let haste = |upstream: BlockHeight| upstream <= self.chain.tip + CltvDelta(HASTE);
-        self.chain.is_buried(self.close.height, DEPTH) || offered.upstream.is_some_and(haste)
+        self.chain.is_buried(self.close.height, DEPTH) || self.is_overdue(offered)
+    }
+
+    /// Does the incoming HTLC that it forwards expire within [`HASTE`] blocks?
+    fn is_overdue(&self, offered: &Offered) -> bool {
+        offered.upstream.is_some_and(|expiry| expiry <= self.chain.tip + CltvDelta(HASTE))
     }
 
     /// May an output of a commitment that our rows do not know be this HTLC's, so that the peer may still take it?

@@ -463,3 +463,30 @@ fn keys_of_claims_are_those_of_the_channel() {
         }
     }
 }
+
+/// lightningd decides by what is at stake: small HTLCs are failed back, whether or not taking their outputs would pay.
+#[test]
+fn unresolved_htlc_is_overdue_before_its_incoming_one_expires() {
+    for anchors in FORMATS {
+        let mut world = World::signed(anchors);
+        // A little more than is trimmed.
+        let amount = if anchors { 600_000 } else { 1_300_000 };
+        let id = world.add(L, Msat(amount), 10, 510).unwrap();
+        world.settle();
+        for side in [R, L] {
+            let made = world.newest(side).clone();
+            let mut init = world.init(&made);
+            init.upstream = Long(vec![(id, BlockHeight(544))]);
+            let mut story = Story::new(init);
+            let first = story.now();
+            assert!(claimed(&first).contains(&"our_htlc 0"), "{:?}", claimed(&first));
+            let before = story.block(543 - onchaind::HASTE, vec![]);
+            assert_eq!((before.overdue.0, before.failed.0), (vec![], vec![]));
+            let after = story.block(544 - onchaind::HASTE, vec![]);
+            assert_eq!(after.overdue.0, [id], "{side:?}, anchors: {anchors}");
+            assert_eq!((after.failed.0, after.settled), (vec![], None));
+            let back = story.reorg(544 - onchaind::HASTE);
+            assert_eq!(back.overdue.0, []);
+        }
+    }
+}

@@ -94,6 +94,9 @@ crate::data! {
         learned: Long<(HtlcId, Preimage)>,
         /// HTLCs that we offered and that came back to us, or never had an output: for good, by BOLT 5's rules.
         failed: Long<HtlcId>,
+        /// HTLCs that we offered, neither learned nor failed, whose incoming HTLC is about to expire: whether that one is failed
+        /// back depends on what is at stake, which lightningd knows.
+        overdue: Long<HtlcId>,
         /// The block of the last transaction that this needed, once every output is done.
         settled: Option<BlockHeight>,
     }

@@ -11,6 +11,8 @@ use wire::channel_data::ChannelParams;
 pub const ANCHOR: Sat = Sat(330);
 /// BOLT 2: expiries are heights, not times.
 pub const EXPIRY_LIMIT: u32 = 500_000_000;
+/// A forwarded HTLC whose incoming expiry is within so many blocks is failed back rather than left for the peer to force-close over. CLN's.
+pub const FAIL_BACK_BLOCKS: u32 = 3;
 /// BOLT 2: max_accepted_htlcs is at most this, in each direction.
 pub const MAX_HTLCS: usize = 483;
 

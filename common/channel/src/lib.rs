@@ -25,7 +25,9 @@ mod update;
 pub use change::{apply, apply_to, diff};
 pub use channel::Channel;
 pub use commit::Irrevocable;
-pub use constants::{ANCHOR, Constants, EXPIRY_LIMIT, Format, MAX_HTLCS, Unbuildable};
+pub use constants::{
+    ANCHOR, Constants, EXPIRY_LIMIT, FAIL_BACK_BLOCKS, Format, MAX_HTLCS, Unbuildable,
+};
 pub use fault::{CommitRefusal, FeeRefusal, PeerFault, RemovalRefusal};
 pub use reestablish::{OurNumbers, Reestablished, Resend, Update};
 pub use update::{BADONION, MAX_REASON};

@@ -16,6 +16,7 @@ pub use broadcast::{BroadcastFor, broadcast, keep, rebroadcast, send};
 pub use store::{confirmed, give_up, give_up_spends, load, on_its_way, sent_to_spend};
 
 use crate::events::{Event, Outgoing};
+use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::plugin_host::{BACKEND_METHODS, call_backend};
 use crate::rpc::{Caller, RpcError};
@@ -379,6 +380,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     turn.install(|node| node.chain.caught_up = true);
     crate::onchain::caught_up(node, turn);
     crate::htlcs::tip_found(node, turn);
+    turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     crate::peers::activate(node, turn);
     rebroadcast(node, turn);
 }

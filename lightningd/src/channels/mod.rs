@@ -415,7 +415,7 @@ pub fn handle(
         ChannelEvent::Broadcast => closing::broadcast_commitment(node, turn, number),
         ChannelEvent::NewTip(height) => {
             watch::new_tip(node, turn, height)?;
-            crate::htlcs::new_tip(node, turn);
+            crate::htlcs::new_tip(node, turn)?;
             crate::onchain::new_tip(node, turn, height)
         }
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),

@@ -283,6 +283,15 @@ ALTER TABLE channels ADD COLUMN shutdown_at INTEGER;
 ALTER TABLE channels ADD COLUMN closing_begun INTEGER NOT NULL DEFAULT 0;
 UPDATE channels SET closing_begun = 1 WHERE state IN (5, 6) OR number IN (SELECT channel FROM close_offers);
 ",
+    "
+CREATE TABLE early_failures (
+    forward INTEGER PRIMARY KEY,
+    in_channel INTEGER NOT NULL,
+    out_channel INTEGER NOT NULL,
+    msat INTEGER NOT NULL,
+    lost INTEGER NOT NULL
+) STRICT;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

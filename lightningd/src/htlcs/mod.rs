@@ -7,6 +7,7 @@
 //!
 //! Identity is (channel, direction, id): never a payment hash, never an amount.
 
+mod early;
 pub mod forward;
 mod judge;
 mod key;
@@ -73,6 +74,8 @@ pub enum HtlcEvent {
     StorePayment(u64),
     /// We have the tip, or waited long enough for it: whatever came since the start is decided on.
     DecideAll,
+    /// Look for forwards whose incoming HTLC expires before the outgoing one is resolved.
+    CheckExpiring,
 }
 
 /// So long a start may take to find the tip before HTLCs fail for want of it.
@@ -89,6 +92,8 @@ pub struct Htlcs {
     forwards: BTreeMap<u64, Forward>,
     by_incoming: HashSet<(ChannelNumber, HtlcId)>,
     offered: BTreeSet<(ChannelNumber, u64)>,
+    /// Failed back before their outgoing HTLC was resolved, by created_index.
+    early: BTreeMap<u64, early::Early>,
     /// What the rows say of outgoing HTLCs, until it was acted on.
     loaded: Vec<Loaded>,
     last_created: Cell<u64>,
@@ -184,8 +189,9 @@ pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
 }
 
 /// A block was taken in.
-pub fn new_tip(node: &Node, turn: &mut Turn<'_>) {
+pub fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     forward::new_tip(node, turn);
+    early::check(node, turn)
 }
 
 fn decide_all(node: &Node, turn: &mut Turn<'_>) {
@@ -299,6 +305,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
             decide_all(node, turn);
             Ok(())
         }
+        HtlcEvent::CheckExpiring => early::check(node, turn),
     }
 }
 

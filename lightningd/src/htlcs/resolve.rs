@@ -4,6 +4,7 @@
 //! A preimage counts from the moment that somebody showed it, on the wire or on chain. A failure counts when the outgoing HTLC
 //! is gone for good: its removal is irrevocable, or the chain says so. Each end may come more than once; only the first counts.
 
+use super::early;
 use super::forward::{Forward, Via, incoming};
 use super::key::Origin;
 use super::store::{self, Status};
@@ -75,7 +76,7 @@ pub(super) fn ended(node: &Node, turn: &mut Turn<'_>, key: u64, how: Removed) ->
     match Origin::of(key) {
         Origin::Forward(index) => match node.htlcs.forwards.get(&index) {
             Some(forward) => end(node, turn, forward, how),
-            None => Ok(()),
+            None => early::resolved(node, turn, index, &how),
         },
         Origin::Payment(_) => match how {
             Removed::Fulfilled(preimage) => payments::fulfilled(node, turn, key, preimage),

@@ -1,6 +1,7 @@
 //! The forwards' rows. The outgoing HTLC of one that is under way is found by its key in `htlcs`, and nowhere else: a key that
 //! is there was offered, one that is not was not.
 
+use super::early::Early;
 use super::forward::{Forward, Via};
 use super::key::{FORWARDS, Origin};
 use super::{Htlcs, Loaded};
@@ -8,6 +9,7 @@ use crate::db::{corrupt, sql};
 use crate::turn::Fatal;
 use primitives::*;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
 use wire::Wire;
 use wire::channel_data::Removal;
 
@@ -71,7 +73,47 @@ pub fn load(db: &Connection) -> Result<Htlcs, Fatal> {
         htlcs.loaded.push(Loaded { index: forward.index, settled, removal });
         htlcs.insert(forward);
     }
+    htlcs.early = load_early(db)?;
     Ok(htlcs)
+}
+
+/// Forwards that were failed back early.
+fn load_early(db: &Connection) -> Result<BTreeMap<u64, Early>, Fatal> {
+    let mut statement = db.prepare("SELECT * FROM early_failures")?;
+    let mut rows = statement.query([])?;
+    let mut found = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let early = Early {
+            incoming: ChannelNumber(number(row, "in_channel")?),
+            outgoing: ChannelNumber(number(row, "out_channel")?),
+            amount: Msat(number(row, "msat")?),
+            lost: row.get("lost")?,
+        };
+        found.insert(number(row, "forward")?, early);
+    }
+    Ok(found)
+}
+
+/// A forward was failed back before its outgoing HTLC was resolved, or lost since.
+pub(super) fn add_early(db: &Connection, forward: u64, early: &Early) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "INSERT INTO early_failures (forward, in_channel, out_channel, msat, lost) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (forward) DO UPDATE SET lost = excluded.lost",
+    )?
+    .execute(params![
+        sql(forward),
+        sql(early.incoming.0),
+        sql(early.outgoing.0),
+        sql(early.amount.0),
+        early.lost
+    ])?;
+    Ok(())
+}
+
+/// Its outgoing HTLC failed too.
+pub(super) fn remove_early(db: &Connection, forward: u64) -> Result<(), Fatal> {
+    db.prepare_cached("DELETE FROM early_failures WHERE forward = ?1")?.execute([sql(forward)])?;
+    Ok(())
 }
 
 fn number(row: &Row<'_>, column: &str) -> Result<u64, Fatal> {

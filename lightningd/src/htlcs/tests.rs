@@ -12,6 +12,7 @@ use wire::channel_data::*;
 use wire::channeld::*;
 use wire::{Bytes, Long, Message, OnionPacket};
 
+mod early;
 mod late;
 mod tip;
 
@@ -43,6 +44,10 @@ fn secrets() -> [Secret<32>; 2] {
 
 /// The received HTLC of this id is irrevocable, and goes to channel 2.
 fn arrive(rig: &mut Rig, id: u64) -> Vec<Said> {
+    arrive_of(rig, (id, id), 206)
+}
+/// The same, with the hash of this number, until this height.
+fn arrive_of(rig: &mut Rig, (id, n): (u64, u64), expiry: u32) -> Vec<Said> {
     let [ours, _] = secrets();
     let payload = ForwardPayload {
         short_channel_id: alias(OUT),
@@ -54,8 +59,8 @@ fn arrive(rig: &mut Rig, id: u64) -> Vec<Said> {
         next: Some(OnionPacket(Box::new([id as u8; 1366]))),
         keys: onion_keys(&ours, &point(9)),
     };
-    let hash = preimage(id).hash();
-    let it = htlc(Side::Remote, (id, 0), (AMOUNT + FEE, 206), hash, Stage::Irrevocable);
+    let hash = preimage(n).hash();
+    let it = htlc(Side::Remote, (id, 0), (AMOUNT + FEE, expiry), hash, Stage::Irrevocable);
     let ask = Persist {
         changes: vec![adds(&rig.channel(IN).live, it)],
         peeled: Long(vec![PeeledHtlc { id: HtlcId(id), peeled }]),

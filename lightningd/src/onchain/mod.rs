@@ -25,7 +25,7 @@ pub use watch::{ask_mempool, connect, disconnect, mempool_has};
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};
-use crate::htlcs;
+use crate::htlcs::{self, HtlcEvent};
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
@@ -128,6 +128,12 @@ pub struct Onchain {
 pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
     let found = node.onchain.attempts.iter().find(|(_, all)| all.iter().any(|a| a.txid == txid));
     found.map(|(number, _)| *number)
+}
+
+/// Is this HTLC of ours unresolved, as far as the chain shows? Where its channel is on chain onchaind says so, which may have a preimage.
+pub fn is_unresolved(node: &Node, number: ChannelNumber, id: HtlcId) -> bool {
+    let Some(case) = node.onchain.cases.get(&number) else { return true };
+    case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id))
 }
 
 /// The room's events.
@@ -379,6 +385,9 @@ fn resolved(
         if node.chain.caught_up && has_our_htlcs(&now.close) {
             htlcs::decide_received(turn, channel);
         }
+    }
+    if before.is_none_or(|b| b.overdue != now.overdue) && !now.overdue.0.is_empty() {
+        turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     }
     turn.install(move |node| {
         if let Some(case) = node.onchain.cases.get_mut(&number) {

@@ -114,6 +114,7 @@ fn resolution(claims: Vec<Claim>) -> Resolution {
         outputs: Long(vec![]),
         learned: Long(vec![]),
         failed: Long(vec![]),
+        overdue: Long(vec![]),
         settled: None,
     }
 }

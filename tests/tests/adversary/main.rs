@@ -32,6 +32,7 @@
 //! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
 //! | an HTLC after our closing signature, or after our `shutdown` | it is refused, or failed, on any connection and after a restart | `closings::*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
+//! | one close with small HTLCs takes its neighbours' channels along | before the incoming HTLC expires it is failed back, if less can be lost than a close costs | `small::*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!
 //! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and construction of a commitment by one
@@ -51,4 +52,5 @@ mod revoked;
 mod scenes;
 mod signatures;
 mod silence;
+mod small;
 mod upstream;
