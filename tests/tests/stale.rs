@@ -75,6 +75,7 @@ fn on_a_tip_that_is_too_old_nothing_new_begins_and_what_is_at_stake_is_protected
         .rpc("sendpay", &json!({"route": route, "payment_hash": hash, "payment_secret": secret}));
     let failed = pair.alice.refused("waitsendpay", &json!({"payment_hash": hash, "timeout": 40}));
     assert_eq!(failed.data["failcodename"], "WIRE_TEMPORARY_NODE_FAILURE", "{failed:?}");
+    assert_eq!(failed.code, 204, "it can be tried again");
     let opens = |from: &Node, to: &Node| {
         from.refused("fundchannel", &json!({"id": to.id, "amount": 100_000}))
     };

@@ -87,6 +87,17 @@ fn a_passing_failure_is_tried_again_over_another_channel() {
 }
 
 #[test]
+fn passing_failure_of_the_payee_is_tried_again() {
+    let said =
+        |failcode: u16| Fate::Failed(204, json!({ "erring_index": 1, "failcode": failcode }));
+    // temporary_node_failure, mpp_timeout.
+    let fates = [said(0x2002), said(23), Fate::Paid];
+    let mut node = Node::new("payee-again", world(&[("1x1x1", 5000)], &fates));
+    let answer = node.ask("pay", json!([bolt11(|_| {})]));
+    assert_eq!((&answer["result"]["parts"], node.world().sent.len()), (&json!(3), 3), "{answer}");
+}
+
+#[test]
 fn it_stops_when_the_payee_refuses_or_the_time_is_over() {
     let refusal =
         Fate::Failed(203, json!({ "erring_index": 1, "failcode": 0x400f, "big": u64::MAX }));
