@@ -29,12 +29,17 @@ pub(super) fn missed(
                 }) => ("Failing", expiry.0.saturating_add(GRACE.max(delta.0 / 2))),
             },
             Side::Remote if !fulfilled(decided.get(&id)) || is_out_of_theirs(l) => return None,
-            // Half of the delta is for the transaction that claims it.
-            Side::Remote => ("Fulfilled", expiry.0.saturating_sub(delta.0.div_ceil(2))),
+            Side::Remote => ("Fulfilled", expiry.0.saturating_sub(fulfilment_margin(delta).0)),
         };
         (tip.0 >= deadline)
             .then(|| format!("{kind} HTLC {id} cltv {expiry} hit deadline at block {tip}"))
     })
+}
+
+/// Blocks between the deadline by which a received HTLC must be fulfilled and its expiry: half of the delta, for the transaction that claims
+/// it. BOLT 2, "cltv_expiry_delta Selection", fulfillment deadline.
+pub const fn fulfilment_margin(delta: CltvDelta) -> CltvDelta {
+    CltvDelta(delta.0.div_ceil(2))
 }
 
 fn fulfilled(decision: Option<&Removal>) -> bool {

@@ -39,6 +39,11 @@ pub fn cltv_delta(node: &Node) -> CltvDelta {
     CltvDelta(node.config.u32_or("cltv-delta", if node.network.is_test() { 6 } else { 34 }))
 }
 
+/// Blocks before its expiry at which a received HTLC is too late to be fulfilled: its channel would be failed at once.
+pub fn fulfilment_margin(node: &Node) -> CltvDelta {
+    super::deadline::fulfilment_margin(cltv_delta(node))
+}
+
 /// Blocks from now that an outgoing HTLC may last.
 pub fn max_locktime(node: &Node) -> CltvDelta {
     CltvDelta(node.config.u32_or("max-locktime-blocks", MAX_LOCKTIME))

@@ -191,6 +191,7 @@ pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
 /// A block was taken in.
 pub fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     forward::new_tip(node, turn);
+    receive::new_tip(node, turn)?;
     early::check(node, turn)
 }
 

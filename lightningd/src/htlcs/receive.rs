@@ -2,7 +2,7 @@
 
 use super::resolve::{fail, settle};
 use super::{HtlcEvent, Htlcs};
-use crate::channels::Channel;
+use crate::channels::{Channel, policy};
 use crate::events::Event;
 use crate::invoices;
 use crate::node::Node;
@@ -11,7 +11,7 @@ use channel::phase::Input;
 use onion::{Failure, FinalPayload};
 use primitives::*;
 use std::time::{Duration, Instant};
-use wire::channel_data::{LiveHtlc, Removal};
+use wire::channel_data::{Htlc, LiveHtlc, Removal};
 use wire::channeld::Peeled;
 use wire::daemon::LogLevel;
 use wire::hsm::OnionKeys;
@@ -27,6 +27,7 @@ pub(super) struct Part {
     channel: ChannelNumber,
     id: HtlcId,
     amount: Msat,
+    expiry: BlockHeight,
 }
 
 /// Parts that came, of a payment that is not complete.
@@ -71,7 +72,18 @@ pub(super) fn receive(
         channel.log(LogLevel::Debug, &format!("HTLC {id} pays no invoice of ours: {why}"));
         return fail(node, turn, channel, live, keys, &unknown);
     }
+    // BOLT 2, "cltv_expiry_delta Selection": an HTLC whose fulfillment deadline is past must be failed.
+    if is_late(node, htlc.expiry) {
+        let text = format!("HTLC {id} (cltv {}) comes too late at block {height}", htlc.expiry);
+        channel.log(LogLevel::Unusual, &text);
+        return fail(node, turn, channel, live, keys, &unknown);
+    }
     join_set(node, turn, channel, live, wanted.total, keys)
+}
+
+/// Is it too late to fulfil a received HTLC of this expiry?
+fn is_late(node: &Node, expiry: BlockHeight) -> bool {
+    expiry <= node.chain.height() + policy::fulfilment_margin(node)
 }
 
 fn join_set(
@@ -83,7 +95,8 @@ fn join_set(
     keys: &OnionKeys,
 ) -> Result<(), Stop> {
     let hash = live.htlc.payment_hash;
-    let part = Part { channel: channel.number, id: live.htlc.id, amount: live.htlc.amount };
+    let Htlc { id, amount, expiry, .. } = live.htlc;
+    let part = Part { channel: channel.number, id, amount, expiry };
     let mut set = match node.htlcs.sets.get(&hash) {
         // BOLT 4: all parts say the same total.
         Some(set) if set.total != total => {
@@ -106,25 +119,54 @@ fn join_set(
         }
     };
     set.parts.push(part);
-    let sum = Msat(set.parts.iter().map(|p| p.amount.0).sum());
-    // A part whose channel's funding left the chain since is worth nothing: it comes back, or the time is up.
+    if is_complete(node, &set) {
+        return complete(node, turn, hash, &set);
+    }
+    turn.install(move |node| node.htlcs.hold_set(hash, set));
+    Ok(())
+}
+
+/// Is the whole payment there, and can each part be fulfilled now? A part whose channel's funding left the chain since is worth
+/// nothing: it comes back, or the time is up.
+fn is_complete(node: &Node, set: &Set) -> bool {
     let tip = node.chain.height();
     let is_there = |p: &Part| {
         let channel = node.channels.all.get(&p.channel);
-        channel.is_some_and(|c| c.is_founded(tip) && c.lets(Input::AcceptHtlc, p.id))
+        let takes = channel.is_some_and(|c| c.is_founded(tip) && c.lets(Input::AcceptHtlc, p.id));
+        takes && !is_late(node, p.expiry)
     };
-    if sum < set.total || !set.parts.iter().all(is_there) {
-        turn.install(move |node| {
-            node.htlcs.held.insert((part.channel, part.id));
-            node.htlcs.sets.insert(hash, set);
-        });
-        return Ok(());
-    }
-    let preimage = invoices::paid(node, turn, hash, sum)?;
+    set.sum() >= set.total && node.trusts_tip() && set.parts.iter().all(is_there)
+}
+
+fn complete(node: &Node, turn: &mut Turn<'_>, hash: PaymentHash, set: &Set) -> Result<(), Stop> {
+    let preimage = invoices::paid(node, turn, hash, set.sum())?;
     for part in &set.parts {
         settle(node, turn, part.channel, part.id, Removal::Fulfilled { preimage })?;
     }
     turn.install(move |node| node.htlcs.forget_set(hash));
+    Ok(())
+}
+
+/// A block was taken in. Parts that cannot wait any longer go back, before their channels' peers close for them; and a payment may be
+/// complete now that a funding is there again.
+pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    for (hash, set) in &node.htlcs.sets {
+        let hash = *hash;
+        let (late, parts): (Vec<_>, Vec<_>) =
+            set.parts.iter().copied().partition(|p| is_late(node, p.expiry));
+        let set = Set { parts, ..*set };
+        for part in &late {
+            time_out(node, turn, part)?;
+        }
+        if !set.parts.is_empty() && is_complete(node, &set) {
+            complete(node, turn, hash, &set)?;
+        } else if !late.is_empty() {
+            turn.install(move |node| {
+                node.htlcs.forget_set(hash);
+                node.htlcs.hold_set(hash, set);
+            });
+        }
+    }
     Ok(())
 }
 
@@ -137,19 +179,35 @@ pub(super) fn set_timeout(
 ) -> Result<(), Stop> {
     let Some(set) = node.htlcs.sets.get(&hash).filter(|s| s.since == since) else { return Ok(()) };
     for part in &set.parts {
-        let Some(channel) = node.channels.all.get(&part.channel) else { continue };
-        let peeled = channel.peeled.get(&part.id).map(|p| &p.peeled);
-        if let (Some(Peeled::Payload { keys, .. }), Some(live)) =
-            (peeled, channel.htlc(Side::Remote, part.id))
-        {
-            fail(node, turn, channel, live, keys, &Failure::MppTimeout)?;
-        }
+        time_out(node, turn, part)?;
     }
     turn.install(move |node| node.htlcs.forget_set(hash));
     Ok(())
 }
 
+fn time_out(node: &Node, turn: &mut Turn<'_>, part: &Part) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&part.channel) else { return Ok(()) };
+    let peeled = channel.peeled.get(&part.id).map(|p| &p.peeled);
+    let live = channel.htlc(Side::Remote, part.id);
+    let (Some(Peeled::Payload { keys, .. }), Some(live)) = (peeled, live) else { return Ok(()) };
+    fail(node, turn, channel, live, keys, &Failure::MppTimeout)
+}
+
+impl Set {
+    /// What its parts bring.
+    fn sum(&self) -> Msat {
+        self.parts.iter().fold(Msat::ZERO, |sum, part| sum.saturating_add(part.amount))
+    }
+}
+
 impl Htlcs {
+    /// Parts that wait, if there are any.
+    fn hold_set(&mut self, hash: PaymentHash, set: Set) {
+        if !set.parts.is_empty() {
+            self.held.extend(set.parts.iter().map(|part| (part.channel, part.id)));
+            self.sets.insert(hash, set);
+        }
+    }
     /// A set that is complete, or has waited long enough.
     fn forget_set(&mut self, hash: PaymentHash) {
         for part in self.sets.remove(&hash).into_iter().flat_map(|s| s.parts) {

@@ -14,6 +14,7 @@ use wire::{Bytes, Long, Message, OnionPacket};
 
 mod early;
 mod late;
+mod receive;
 mod tip;
 
 /// From peer 1 over channel 1, to peer 2 over channel 2 or 3.

@@ -1,6 +1,7 @@
 //! `invoice`, `listinvoices`, `delinvoice`, `waitinvoice`, `waitanyinvoice`.
 
 use super::{Invoice, Status, store};
+use crate::channels::policy;
 use crate::json::{hex, now, put};
 use crate::node::Node;
 use crate::rpc::args::Args;
@@ -75,7 +76,9 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
     let expiry = args.number("expiry").unwrap_or(DEFAULT_EXPIRY_SECONDS);
     let default_cltv =
         node.config.u32_or("cltv-final", if node.network.is_test() { 10 } else { 18 });
-    let cltv = CltvDelta(args.number32("cltv")?.unwrap_or(default_cltv));
+    // With less than that nobody can pay it: what comes past its fulfilment deadline is failed.
+    let least = policy::fulfilment_margin(node).0 + 1;
+    let cltv = CltvDelta(args.number32("cltv")?.unwrap_or(default_cltv.max(least)));
     let secret = PaymentSecret(subdaemon::random());
     let timestamp = now();
     let terms = Terms {

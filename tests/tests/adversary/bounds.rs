@@ -253,3 +253,35 @@ fn live_fails(world: &World, live: &Live) {
     world.node.rpc("dev-fail", &serde_json::json!({"id": live.name()}));
     wait_close(world, live);
 }
+
+/// BOLT 2, "cltv_expiry_delta Selection". With a delta of 80 the node would fail the channel 40 blocks before the expiry of what it fulfils.
+#[test]
+fn final_htlc_past_its_fulfilment_deadline_comes_back() {
+    let world = World::with(&["--cltv-delta=80"]);
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.lock_in(&world);
+    let mut pays = |label: &str, cltv: Option<u32>, blocks: u32| {
+        let mut asked =
+            serde_json::json!({"amount_msat": 10_000_000, "label": label, "description": label});
+        asked["cltv"] = cltv.into();
+        let made = world.node.rpc("invoice", &asked);
+        let hash = made["payment_hash"].as_str().unwrap().parse().unwrap();
+        let secret: ChannelId = made["payment_secret"].as_str().unwrap().parse().unwrap();
+        let (amount, expiry) = (Msat(10_000_000), BlockHeight(world.height() + blocks));
+        let end = Onion { amount, expiry, secret: PaymentSecret(secret.0), total: amount };
+        let id = live.add(amount, hash, expiry, onion_to(world.node_point(), &end, &hash));
+        live.settle_without_ours();
+        world.mine(1);
+        live.preimages.iter().any(|(i, _)| *i == id)
+    };
+    for blocks in [5, 6, 39, 40] {
+        assert!(!pays(&format!("late {blocks}"), Some(5), blocks), "{blocks}");
+    }
+    assert!(pays("in time", Some(5), 41));
+    // What the node asks for by itself leaves time enough.
+    let made = serde_json::json!({"amount_msat": 1, "label": "its own", "description": ""});
+    let bolt11 = world.node.rpc("invoice", &made)["bolt11"].clone();
+    let decoded = world.node.rpc("decode", &serde_json::json!([bolt11]));
+    assert_eq!(decoded["min_final_cltv_expiry"], 41);
+    assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_NORMAL");
+}

@@ -206,3 +206,42 @@ fn a_double_spend_that_leaves_the_chain_too_gives_the_channels_money_back() {
     t.a_failed(waits);
     t.lost_nothing();
 }
+
+#[test]
+fn complete_set_is_paid_once_a_reorganised_funding_is_back() {
+    let mut t = Between::new();
+    let made = t
+        .world
+        .node
+        .rpc("invoice", &json!({"amount_msat": 10_000_000, "label": "parts", "description": "d"}));
+    let hash: PaymentHash = made["payment_hash"].as_str().unwrap().parse().unwrap();
+    let secret: ChannelId = made["payment_secret"].as_str().unwrap().parse().unwrap();
+    let (node, expiry) = (t.world.node_point(), BlockHeight(t.world.height() + 40));
+    let half = |live: &mut Live| {
+        let (amount, total) = (Msat(5_000_000), Msat(10_000_000));
+        let end = Onion { amount, expiry, secret: PaymentSecret(secret.0), total };
+        live.add_and_settle(amount, hash, expiry, onion_to(node, &end, &hash))
+    };
+    let at_a = half(&mut t.a);
+    // a's funding is in none of the blocks that come instead.
+    let (a, b) = (t.a.funding_tx.clone().unwrap(), t.b.funding_tx.clone().unwrap());
+    take_back(&t.world, 3);
+    t.world.mine_only(&[&b]);
+    for _ in 0..3 {
+        t.world.mine_only(&[]);
+    }
+    assert!(!has_scid(&t.world, &t.a) && has_scid(&t.world, &t.b));
+    let at_b = half(&mut t.b);
+    wait_settled(&t.world, &t.b);
+    let invoice = || t.world.node.rpc("listinvoices", &json!(["parts"]))["invoices"][0].clone();
+    assert_eq!(invoice()["status"], "unpaid");
+    t.world.mine_only(&[&a]);
+    while invoice()["status"] == "unpaid" {
+        assert!(t.world.height() < expiry.0 - 20, "it is deep enough");
+        t.world.mine_only(&[]);
+    }
+    for (live, id) in [(&mut t.a, at_a), (&mut t.b, at_b)] {
+        live.settle_without_ours();
+        assert!(live.preimages.iter().any(|(i, p)| *i == id && p.hash() == hash));
+    }
+}

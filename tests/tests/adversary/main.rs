@@ -4,7 +4,7 @@
 //! | flaw, attack | what defeats it here | tests |
 //! |---|---|---|
 //! | CVE-2019-12998, -12999, -13000 | the funding's outpoint, script and amount are checked when it confirms | `openings::cve_2019_12998_*` |
-//! | C-Lightning's small cltv, eclair's far cltv | an HTLC at the ends of its numbers comes back | `bounds::c_lightning_small_cltv_and_eclair_far_cltv` |
+//! | C-Lightning's small cltv, eclair's far cltv | an HTLC at the ends of its numbers comes back, a final one past its fulfilment deadline too | `bounds::c_lightning_small_cltv_and_eclair_far_cltv`, `bounds::final_htlc_past_*` |
 //! | CVE-2020-26895, high S | refused in each signature of each message, announcements too | `signatures::*`, `openings::cve_2020_26895_*` |
 //! | CVE-2020-26896, an invoice's preimage | a forward of the same hash is no payment to us | `upstream::cve_2020_26896_*` |
 //! | CVE-2021-41591 to -41593, dust | exposure is bounded when HTLCs come and when fees rise | `exposure::cve_2021_*` |
@@ -13,7 +13,7 @@
 //! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |
 //! | flood and loot | claims of ninety HTLCs of one expiry begin in time for blocks that are full; 37 channels fail at once | `flood::*`, `disorder::disorder_while_an_htlc_is_held` |
 //! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |
-//! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel | `fundings::*` |
+//! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel; a complete payment waits for it | `fundings::*` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
 //! | LDK's monitor bloat | channels that are given up before they are funded keep their place among few, and end after 2016 blocks | `openings::ldk_monitor_bloat_*`, `tests/tests/openings.rs` |
 //! | CLN's channel open race | a storm of reconnects in the middle of openings | `openings::cln_channel_open_race_*` |

@@ -1,0 +1,114 @@
+//! Payments to us, by the time that they leave and by what holds them.
+
+use super::*;
+use crate::channels::ChannelEvent;
+use crate::invoices::{self, Invoice};
+use onion::FinalPayload;
+
+/// An invoice over 2000 sat that any expiry pays; its preimage has the number 0.
+fn payee(name: &str) -> Rig {
+    let mut rig = rig(name);
+    rig.node.invoices.insert(Invoice {
+        created_index: 1,
+        updated_index: None,
+        label: "label".to_owned(),
+        hash: preimage(0).hash(),
+        preimage: preimage(0),
+        secret: PaymentSecret([9; 32]),
+        amount: Some(Msat(2 * AMOUNT)),
+        description: None,
+        bolt11: String::new(),
+        min_final_cltv: CltvDelta(0),
+        status: invoices::Status::Unpaid,
+        expires_at: u64::MAX,
+        paid: None,
+    });
+    rig
+}
+
+/// An HTLC of this amount and expiry pays the invoice, or a part of it.
+fn pays(rig: &mut Rig, (channel, id): (u64, u64), amount: u64, expiry: u32) -> Vec<Said> {
+    let payload = FinalPayload {
+        amount: Msat(amount),
+        cltv_expiry: BlockHeight(expiry),
+        payment_secret: Some(PaymentSecret([9; 32])),
+        total: Msat(2 * AMOUNT),
+        payment_metadata: None,
+        keysend: None,
+        extra: vec![],
+    };
+    let [ours, _] = secrets();
+    let peeled = Peeled::Payload {
+        payload: Bytes(payload.to_bytes()),
+        next: None,
+        keys: onion_keys(&ours, &point(9)),
+    };
+    let hash = preimage(0).hash();
+    let it = htlc(Side::Remote, (id, 0), (amount, expiry), hash, Stage::Irrevocable);
+    let changes = vec![adds(&rig.channel(channel).live, it)];
+    let peeled = Long(vec![PeeledHtlc { id: HtlcId(id), peeled }]);
+    rig.persist(channel, &Persist { changes, peeled })
+}
+
+fn tip(rig: &mut Rig, height: u32) -> Vec<Said> {
+    let block = (BlockHeight(height), bitcoin::hashes::Hash::all_zeros());
+    rig.node.chain.headers.push_back(block);
+    rig.run(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(BlockHeight(height))))
+}
+
+fn paid(channel: u64, id: u64) -> Said {
+    Said::Fulfil(channel, HtlcId(id), preimage(0))
+}
+
+/// With a delta of 6 the channel of a fulfilled HTLC is failed three blocks before its expiry.
+#[test]
+fn final_htlc_past_its_fulfilment_deadline_is_failed() {
+    let whole = 2 * AMOUNT;
+    for late in [90, 100, 101, 103] {
+        let mut rig = payee(&format!("late-final-{late}"));
+        let said = pays(&mut rig, (IN, 0), whole, late);
+        let height = BlockHeight(100);
+        let why = Failure::IncorrectOrUnknownPaymentDetails { htlc: Msat(whole), height };
+        assert_eq!(failure(&said), Some((0, why)), "{late}");
+    }
+    let mut rig = payee("late-final-not");
+    assert_eq!(pays(&mut rig, (IN, 0), whole, 104), [paid(IN, 0)]);
+}
+
+#[test]
+fn held_part_is_failed_at_its_fulfilment_deadline() {
+    let mut rig = payee("late-part");
+    assert_eq!(pays(&mut rig, (IN, 0), AMOUNT, 110), []);
+    assert_eq!(pays(&mut rig, (OUT, 0), AMOUNT / 2, 130), []);
+    assert_eq!(tip(&mut rig, 106), []);
+    assert_eq!(failure(&tip(&mut rig, 107)), Some((0, Failure::MppTimeout)));
+    // The rest alone is not enough, and waits for another part in the place of that one.
+    assert_eq!(pays(&mut rig, (OUT, 1), AMOUNT / 2, 130), []);
+    assert_eq!(pays(&mut rig, (IN, 1), AMOUNT, 130), [paid(OUT, 0), paid(OUT, 1), paid(IN, 1)]);
+    // All of them at once.
+    let mut rig = payee("late-parts");
+    pays(&mut rig, (IN, 0), AMOUNT, 110);
+    assert_eq!(failure(&tip(&mut rig, 120)), Some((0, Failure::MppTimeout)));
+    assert_eq!(rig.node.htlcs.sets.len() + rig.node.htlcs.held.len(), 0);
+}
+
+#[test]
+fn complete_set_is_paid_once_its_funding_is_back() {
+    let mut rig = payee("set-funding");
+    assert_eq!(pays(&mut rig, (IN, 0), AMOUNT, 150), []);
+    // The funding's block leaves the chain, and the other part comes.
+    let funding = |rig: &mut Rig, height: Option<u32>| {
+        let channel = rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap();
+        channel.minimum_depth = 3;
+        channel.funding_height = height.map(BlockHeight);
+    };
+    funding(&mut rig, None);
+    assert_eq!(pays(&mut rig, (OUT, 0), AMOUNT, 150), []);
+    assert_eq!(tip(&mut rig, 101), []);
+    funding(&mut rig, Some(102));
+    assert_eq!(tip(&mut rig, 102), []);
+    assert_eq!(tip(&mut rig, 103), []);
+    assert_eq!(tip(&mut rig, 104), [paid(IN, 0), paid(OUT, 0)]);
+    assert_eq!(tip(&mut rig, 105), []);
+    assert_eq!(rig.node.htlcs.sets.len() + rig.node.htlcs.held.len(), 0);
+}
