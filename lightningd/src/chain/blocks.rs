@@ -42,10 +42,7 @@ pub(super) fn disconnect(
     turn: &mut Turn<'_>,
     height: BlockHeight,
 ) -> Result<(), Stop> {
-    store::remove_block(turn.db, height)?;
-    crate::wallet::disconnect(node, turn, height)?;
-    crate::channels::disconnect(node, turn, height)?;
-    crate::onchain::disconnect(node, turn, height)?;
+    leave(node, turn, height)?;
     super::rescan::start_over(node, turn);
     turn.install(|node| {
         if let Some((gone, _)) = node.chain.headers.pop_back() {
@@ -53,4 +50,12 @@ pub(super) fn disconnect(
         }
     });
     Ok(())
+}
+
+/// What was in the block of this height is in none.
+pub(super) fn leave(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    store::remove_block(turn.db, height)?;
+    crate::wallet::disconnect(node, turn, height)?;
+    crate::channels::disconnect(node, turn, height)?;
+    crate::onchain::disconnect(node, turn, height)
 }

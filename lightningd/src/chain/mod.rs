@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Headers that are kept to follow reorgs.
+/// Headers in memory: what a reorganisation needs beyond them is read from the database.
 pub const KEPT_HEADERS: usize = 144;
 /// Blocks between progress lines in the log.
 const PROGRESS_EVERY: u32 = 1000;
@@ -62,7 +62,12 @@ pub enum ChainEvent {
     PluginsChanged,
     /// Time to look.
     Poll,
+    /// No header is left of the chain that our rows were made from: nothing that is in blocks below this height is certain any more.
+    Forget(BlockHeight),
 }
+
+/// A reorganisation of more blocks than this is read like blocks that were missed: what depends on the tip waits until it is there.
+const SHALLOW: u32 = 12;
 
 /// So long estimates are good enough. Of note only where a developer's node polls more often than that.
 const FEES_STAY: Duration = Duration::from_millis(900);
@@ -113,6 +118,13 @@ impl Chain {
     pub fn height(&self) -> BlockHeight {
         self.headers.back().map_or(BlockHeight(0), |(h, _)| *h)
     }
+    /// Older headers, the highest first.
+    fn prepend(&mut self, older: Vec<store::Header>) {
+        for (height, hash, time) in older {
+            self.headers.push_front((height, hash));
+            self.times.extend(time.map(|time| (height, time)));
+        }
+    }
     /// Is it certain that no bitcoind ever took this transaction of ours, and that none is about to?
     pub fn nobody_has(&self, txid: Txid) -> bool {
         self.untaken.get(&txid) == Some(&0)
@@ -144,6 +156,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: ChainEvent) -> Result<(),
             poll(node, turn);
             Ok(())
         }
+        ChainEvent::Forget(below) => forget(node, turn, below),
     }
 }
 
@@ -226,14 +239,15 @@ fn chain_info(
     if !node.chain.serving {
         serve(node, turn)?;
     }
-    if let Some(tip) = info.best.and_then(|best| outdated(&node.chain, backend.blocks, best)) {
-        disconnect(node, turn, tip)?;
+    let ours = our_block(node, turn, backend.blocks)?;
+    if let Some(tip) = info.best.and_then(|best| outdated(&node.chain, ours, best)) {
+        disconnect(node, turn, tip, backend.blocks)?;
         turn.install(move |node| node.chain.backend = Some(backend));
         // Whether the block before is still there is the same question.
         poll(node, turn);
         return Ok(());
     }
-    let first = first_height(node, turn, &backend);
+    let first = first_height(node, turn, &backend)?;
     if let Some(before) = &node.chain.backend
         && before.syncing != backend.syncing
     {
@@ -257,26 +271,67 @@ fn ask_fees(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
-/// Our tip, if the backend's chain, which ends at this block, does not have it. A backend that is merely behind has not left it.
-fn outdated(chain: &Chain, blocks: u32, best: BlockHash) -> Option<(BlockHeight, BlockHash)> {
-    let ours = chain.headers.iter().find(|(height, _)| height.0 == blocks)?;
-    (ours.1 != best).then(|| chain.headers.back().copied())?
+/// Our block at this height.
+fn our_block(node: &Node, turn: &Turn<'_>, height: u32) -> Result<Option<BlockHash>, Stop> {
+    if BlockHeight(height) > node.chain.height() {
+        return Ok(None);
+    }
+    let known = node.chain.headers.iter().find(|(h, _)| h.0 == height);
+    Ok(known.map_or_else(|| store::hash_at(turn.db, height), |(_, hash)| Ok(Some(*hash)))?)
 }
 
-/// Our tip is no longer in the chain.
+/// Our tip, if the backend's chain does not have it: that ends in `best`, where we have `ours`. A backend that is merely behind
+/// has not left it.
+fn outdated(
+    chain: &Chain,
+    ours: Option<BlockHash>,
+    best: BlockHash,
+) -> Option<(BlockHeight, BlockHash)> {
+    (ours? != best).then(|| chain.headers.back().copied())?
+}
+
+/// Our tip is no longer in the chain, which has so many blocks.
 fn disconnect(
     node: &Node,
     turn: &mut Turn<'_>,
     (height, hash): (BlockHeight, BlockHash),
+    blocks: u32,
 ) -> Result<(), Stop> {
     log::info!("block {height} ({hash}) is no longer in the chain");
     blocks::disconnect(node, turn, height)?;
     if node.chain.headers.len() <= 1 {
-        return Err(Fatal(format!(
-            "a reorganisation goes deeper than the blocks that are kept, {KEPT_HEADERS} at most: the Bitcoin backend's chain has another \
-             block {height} than {hash}. Point this node at a bitcoind on the chain that it knows"
-        ))
-        .into());
+        let older = store::headers_below(turn.db, height)?;
+        if older.is_empty() {
+            log::warn!(
+                "the reorganisation goes deeper than block {height}, the first that is known: blocks are read anew from the oldest that matters on"
+            );
+            store::set_read_from(turn.db, height)?;
+            turn.also(Event::Chain(ChainEvent::Forget(height)));
+        }
+        turn.install(move |node| node.chain.prepend(older));
+    }
+    if node.chain.caught_up && blocks.saturating_sub(height.0) >= SHALLOW {
+        log::warn!(
+            "a deep reorganisation: until its last block is read, nothing new is received, forwarded or opened"
+        );
+        turn.install(|node| node.chain.caught_up = false);
+    }
+    Ok(())
+}
+
+/// Nobody can tell which blocks below this height are still in the chain: what was in them is found again, or not, from the oldest one
+/// of them on. All in one turn, so that a crash loses none of it.
+fn forget(node: &Node, turn: &mut Turn<'_>, below: BlockHeight) -> Result<(), Stop> {
+    let highest = [
+        crate::wallet::confirmed_below(node, below),
+        crate::channels::confirmed_below(node, below),
+        crate::onchain::confirmed_below(node, below),
+        store::confirmed_below(turn.db, below)?,
+    ];
+    if let Some(height) = highest.into_iter().flatten().max() {
+        store::set_read_from(turn.db, height)?;
+        blocks::leave(node, turn, height)?;
+        turn.also(Event::Chain(ChainEvent::Forget(height)));
     }
     Ok(())
 }
@@ -292,7 +347,7 @@ fn ask_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
 }
 
 /// The block after our tip, or for a new node one that lies `rescan` before the backend's tip.
-fn first_height(node: &Node, turn: &mut Turn<'_>, backend: &Backend) -> BlockHeight {
+fn first_height(node: &Node, turn: &mut Turn<'_>, backend: &Backend) -> Result<BlockHeight, Stop> {
     if let Some((tip, _)) = node.chain.headers.back() {
         if tip.0 > backend.blocks && node.chain.backend.is_none() {
             log::warn!(
@@ -301,10 +356,13 @@ fn first_height(node: &Node, turn: &mut Turn<'_>, backend: &Backend) -> BlockHei
                 backend.blocks
             );
         }
-        return BlockHeight(tip.0.saturating_add(1));
+        return Ok(BlockHeight(tip.0.saturating_add(1)));
+    }
+    if let Some(height) = store::read_from(turn.db)? {
+        return Ok(height);
     }
     turn.install(|node| node.chain.began_here = true);
-    rescan_height(node, backend.blocks)
+    Ok(rescan_height(node, backend.blocks))
 }
 
 /// How far `rescan` looks back from a tip.
@@ -358,8 +416,14 @@ fn block(
     if let Some((tip_height, tip_hash)) = tip
         && (block.header.prev_blockhash != tip_hash || height.0 != tip_height.0 + 1)
     {
-        disconnect(node, turn, (tip_height, tip_hash))?;
-        ask_block(node, turn, tip_height);
+        let blocks = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
+        disconnect(node, turn, (tip_height, tip_hash), blocks)?;
+        if node.chain.headers.len() > 1 {
+            ask_block(node, turn, tip_height);
+        } else {
+            // Where to go on is known after this turn.
+            poll(node, turn);
+        }
         return Ok(());
     }
     blocks::connect(node, turn, height, &block)?;
@@ -415,17 +479,16 @@ mod tests {
         let headers = (5..=7).map(|n| (BlockHeight(n.into()), hash(n))).collect();
         let chain = Chain { headers, ..Chain::default() };
         let tip = Some((BlockHeight(7), hash(7)));
-        for (blocks, best, says) in [
-            (7, hash(7), None),
-            (7, hash(99), tip),
-            (6, hash(99), tip),
-            // Behind us, ahead of us, and before all that we kept.
-            (6, hash(6), None),
-            (8, hash(99), None),
-            (4, hash(99), None),
+        for (ours, best, says) in [
+            (Some(hash(7)), hash(7), None),
+            (Some(hash(7)), hash(99), tip),
+            (Some(hash(6)), hash(99), tip),
+            // Behind us, and ahead of us or before all that we know.
+            (Some(hash(6)), hash(6), None),
+            (None, hash(99), None),
         ] {
-            assert_eq!(outdated(&chain, blocks, best), says, "{blocks} {best}");
+            assert_eq!(outdated(&chain, ours, best), says, "{ours:?} {best}");
         }
-        assert_eq!(outdated(&Chain::default(), 7, hash(7)), None);
+        assert_eq!(outdated(&Chain::default(), None, hash(7)), None);
     }
 }

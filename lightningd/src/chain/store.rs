@@ -6,21 +6,57 @@ use crate::turn::Fatal;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Transaction, Txid};
 use primitives::BlockHeight;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
+
+const READ_FROM: &str = "read_from";
 
 /// What was known before the restart.
 pub fn load(db: &Connection) -> Result<Chain, Fatal> {
-    let mut statement = db.prepare("SELECT height, hash, time FROM blocks ORDER BY height")?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, u32>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, Option<u32>>(2)?))
-    })?;
     let mut chain = Chain::default();
-    for row in rows {
-        let (height, hash, time) = row?;
-        chain.times.extend(time.map(|time| (BlockHeight(height), time)));
-        chain.headers.push_back((BlockHeight(height), BlockHash::from_byte_array(hash)));
-    }
+    chain.prepend(headers_below(db, BlockHeight(u32::MAX))?);
     Ok(chain)
+}
+
+/// A stored header: its height, its hash, and when it was made.
+pub(super) type Header = (BlockHeight, BlockHash, Option<u32>);
+
+/// The last [`KEPT_HEADERS`] below this height, the highest first.
+pub(super) fn headers_below(db: &Connection, height: BlockHeight) -> Result<Vec<Header>, Fatal> {
+    let mut statement = db.prepare_cached(
+        "SELECT height, hash, time FROM blocks WHERE height < ?1 ORDER BY height DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![height.0, KEPT_HEADERS as u32], |row| {
+        Ok((BlockHeight(row.get(0)?), BlockHash::from_byte_array(row.get(1)?), row.get(2)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Our block at this height, of all that were ever read.
+pub(super) fn hash_at(db: &Connection, height: u32) -> Result<Option<BlockHash>, Fatal> {
+    let found = db
+        .prepare_cached("SELECT hash FROM blocks WHERE height = ?1")?
+        .query_row([height], |row| row.get(0))
+        .optional()?;
+    Ok(found.map(BlockHash::from_byte_array))
+}
+
+/// The block to go on with where there is no header at all: every block below it is without meaning to us.
+pub(super) fn read_from(db: &Connection) -> Result<Option<BlockHeight>, Fatal> {
+    Ok(crate::db::get_var(db, READ_FROM)?.map(BlockHeight))
+}
+pub(super) fn set_read_from(db: &Connection, height: BlockHeight) -> Result<(), Fatal> {
+    crate::db::set_var(db, READ_FROM, &height.0)
+}
+
+/// The highest block below this height that has a transaction of ours.
+pub(super) fn confirmed_below(
+    db: &Connection,
+    height: BlockHeight,
+) -> Result<Option<BlockHeight>, Fatal> {
+    let found: Option<u32> = db
+        .prepare_cached("SELECT max(height) FROM transactions WHERE height < ?1")?
+        .query_row([height.0], |row| row.get(0))?;
+    Ok(found.map(BlockHeight))
 }
 
 pub(super) fn add_block(
@@ -34,8 +70,6 @@ pub(super) fn add_block(
         "INSERT INTO blocks (height, hash, prev_hash, time) VALUES (?1, ?2, ?3, ?4)",
     )?
     .execute(params![height.0, hash.to_byte_array(), prev, header.time])?;
-    db.prepare_cached("DELETE FROM blocks WHERE height <= ?1")?
-        .execute([i64::from(height.0) - KEPT_HEADERS as i64])?;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ mod witness;
 pub use decision::decide;
 pub use state::State;
 pub use store::{begin_numbers, forget_removal, list_htlcs, load};
-pub use watch::{close_for_good, connect, disconnect, ended_by, funding_sent};
+pub use watch::{close_for_good, confirmed_below, connect, disconnect, ended_by, funding_sent};
 pub use witness::hear_witness;
 
 use crate::events::Outgoing;

@@ -411,6 +411,13 @@ fn is_mutual_close(shutdown: &Sides<Option<ScriptBuf>>, tx: &Transaction) -> boo
         && tx.input.iter().all(|i| i.sequence.0 >> 24 != 0x80)
 }
 
+/// The highest block below this height in which a channel's funding is, or is spent.
+pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
+    let channels = node.channels.all.values();
+    let heights = channels.flat_map(|c| [c.funding_height, c.spend.map(|(_, height)| height)]);
+    heights.flatten().filter(|h| *h < height).max()
+}
+
 /// A block left the chain.
 pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for channel in node.channels.all.values() {

@@ -21,7 +21,7 @@ mod watch;
 pub use anchor::commitment_published;
 pub use send::answered;
 pub use store::load;
-pub use watch::{ask_mempool, connect, disconnect, mempool_has};
+pub use watch::{ask_mempool, confirmed_below, connect, disconnect, mempool_has};
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};

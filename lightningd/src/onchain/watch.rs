@@ -128,6 +128,13 @@ fn tell(
     }
 }
 
+/// The highest block below this height that has a transaction of a channel's end.
+pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
+    let cases = node.onchain.cases.values();
+    let heights = cases.flat_map(|c| std::iter::once(&c.spend).chain(&c.later)).map(|s| s.height);
+    heights.filter(|h| *h < height).max()
+}
+
 /// A block left the chain: what was in it is no fact any more.
 pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::remove_seen_from(turn.db, height)?;

@@ -347,6 +347,13 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
     put(node, turn, changed)
 }
 
+/// The highest block below this height in which an output of the wallet's is, or is spent.
+pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
+    let outputs = node.wallet.outputs.values();
+    let heights = outputs.flat_map(|o| [o.confirmed, o.spent.and_then(|s| s.height)]);
+    heights.flatten().filter(|h| *h < height).max()
+}
+
 fn put(node: &Node, turn: &mut Turn<'_>, changed: BTreeMap<OutPoint, Output>) -> Result<(), Stop> {
     for (outpoint, output) in &changed {
         store::put(turn.db, outpoint, output)?;

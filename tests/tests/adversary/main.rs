@@ -28,6 +28,7 @@
 //! | LDK's confusion of claims | the same in one that counts, from two offerers | `upstream::ldk_equal_hash_and_amount_*` |
 //! | LND's excessive failback 1 and 2 | an HTLC fails upstream when nothing can bring it back, through restarts and reorganisations | `upstream::lnd_excessive_failback_*` |
 //! | LND's close reorg | each close gives way to each other kind, and comes again from each depth, one to six blocks | `reorgs::*`, `revoked::lnd_close_reorg_*` |
+//! | a reorganisation deeper than what is kept | it is followed to the fork, or everything is read anew | `deep::*` |
 //! | eclair's preimage extraction | current, previous, next, our own and revoked commitment | `forwards::eclair_preimage_extraction_*` |
 //! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
 //! | an HTLC after our closing signature, or after our `shutdown` | it is refused, or failed, on any connection and after a restart | `closings::*` |
@@ -40,6 +41,7 @@
 
 mod bounds;
 mod closings;
+mod deep;
 mod disorder;
 mod exposure;
 mod flood;
