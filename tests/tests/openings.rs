@@ -2,7 +2,7 @@
 
 use bitcoin::{Amount, ScriptBuf};
 use serde_json::{Value, json};
-use tests::{Pair, wait_for};
+use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
 
 const SAT: u64 = 500_000;
 
@@ -212,4 +212,57 @@ fn a_large_channel_and_several_with_one_peer() {
     let scid = pair.alice.channel(&small)["short_channel_id"].clone();
     assert_eq!(pair.alice.rpc("close", &json!([scid]))["type"], "mutual");
     pair.alice.pay(&pair.bob.invoice(1_000_000, "over the one that is left"));
+}
+
+/// bitcoind takes no chain of three unconfirmed transactions here, and the funding is the third.
+#[test]
+fn refused_funding_is_cancelled_after_a_restart() {
+    let scratch = Scratch::new();
+    let options = ["-regtest", "-limitclustercount=2"];
+    let bitcoind = Bitcoind::start_with(&scratch.path().join("bitcoind"), &options);
+    let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &[]);
+    let bob = Node::start(&scratch.path().join("bob"), &bitcoind, &[]);
+    alice.fund(&bitcoind);
+    alice.sync(&bitcoind);
+    bob.sync(&bitcoind);
+    alice.connect(&bob);
+    let unspent = || {
+        let funds = alice.rpc("listfunds", &json!({}))["outputs"].clone();
+        let spendable = |o: &&Value| o["status"] != "spent" && o["reserved"] == false;
+        let spendable = funds.as_array().unwrap().iter().filter(spendable);
+        spendable.map(|o| (o["txid"].clone(), o["output"].clone())).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        let address = alice.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
+        let all = json!({"destination": address, "satoshi": "all", "minconf": 0});
+        alice.rpc("withdraw", &all);
+    }
+    let coins = unspent();
+    let refused = alice.refused("fundchannel", &json!({"id": bob.id, "amount": SAT, "minconf": 0}));
+    assert_eq!(refused.code, 303, "{}", refused.message);
+    assert_ne!(unspent(), coins);
+    for crash in [true, false] {
+        let seen = alice.log_size();
+        if crash {
+            alice.kill()
+        } else {
+            alice.stop()
+        }
+        alice.start_again();
+        // Each start sends it twice. What dies before it hears the answers does not know who has it.
+        wait_for("both answers", || {
+            let log = alice.log_from(seen);
+            let both = ["the funding was not taken", "chain: transaction "];
+            both.iter().all(|line| log.contains(line)).then_some(())
+        });
+    }
+    wait_for("the funding to be cancelled", || {
+        alice.call("fundchannel_cancel", &json!([bob.id])).ok()
+    });
+    assert_eq!(unspent(), coins);
+    assert!(alice.rpc("listpeerchannels", &json!({}))["channels"].as_array().unwrap().is_empty());
+    bitcoind.mine(1);
+    alice.sync(&bitcoind);
+    alice.connect(&bob);
+    alice.rpc("fundchannel", &json!({"id": bob.id, "amount": SAT}));
 }

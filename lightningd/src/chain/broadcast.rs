@@ -32,13 +32,42 @@ pub fn broadcast(
     why: BroadcastFor,
 ) -> Result<(), Stop> {
     store::add_transaction(turn.db, tx, true)?;
+    store::count_sending(turn.db, tx.compute_txid())?;
     send(node, turn, tx, why);
+    Ok(())
+}
+
+/// The same with one that was signed just now: nobody else has it until bitcoind does not refuse it.
+pub fn broadcast_first(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    tx: &Transaction,
+    why: BroadcastFor,
+) -> Result<(), Stop> {
+    store::add_transaction(turn.db, tx, true)?;
+    sent_first(turn, tx.compute_txid())?;
+    send(node, turn, tx, why);
+    Ok(())
+}
+
+/// A stored transaction that nobody has is about to be sent.
+pub(crate) fn sent_first(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
+    store::set_untaken(turn.db, txid, Some(1))?;
+    // The sending itself is counted with its question.
+    turn.install(move |node| _ = node.chain.untaken.insert(txid, 0));
     Ok(())
 }
 
 /// Stores a transaction that is to be sent with every block.
 pub fn keep(db: &rusqlite::Connection, tx: &Transaction) -> Result<(), Fatal> {
     store::add_transaction(db, tx, true)
+}
+
+/// Nothing is known any more of who has this one.
+pub fn taken(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
+    store::set_untaken(turn.db, txid, None)?;
+    turn.install(move |node| _ = node.chain.untaken.remove(&txid));
+    Ok(())
 }
 
 /// Sends a transaction, whether it is stored or not.
@@ -59,6 +88,9 @@ pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) {
     match store::unconfirmed(turn.db) {
         Ok(all) => {
             for tx in &all {
+                if let Err(e) = store::count_sending(turn.db, tx.compute_txid()) {
+                    return log::error!("{e}");
+                }
                 let claim = crate::onchain::attempt_of(node, tx.compute_txid());
                 let why = claim.map_or(BroadcastFor::Nobody, BroadcastFor::Attempt);
                 send(node, turn, tx, why);
@@ -84,11 +116,14 @@ pub(super) fn answered(
     };
     // Whatever is no refusal means that bitcoind may have it, and once it has all may.
     let nobody_has = refused.is_some() && result.is_ok();
-    turn.install(move |node| match node.chain.untaken.get_mut(&txid) {
-        Some(under_way) if nobody_has => *under_way = under_way.saturating_sub(1),
-        Some(_) => _ = node.chain.untaken.remove(&txid),
-        None => {}
-    });
+    if let Some(under_way) = node.chain.untaken.get(&txid) {
+        let left = nobody_has.then(|| under_way.saturating_sub(1));
+        store::set_untaken(turn.db, txid, left)?;
+        turn.install(move |node| match left {
+            Some(under_way) => _ = node.chain.untaken.insert(txid, under_way),
+            None => _ = node.chain.untaken.remove(&txid),
+        });
+    }
     match (why, refused) {
         (BroadcastFor::Withdrawal(caller, sent), Some(e)) if result.is_err() => {
             // No verdict: bitcoind may have it. It is sent again with every block, and its coins stay spent.

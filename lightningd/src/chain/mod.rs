@@ -12,7 +12,9 @@ pub mod rpc;
 pub mod stale;
 mod store;
 
-pub use broadcast::{BroadcastFor, broadcast, keep, rebroadcast, send};
+#[cfg(test)]
+pub(crate) use broadcast::sent_first;
+pub use broadcast::{BroadcastFor, broadcast, broadcast_first, keep, rebroadcast, send, taken};
 pub use store::{confirmed, give_up, give_up_spends, load, on_its_way, sent_to_spend};
 
 use crate::events::{Event, Outgoing};
@@ -98,8 +100,8 @@ pub struct Chain {
     pub fees: Option<Estimates>,
     /// When they were asked for last.
     fees_asked: Option<Instant>,
-    /// Transactions that nobody but us can have: they were signed in this life of the process, and each sending of them was
-    /// refused. How many sendings are not answered yet.
+    /// Fundings of ours that nobody else can have: each sending of them was refused. How many sendings are not answered yet, or were
+    /// not when a process died. As the rows say.
     pub untaken: BTreeMap<Txid, u32>,
     /// Old blocks that are to be looked at again.
     pub rescan: rescan::Rescan,

@@ -14,7 +14,32 @@ const READ_FROM: &str = "read_from";
 pub fn load(db: &Connection) -> Result<Chain, Fatal> {
     let mut chain = Chain::default();
     chain.prepend(headers_below(db, BlockHeight(u32::MAX))?);
+    let mut statement =
+        db.prepare("SELECT txid, untaken FROM transactions WHERE untaken IS NOT NULL")?;
+    let rows = statement
+        .query_map([], |row| Ok((Txid::from_byte_array(row.get(0)?), row.get::<_, u32>(1)?)))?;
+    chain.untaken = rows.collect::<Result<_, _>>()?;
     Ok(chain)
+}
+
+/// So many sendings of a stored transaction have no answer, and each other one was refused. `None`: bitcoind may have it.
+pub(super) fn set_untaken(
+    db: &Connection,
+    txid: Txid,
+    under_way: Option<u32>,
+) -> Result<(), Fatal> {
+    db.prepare_cached("UPDATE transactions SET untaken = ?2 WHERE txid = ?1")?
+        .execute(params![txid.to_byte_array(), under_way])?;
+    Ok(())
+}
+
+/// It is about to be sent once more.
+pub(super) fn count_sending(db: &Connection, txid: Txid) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE transactions SET untaken = untaken + 1 WHERE txid = ?1 AND untaken IS NOT NULL",
+    )?
+    .execute([txid.to_byte_array()])?;
+    Ok(())
 }
 
 /// A stored header: its height, its hash, and when it was made.

@@ -2,6 +2,7 @@
 
 use super::opening::psbt::funding_output;
 use super::opening::{Attempt, Opening, Proposal, cancel, complete, propose};
+use crate::chain;
 use crate::chain::feerates::{Asked, Use};
 use crate::node::Node;
 use crate::rpc::args::Args;
@@ -277,7 +278,7 @@ pub fn funding_seen(
                 let txid = tx.compute_txid();
                 crate::chain::give_up(turn.db, txid)?;
                 wallet::unspend(node, turn, txid)?;
-                turn.install(move |node| _ = node.chain.untaken.remove(&txid));
+                chain::taken(turn, txid)?;
             }
             Ok(json!({"cancelled": text}))
         }
@@ -289,7 +290,7 @@ pub fn funding_seen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::{self, BroadcastFor, Purpose};
+    use crate::chain::{BroadcastFor, Purpose};
     use crate::testing::Rig;
     use bitcoin::{Amount, Transaction, TxIn, TxOut};
 
@@ -320,13 +321,16 @@ mod tests {
         };
         let txid = funding.compute_txid();
         rig.node.wallet.outputs.insert(spent, output);
-        let channel = rig.node.channels.all.get_mut(&NUMBER).unwrap();
-        channel.state = super::super::State::AwaitingLockin;
-        channel.live.params.opener = Side::Local;
-        channel.funding_tx = Some(funding.clone());
         rig.turn(|node, turn| {
+            let channel = &node.channels.all[&NUMBER];
+            let state = super::super::State::AwaitingLockin;
+            super::super::set_state(channel, turn, state, "user", "a test")?;
+            super::super::store::set_funding_tx(turn.db, NUMBER, &funding)?;
+            let copy = funding.clone();
+            super::super::update(turn, NUMBER, move |c| c.funding_tx = Some(copy));
             wallet::spend(node, turn, &funding)?;
             chain::keep(turn.db, &funding)?;
+            chain::sent_first(turn, txid)?;
             turn.install(move |node| _ = node.chain.untaken.insert(txid, 1));
             Ok(())
         });
@@ -357,6 +361,12 @@ mod tests {
         let (mut rig, txid) = sent("cancel-refused");
         bitcoind_says(&mut rig, txid, &refusal());
         assert!(!coin_is_free(&rig));
+        // It is so after a restart, which sends it again.
+        rig.crash();
+        assert!(!coin_is_free(&rig));
+        rig.node.chain.untaken.insert(txid, 1);
+        assert!(!cancelled(&mut rig), "that sending is not answered");
+        bitcoind_says(&mut rig, txid, &refusal());
         assert!(cancelled(&mut rig) && coin_is_free(&rig));
         assert!(chain::sent_to_spend(&rig.db, coin().0).unwrap().is_none(), "it is sent no more");
         rig.crash();
@@ -376,10 +386,17 @@ mod tests {
         // Nor while bitcoind has not answered.
         let (mut rig, _) = sent("cancel-under-way");
         assert!(!cancelled(&mut rig));
-        // What the life before did with it nobody knows.
+        // A process died before it heard what bitcoind answered.
         let (mut rig, txid) = sent("cancel-before");
+        rig.crash();
+        rig.node.chain.untaken.insert(txid, 2);
         bitcoind_says(&mut rig, txid, &refusal());
-        rig.node.chain.untaken.clear();
+        assert!(!cancelled(&mut rig));
+        // An older version wrote nothing of it.
+        let (mut rig, txid) = sent("cancel-older");
+        bitcoind_says(&mut rig, txid, &refusal());
+        rig.db.execute("UPDATE transactions SET untaken = NULL", []).unwrap();
+        rig.crash();
         assert!(!cancelled(&mut rig));
     }
 }

@@ -1,7 +1,7 @@
 //! Channels and the chain: fundings that confirm, fundings that are spent, and depths.
 
 use super::{Channel, ChannelEvent, State, live, order, set_state, store, update};
-use crate::chain::{BroadcastFor, broadcast};
+use crate::chain::{BroadcastFor, broadcast, broadcast_first};
 use crate::events::Event;
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -33,17 +33,14 @@ pub(super) fn sign_funding(
 ) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let Some(tx) = &channel.funding_tx else { return Ok(()) };
-    let signed = if is_signed(tx) {
-        tx.clone()
-    } else {
-        let txid = tx.compute_txid();
-        turn.install(move |node| _ = node.chain.untaken.insert(txid, 0));
-        wallet::sign(node, turn, tx)?
-    };
+    if is_signed(tx) {
+        return broadcast(node, turn, tx, BroadcastFor::Funding(number));
+    }
+    let signed = wallet::sign(node, turn, tx)?;
     store::set_funding_tx(turn.db, number, &signed)?;
     let copy = signed.clone();
     update(turn, number, move |c| c.funding_tx = Some(copy));
-    broadcast(node, turn, &signed, BroadcastFor::Funding(number))
+    broadcast_first(node, turn, &signed, BroadcastFor::Funding(number))
 }
 
 fn is_signed(tx: &Transaction) -> bool {

@@ -292,6 +292,9 @@ CREATE TABLE early_failures (
     lost INTEGER NOT NULL
 ) STRICT;
 ",
+    "
+ALTER TABLE transactions ADD COLUMN untaken INTEGER;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.
