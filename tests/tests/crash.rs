@@ -42,6 +42,13 @@ fn whoever_dies_in_an_opening_or_a_fee_update_nobody_loses_a_coin() {
 #[test]
 fn whoever_dies_in_a_close_both_end_it_together() {
     some(10, Mode::Kill, &["close-closer", "close-closee"]);
+    some(4, Mode::Kill, &["close-again-closer", "close-again-closee"]);
+}
+
+#[test]
+fn close_is_agreed_wherever_the_peer_hangs_up() {
+    some(12, Mode::HangUp, &["close-closer", "close-closee"]);
+    some(3, Mode::HangUp, &["pay-sent", "forward-fulfilled", "open-opener", "fee-accepter"]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Numbered barriers: the moments at which a test may have a process die, kill -9, as if the machine had no mercy.
+//! Numbered barriers: the moments at which a test may have a process die, kill -9, as if the machine had no mercy, or stop while
+//! something happens around it.
 //!
 //! Each process of a suite that runs with `--developer --dev-barriers=DIR` counts in a file of its own there, named like its
 //! source in the log, and goes on where its predecessor of that name was. A test writes into the file the number at which the
-//! process ends. Without --developer nobody ever calls [`begin`], and a barrier is one look at an empty cell.
+//! process ends or stops. Without --developer nobody ever calls [`begin`], and a barrier is one look at an empty cell.
 
 use nix::sys::signal::{Signal, kill};
 use std::fs::{File, OpenOptions};
@@ -17,8 +18,12 @@ pub const VARIABLE: &str = "FULMEN_BARRIERS";
 pub const COUNT_AT: u64 = 0;
 /// Where the number is at which to die: the test writes it. Zero: never.
 pub const DEATH_AT: u64 = 8;
-/// From here on, what was about to happen, or had just happened, at the death.
-pub const PLACE_AT: u64 = 16;
+/// Added to that number, the process stops (SIGSTOP) instead, until the test lets it go on.
+pub const STOP: u64 = 1 << 63;
+/// Where the id of the process is that died or stopped.
+pub const PID_AT: u64 = 16;
+/// From here on, what was about to happen, or had just happened, at the death or stop.
+pub const PLACE_AT: u64 = 24;
 
 /// While this file is beside those in which a node counts, its daemons do not die with the master: they live until they notice,
 /// as on a machine that is slow to kill.
@@ -72,9 +77,12 @@ impl Barriers {
         *count += 1;
         // A count that was not written is one that a test does not see: it has nothing else to do with the node.
         let _ = self.file.write_all_at(&count.to_ne_bytes(), COUNT_AT);
-        if read(&self.file, DEATH_AT) == *count {
+        let at = read(&self.file, DEATH_AT);
+        if at & !STOP == *count {
+            let me = nix::unistd::Pid::this();
+            let _ = self.file.write_all_at(&i64::from(me.as_raw()).to_ne_bytes(), PID_AT);
             let _ = self.file.write_all_at(place.as_bytes(), PLACE_AT);
-            let _ = kill(nix::unistd::Pid::this(), Signal::SIGKILL);
+            let _ = kill(me, if at & STOP == 0 { Signal::SIGKILL } else { Signal::SIGSTOP });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use subdaemon::barrier::{COUNT_AT, DEATH_AT, ORPHANS, PLACE_AT};
+use subdaemon::barrier::{COUNT_AT, DEATH_AT, ORPHANS, PID_AT, PLACE_AT, STOP};
 
 /// What SQLite keeps.
 const FILES: [&str; 2] = ["lightningd.sqlite3", "lightningd.sqlite3-wal"];
@@ -55,6 +55,23 @@ impl Barriers {
             options.write(true).create(true).truncate(false).open(self.0.join(process)).unwrap();
         file.set_len(PLACE_AT).unwrap();
         file.write_all_at(&at.to_ne_bytes(), DEATH_AT).unwrap();
+    }
+    /// It stops at this barrier, until somebody lets it go on.
+    pub fn arm_to_stop(&self, process: &str, at: u64) {
+        self.arm(process, at | STOP);
+    }
+    /// Nothing more happens to it.
+    pub fn disarm(&self, process: &str) {
+        let path = self.0.join(process);
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&0u64.to_ne_bytes(), DEATH_AT).unwrap();
+    }
+    /// Which process stopped there, if one did.
+    pub fn stopped(&self, process: &str) -> Option<i32> {
+        self.place(process)?;
+        let mut bytes = [0; 8];
+        File::open(self.0.join(process)).ok()?.read_exact_at(&mut bytes, PID_AT).ok()?;
+        i32::try_from(i64::from_ne_bytes(bytes)).ok()
     }
     /// Where it died, if it did.
     pub fn place(&self, process: &str) -> Option<String> {

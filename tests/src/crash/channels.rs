@@ -156,9 +156,15 @@ fn check_wealth(world: &mut World, before: [u64; 2], moved: u64) {
 
 /// Both agree to end a channel; its closing is in a block.
 fn close(world: &mut World, id: &str) {
+    close_seen(world, id, |_, _| {});
+}
+
+/// The same, with somebody who sees each state of the channel at l1.
+fn close_seen(world: &mut World, id: &str, mut seen: impl FnMut(&World, &str)) {
     let params = json!({"id": id, "unilateraltimeout": 0});
     world.wait("the closing to be agreed on", |w| {
         let state = w.channel(Who::L1, id)["state"].as_str()?.to_owned();
+        seen(w, &state);
         if state.starts_with("CHANNELD_NORMAL") {
             // It is answered when the peer agrees, who may have to be started again for that.
             let _ = w.line.l1.call_within(Duration::from_millis(100), "close", &params);
@@ -177,12 +183,29 @@ fn close(world: &mut World, id: &str) {
 
 /// A channel at rest is closed by both.
 pub fn closed(world: &mut World) {
+    closed_while(world, |_, _| {});
+}
+
+/// The same, and the connection ends at each step that somebody sees.
+pub fn closed_again(world: &mut World) {
+    let mut last = String::new();
+    closed_while(world, |w, state| {
+        if *state != *last && state != "CHANNELD_NORMAL" {
+            state.clone_into(&mut last);
+            let [closer, closee] = BOTH.map(|who| w.node(who));
+            // Who is dead at the moment has hung up.
+            let _ = closee.call("disconnect", &json!({"id": closer.id, "force": true}));
+        }
+    });
+}
+
+fn closed_while(world: &mut World, seen: impl FnMut(&World, &str)) {
     let id = open(world);
     world.settled(&id, BOTH);
     let before = BOTH.map(|who| wealth(world, who));
     let number = last_number(world, world.target);
     world.begin(number);
-    close(world, &id);
+    close_seen(world, &id, seen);
     world.finish();
     world.sync();
     check_coins(world);

@@ -1,9 +1,9 @@
 //! `cargo xtask sweep`: which scenarios and points, and the sum at the end.
 
-use super::{Failed, Mode, Plan, SCENARIOS, sweep};
+use super::{Failed, Mode, Plan, SCENARIOS, Scenario, Tally, sweep};
 
 /// What may be said.
-pub const USAGE: &str = "sweep [--mode kill|orphans|put-back] [--shard I/N] [--from K] [--every N] [--most N] [--seed N] \
+pub const USAGE: &str = "sweep [--mode kill|orphans|put-back|hang-up] [--shard I/N] [--from K] [--every N] [--most N] [--seed N] \
     [--only TEXT] [--state FILE] [--quiet] [SCENARIO..]";
 
 /// Runs what these words name, and says how it went.
@@ -12,23 +12,37 @@ pub fn run(words: &[&str]) -> Result<Vec<Failed>, String> {
         let known: Vec<&str> = SCENARIOS.iter().map(|s| s.name).collect();
         format!("{why}\n{USAGE}\nscenarios: {}", known.join(" "))
     })?;
-    let mut failed = Vec::new();
+    let (mut failed, mut ends) = (Vec::new(), Vec::new());
     let (mut tried, mut passed) = (0, 0);
-    for scenario in SCENARIOS {
-        if names.is_empty() || names.contains(&scenario.name) {
-            for mode in &plan.modes {
-                let tally = sweep(scenario, *mode, &plan);
-                tried += tally.tried;
-                passed += tally.passed;
-                failed.extend(tally.failed);
-            }
+    let named = |s: &&Scenario| names.is_empty() || names.contains(&s.name);
+    for scenario in SCENARIOS.iter().filter(named) {
+        for mode in plan.modes.iter().filter(|mode| scenario.has(**mode)) {
+            let tally = sweep(scenario, *mode, &plan);
+            tried += tally.tried;
+            passed += tally.passed;
+            ends.push(end_of(scenario, *mode, &tally));
+            failed.extend(tally.failed);
         }
+    }
+    for line in ends {
+        println!("{line}");
     }
     println!("{tried} points tried, {passed} passed");
     for failure in &failed {
         println!("FAILED {}: {}", failure.point, failure.why);
     }
     Ok(failed)
+}
+
+/// How far a scenario was swept in one mode.
+fn end_of(scenario: &Scenario, mode: Mode, tally: &Tally) -> String {
+    let Tally { exist, visited, failed, .. } = tally;
+    let how = match (visited == exist, failed.len()) {
+        (true, 0) => "swept to its end".to_owned(),
+        (true, failed) => format!("swept to its end, {failed} failed"),
+        (false, failed) => format!("{} left, {failed} failed", exist - visited),
+    };
+    format!("{}, {}: {visited} of {exist} points visited: {how}", scenario.name, mode.name())
 }
 
 fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
@@ -56,7 +70,7 @@ fn parse<'a>(words: &[&'a str]) -> Result<(Plan, Vec<&'a str>), String> {
 
 fn mode(text: &str) -> Result<Mode, String> {
     let found = Mode::ALL.into_iter().find(|m| m.name() == text);
-    found.ok_or_else(|| format!("--mode {text}: kill, orphans or put-back"))
+    found.ok_or_else(|| format!("--mode {text}: kill, orphans, put-back or hang-up"))
 }
 
 fn shard(text: &str) -> Result<(usize, usize), String> {

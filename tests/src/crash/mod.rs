@@ -10,6 +10,7 @@ mod channels;
 pub mod command;
 mod fees;
 mod forwards;
+mod hang_up;
 mod onchain;
 mod payments;
 mod put_back;
@@ -29,17 +30,20 @@ pub enum Mode {
     Orphans,
     /// After the scenario's end the database is what it was at each of its commits: as somebody does who restores a backup.
     PutBack,
+    /// Nobody dies: each process stops at each of its barriers, the node's peers hang up, and it goes on.
+    HangUp,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Kill, Self::Orphans, Self::PutBack];
+    pub const ALL: [Self; 4] = [Self::Kill, Self::Orphans, Self::PutBack, Self::HangUp];
     /// As it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Orphans => "orphans",
             Self::PutBack => "put-back",
+            Self::HangUp => "hang-up",
         }
     }
 }
@@ -55,6 +59,14 @@ pub struct Scenario {
     pub run: fn(&mut World),
 }
 
+impl Scenario {
+    /// Has it anything to do with this? What happens on chain needs no connection.
+    pub fn has(&self, mode: Mode) -> bool {
+        let on_chain = ["ours-", "theirs-", "forward-out-", "forward-in-", "penalty"];
+        mode != Mode::HangUp || !on_chain.iter().any(|name| self.name.starts_with(name))
+    }
+}
+
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "pay-sent", target: Who::L1, run: payments::fulfilled },
@@ -65,6 +77,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "open-accepter", target: Who::L2, run: channels::opened },
     Scenario { name: "close-closer", target: Who::L1, run: channels::closed },
     Scenario { name: "close-closee", target: Who::L2, run: channels::closed },
+    Scenario { name: "close-again-closer", target: Who::L1, run: channels::closed_again },
+    Scenario { name: "close-again-closee", target: Who::L2, run: channels::closed_again },
     Scenario { name: "fee-opener", target: Who::L1, run: fees::updated },
     Scenario { name: "fee-accepter", target: Who::L2, run: fees::updated },
     Scenario { name: "ours-before", target: Who::L1, run: onchain::before },

@@ -60,6 +60,10 @@ pub struct Failed {
 /// How a sweep went.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Points that there are, by the run that nobody disturbed.
+    pub exist: usize,
+    /// Those of them that were visited, now or in an earlier run of the same state file.
+    pub visited: usize,
     /// Points that were run.
     pub tried: usize,
     /// Those at whose end everything held.
@@ -81,9 +85,16 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
     let mut world = World::new(scenario.target, mode);
     let counts = count(scenario, mode, plan, &mut world);
     let passed = read_state(plan);
+    let name_of = |(process, number): &(String, u64)| match mode {
+        Mode::HangUp => format!("{}/{}/{process}/{number}", scenario.name, mode.name()),
+        Mode::Kill | Mode::Orphans | Mode::PutBack => {
+            format!("{}/{process}/{number}", scenario.name)
+        }
+    };
     let mut tally = Tally::default();
+    let mut visited: BTreeSet<String> = passed.clone();
     for (process, number) in points(mode, &counts, plan) {
-        let name = format!("{}/{process}/{number}", scenario.name);
+        let name = name_of(&(process.clone(), number));
         if plan.only.as_ref().is_some_and(|only| !is_named(&name, only)) {
             continue;
         }
@@ -119,9 +130,13 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
         if plan.loud {
             println!("{name}: {verdict} ({} ms)", since.elapsed().as_millis());
         }
+        visited.insert(name);
     }
+    let all = points(mode, &counts, &Plan::default());
+    tally.exist = all.len();
+    tally.visited = all.iter().filter(|point| visited.contains(&name_of(point))).count();
     println!(
-        "{}, {}: {} points tried, {} passed ({} without a death), {} passed before, {} failed; {:.0} s; barriers: {counts:?}",
+        "{}, {}: {} points tried, {} passed ({} not reached), {} passed before, {} failed; {:.0} s; barriers: {counts:?}",
         scenario.name,
         mode.name(),
         tally.tried,
@@ -137,7 +152,7 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
 /// How many barriers, or commits, there are. What happens once in a life (the first commit, the first coin) is no part of that.
 fn count(scenario: &Scenario, mode: Mode, plan: &Plan, world: &mut World) -> Counts {
     world.aim = match mode {
-        Mode::Kill | Mode::Orphans => Aim::Count,
+        Mode::Kill | Mode::Orphans | Mode::HangUp => Aim::Count,
         Mode::PutBack => Aim::Copy,
     };
     (scenario.run)(world);
@@ -160,9 +175,12 @@ fn visit(
     number: u64,
 ) -> Option<String> {
     match mode {
-        Mode::Kill | Mode::Orphans => {
-            let process = if mode == Mode::Orphans { MASTER } else { process };
-            world.aim = Aim::Kill(process.to_owned(), number);
+        Mode::Kill | Mode::Orphans | Mode::HangUp => {
+            world.aim = match mode {
+                Mode::Orphans => Aim::Kill(MASTER.to_owned(), number),
+                Mode::HangUp => Aim::HangUp(process.to_owned(), number),
+                Mode::Kill | Mode::PutBack => Aim::Kill(process.to_owned(), number),
+            };
             (scenario.run)(world);
             world.died_at.clone()
         }
@@ -185,7 +203,7 @@ const MASTER: &str = "lightningd";
 /// Every process and number, those of this shard, every n-th. The shards of a sweep visit all processes.
 fn points(mode: Mode, counts: &Counts, plan: &Plan) -> Vec<(String, u64)> {
     let named = counts.iter().filter_map(|(name, count)| match mode {
-        Mode::Kill | Mode::PutBack => Some((name.as_str(), *count)),
+        Mode::Kill | Mode::PutBack | Mode::HangUp => Some((name.as_str(), *count)),
         Mode::Orphans => (name == MASTER).then_some((Mode::Orphans.name(), *count)),
     });
     let all = named.flat_map(|(name, count)| (1..=count).map(move |n| (name.to_owned(), n)));

@@ -1,6 +1,7 @@
 //! Three nodes in a line that live through many points, one of which is under test: its processes die, and what must be
 //! started again is.
 
+use super::hang_up::HangUp;
 use super::{Barriers, Counts, Mode};
 use crate::{Line, Node, PATIENCE, Scratch};
 use serde_json::{Value, json};
@@ -42,6 +43,8 @@ pub enum Aim {
     Count,
     /// This process is killed at the n-th barrier that it passes. `#N` in its name is the number of the scenario's channel.
     Kill(String, u64),
+    /// The same, and it only stops there until its node's peers have hung up.
+    HangUp(String, u64),
     /// Each commit is followed by a copy of the database, which is put back later.
     Copy,
 }
@@ -57,6 +60,7 @@ pub struct World {
     barriers: [Barriers; 3],
     /// The armed process's full name.
     armed: Option<String>,
+    hang_up: Option<HangUp>,
     /// Is not there, and not missed.
     pub absent: Option<Who>,
     /// Where it died, if it did.
@@ -102,6 +106,7 @@ impl World {
             aim: Aim::Count,
             barriers,
             armed: None,
+            hang_up: None,
             absent: None,
             died_at: None,
             before: Counts::new(),
@@ -149,10 +154,20 @@ impl World {
         self.before = self.mine().counts();
         self.armed = None;
         self.died_at = None;
-        if let Aim::Kill(process, number) = &self.aim {
+        if let Aim::Kill(process, number) | Aim::HangUp(process, number) = &self.aim {
             let process = process.replace("#N", &format!("#{channel}"));
-            let before = self.before.get(&process).copied().unwrap_or(0);
-            self.mine().arm(&process, before + number);
+            let at = self.before.get(&process).copied().unwrap_or(0) + number;
+            if matches!(self.aim, Aim::HangUp(..)) {
+                self.mine().arm_to_stop(&process, at);
+                let id = self.node(self.target).id.clone();
+                let peers = Who::ALL.into_iter().filter(|who| *who != self.target);
+                let peers = peers.map(|who| self.node(who).network_dir().join("lightning-rpc"));
+                let barriers = self.mine().clone();
+                let hang_up = HangUp::begin(barriers, process.clone(), id, peers.collect());
+                self.hang_up = Some(hang_up);
+            } else {
+                self.mine().arm(&process, at);
+            }
             self.armed = Some(process);
         }
         if self.aim == Aim::Copy {
@@ -196,6 +211,8 @@ impl World {
         self.counts = self.counted();
         self.copies = self.mine().end_copies();
         let Some(process) = self.armed.take() else { return };
+        self.mine().disarm(&process);
+        self.hang_up = None;
         self.died_at = self.mine().place(&process);
         self.mine().arm(&process, 0);
         // It may have died since it was looked at.
@@ -209,6 +226,7 @@ impl World {
     /// Ends everything, and leaves the folder for somebody who looks.
     pub fn keep(&mut self) -> PathBuf {
         let path = self.folder.clone();
+        self.hang_up = None;
         for who in Who::ALL {
             if !self.node(who).is_dead() {
                 self.node(who).kill();
