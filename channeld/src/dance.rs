@@ -4,13 +4,13 @@
 //! one step on disk. On the wire the revocation goes first, then our updates, then our signature; `last_sent` says so.
 
 use crate::live::{Due, Live, Phase};
-use crate::onions::{self, Opened};
+use crate::onions;
 use crate::peer::broke;
 use channel::{Channel, Update, diff};
 use primitives::*;
 use subdaemon::Failure;
 use wire::channel_data::*;
-use wire::channeld::{FeerateNow, PeeledHtlc, Persist, PreimageLearned};
+use wire::channeld::{FeerateNow, Peeled, PeeledHtlc, Persist, PreimageLearned};
 use wire::hsm::*;
 use wire::*;
 
@@ -75,17 +75,23 @@ impl Live {
             (next, revoked) = (after, Some(number));
         }
         let peeled = self.peel(&mut next)?;
-        let mut signed = None;
-        if next.can_commit() {
+        let commitment = if next.can_commit() {
             let (after, state) = next.send_commit().map_err(Failure::internal)?;
-            signed = Some(self.hsm.ask(&SignRemoteCommitment { state })?);
             next = after;
+            Some(state)
+        } else {
+            None
+        };
+        next.may_bind(&self.stored, &self.policy).map_err(broke)?;
+        let mut signed = None;
+        if let Some(state) = commitment {
+            signed = Some(self.hsm.ask(&SignRemoteCommitment { state })?);
         }
         Ok(Step { next, peeled, revoked, signed })
     }
 
     /// Opens the onions of the HTLCs that are new and irrevocable. Those that we fail whatever the master thinks are
-    /// removed in the same step.
+    /// removed in the same step; the master says so again if that step does not sign the removal and the connection is lost.
     fn peel(&mut self, next: &mut Channel) -> Result<Vec<PeeledHtlc>, Failure> {
         let added = self.irrevocable.added.iter();
         let received: Vec<_> =
@@ -93,19 +99,17 @@ impl Live {
         let mut peeled = Vec::with_capacity(received.len());
         // The newest first: it is they that make too many.
         for opened in onions::open(&mut self.hsm, &received)?.into_iter().rev() {
-            let (id, removal) = match opened {
-                Opened::Refused { id, removal } => (id, removal),
-                Opened::Readable(htlc) => {
-                    if !next.is_overexposed(htlc.id, &self.policy) {
-                        peeled.push(htlc);
-                        continue;
-                    }
-                    log::info!("HTLC {} fails: too much is in HTLCs without outputs", htlc.id);
-                    (htlc.id, onions::overexposed(&received, &htlc))
-                }
-            };
-            *next = next.offer_removal(id, removal.clone()).map_err(Failure::internal)?;
-            self.unsaid.push(Update::Remove { id, removal });
+            let mut htlc = opened;
+            if next.is_overexposed(htlc.id, &self.policy) {
+                log::info!("failing HTLC {}: max_dust_htlc_exposure_msat exceeded", htlc.id);
+                let removal = onions::overexposed(&received, &htlc);
+                htlc.peeled = Peeled::Refused { removal };
+            }
+            if let (id, Peeled::Refused { removal }) = (htlc.id, &htlc.peeled) {
+                *next = next.offer_removal(id, removal.clone()).map_err(Failure::internal)?;
+                self.unsaid.push(Update::Remove { id, removal: removal.clone() });
+            }
+            peeled.push(htlc);
         }
         peeled.reverse();
         Ok(peeled)

@@ -1,7 +1,6 @@
 //! What is inside the onions of received HTLCs: keys from hsmd, reading here. BOLT 4, "Onion Decryption".
 
 use onion::Failure as OnionFailure;
-use primitives::*;
 use std::sync::Arc;
 use subdaemon::{Failure, Hsm};
 use wire::Bytes;
@@ -12,16 +11,8 @@ use wire::hsm::{OnionKeys, OnionPoint, PeelOnions};
 /// BOLT 4: `invalid_onion_blinding`, all that a node inside a blinded path may say.
 const INVALID_ONION_BLINDING: u16 = 0xc018;
 
-/// What became of one onion.
-pub(crate) enum Opened {
-    /// The master decides, also on one that is garbled: it knows how to fail it.
-    Readable(PeeledHtlc),
-    /// Made by its origin so that nobody can read it: it goes back to it, encrypted.
-    Refused { id: HtlcId, removal: Removal },
-}
-
 /// Opens a batch with one question, in order.
-pub(crate) fn open(hsm: &mut Hsm, htlcs: &[Arc<LiveHtlc>]) -> Result<Vec<Opened>, Failure> {
+pub(crate) fn open(hsm: &mut Hsm, htlcs: &[Arc<LiveHtlc>]) -> Result<Vec<PeeledHtlc>, Failure> {
     let ephemerals: Vec<_> =
         htlcs.iter().map(|live| onion::ephemeral(live.onion.0.as_slice())).collect();
     let onions: Vec<_> = htlcs
@@ -47,34 +38,35 @@ pub(crate) fn open(hsm: &mut Hsm, htlcs: &[Arc<LiveHtlc>]) -> Result<Vec<Opened>
     Ok(opened)
 }
 
-fn read(live: &LiveHtlc, keys: OnionKeys) -> Opened {
+fn read(live: &LiveHtlc, keys: OnionKeys) -> PeeledHtlc {
     let id = live.htlc.id;
     match onion::peel(live.onion.0.as_slice(), &keys, &live.htlc.payment_hash.0) {
         Ok(layer) => {
             let next = layer.next_packet();
             let peeled = Peeled::Payload { payload: Bytes(layer.payload), next, keys };
-            Opened::Readable(PeeledHtlc { id, peeled })
+            PeeledHtlc { id, peeled }
         }
         Err(failure) if failure.is_bad_onion() || live.path_key.is_some() => {
             unreadable(live, &failure)
         }
-        Err(failure) => Opened::Refused {
-            id,
-            removal: Removal::Failed { reason: onion::begin_error(&keys, &failure) },
-        },
+        // Made by its origin so that nobody can read it: it goes back to it, encrypted.
+        Err(failure) => {
+            let removal = Removal::Failed { reason: onion::begin_error(&keys, &failure) };
+            PeeledHtlc { id, peeled: Peeled::Refused { removal } }
+        }
     }
 }
 
-fn unreadable(live: &LiveHtlc, failure: &OnionFailure) -> Opened {
+fn unreadable(live: &LiveHtlc, failure: &OnionFailure) -> PeeledHtlc {
     let sha256_of_onion = onion::sha256_of_onion(live.onion.0.as_slice());
     // BOLT 2, update_fail_malformed_htlc: beside a path key nothing else may be said.
     let failure_code =
         if live.path_key.is_some() { INVALID_ONION_BLINDING } else { failure.code() };
     let peeled = Peeled::Unreadable { sha256_of_onion, failure_code };
-    Opened::Readable(PeeledHtlc { id: live.htlc.id, peeled })
+    PeeledHtlc { id: live.htlc.id, peeled }
 }
 
-/// How an HTLC is failed that would leave too much to miners. BOLT 2, max_dust_htlc_exposure_msat.
+/// The failure for an HTLC that exposes us to too much trimming. BOLT 2, max_dust_htlc_exposure_msat.
 pub(crate) fn overexposed(all: &[Arc<LiveHtlc>], htlc: &PeeledHtlc) -> Removal {
     let sha256_of_onion = |live: &Arc<LiveHtlc>| onion::sha256_of_onion(live.onion.0.as_slice());
     let live = all.iter().find(|live| live.htlc.id == htlc.id);
@@ -82,6 +74,7 @@ pub(crate) fn overexposed(all: &[Arc<LiveHtlc>], htlc: &PeeledHtlc) -> Removal {
         Peeled::Unreadable { sha256_of_onion, failure_code } => {
             Removal::Malformed { sha256_of_onion: *sha256_of_onion, failure_code: *failure_code }
         }
+        Peeled::Refused { removal } => removal.clone(),
         Peeled::Payload { keys, .. } => match live.filter(|live| live.path_key.is_some()) {
             Some(live) => Removal::Malformed {
                 sha256_of_onion: sha256_of_onion(live),

@@ -30,11 +30,12 @@ pub(crate) fn broke(fault: PeerFault) -> Failure {
         | F::FeeNotYours
         | F::FeeOutOfBounds { .. }
         | F::FeeUnaffordable { .. }
-        | F::FeeDustExposure { .. }
         | F::EmptyCommitment { .. }
         | F::CommitmentTooEarly { .. }
         | F::RevocationUnasked { .. } => Failure::PeerWarn(text),
-        F::SignatureCount { .. }
+        F::FeeDustExposure { .. }
+        | F::DustExposure { .. }
+        | F::SignatureCount { .. }
         | F::Overspent { .. }
         | F::WrongSecret { .. }
         | F::NotOfTheChain { .. }

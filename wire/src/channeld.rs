@@ -68,6 +68,8 @@ crate::data! {
         },
         /// It could not be read: it is to be failed as malformed with this.
         1 => Unreadable { sha256_of_onion: Sha256Digest, failure_code: u16 },
+        /// channeld fails it, whatever the master thinks: never with a preimage.
+        2 => Refused { removal: Removal },
     }
 
     /// A received HTLC that is now irrevocable, and what its onion said.

@@ -137,6 +137,7 @@ impl Rows {
                 sha256_of_onion: *sha256_of_onion,
                 failure_code: *failure_code,
             },
+            (Peeled::Refused { removal }, _) => removal.clone(),
             (Peeled::Payload { .. }, _) if self.decide == Decide::Hold => return,
             (Peeled::Payload { .. }, Some(preimage)) => Removal::Fulfilled { preimage: *preimage },
             (Peeled::Payload { keys, .. }, None) => Removal::Failed {

@@ -254,7 +254,7 @@ impl Channel {
     }
 
     /// Is an update of this sender and stage in that commitment?
-    fn has(&self, owner: Side, which: Which, sender: Side, stage: Stage) -> bool {
+    pub(crate) fn has(&self, owner: Side, which: Which, sender: Side, stage: Stage) -> bool {
         is_in(stage, Party::of(owner, sender), which)
     }
     /// Is the HTLC itself in that commitment: added, and not removed?

@@ -38,6 +38,8 @@ pub enum PeerFault {
     FeeUnaffordable { feerate: FeeratePerKw, balance: Msat, needed: Sat },
     /// A feerate at which trimmed HTLCs come to too much.
     FeeDustExposure { feerate: FeeratePerKw, dust: Msat, maximum: Msat },
+    /// A commitment in which too much is trimmed.
+    DustExposure { dust: Msat, maximum: Msat },
     /// A second commitment_signed that changes nothing, in a row.
     EmptyCommitment { number: CommitmentNumber },
     /// A commitment_signed before we revoked the one before.
@@ -77,6 +79,7 @@ impl PeerFault {
             | Self::FeeOutOfBounds { .. }
             | Self::FeeUnaffordable { .. }
             | Self::FeeDustExposure { .. } => "BOLT 2, update_fee",
+            Self::DustExposure { .. } => "BOLT 2, max_dust_htlc_exposure_msat",
             Self::EmptyCommitment { .. }
             | Self::CommitmentTooEarly { .. }
             | Self::SignatureCount { .. }
@@ -129,6 +132,9 @@ impl fmt::Display for PeerFault {
             }
             Self::FeeDustExposure { feerate, dust, maximum } => {
                 write!(f, "update_fee {feerate} would leave {dust} to miners, of at most {maximum}")
+            }
+            Self::DustExposure { dust, maximum } => {
+                write!(f, "a commitment would leave {dust} to miners, of at most {maximum}")
             }
             Self::EmptyCommitment { number } => {
                 write!(f, "commitment {number} changes nothing, as the one before")

@@ -12,6 +12,7 @@ mod commit;
 pub mod commitment;
 mod constants;
 pub mod cores;
+mod exposure;
 mod fault;
 pub mod keys;
 mod limits;

@@ -7,6 +7,7 @@
 use crate::channel::Channel;
 use crate::commitment::{Tally, tally};
 use crate::constants::Constants;
+use crate::exposure::At;
 use crate::fault::{FeeRefusal, PeerFault};
 use crate::stage::Which;
 use primitives::*;
@@ -140,12 +141,6 @@ impl Channel {
         if prospects.iter().any(|p| p.fits(amount, Care::Own).is_err()) {
             return Err(OfferRefusal::Unaffordable { spendable: self.spendable() });
         }
-        let exposed = |p: &Prospect<'_>| {
-            p.trims(amount) && p.tally.dust.saturating_add(amount) > policy.max_dust_exposure
-        };
-        if prospects.iter().any(exposed) {
-            return Err(OfferRefusal::DustExposure { maximum: policy.max_dust_exposure });
-        }
         Ok(())
     }
 
@@ -213,11 +208,11 @@ impl Channel {
     }
 
     /// Reserve and cost of the opener in a commitment at this feerate, and what it has.
-    fn at_feerate(&self, owner: Side, which: Which, feerate: FeeratePerKw) -> (Tally, Msat, Sat) {
+    fn at_feerate(&self, owner: Side, which: Which, feerate: FeeratePerKw) -> (Msat, Sat) {
         let opener = self.constants.params.opener;
         let tally = self.tally_in(owner, which, Some(feerate));
         let needed = self.constants.reserve(opener).saturating_add(tally.cost());
-        (tally, self.balance_in(owner, which)[opener], needed)
+        (self.balance_in(owner, which)[opener], needed)
     }
 
     pub(crate) fn may_offer_fee(
@@ -226,14 +221,13 @@ impl Channel {
         policy: &HtlcPolicy,
     ) -> Result<(), FeeRefusal> {
         for (owner, which) in [(Side::Remote, Which::Next), (Side::Local, Which::Final)] {
-            let (tally, balance, needed) = self.at_feerate(owner, which, feerate);
+            let (balance, needed) = self.at_feerate(owner, which, feerate);
             if balance < needed.msat() {
                 return Err(FeeRefusal::Unaffordable { feerate, balance, needed });
             }
-            if self.exposes(feerate, &tally, policy) {
-                let (dust, maximum) = (tally.dust, policy.max_dust_exposure);
-                return Err(FeeRefusal::DustExposure { dust, maximum });
-            }
+        }
+        if let Some(dust) = self.with_fee(feerate).exceeds(self, At::Known, policy) {
+            return Err(FeeRefusal::DustExposure { dust, maximum: policy.max_dust_exposure });
         }
         Ok(())
     }
@@ -250,22 +244,13 @@ impl Channel {
         if balance < needed.msat() && feerate > self.feerate_in(Side::Local, Which::Next) {
             return Err(PeerFault::FeeUnaffordable { feerate, balance, needed });
         }
-        // Of its own commitment only what it certainly knows: what we said meanwhile is no fault of its.
-        for (owner, which) in [(Side::Local, Which::Next), (Side::Remote, Which::Oldest)] {
-            let (tally, _, _) = self.at_feerate(owner, which, feerate);
-            if self.exposes(feerate, &tally, policy) {
-                let (dust, maximum) = (tally.dust, policy.max_dust_exposure);
-                return Err(PeerFault::FeeDustExposure { feerate, dust, maximum });
-            }
+        // BOLT 2, update_fee: also HTLCs that the peer had not heard of when it said this. Nothing binds it to acknowledge them
+        // before the feerate, so that no later moment would do.
+        if let Some(dust) = self.with_fee(feerate).exceeds(self, At::Known, policy) {
+            let maximum = policy.max_dust_exposure;
+            return Err(PeerFault::FeeDustExposure { feerate, dust, maximum });
         }
         Ok(())
-    }
-
-    /// BOLT 2, update_fee: with anchors a feerate trims nothing, and a lower one trims less.
-    fn exposes(&self, feerate: FeeratePerKw, tally: &Tally, policy: &HtlcPolicy) -> bool {
-        !self.constants.format.has_anchors()
-            && feerate > self.feerate()
-            && tally.dust > policy.max_dust_exposure
     }
 
     /// The highest feerate up to `target` that we, the opener, may offer.

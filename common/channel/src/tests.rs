@@ -7,6 +7,7 @@ use wire::channel_data::*;
 use wire::channeld::{FeePolicy, HtlcPolicy, OfferRefusal};
 use wire::{ChannelReestablish, UpdateAddHtlc};
 
+mod dust;
 mod link;
 
 /// Two ends with one HTLC of each, irrevocable.
@@ -224,33 +225,6 @@ fn only_the_opener_sets_the_feerate_and_only_what_it_can_pay() {
     );
     assert_eq!((a.feerate(), b.feerate()), (FeeratePerKw(2000), FeeratePerKw(2000)));
     assert!(a.is_quiet() && b.is_quiet());
-}
-
-#[test]
-fn a_feerate_that_burns_too_much_dust_is_refused_where_it_trims() {
-    let htlc = offer(1, Msat(2_000_000));
-    let careful = HtlcPolicy { max_dust_exposure: Msat(1_999_999), ..policy() };
-    for anchors in [false, true] {
-        let (a, b) = pair(params(anchors));
-        let (a, id) = a.offer_add(&htlc, &careful).unwrap();
-        let b = b.receive_add(&said(a.htlc(Side::Local, id).unwrap())).unwrap();
-        let (a, b) = settle(a, b);
-        assert!(!b.is_overexposed(id, &careful));
-        let feerate = FeeratePerKw(5000);
-        let (dust, maximum) = (Msat(2_000_000), careful.max_dust_exposure);
-        let offered = a.offer_fee(feerate, &careful).map(|_| ());
-        let received = b.receive_fee(feerate, &any_fee(), &careful).map(|_| ());
-        if anchors {
-            assert_eq!((offered, received), (Ok(()), Ok(())));
-        } else {
-            assert_eq!(offered, Err(FeeRefusal::DustExposure { dust, maximum }));
-            assert_eq!(received, Err(PeerFault::FeeDustExposure { feerate, dust, maximum }));
-        }
-        let one = HtlcPolicy { max_dust_exposure: Msat(1), ..policy() };
-        let (a, id) = a.offer_add(&offer(2, Msat(10_000)), &policy()).unwrap();
-        let b = b.receive_add(&said(a.htlc(Side::Local, id).unwrap())).unwrap();
-        assert!(b.is_overexposed(id, &one) && !b.is_overexposed(id, &policy()));
-    }
 }
 
 #[test]

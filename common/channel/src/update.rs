@@ -2,8 +2,8 @@
 
 use crate::channel::Channel;
 use crate::constants::EXPIRY_LIMIT;
+use crate::exposure::At;
 use crate::fault::{FeeRefusal, PeerFault, RemovalRefusal};
-use crate::stage::Which;
 use primitives::*;
 use std::sync::Arc;
 use wire::channel_data::*;
@@ -40,7 +40,11 @@ impl Channel {
             payment_hash: offer.payment_hash,
             expiry: offer.expiry,
         };
-        Ok((self.with_add(htlc, offer.onion.clone(), offer.path_key, offer.key), id))
+        let next = self.with_add(htlc, offer.onion.clone(), offer.path_key, offer.key);
+        if next.exceeds(self, At::Buffered, policy).is_some() {
+            return Err(OfferRefusal::DustExposure { maximum: policy.max_dust_exposure });
+        }
+        Ok((next, id))
     }
 
     /// The peer offers one. BOLT 2, update_add_htlc, "A receiving node".
@@ -202,22 +206,11 @@ impl Channel {
         Ok(self.with_fee(feerate))
     }
 
-    fn with_fee(&self, feerate: FeeratePerKw) -> Self {
+    pub(crate) fn with_fee(&self, feerate: FeeratePerKw) -> Self {
         let mut next = self.clone();
         // A newer word replaces one that nobody has signed.
         next.fees.retain(|f| f.stage != Stage::PendingOnReceiver);
         next.fees.push(FeeChange { feerate, stage: Stage::PendingOnReceiver });
         next
-    }
-
-    /// Is a received HTLC so small that it has no output in some commitment, and would all such come to more than we
-    /// bear? BOLT 2, max_dust_htlc_exposure_msat: then it is failed once it is irrevocable, whatever it says.
-    pub fn is_overexposed(&self, id: HtlcId, policy: &HtlcPolicy) -> bool {
-        let Some(live) = self.htlc(Side::Remote, id) else { return false };
-        Side::BOTH.into_iter().any(|owner| {
-            let feerate = self.feerate_in(owner, Which::Final);
-            self.constants.is_trimmed(owner, feerate, Side::Remote, live.htlc.amount)
-                && self.tally_in(owner, Which::Final, None).dust > policy.max_dust_exposure
-        })
     }
 }

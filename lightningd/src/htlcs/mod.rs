@@ -244,6 +244,11 @@ pub fn decide(
             };
             return settle(node, turn, number, id, removal);
         }
+        Peeled::Refused { removal: Removal::Fulfilled { .. } } => {
+            return Err(Stop::refused(format!("channeld refused HTLC {id} with a preimage")));
+        }
+        // Its removal may have been signed by nobody before the connection was lost: as a row it is said again.
+        Peeled::Refused { removal } => return settle(node, turn, number, id, removal.clone()),
         Peeled::Payload { payload, next, keys } => (payload, next, keys),
     };
     match (Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()), next) {

@@ -73,19 +73,20 @@ fn cve_2021_41593_a_feerate_that_makes_dust_of_htlcs_is_refused() {
     flood(&mut t, 20, 5_000_000);
     let number = t.b.newest();
     assert_eq!((t.b.mine(number).htlcs.len(), at_b(&t)), (20, 100_000));
+    // A smaller raise does no harm.
+    t.b.fee(1_500);
+    t.b.settle();
     t.b.say(&wire::UpdateFee { channel_id: t.b.id, feerate: FeeratePerKw(8_000) });
     let text = t.b.end();
     assert!(text.contains("would leave 100000000msat to miners"), "{text}");
-    t.b.reconnect(&t.world);
-    t.world.node.wait_normal(&t.b.name());
-    // A smaller one does no harm. Then all of them fail.
-    t.b.fee(1_500);
-    t.b.settle();
-    let ids: Vec<_> = t.b.channel.htlcs().map(|h| h.htlc.id).collect();
-    ids.into_iter().for_each(|id| t.b.fail(id));
-    t.b.settle();
+    // The node closes while all of them have outputs.
+    let commitment = wait_close(&t.world, &t.b);
+    assert_eq!(commitment.output.len(), 22);
+    t.b.stranger.hang_up();
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
     t.a.settle_without_ours();
-    assert_eq!(total(&t.world), t.before);
+    t.lost_nothing();
 }
 
 #[test]
@@ -111,4 +112,38 @@ fn excess_fee_theft_with_a_miner_a_commitment_that_is_all_fees_is_refused() {
     world.resolve(&live.name());
     world.mine(2);
     assert!(total(&world) + 1_000 > before);
+}
+
+/// BOLT 2, max_dust_htlc_exposure_msat: the feerate comes between our signature and the peer's revocation. Default options.
+#[test]
+fn dust_exposure_counts_htlcs_between_signature_and_revocation() {
+    let mut t = Between::with(Plan::new(1).plain(), Plan::new(2).plain());
+    for n in 0..25u8 {
+        let hash = preimage(n + 1).hash();
+        let (amount, expiry, onion) = t.onion(3_500_000, hash, 40);
+        t.a.add(amount, hash, expiry, onion);
+    }
+    t.a.settle();
+    loop {
+        t.b.hear_commit();
+        if received(&t.b) == 25 {
+            break;
+        }
+        t.b.revoke();
+    }
+    assert!(!t.b.is_settled(), "the last of them await b's revocation");
+    t.b.fee(5_000);
+    t.b.commit();
+    t.b.revoke();
+    let text = t.b.end();
+    assert!(text.contains("would leave 87500000msat to miners, of at most 50000000msat"), "{text}");
+    let number = t.b.newest();
+    assert_eq!(t.b.mine(number).htlcs.len(), 25);
+    t.b.stranger.hang_up();
+    t.world.mine_only(&[&t.b.commitment(number)]);
+    t.world.node.wait_state(&t.b.name(), "ONCHAIN");
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
+    t.a.settle_without_ours();
+    t.lost_nothing();
 }

@@ -8,6 +8,7 @@
 //! | CVE-2020-26895, high S | refused in each signature of each message, announcements too | `signatures::*`, `openings::cve_2020_26895_*` |
 //! | CVE-2020-26896, an invoice's preimage | a forward of the same hash is no payment to us | `upstream::cve_2020_26896_*` |
 //! | CVE-2021-41591 to -41593, dust | exposure is bounded when HTLCs come and when fees rise | `exposure::cve_2021_*` |
+//! | dust exposure in the order of messages | counted for every commitment that the peer can still reach | `exposure::dust_exposure_*`; all orders: `common/channel/src/tests/link/exposure.rs` |
 //! | excess-fee theft with a miner | no commitment is all fees | `exposure::excess_fee_theft_*` |
 //! | LND's and btcd's block parsing | a block that is one witness | `bounds::lnd_and_btcd_block_parsing_*` |
 //! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |

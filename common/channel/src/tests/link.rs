@@ -8,9 +8,11 @@ use crate::testing::{
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::LazyLock;
 use wire::UpdateAddHtlc;
+
+mod exposure;
 
 /// What travels.
 #[derive(Clone, Debug)]
@@ -79,6 +81,11 @@ impl End {
 struct Link {
     ends: Sides<End>,
     hashes: u64,
+    policy: Sides<HtlcPolicy>,
+    /// Ends that let something depend on received HTLCs, and which those are; the rest of what they received they fail.
+    accepted: Sides<BTreeSet<HtlcId>>,
+    /// Why a channel failed.
+    fault: Option<PeerFault>,
 }
 
 impl Link {
@@ -86,10 +93,17 @@ impl Link {
         let mut params = params(anchors);
         params.terms.local.max_accepted_htlcs = max_accepted;
         params.terms.remote.dust_limit = Sat(1000);
+        Self::with(params)
+    }
+
+    fn with(params: ChannelParams) -> Self {
         let (a, b) = pair(params);
         Self {
             ends: Sides { local: End::new(Side::Local, a), remote: End::new(Side::Remote, b) },
             hashes: 0,
+            policy: Sides { local: policy(), remote: policy() },
+            accepted: Sides::default(),
+            fault: None,
         }
     }
 
@@ -115,8 +129,8 @@ impl Link {
         let most = channel.spendable();
         let amount = if exact { most.0 } else { amount };
         self.hashes += 1;
-        let result = channel.offer_add(&offer(self.hashes % 200, Msat(amount)), &policy());
-        if exact && amount > 0 {
+        let result = channel.offer_add(&offer(self.hashes % 200, Msat(amount)), &self.policy[by]);
+        if exact && amount > 0 && self.policy[by] == policy() {
             assert!(result.is_ok(), "{result:?} of {most}");
             assert!(channel.offer_add(&offer(1, Msat(amount + 1)), &policy()).is_err());
         }
@@ -147,13 +161,16 @@ impl Link {
         };
         if let Ok(next) = channel.offer_removal(id, removal.clone()) {
             self.ends[by].channel = next;
+            if !matches!(removal, Removal::Fulfilled { .. }) {
+                self.accepted[by].remove(&id);
+            }
             self.say(by, Said::Remove(id, removal));
         }
     }
 
     fn fee(&mut self, feerate: FeeratePerKw) {
         let by = Side::Local;
-        if let Ok(next) = self.ends[by].channel.offer_fee(feerate, &policy()) {
+        if let Ok(next) = self.ends[by].channel.offer_fee(feerate, &self.policy[by]) {
             self.ends[by].channel = next;
             self.say(by, Said::Fee(feerate));
         }
@@ -162,6 +179,7 @@ impl Link {
     fn commit(&mut self, by: Side) {
         let end = &mut self.ends[by];
         if let Ok((next, state)) = end.channel.send_commit() {
+            assert_eq!(next.may_bind(&end.stored_channel, &self.policy[by]), Ok(()));
             end.channel = next;
             end.persist();
             let (txid, count) = built(&end.channel, &state);
@@ -185,20 +203,36 @@ impl Link {
             Said::Remove(id, Removal::Malformed { sha256_of_onion, failure_code }) => {
                 channel.receive_fail_malformed(id, sha256_of_onion, failure_code).unwrap()
             }
-            Said::Fee(feerate) => channel.receive_fee(feerate, &any_fee(), &policy()).unwrap(),
+            Said::Fee(feerate) => {
+                match channel.receive_fee(feerate, &any_fee(), &self.policy[to]) {
+                    Ok(next) => next,
+                    // One end may allow what the other does not.
+                    Err(fault @ PeerFault::FeeDustExposure { .. })
+                        if self.policy[to] != policy() =>
+                    {
+                        self.fault = Some(fault);
+                        return;
+                    }
+                    Err(fault) => panic!("an honest peer's word: {fault}"),
+                }
+            }
             Said::Commit(txid, count) => {
                 let point = point(to, channel.commitment().local.0 + 1);
                 let (next, state) = channel.receive_commit(point, signatures(count)).unwrap();
                 assert_eq!(built(&next, &state), (txid, count));
-                let (next, number, _) = next.send_revocation().unwrap();
+                assert_eq!(next.may_bind(&end.stored_channel, &self.policy[to]), Ok(()));
+                let (next, number, done) = next.send_revocation().unwrap();
                 end.channel = next;
-                end.persist();
+                self.accept(to, &done);
+                self.ends[to].persist();
                 self.revoke(to, number);
                 return;
             }
             Said::Revoke(secret, point) => {
-                end.channel = channel.receive_revocation(&secret, point).unwrap().0;
-                end.persist();
+                let (next, done) = channel.receive_revocation(&secret, point).unwrap();
+                end.channel = next;
+                self.accept(to, &done);
+                self.ends[to].persist();
                 return;
             }
         };
@@ -234,6 +268,7 @@ impl Link {
                 other => panic!("two honest ends: {other:?}"),
             }
         }
+        Side::BOTH.into_iter().for_each(|side| self.fail_again(side));
     }
 
     fn resend(&mut self, by: Side, step: Resend) {

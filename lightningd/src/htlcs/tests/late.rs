@@ -129,3 +129,22 @@ fn a_payment_of_ours_that_has_expired_while_it_waited_is_not_signed() {
         }
     }
 }
+
+/// channeld refuses an HTLC of its own accord, and the connection is lost before the removal is signed: the failure is said
+/// again to every daemon that the channel gets.
+#[test]
+fn refused_htlc_is_failed_again_after_a_crash() {
+    let mut rig = narrow("refused");
+    let hash = preimage(0).hash();
+    let it = htlc(Side::Remote, (0, 0), (AMOUNT, 206), hash, Stage::Irrevocable);
+    let peeled = Peeled::Refused { removal: Removal::Failed { reason: vec![7] } };
+    let ask = Persist {
+        changes: vec![adds(&rig.channel(IN).live, it)],
+        peeled: Long(vec![PeeledHtlc { id: HtlcId(0), peeled }]),
+    };
+    let fail = [Said::Fail(IN, HtlcId(0), vec![7])];
+    assert_eq!(rig.persist(IN, &ask), fail);
+    rig.crash();
+    assert_eq!(again(&mut rig), fail);
+    assert!(rig.channel(IN).decided.contains_key(&HtlcId(0)));
+}
