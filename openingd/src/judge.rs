@@ -265,6 +265,9 @@ impl Ground {
             terms.reserve.0,
             "channel_reserve_satoshis of the same message",
         )?;
+        // BOLT 2, open_channel: not what is too large. Each commitment of the peer may cost us that much of our balance.
+        let highest = self.policy.max_dust_limit.0;
+        at_most("dust_limit_satoshis", dust, highest, "the highest dust limit that we take")?;
         let exposure = self.policy.max_dust_exposure.sat_floor().0;
         at_most("dust_limit_satoshis", dust, exposure, "the most that we let be trimmed")?;
         word.upfront_script.as_ref().map_or(Ok(()), |script| self.judge_script(script))

@@ -35,16 +35,16 @@ fn a_zeroconf_channel_has_minimum_depth_zero() {
 
 #[test]
 fn our_reserve_is_never_below_the_dust_limit_of_their_open() {
-    let open = |o: &mut OpenChannel| o.dust_limit_satoshis = Sat(9000);
+    let open = |o: &mut OpenChannel| o.dust_limit_satoshis = Sat(1000);
     let mut init = accept_init();
     init.policy.terms.reserve = Sat(546);
-    for wish in [None, Some(Sat(0)), Some(Sat(8999))] {
+    for wish in [None, Some(Sat(0)), Some(Sat(999))] {
         let accept = our_accept(init.clone(), AcceptProposed { reserve: wish, ..yes() }, |o| {
             open(o);
-            o.funding_satoshis = Sat(200_000);
+            o.funding_satoshis = Sat(60_000);
             o.push_msat = Msat(0);
         });
-        assert_eq!(accept.channel_reserve_satoshis, Sat(9000), "{wish:?}");
+        assert_eq!(accept.channel_reserve_satoshis, Sat(1000), "{wish:?}");
     }
     let accept = our_accept(init, AcceptProposed { reserve: Some(Sat(0)), ..yes() }, |_| {});
     assert_eq!(accept.channel_reserve_satoshis, Sat(546), "nor below ours");
@@ -87,9 +87,14 @@ fn an_accept_whose_reserve_is_below_our_dust_limit_is_refused() {
 
 #[test]
 fn an_accept_whose_dust_limit_is_above_our_reserve_is_refused() {
-    refuses_accept(
-        |a| (a.channel_reserve_satoshis, a.dust_limit_satoshis) = (Sat(20_000), Sat(10_001)),
-        "dust_limit_satoshis 10001 is above 10000, the channel_reserve_satoshis of open_channel",
+    let mut init = OpenInit { amount: Sat(60_000), push: Msat(0), ..open_init() };
+    init.policy.terms.reserve = Sat(546);
+    with_accept(init, |a| {
+        (a.channel_reserve_satoshis, a.dust_limit_satoshis) = (Sat(2000), Sat(601));
+    })
+    .fails_with(
+        TEMPORARY,
+        "dust_limit_satoshis 601 is above 546, the channel_reserve_satoshis of open_channel",
     );
 }
 

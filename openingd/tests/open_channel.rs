@@ -393,8 +393,22 @@ fn htlcs_that_are_too_large_or_too_few_at_a_time_are_refused() {
 
 #[test]
 fn a_dust_limit_that_would_burn_too_much_is_refused() {
-    refuses_open(
-        |o| (o.dust_limit_satoshis, o.channel_reserve_satoshis) = (Sat(50_001), Sat(60_000)),
-        "dust_limit_satoshis 50001 is above 50000, the most that we let be trimmed",
+    let mut init = accept_init();
+    init.policy.max_dust_exposure = Msat(600_000);
+    with_open(init, |o| o.dust_limit_satoshis = Sat(601)).fails_with(
+        TEMPORARY,
+        "dust_limit_satoshis 601 is above 600, the most that we let be trimmed",
     );
+}
+
+/// BOLT 2, open_channel and accept_channel: a dust limit that is too large. What all implementations have is taken.
+#[test]
+fn dust_limit_above_the_policy_is_refused() {
+    for known in [354, 546, 1062] {
+        takes_open(|o| o.dust_limit_satoshis = Sat(known));
+    }
+    let says = "dust_limit_satoshis 1063 is above 1062, the highest dust limit that we take";
+    refuses_open(|o| o.dust_limit_satoshis = Sat(1063), says);
+    refuses_accept(|a| a.dust_limit_satoshis = Sat(1063), says);
+    with_accept(open_init(), |a| a.dust_limit_satoshis = Sat(1062)).accepted();
 }

@@ -21,7 +21,9 @@ crate::data! {
         max_to_self_delay: u16,
         /// After reserves and fee, both sides together must be able to send this much.
         min_capacity: Sat,
-        /// The most that trimmed HTLCs may come to. Dust limits above what this allows are refused.
+        /// The highest dust limit that we take.
+        max_dust_limit: Sat,
+        /// The most that trimming may cost us. Dust limits above what this allows are refused.
         max_dust_exposure: Msat,
         /// May the funding be 2^24 sat and more?
         large_channels: bool,

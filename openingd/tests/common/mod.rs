@@ -57,6 +57,7 @@ pub fn policy() -> OpeningPolicy {
         max_feerate: FeeratePerKw(50_000),
         max_to_self_delay: 2016,
         min_capacity: Sat(10_000),
+        max_dust_limit: Sat(1062),
         max_dust_exposure: Msat(50_000_000),
         large_channels: true,
     }

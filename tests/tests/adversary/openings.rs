@@ -157,7 +157,7 @@ type Change = fn(&mut OpenChannel);
 
 #[test]
 fn cln_zero_txid_assertion_and_other_fields_of_nothing() {
-    let changes: [Change; 27] = [
+    let changes: [Change; 28] = [
         |m| m.chain_hash = [0; 32],
         |m| m.chain_hash = [0xff; 32],
         |m| m.temporary_channel_id = ChannelId([0; 32]),
@@ -169,6 +169,7 @@ fn cln_zero_txid_assertion_and_other_fields_of_nothing() {
         |m| m.push_msat = Msat(u64::MAX),
         |m| m.dust_limit_satoshis = Sat(0),
         |m| m.dust_limit_satoshis = Sat(353),
+        |m| m.dust_limit_satoshis = Sat(1063),
         |m| m.dust_limit_satoshis = Sat::MAX_MONEY,
         |m| m.max_htlc_value_in_flight_msat = Msat(0),
         |m| m.channel_reserve_satoshis = Sat(0),

@@ -24,6 +24,9 @@ const MAX_UNFUNDED: usize = 50;
 const MAX_PEER_ATTEMPTS: usize = 20;
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
 const OUR_DUST_LIMIT: Sat = Sat(546);
+/// The peer's dust limit is at most this. An HTLC or a balance of ours below it goes to miners with the peer's commitment. All
+/// implementations have 354 or 546, the dust of P2PKH; LND takes three times the former, which leaves room for both.
+const MAX_DUST_LIMIT: Sat = Sat(3 * 354);
 
 /// What we want of a channel of our own.
 #[derive(Debug, Clone)]
@@ -78,6 +81,7 @@ fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
         max_feerate,
         max_to_self_delay: MAX_TO_SELF_DELAY,
         min_capacity: Sat(node.config.u32_or("min-capacity-sat", 10_000).into()),
+        max_dust_limit: MAX_DUST_LIMIT,
         max_dust_exposure: htlcs.max_dust_exposure,
         large_channels: true,
     }
