@@ -6,6 +6,8 @@
 use crate::live::{Due, Live, Phase};
 use crate::onions;
 use crate::peer::broke;
+use channel::commitment::build;
+use channel::keys::CommitmentKeys;
 use channel::{Channel, Update, diff};
 use primitives::*;
 use subdaemon::Failure;
@@ -13,6 +15,9 @@ use wire::channel_data::*;
 use wire::channeld::{FeerateNow, Peeled, PeeledHtlc, Persist, PreimageLearned};
 use wire::hsm::*;
 use wire::*;
+
+/// Bytes of an error's text: what a BOLT message holds, without its head.
+const MAX_ERROR: usize = 65_000;
 
 /// A step that is decided: what it leads to, and what is to be said.
 struct Step {
@@ -144,15 +149,27 @@ impl Live {
         let (next, state) =
             self.channel.receive_commit(self.next_point, signatures.clone()).map_err(broke)?;
         let number = state.number;
-        match self.hsm.ask(&ValidateLocalCommitment { state, signatures })? {
+        match self.hsm.ask(&ValidateLocalCommitment { state: state.clone(), signatures })? {
             Verdict::Good => {}
             Verdict::Bad { why } => {
                 let text = format!("BOLT 2, commitment_signed: commitment {number}: {why}");
-                return Err(Failure::PeerError(text));
+                return Err(Failure::PeerError(self.with_transaction(text, &state)));
             }
         }
         self.channel = next;
         Ok(())
+    }
+
+    /// BOLT 1, error: with the transaction that a signature does not hold for, where a message has room for it.
+    fn with_transaction(&self, text: String, state: &CommitmentState) -> String {
+        let constants = self.channel.constants();
+        let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
+        let Ok(built) = build(constants, keys, state) else { return text };
+        let raw = bitcoin::consensus::encode::serialize_hex(&built.tx);
+        if text.len() + raw.len() > MAX_ERROR {
+            return text;
+        }
+        format!("{text}: transaction {raw}")
     }
 
     /// The peer revoked its commitment before the newest.

@@ -98,8 +98,18 @@ impl Live {
             Ok(Decoded::UnknownEven(number)) => {
                 Err(Failure::PeerWarn(format!("message {number} is not known here")))
             }
+            // BOLT 2, revoke_and_ack: a secret that is no key fails the channel, like one of another point.
+            Err(malformed) if self.is_our_revocation(&bytes) => {
+                Err(Failure::PeerError(format!("BOLT 2, revoke_and_ack: {malformed}")))
+            }
             Err(malformed) => Err(Failure::PeerWarn(malformed.to_string())),
         }
+    }
+
+    fn is_our_revocation(&self, bytes: &[u8]) -> bool {
+        self.phase == Phase::Open
+            && bytes.starts_with(&RevokeAndAck::NUMBER.to_be_bytes())
+            && channel_of(bytes) == Some(self.id)
     }
 
     fn on_message(&mut self, message: ChannelMessage) -> Result<(), Failure> {

@@ -121,7 +121,7 @@ const REFUSALS: &[Refusal] = &[
         let channel_id = ChannelId([9; 32]);
         vec![UpdateFee { channel_id, feerate: FeeratePerKw(2000) }.encode()]
     }),
-    ("warned: RevokeAndAck, per_commitment_secret", |c| {
+    ("error: BOLT 2, revoke_and_ack: RevokeAndAck, per_commitment_secret", |c| {
         let mut bytes = revocation(c).encode();
         bytes[34..66].fill(0);
         vec![bytes]

@@ -4,6 +4,7 @@ mod fees;
 
 pub use fees::{FeerateRange, max_fee};
 
+use super::error_to_peer::{self, Known};
 use super::{Channel, Owner, State, live, order, set_state, store, update, watermark};
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
@@ -384,13 +385,27 @@ pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     Ok(())
 }
 
-/// Gives up on a channel: its state, the reason, and our newest commitment published where BOLT 5 wants that.
+/// Gives up on a channel: its state, the reason, our newest commitment published where BOLT 5 wants that, and an error to the
+/// peer.
 pub fn fail_channel(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
     cause: &str,
     why: &str,
+) -> Result<(), Stop> {
+    let known = if cause == "remote" { Known::ToPeer } else { Known::ToUs };
+    fail_known(node, turn, channel, cause, why, known)
+}
+
+/// The same where the peer may have heard of it already.
+pub(super) fn fail_known(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    cause: &str,
+    why: &str,
+    known: Known,
 ) -> Result<(), Stop> {
     if !channel.state.is_open() {
         return Ok(());
@@ -425,7 +440,7 @@ pub fn fail_channel(
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
     turn.then(Event::Channel(channel.number, super::ChannelEvent::Broadcast));
-    let _ = node;
+    error_to_peer::failed(node, turn, channel, known, why);
     Ok(())
 }
 

@@ -22,12 +22,18 @@ impl Channels {
     }
     /// Is there a channel that needs a connection with this peer?
     pub fn wants_connection(&self, peer: NodeId) -> bool {
-        self.with(peer).any(|c| c.wants_peer())
+        self.with(peer).any(|c| self.needs_connection(c))
+    }
+    /// Has its peer something to do for it, or to hear: that it failed?
+    fn needs_connection(&self, channel: &Channel) -> bool {
+        let untold =
+            channel.state == State::AwaitingUnilateral && !self.told.contains_key(&channel.number);
+        channel.wants_peer() || untold
     }
     /// Everybody who should be dialled.
     pub fn peers_to_reconnect(&self) -> Vec<NodeId> {
         let mut peers: Vec<_> =
-            self.all.values().filter(|c| c.wants_peer()).map(|c| c.peer).collect();
+            self.all.values().filter(|c| self.needs_connection(c)).map(|c| c.peer).collect();
         peers.sort_unstable();
         peers.dedup();
         peers

@@ -342,7 +342,6 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     if channel.lost_state {
         // The witness beside the database says that our rows are old. A peer that says they are not lies.
         let text = "our data is old, and the peer did not say so";
-        crate::peers::tell(node, turn, channel.peer, &wire::Error::new(channel.id, text));
         return super::closing::fail_channel(node, turn, channel, "protocol", text);
     }
     update(turn, number, |c| {
@@ -419,7 +418,8 @@ pub(super) fn failed(
         Fault::PeerErred { told } => {
             // BOLT 2: having sent an error we fail the channel.
             channel.log(LogLevel::Unusual, text);
-            super::closing::fail_channel(node, turn, channel, "protocol", told)?;
+            let known = super::error_to_peer::Known::ToPeer;
+            super::closing::fail_known(node, turn, channel, "protocol", told, known)?;
         }
         Fault::PeerSaidError { said } => {
             channel.log(LogLevel::Unusual, text);

@@ -6,6 +6,7 @@ mod decision;
 pub mod dev;
 #[cfg(test)]
 mod evil_tests;
+mod error_to_peer;
 mod index;
 pub mod live;
 pub mod open_rpc;
@@ -214,6 +215,8 @@ pub struct Channels {
     pub funders: BTreeMap<ChannelNumber, crate::rpc::Caller>,
     /// Who waits for `fundchannel_cancel`.
     pub cancellers: Vec<(ChannelNumber, crate::rpc::Caller)>,
+    /// Failed and closed channels whose peer heard so.
+    told: HashMap<ChannelNumber, error_to_peer::Told>,
     by_funding: HashMap<OutPoint, ChannelNumber>,
     /// Short ids and aliases that channels had or have: whoever looks here checks what it finds.
     by_name: HashMap<ShortChannelId, ChannelNumber>,
@@ -392,7 +395,11 @@ pub fn handle(
 ) -> Result<(), Stop> {
     match event {
         ChannelEvent::PeerConnected(peer) => {
-            for channel in node.channels.with(peer).filter(|c| c.wants_peer()) {
+            for channel in node.channels.with(peer) {
+                if !channel.wants_peer() {
+                    error_to_peer::connected(node, turn, channel);
+                    continue;
+                }
                 match channel.owner.child() {
                     // Of the connection before: when it is gone, its successor is born.
                     Some(child) => turn
@@ -466,17 +473,15 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
         }
         // Its daemon is about to be there: what came is held for it.
         Some(channel) if channel.wants_peer() => Ok(()),
-        Some(_) => {
-            // BOLT 2, channel_reestablish: a closed channel gets its error again.
-            // What ended it is in our log and lists, and no business of theirs.
-            refuse(node, turn, &s, "the channel is closed");
+        Some(channel) => {
+            error_to_peer::spoke(node, turn, channel, &s);
             Ok(())
         }
         None => {
-            if number != Some(wire::Error::NUMBER) && number != Some(wire::Warning::NUMBER) {
-                refuse(node, turn, &s, "unknown channel");
-            } else {
+            if error_to_peer::is_complaint(&s.message.0) {
                 crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+            } else {
+                refuse(node, turn, &s, "unknown channel");
             }
             Ok(())
         }

@@ -241,7 +241,10 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
             let live = &channel.live.htlcs.0;
             if let Some(why) = super::deadline::missed(live, &channel.decided, height, delta) {
                 super::closing::fail_channel(node, turn, channel, "protocol", &why)?;
-                crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &why));
+                if channel.unproven {
+                    // It is not failed: the peer is asked to close.
+                    crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &why));
+                }
             }
         }
     }

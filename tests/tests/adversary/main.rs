@@ -33,6 +33,8 @@
 //! | eclair's preimage extraction | current, previous, next, our own and revoked commitment | `forwards::eclair_preimage_extraction_*` |
 //! | panics at a peer's word | 37 messages in ten states of a channel, twice each | `disorder::*` |
 //! | an HTLC after our closing signature, or after our `shutdown` | it is refused, or failed, on any connection and after a restart | `closings::*` |
+//! | a failed channel of which the peer knows nothing; two nodes that answer each other's errors | an `error` on each connection, none in answer to one | `endings::error_*` |
+//! | a `revoke_and_ack` that is none | the channel fails | `endings::revocation_*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
 //! | one close with small HTLCs takes its neighbours' channels along | before the incoming HTLC expires it is failed back, if less can be lost than a close costs | `small::*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
@@ -44,6 +46,7 @@ mod bounds;
 mod closings;
 mod deep;
 mod disorder;
+mod endings;
 mod exposure;
 mod flood;
 mod forwards;

@@ -79,7 +79,12 @@ fn cve_2020_26895_high_s_and_wrong_signatures_on_commitments() {
         live.line().say_raw(&broken(&message));
         let text = live.end();
         assert!(!text.is_empty(), "{what}");
-        eprintln!("{what}: {text}");
+        // BOLT 1, error: an invalid signature is shown the transaction that it should be for.
+        if matches!(what, "wrong" | "wrong of the HTLC") {
+            let tx = live.built(live.theirs.last().expect("it is signed")).tx;
+            let raw = bitcoin::consensus::encode::serialize_hex(&tx);
+            assert!(text.contains(&raw), "{what}: {text}");
+        }
     }
     // Whatever the node made of it: what it has is what it had.
     finish(&world, &lives);

@@ -111,9 +111,9 @@ fn lnd_excessive_failback_an_htlc_that_is_dust_in_every_commitment_fails_at_once
 #[test]
 fn lnd_excessive_failback_an_htlc_that_is_dust_here_and_not_there_fails_when_this_is_deep() {
     let mut b = Plan::new(2);
-    b.terms.dust_limit = Sat(2_000);
+    b.terms.dust_limit = Sat(1_000);
     let mut t = Between::with(Plan::new(1), b);
-    let (id, _) = t.send(1_500_000, preimage(1).hash(), 40);
+    let (id, _) = t.send(800_000, preimage(1).hash(), 40);
     let number = t.b.newest();
     // The node's own commitment has it, and may still take this one's place.
     let nodes = t.b.theirs.len() as u64 - 1;
