@@ -138,6 +138,33 @@ pub fn close(
     Ok(Answer::Later)
 }
 
+/// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the channel. Its time begins once no
+/// HTLC is pending: those have deadlines of their own.
+pub(super) fn limit_peer_close(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+) -> Result<(), Stop> {
+    let stalls = channel.state.is_open()
+        && channel.closer == Some(Side::Remote)
+        && channel.shutdown.remote.is_some()
+        && channel.live.htlcs.0.is_empty();
+    if !stalls || channel.close_by.is_some() {
+        return Ok(());
+    }
+    let default = DEFAULT_UNILATERAL_SECONDS as u32;
+    let seconds = if node.config.developer() {
+        node.config.u32_or("dev-peer-close-seconds", default)
+    } else {
+        default
+    };
+    let by = Some(crate::json::now() + u64::from(seconds));
+    store::set_close_by(turn.db, channel.number, by)?;
+    update(turn, channel.number, move |c| c.close_by = by);
+    close_in_time(turn, channel.number, by);
+    Ok(())
+}
+
 /// Looks again when the peer has had all its time.
 pub(super) fn close_in_time(turn: &mut Turn<'_>, number: ChannelNumber, by: Option<u64>) {
     if let Some(by) = by {
@@ -226,6 +253,12 @@ pub(super) fn begin(
         remote_features: connection.features.clone(),
     };
     let child = node.supervisor.next_id();
+    // On disk before closingd lives, which signs.
+    store::set_closing_begun(turn.db, number)?;
+    turn.say(Outgoing::Revoked {
+        channel: number,
+        count: watermark::while_closing(channel.live.revoked.local),
+    });
     turn.say(Outgoing::Spawn(ChildSpec {
         id: child,
         daemon: Daemon::Closingd,
@@ -235,12 +268,7 @@ pub(super) fn begin(
         fds: vec![hsm, peer],
     }));
     set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
-    // On disk before closingd lives, which signs.
-    store::set_closing_begun(turn.db, number)?;
-    turn.say(Outgoing::Revoked {
-        channel: number,
-        count: watermark::while_closing(channel.live.revoked.local),
-    });
+    limit_peer_close(node, turn, channel)?;
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| {
         c.closing_begun = true;
@@ -379,10 +407,19 @@ pub fn gone(
 pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let is_due = channel.close_by.is_some_and(|by| by <= crate::json::now());
-    if is_due && channel.state.is_open() && channel.shutdown.local.is_some() {
-        fail_channel(node, turn, channel, "user", "close: the peer did not agree in time")?;
+    let said = &channel.shutdown;
+    if !is_due || !channel.state.is_open() || (said.local.is_none() && said.remote.is_none()) {
+        return Ok(());
     }
-    Ok(())
+    let (cause, why) = if channel.closer == Some(Side::Remote) {
+        (
+            "protocol",
+            "BOLT 2, closing_signed: no agreement in time on the close that the peer began",
+        )
+    } else {
+        ("user", "close: the peer did not agree in time")
+    };
+    fail_channel(node, turn, channel, cause, why)
 }
 
 /// Gives up on a channel: its state, the reason, our newest commitment published where BOLT 5 wants that, and an error to the

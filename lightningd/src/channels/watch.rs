@@ -235,6 +235,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
         depth_changed(node, turn, channel, height)?;
+        super::closing::limit_peer_close(node, turn, channel)?;
         // Only at the tip: a peer has had no chance while we were away.
         if node.chain.caught_up && channel.state.is_open() {
             let delta = super::policy::cltv_delta(node);

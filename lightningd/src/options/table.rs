@@ -128,6 +128,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         Int,
         "Seconds from which on a tip is too old; regtest has no limit otherwise",
     ),
+    dev(
+        "dev-peer-close-seconds",
+        Int,
+        "Seconds that a close begun by the peer may take; 172800 by default",
+    ),
     dev("dev-no-reconnect", Flag, "Do not dial peers with channels again"),
     dev("dev-fail-on-subdaemon-fail", Flag, "Stop when a daemon dies of a bug"),
     dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),

@@ -4,7 +4,7 @@ use crate::scenes::*;
 use primitives::*;
 use serde_json::json;
 use tests::stranger::*;
-use wire::{Error, Message, RevokeAndAck};
+use wire::{ChannelMessage, Error, Message, RevokeAndAck, Shutdown};
 
 /// The errors on the line until the node hangs up: all are about this channel.
 fn errors(live: &mut Live) -> Vec<String> {
@@ -115,4 +115,31 @@ fn with_bytes(message: &RevokeAndAck, at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut encoded = message.encode();
     encoded[at..at + bytes.len()].copy_from_slice(bytes);
     encoded
+}
+
+/// BOLT 2, closing_signed: a close that the peer began and stalls, over reconnects and our restart, fails the channel.
+#[test]
+fn stalled_close_of_the_peer_fails_the_channel() {
+    let world = World::with(&["--dev-peer-close-seconds=5"]);
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.lock_in(&world);
+    let before = total(&world);
+    live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+    live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
+    world.node.wait_state(&live.name(), "CLOSINGD_SIGEXCHANGE");
+    // It comes back, and says no shutdown any more.
+    live.stranger.hang_up();
+    live.reconnect(&world);
+    live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
+    world.node.kill();
+    world.node.start_again();
+    live.reconnect(&world);
+    let text = live.end();
+    assert!(text.contains("no agreement in time on the close that the peer began"), "{text}");
+    world.node.wait_state(&live.name(), "AWAITING_UNILATERAL");
+    wait_close(&world, &live);
+    world.mine(1);
+    world.resolve(&live.name());
+    world.mine(1);
+    assert!(total(&world) + FEES > before);
 }

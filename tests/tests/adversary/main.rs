@@ -35,6 +35,7 @@
 //! | an HTLC after our closing signature, or after our `shutdown` | it is refused, or failed, on any connection and after a restart | `closings::*` |
 //! | a failed channel of which the peer knows nothing; two nodes that answer each other's errors | an `error` on each connection, none in answer to one | `endings::error_*` |
 //! | a `revoke_and_ack` that is none | the channel fails | `endings::revocation_*` |
+//! | a close that the peer begins and never ends | the channel fails after two days | `endings::stalled_close_*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
 //! | one close with small HTLCs takes its neighbours' channels along | before the incoming HTLC expires it is failed back, if less can be lost than a close costs | `small::*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
