@@ -4,7 +4,7 @@ use super::{Channel, live, store, update};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use primitives::*;
-use wire::channel_data::Removal;
+use wire::channel_data::{LiveHtlc, Removal};
 use wire::daemon::LogLevel;
 
 /// Stores how a received HTLC ends, whatever state its channel is in, and tells its channeld or what resolves it on chain.
@@ -27,6 +27,13 @@ pub fn decide(
     }
     update(turn, number, move |c| drop(c.decided.insert(id, removal)));
     Ok(())
+}
+
+/// BOLT 4, "Onion Decryption": is the onion of this received HTLC one that another HTLC had? Its HMAC stays with the row of the HTLC
+/// that had it first, beyond its end and over restarts. The same HTLC said again after a reconnect is no other: it has its id.
+pub fn is_replayed(turn: &Turn<'_>, number: ChannelNumber, live: &LiveHtlc) -> Result<bool, Stop> {
+    let Some(hmac) = live.onion.0.last_chunk::<32>() else { return Ok(false) };
+    Ok(store::is_replayed(turn.db, number, live.htlc.id, hmac)?)
 }
 
 /// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in `Channel::decided` once

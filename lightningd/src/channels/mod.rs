@@ -25,7 +25,7 @@ mod watch;
 pub mod watermark;
 mod witness;
 
-pub use decision::decide;
+pub use decision::{decide, is_replayed};
 pub use state::State;
 pub use store::{begin_numbers, forget_removal, list_htlcs, load};
 pub use watch::{close_for_good, confirmed_below, connect, disconnect, ended_by, funding_sent};

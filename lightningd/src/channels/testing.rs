@@ -4,6 +4,7 @@ use super::{Channel, Owner, State, Totals, store};
 use primitives::*;
 use rusqlite::Connection;
 use secp256k1::SECP256K1;
+use std::sync::atomic::{AtomicU64, Ordering};
 use wire::channel_data::*;
 use wire::{Long, OnionPacket};
 
@@ -113,6 +114,14 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
     store::insert(db, &channel).unwrap();
 }
 
+/// An onion that no other HTLC has.
+fn fresh_onion() -> OnionPacket {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut bytes = [7; 1366];
+    bytes[1358..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    OnionPacket(Box::new(bytes))
+}
+
 /// An HTLC whose addition has come so far.
 pub fn htlc(
     offered_by: Side,
@@ -129,7 +138,7 @@ pub fn htlc(
             payment_hash: hash,
             expiry: BlockHeight(expiry),
         },
-        onion: OnionPacket(Box::new([7; 1366])),
+        onion: fresh_onion(),
         path_key: None,
         key,
         added,

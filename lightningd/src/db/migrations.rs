@@ -295,6 +295,11 @@ CREATE TABLE early_failures (
     "
 ALTER TABLE transactions ADD COLUMN untaken INTEGER;
 ",
+    "
+ALTER TABLE htlcs ADD COLUMN onion_hmac BLOB;
+UPDATE htlcs SET onion_hmac = substr(onion, 1335, 32) WHERE offered_by = 1 AND onion IS NOT NULL;
+CREATE INDEX htlcs_by_onion ON htlcs (onion_hmac) WHERE onion_hmac IS NOT NULL;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

@@ -251,6 +251,11 @@ pub fn decide(
         Peeled::Refused { removal } => return settle(node, turn, number, id, removal.clone()),
         Peeled::Payload { payload, next, keys } => (payload, next, keys),
     };
+    if crate::channels::is_replayed(turn, number, live)? {
+        channel
+            .log(LogLevel::Unusual, &format!("failing HTLC {id}: its onion was received before"));
+        return fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure);
+    }
     match (Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()), next) {
         (Err(e), _) => fail(node, turn, channel, live, keys, &e.into()),
         (Ok(Payload::Final(wanted)), _) => {

@@ -49,6 +49,12 @@ fn arrive(rig: &mut Rig, id: u64) -> Vec<Said> {
 }
 /// The same, with the hash of this number, until this height.
 fn arrive_of(rig: &mut Rig, (id, n): (u64, u64), expiry: u32) -> Vec<Said> {
+    let hash = preimage(n).hash();
+    arrive_as(rig, htlc(Side::Remote, (id, 0), (AMOUNT + FEE, expiry), hash, Stage::Irrevocable))
+}
+
+fn arrive_as(rig: &mut Rig, it: LiveHtlc) -> Vec<Said> {
+    let id = it.htlc.id.0;
     let [ours, _] = secrets();
     let payload = ForwardPayload {
         short_channel_id: alias(OUT),
@@ -60,8 +66,6 @@ fn arrive_of(rig: &mut Rig, (id, n): (u64, u64), expiry: u32) -> Vec<Said> {
         next: Some(OnionPacket(Box::new([id as u8; 1366]))),
         keys: onion_keys(&ours, &point(9)),
     };
-    let hash = preimage(n).hash();
-    let it = htlc(Side::Remote, (id, 0), (AMOUNT + FEE, expiry), hash, Stage::Irrevocable);
     let ask = Persist {
         changes: vec![adds(&rig.channel(IN).live, it)],
         peeled: Long(vec![PeeledHtlc { id: HtlcId(id), peeled }]),

@@ -123,3 +123,40 @@ fn eclair_preimage_extraction(published: Published) {
     t.a.settle_without_ours();
     t.lost_nothing();
 }
+
+/// BOLT 4, "Onion Decryption": an HMAC that was received before. The first HTLC with it was forwarded and failed; the same onion
+/// on the same and on another channel, and after a restart, goes nowhere.
+#[test]
+fn replayed_onion_is_forwarded_once() {
+    let mut t = Between::new();
+    let mut other = Stranger::meet(103, &t.world).open(&t.world, Plan::new(3));
+    other.lock_in(&t.world);
+    let before = total(&t.world);
+    let hash = preimage(1).hash();
+    let (amount, expiry, onion) = t.onion(50_000_000, hash, 40);
+    let id = t.a.add_and_settle(amount, hash, expiry, onion.clone());
+    t.b.settle_with(1);
+    t.b.fail(HtlcId(0));
+    t.b.settle();
+    t.a_failed(id);
+    let id = t.a.add_and_settle(amount, hash, expiry, onion.clone());
+    t.a_failed(id);
+    other.add(amount, hash, expiry, onion.clone());
+    other.settle_without_ours();
+    t.world.node.kill();
+    t.world.node.start_again();
+    t.b.reconnect(&t.world);
+    t.a.reconnect(&t.world);
+    for id in [t.a.name(), t.b.name()] {
+        t.world.node.wait_normal(&id);
+    }
+    let id = t.a.add_and_settle(amount, hash, expiry, onion);
+    t.a_failed(id);
+    // b has heard of nothing: an honest payment is its next HTLC.
+    let (id, at_b) = t.send(50_000_000, preimage(2).hash(), 40);
+    assert_eq!(at_b, HtlcId(1));
+    t.b.fulfil(at_b, preimage(2));
+    t.b.settle();
+    t.a_was_paid(id, preimage(2));
+    tests::wait_for("the node to have its fee", || (total(&t.world) >= before).then_some(()));
+}

@@ -11,6 +11,7 @@
 //! | dust exposure in the order of messages | counted for every commitment that the peer can still reach | `exposure::dust_exposure_*`; all orders: `common/channel/src/tests/link/exposure.rs` |
 //! | excess-fee theft with a miner | no commitment is all fees | `exposure::excess_fee_theft_*` |
 //! | LND's and btcd's block parsing | a block that is one witness | `bounds::lnd_and_btcd_block_parsing_*` |
+//! | replayed onions | an onion's HMAC is good for one HTLC | `forwards::replayed_onion_*` |
 //! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |
 //! | flood and loot | claims of ninety HTLCs of one expiry begin in time for blocks that are full; 37 channels fail at once | `flood::*`, `disorder::disorder_while_an_htlc_is_held` |
 //! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |

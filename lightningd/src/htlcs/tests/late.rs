@@ -148,3 +148,39 @@ fn refused_htlc_is_failed_again_after_a_crash() {
     assert_eq!(again(&mut rig), fail);
     assert!(rig.channel(IN).decided.contains_key(&HtlcId(0)));
 }
+
+/// BOLT 4, "Onion Decryption": an HMAC that was received before fails its HTLC, on whatever channel it comes, while the first
+/// HTLC lives, after its end, and after a restart. The first one itself is decided as always.
+#[test]
+fn replayed_onion_is_failed_over_restarts() {
+    let mut rig = narrow("replayed");
+    let first = LiveHtlc {
+        onion: OnionPacket(Box::new([3; 1366])),
+        ..htlc(Side::Remote, (0, 0), (AMOUNT + FEE, 206), preimage(0).hash(), Stage::Irrevocable)
+    };
+    let said = arrive_as(&mut rig, first.clone());
+    assert!(matches!(&said[..], [Said::Offer(OUT, _)]), "{said:?}");
+    let is_failed = |said: &[Said], id: u64| match said {
+        [Said::Fail(IN, HtlcId(n), reason)] if *n == id => {
+            let read = unwrap_error(&secrets(), reason).map(|u| u.failure);
+            assert_eq!(read, Some(Failure::TemporaryNodeFailure));
+        }
+        other => panic!("{other:?}"),
+    };
+    let again = |rig: &mut Rig, id: u64| {
+        let htlc = Htlc { id: HtlcId(id), ..first.htlc.clone() };
+        let said = arrive_as(rig, LiveHtlc { htlc, ..first.clone() });
+        is_failed(&said, id);
+    };
+    again(&mut rig, 1);
+    rig.crash();
+    // Nobody stored the outgoing one: the first fails for that, and is no replay of its own.
+    let said = super::again(&mut rig);
+    let of_first = said.iter().find(|s| matches!(s, Said::Fail(IN, HtlcId(0), _)));
+    assert_eq!(failure(&[of_first.unwrap().clone()]), Some((0, temporary())));
+    again(&mut rig, 2);
+    let gone = settles(&rig.channel(IN).live, &first);
+    rig.persist(IN, &Persist { changes: vec![gone], peeled: Long(vec![]) });
+    rig.crash();
+    again(&mut rig, 3);
+}
