@@ -42,7 +42,8 @@ fn parse_amount(text: &str) -> Result<Msat, &'static str> {
 }
 
 fn in_msat(amount: u128) -> Result<Msat, &'static str> {
-    u64::try_from(amount).map(Msat).map_err(|_| "it is too large")
+    let msat = u64::try_from(amount).map(Msat).ok().filter(|amount| *amount <= Msat::MAX_MONEY);
+    msat.ok_or("it is more than 21 million bitcoin")
 }
 
 /// Writes it with the largest multiplier that fits. An amount of zero is none.

@@ -160,6 +160,12 @@ impl Payload {
     }
 }
 
+/// An amount that there can be.
+fn amount(bytes: &[u8]) -> Result<Msat, Problem> {
+    let amount = Msat(Tu64::from_bytes(bytes)?.0);
+    if amount > Msat::MAX_MONEY { Err(Problem::TooMuch(amount.0)) } else { Ok(amount) }
+}
+
 const fn missing(tlv_type: u64) -> PayloadError {
     PayloadError { tlv_type, offset: 0 }
 }
@@ -213,7 +219,7 @@ impl Records {
     /// Reads one record; false if we do not know its type.
     fn keep(&mut self, tlv_type: u64, offset: u16, value: &[u8]) -> Result<bool, Problem> {
         match tlv_type {
-            tlv::AMT_TO_FORWARD => self.amount = Some(Msat(Tu64::from_bytes(value)?.0)),
+            tlv::AMT_TO_FORWARD => self.amount = Some(amount(value)?),
             tlv::OUTGOING_CLTV_VALUE => {
                 self.cltv_expiry = Some(BlockHeight(Tu32::from_bytes(value)?.0));
             }
@@ -221,14 +227,14 @@ impl Records {
             tlv::PAYMENT_DATA => {
                 let mut from = value;
                 let secret = PaymentSecret::take(&mut from)?;
-                self.payment_data = Some((secret, Msat(Tu64::from_bytes(from)?.0)));
+                self.payment_data = Some((secret, amount(from)?));
             }
             tlv::ENCRYPTED_RECIPIENT_DATA => self.encrypted = Some(value.to_vec()),
             tlv::CURRENT_PATH_KEY => {
                 self.current_path_key = Some((Point::from_bytes(value)?, offset));
             }
             tlv::PAYMENT_METADATA => self.metadata = Some(value.to_vec()),
-            tlv::TOTAL_AMOUNT_MSAT => self.total = Some(Msat(Tu64::from_bytes(value)?.0)),
+            tlv::TOTAL_AMOUNT_MSAT => self.total = Some(amount(value)?),
             tlv::KEYSEND_PREIMAGE => self.keysend = Some(Preimage::from_bytes(value)?),
             _ => return Ok(false),
         }

@@ -58,6 +58,8 @@ impl Sat {
 }
 
 impl Msat {
+    /// [`Sat::MAX_MONEY`] in msat.
+    pub const MAX_MONEY: Self = Sat::MAX_MONEY.msat();
     /// Whole satoshis, rounded down. BOLT 3: outputs are rounded down.
     pub const fn sat_floor(self) -> Sat {
         Sat(self.0 / 1000)

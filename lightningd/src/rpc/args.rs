@@ -90,10 +90,10 @@ fn check(param: &Param, value: &Value) -> Result<(), RpcError> {
             "should be 'true' or 'false'",
         ),
         ArgKind::Msat => {
-            (text.is_some_and(|t| Msat::parse(t).is_ok()), "should be a millisatoshi amount")
+            (text.is_some_and(|t| parse_msat(t).is_some()), "should be a millisatoshi amount")
         }
         ArgKind::MsatOrAny => (
-            text.is_some_and(|t| t == "any" || Msat::parse(t).is_ok_and(|m| m.0 > 0)),
+            text.is_some_and(|t| t == "any" || parse_msat(t).is_some_and(|m| m.0 > 0)),
             "should be positive msat or 'any'",
         ),
         ArgKind::SatOrAll => (
@@ -126,12 +126,17 @@ fn check(param: &Param, value: &Value) -> Result<(), RpcError> {
     }
 }
 
+/// An amount that there can be.
+fn parse_msat(text: &str) -> Option<Msat> {
+    Msat::parse(text).ok().filter(|amount| *amount <= Msat::MAX_MONEY)
+}
+
 /// CLN's satoshi amounts: a bare number is satoshi; with a unit it must be whole satoshi.
 fn parse_sat(text: &str) -> Option<Sat> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().map(Sat).filter(|s| *s <= Sat::MAX_MONEY);
     }
-    let msat = Msat::parse(text).ok()?;
+    let msat = parse_msat(text)?;
     (msat.0 % 1000 == 0).then(|| msat.sat_floor())
 }
 
@@ -221,7 +226,7 @@ impl Args {
     }
     /// An amount; `None` for `any`, too.
     pub fn msat(&self, name: &str) -> Option<Msat> {
-        self.text(name).and_then(|t| Msat::parse(&t).ok())
+        self.text(name).and_then(|t| parse_msat(&t))
     }
     /// Satoshi; `Err(())` in the inside for `all`.
     pub fn sat_or_all(&self, name: &'static str) -> Result<Option<Sat>, RpcError> {
@@ -288,6 +293,7 @@ mod tests {
             (json!([1, 2, 3, 4]), "too many parameters: got 4, expected 3"),
             (json!({"amount": 1, "label": "x", "foo": 1}), "unknown parameter: foo, "),
             (json!(["-1", "x"]), "amount: should be positive msat or 'any': invalid token"),
+            (json!(["21000001btc", "x"]), "amount: should be positive msat or 'any'"),
             (
                 json!([1, "x", "soon"]),
                 "expiry: should be an unsigned 64 bit integer: invalid token",

@@ -265,8 +265,11 @@ fn amounts_are_read_strictly_and_written_shortest() {
         "lnbc1m1",
         "lnbc99999999999999999999",
         "lnbc18446744073709551615",
+        "lnbc21000001",
+        "lnbc210000000000000001n",
     ] {
         assert!(crate::amount::parse(hrp).is_err(), "{hrp}");
     }
     assert_eq!(crate::amount::parse("lnbc1000000u").unwrap().1, Some(Msat(100_000_000_000)));
+    assert_eq!(crate::amount::parse("lnbc21000000").unwrap().1, Some(Msat::MAX_MONEY));
 }

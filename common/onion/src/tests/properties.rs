@@ -68,7 +68,7 @@ fn any_key() -> impl Strategy<Value = SecretKey> {
 fn any_final() -> impl Strategy<Value = FinalPayload> {
     let odd = any::<u64>().prop_map(|n| n | 1);
     (
-        (any::<u64>(), any::<u32>(), any::<u64>()),
+        (0..=Msat::MAX_MONEY.0, any::<u32>(), 0..=Msat::MAX_MONEY.0),
         option::of(any::<[u8; 32]>().prop_map(PaymentSecret)),
         option::of(vec(any::<u8>(), 0..50)),
         option::of(any::<[u8; 32]>().prop_map(Preimage)),
@@ -234,6 +234,8 @@ fn a_payload_is_refused_with_the_record_and_its_place() {
     let path_key = record(tlv::CURRENT_PATH_KEY, &[2; 33]);
     let sealed = record(tlv::ENCRYPTED_RECIPIENT_DATA, &[1]);
     let metadata = record(tlv::PAYMENT_METADATA, &[1]);
+    let too_much = (Msat::MAX_MONEY.0 + 1).to_be_bytes();
+    let total = record(tlv::PAYMENT_DATA, &[&[1; 32][..], &too_much].concat());
     for (why, payload, is_final, beside, tlv_type, offset) in [
         ("unknown even", [&amount[..], &expiry, &record(100, &[])].concat(), true, false, 100, 7),
         ("no amount", expiry.clone(), true, false, 2, 0),
@@ -241,6 +243,8 @@ fn a_payload_is_refused_with_the_record_and_its_place() {
         ("no channel", [&amount[..], &expiry].concat(), false, false, 6, 0),
         ("leading zero", record(2, &[0, 1]), true, false, 2, 1),
         ("amount too long", record(2, &[1; 9]), true, false, 2, 1),
+        ("more than all money", record(2, &too_much), true, false, 2, 1),
+        ("total above all money", [&amount[..], &expiry, &total].concat(), true, false, 8, 7),
         ("order", [&expiry[..], &amount].concat(), true, false, 2, 4),
         ("twice", [&amount[..], &amount].concat(), true, false, 2, 4),
         ("short secret", [&amount[..], &expiry, &record(8, &[1; 31])].concat(), true, false, 8, 7),
