@@ -2,7 +2,7 @@
 
 use crate::{State, code};
 use invoice::{Currency, Invoice};
-use primitives::Msat;
+use primitives::{Msat, feature};
 use sdk::{Call, Kind, Params, RpcError, kind};
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,6 +82,12 @@ impl Request {
             }
             partial => partial.unwrap_or(total),
         };
+        // BOLT 11, "Feature Bits": a payee without basic_mpp takes one HTLC, which would be too small.
+        if share < total && !invoice.terms.features.offers(feature::BASIC_MPP) {
+            return Err(RpcError::params(
+                "partial_msat: the invoice does not offer basic_mpp, its payee takes nothing in parts",
+            ));
+        }
         if let Some(given) = &description
             && !invoice.terms.description.describes(given)
         {

@@ -194,6 +194,11 @@ fn who_is_no_direct_peer_cannot_be_paid_yet_and_the_error_says_so() {
 fn an_invoice_that_should_not_be_paid_is_not() {
     let mut node = Node::new("refuse", world(&[("1x1x1", 5000)], &[]));
     let good = || bolt11(|_| {});
+    // BOLT 11, "Feature Bits": without basic_mpp the payee takes one HTLC with all of it.
+    let one_htlc = || {
+        let required = &[feature::VAR_ONION_OPTIN, feature::PAYMENT_SECRET];
+        bolt11(|t| t.features = Features::compulsory(required))
+    };
     let hashed = || bolt11(|t| t.description = Description::hash_of("coffee"));
     for (params, code, why) in [
         (json!(["lnbcrt1nonsense"]), -32602, "Invalid bolt11"),
@@ -206,6 +211,7 @@ fn an_invoice_that_should_not_be_paid_is_not() {
         (json!([bolt11(|t| t.amount = None)]), -32602, "amount_msat parameter required"),
         (json!({ "bolt11": hashed(), "description": "tea" }), -32602, "description does not match"),
         (json!({ "bolt11": good(), "partial_msat": 1001 }), -32602, "partial_msat"),
+        (json!({ "bolt11": one_htlc(), "partial_msat": 999 }), -32602, "does not offer basic_mpp"),
         (json!({ "bolt11": good(), "maxfee": 1, "exemptfee": 1 }), -32602, "maxfee"),
         (json!({ "bolt11": good(), "maxdelay": 9 }), 206, "maxdelay"),
         (json!([bolt11(|t| t.timestamp -= 3600)]), 207, "Invoice expired"),
