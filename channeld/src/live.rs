@@ -62,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) ready: Sides<bool>,
     pub(crate) funding_deep: bool,
     pub(crate) alias: ShortChannelId,
+    /// Aliases of the peer that came after its first channel_ready, on this connection.
+    pub(crate) aliases_heard: usize,
     pub(crate) announcement: Announcement,
     pub(crate) closing: Closing,
     pub(crate) fees: FeePolicy,
@@ -109,6 +111,7 @@ impl Live {
             ready: init.ready,
             funding_deep: init.funding_deep,
             alias: init.alias,
+            aliases_heard: 0,
             announcement: Announcement::new(&init),
             closing: Closing::new(&init),
             fees: init.fees,

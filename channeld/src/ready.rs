@@ -8,7 +8,7 @@ use wire::channeld::{ChanneldInit, PersistAnnouncement, PersistPeerReady, Persis
 use wire::hsm::{CheckAnnouncement, GetCommitmentPoint, SignAnnouncement, Verdict};
 use wire::{AnnouncementSignatures, ChannelReady, Warning};
 
-/// Announcements of the peer's on one connection that are looked at.
+/// Announcements, and aliases, of the peer's on one connection that are looked at.
 const MAX_HEARD: usize = 4;
 
 /// Our half of the channel's announcement.
@@ -102,7 +102,7 @@ impl Live {
     pub(crate) fn on_channel_ready(&mut self, m: &ChannelReady) -> Result<(), Failure> {
         let next_point = m.second_per_commitment_point;
         if self.ready.remote {
-            return self.on_ready_again(next_point);
+            return self.on_ready_again(m);
         }
         self.master.ask(&PersistPeerReady { alias: m.short_channel_id, next_point })?;
         self.channel = self.channel.receive_ready(next_point);
@@ -112,12 +112,19 @@ impl Live {
     }
 
     /// BOLT 2: a redundant one is ignored. One that contradicts the first, while that still counts, is none.
-    fn on_ready_again(&mut self, next_point: Point) -> Result<(), Failure> {
+    fn on_ready_again(&mut self, m: &ChannelReady) -> Result<(), Failure> {
+        let next_point = m.second_per_commitment_point;
         let first = CommitmentNumber::FIRST;
         let counts = self.channel.commitment().remote == first;
         if counts && self.channel.storable().remote_next_point != Some(next_point) {
             let text = "BOLT 2, channel_ready: a second one with another point";
             return Err(Failure::PeerError(text.to_owned()));
+        }
+        // BOLT 2, channel_ready: it may come again with another alias. The first point is the one that counts.
+        if m.short_channel_id.is_some() && self.aliases_heard < MAX_HEARD {
+            self.aliases_heard += 1;
+            let alias = m.short_channel_id;
+            self.master.ask(&PersistPeerReady { alias, next_point })?;
         }
         Ok(())
     }

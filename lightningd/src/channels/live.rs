@@ -262,6 +262,15 @@ fn asked(
             super::persist::persist(node, turn, channel, p)?;
             answer::<Persist>(turn, child);
         }
+        // BOLT 2, channel_ready: once more with another alias, or the same.
+        ChannelAsk::PersistPeerReady(p) if channel.ready.remote => {
+            if p.alias.is_some() && p.alias != channel.alias_remote {
+                store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
+                update(turn, number, move |c| c.alias_remote = p.alias);
+                turn.also(Event::Channel(number, super::ChannelEvent::TellUpdate));
+            }
+            answer::<PersistPeerReady>(turn, child);
+        }
         ChannelAsk::PersistPeerReady(p) => {
             store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
             update(turn, number, move |c| {

@@ -65,10 +65,12 @@ pub fn of(node: &Node, channel: &Channel) -> Policy {
     }
 }
 
-/// The smallest that the peer takes, and the whole channel.
+/// The smallest that the peer takes, and the largest that it takes and the channel can hold. BOLT 7, channel_update:
+/// htlc_maximum_msat is above neither.
 fn bounds(channel: &Channel) -> (Msat, Msat) {
     let params = &channel.live.params;
-    (params.terms.remote.htlc_minimum, params.amount.msat())
+    let terms = &params.terms.remote;
+    (terms.htlc_minimum, params.amount.msat().min(terms.max_in_flight))
 }
 
 /// What it wanted before, while that is good enough.
@@ -194,7 +196,9 @@ fn set(
         put(&mut out, "warning_htlcmin_too_low", Some(text));
     }
     if wanted.htlc_max.is_some_and(|m| m > most) {
-        let text = format!("Set maximum_htlc_out_msat to {most}, the capacity of the channel");
+        let text = format!(
+            "Set maximum_htlc_out_msat to {most}, the most that the channel and its peer allow"
+        );
         put(&mut out, "warning_htlcmax_too_high", Some(text));
     }
     Ok(out)

@@ -8,6 +8,7 @@ use bitcoin::taproot::{LeafVersion, TaprootBuilder};
 use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::*;
 use secp256k1::SECP256K1;
+use serde_json::json;
 use tests::stranger::*;
 use wire::Message;
 
@@ -284,4 +285,59 @@ fn final_htlc_past_its_fulfilment_deadline_comes_back() {
     let decoded = world.node.rpc("decode", &serde_json::json!([bolt11]));
     assert_eq!(decoded["min_final_cltv_expiry"], 41);
     assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_NORMAL");
+}
+
+/// BOLT 2, channel_ready: it comes again with another alias, which the node uses from then on; an equal one changes nothing.
+#[test]
+fn channel_ready_with_another_alias_is_kept() {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.lock_in(&world);
+    let before = total(&world);
+    let mut ready = wire::ChannelReady {
+        channel_id: live.id,
+        second_per_commitment_point: live.keys.commitment_point(1),
+        short_channel_id: None,
+    };
+    live.say(&ready);
+    for alias in [0x0b00_0001_0002_0003, 0x0b00_0004_0005_0006, 0x0b00_0004_0005_0006] {
+        ready.short_channel_id = Some(ShortChannelId(alias));
+        live.say(&ready);
+    }
+    let last = ready.short_channel_id.unwrap().to_string();
+    let is_kept = |world: &World, live: &Live| {
+        tests::wait_for("the alias", || {
+            let channel = world.node.channel(&live.name());
+            (channel["alias"]["remote"] == last.as_str()).then_some(())
+        });
+    };
+    is_kept(&world, &live);
+    world.node.kill();
+    world.node.start_again();
+    is_kept(&world, &live);
+    live.reconnect(&world);
+    world.node.wait_normal(&live.name());
+    let id = node_pays(&world, &mut live, 10_000_000, preimage(1).hash(), 24, 1);
+    live.fail(id);
+    live.settle();
+    assert_eq!(total(&world), before);
+}
+
+/// BOLT 7, channel_update: htlc_maximum_msat is not above what the peer lets be in flight.
+#[test]
+fn htlc_maximum_is_at_most_what_the_peer_lets_be_in_flight() {
+    let world = World::new();
+    let mut plan = Plan::new(1);
+    plan.terms.max_in_flight = Msat(300_000_000);
+    let mut live = Stranger::meet(1, &world).open(&world, plan);
+    live.lock_in(&world);
+    let maximum = || {
+        let channel = world.node.channel(&live.name());
+        channel["updates"]["local"]["htlc_maximum_msat"].as_u64().unwrap()
+    };
+    assert_eq!(maximum(), 300_000_000);
+    world.node.rpc("setchannel", &json!({"id": live.name(), "htlcmax": 900_000_000u64}));
+    assert_eq!(maximum(), 300_000_000);
+    world.node.rpc("setchannel", &json!({"id": live.name(), "htlcmax": 200_000_000u64}));
+    assert_eq!(maximum(), 200_000_000);
 }
