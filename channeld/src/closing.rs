@@ -114,7 +114,8 @@ impl Live {
             let text = "shutdown to another script than the one fixed when the channel was opened";
             return Err(Failure::PeerWarn(text.to_owned()));
         }
-        if !closing.forms.allow(&script) {
+        let format = self.channel.constants().format;
+        if !closing.forms.allow_from_peer(&script, format) {
             let text = "shutdown to a script of a form that BOLT 2 does not list";
             return Err(Failure::PeerWarn(text.to_owned()));
         }

@@ -138,7 +138,7 @@ impl Ground {
         self.judge_push(open.funding_satoshis, open.push_msat)?;
         let announce = open.channel_flags & Proposal::ANNOUNCE != 0;
         let channel_type = type_in(&open.channel_type)?;
-        judge_type(&channel_type, announce)?;
+        let format = judge_type(&channel_type, announce)?;
         // BOLT 9: option_static_remotekey is assumed of everybody.
         let bits = channel_type.bits().filter(|bit| *bit != feature::STATIC_REMOTEKEY);
         if bits.filter(|bit| !self.features.local.offers(*bit)).count() > 0 {
@@ -146,7 +146,7 @@ impl Ground {
         }
         self.judge_feerate(open.feerate_per_kw, &channel_type)?;
         let word = Word::from(open);
-        self.judge_word(&word)?;
+        self.judge_word(&word, format)?;
         // BOLT 2, accept_channel: our dust limit must not be above the reserve that we are to keep.
         let ours = self.policy.terms.dust_limit.0;
         at_least(
@@ -187,7 +187,7 @@ impl Ground {
         };
         at_most("minimum_depth", accept.minimum_depth.into(), depth.into(), which_is)?;
         let word = Word::from(accept);
-        self.judge_word(&word)?;
+        self.judge_word(&word, judge_type(&channel_type, proposal.announce)?)?;
         let (dust, reserve) = (ours.terms.dust_limit.0, ours.terms.reserve.0);
         at_least(
             "channel_reserve_satoshis",
@@ -246,7 +246,7 @@ impl Ground {
     }
 
     /// What the two messages have in common. BOLT 2: "the same requirements as their counterparts in open_channel".
-    fn judge_word(&self, word: &Word) -> Result<(), Refusal> {
+    fn judge_word(&self, word: &Word, format: Format) -> Result<(), Refusal> {
         let terms = &word.terms;
         at_most(
             "to_self_delay",
@@ -270,7 +270,11 @@ impl Ground {
         at_most("dust_limit_satoshis", dust, highest, "the highest dust limit that we take")?;
         let exposure = self.policy.max_dust_exposure.sat_floor().0;
         at_most("dust_limit_satoshis", dust, exposure, "the most that we let be trimmed")?;
-        word.upfront_script.as_ref().map_or(Ok(()), |script| self.judge_script(script))
+        let odd = |script: &&ScriptBuf| !self.forms().allow_from_peer(script, format);
+        match word.upfront_script.as_ref().filter(odd) {
+            Some(script) => Err(Refusal::Script { script: script.clone() }),
+            None => Ok(()),
+        }
     }
 
     // ---- both together

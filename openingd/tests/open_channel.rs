@@ -312,6 +312,13 @@ fn a_script_of_no_negotiated_form_is_refused_and_an_empty_one_is_none() {
     let legacy = [&[0x76, 0xa9, 20][..], &[7; 20], &[0x88, 0xac]].concat();
     let part = "upfront_shutdown_script 76a914";
     refuses_open(|o| o.upfront_shutdown_script = Some(Rest(legacy.clone())), part);
+    // BOLT 2, shutdown, rationale: old nodes, which have no anchors, name such scripts.
+    let plain = Features::compulsory(&[feature::STATIC_REMOTEKEY]);
+    let proposed = takes_open(|o| {
+        o.channel_type = rest(&plain);
+        o.upfront_shutdown_script = Some(Rest(legacy.clone()));
+    });
+    assert_eq!(proposed.remote_upfront_script, Some(ScriptBuf::from_bytes(legacy)));
     let op_return = [&[0x6a, 10][..], &[7; 10]].concat();
     refuses_open(|o| o.upfront_shutdown_script = Some(Rest(op_return)), "6a0a07");
     let taproot = [&[0x51, 32][..], &[7; 32]].concat();

@@ -1,5 +1,6 @@
 //! Where a mutual close may pay to. BOLT 2, "Closing Initiation", shutdown.
 
+use crate::constants::Format;
 use bitcoin::{Script, WitnessVersion};
 
 /// Which forms of a script were negotiated beside the two that everybody takes.
@@ -22,6 +23,13 @@ impl Forms {
             Some(_) => self.any_segwit,
             None => self.op_return && is_short_op_return(script),
         }
+    }
+
+    /// May the peer name this one, in a channel of that format? BOLT 2, shutdown, rationale: old nodes say P2PKH and P2SH. Those
+    /// have no option_anchors. We never name one, and an output below the dust limit of its script fails the channel.
+    pub fn allow_from_peer(self, script: &Script, format: Format) -> bool {
+        let old = !format.has_anchors() && (script.is_p2pkh() || script.is_p2sh());
+        old || self.allow(script)
     }
 }
 
@@ -73,6 +81,25 @@ mod tests {
         ] {
             let got = [NONE, ANY, DATA].map(|f| f.allow(Script::from_bytes(&bytes)));
             assert_eq!(got, [none, any, data], "{bytes:02x?}");
+        }
+    }
+
+    /// BOLT 2, shutdown, rationale: non-segwit scripts of old nodes.
+    #[test]
+    fn shutdown_to_p2pkh_or_p2sh_is_taken_from_old_nodes() {
+        let p2pkh = [&[0x76, 0xa9, 20][..], &[7; 20], &[0x88, 0xac]].concat();
+        let p2sh = [&[0xa9, 20][..], &[7; 20], &[0x87]].concat();
+        let (odd, segwit) = (script(&[0xa9, 20], 21), script(&[0x00, 20], 20));
+        for (bytes, plain, anchors) in [
+            (p2pkh, true, false),
+            (p2sh, true, false),
+            (odd, false, false),
+            (segwit, true, true),
+            (script(&[0x51, 32], 32), false, false),
+        ] {
+            let got = [Format::StaticRemoteKey, Format::Anchors]
+                .map(|format| NONE.allow_from_peer(Script::from_bytes(&bytes), format));
+            assert_eq!(got, [plain, anchors], "{bytes:02x?}");
         }
     }
 }

@@ -143,3 +143,30 @@ fn stalled_close_of_the_peer_fails_the_channel() {
     world.mine(1);
     assert!(total(&world) + FEES > before);
 }
+
+/// BOLT 2, shutdown, rationale: scripts of nodes from before segwit, in a channel without anchors; with anchors they are refused.
+#[test]
+fn shutdown_to_p2pkh_closes_a_channel_without_anchors() {
+    let p2pkh = ScriptBuf::from_bytes([&[0x76, 0xa9, 20][..], &[7; 20], &[0x88, 0xac]].concat());
+    let world = World::new();
+    for (n, anchors) in [(1, false), (2, true)] {
+        let plan = if anchors { Plan::new(n) } else { Plan::new(n).plain() };
+        let mut live = Stranger::meet(n, &world).open(&world, plan);
+        live.lock_in(&world);
+        let before = total(&world);
+        live.say(&Shutdown { channel_id: live.id, scriptpubkey: p2pkh.clone() });
+        if anchors {
+            assert!(live.end().contains("a form that BOLT 2 does not list"));
+            continue;
+        }
+        let theirs = live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
+        let ChannelMessage::Shutdown(theirs) = theirs else { unreachable!() };
+        let offer = live.closing_signed(&theirs.scriptpubkey, p2pkh.clone(), 1000);
+        live.say(&offer);
+        let close = wait_close(&world, &live);
+        assert!(close.output.iter().any(|o| o.script_pubkey == p2pkh));
+        world.mine(1);
+        world.node.wait_state(&live.name(), "ONCHAIN");
+        assert!(total(&world) + FEES > before);
+    }
+}
