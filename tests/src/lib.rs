@@ -2,6 +2,7 @@
 //!
 //! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the test, with the log.
 
+mod backend;
 mod bitcoind;
 mod clients;
 pub mod crash;
@@ -10,6 +11,7 @@ mod line;
 mod node;
 pub mod stranger;
 
+pub use backend::plain_backend;
 pub use bitcoind::Bitcoind;
 pub use clients::{Client, pyln_python, pyln_script, rust_client};
 pub use ldk::LdkPeer;

@@ -7,10 +7,9 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxIn, TxOut, Witness};
 use scenes::*;
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tests::stranger::{purse_script, sign_purse};
-use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
+use tests::{Bitcoind, Node, Pair, Scratch, plain_backend, wait_for};
 
 /// Commitments pay 253 per 1000 weight, claims and pushes four thousand.
 const RATES: &str = "--force-feerates=1100/1100/253/4000/4000/253";
@@ -120,70 +119,6 @@ fn a_commitment_below_the_mempools_minimum_gets_in_with_its_child_as_a_package()
     pair.alice.wait_state(&id, "ONCHAIN");
 }
 
-/// A backend with the methods that every backend must have, and none of those that it may have.
-const PLAIN_BACKEND: &str = r#"#!/usr/bin/env python3
-import base64, json, sys, urllib.error, urllib.request
-PORT = "@PORT@"
-def bitcoind(method, *params):
-    body = json.dumps({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).encode()
-    login = "Basic " + base64.b64encode(b"u:p").decode()
-    request = urllib.request.Request("http://127.0.0.1:" + PORT, body, {"Authorization": login})
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)["result"], None
-    except urllib.error.HTTPError as e:
-        return None, json.load(e)["error"]["message"]
-def getchaininfo(last_height=0):
-    info = bitcoind("getblockchaininfo")[0]
-    return {"chain": info["chain"], "headercount": info["headers"], "blockcount": info["blocks"],
-            "bestblockhash": info["bestblockhash"], "ibd": info["initialblockdownload"]}
-def getrawblockbyheight(height):
-    blockhash, wrong = bitcoind("getblockhash", height)
-    if wrong:
-        return {"blockhash": None, "block": None}
-    return {"blockhash": blockhash, "block": bitcoind("getblock", blockhash, 0)[0]}
-def estimatefees():
-    return {"feerate_floor": 1000, "feerates": []}
-def sendrawtransaction(tx, allowhighfees=False):
-    wrong = bitcoind("sendrawtransaction", tx, 0)[1]
-    return {"success": wrong is None, "errmsg": wrong or ""}
-def getutxout(txid, vout):
-    out = bitcoind("gettxout", txid, vout)[0]
-    if out is None:
-        return {"amount": None, "script": None}
-    return {"amount": round(out["value"] * 10**8), "script": out["scriptPubKey"]["hex"]}
-METHODS = [getchaininfo, getrawblockbyheight, estimatefees, sendrawtransaction, getutxout]
-def answer(request, result):
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}) + "\n\n")
-    sys.stdout.flush()
-decoder, text = json.JSONDecoder(), ""
-for line in sys.stdin:
-    text = (text + line).lstrip()
-    try:
-        request, end = decoder.raw_decode(text)
-    except ValueError:
-        continue
-    text = text[end:]
-    method, params = request["method"], request.get("params") or {}
-    if method == "getmanifest":
-        names = [{"name": m.__name__, "usage": "", "description": "of a plain backend"} for m in METHODS]
-        options = [{"name": n, "type": "string", "description": "not ours"} for n in
-                   ["bitcoin-rpcuser", "bitcoin-rpcpassword", "bitcoin-rpcport"]]
-        answer(request, {"dynamic": False, "options": options, "rpcmethods": names})
-    elif method == "init":
-        answer(request, {})
-    for m in METHODS:
-        if m.__name__ == method:
-            answer(request, m(*params) if isinstance(params, list) else m(**params))
-"#;
-
-fn plain_backend(dir: &Path, port: u16) -> PathBuf {
-    let path = dir.join("plain.py");
-    std::fs::write(&path, PLAIN_BACKEND.replace("@PORT@", &port.to_string())).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
 #[test]
 fn a_backend_without_packages_is_given_the_commitment_and_its_child_one_after_the_other() {
     let scratch = Scratch::new();
@@ -221,4 +156,27 @@ fn a_backend_without_packages_is_given_the_commitment_and_its_child_one_after_th
     pair.alice.sync(&pair.bitcoind);
     pair.alice.wait_state(&id, "ONCHAIN");
     resolve_alone(&pair.alice, &pair.bitcoind, &id);
+}
+
+/// At this market the child, which pays for both, pays more for each of its own bytes than bitcoind takes by default.
+const DEAR: &str = "--force-feerates=1100/1100/253/1500000/1500000/253";
+
+#[test]
+fn package_whose_child_pays_above_maxfeerate_is_accepted() {
+    let mut pair = pair(&["-regtest", "-maxmempool=5"], |_| vec![]);
+    let coins = change_money(&pair.bitcoind);
+    let id = pair.open(SAT);
+    pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
+    pair.alice.settled_balance(&id);
+    pair.bob.stop();
+    pair.alice.stop();
+    pair.alice.start_again_with(&[DEAR]);
+    crowd(&pair.bitcoind, &coins);
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    let (txid, _) = last_commitment(&pair.alice, &id);
+    pair.bitcoind.wait_mempool(&txid);
+    let entry = pair.bitcoind.rpc("getmempoolentry", &json!([txid]));
+    let child = pair.bitcoind.rpc("getmempoolentry", &json!([entry["spentby"][0]]));
+    let fee = child["fees"]["base"].as_f64().unwrap() * 100_000_000.0;
+    assert!(fee / child["vsize"].as_f64().unwrap() > 10_000.0, "{child}");
 }

@@ -193,7 +193,13 @@ pub(crate) fn submitpackage(call: &Call<'_, Bitcoind>) -> Result<Answer> {
         results: serde_json::Map<String, Value>,
     }
     let txs = call.named(&["txs"])?.required("txs", &TXS)?;
-    let (success, errmsg) = match call.state.call("submitpackage", &json!([txs]))? {
+    // maxfeerate 0 means no limit: the child pays for its parent too, and may pay more for each of its own bytes than bitcoind's default.
+    let mut answer = call.state.call("submitpackage", &json!([txs, 0]))?;
+    if matches!(answer, Err(Refusal { code: refusal::MISC, .. })) {
+        // Bitcoin Core before 28 knows no maxfeerate here, and answers a second parameter with its help text.
+        answer = call.state.call("submitpackage", &json!([txs]))?;
+    }
+    let (success, errmsg) = match answer {
         Ok(found) => {
             let package: Package = found.read("submitpackage")?;
             let errors =

@@ -202,6 +202,42 @@ impl Live {
             middle: preimage.map(|p| p.0.to_vec()).unwrap_or_default(),
         }
     }
+    /// The anchor of this side on our commitment of this number.
+    pub fn anchor(&self, number: u64, of: Side) -> OutPoint {
+        let built = self.mine(number);
+        let funding = &self.channel.constants().params.basepoints[of].funding;
+        let script = channel::scripts::anchor(funding).to_p2wsh();
+        let index = built.tx.output.iter().position(|o| o.script_pubkey == script);
+        vout(&built.tx, index.expect("it has this anchor"))
+    }
+    /// A child on our own anchor of our commitment of this number: so many outputs to the purse, one satoshi for each virtual byte.
+    pub fn large_child(&self, world: &World, number: u64, outputs: usize) -> Transaction {
+        let (outpoint, value) = world.coin();
+        let input = |previous_output| TxIn {
+            previous_output,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            witness: Witness::new(),
+        };
+        let anchor = self.anchor(number, Side::Local);
+        let each = TxOut { value: Amount::from_sat(1_000), script_pubkey: purse_script() };
+        let mut tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![input(anchor), input(outpoint)],
+            output: vec![each; outputs],
+        };
+        let others = Amount::from_sat(1_000 * (outputs as u64 - 1));
+        let fee = Amount::from_sat(tx.vsize() as u64 + 100);
+        tx.output[0].value = value - others - fee;
+        let script = channel::scripts::anchor(&self.keys.basepoints().funding);
+        let signature =
+            sign_all(&tx, 0, &script, Amount::from_sat(channel::ANCHOR.0), &self.keys.funding);
+        tx.input[0].witness =
+            Witness::from_slice(&[der(&signature, EcdsaSighashType::All), script.to_bytes()]);
+        sign_purse(&mut tx, 1, value);
+        tx
+    }
     /// Our delayed money: to_local of our commitment of this number, or the output of a second stage on it.
     pub fn delayed(&self, number: u64, tx: &Transaction, index: usize) -> Spend {
         let (built, constants) = (self.mine(number), self.channel.constants());

@@ -57,12 +57,29 @@ impl World {
     }
     /// The same on a chain with options of its own.
     pub fn on(chain: &[&str], options: &[&str]) -> Self {
+        Self::started(chain, options, |_, _| vec![])
+    }
+    /// The same where the node's backend has neither `submitpackage` nor `mempoolspends`.
+    pub fn on_plain_backend(chain: &[&str], options: &[&str]) -> Self {
+        Self::started(chain, options, |dir, bitcoind| {
+            let plugin = crate::plain_backend(dir, bitcoind.port);
+            vec!["--disable-plugin=bcli".to_owned(), format!("--plugin={}", plugin.display())]
+        })
+    }
+    fn started(
+        chain: &[&str],
+        options: &[&str],
+        backend: impl Fn(&std::path::Path, &Bitcoind) -> Vec<String>,
+    ) -> Self {
         let scratch = Scratch::new();
         let bitcoind = Bitcoind::start_with(&scratch.path().join("bitcoind"), chain);
+        let backend = backend(scratch.path(), &bitcoind);
+        let backend: Vec<&str> = backend.iter().map(String::as_str).collect();
+        let options = [options, &backend].concat();
         let node = Node::start(
             &scratch.path().join("node"),
             &bitcoind,
-            &[&["--dev-bitcoind-poll=0"], options].concat(),
+            &[&["--dev-bitcoind-poll=0"], options.as_slice()].concat(),
         );
         let address = node.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
         bitcoind.mine_to(3, address.as_str().unwrap());
