@@ -179,7 +179,7 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
 /// A block was taken in by every room.
 pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for (number, case) in &node.onchain.cases {
-        if is_over(node, case, height) {
+        if is_over(case, height) {
             bury(node, turn, *number)?;
         } else if node.chain.caught_up {
             turn.also(Event::Onchain(*number, OnchainEvent::Advance));
@@ -214,17 +214,15 @@ fn drop_all(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(
 
 /// Is nothing left to be done, and everything that was done buried? What is left when it would never pay for itself is no
 /// reason to remember a channel for ever.
-fn is_over(node: &Node, case: &Case, height: BlockHeight) -> bool {
+fn is_over(case: &Case, height: BlockHeight) -> bool {
     let Some(resolution) = &case.resolution else { return false };
     match resolution.settled {
         Some(settled) => (height - settled).0 + 1 >= BURIED,
         None => {
-            // Not even at the lowest price: a market that is high today says nothing of tomorrow.
-            let lowest = fees::Rates { floor: node.feerate_floor(), estimates: None, forced: None };
-            let worthless = |c: &Claim| !plan::is_worth_it(c, &lowest, height);
+            // At the lowest feerate ever relayed: a market or a mempool minimum that is high today says nothing of tomorrow.
             (height - case.spend.height).0 >= WORTHLESS_AFTER
                 && !resolution.claims.0.is_empty()
-                && resolution.claims.0.iter().all(worthless)
+                && !plan::any_pays_for_itself(&resolution.claims.0, FeeratePerKw::FLOOR)
         }
     }
 }

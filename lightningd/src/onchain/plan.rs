@@ -1,6 +1,7 @@
 //! Which transactions should be under way, given what can be claimed and what is under way already. Pure.
 
 use super::attempt::{Attempt, Kind};
+use super::claims::DUST;
 use super::fees::{self, Rates, Stake};
 use bitcoin::Txid;
 use primitives::*;
@@ -14,6 +15,8 @@ const MAX_FREE: usize = 100;
 const MAX_PAIRED: usize = 50;
 /// Weight of a transaction without its inputs, with one output that pays us.
 pub const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2 + 43 * 4;
+/// Weight of the output that pays us.
+const OUTPUT_WEIGHT: u64 = 43 * 4;
 /// Weight of the input that spends a coin of the wallet: at least one pays for what the peer signed.
 const COIN_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 
@@ -109,6 +112,31 @@ pub fn is_worth_it(claim: &Claim, rates: &Rates<'_>, tip: BlockHeight) -> bool {
         ClaimShape::Paired { amount, .. } => *amount > rates.floor.fee(input_weight(claim)),
         ClaimShape::Whole { .. } => true,
     }
+}
+
+/// May any of these be worth its fee at this feerate, the lowest that is ever relayed? Claims that can share a transaction share its
+/// overhead.
+pub fn any_pays_for_itself(claims: &[Claim], lowest: FeeratePerKw) -> bool {
+    let mut groups: BTreeMap<Company, Vec<&Claim>> = BTreeMap::new();
+    for claim in claims {
+        groups.entry(company(claim, &BTreeSet::new())).or_default().push(claim);
+    }
+    groups.values().any(|group| {
+        let gain = |c: &&Claim| c.amount.saturating_sub(lowest.fee(input_weight(c))).0;
+        let gained: u64 = group.iter().map(gain).sum();
+        match group.first().map(|c| &c.shape) {
+            None => false,
+            Some(ClaimShape::Free {}) => {
+                Sat(gained) >= lowest.fee(BASE_WEIGHT).saturating_add(DUST)
+            }
+            Some(ClaimShape::Paired { .. }) => Sat(gained) > lowest.fee(BASE_WEIGHT + COIN_WEIGHT),
+            // Its fee was signed long ago. The weight is an estimate from above: a tenth is left for that.
+            Some(ClaimShape::Whole { amount, .. }) => group.iter().any(|c| {
+                let weight = BASE_WEIGHT - OUTPUT_WEIGHT + input_weight(c);
+                c.amount.saturating_sub(*amount).0 * 10 >= lowest.fee(weight).0 * 9
+            }),
+        }
+    })
 }
 
 /// What to do now. `began`: when the first attempt was made at what gave its coins to something else since.

@@ -176,3 +176,38 @@ fn what_is_worth_most_has_the_choice_of_coins_and_then_what_has_least_time() {
     let refused = [Attempt { refused: true, ..attempt(7, &[&claims[3]]) }];
     assert_eq!(order(&refused, BlockHeight(101)), [5, 3, 2, 1, 4]);
 }
+
+/// At 1 sat/vB: whether a channel with nothing but these claims may be forgotten.
+#[test]
+fn claims_pay_for_themselves_from_the_relay_floor_on() {
+    let floor = FeeratePerKw::FLOOR;
+    let pays = |claims: &[Claim]| any_pays_for_itself(claims, floor);
+    let overhead = floor.fee(BASE_WEIGHT).0 + DUST.0;
+    let of = |claim: &Claim| floor.fee(input_weight(claim)).0;
+    let least = overhead + of(&claim(1, 0));
+    let paired = |n, amount: u64| {
+        let shape = ClaimShape::Paired { amount: Sat(amount), script: ScriptBuf::from(vec![n]) };
+        Claim { shape, ..until(200, claim(n, amount)) }
+    };
+    let whole = |fee: u64| {
+        let shape = ClaimShape::Whole { amount: Sat(5_000), script: ScriptBuf::from(vec![1]) };
+        Claim { shape, ..until(200, claim(1, 5_000 + fee)) }
+    };
+    let paired_least = floor.fee(BASE_WEIGHT + COIN_WEIGHT).0 + of(&paired(1, 0));
+    for (claims, expected) in [
+        (vec![], false),
+        (vec![claim(1, least - 1)], false),
+        (vec![claim(1, least)], true),
+        // Two share the overhead, one that costs more than it holds brings nothing, and another lock time shares nothing.
+        (vec![claim(1, least - 100), claim(2, of(&claim(2, 0)) + 100)], true),
+        (vec![claim(1, least - 100), claim(2, 10)], false),
+        (vec![claim(1, least - 100), until(200, claim(2, least - 100))], false),
+        (vec![paired(1, paired_least)], false),
+        (vec![paired(1, paired_least + 1)], true),
+        // Signed long ago below the relay floor: no mempool ever takes it.
+        (vec![whole(60)], false),
+        (vec![whole(300)], true),
+    ] {
+        assert_eq!(pays(&claims), expected, "{claims:?}");
+    }
+}
