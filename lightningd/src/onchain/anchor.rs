@@ -128,12 +128,12 @@ where
 {
     let build = |coins: &[Coin], rate| (want.build)(coins, rate);
     let (worth, deadline, spares) = (Sat::ZERO, None, Spares::All);
-    let Want { before, least, spares_new, .. } = *want;
+    let Want { number, before, least, spares_new, .. } = *want;
     if calm < least {
         return Err(Unbuilt::Dear);
     }
     let wanted = calm;
-    let want = Want { worth, deadline, before, least, wanted, spares_new, spares, build };
+    let want = Want { number, worth, deadline, before, least, wanted, spares_new, spares, build };
     purse::pay(node, purse, &want)
 }
 
@@ -187,7 +187,9 @@ fn push(
     let is_first = before.is_none_or(|a| a.refused);
     let spares = if is_first { Spares::Taken } else { Spares::None };
     let wanted = feerate;
-    let want = Want { worth, deadline, before, least, wanted, spares_new: false, spares, build };
+    let number = channel.number;
+    let want =
+        Want { number, worth, deadline, before, least, wanted, spares_new: false, spares, build };
     let paid = purse::pay(node, &purse, &want);
     // What its HTLCs are worth bounds what is paid for them, and not what our own output waits for.
     let calm = Stake { deadline: None, value: Sat::ZERO, ..stake };
@@ -315,5 +317,5 @@ fn child(
         .enumerate()
         .map(|(i, (_, key, amount, script))| WalletInput { index: i as u32, key, amount, script })
         .collect();
-    Ok(Unsigned { tx, inputs, spent, fee })
+    Ok(Unsigned { tx, inputs, spent, fee, weight })
 }

@@ -85,6 +85,8 @@ pub struct Unsigned {
     pub spent: Vec<SpentOutput>,
     /// What it really pays.
     pub fee: Sat,
+    /// What it will weigh at most, with its witnesses.
+    pub weight: u64,
 }
 
 /// Why there is no transaction.
@@ -111,12 +113,13 @@ fn output(amount: Sat, script: &ScriptBuf) -> TxOut {
 }
 
 /// The transaction that takes `claims` (all of one shape and, unless free, of one lock time). What is left goes to `to`; `coins`
-/// pay where the claims cannot.
+/// pay where the claims cannot. `Err` if the fee that claims can pay for themselves is below `floor`, the relay minimum.
 pub fn build(
     claims: &[Claim],
     coins: &[Coin],
     to: &ScriptBuf,
     feerate: FeeratePerKw,
+    floor: FeeratePerKw,
 ) -> Result<Unsigned, Unbuilt> {
     let mut outputs = Vec::new();
     let mut bound = false;
@@ -143,7 +146,8 @@ pub fn build(
     } else if outputs.is_empty() {
         // What is claimed pays for itself, and the rest is ours.
         let left = have.saturating_sub(fee).max(DUST);
-        let fee = have.checked_sub(left).filter(|f| f.0 > 0).ok_or(Unbuilt::Worthless)?;
+        let fee = have.checked_sub(left).filter(|f| *f >= floor.fee(weight));
+        let fee = fee.ok_or(Unbuilt::Worthless)?;
         outputs.push(output(left, to));
         fee
     } else {
@@ -159,10 +163,16 @@ pub fn build(
             have
         }
     };
-    Ok(assemble(claims, coins, outputs, fee))
+    Ok(assemble(claims, coins, outputs, fee, weight))
 }
 
-fn assemble(claims: &[Claim], coins: &[Coin], outputs: Vec<TxOut>, fee: Sat) -> Unsigned {
+fn assemble(
+    claims: &[Claim],
+    coins: &[Coin],
+    outputs: Vec<TxOut>,
+    fee: Sat,
+    weight: u64,
+) -> Unsigned {
     let (mut ins, mut inputs, mut spent) = (Vec::new(), Vec::new(), Vec::new());
     let mut add = |outpoint, sequence, key, amount, script: &ScriptBuf| {
         let index = u32::try_from(ins.len()).expect("a plan has a few hundred inputs at most");
@@ -184,13 +194,15 @@ fn assemble(claims: &[Claim], coins: &[Coin], outputs: Vec<TxOut>, fee: Sat) -> 
         input: ins,
         output: outputs,
     };
-    Unsigned { tx, inputs, spent, fee }
+    Unsigned { tx, inputs, spent, fee, weight }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::onchain::plan::tests::{claim, outpoint};
+
+    const FLOOR: FeeratePerKw = FeeratePerKw::FLOOR;
 
     fn coin(n: u8, amount: u64) -> Coin {
         Coin {
@@ -209,25 +221,35 @@ mod tests {
     fn what_is_claimed_freely_pays_its_own_fee_and_the_rest_is_ours() {
         let to = ScriptBuf::from(vec![0x52]);
         let claims = [claim(1, 10_000), claim(2, 20_000)];
-        let built = build(&claims, &[], &to, FeeratePerKw(1000)).unwrap();
+        let built = build(&claims, &[], &to, FeeratePerKw(1000), FLOOR).unwrap();
         let weight = BASE_WEIGHT + claims.iter().map(input_weight).sum::<u64>();
         assert_eq!(built.fee, FeeratePerKw(1000).fee(weight));
         assert_eq!(built.tx.output, [output(Sat(30_000 - built.fee.0), &to)]);
         assert_eq!(built.inputs.len(), 2);
-        assert_eq!(build(&[claim(1, 300)], &[], &to, FeeratePerKw(1000)), Err(Unbuilt::Worthless));
-        let poor = build(&[claim(1, 600)], &[], &to, FeeratePerKw(5000)).unwrap();
+        assert_eq!(
+            build(&[claim(1, 300)], &[], &to, FeeratePerKw(1000), FLOOR),
+            Err(Unbuilt::Worthless)
+        );
+        let poor = build(&[claim(1, 600)], &[], &to, FeeratePerKw(5000), FLOOR).unwrap();
         assert_eq!((poor.fee, poor.tx.output[0].value.to_sat()), (Sat(270), 330));
+        // No mempool takes less than the relay minimum: nothing of that kind is built.
+        let weight = BASE_WEIGHT + input_weight(&claim(1, 600));
+        let least = FLOOR.fee(weight).0 + DUST.0;
+        let at = |amount| build(&[claim(1, amount)], &[], &to, FeeratePerKw(5000), FLOOR);
+        assert_eq!(at(least - 1), Err(Unbuilt::Worthless));
+        assert_eq!(at(least).unwrap().fee, FLOOR.fee(weight));
     }
 
     #[test]
     fn what_the_peer_signed_keeps_its_place_beside_its_output_and_coins_pay() {
         let to = ScriptBuf::from(vec![0x52]);
         let claims = [paired(1, 10_000), paired(2, 20_000)];
-        let Err(Unbuilt::Short(missing)) = build(&claims, &[], &to, FeeratePerKw(1000)) else {
+        let Err(Unbuilt::Short(missing)) = build(&claims, &[], &to, FeeratePerKw(1000), FLOOR)
+        else {
             panic!("nobody pays")
         };
         assert!(missing > Sat(1000));
-        let built = build(&claims, &[coin(9, 50_000)], &to, FeeratePerKw(1000)).unwrap();
+        let built = build(&claims, &[coin(9, 50_000)], &to, FeeratePerKw(1000), FLOOR).unwrap();
         assert_eq!(built.tx.lock_time.to_consensus_u32(), 700);
         for (i, c) in claims.iter().enumerate() {
             assert_eq!(built.tx.input[i].previous_output, c.outpoint);
@@ -235,7 +257,8 @@ mod tests {
             assert_eq!(built.tx.output[i].value.to_sat(), c.amount.0);
         }
         assert_eq!(built.tx.output[2], output(Sat(50_000 - built.fee.0), &to));
-        let exact = build(&claims, &[coin(9, built.fee.0)], &to, FeeratePerKw(1000)).unwrap();
+        let exact =
+            build(&claims, &[coin(9, built.fee.0)], &to, FeeratePerKw(1000), FLOOR).unwrap();
         assert_eq!(exact.tx.output.len(), 2, "dust is fee");
     }
 
@@ -243,7 +266,7 @@ mod tests {
     fn what_the_peer_signed_whole_is_left_as_it_is() {
         let shape = ClaimShape::Whole { amount: Sat(9_000), script: ScriptBuf::from(vec![7]) };
         let whole = Claim { shape, ..claim(1, 10_000) };
-        let built = build(&[whole], &[], &ScriptBuf::new(), FeeratePerKw(1)).unwrap();
+        let built = build(&[whole], &[], &ScriptBuf::new(), FeeratePerKw(1), FLOOR).unwrap();
         assert_eq!((built.fee, built.tx.output.len()), (Sat(1000), 1));
     }
 }

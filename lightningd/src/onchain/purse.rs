@@ -31,6 +31,8 @@ pub(super) struct Purse {
 
 /// What wants to be paid for.
 pub(super) struct Want<'a, F> {
+    /// Of which channel it is.
+    pub number: ChannelNumber,
     /// What is lost without it.
     pub worth: Sat,
     /// From this block on it may be too late.
@@ -105,15 +107,14 @@ where
     let all = coins(node, want.before, purse);
     let floor = node.feerate_floor();
     let short = match at_rate(&all, want, want.wanted, floor) {
-        Ok((unsigned, spent)) => {
-            let instead_of = vec![];
-            return Ok(Paid { unsigned, spent, feerate: want.wanted, instead_of });
-        }
+        Ok(_) => Unbuilt::Dear,
         Err(Unbuilt::Worthless) => return Err(Unbuilt::Worthless),
         Err(short @ (Unbuilt::Short(_) | Unbuilt::Dear)) => short,
     };
-    let free = highest(&all, want, floor, want.least, want.wanted)
-        .map(|(unsigned, spent, feerate)| Paid { unsigned, spent, feerate, instead_of: vec![] });
+    let free = instead(node, purse, want, &[]);
+    if free.as_ref().is_some_and(|f| f.feerate >= want.wanted) {
+        return free.ok_or(short);
+    }
     let others = cheaper(node, purse, want);
     // As few and as cheap ones as it takes.
     let mut best = free;
@@ -248,7 +249,7 @@ fn deadline_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Option<
     claims.filter(|c| attempt.claims.contains(&c.outpoint)).filter_map(|c| c.deadline).min()
 }
 
-/// With the coins of these as well, at a price at which it takes their place.
+/// With the UTXOs of these as well, at a price at which it replaces them and its own predecessor.
 fn instead<'a, F>(
     node: &'a Node,
     purse: &Purse,
@@ -269,28 +270,43 @@ where
         let is_hit = |o: &&Other<'_>| coins_of(node, o.attempt).any(|c| spent.contains(&c));
         let hit: Vec<&Other<'_>> = others.iter().filter(is_hit).collect();
         let lost: u64 = hit.iter().map(|o| o.worth.0).sum();
-        if lost >= want.worth.0 {
+        if !hit.is_empty() && lost >= want.worth.0 {
             return None;
         }
-        // What all of them pay together, and for its own relay besides; and a feerate above each of theirs.
-        // What bitcoind refuses again and again has no price.
-        let tip = node.chain.height();
-        let priced = || hit.iter().filter(|o| !o.attempt.is_hopeless(tip));
-        let rates = priced().map(|o| clearly_above(rate_of(node, o), floor));
-        let rate = rates.max().unwrap_or(least);
-        let paid: u64 = priced().map(|o| fee_of(node, o.number, o.attempt).0).sum();
-        let weight = unsigned.fee.0.saturating_mul(1000) / u64::from(feerate.0.max(1));
-        let relay = floor.fee(weight.max(unsigned.tx.weight().to_wu())).0;
-        let needed = paid.saturating_add(relay);
-        if feerate >= rate && unsigned.fee.0 >= needed {
+        let (rate, needed) = replacement_price(node, want, &hit, &unsigned);
+        if feerate >= rate && unsigned.fee >= needed {
             let instead_of = hit.iter().map(|o| (o.number, o.attempt)).collect();
             return Some(Paid { unsigned, spent, feerate, instead_of });
         }
-        let scaled = u64::from(feerate.0).saturating_mul(needed) / unsigned.fee.0.max(1) + 1;
+        let scaled = u64::from(feerate.0).saturating_mul(needed.0) / unsigned.fee.0.max(1) + 1;
         let scaled = FeeratePerKw(u32::try_from(scaled).unwrap_or(u32::MAX));
-        least = least.max(rate).max(if unsigned.fee.0 < needed { scaled } else { least });
+        least = least.max(rate).max(if unsigned.fee < needed { scaled } else { least });
     }
     None
+}
+
+/// The least feerate and fee of a transaction that replaces its predecessor and these. BIP 125, rules 3 and 4: the fees of all that it
+/// replaces, and its own relay besides; bitcoind also wants a feerate above each of theirs. What bitcoind rejects again and again
+/// has no price.
+fn replacement_price<F>(
+    node: &Node,
+    want: &Want<'_, F>,
+    hit: &[&Other<'_>],
+    unsigned: &Unsigned,
+) -> (FeeratePerKw, Sat) {
+    let (tip, floor) = (node.chain.height(), node.feerate_floor());
+    // `want.least` is clearly above the feerate of the predecessor.
+    let before = want.before.filter(|a| !a.is_hopeless(tip));
+    let (mut rate, mut paid) = (want.least, before.map_or(0, |a| fee_of(node, want.number, a).0));
+    for other in hit.iter().filter(|o| !o.attempt.is_hopeless(tip)) {
+        rate = rate.max(clearly_above(rate_of(node, other), floor));
+        paid = paid.saturating_add(fee_of(node, other.number, other.attempt).0);
+    }
+    if paid == 0 {
+        return (rate, Sat(0));
+    }
+    let relay = floor.fee(unsigned.weight);
+    (rate, Sat(paid.saturating_add(relay.0)))
 }
 
 /// What is lost without this one.

@@ -269,12 +269,12 @@ fn paid<'a>(
     to: &ScriptBuf,
     purse: &Purse,
 ) -> Result<Paid<'a>, Unbuilt> {
-    let build = |coins: &[Coin], feerate| claims::build(&m.claims, coins, to, feerate);
+    let floor = node.feerate_floor();
+    let build = |coins: &[Coin], feerate| claims::build(&m.claims, coins, to, feerate, floor);
     if !m.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. })) {
         let unsigned = build(&[], m.feerate)?;
         return Ok(Paid { unsigned, spent: vec![], feerate: m.feerate, instead_of: vec![] });
     }
-    let floor = node.feerate_floor();
     let least = match before {
         Some(before) => fees::clearly_above(before.feerate, floor),
         None if m.claims.len() > 1 => m.feerate,
@@ -290,7 +290,7 @@ fn paid<'a>(
     };
     let spares = if m.claims.iter().any(rests) { Spares::All } else { Spares::None };
     let deadline = m.deadline();
-    let want = Want { worth, deadline, before, least, wanted, spares_new, spares, build };
+    let want = Want { number, worth, deadline, before, least, wanted, spares_new, spares, build };
     purse::pay(node, purse, &want)
 }
 

@@ -82,6 +82,59 @@ fn a_claim_of_another_channel_gives_its_coin_too() {
     assert_eq!(spent_by(&rig, &coin), Some(attempt(&rig).txid));
 }
 
+/// BIP 125, rules 3 and 4: the fees of both transactions that it replaces, and its own relay.
+#[test]
+fn raise_with_anothers_utxo_pays_for_both_it_replaces() {
+    let mut rig = Rig::new("raise", &[(1, 1), (2, 2)]);
+    let other = ChannelNumber(2);
+    let large = paired(&rig, LARGE, 200);
+    let batch: Vec<Claim> = (0..8).map(|vout| paired_of(&rig, other, vout, 150)).collect();
+    closed(&mut rig, CHANNEL, vec![large]);
+    let poor = coin(&mut rig, 9, 3_000);
+    advance(&mut rig);
+    assert_eq!(spent_by(&rig, &poor), Some(attempt(&rig).txid));
+    closed(&mut rig, other, batch);
+    let rich = super::coin(&mut rig, 10, 50_000);
+    rig.run(Event::Onchain(other, OnchainEvent::Advance));
+    let cheap = attempt_of_channel(&rig, other).expect("an attempt");
+    assert_eq!((spent_by(&rig, &rich), cheap.claims.len()), (Some(cheap.txid), 8));
+    for height in 101..200 {
+        let before = attempt(&rig);
+        let theirs = attempt_of_channel(&rig, other).expect("it has its UTXO still");
+        mine(&mut rig, height, vec![]);
+        let now = attempt(&rig);
+        if spent_by(&rig, &rich) == Some(now.txid) {
+            let relay = now.tx.weight().to_wu() * 253 / 1000;
+            let replaced = fee(&rig, &before) + fee(&rig, &theirs);
+            assert!(fee(&rig, &now) >= replaced + relay, "{} after {replaced}", fee(&rig, &now));
+            return;
+        }
+    }
+    panic!("it never took the UTXO");
+}
+
+/// Change below the dust limit is fee: the next transaction pays more than what its predecessor really paid.
+#[test]
+fn raise_pays_more_than_a_predecessor_without_change() {
+    let mut rig = on_chain("no-change", |rig| vec![paired(rig, LARGE, 130)]);
+    coin(&mut rig, 9, 500);
+    super::coin(&mut rig, 10, 500_000);
+    advance(&mut rig);
+    let mut before = attempt(&rig);
+    assert_eq!(before.tx.output.len(), 1, "no change");
+    let mut raises = 0;
+    for height in 101..130 {
+        mine(&mut rig, height, vec![]);
+        let now = attempt(&rig);
+        if now.txid != before.txid {
+            let relay = now.tx.weight().to_wu() * 253 / 1000;
+            assert!(fee(&rig, &now) >= fee(&rig, &before) + relay, "at {height}");
+            (before, raises) = (now, raises + 1);
+        }
+    }
+    assert!(raises > 3, "{raises}");
+}
+
 #[test]
 fn a_claim_does_not_replace_another_for_more_than_half_of_what_it_is_worth() {
     // Seven that are worth as much each as the one that pays half of that already: together they weigh too much to pay its rate.
@@ -530,7 +583,7 @@ fn a_wallet_of_many_coins_costs_a_few_trials() {
                 return Err(claims::Unbuilt::Short(Sat(missing)));
             }
             let tx = spending(&[], &[]);
-            Ok(claims::Unsigned { tx, inputs: vec![], spent: vec![], fee: Sat(1) })
+            Ok(claims::Unsigned { tx, inputs: vec![], spent: vec![], fee: Sat(1), weight: 1 })
         });
         (found.ok().map(|(_, spent)| spent), trials.get())
     };
