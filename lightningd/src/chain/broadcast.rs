@@ -20,6 +20,8 @@ pub enum BroadcastFor {
     Funding(ChannelNumber),
     /// A channel's closing.
     Closing(ChannelNumber),
+    /// A channel's commitment of ours: if it is refused, an anchor bump may be needed at once.
+    Commitment(ChannelNumber),
     /// A claim of a channel on chain.
     Attempt(ChannelNumber),
 }
@@ -141,6 +143,12 @@ pub(super) fn answered(
         }
         (BroadcastFor::Nobody, Some(e)) => log::debug!("transaction {txid} was not taken: {e}"),
         (BroadcastFor::Nobody, None) => {}
+        (BroadcastFor::Commitment(number), Some(e)) => {
+            log::info!("the commitment {txid} of channel {number} was not taken: {e}");
+            let bump = crate::onchain::OnchainEvent::Advance;
+            turn.also(crate::events::Event::Onchain(number, bump));
+        }
+        (BroadcastFor::Commitment(_), None) => {}
         (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),
         (BroadcastFor::Withdrawal(caller, _), Some(e)) => {
             store::give_up(turn.db, txid)?;
@@ -154,7 +162,7 @@ pub(super) fn answered(
             crate::channels::funding_sent(node, turn, number, refused)?
         }
         (BroadcastFor::Attempt(number), refused) => {
-            crate::onchain::answered(node, turn, number, txid, refused.as_deref());
+            crate::onchain::answered(node, turn, number, txid, refused.as_deref())?;
         }
         (BroadcastFor::Closing(number), refused) => {
             if let Some(e) = refused {

@@ -540,7 +540,7 @@ pub(super) fn broadcast_commitment(
                 &format!("publishing our commitment {}", transaction.compute_txid()),
             );
             crate::onchain::commitment_published(turn, number, &transaction);
-            broadcast(node, turn, &transaction, BroadcastFor::Nobody)?;
+            broadcast(node, turn, &transaction, BroadcastFor::Commitment(number))?;
             answer_closers(node, turn, number, "unilateral", &transaction);
         }
         Completed::Refused { why } => {

@@ -1,8 +1,10 @@
-//! Paying for our commitment through its anchor, while it waits to be in a block. BOLT 3, "to_local_anchor Output".
+//! The anchor bump (CPFP) of a channel that was failed: a child on our anchor pays for the commitment, ours or the peer's, until one of
+//! them is in a block. BOLT 3, "to_local_anchor Output".
 
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, DUST, Unbuilt, Unsigned};
-use super::fees::{self, Rates, Stake};
+use super::commitments::{Bumpable, bumpable};
+use super::fees::{self, MAX_SHARE, Rates, Stake};
 use super::purse::{self, Paid, Purse, Spares, Want};
 use super::send::{self, drop_attempt};
 use crate::chain::{self, BroadcastFor, Purpose};
@@ -13,7 +15,7 @@ use crate::turn::{Stop, Turn};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use primitives::*;
 use serde_json::json;
 use wire::Long;
@@ -80,6 +82,11 @@ pub(super) fn worth(channel: &Channel) -> Sat {
     all.fold(Msat::ZERO, Msat::saturating_add).sat_floor()
 }
 
+/// What we have in the commitment beside HTLCs that the peer offered: it waits for the same block as those.
+fn own_output(channel: &Channel) -> Sat {
+    channel.live.balance.local.sat_floor()
+}
+
 /// From which block on our commitment would be late for one of them.
 fn first_needed(
     channel: &Channel,
@@ -122,6 +129,7 @@ fn pay_calmly<'a, F>(
     purse: &Purse,
     want: &Want<'_, F>,
     calm: FeeratePerKw,
+    max_fee: Sat,
 ) -> Result<Paid<'a>, Unbuilt>
 where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
@@ -133,52 +141,94 @@ where
         return Err(Unbuilt::Dear);
     }
     let wanted = calm;
-    let want = Want { number, worth, deadline, before, least, wanted, spares_new, spares, build };
+    let want =
+        Want { number, worth, max_fee, deadline, before, least, wanted, spares_new, spares, build };
     purse::pay(node, purse, &want)
 }
 
+/// Looks at the one anchor bump of a channel: builds it, raises it, moves it to the commitment that stands in the mempool, or sends it
+/// again.
 fn push(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
     (commitment, first): (&Transaction, BlockHeight),
 ) -> Result<(), Stop> {
-    let params = &channel.live.params;
-    let script = channel::scripts::anchor(&params.basepoints.local.funding).to_p2wsh();
-    let Some(vout) = commitment.output.iter().position(|o| o.script_pubkey == script) else {
-        return Ok(());
-    };
-    let anchor = OutPoint { txid: commitment.compute_txid(), vout: vout as u32 };
-    let paid: u64 = commitment.output.iter().map(|o| o.value.to_sat()).sum();
-    let parent = (Sat(params.amount.0.saturating_sub(paid)), commitment.weight().to_wu());
-    let tip = node.chain.height();
+    let number = channel.number;
     let rates = send::rates(node);
-    let all = node.onchain.attempts.get(&channel.number).map_or(&[][..], Vec::as_slice);
-    let mut before = all.iter().find(|a| a.kind == Kind::Push);
+    let upstream = crate::htlcs::upstream_expiries(node, channel);
+    let all = bumpable(node, channel, commitment);
+    let attempts = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
+    let mut before = attempts.iter().find(|a| a.kind == Kind::Push);
+    let first = before.map_or(first, |a| a.first);
+    let stake_of = |b: &Bumpable| at_stake(channel, &upstream, first, b.weight, &rates);
+    let is_cheap =
+        |b: &&Bumpable| b.pays_less_than(fees::wanted(&rates, node.chain.height(), &stake_of(b)));
+    // What stands in the mempool, else what was bumped before, else the first that needs it.
+    let seen = node.onchain.funding_spends.get(&number).map(Transaction::compute_txid);
+    let is = |txid: Txid| all.iter().find(|b| b.txid == txid);
+    let bumped = seen.and_then(is).or_else(|| before.and_then(bumped_txid).and_then(is));
+    let Some(target) = bumped.or_else(|| all.iter().find(is_cheap)) else { return Ok(()) };
     let mut purse = Purse::default();
-    if let Some(lost) = before.filter(|a| send::has_lost_a_coin(node, a)) {
-        drop_attempt(node, turn, channel.number, lost)?;
+    if let Some(lost) =
+        before.filter(|a| send::has_lost_a_coin(node, a) || bumped_txid(a) != Some(target.txid))
+    {
+        drop_attempt(node, turn, number, lost)?;
         purse.freed.insert(lost.txid);
         before = None;
     }
-    let upstream = crate::htlcs::upstream_expiries(node, channel);
-    let stake = at_stake(channel, &upstream, before.map_or(first, |a| a.first), parent.1, &rates);
+    let stake = stake_of(target);
     let feerate = match before {
-        Some(a) => fees::next(&rates, tip, &stake, a.feerate, a.height),
+        Some(a) => fees::next(&rates, node.chain.height(), &stake, a.feerate, a.height),
         // What it pays by itself may be enough.
-        None => Some(fees::wanted(&rates, tip, &stake)).filter(|r| r.fee(parent.1) > parent.0),
+        None => Some(fees::wanted(&rates, node.chain.height(), &stake))
+            .filter(|r| target.pays_less_than(*r)),
     };
-    let Some(feerate) = feerate else {
-        // It, with its child, is sent again until both are in a block.
-        if let Some(a) = before {
-            submit(node, turn, channel.number, commitment, a);
+    let raised = match feerate {
+        Some(feerate) => fund(node, turn, channel, target, &stake, feerate, before, &mut purse)?,
+        None => None,
+    };
+    let is_new = raised.is_some();
+    let Some(bump) = raised.or_else(|| before.cloned()) else { return Ok(()) };
+    // Both are sent again until they are in a block, and so are the children of the other commitments.
+    let known = node.onchain.alternative_bumps.get(&number).filter(|_| !is_new);
+    let alternatives = match known {
+        Some(known) => known.clone(),
+        None => {
+            let others: Vec<&Bumpable> = all.iter().filter(|b| b.txid != target.txid).collect();
+            alternatives(node, turn, channel, &bump, &others, stake.value)?
         }
-        return Ok(());
     };
-    let to = send::sweep_script(node, turn, channel.number)?;
-    let build =
-        |coins: &[Coin], feerate| child(channel, anchor, &script, coins, &to, feerate, parent);
-    let itself = parent.0.0.saturating_mul(1000) / parent.1.max(1);
+    for child in std::iter::once(&bump).chain(&alternatives) {
+        submit(node, turn, number, commitment, child);
+    }
+    Ok(())
+}
+
+/// Which commitment this anchor bump is a child of.
+fn bumped_txid(bump: &Attempt) -> Option<Txid> {
+    bump.claims.first().map(|anchor| anchor.txid)
+}
+
+/// Builds, signs and stores an anchor bump at this feerate, or at the highest that the UTXOs allow. `None` if there is none.
+#[expect(clippy::too_many_arguments, reason = "one step of push, which has all of it")]
+fn fund(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    target: &Bumpable,
+    stake: &Stake,
+    feerate: FeeratePerKw,
+    before: Option<&Attempt>,
+    purse: &mut Purse,
+) -> Result<Option<Attempt>, Stop> {
+    let (number, tip, rates) = (channel.number, node.chain.height(), send::rates(node));
+    let to = send::sweep_script(node, turn, number)?;
+    let build = |coins: &[Coin], feerate| {
+        let fee = child_fee(coins, feerate, rates.floor, target);
+        child(channel, target.anchor, coins, &to, fee)
+    };
+    let itself = target.fee.0.saturating_mul(1000) / target.weight.max(1);
     let itself = FeeratePerKw(u32::try_from(itself).unwrap_or(u32::MAX));
     let least = fees::clearly_above(before.map_or(itself, |a| a.feerate), rates.floor);
     // Where nothing is lost it takes nobody's coins.
@@ -187,55 +237,45 @@ fn push(
     let is_first = before.is_none_or(|a| a.refused);
     let spares = if is_first { Spares::Taken } else { Spares::None };
     let wanted = feerate;
-    let number = channel.number;
+    // Half of what waits for it, whatever that is, is the most that a bump costs.
+    let own = Sat(own_output(channel).max(worth).0 / MAX_SHARE);
+    let max_fee = if worth > Sat::ZERO { Sat(worth.0 / MAX_SHARE) } else { own };
+    let spares_new = false;
     let want =
-        Want { number, worth, deadline, before, least, wanted, spares_new: false, spares, build };
-    let paid = purse::pay(node, &purse, &want);
+        Want { number, worth, max_fee, deadline, before, least, wanted, spares_new, spares, build };
+    let paid = purse::pay(node, purse, &want);
     // What its HTLCs are worth bounds what is paid for them, and not what our own output waits for.
-    let calm = Stake { deadline: None, value: Sat::ZERO, ..stake };
+    let calm = Stake { deadline: None, value: Sat::ZERO, ..*stake };
     let calm = fees::wanted(&rates, tip, &calm).min(wanted);
     let paid = match paid {
-        Err(Unbuilt::Dear) => pay_calmly(node, &purse, &want, calm),
-        Ok(paid) if paid.feerate < calm => pay_calmly(node, &purse, &want, calm).or(Ok(paid)),
+        Err(Unbuilt::Dear) => pay_calmly(node, purse, &want, calm, own),
+        Ok(paid) if paid.feerate < calm => pay_calmly(node, purse, &want, calm, own).or(Ok(paid)),
         paid => paid,
     };
+    let whose = whose(target.owner);
     let paid = match paid {
         Ok(paid) => paid,
         Err(why) => {
             if let Unbuilt::Short(missing) = why {
                 channel.log(LogLevel::Unusual, &format!(
-                    "our commitment {} pays too little to be in a block soon ({} wanted), and {missing} of confirmed coins are missing to push it",
-                    anchor.txid, feerate
+                    "{whose} commitment {} pays too little to be in a block soon ({feerate} wanted), and {missing} of confirmed coins are missing to push it",
+                    target.txid
                 ));
             }
-            if let Some(a) = before {
-                submit(node, turn, channel.number, commitment, a);
-            }
-            return Ok(());
+            return Ok(None);
         }
     };
-    let unsigned = paid.unsigned.clone();
-    let question = SignWallet {
-        transaction: unsigned.tx,
-        inputs: Long(unsigned.inputs),
-        spent: Long(unsigned.spent),
-    };
-    let tx = match turn.hsm.ask(&question)? {
-        Completed::Ready { transaction } => transaction,
-        Completed::Refused { why } => {
-            channel.log(LogLevel::Broken, &format!("hsmd does not sign for our anchor: {why}"));
-            return Ok(());
-        }
-    };
-    purse::give_up(node, turn, &paid, &mut purse)?;
+    let fee = paid.unsigned.fee;
+    let Some(tx) = signed(turn, channel, paid.unsigned.clone())? else { return Ok(None) };
+    purse::give_up(node, turn, &paid, purse)?;
     if let Some(before) = before {
-        drop_attempt(node, turn, channel.number, before)?;
+        drop_attempt(node, turn, number, before)?;
     }
     let attempt = Attempt {
         txid: tx.compute_txid(),
         tx,
         kind: Kind::Push,
-        claims: vec![anchor],
+        claims: vec![target.anchor],
         feerate: paid.feerate,
         first: stake.first,
         height: tip,
@@ -245,54 +285,165 @@ fn push(
     channel.log(
         LogLevel::Info,
         &format!(
-            "pushing our commitment {} with {} to {} (fee {})",
-            anchor.txid, attempt.txid, attempt.feerate, unsigned.fee
+            "pushing {whose} commitment {} with {} to {} (fee {fee})",
+            target.txid, attempt.txid, attempt.feerate
         ),
     );
-    send::keep(node, turn, channel.number, attempt.clone())?;
+    send::keep(node, turn, number, attempt.clone())?;
     chain::keep(turn.db, &attempt.tx)?;
-    submit(node, turn, channel.number, commitment, &attempt);
+    Ok(Some(attempt))
+}
+
+const fn whose(owner: Side) -> &'static str {
+    match owner {
+        Side::Local => "our",
+        Side::Remote => "the peer's",
+    }
+}
+
+fn signed(
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    unsigned: Unsigned,
+) -> Result<Option<Transaction>, Stop> {
+    let question = SignWallet {
+        transaction: unsigned.tx,
+        inputs: Long(unsigned.inputs),
+        spent: Long(unsigned.spent),
+    };
+    match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => Ok(Some(transaction)),
+        Completed::Refused { why } => {
+            channel.log(LogLevel::Broken, &format!("hsmd does not sign for our anchor: {why}"));
+            Ok(None)
+        }
+    }
+}
+
+/// The same bump for each other commitment of the channel, with the same UTXOs: at most one of the commitments can be in a mempool, and
+/// with it at most one of these children. They cost as much as `bump` or half of what is at stake, whichever is more. They are in no
+/// row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
+fn alternatives(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    bump: &Attempt,
+    others: &[&Bumpable],
+    worth: Sat,
+) -> Result<Vec<Attempt>, Stop> {
+    let number = channel.number;
+    let floor = node.feerate_floor();
+    let to = send::sweep_script(node, turn, number)?;
+    let utxos = bump.tx.input.iter().skip(bump.claims.len()).map(|i| i.previous_output);
+    let utxos: Vec<Coin> = utxos
+        .filter_map(|outpoint| {
+            let o = node.wallet.outputs.get(&outpoint)?;
+            let (amount, script, key_index) = (o.amount, o.script.clone(), o.key_index);
+            Some(Coin { outpoint, amount, script, key_index })
+        })
+        .collect();
+    let have = channel::ANCHOR.0 + utxos.iter().map(|c| c.amount.0).sum::<u64>();
+    let paid: u64 = bump.tx.output.iter().map(|o| o.value.to_sat()).sum();
+    let most = have.saturating_sub(paid).max(worth.0 / MAX_SHARE).min(have.saturating_sub(DUST.0));
+    let mut made = Vec::new();
+    for other in others.iter().filter(|b| b.pays_less_than(bump.feerate)) {
+        let fee = child_fee(&utxos, bump.feerate, floor, other).min(Sat(most));
+        let Ok(unsigned) = child(channel, other.anchor, &utxos, &to, fee) else { continue };
+        if unsigned.fee < floor.fee(unsigned.weight) {
+            continue;
+        }
+        let Some(tx) = signed(turn, channel, unsigned)? else { continue };
+        let (txid, claims) = (tx.compute_txid(), vec![other.anchor]);
+        made.push(Attempt { txid, tx, claims, refused: true, refused_since: None, ..bump.clone() });
+    }
+    let copy = made.clone();
+    turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, copy)));
+    Ok(made)
+}
+
+/// bitcoind accepted one of these children, or did not: what it accepted is the channel's anchor bump from now on, with a row, and the
+/// one before is an alternative.
+pub(super) fn alternative_answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    txid: Txid,
+    is_refused: bool,
+) -> Result<(), Stop> {
+    let known = node.onchain.alternative_bumps.get(&number);
+    let Some(accepted) = known.and_then(|all| all.iter().find(|a| a.txid == txid)) else {
+        return Ok(());
+    };
+    if is_refused {
+        return Ok(());
+    }
+    let attempts = node.onchain.attempts.get(&number).into_iter().flatten();
+    let before: Vec<Attempt> = attempts.filter(|a| a.kind == Kind::Push).cloned().collect();
+    let mut others: Vec<Attempt> =
+        known.into_iter().flatten().filter(|a| a.txid != txid).cloned().collect();
+    for bump in before {
+        drop_attempt(node, turn, number, &bump)?;
+        others.push(bump);
+    }
+    log::info!(
+        "anchor bump {txid} of channel {number} is in the mempool: it is the one that counts"
+    );
+    let accepted = Attempt { refused: false, refused_since: None, ..accepted.clone() };
+    chain::keep(turn.db, &accepted.tx)?;
+    send::keep(node, turn, number, accepted)?;
+    turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, others)));
     Ok(())
 }
 
-/// Parent and child together, where the backend can; one after the other, where it cannot.
+/// Parent and child together, where the backend can; one after the other, where it cannot. The peer's commitment is not ours to send.
 fn submit(
     node: &Node,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
-    parent: &Transaction,
+    ours: &Transaction,
     child: &Attempt,
 ) {
     let why = BroadcastFor::Attempt(number);
-    if node.plugins.owner_of("submitpackage").is_some() {
-        let params = json!({"txs": [serialize_hex(parent), serialize_hex(&child.tx)]});
+    if bumped_txid(child) != Some(ours.compute_txid()) {
+        chain::send(node, turn, &child.tx, why);
+    } else if node.plugins.owner_of("submitpackage").is_some() {
+        let params = json!({"txs": [serialize_hex(ours), serialize_hex(&child.tx)]});
         call_backend(node, turn, "submitpackage", &params, Purpose::Broadcast(child.txid, why));
     } else {
-        chain::send(node, turn, parent, BroadcastFor::Nobody);
+        chain::send(node, turn, ours, BroadcastFor::Nobody);
         chain::send(node, turn, &child.tx, why);
     }
 }
 
-/// The child that pays for its parent and itself.
+/// Weight of a child with these UTXOs.
+fn child_weight(utxos: &[Coin]) -> u64 {
+    CHILD_WEIGHT + utxos.iter().map(Coin::weight).sum::<u64>()
+}
+
+/// What a child pays that brings its parent and itself to this feerate. By itself it is never below the relay minimum.
+fn child_fee(utxos: &[Coin], feerate: FeeratePerKw, floor: FeeratePerKw, parent: &Bumpable) -> Sat {
+    let weight = child_weight(utxos);
+    let both = feerate.fee(weight + parent.weight);
+    both.saturating_sub(parent.fee).max(floor.fee(weight))
+}
+
+/// The child that pays this fee for its parent and itself.
 fn child(
     channel: &Channel,
     anchor: OutPoint,
-    script: &ScriptBuf,
     coins: &[Coin],
     to: &ScriptBuf,
-    feerate: FeeratePerKw,
-    (parent_fee, parent_weight): (Sat, u64),
+    fee: Sat,
 ) -> Result<Unsigned, Unbuilt> {
-    let weight = CHILD_WEIGHT + coins.iter().map(Coin::weight).sum::<u64>();
-    let both = feerate.fee(weight + parent_weight);
-    let fee = both.saturating_sub(parent_fee).max(FeeratePerKw::FLOOR.fee(weight));
+    let script = channel::scripts::anchor(&channel.live.params.basepoints.local.funding).to_p2wsh();
+    let weight = child_weight(coins);
     let have = channel::ANCHOR.0 + coins.iter().map(|c| c.amount.0).sum::<u64>();
     let needed = fee.saturating_add(DUST);
     if have < needed.0 {
         return Err(Unbuilt::Short(Sat(needed.0 - have)));
     }
     let key = WalletKey::Anchor { peer: channel.peer, channel: channel.number };
-    let mut all = vec![(anchor, key, channel::ANCHOR, script.clone())];
+    let mut all = vec![(anchor, key, channel::ANCHOR, script)];
     all.extend(coins.iter().map(|c| {
         (c.outpoint, WalletKey::Address { index: c.key_index }, c.amount, c.script.clone())
     }));

@@ -8,6 +8,7 @@
 mod anchor;
 mod attempt;
 mod claims;
+mod commitments;
 mod fees;
 mod plan;
 mod purse;
@@ -118,6 +119,10 @@ pub struct Onchain {
     given_up: BTreeMap<ChannelNumber, BTreeMap<OutPoint, GivenUp>>,
     /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
     published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
+    /// For each of those, what the backend's mempool has that spends the funding, since it was asked last.
+    funding_spends: BTreeMap<ChannelNumber, Transaction>,
+    /// Anchor bumps of the other commitments of these channels, signed, with the UTXOs of the one that is an attempt.
+    alternative_bumps: BTreeMap<ChannelNumber, Vec<Attempt>>,
     /// The address that a channel's claims pay.
     sweep_index: BTreeMap<ChannelNumber, u32>,
     /// What ended each channel: for programs.

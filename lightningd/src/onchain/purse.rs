@@ -2,7 +2,7 @@
 
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, Unbuilt, Unsigned};
-use super::fees::{MAX_SHARE, clearly_above};
+use super::fees::clearly_above;
 use super::{Case, OnchainEvent, anchor, send};
 use crate::events::Event;
 use crate::node::Node;
@@ -35,6 +35,8 @@ pub(super) struct Want<'a, F> {
     pub number: ChannelNumber,
     /// What is lost without it.
     pub worth: Sat,
+    /// The most that it may cost, above the relay minimum.
+    pub max_fee: Sat,
     /// From this block on it may be too late.
     pub deadline: Option<BlockHeight>,
     /// What it takes the place of: its coins come first, and all of them.
@@ -145,8 +147,8 @@ impl<F> Want<'_, F> {
     }
 }
 
-/// With these coins at this rate. Where something is lost without it, that bounds what it costs, whatever its coins weigh; but
-/// what is relayed at least may be more.
+/// With these coins at this rate. What it may cost at most is a bound whatever its coins weigh; but what is relayed at least may be
+/// more.
 fn at_rate<F>(
     all: &[Coin],
     want: &Want<'_, F>,
@@ -157,8 +159,7 @@ where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
     let built = with_coins(all, want.kept(), rate, |c| (want.build)(c, rate))?;
-    let is_bounded = want.worth > Sat(0) && rate > floor;
-    if is_bounded && built.0.fee.0 > want.worth.0 / MAX_SHARE {
+    if rate > floor && built.0.fee > want.max_fee {
         return Err(Unbuilt::Dear);
     }
     Ok(built)

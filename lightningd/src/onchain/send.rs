@@ -5,7 +5,7 @@ use super::claims::{self, Coin, Unbuilt};
 use super::fees::{self, Rates};
 use super::plan::{Make, Step, plan};
 use super::purse::{self, Paid, Purse, Spares, Want};
-use super::{Case, OnchainEvent, store};
+use super::{Case, OnchainEvent, anchor, store};
 use crate::chain::{self, BroadcastFor, broadcast};
 use crate::channels::Channel;
 use crate::events::Event;
@@ -113,9 +113,14 @@ pub(super) fn drop_attempt(
     chain::give_up(turn.db, txid)?;
     wallet::unspend(node, turn, txid)?;
     store::remove_attempt(turn.db, txid)?;
+    let is_bump = attempt.kind == Kind::Push;
     turn.install(move |node| {
         if let Some(all) = node.onchain.attempts.get_mut(&number) {
             all.retain(|a| a.txid != txid);
+        }
+        if is_bump {
+            // They spend its UTXOs.
+            node.onchain.alternative_bumps.remove(&number);
         }
     });
     Ok(())
@@ -290,7 +295,9 @@ fn paid<'a>(
     };
     let spares = if m.claims.iter().any(rests) { Spares::All } else { Spares::None };
     let deadline = m.deadline();
-    let want = Want { number, worth, deadline, before, least, wanted, spares_new, spares, build };
+    let max_fee = Sat(worth.0 / fees::MAX_SHARE);
+    let want =
+        Want { number, worth, max_fee, deadline, before, least, wanted, spares_new, spares, build };
     purse::pay(node, purse, &want)
 }
 
@@ -365,9 +372,11 @@ pub fn answered(
     number: ChannelNumber,
     txid: Txid,
     refused: Option<&str>,
-) {
+) -> Result<(), Stop> {
     let known = node.onchain.attempts.get(&number).and_then(|a| a.iter().find(|a| a.txid == txid));
-    let Some(attempt) = known else { return };
+    let Some(attempt) = known else {
+        return anchor::alternative_answered(node, turn, number, txid, refused.is_some());
+    };
     if let Some(why) = refused {
         log::info!("claim {txid} of channel {number} was not taken: {why}");
     }
@@ -392,4 +401,5 @@ pub fn answered(
             }
         }
     }
+    Ok(())
 }

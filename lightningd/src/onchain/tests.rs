@@ -1,5 +1,6 @@
 //! Coins and claims, turn by turn, without a bitcoind: nobody takes what is sent, and nobody refuses it.
 
+mod bumps;
 mod coins;
 mod reorg;
 
@@ -207,10 +208,7 @@ fn a_claim_that_is_refused_gives_its_coin_to_one_that_has_none() {
     rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(two));
     advance(&mut rig);
     assert_eq!(under_way(&rig), [vec![1]], "it is on its way, as far as anybody knows");
-    rig.turn(move |node, turn| {
-        answered(node, turn, CHANNEL, stuck, Some("insufficient fee"));
-        Ok(())
-    });
+    rig.turn(move |node, turn| answered(node, turn, CHANNEL, stuck, Some("insufficient fee")));
     mine(&mut rig, 101, vec![]);
     assert_eq!(under_way(&rig), [vec![2]]);
 }
@@ -221,10 +219,7 @@ fn what_a_refused_batch_had_pays_for_the_first_that_goes_alone() {
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
     let batch = rig.node.onchain.attempts[&CHANNEL][0].txid;
-    rig.turn(move |node, turn| {
-        answered(node, turn, CHANNEL, batch, Some("insufficient fee"));
-        Ok(())
-    });
+    rig.turn(move |node, turn| answered(node, turn, CHANNEL, batch, Some("insufficient fee")));
     assert_eq!(under_way(&rig), [vec![1]]);
 }
 
@@ -381,10 +376,7 @@ fn a_claim_whose_coin_another_transaction_took_after_all_is_made_anew() {
     let first = rig.node.onchain.attempts[&CHANNEL][0].clone();
     let two = vec![paired(&rig, 1, 200), paired(&rig, 2, 150)];
     rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(two));
-    rig.turn(|node, turn| {
-        answered(node, turn, CHANNEL, first.txid, Some("insufficient fee"));
-        Ok(())
-    });
+    rig.turn(|node, turn| answered(node, turn, CHANNEL, first.txid, Some("insufficient fee")));
     mine(&mut rig, 101, vec![]);
     assert_eq!(under_way(&rig), [vec![2]]);
     // A miner had the first one all the same.
@@ -405,18 +397,12 @@ fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time()
     let stuck = rig.node.onchain.attempts[&CHANNEL][0].txid;
     let two = vec![paired(&rig, 1, 110), paired(&rig, 2, 200)];
     rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(two));
-    rig.turn(move |node, turn| {
-        answered(node, turn, CHANNEL, stuck, Some("insufficient fee"));
-        Ok(())
-    });
+    rig.turn(move |node, turn| answered(node, turn, CHANNEL, stuck, Some("insufficient fee")));
     mine(&mut rig, 101, vec![]);
     assert_eq!(under_way(&rig), [vec![1]], "at a higher price");
     let second = rig.node.onchain.attempts[&CHANNEL][0].txid;
     assert_ne!(second, stuck);
-    rig.turn(move |node, turn| {
-        answered(node, turn, CHANNEL, second, Some("insufficient fee"));
-        Ok(())
-    });
+    rig.turn(move |node, turn| answered(node, turn, CHANNEL, second, Some("insufficient fee")));
     // It had its second try. What is in its way may stay there for ever.
     mine(&mut rig, 102, vec![]);
     assert_eq!(under_way(&rig), [vec![2]]);

@@ -122,6 +122,8 @@ fn tell(
         let later: Vec<Seen> = seen.collect();
         turn.install(move |node| {
             node.onchain.published.remove(&number);
+            node.onchain.funding_spends.remove(&number);
+            node.onchain.alternative_bumps.remove(&number);
             node.onchain.cases.insert(number, Case { later, ..Case::new(spend) });
         });
         turn.also(Event::Onchain(number, OnchainEvent::Begin));
@@ -183,13 +185,41 @@ pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
         .map(|o| o.outpoint)
         .collect();
     let (some, next) = some_of(&waiting, node.onchain.next_asked, MAX_ASKED);
-    let outpoints: Vec<Value> =
-        some.iter().map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout})).collect();
+    // Which commitment of a failed channel stands in the mempool decides which one is bumped.
+    let fundings = fundings_of_published(node).map(|(funding, _)| funding);
+    let outpoints: Vec<Value> = fundings
+        .chain(some.iter().copied())
+        .map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout}))
+        .collect();
     if !outpoints.is_empty() {
         turn.install(move |node| node.onchain.next_asked = next);
         let params = json!({"outpoints": outpoints});
         call_backend(node, turn, "mempoolspends", &params, Purpose::MempoolSpends);
     }
+}
+
+/// The fundings of channels whose commitment waits to be in a block.
+fn fundings_of_published(node: &Node) -> impl Iterator<Item = (OutPoint, ChannelNumber)> {
+    let channels = node.onchain.published.keys().filter_map(|n| node.channels.all.get(n));
+    channels.map(|c| (c.live.params.funding, c.number))
+}
+
+/// Keeps what spends the fundings of failed channels; where that changed, the anchor bump is looked at.
+fn commitments_seen(node: &Node, turn: &mut Turn<'_>, found: &[bitcoin::Transaction]) {
+    let fundings: HashMap<OutPoint, ChannelNumber> = fundings_of_published(node).collect();
+    let mut seen = BTreeMap::new();
+    for tx in found {
+        for number in tx.input.iter().filter_map(|i| fundings.get(&i.previous_output)) {
+            seen.insert(*number, tx.clone());
+        }
+    }
+    let txid = |tx: &bitcoin::Transaction| tx.compute_txid();
+    for (number, tx) in &seen {
+        if node.onchain.funding_spends.get(number).map(txid) != Some(tx.compute_txid()) {
+            turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+        }
+    }
+    turn.install(move |node| node.onchain.funding_spends = seen);
 }
 
 /// So many of these at most, from this place on; and the place where the next ones begin, so that each has its turn.
@@ -209,6 +239,7 @@ pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcEr
     if odd > 0 {
         log::warn!("the Bitcoin backend's answer to mempoolspends has what is no transaction");
     }
+    commitments_seen(node, turn, &found);
     for tx in found {
         let numbers: std::collections::BTreeSet<_> = tx
             .input

@@ -14,6 +14,7 @@
 //! | replayed onions | an onion's HMAC is good for one HTLC | `forwards::replayed_onion_*` |
 //! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |
 //! | flood and loot | claims of ninety HTLCs of one expiry begin in time for blocks that are full; 37 channels fail at once | `flood::*`, `disorder::disorder_while_an_htlc_is_held` |
+//! | pinning by a cheap commitment with a large child | the node bumps whichever commitment stands in the mempool, with or without packages | `pinned::*` |
 //! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |
 //! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel; a complete payment waits for it | `fundings::*` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
@@ -55,6 +56,7 @@ mod forwards;
 mod fundings;
 mod lies;
 mod openings;
+mod pinned;
 mod reorgs;
 mod revoked;
 mod scenes;

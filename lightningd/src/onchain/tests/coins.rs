@@ -18,10 +18,7 @@ fn refuse(rig: &mut Rig, txid: Txid) {
     refuse_of(rig, CHANNEL, txid);
 }
 fn refuse_of(rig: &mut Rig, number: ChannelNumber, txid: Txid) {
-    rig.turn(move |node, turn| {
-        answered(node, turn, number, txid, Some("insufficient fee"));
-        Ok(())
-    });
+    rig.turn(move |node, turn| answered(node, turn, number, txid, Some("insufficient fee")));
 }
 /// What it pays: claims bring as much as they pay out.
 fn fee(rig: &Rig, attempt: &Attempt) -> u64 {
@@ -597,4 +594,23 @@ fn a_wallet_of_many_coins_costs_a_few_trials() {
     let (found, tried) = with(10_000_000);
     assert!(found.is_none());
     assert!(tried < 30, "{tried}");
+}
+
+/// Nothing but our own output waits for the commitment: the market's price, and no more than half of that output.
+#[test]
+fn anchor_bump_costs_no_more_than_half_of_our_own_output() {
+    for (own, most) in [(500_000_000, 250_000), (20_000_000, 10_000), (0, 500)] {
+        let mut rig = Rig::new(&format!("bump-own-{own}"), &[(1, 1)]);
+        coin(&mut rig, 9, 5_000_000);
+        market(&mut rig, 50_000);
+        let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();
+        channel.live.balance = Sides { local: Msat(own), remote: Msat(1_000_000_000 - own) };
+        poor_commitment_with(&mut rig, CHANNEL, 0);
+        let paid = rig.node.onchain.attempts.get(&CHANNEL).and_then(|a| a.first());
+        let paid = paid.map_or(0, |bump| {
+            let change: u64 = bump.tx.output.iter().map(|o| o.value.to_sat()).sum();
+            5_000_000 + 330 - change
+        });
+        assert!(paid <= most, "{paid} for {own}");
+    }
 }
