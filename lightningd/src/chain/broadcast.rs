@@ -2,12 +2,14 @@
 
 use super::{Purpose, store};
 use crate::node::Node;
+use crate::onchain::BURIED;
 use crate::plugin_host::call_backend;
 use crate::rpc::{Caller, RpcError, code};
 use crate::turn::{Fatal, Stop, Turn};
-use bitcoin::{Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use primitives::ChannelNumber;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Who waits to hear how it went.
 #[derive(Debug, Clone)]
@@ -85,11 +87,18 @@ pub fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFo
     call_backend(node, turn, "sendrawtransaction", &params, Purpose::Broadcast(txid, why));
 }
 
-/// Sends everything that should be in a block and is not.
+/// Sends everything that should be in a block and is not. What another transaction made impossible is given up once that one is buried.
 pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) {
     match store::unconfirmed(turn.db) {
         Ok(all) => {
-            for tx in &all {
+            let dead = double_spent(node, &all);
+            for txid in &dead {
+                log::info!("{txid} is sent no more: what it spends was spent {BURIED} blocks ago");
+                if let Err(e) = store::give_up(turn.db, *txid) {
+                    log::error!("{e}");
+                }
+            }
+            for tx in all.iter().filter(|tx| !dead.contains(&tx.compute_txid())) {
                 if let Err(e) = store::count_sending(turn.db, tx.compute_txid()) {
                     return log::error!("{e}");
                 }
@@ -99,6 +108,32 @@ pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) {
             }
         }
         Err(e) => log::error!("{e}"),
+    }
+}
+
+/// Which of these spend a UTXO of the wallet that another transaction spent so many blocks ago that no reorganisation brings it back,
+/// or an output of such a one.
+fn double_spent(node: &Node, all: &[Transaction]) -> BTreeSet<Txid> {
+    let tip = node.chain.height();
+    let mut dead = BTreeSet::new();
+    loop {
+        let before = dead.len();
+        for tx in all {
+            let txid = tx.compute_txid();
+            let is_gone = |o: &OutPoint| {
+                let spent = node.wallet.outputs.get(o).and_then(|output| output.spent);
+                dead.contains(&o.txid)
+                    || spent.is_some_and(|s| {
+                        s.txid != txid && s.height.is_some_and(|h| (tip - h).0 + 1 >= BURIED)
+                    })
+            };
+            if tx.input.iter().any(|i| is_gone(&i.previous_output)) {
+                dead.insert(txid);
+            }
+        }
+        if dead.len() == before {
+            return dead;
+        }
     }
 }
 

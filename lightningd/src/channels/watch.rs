@@ -223,7 +223,6 @@ fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> 
     }
     if depth >= BURIED {
         crate::onchain::forget(node, turn, channel.number)?;
-        crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
         crate::chain::give_up(turn.db, channel.live.params.funding.txid)?;
         close_for_good(channel, turn, "the double spend of its funding is buried")?;
     }
@@ -341,9 +340,10 @@ fn depth_changed(
     Ok(())
 }
 
-/// A channel whose end is buried: it is kept in the list of those.
+/// A channel whose end is buried: it is kept in the list of those. No other close of it can ever confirm.
 pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
     set_state(channel, turn, State::Closed, "onchain", why)?;
+    crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
     let (number, funding) = (channel.number, channel.live.params.funding);
     turn.install(move |node| {
         node.channels.by_funding.remove(&funding);

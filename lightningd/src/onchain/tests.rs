@@ -408,6 +408,34 @@ fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time()
     assert_eq!(under_way(&rig), [vec![2]]);
 }
 
+/// A payment of the wallet's and what spends its change, both made impossible by another transaction.
+#[test]
+fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
+    let mut rig = Rig::new("double-spent", &[]);
+    let coin = coin(&mut rig, 9, 50_000);
+    let script = ScriptBuf::from(vec![0x54]);
+    let ours = spending(&[coin], &[(40_000, &script)]);
+    let child = spending(&[OutPoint { txid: ours.compute_txid(), vout: 0 }], &[(30_000, &script)]);
+    let all = [ours, child];
+    for tx in all.clone() {
+        rig.turn(move |node, turn| {
+            crate::chain::broadcast(node, turn, &tx, crate::chain::BroadcastFor::Nobody)
+        });
+    }
+    mine(&mut rig, 101, vec![spending(&[coin], &[(1_000, &script)])]);
+    let sent = |rig: &mut Rig, height: u32| {
+        mine(rig, height, vec![]);
+        rig.turn(|node, turn| {
+            crate::chain::rebroadcast(node, turn);
+            Ok(())
+        });
+        let count = "SELECT count(*) FROM transactions WHERE broadcast = 1 AND height IS NULL";
+        rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    assert_eq!(sent(&mut rig, 199), 2);
+    assert_eq!(sent(&mut rig, 200), 0);
+}
+
 #[test]
 fn rows_that_hsmd_knows_to_be_wrong_cost_their_channel_and_not_the_node() {
     let mut rig = Rig::new("contradiction", &[(1, 1)]);
