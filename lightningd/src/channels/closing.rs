@@ -539,7 +539,7 @@ pub(super) fn broadcast_commitment(
                 LogLevel::Info,
                 &format!("publishing our commitment {}", transaction.compute_txid()),
             );
-            crate::onchain::commitment_published(turn, number, &transaction);
+            crate::onchain::commitment_published(node, turn, number, &transaction)?;
             broadcast(node, turn, &transaction, BroadcastFor::Commitment(number))?;
             answer_closers(node, turn, number, "unilateral", &transaction);
         }

@@ -300,6 +300,15 @@ ALTER TABLE htlcs ADD COLUMN onion_hmac BLOB;
 UPDATE htlcs SET onion_hmac = substr(onion, 1335, 32) WHERE offered_by = 1 AND onion IS NOT NULL;
 CREATE INDEX htlcs_by_onion ON htlcs (onion_hmac) WHERE onion_hmac IS NOT NULL;
 ",
+    "
+CREATE TABLE claim_starts (
+    channel INTEGER NOT NULL,
+    txid BLOB NOT NULL,
+    vout INTEGER NOT NULL,
+    first_height INTEGER NOT NULL,
+    PRIMARY KEY (txid, vout)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

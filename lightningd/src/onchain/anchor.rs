@@ -7,6 +7,7 @@ use super::commitments::{Bumpable, bumpable};
 use super::fees::{self, MAX_SHARE, Rates, Stake};
 use super::purse::{self, Paid, Purse, Spares, Want};
 use super::send::{self, drop_attempt};
+use super::store;
 use crate::chain::{self, BroadcastFor, Purpose};
 use crate::channels::{Channel, State};
 use crate::node::Node;
@@ -31,13 +32,28 @@ const PATIENCE: u32 = 72;
 /// So many blocks a commitment has, where that costs nobody anything.
 const FEW_BLOCKS: u32 = 6;
 
-/// Our commitment was signed and sent: if the next block does not have it, it is pushed where it must be.
-pub fn commitment_published(turn: &mut Turn<'_>, number: ChannelNumber, tx: &Transaction) {
+/// Our commitment was signed and sent: if the next block does not have it, it is pushed where it must be. The fee-bump start height
+/// survives a restart, under the funding's outpoint.
+pub fn commitment_published(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    tx: &Transaction,
+) -> Result<(), Stop> {
+    if node.onchain.published.contains_key(&number) {
+        return Ok(());
+    }
+    let funding = tx.input.first().map(|i| i.previous_output);
+    let known = node.onchain.given_up.get(&number).zip(funding).and_then(|(all, f)| all.get(&f));
+    let first = known.map_or(node.chain.height(), |g| g.first);
+    if let Some(funding) = funding {
+        store::set_claim_start(turn.db, number, &funding, first)?;
+    }
     let copy = tx.clone();
     turn.install(move |node| {
-        let tip = node.chain.height();
-        node.onchain.published.entry(number).or_insert((copy, tip));
+        node.onchain.published.entry(number).or_insert((copy, first));
     });
+    Ok(())
 }
 
 /// It is not in a block. Before its funding is, nothing is spent on it: whoever opened the channel may never fund it.

@@ -115,7 +115,7 @@ pub struct Onchain {
     shown: BTreeSet<(ChannelNumber, Txid)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// What of each case waits for coins, having given its own to something else.
+    /// What of each case waits for coins, having given its own to something else. Its start heights are rows.
     given_up: BTreeMap<ChannelNumber, BTreeMap<OutPoint, GivenUp>>,
     /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
     published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
@@ -206,6 +206,7 @@ fn advance_published(node: &Node, turn: &mut Turn<'_>) {
 
 /// A channel whose funding never came: what was to push its commitment can never be in a block.
 pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    store::remove_claim_starts_of(turn.db, number)?;
     turn.install(move |node| drop(node.onchain.published.remove(&number)));
     drop_all(node, turn, number)
 }
@@ -489,6 +490,7 @@ pub(super) fn end_case(
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
     store::remove_seen_of(turn.db, number)?;
+    store::remove_claim_starts_of(turn.db, number)?;
     // After this event: the wallet has just heard of the same block.
     turn.also(Event::Onchain(number, OnchainEvent::GiveUp));
     turn.install(move |node| {

@@ -45,7 +45,7 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     let is_open = |c: &&Claim| there.contains(&c.outpoint.txid) && !spent.contains(&c.outpoint);
     let open: Vec<Claim> = resolution.claims.0.iter().filter(is_open).cloned().collect();
     let all = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
-    forget_others(node, turn, number, &resolution.claims.0);
+    forget_others(node, turn, number, &resolution.claims.0)?;
     let given_up = node.onchain.given_up.get(&number).into_iter().flatten();
     let mut began: BTreeMap<OutPoint, BlockHeight> = given_up.map(|(o, g)| (*o, g.first)).collect();
     let mut purse = Purse::default();
@@ -140,6 +140,11 @@ pub(super) fn give_up(
         let rests_at = rests.then_some(node.chain.height());
         let (claims, given_up) =
             (attempt.claims.clone(), GivenUp { first: attempt.first, rests_at });
+        if node.onchain.cases.contains_key(&number) {
+            for outpoint in &claims {
+                store::set_claim_start(turn.db, number, outpoint, attempt.first)?;
+            }
+        }
         turn.install(move |node| {
             if node.onchain.cases.contains_key(&number) {
                 let all = node.onchain.given_up.entry(number).or_default();
@@ -151,15 +156,24 @@ pub(super) fn give_up(
 }
 
 /// What can be claimed no more is not remembered.
-fn forget_others(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, claims: &[Claim]) {
-    if node.onchain.given_up.contains_key(&number) {
+fn forget_others(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    claims: &[Claim],
+) -> Result<(), Stop> {
+    if let Some(given_up) = node.onchain.given_up.get(&number) {
         let known: BTreeSet<OutPoint> = claims.iter().map(|c| c.outpoint).collect();
+        for outpoint in given_up.keys().filter(|o| !known.contains(o)) {
+            store::remove_claim_start(turn.db, outpoint)?;
+        }
         turn.install(move |node| {
             if let Some(all) = node.onchain.given_up.get_mut(&number) {
                 all.retain(|o, _| known.contains(o));
             }
         });
     }
+    Ok(())
 }
 
 fn make(
@@ -333,6 +347,9 @@ pub(super) fn keep(
 ) -> Result<(), Stop> {
     wallet::spend(node, turn, &attempt.tx)?;
     store::add_attempt(turn.db, number, &attempt)?;
+    for outpoint in &attempt.claims {
+        store::remove_claim_start(turn.db, outpoint)?;
+    }
     turn.install(move |node| {
         if let Some(all) = node.onchain.given_up.get_mut(&number) {
             all.retain(|o, _| !attempt.claims.contains(o));

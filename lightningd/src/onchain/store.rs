@@ -1,6 +1,6 @@
 //! The rows of channels on chain: what the chain showed of them, and what of ours is under way.
 
-use super::attempt::{Attempt, Kind};
+use super::attempt::{Attempt, GivenUp, Kind};
 use super::{Case, Onchain, Seen};
 use crate::db::{corrupt, sql};
 use crate::turn::Fatal;
@@ -50,6 +50,7 @@ pub fn load(db: &Connection) -> Result<Onchain, Fatal> {
         }
     }
     load_attempts(db, &mut room)?;
+    load_claim_starts(db, &mut room)?;
     room.watch_all();
     Ok(room)
 }
@@ -77,6 +78,46 @@ fn load_attempts(db: &Connection, room: &mut Onchain) -> Result<(), Fatal> {
         };
         room.attempts.entry(channel).or_default().push(attempt);
     }
+    Ok(())
+}
+
+fn load_claim_starts(db: &Connection, room: &mut Onchain) -> Result<(), Fatal> {
+    let mut statement = db.prepare("SELECT channel, txid, vout, first_height FROM claim_starts")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let channel = number(row.get(0)?)?;
+        let txid = Txid::from_byte_array(row.get(1)?);
+        let outpoint = OutPoint { txid, vout: row.get(2)? };
+        let given_up = GivenUp { first: BlockHeight(row.get(3)?), rests_at: None };
+        room.given_up.entry(channel).or_default().insert(outpoint, given_up);
+    }
+    Ok(())
+}
+
+/// The fee-bump start height of an output whose claim was given up: what claims it next pays what that height calls for.
+pub(super) fn set_claim_start(
+    db: &Connection,
+    channel: ChannelNumber,
+    outpoint: &OutPoint,
+    first: BlockHeight,
+) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO claim_starts (channel, txid, vout, first_height) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![sql(channel.0), outpoint.txid.to_byte_array(), outpoint.vout, first.0])?;
+    Ok(())
+}
+
+/// This output is claimed again, or can be claimed no more.
+pub(super) fn remove_claim_start(db: &Connection, outpoint: &OutPoint) -> Result<(), Fatal> {
+    db.prepare_cached("DELETE FROM claim_starts WHERE txid = ?1 AND vout = ?2")?
+        .execute(params![outpoint.txid.to_byte_array(), outpoint.vout])?;
+    Ok(())
+}
+
+/// The channel's end is over, or its block left the chain.
+pub(super) fn remove_claim_starts_of(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
+    db.prepare_cached("DELETE FROM claim_starts WHERE channel = ?1")?.execute([sql(channel.0)])?;
     Ok(())
 }
 

@@ -309,10 +309,7 @@ fn no_coin_is_spent_on_a_channel_that_was_never_funded() {
     let (of, rest) = (channel.live.params.funding, ScriptBuf::from(vec![0x51]));
     let poor = spending(&[of], &[(330, &anchor), (999_669, &rest)]);
     let published = poor.clone();
-    rig.turn(move |_, turn| {
-        commitment_published(turn, CHANNEL, &published);
-        Ok(())
-    });
+    rig.turn(move |node, turn| commitment_published(node, turn, CHANNEL, &published));
     assert_eq!(spent_by(&rig, &coin), None);
     // One that is funded is pushed at once.
     rig.node.channels.all.get_mut(&CHANNEL).unwrap().funding_height = Some(BlockHeight(90));

@@ -25,10 +25,7 @@ fn failed_channel(rig: &mut Rig) -> Txid {
         floor: FeeratePerKw(253),
         by_blocks: vec![(2, FeeratePerKw(1_000)), (12, FeeratePerKw(1_000))],
     });
-    rig.turn(move |_, turn| {
-        commitment_published(turn, CHANNEL, &ours);
-        Ok(())
-    });
+    rig.turn(move |node, turn| commitment_published(node, turn, CHANNEL, &ours));
     advance(rig);
     txid
 }

@@ -209,6 +209,46 @@ fn what_gave_its_coin_away_keeps_its_age() {
 }
 
 #[test]
+fn displaced_claim_keeps_its_start_height_through_a_restart() {
+    let mut rig = on_chain("age-restart", |rig| vec![paired(rig, SMALL, 120)]);
+    let utxo = coin(&mut rig, 9, 50_000);
+    advance(&mut rig);
+    mine(&mut rig, 101, vec![]);
+    let both = vec![paired(&rig, SMALL, 120), paired(&rig, LARGE, 300)];
+    claims(&mut rig, both);
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(under_way(&rig), [vec![LARGE]]);
+    let small = OutPoint { txid: commitment(&rig).compute_txid(), vout: SMALL };
+    rig.crash();
+    assert_eq!(rig.node.onchain.given_up[&CHANNEL][&small].first, BlockHeight(100));
+    // The large one is confirmed, and its UTXO is free for the small one.
+    let one = vec![paired(&rig, SMALL, 120)];
+    closed(&mut rig, CHANNEL, one);
+    rig.node.onchain.attempts.clear();
+    rig.node.wallet.outputs.remove(&utxo);
+    super::coin(&mut rig, 10, 50_000);
+    mine(&mut rig, 103, vec![]);
+    assert_eq!(attempt(&rig).first, BlockHeight(100));
+    rig.crash();
+    assert!(!rig.node.onchain.given_up.contains_key(&CHANNEL), "it has a row of its own again");
+}
+
+#[test]
+fn anchor_bump_without_utxos_keeps_its_start_height_through_a_restart() {
+    let mut rig = Rig::new("bump-age", &[(1, 1)]);
+    poor_commitment(&mut rig, CHANNEL);
+    for height in 101..105 {
+        mine(&mut rig, height, vec![]);
+    }
+    assert_eq!(rig.node.onchain.published[&CHANNEL].1, BlockHeight(100));
+    rig.crash();
+    rig.node.chain.headers.push_back((BlockHeight(104), bitcoin::hashes::Hash::all_zeros()));
+    coin(&mut rig, 9, 50_000);
+    poor_commitment(&mut rig, CHANNEL);
+    assert_eq!(attempt(&rig).first, BlockHeight(100));
+}
+
+#[test]
 fn what_was_refused_and_gave_its_coin_away_keeps_its_age() {
     let mut rig = on_chain("age-refused", |rig| vec![paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
@@ -344,10 +384,7 @@ fn poor_commitment_with(rig: &mut Rig, number: ChannelNumber, amount: u64) {
     let anchor = channel::scripts::anchor(&funding).to_p2wsh();
     let (of, rest) = (channel.live.params.funding, ScriptBuf::from(vec![0x51]));
     let poor = spending(&[of], &[(330, &anchor), (999_669, &rest)]);
-    rig.turn(move |_, turn| {
-        commitment_published(turn, number, &poor);
-        Ok(())
-    });
+    rig.turn(move |node, turn| commitment_published(node, turn, number, &poor));
     rig.run(Event::Onchain(number, OnchainEvent::Advance));
 }
 
