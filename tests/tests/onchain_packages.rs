@@ -1,4 +1,5 @@
-//! Commitments that no mempool takes alone: they come with the child that pays for them, where the backend can send both at once.
+//! Commitments that no mempool takes alone: they come with the child that pays for them, where the backend can send both at once. And the
+//! matrix of closes by markets: each kind of close, with few and with as many HTLCs as there can be, is in a block in time.
 
 #[path = "onchain/mod.rs"]
 mod scenes;
@@ -9,7 +10,7 @@ use scenes::*;
 use serde_json::{Value, json};
 use std::path::Path;
 use tests::stranger::{purse_script, sign_purse};
-use tests::{Bitcoind, Node, Pair, Scratch, plain_backend, wait_for};
+use tests::{Bitcoind, Node, Pair, Scratch, hop, plain_backend, wait_for};
 
 /// Commitments pay 253 per 1000 weight, claims and pushes four thousand.
 const RATES: &str = "--force-feerates=1100/1100/253/4000/4000/253";
@@ -179,4 +180,161 @@ fn package_whose_child_pays_above_maxfeerate_is_accepted() {
     let child = pair.bitcoind.rpc("getmempoolentry", &json!([entry["spentby"][0]]));
     let fee = child["fees"]["base"].as_f64().unwrap() * 100_000_000.0;
     assert!(fee / child["vsize"].as_f64().unwrap() > 10_000.0, "{child}");
+}
+
+/// What blocks and mempool want, and what the node knows of it.
+struct Market {
+    /// What a block's transactions pay at least, in BTC per 1000 virtual bytes.
+    block_minimum: &'static str,
+    /// The estimates of both nodes, per 1000 weight. Their commitments pay 253.
+    feerate: u32,
+    /// Is the mempool full of transactions that pay more than commitments?
+    is_crowded: bool,
+}
+
+/// How a channel of the matrix ends.
+#[derive(Clone, Copy, PartialEq)]
+enum Close {
+    Mutual,
+    /// Alice's commitment.
+    Ours,
+    /// Bob's, who has no coins that could bump it; alice fails the channel after it is published.
+    Theirs,
+}
+
+/// Each way a channel ends, with the number of HTLCs each way.
+const CLOSES: [(Close, u64); 7] = [
+    (Close::Ours, 483),
+    (Close::Theirs, 483),
+    (Close::Ours, 30),
+    (Close::Theirs, 30),
+    (Close::Ours, 0),
+    (Close::Theirs, 0),
+    (Close::Mutual, 0),
+];
+/// Each HTLC: no dust.
+const PART: u64 = 2_000_000;
+/// Blocks until the first of them expires.
+const EXPIRY: u32 = 40;
+
+/// Parts of a payment that is never whole: the payee holds them.
+fn begin_parts(from: &Node, to: &Node, id: &str, count: u64) {
+    let total = PART * (count + 1);
+    let label = format!("{id} {}", from.id);
+    let made = json!({"amount_msat": total, "label": label, "description": "parts"});
+    let invoice = to.rpc("invoice", &made);
+    let scid = from.channel(id)["short_channel_id"].clone();
+    let part = |part| {
+        json!({"route": [hop(to, &scid, PART, EXPIRY)], "payment_hash": invoice["payment_hash"],
+            "payment_secret": invoice["payment_secret"], "amount_msat": total, "partid": part,
+            "groupid": 1})
+    };
+    let begun = from.rpc_all("sendpay", (1..=count).map(part));
+    assert!(begun.iter().all(|b| b["status"] == "pending"), "{begun:?}");
+}
+
+fn spent_in_mempool(bitcoind: &Bitcoind, funding: &Value) -> Option<()> {
+    let spends = bitcoind.rpc("gettxspendingprevout", &json!([[funding]]));
+    spends[0]["spendingtxid"].as_str().map(|_| ())
+}
+
+/// Every kind of close at once: each is in a block before an HTLC expires.
+fn closes_confirm(market: &Market) {
+    let scratch = Scratch::new();
+    let minimum = format!("-blockmintxfee={}", market.block_minimum);
+    let chain = ["-regtest", "-maxmempool=5", &minimum];
+    let bitcoind = Bitcoind::start_with(&scratch.path().join("bitcoind"), &chain);
+    let rate = market.feerate;
+    let rates = format!("--force-feerates={rate}/{rate}/253/{rate}/{rate}/253");
+    let options =
+        ["--max-concurrent-htlcs=483", "--dev-bitcoind-poll=0", "--log-level=info", &rates];
+    let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &options);
+    let bob = Node::start(&scratch.path().join("bob"), &bitcoind, &options);
+    let coins = if market.is_crowded { change_money(&bitcoind) } else { vec![] };
+    let address = alice.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
+    bitcoind.mine_to(20, address.as_str().unwrap());
+    alice.fund(&bitcoind);
+    alice.connect(&bob);
+    let open = |(close, htlcs)| {
+        let funding = json!({"id": bob.id, "amount": 100_000_000, "push_msat": 50_000_000_000u64});
+        let opened = alice.rpc("fundchannel", &funding);
+        let outpoint = json!({"txid": opened["txid"], "vout": opened["outnum"]});
+        bitcoind.mine(1);
+        alice.sync(&bitcoind);
+        bob.sync(&bitcoind);
+        (close, htlcs, opened["channel_id"].as_str().unwrap().to_owned(), outpoint)
+    };
+    let channels: Vec<(Close, u64, String, Value)> = CLOSES.into_iter().map(open).collect();
+    bitcoind.mine(6);
+    for node in [&alice, &bob] {
+        node.sync(&bitcoind);
+        channels.iter().for_each(|(_, _, id, _)| node.wait_normal(id));
+    }
+    if market.is_crowded {
+        crowd(&bitcoind, &coins);
+    }
+    let expiry = bitcoind.height() + u64::from(EXPIRY);
+    for (close, htlcs, id, funding) in &channels {
+        begin_parts(&alice, &bob, id, *htlcs);
+        begin_parts(&bob, &alice, id, *htlcs);
+        let held = |node: &Node| {
+            let channel = node.channel(id);
+            let there =
+                |h: &&Value| h["state"].as_str().is_some_and(|s| s.ends_with("ADD_ACK_REVOCATION"));
+            channel["htlcs"].as_array().map_or(0, |h| h.iter().filter(there).count() as u64)
+        };
+        wait_for("all HTLCs to be held", || {
+            [&alice, &bob].iter().all(|node| held(node) == 2 * htlcs).then_some(())
+        });
+        match close {
+            Close::Mutual => drop(alice.rpc("close", &json!({"id": id}))),
+            Close::Ours => drop(alice.rpc("dev-fail", &json!({"id": id}))),
+            Close::Theirs => {
+                bob.rpc("dev-fail", &json!({"id": id}));
+                if !market.is_crowded {
+                    wait_for("bob's commitment", || spent_in_mempool(&bitcoind, funding));
+                }
+                alice.rpc("dev-fail", &json!({"id": id}));
+            }
+        }
+        wait_for("a close in the mempool", || spent_in_mempool(&bitcoind, funding));
+    }
+    let unspent = |funding: &Value| {
+        let out = bitcoind.rpc("gettxout", &json!([funding["txid"], funding["vout"], false]));
+        !out.is_null()
+    };
+    while channels.iter().any(|(.., funding)| unspent(funding)) {
+        let late = channels.iter().filter(|(.., funding)| unspent(funding));
+        let late: Vec<&String> = late.map(|(_, _, id, _)| id).collect();
+        assert!(bitcoind.height() < expiry, "not in a block in time: {late:?}");
+        bitcoind.mine(1);
+        alice.sync(&bitcoind);
+    }
+    let log = alice.log();
+    assert!(!log.contains("**BROKEN**"));
+    assert!(market.feerate == 253 || log.contains("pushing our commitment"));
+}
+
+#[test]
+fn closes_confirm_at_the_relay_floor() {
+    let block_minimum = "0.00001";
+    closes_confirm(&Market { block_minimum, feerate: 253, is_crowded: false });
+}
+
+#[test]
+fn closes_confirm_at_50_sat_per_vbyte() {
+    let block_minimum = "0.0005";
+    closes_confirm(&Market { block_minimum, feerate: 12_600, is_crowded: false });
+}
+
+#[test]
+fn closes_confirm_at_500_sat_per_vbyte() {
+    let block_minimum = "0.005";
+    closes_confirm(&Market { block_minimum, feerate: 125_500, is_crowded: false });
+}
+
+#[test]
+fn closes_confirm_above_a_raised_mempool_minimum() {
+    let block_minimum = "0.00001";
+    closes_confirm(&Market { block_minimum, feerate: 4_000, is_crowded: true });
 }

@@ -53,10 +53,12 @@ pub fn max_fee(channel: &Channel) -> Sat {
 fn most_of_ours(node: &Node, channel: &Channel, weight: u64) -> Sat {
     let usual = max_fee(channel);
     let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
-    match node.feerate(Use::UnilateralClose) {
-        Some(soon) if anchors && channel.close_feerange.is_none() => usual.max(soon.fee(weight)),
-        Some(_) | None => usual,
+    if !anchors || channel.close_feerange.is_some() {
+        return usual;
     }
+    let market =
+        [Use::UnilateralClose, Use::MutualClose].into_iter().filter_map(|u| node.feerate(u));
+    market.map(|rate| rate.fee(weight)).fold(usual, Sat::max)
 }
 
 /// The least, the best and the most that closingd agrees to.
