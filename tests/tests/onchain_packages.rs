@@ -166,7 +166,8 @@ const DEAR: &str = "--force-feerates=1100/1100/253/1500000/1500000/253";
 fn package_whose_child_pays_above_maxfeerate_is_accepted() {
     let mut pair = pair(&["-regtest", "-maxmempool=5"], |_| vec![]);
     let coins = change_money(&pair.bitcoind);
-    let id = pair.open(SAT);
+    // A bump costs at most half of what alice has in it.
+    let id = pair.open(10 * SAT);
     pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
     pair.alice.settled_balance(&id);
     pair.bob.stop();

@@ -247,6 +247,7 @@ fn fund(
     let itself = target.fee.0.saturating_mul(1000) / target.weight.max(1);
     let itself = FeeratePerKw(u32::try_from(itself).unwrap_or(u32::MAX));
     let least = fees::clearly_above(before.map_or(itself, |a| a.feerate), rates.floor);
+    let least = least.max(rates.floor);
     // Where nothing is lost it takes nobody's coins.
     let (worth, deadline) = (stake.value, stake.deadline);
     // The anchor is unconfirmed, unless what is replaced spends it too.

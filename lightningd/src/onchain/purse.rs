@@ -109,6 +109,11 @@ where
     let all = coins(node, want.before, purse);
     let floor = node.feerate_floor();
     let short = match at_rate(&all, want, want.wanted, floor) {
+        Ok((unsigned, spent)) if want.before.is_none() => {
+            let instead_of = vec![];
+            return Ok(Paid { unsigned, spent, feerate: want.wanted, instead_of });
+        }
+        // Whether it also pays for its predecessor is seen below.
         Ok(_) => Unbuilt::Dear,
         Err(Unbuilt::Worthless) => return Err(Unbuilt::Worthless),
         Err(short @ (Unbuilt::Short(_) | Unbuilt::Dear)) => short,

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use wire::Long;
 use wire::onchaind::*;
 
-/// Outputs asked about at once: the rest has its turn with the next question.
+/// Outputs asked about at once, and fundings: of outputs the rest has its turn with the next question.
 const MAX_ASKED: usize = 500;
 
 /// Which outputs of a transaction of this level are watched: all of a commitment's; of what spends one of those, the output
@@ -186,7 +186,7 @@ pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
         .collect();
     let (some, next) = some_of(&waiting, node.onchain.next_asked, MAX_ASKED);
     // Which commitment of a failed channel stands in the mempool decides which one is bumped.
-    let fundings = fundings_of_published(node).map(|(funding, _)| funding);
+    let fundings = fundings_of_published(node).map(|(funding, _)| funding).take(MAX_ASKED);
     let outpoints: Vec<Value> = fundings
         .chain(some.iter().copied())
         .map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout}))
