@@ -96,13 +96,12 @@ impl Live {
     pub(crate) fn say_shutdown(&mut self) -> Result<(), Failure> {
         let scriptpubkey = match &self.closing.ours {
             Ours::None | Ours::Said => return Ok(()),
-            Ours::Again(script) => script.clone(),
-            Ours::Due(script) => {
-                let script = script.clone();
-                self.master.ask(&PersistShutdown { by: Side::Local, script: script.clone() })?;
-                script
-            }
+            Ours::Again(script) | Ours::Due(script) => script.clone(),
         };
+        // Also where the script is stored already, as after a `close` without a connection: the master notes which HTLCs of the
+        // peer come after our first shutdown.
+        let script = scriptpubkey.clone();
+        self.master.ask(&PersistShutdown { by: Side::Local, script })?;
         self.closing.ours = Ours::Said;
         self.peer.send(&Shutdown { channel_id: self.id, scriptpubkey })
     }

@@ -4,9 +4,9 @@ pub mod closing;
 mod deadline;
 mod decision;
 pub mod dev;
+mod error_to_peer;
 #[cfg(test)]
 mod evil_tests;
-mod error_to_peer;
 mod index;
 pub mod live;
 pub mod open_rpc;

@@ -205,6 +205,7 @@ mod tests {
                 max_to_self_delay: 2016,
                 min_capacity: Sat(10_000),
                 max_dust_exposure: Msat(50_000_000),
+                max_dust_limit: Sat(1062),
                 large_channels: true,
             },
             features: Sides {
