@@ -2,6 +2,7 @@
 
 use crate::live::Live;
 use channel::Update;
+use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use subdaemon::Failure;
 
@@ -24,7 +25,8 @@ impl Live {
     /// Proposes the feerate that the estimates ask for, as far as we can afford it.
     pub(crate) fn consider_fee(&mut self) -> Result<(), Failure> {
         let opener = self.channel.constants().params.opener == Side::Local;
-        if !opener || !self.is_normal() || !self.may_update() {
+        let frozen = rule(self.channel_phase(), Input::Persist) != Rule::Taken;
+        if !opener || !self.is_normal() || frozen || !self.may_update() {
             return Ok(());
         }
         let now = self.channel.feerate();

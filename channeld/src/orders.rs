@@ -10,6 +10,22 @@ use wire::channeld::*;
 
 impl Live {
     pub(crate) fn on_order(&mut self, order: ToChanneld) -> Result<(), Failure> {
+        let input = match &order {
+            ToChanneld::Fulfil(_) | ToChanneld::FailHtlc(_) | ToChanneld::FailMalformed(_) => {
+                Some(Input::RemoveHtlc)
+            }
+            ToChanneld::StartShutdown(_) => Some(Input::StartShutdown),
+            // An offer that is refused is answered: below. The others are news, in any phase.
+            ToChanneld::ChanneldInit(_)
+            | ToChanneld::Offer(_)
+            | ToChanneld::FundingDeep(_)
+            | ToChanneld::Announceable(_)
+            | ToChanneld::FeesChanged(_)
+            | ToChanneld::HeightChanged(_) => None,
+        };
+        if input.is_some_and(|input| rule(self.channel_phase(), input) != Rule::Taken) {
+            return Ok(());
+        }
         match order {
             ToChanneld::ChanneldInit(_) => Err(Failure::internal("a second init")),
             ToChanneld::Offer(offer) => self.on_offer(&offer),

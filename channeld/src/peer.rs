@@ -125,7 +125,7 @@ impl Live {
             // Both are for the handler: it knows what was agreed on before.
             Rule::Taken | Rule::Unchanged => {}
             Rule::Ignored => return Ok(()),
-            Rule::Refused | Rule::BeforeShutdown | Rule::First => {
+            Rule::Refused | Rule::BeforeShutdown | Rule::WithOutput | Rule::Waits | Rule::First => {
                 let text = format!("{} {}", bolt_name(message.name()), why_refused(phase, input));
                 return Err(Failure::PeerWarn(text));
             }

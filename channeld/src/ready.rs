@@ -2,6 +2,7 @@
 //! BOLT 2, "The channel_ready Message"; BOLT 7, "The announcement_signatures Message".
 
 use crate::live::{Live, Phase};
+use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use subdaemon::Failure;
 use wire::channeld::{ChanneldInit, PersistAnnouncement, PersistPeerReady, PersistReady};
@@ -83,6 +84,7 @@ impl Live {
             && self.is_normal()
             && !closing.local
             && !closing.remote
+            && rule(self.channel_phase(), Input::SignAnnouncement) == Rule::Taken
         {
             self.say_announcement(short_channel_id)?;
         }

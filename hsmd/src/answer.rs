@@ -95,14 +95,20 @@ impl Hsm {
         self.node.is_some()
     }
 
-    /// The master has on disk that so many commitments of ours in this channel are revoked.
-    pub(crate) fn revocation_stored(&mut self, told: &RevocationStored) {
-        if let Some(channel) = self.channels.get_mut(&(told.peer, told.channel)) {
-            channel.judge.revocation_stored(told.revoked);
+    /// The master has stored something that a child's question may wait for.
+    pub(crate) fn ordered(&mut self, order: &MasterOrder) {
+        let of = match order {
+            MasterOrder::RevocationStored(o) => (o.peer, o.channel),
+            MasterOrder::ClosingStored(o) => (o.peer, o.channel),
+        };
+        let Some(channel) = self.channels.get_mut(&of) else { return };
+        match order {
+            MasterOrder::RevocationStored(o) => channel.judge.revocation_stored(o.revoked),
+            MasterOrder::ClosingStored(_) => channel.judge.closing_stored(),
         }
     }
 
-    /// Answers one question of `who`. `None`: it waits for the master's word that a revocation is stored.
+    /// Answers one question of `who`. `None`: it waits until the master says that what it needs is stored.
     pub(crate) fn answer(
         &mut self,
         who: Who,
@@ -125,6 +131,10 @@ impl Hsm {
                 .channel(who)
                 .and_then(|channel| channel.revoke_local(q.number))
                 .and_then(|given| given.map(|r| answered::<RevokeLocal>(&r)).transpose()),
+            HsmRequest::SignClosing(q) => self
+                .channel(who)
+                .and_then(|channel| channel.sign_closing(&q.state))
+                .and_then(|given| given.map(|s| answered::<SignClosing>(&s)).transpose()),
             question => self.decide(who, question, fds).map(Some),
         };
         decided.map_err(|why| format!("{name}: {why}"))
@@ -163,16 +173,15 @@ impl Hsm {
                 let judged = self.channel(who)?.validate_local(&q.state, &q.signatures)?;
                 answered::<ValidateLocalCommitment>(&verdict(judged))
             }
-            Q::RevokeLocal(_) => Err("a secret is given where its question may wait".to_owned()),
+            Q::RevokeLocal(_) | Q::SignClosing(_) => {
+                Err("this question may wait: it is answered before".to_owned())
+            }
             Q::CheckSecret(q) => {
                 let holds = self.channel(who)?.keys.secret(q.number);
                 let holds = holds.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret);
                 answered::<CheckSecret>(&holds)
             }
             Q::PeelOnions(q) => answered::<PeelOnions>(&self.peel(&q.onions)?),
-            Q::SignClosing(q) => {
-                answered::<SignClosing>(&self.channel(who)?.sign_closing(&q.state)?)
-            }
             Q::CheckClosing(q) => {
                 let constants = self.channel(who)?.judge.constants()?;
                 let signed = closing::signed_by_peer(&constants, &q.state, &q.signature);
@@ -432,15 +441,18 @@ impl Channel {
         Ok(built.signed(&constants, &Sides { local, remote: signatures.signature }))
     }
 
-    fn sign_closing(&mut self, state: &ClosingState) -> Result<Signature, Bad> {
+    /// `None`: not before the master has stored the closing.
+    fn sign_closing(&mut self, state: &ClosingState) -> Result<Option<Signature>, Bad> {
         let constants = self.judge.constants()?;
-        self.judge.may_close(state)?;
+        if !self.judge.may_close(state)? {
+            return Ok(None);
+        }
         let build = |constants: &Constants| {
             closing::build(constants, state, closing::our_choice(constants, state)?)
         };
         let closing = build(&constants).map_err(|e| e.to_string())?;
         self.judge.signed_closing();
-        Ok(SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding))
+        Ok(Some(SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding)))
     }
 
     fn complete_closing(
@@ -449,7 +461,9 @@ impl Channel {
         signature: &Signature,
     ) -> Result<Transaction, String> {
         let constants = self.judge.constants()?;
-        self.judge.may_close(state)?;
+        if !self.judge.may_close(state)? {
+            return Err("no closing is stored".to_owned());
+        }
         let closing = closing::signed_by_peer(&constants, state, signature)
             .map_err(|e| e.to_string())?
             .ok_or("the peer's signature is for no variant of this closing")?;

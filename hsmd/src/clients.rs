@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
 use wire::Message;
-use wire::hsm::{BadClient, Capability, HsmdInit, RevocationStored, Rights, ToHsmd};
+use wire::hsm::{
+    BadClient, Capability, ClosingStored, HsmdInit, MasterOrder, RevocationStored, Rights, ToHsmd,
+};
 
 struct Client {
     fd: OwnedFd,
@@ -23,7 +25,7 @@ struct Client {
     stored: bool,
     /// A whole question that waits for its turn.
     next: Option<Frame>,
-    /// A question that waits for the master's word that a revocation is stored.
+    /// A question that waits until the master says that what it needs is stored.
     waiting: Option<Frame>,
     out: OutQueue,
 }
@@ -44,7 +46,7 @@ struct Said {
     admitted: Vec<Admission>,
     forgotten: Option<(NodeId, ChannelNumber)>,
     stored: Option<(NodeId, ChannelNumber)>,
-    /// A revocation is on disk: who waited for one asks again.
+    /// True once an order was read this round: questions that wait for one are asked again.
     told: bool,
 }
 
@@ -122,11 +124,11 @@ pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
     }
 }
 
-/// The master's word that a revocation is on disk, if this is one.
-fn revocation_stored(body: &[u8]) -> Option<RevocationStored> {
-    let (number, rest) = body.split_first_chunk::<2>()?;
-    let is_it = u16::from_be_bytes(*number) == RevocationStored::NUMBER;
-    is_it.then(|| RevocationStored::take_body(rest).ok()).flatten()
+/// An order of the master's among its questions, if this is one.
+fn master_order(body: &[u8]) -> Option<MasterOrder> {
+    let number = u16::from_be_bytes(*body.first_chunk::<2>()?);
+    let is_one = [RevocationStored::NUMBER, ClosingStored::NUMBER].contains(&number);
+    is_one.then(|| MasterOrder::decode_known(body).ok()).flatten()
 }
 
 /// Sleeps until somebody can be served. Is there an order, and who can be read or written?
@@ -190,7 +192,7 @@ impl Client {
             return (if readable { self.flush() } else { Turn::Stays }, None);
         }
         if self.waiting.is_some() && !said.told {
-            // Nothing is read of it meanwhile: what woke us is its end.
+            // A waiting client is not read: readiness means that it hung up.
             return (if readable { Turn::Left } else { Turn::Stays }, None);
         }
         if self.next.is_none() && self.waiting.is_none() && readable {
@@ -206,8 +208,8 @@ impl Client {
             Ok(None) => return (Turn::Stays, None),
             Err(why) => return (Turn::Bad(why), None),
         };
-        if let (Who::Master, Some(told)) = (self.who, revocation_stored(&frame.body)) {
-            hsm.revocation_stored(&told);
+        if let (Who::Master, Some(order)) = (self.who, master_order(&frame.body)) {
+            hsm.ordered(&order);
             said.told = true;
             return (Turn::Stays, None);
         }

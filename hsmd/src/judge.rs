@@ -175,23 +175,28 @@ impl Judge {
                 if kept && state.htlcs.0.is_empty() {
                     Ok(())
                 } else {
-                    Err(Refusal::AfterClosing { number })
+                    let pays = state.balance.local;
+                    let owed = self.last[state.side].map(|last| last.owed);
+                    let htlcs = state.htlcs.0.len();
+                    Err(Refusal::AfterClosing { number, pays, owed, htlcs })
                 }
             }
-            Rule::BeforeShutdown | Rule::Ignored | Rule::Refused => self.refused(input),
+            Rule::BeforeShutdown
+            | Rule::WithOutput
+            | Rule::Waits
+            | Rule::Ignored
+            | Rule::Refused => self.refused(input),
         }
+    }
+
+    /// `Err` unless this phase takes the input as it is.
+    fn takes(&self, input: Input) -> Result<(), Refusal> {
+        if self.rule(input) == Rule::Taken { Ok(()) } else { self.refused(input) }
     }
 
     /// May our half of the channel's announcement be signed?
     pub(crate) fn may_announce(&self) -> Result<(), Refusal> {
-        match self.rule(Input::SignAnnouncement) {
-            Rule::Taken => Ok(()),
-            Rule::Unchanged
-            | Rule::First
-            | Rule::BeforeShutdown
-            | Rule::Ignored
-            | Rule::Refused => self.refused(Input::SignAnnouncement),
-        }
+        self.takes(Input::SignAnnouncement)
     }
 
     /// Our point of this number: at most one beyond the next.
@@ -276,14 +281,8 @@ impl Judge {
         state: &CommitmentState,
         point: Point,
     ) -> Result<(), Refusal> {
-        match self.rule(Input::SignLocal) {
-            Rule::Taken => self.is_local(state, point),
-            Rule::Unchanged
-            | Rule::First
-            | Rule::BeforeShutdown
-            | Rule::Ignored
-            | Rule::Refused => self.refused(Input::SignLocal),
-        }
+        self.takes(Input::SignLocal)?;
+        self.is_local(state, point)
     }
     fn is_local(&self, state: &CommitmentState, point: Point) -> Result<(), Refusal> {
         let number = state.number;
@@ -321,8 +320,16 @@ impl Judge {
         match self.rule(Input::RevokeLocal) {
             Rule::Taken => {}
             Rule::Unchanged if number < self.local_revoked => {}
-            Rule::Unchanged => return Err(Refusal::AfterClosing { number: number.next() }),
-            Rule::First | Rule::BeforeShutdown | Rule::Ignored | Rule::Refused => {
+            Rule::Unchanged => {
+                let revoked = self.local_revoked;
+                return Err(Refusal::RevokedAfterClosing { number, revoked });
+            }
+            Rule::First
+            | Rule::WithOutput
+            | Rule::Waits
+            | Rule::BeforeShutdown
+            | Rule::Ignored
+            | Rule::Refused => {
                 return self.refused(Input::RevokeLocal);
             }
         }
@@ -355,12 +362,24 @@ impl Judge {
         self.broadcast = Some(self.broadcast.map_or(number, |b| b.min(number)));
     }
 
-    /// May we sign this closing?
-    pub(crate) fn may_close(&self, state: &ClosingState) -> Result<(), Refusal> {
+    /// A closing was signed.
+    pub(crate) fn signed_closing(&mut self) {
+        self.closing_signed = true;
+    }
+
+    /// The master has stored a closing of this channel.
+    pub(crate) fn closing_stored(&mut self) {
+        self.phase = self.phase.max(Some(ChannelPhase::Negotiating));
+    }
+
+    /// May we sign this closing? `false`: not before the master has stored that one is signed.
+    pub(crate) fn may_close(&self, state: &ClosingState) -> Result<bool, Refusal> {
         match self.rule(Input::SignClosing) {
             Rule::Taken => {}
+            Rule::Waits => return Ok(false),
             Rule::Unchanged
             | Rule::First
+            | Rule::WithOutput
             | Rule::BeforeShutdown
             | Rule::Ignored
             | Rule::Refused => return self.refused(Input::SignClosing),
@@ -386,14 +405,7 @@ impl Judge {
         if constants.params.opener == Side::Local && state.fee > terms.max_fee {
             return Err(Refusal::ClosingFee { fee: state.fee, maximum: terms.max_fee });
         }
-        Ok(())
-    }
-}
-
-impl Judge {
-    /// A closing was signed.
-    pub(crate) fn signed_closing(&mut self) {
-        self.closing_signed = true;
+        Ok(true)
     }
 }
 

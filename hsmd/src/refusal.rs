@@ -48,7 +48,9 @@ pub(crate) enum Refusal {
     /// The channel is in a phase in which this is never asked.
     Phase { input: Input, phase: ChannelPhase },
     /// A closing was signed, or may have been: no other balances, and no HTLC.
-    AfterClosing { number: CommitmentNumber },
+    AfterClosing { number: CommitmentNumber, pays: Msat, owed: Option<Msat>, htlcs: usize },
+    /// A closing was signed, or may have been: no new secret.
+    RevokedAfterClosing { number: CommitmentNumber, revoked: CommitmentNumber },
     /// Before the channel is stored only its first commitment is signed, once.
     NotTheFirst { number: CommitmentNumber },
     /// A seed that contradicts itself.
@@ -113,10 +115,17 @@ impl fmt::Display for Refusal {
             Self::Phase { input, phase } => {
                 write!(f, "{input:?} {}", why_refused(*phase, *input))
             }
-            Self::AfterClosing { number } => {
+            Self::AfterClosing { number, pays, owed, htlcs } => {
+                let owed = owed.map_or_else(|| "what is not known".to_owned(), |o| o.to_string());
                 write!(
                     f,
-                    "commitment {number} has other balances than the closing that was signed, or HTLCs"
+                    "commitment {number} has other balances than the closing: it pays us {pays} of {owed}, with {htlcs} HTLCs"
+                )
+            }
+            Self::RevokedAfterClosing { number, revoked } => {
+                write!(
+                    f,
+                    "commitment {number} cannot be revoked after the closing negotiation began: only those below {revoked} are"
                 )
             }
             Self::NotTheFirst { number } => {

@@ -93,7 +93,7 @@ impl Rig {
     pub(crate) fn stored(&mut self, revoked: u64) {
         let revoked = CommitmentNumber(revoked);
         let told = RevocationStored { peer: peer().node_id, channel: CHANNEL, revoked };
-        self.master.tell(&told).unwrap();
+        self.master.order(&told).unwrap();
     }
 
     /// The report of a closed client.

@@ -40,7 +40,7 @@ pub fn before(what: &Outgoing) -> bool {
         && match what {
             Outgoing::Spawn(_)
             | Outgoing::Revoked { .. }
-            | Outgoing::RevocationStored(_)
+            | Outgoing::OrderHsmd(_)
             | Outgoing::Order { .. }
             | Outgoing::Answer { .. }
             | Outgoing::Kill { .. } => true,

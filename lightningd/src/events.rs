@@ -126,10 +126,11 @@ pub enum Outgoing {
     Notify { caller: Caller, level: &'static str, text: String },
     /// A child is born, with its init.
     Spawn(ChildSpec),
-    /// So many commitments of ours are revoked (or so high is the last channel's number): the witness beside the database hears it.
+    /// Written to lightningd-revocations: how many of our commitments are revoked, and whether closingd was started
+    /// (`watermark::count_of`). Channel 0: the last channel number.
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
-    /// The same, for hsmd: from here on the secrets of these commitments may go out.
-    RevocationStored(wire::hsm::RevocationStored),
+    /// To hsmd: something that its clients' questions may wait for is stored.
+    OrderHsmd(wire::hsm::MasterOrder),
     /// An order to a child. One that is gone does not hear it.
     Order { child: ChildId, body: Vec<u8>, fds: Vec<OwnedFd> },
     /// The answer to a child's ask.

@@ -19,29 +19,30 @@ crate::data! {
         4 => Irrevocable,
     }
 
-    /// How far a channel's life is, as far as that decides what may still happen to it: `channel::phase` has the table.
+    /// How far a channel's life is, as far as that decides what may still happen to it: `channel::phase` has the table. Ordered: code
+    /// compares phases.
     pub tag ChannelPhase {
         /// No commitment is stored yet.
         0 => Opening,
         /// The funding is to confirm, or `channel_ready` to come.
         1 => AwaitingLockin,
-        /// HTLCs flow.
+        /// HTLCs may be added.
         2 => Normal,
         /// Either side said `shutdown`, or we are about to: HTLCs end.
         3 => ShuttingDown,
-        /// closingd was started once: the peer may hold our signature on a closing transaction.
+        /// closingd stored a closing transaction once: the peer may hold our signature on it.
         4 => Negotiating,
         /// Both sides signed a closing transaction.
         5 => ClosingAgreed,
         /// Failed: a commitment is, or will be, published.
         6 => AwaitingUnilateral,
-        /// Failed after closingd was started: a closing transaction may confirm as well.
+        /// A closing was stored, and the channel then failed or its funding output was spent, by the mutual close too.
         7 => ClosingFailed,
-        /// A commitment spent the funding.
+        /// The funding output was spent, and no closing was ever stored.
         8 => Onchain,
         /// The peer, or the record beside the database, has shown that our rows are old.
         9 => DataLoss,
-        /// Buried.
+        /// The close is buried.
         10 => Closed,
     }
 

@@ -86,7 +86,7 @@ crate::internal! {
     4000 => ChanneldInit {
         channel: ChannelId,
         birth: Birth,
-        /// What the channel takes and what not. It becomes a later one by what is said on this connection.
+        /// Phase of the channel when channeld is started. channeld advances it when channel_ready or shutdown is exchanged.
         phase: ChannelPhase,
         state: ChannelState,
         local_features: Features,

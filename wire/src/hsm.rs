@@ -220,12 +220,18 @@ crate::requests! {
 crate::internal! {
     /// hsmd's init. Descriptor: the master's own client socket, with every right.
     6000 => HsmdInit {}
-    /// Over the master's client socket, between its questions, and without an answer: so many commitments of ours in this
-    /// channel are revoked on disk, with the one after them, so that their secrets may go out. It is written before whatever
-    /// lets channeld ask for one.
+    /// On the master's client socket, not answered: all our commitments below `revoked` are stored as revoked, and the next one
+    /// is stored. Sent before the answer to `Persist`, which lets channeld ask for the secret.
     6001 => RevocationStored { peer: NodeId, channel: ChannelNumber, revoked: CommitmentNumber }
+    /// The same: a closing transaction of this channel is stored, so that closingd may have one signed. From then on commitments
+    /// change no balance.
+    6002 => ClosingStored { peer: NodeId, channel: ChannelNumber }
     /// A client asked what it may not ask, or what no client of ours would: its socket was closed. Its bug, or worse.
     6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
+}
+crate::message_set! {
+    /// What the master says on its client socket beside its questions.
+    pub enum MasterOrder { RevocationStored, ClosingStored }
 }
 crate::message_set! {
     /// Orders to hsmd.

@@ -170,6 +170,7 @@ fn every_message_between_our_processes_does_too() {
     check_rounds(24, onchaind::FromOnchaind::check_each);
     check_rounds(15, hsm::FromHsmd::check_each);
     check_rounds(22, hsm::ToHsmd::check_each);
+    check_rounds(25, hsm::MasterOrder::check_each);
     // The two that stand alone, at a child's birth.
     check_rounds(20, sample::check_message::<daemon::Start>);
     check_rounds(21, sample::check_message::<hsm::HsmdInit>);

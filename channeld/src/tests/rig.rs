@@ -59,7 +59,7 @@ impl Secrets {
         let master = Arc::clone(&self.master);
         move |revoked| {
             if let Some(hsm) = master.lock().unwrap().as_mut() {
-                hsm.tell(&RevocationStored { peer, channel: CHANNEL, revoked }).unwrap();
+                hsm.order(&RevocationStored { peer, channel: CHANNEL, revoked }).unwrap();
             }
         }
     }

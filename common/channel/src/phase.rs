@@ -1,7 +1,7 @@
 //! Which inputs a channel takes in which phase of its life: one table, asked by channeld, lightningd and hsmd.
 //!
-//! The table is [`Input::row`]: a row for each BOLT 2 message, each order and report between lightningd and a channel's daemons,
-//! each decision of the HTLC switch, and each signature or secret that hsmd can give; a column for each [`ChannelPhase`].
+//! The table is [`Input::row`]: for each BOLT 2 message that channeld reads, each order, ask and report that depends on the phase, each
+//! decision on an HTLC, and each channel signature or secret of hsmd, it says what happens in each [`ChannelPhase`].
 //! The rows exist because a signature, once given, binds us across connections and restarts: from
 //! [`ChannelPhase::Negotiating`] on the peer may hold our signature on a closing transaction, so that no later commitment
 //! and no HTLC can be relied on.
@@ -13,9 +13,8 @@ use wire::ChannelMessage;
 pub use wire::channel_data::ChannelPhase;
 use wire::channeld::{ChannelAsk, FromChanneld};
 use wire::closingd::{ClosingAsk, FromClosingd};
-use wire::hsm::HsmRequest;
 
-/// Something that arrives at, or is wanted of, a channel.
+/// A peer message, order, ask, report, HTLC decision or hsmd question that the channel's phase may forbid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// `channel_reestablish` of the peer.
@@ -106,11 +105,15 @@ pub enum Rule {
     Unchanged,
     /// It is handled for an HTLC that the peer added before our own `shutdown`. Any later one is failed. BOLT 2, shutdown.
     BeforeShutdown,
+    /// It is handled for an HTLC that has an output in a commitment which may still be published. A trimmed one is the miners'.
+    WithOutput,
+    /// hsmd keeps the question until lightningd has stored that it may be answered.
+    Waits,
     /// Only for the first commitment, with the balances that the opening agreed on and no HTLC, and once.
     First,
-    /// Nothing follows from it, and nobody is at fault.
+    /// It is dropped without an error: it was sent before the sender knew of the phase.
     Ignored,
-    /// Whoever says it is at fault.
+    /// It is an error: the connection, the daemon or the hsmd client is closed.
     Refused,
 }
 
@@ -159,7 +162,8 @@ impl Input {
 
     /// The table. Columns: Opening, awaiting Lockin, Normal, Shutting down, neGotiating a close, close Agreed, awaiting
     /// Unilateral, unilateral after a Failed close, on Chain, Data lost, closed (X).
-    /// `y` taken, `=` unchanged only, `b` before our shutdown only, `1` the first only, `i` ignored, `-` refused.
+    /// `y` taken, `=` unchanged only, `b` before our shutdown only, `o` with an output only, `1` the first only, `w` waits,
+    /// `i` ignored, `-` refused.
     #[rustfmt::skip]
     const fn row(self) -> &'static [u8; 11] {
         match self {
@@ -179,13 +183,13 @@ impl Input {
             Self::TxAbort                => b"-yyyyy---i-",
             Self::Stfu                   => b"---------i-",
             Self::ErrorOrWarning         => b"yyyyyyyyyyy",
-            // Orders to channeld: those that come too late change nothing.
+            // Orders to channeld: an order that is late changes nothing.
             //                                OLNSGAUFCDX
             Self::OfferHtlc              => b"--y--------",
-            Self::RemoveHtlc             => b"--yyiiiiii-",
-            Self::StartShutdown          => b"-yyyiiiiii-",
-            // What children ask and report. A child that was killed with its channel's failure asked before it heard of that:
-            // what it asked decides which commitment of ours is the newest.
+            Self::RemoveHtlc             => b"-iyyyyiiii-",
+            Self::StartShutdown          => b"-yyyyyiiii-",
+            // What daemons ask and report. A channeld that was killed because its channel failed may have asked before that: its
+            // last Persist decides which of our commitments is the newest.
             //                                OLNSGAUFCDX
             Self::Persist                => b"--yy--y-y--",
             Self::PersistReady           => b"-yyyyyyyy--",
@@ -195,21 +199,22 @@ impl Input {
             Self::Reestablished          => b"-yyyyyiiiy-",
             Self::HtlcNews               => b"-yyyyyyyyyi",
             Self::ReadyToClose           => b"---yyyiiii-",
-            Self::LostData               => b"-yyyyyiiiii",
-            Self::PersistClosing         => b"----yy-y---",
+            Self::LostData               => b"-yyyyyiiiyi",
+            Self::PersistClosing         => b"---yyy-y---",
             Self::ClosingAgreed          => b"----yi-i---",
             // The switch.
             //                                OLNSGAUFCDX
-            Self::AcceptHtlc             => b"--yb--y-y--",
+            Self::AcceptHtlc             => b"--yb--o-o--",
             Self::ForwardFrom            => b"--yb-------",
             Self::ForwardOver            => b"--y--------",
             Self::SettleHtlc             => b"-yyyyyyyyyy",
-            // hsmd. It hears of a phase when a client is made: a daemon that is born before channel_ready serves a normal channel.
+            // hsmd. It learns the phase when a client is made: a channeld started before channel_ready signs normal commitments
+            // in phase L.
             //                                OLNSGAUFCDX
             Self::SignRemote             => b"1yyy==-----",
             Self::ShowLocal              => b"1yyy==-----",
             Self::RevokeLocal            => b"-yyy==-----",
-            Self::SignClosing            => b"----yy-----",
+            Self::SignClosing            => b"---wyy-----",
             Self::SignLocal              => b"-yyyyyyyy--",
             Self::SignAnnouncement       => b"-yyy-------",
         }
@@ -223,6 +228,8 @@ impl Rule {
             b'=' => Self::Unchanged,
             b'b' => Self::BeforeShutdown,
             b'1' => Self::First,
+            b'o' => Self::WithOutput,
+            b'w' => Self::Waits,
             b'i' => Self::Ignored,
             _ => Self::Refused,
         }
@@ -235,7 +242,7 @@ pub fn rule(phase: ChannelPhase, input: Input) -> Rule {
     Rule::of(cell.copied().unwrap_or_default())
 }
 
-/// Why an input is refused in a phase, to follow its name: "update_add_htlc after the closing ..".
+/// Why an input is refused in a phase. The text follows the input's name in an error: "update_add_htlc after shutdown".
 pub const fn why_refused(phase: ChannelPhase, input: Input) -> &'static str {
     use ChannelPhase as P;
     match input {
@@ -249,12 +256,12 @@ pub const fn why_refused(phase: ChannelPhase, input: Input) -> &'static str {
         P::AwaitingLockin => "before both sides said channel_ready",
         P::Normal => "while the channel is open",
         P::ShuttingDown => "after shutdown",
-        P::Negotiating => {
-            "after both said shutdown and no HTLC was left: only closing_signed follows"
-        }
+        P::Negotiating => "after the closing negotiation began",
         P::ClosingAgreed => "after both signed the closing transaction",
         P::AwaitingUnilateral => "after the channel failed",
-        P::ClosingFailed => "after the channel failed while its closing was negotiated",
+        P::ClosingFailed => {
+            "after the channel failed, or its funding output was spent, with a closing begun"
+        }
         P::Onchain => "after the funding output was spent",
         P::DataLoss => "for a channel whose data we lost",
         P::Closed => "after the channel was closed",
@@ -318,37 +325,6 @@ impl Input {
             FromClosingd::ClosingAgreed(_) => Some(Self::ClosingAgreed),
         }
     }
-    /// The input that a question to hsmd is, if its answer is a signature or a secret of a channel.
-    pub const fn asked(question: &HsmRequest) -> Option<Self> {
-        use HsmRequest as Q;
-        match question {
-            Q::SignRemoteCommitment(_) => Some(Self::SignRemote),
-            Q::ValidateLocalCommitment(_) => Some(Self::ShowLocal),
-            Q::RevokeLocal(_) => Some(Self::RevokeLocal),
-            Q::SignClosing(_) | Q::CompleteClosing(_) => Some(Self::SignClosing),
-            Q::SignLocalCommitment(_) => Some(Self::SignLocal),
-            Q::SignAnnouncement(_) => Some(Self::SignAnnouncement),
-            Q::Unlock(_)
-            | Q::NewClient(_)
-            | Q::Ecdh(_)
-            | Q::GetBasepoints(_)
-            | Q::GetCommitmentPoint(_)
-            | Q::SetupChannel(_)
-            | Q::RemoteRevoked(_)
-            | Q::PeelOnions(_)
-            | Q::CheckClosing(_)
-            | Q::CheckSecret(_)
-            | Q::CheckAnnouncement(_)
-            // The node's own; a claim spends an output that is in a block, which only the master can know.
-            | Q::SignWallet(_)
-            | Q::SignInvoice(_)
-            | Q::SignMessage(_)
-            | Q::MakeSecret(_)
-            | Q::SignChannelUpdate(_)
-            | Q::CountSignatures(_)
-            | Q::ForgetChannel(_) => None,
-        }
-    }
 }
 
 impl From<&ClosingAsk> for Input {
@@ -392,7 +368,7 @@ mod tests {
 
     #[test]
     fn table_has_a_column_for_each_phase_and_a_row_for_each_input() {
-        let known = b"y=b1i-";
+        let known = b"y=b1owi-";
         for (n, input) in Input::ALL.into_iter().enumerate() {
             assert_eq!(input as usize, n, "{input:?} is listed out of order");
             assert!(input.row().iter().all(|cell| known.contains(cell)), "{input:?}");

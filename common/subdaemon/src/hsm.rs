@@ -21,16 +21,7 @@ impl Hsm {
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
         self.ask_with(question, &[])
     }
-    /// Says something that hsmd does not answer, in its place among the questions.
-    pub fn tell<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
-        barrier::pass("before a word to hsmd");
-        self.0
-            .send(&message.encode(), &[])
-            .map_err(|e| Failure::internal(format!("hsmd closed us at {}: {e}", M::NAME)))?;
-        barrier::pass("after a word to hsmd");
-        Ok(())
-    }
-    /// The same, with descriptors: they stay open here, hsmd gets its own.
+    /// As [`Self::ask`], with descriptors: they stay open here, hsmd gets its own.
     pub fn ask_with<R: Request>(
         &mut self,
         question: &R,
@@ -48,6 +39,15 @@ impl Hsm {
         let frame = self.0.recv().map_err(lost)?;
         barrier::pass("after hsmd's answer");
         take_answer::<R>(&frame.body)
+    }
+    /// Sends a message that hsmd does not answer, in order with the questions on this socket. `Err` if hsmd closed it.
+    pub fn order<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
+        barrier::pass("before an order to hsmd");
+        self.0
+            .send(&message.encode(), &[])
+            .map_err(|e| Failure::internal(format!("hsmd closed us at {}: {e}", M::NAME)))?;
+        barrier::pass("after an order to hsmd");
+        Ok(())
     }
 }
 

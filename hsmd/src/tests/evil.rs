@@ -176,7 +176,7 @@ fn secret_waits_until_the_master_has_stored_the_successor() {
 
 /// Whoever waits for that word and goes away is forgotten.
 #[test]
-fn client_that_leaves_while_its_question_waits_is_forgotten() {
+fn client_closed_while_revoke_local_waits_is_dropped() {
     let mut rig = Rig::new();
     let mut client = rig.client(EVERYTHING, Some(seed(2)));
     let next = state(Side::Local, 3, 100_000_000, &[]);

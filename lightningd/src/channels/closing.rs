@@ -21,11 +21,12 @@ use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use subdaemon::{Frame, answer_frame};
-use wire::channel_data::ChannelPhase;
 use wire::channeld::StartShutdown;
 use wire::closingd::*;
 use wire::daemon::LogLevel;
-use wire::hsm::{Capability, CompleteClosing, Completed, SignLocalCommitment};
+use wire::hsm::{
+    Capability, ClosingStored, CompleteClosing, Completed, MasterOrder, SignLocalCommitment,
+};
 use wire::{Message, Wire};
 
 /// CLN's: two days, then alone.
@@ -239,7 +240,6 @@ pub(super) fn begin(
     if let Some(terms) = &mut seed.closing {
         terms.max_fee = max_fee;
     }
-    seed.phase = seed.phase.max(ChannelPhase::Negotiating);
     let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
     let init = ClosingdInit {
         channel: channel.id,
@@ -253,12 +253,6 @@ pub(super) fn begin(
         remote_features: connection.features.clone(),
     };
     let child = node.supervisor.next_id();
-    // On disk before closingd lives, which signs.
-    store::set_closing_begun(turn.db, number)?;
-    turn.say(Outgoing::Revoked {
-        channel: number,
-        count: watermark::while_closing(channel.live.revoked.local),
-    });
     turn.say(Outgoing::Spawn(ChildSpec {
         id: child,
         daemon: Daemon::Closingd,
@@ -270,10 +264,19 @@ pub(super) fn begin(
     set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
     limit_peer_close(node, turn, channel)?;
     turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
-    update(turn, number, move |c| {
-        c.closing_begun = true;
-        c.owner = Owner::Closingd(child);
-    });
+    update(turn, number, move |c| c.owner = Owner::Closingd(child));
+    Ok(())
+}
+
+/// A closing transaction is about to be signed: in the rows, in the revocation file and to hsmd, before closingd hears that it may.
+fn closing_begins(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    let number = channel.number;
+    store::set_closing_begun(turn.db, number)?;
+    let count = watermark::while_closing(channel.live.revoked.local);
+    turn.say(Outgoing::Revoked { channel: number, count });
+    let told = ClosingStored { peer: channel.peer, channel: number };
+    turn.say(Outgoing::OrderHsmd(MasterOrder::ClosingStored(told)));
+    update(turn, number, |c| c.closing_begun = true);
     Ok(())
 }
 
@@ -298,6 +301,7 @@ pub fn heard(
         if rule(channel.phase(), input) != Rule::Taken {
             return Err(live::refused(channel, input));
         }
+        closing_begins(turn, channel)?;
         match ask {
             ClosingAsk::PersistOffer(o) => {
                 store::add_close_offer(turn.db, number, &o.state.to_bytes())?;
@@ -319,7 +323,12 @@ pub fn heard(
         Rule::Taken => {}
         // It was failed or spent meanwhile: what is under way already counts.
         Rule::Ignored => return Ok(()),
-        Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Refused => {
+        Rule::Unchanged
+        | Rule::BeforeShutdown
+        | Rule::WithOutput
+        | Rule::Waits
+        | Rule::First
+        | Rule::Refused => {
             return Err(live::refused(channel, input.unwrap_or(Input::ErrorOrWarning)));
         }
     }

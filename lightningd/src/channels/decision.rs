@@ -3,6 +3,7 @@
 use super::{Channel, live, store, update};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
+use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use wire::channel_data::{LiveHtlc, Removal};
 use wire::daemon::LogLevel;
@@ -20,6 +21,9 @@ pub fn decide(
         log::error!("HTLC {id} of channel {number} was decided after the channel was buried");
         return Ok(());
     };
+    if rule(channel.phase(), Input::SettleHtlc) != Rule::Taken {
+        return Err(live::refused(channel, Input::SettleHtlc));
+    }
     if channel.state.is_open() {
         live::order_removal(channel, turn, id, &removal);
     } else {

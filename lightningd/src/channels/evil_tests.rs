@@ -15,7 +15,7 @@ use subdaemon::Frame;
 use wire::channel_data::*;
 use wire::channeld::*;
 use wire::closingd::{ClosingAgreed, PersistOffer, PersistPeerSignature};
-use wire::connectd::{Disconnected, PeerComplained, Spoke};
+use wire::connectd::{Address, Connected, Direction, Disconnected, PeerComplained, Spoke};
 use wire::hsm::ClosingState;
 use wire::{Bytes, Long, Message, OnionPacket, Request};
 
@@ -252,9 +252,29 @@ proptest! {
     ) {
         let mut rig = Rig::new(&name("connectd"), &[(EVIL, 1), (HONEST, 2)]);
         rig.node.supervisor.assign(5000, Role::Connectd);
+        for (n, channel) in rig.node.channels.all.values_mut().enumerate() {
+            // A daemon that is there, one that has not heard its peer yet, and none.
+            channel.reestablished = restart;
+            channel.owner = if n == 0 { channel.owner } else { Owner::Nobody };
+        }
+        for who in [1, 2] {
+            let connected = Connected {
+                node: peer(who),
+                connection: u64::from(who),
+                direction: Direction::In,
+                address: Address { host: "127.0.0.1".to_owned(), port: 9735 },
+                remote_addr: None,
+                features: Features::none(),
+            };
+            let frame = Frame { body: connected.encode(), fds: Default::default() };
+            rig.run(Event::Child(5000, frame));
+        }
         let before: Vec<_> = rig.node.channels.all.values().map(|c| c.live.clone()).collect();
+        let mut all_said = vec![];
         for (what, who, connection, flag, bytes) in words {
             let node = peer(who.max(1));
+            // Mostly the one that there is.
+            let connection = if flag { u64::from(who) } else { connection };
             let body = match what {
                 0 => Disconnected { node, connection, why: String::from_utf8_lossy(&bytes).into_owned() }.encode(),
                 1 => PeerComplained {
@@ -271,8 +291,10 @@ proptest! {
                 // A frame that is none.
                 _ => bytes,
             };
-            rig.run(Event::Child(5000, Frame { body, fds: Default::default() }));
+            all_said.extend(rig.run(Event::Child(5000, Frame { body, fds: Default::default() })));
         }
+        let moves = |s: &Said| matches!(s, Said::Offer(..) | Said::Fulfil(..));
+        prop_assert!(!all_said.iter().any(moves), "{:?}", all_said);
         if restart {
             rig.crash();
         }

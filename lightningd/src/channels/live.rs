@@ -65,10 +65,10 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
     }
 }
 
-/// A child said what nobody says in its channel's phase.
+/// A daemon, or the switch, wants what the phase of its channel forbids.
 pub(super) fn refused(channel: &Channel, input: Input) -> Stop {
     let why = why_refused(channel.phase(), input);
-    Stop::refused(format!("a child of channel {} says {input:?} {why}", channel.number))
+    Stop::refused(format!("channel {}: {input:?} {why}", channel.number))
 }
 
 /// What a peer hears of a channel whose data we lost.
@@ -172,7 +172,12 @@ pub fn heard(
         Rule::Taken => {}
         // It was said before the daemon heard of what ended its channel.
         Rule::Ignored => return Ok(()),
-        Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Refused => {
+        Rule::Unchanged
+        | Rule::BeforeShutdown
+        | Rule::WithOutput
+        | Rule::Waits
+        | Rule::First
+        | Rule::Refused => {
             return Err(refused(channel, input.unwrap_or(Input::ErrorOrWarning)));
         }
     }
@@ -207,7 +212,9 @@ pub fn heard(
             );
             channel.log(LogLevel::Broken, &text);
             super::lose_state(channel, turn)?;
-            set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
+            if channel.state.is_open() {
+                set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
+            }
         }
         FromChanneld::TheyAreBehind(b) => {
             channel.log(LogLevel::Unusual, &format!("the peer lost data: {}", b.detail))
@@ -253,7 +260,13 @@ fn asked(
         (Rule::Unchanged, ChannelAsk::GetShutdownScript(_)) if channel.shutdown.local.is_none() => {
         }
         (
-            Rule::Unchanged | Rule::BeforeShutdown | Rule::First | Rule::Ignored | Rule::Refused,
+            Rule::Unchanged
+            | Rule::BeforeShutdown
+            | Rule::WithOutput
+            | Rule::Waits
+            | Rule::First
+            | Rule::Ignored
+            | Rule::Refused,
             _,
         ) => return Err(refused(channel, input)),
     }
@@ -296,8 +309,12 @@ fn asked(
                 return Err(Stop::refused("channeld would have us paid where nobody said"));
             }
             if channel.shutdown[s.by].as_ref().is_some_and(|known| *known != s.script) {
-                // BOLT 2, shutdown: there is one of each side, and closings pay to it.
-                return Err(Stop::refused("channeld would store a second shutdown script"));
+                // BOLT 2, shutdown: a side sends one; said again, it has the same script.
+                let known = channel.shutdown[s.by].clone().unwrap_or_default();
+                return Err(Stop::refused(format!(
+                    "channeld asked to store the shutdown script {}; {known} is stored",
+                    s.script
+                )));
             }
             store::set_shutdown(turn.db, number, s.by, &s.script)?;
             if s.by == Side::Local && channel.shutdown_at.is_none() {

@@ -129,9 +129,10 @@ pub struct Channel {
     pub ready: Sides<bool>,
     /// Scripts in the `shutdown`s.
     pub shutdown: Sides<Option<ScriptBuf>>,
-    /// The id of the peer's next HTLC when channeld first sent our `shutdown`. HTLCs from it on came after that.
+    /// Lowest id that an HTLC of the peer can have which was not stored when our `shutdown` was first sent. HTLCs from this id on are
+    /// failed. `None`: not sent yet.
     pub shutdown_at: Option<HtlcId>,
-    /// closingd was started once: the peer may hold our signature on a closing transaction.
+    /// closingd stored a closing transaction once: the peer may hold our signature on it.
     pub closing_begun: bool,
     /// Scripts fixed at the opening.
     pub upfront: Sides<Option<ScriptBuf>>,
@@ -232,14 +233,15 @@ impl Channel {
             return ChannelPhase::DataLoss;
         }
         match self.state {
-            // Rows from before the closing, put back.
+            // The database was restored from before the closing negotiation.
             State::AwaitingLockin | State::Normal | State::ShuttingDown if self.closing_begun => {
                 ChannelPhase::Negotiating
             }
             State::AwaitingLockin => ChannelPhase::AwaitingLockin,
             State::Normal => ChannelPhase::Normal,
-            State::ShuttingDown => ChannelPhase::ShuttingDown,
-            State::ClosingSigExchange => ChannelPhase::Negotiating,
+            State::ClosingSigExchange if self.closing_begun => ChannelPhase::Negotiating,
+            // Nothing was signed: the peer's `update_fee` may have crossed our last `revoke_and_ack`.
+            State::ShuttingDown | State::ClosingSigExchange => ChannelPhase::ShuttingDown,
             State::ClosingComplete => ChannelPhase::ClosingAgreed,
             State::AwaitingUnilateral | State::FundingSpendSeen | State::Onchain
                 if self.closing_begun =>
@@ -251,13 +253,20 @@ impl Channel {
             State::Closed => ChannelPhase::Closed,
         }
     }
-    /// May this be decided of a received HTLC of this id? BOLT 2, shutdown: HTLCs that the peer adds after ours are failed.
+    /// True if the received HTLC of this id may be accepted or forwarded in this phase. BOLT 2, shutdown.
     pub fn lets(&self, input: Input, id: HtlcId) -> bool {
         match rule(self.phase(), input) {
             Rule::Taken => true,
             Rule::BeforeShutdown => self.shutdown_at.is_none_or(|at| id < at),
-            Rule::Unchanged | Rule::First | Rule::Ignored | Rule::Refused => false,
+            Rule::WithOutput => self.has_output(id),
+            Rule::Unchanged | Rule::Waits | Rule::First | Rule::Ignored | Rule::Refused => false,
         }
+    }
+    /// True if a commitment that may still be published has an output for the received HTLC of this id.
+    fn has_output(&self, id: HtlcId) -> bool {
+        let value = ::channel::Channel::new(self.live.clone());
+        let live = self.htlc(Side::Remote, id);
+        value.is_ok_and(|value| live.is_some_and(|live| value.has_valid_output(live)))
     }
     /// What we call it: its short id, and before there is one our alias.
     pub fn name(&self) -> ShortChannelId {
@@ -432,6 +441,13 @@ pub fn handle(
 /// After the load, before peers: what a crash may have left half said.
 pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     for channel in node.channels.all.values() {
+        let live = &channel.live;
+        let busy = !live.htlcs.0.is_empty() || live.commitment != live.revoked;
+        if channel.closing_begun && channel.state.is_open() && busy {
+            // An older version took HTLCs after a closing was signed. No commitment changes any more: they end on chain.
+            let why = "HTLCs were added after a closing transaction was signed";
+            closing::fail_channel(node, turn, channel, "protocol", why)?;
+        }
         watch::resume(node, turn, channel)?;
     }
     crate::onchain::resume(node, turn);

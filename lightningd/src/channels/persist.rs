@@ -13,7 +13,7 @@ use primitives::*;
 use std::collections::BTreeSet;
 use wire::channel_data::*;
 use wire::channeld::Persist;
-use wire::hsm::RevocationStored;
+use wire::hsm::{MasterOrder, RevocationStored};
 
 /// What the steps of one ask come to.
 struct Sum {
@@ -58,7 +58,7 @@ pub(super) fn persist(
         // Before the answer, after which the secret goes out.
         turn.say(Outgoing::Revoked { channel: number, count: revoked });
         let told = RevocationStored { peer: channel.peer, channel: number, revoked };
-        turn.say(Outgoing::RevocationStored(told));
+        turn.say(Outgoing::OrderHsmd(MasterOrder::RevocationStored(told)));
     }
     let totals = sum.totals;
     update(turn, number, move |c| {
@@ -96,7 +96,7 @@ fn check(
             return Err(Stop::refused(format!("channeld settled HTLC {id}, which is not there")));
         };
         let Some(removed) = &gone.removed else {
-            return Err(Stop::refused(format!("channeld settled HTLC {id}, which nobody removed")));
+            return Err(Stop::refused(format!("channeld settled HTLC {id}, which has no removal")));
         };
         if let Removal::Fulfilled { .. } = removed.removal {
             balance[*offered_by] = balance[*offered_by].saturating_sub(gone.htlc.amount);
@@ -105,7 +105,7 @@ fn check(
         count_settled(&mut sum.totals, gone);
         sum.settled.push(gone.clone());
     }
-    // What nobody fulfilled moved no money, whatever a captured daemon says.
+    // Only a fulfilled HTLC moves balance.
     if change.balance != balance {
         let text = format!(
             "channeld has balances of {} and {}, where its HTLCs left {} and {}",
@@ -145,25 +145,25 @@ fn check(
     Ok(())
 }
 
-/// May this HTLC move so? A removal that is stored stays, a fulfilment has its preimage, and one of the peer's HTLCs whose payload the
-/// master has read ends as the master decided and not otherwise.
+/// `Err` if a stored removal changes, a preimage does not match, or a received HTLC whose payload lightningd has read is resolved in
+/// another way than it decided.
 fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result<(), Stop> {
     let (by, id) = (moved.offered_by, moved.id);
-    let refused = |what: &str| Err(Stop::refused(format!("channeld {what} HTLC {id}")));
+    let refused = |what: &str| Err(Stop::refused(format!("channeld moved HTLC {id}: {what}")));
     let Some(before) = live_htlc(live, by, id) else {
-        return refused("moved, and it is not there,");
+        return refused("there is no such HTLC");
     };
     let now = moved.removed.as_ref().map(|r| &r.removal);
     if let Some(was) = &before.removed
         && now != Some(&was.removal)
     {
-        return refused("changed the stored removal of");
+        return refused("it has another removal than the stored one");
     }
     let Some(removal) = now else { return Ok(()) };
     if let Removal::Fulfilled { preimage } = removal
         && preimage.hash() != before.htlc.payment_hash
     {
-        return refused("fulfilled with another preimage");
+        return refused("it is fulfilled with a preimage of another hash");
     }
     if by == Side::Local || channel.decided.get(&id) == Some(removal) {
         return Ok(());
@@ -174,13 +174,13 @@ fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result
             Ok(())
         }
         Removal::Fulfilled { .. } | Removal::Failed { .. } | Removal::Malformed { .. } => {
-            refused("removed in another way than was decided")
+            refused("it is resolved in another way than lightningd decided")
         }
     }
 }
 
-/// What the peer's HTLCs may bring at once: all that they pay for must be its own in this channel. One that is failed frees what it
-/// held as soon as that is in a commitment; one that is fulfilled holds it until the balance has moved.
+/// True if the peer's balance, with what it fulfilled of ours, covers all its HTLCs. A failed HTLC stops counting once its removal is
+/// stored, a fulfilled one once the balance has moved.
 fn is_covered(live: &ChannelState, change: &ChannelChange) -> bool {
     if !change.added.0.iter().any(|l| l.htlc.offered_by == Side::Remote) {
         return true;
@@ -194,8 +194,15 @@ fn is_covered(live: &ChannelState, change: &ChannelChange) -> bool {
         );
         l.htlc.offered_by == Side::Remote && !failed
     };
-    let held: u128 = after.htlcs.0.iter().filter(holds).map(|l| u128::from(l.htlc.amount.0)).sum();
-    held <= u128::from(after.balance.remote.0)
+    // BOLT 2, update_add_htlc: what the peer fulfils in the same commitment is its own there.
+    let gains = |l: &&LiveHtlc| {
+        let removal = l.removed.as_ref().map(|r| &r.removal);
+        l.htlc.offered_by == Side::Local && matches!(removal, Some(Removal::Fulfilled { .. }))
+    };
+    let sum = |which: &dyn Fn(&&LiveHtlc) -> bool| -> u128 {
+        after.htlcs.0.iter().filter(which).map(|l| u128::from(l.htlc.amount.0)).sum()
+    };
+    sum(&holds) <= u128::from(after.balance.remote.0) + sum(&gains)
 }
 
 /// Can a channel of these parameters be like that? If not, what cannot.

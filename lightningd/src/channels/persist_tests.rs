@@ -120,6 +120,26 @@ fn received_htlc_ends_as_the_master_decided_and_not_otherwise() {
     }
 }
 
+/// BOLT 2, update_add_htlc: what the peer fulfils in a commitment it may offer again in the same one.
+#[test]
+fn htlc_that_spends_what_is_fulfilled_in_the_same_commitment_is_stored() {
+    let mut rig = Rig::new("spends-at-once", &[(1, 1)]);
+    let preimage = Preimage([3; 32]);
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    channel.live.balance = Sides { local: Msat(1_000_000_000), remote: Msat(0) };
+    let ours = htlc(Side::Local, (0, 7), (50_000, 200), preimage.hash(), Stage::Irrevocable);
+    channel.live.next_htlc_id.local = HtlcId(1);
+    channel.live.htlcs.0.push(ours.clone());
+    // Without that it has nothing to offer.
+    assert_eq!(rig.persist(1, &lie(&rig, |_| ())), [Said::Kill(1)]);
+    let removal = Removal::Fulfilled { preimage };
+    let removed = Some(StagedRemoval { removal, stage: Stage::InReceivers });
+    let mut change = moves(&rig.channel(1).live, &LiveHtlc { removed, ..ours });
+    change.added.0.push(received(0, 50_000, 200));
+    change.next_htlc_id.remote = HtlcId(1);
+    assert_eq!(rig.persist(1, &Persist { changes: vec![change], peeled: Long(vec![]) }), []);
+}
+
 /// After a daemon was killed: the same rows with another one.
 fn rig_again(mut rig: Rig) -> Rig {
     rig.crash();

@@ -62,11 +62,11 @@ impl State {
     /// daemon asked before it heard.
     pub const fn may_become(self, next: Self) -> bool {
         match next {
-            // Once closingd was started the peer may hold our signature on a closing transaction.
-            Self::AwaitingLockin | Self::Normal | Self::ShuttingDown => {
-                self.is_open() && !matches!(self, Self::ClosingSigExchange)
+            // A channel that shuts down does not come back to life either.
+            Self::AwaitingLockin | Self::Normal => {
+                matches!(self, Self::AwaitingLockin | Self::Normal)
             }
-            Self::ClosingSigExchange => self.is_open(),
+            Self::ShuttingDown | Self::ClosingSigExchange => self.is_open(),
             Self::ClosingComplete
             | Self::AwaitingUnilateral
             | Self::FundingSpendSeen

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn record_of_a_closing_stays_whatever_is_said_later() {
+    fn closing_record_survives_later_lower_count() {
         let path = path("closing");
         let (mut marks, _) = Watermarks::open(&path).unwrap();
         let (channel, count) = (ChannelNumber(1), CommitmentNumber(5));

@@ -21,7 +21,7 @@ pub fn hear_witness(
         if witness.closing.contains(&channel.number) && !channel.closing_begun {
             channel.log(
                 wire::daemon::LogLevel::Unusual,
-                "this database is from before the channel's closing was negotiated: the peer may hold our signature on a closing transaction, so nothing is added to the channel. Close it",
+                "the database is older than this channel's closing negotiation; the peer may hold our signature on a closing transaction. No HTLC is accepted or forwarded. Run close on it",
             );
             store::set_closing_begun(db, channel.number)?;
             channel.closing_begun = true;
@@ -112,7 +112,7 @@ mod tests {
 
     /// A copy of the database from before the closing: the peer may hold our signature all the same.
     #[test]
-    fn closing_that_the_rows_do_not_know_keeps_the_channel_from_taking_htlcs() {
+    fn restored_database_with_closing_record_refuses_new_htlcs() {
         for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
             let mut rig = Rig::new(&format!("witness-closing-{}", state.name()), &[(1, 1)]);
             rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().state = state;

@@ -281,7 +281,7 @@ ALTER TABLE blocks ADD COLUMN time INTEGER;
     "
 ALTER TABLE channels ADD COLUMN shutdown_at INTEGER;
 ALTER TABLE channels ADD COLUMN closing_begun INTEGER NOT NULL DEFAULT 0;
-UPDATE channels SET closing_begun = 1 WHERE state IN (5, 6) OR number IN (SELECT channel FROM close_offers);
+UPDATE channels SET closing_begun = 1 WHERE state = 6 OR number IN (SELECT channel FROM close_offers);
 ",
     "
 CREATE TABLE early_failures (

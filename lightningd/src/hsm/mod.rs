@@ -7,7 +7,7 @@ use subdaemon::Hsm;
 use wire::Request;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::{
-    Capability, ChannelSeed, GetCommitmentPoint, NewClient, RevocationStored, Rights,
+    Capability, ChannelSeed, GetCommitmentPoint, MasterOrder, NewClient, Rights,
     ValidateLocalCommitment, Verdict,
 };
 
@@ -24,9 +24,14 @@ impl HsmClient {
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
         self.0.ask(question).map_err(|e| Fatal(e.to_string()))
     }
-    /// Says that a revocation is on disk, and waits for no answer: hsmd reads it before whatever its clients ask later.
-    pub fn tell(&mut self, told: &RevocationStored) -> Result<(), Fatal> {
-        self.0.tell(told).map_err(|e| Fatal(e.to_string()))
+    /// Tells hsmd what is stored; hsmd does not answer. If hsmd reads the question of a client that needs it first, it keeps that
+    /// question until this message arrives. `Err`: hsmd is gone.
+    pub fn order(&mut self, order: &MasterOrder) -> Result<(), Fatal> {
+        match order {
+            MasterOrder::RevocationStored(o) => self.0.order(o),
+            MasterOrder::ClosingStored(o) => self.0.order(o),
+        }
+        .map_err(|e| Fatal(e.to_string()))
     }
     /// Our point of a commitment of this channel, whose seed hsmd knows from then on. `Err` says why not: rows that a captured
     /// daemon asked for may contradict what hsmd has judged, and cost that channel, not the node.

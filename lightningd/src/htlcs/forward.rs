@@ -104,7 +104,7 @@ fn find_way<'a>(
     tried: &[ChannelNumber],
 ) -> Result<&'a Channel, Failure> {
     if !incoming.lets(Input::ForwardFrom, live.htlc.id) {
-        // BOLT 2, shutdown: what came after ours goes nowhere. What nobody was offered yet is not offered for a channel that is on its way to the chain.
+        // BOLT 2, shutdown: an HTLC added after ours is not routed. Nor is a forward started for a channel that failed.
         return Err(Failure::PermanentChannelFailure);
     }
     if !incoming.is_founded(node.chain.height()) {

@@ -59,7 +59,7 @@ pub(super) fn receive(
         return fail(node, turn, channel, live, keys, &failure);
     }
     if !channel.lets(Input::AcceptHtlc, id) {
-        // BOLT 2, shutdown: what came after ours goes nowhere; and what no transaction will carry pays nothing.
+        // BOLT 2, shutdown: an HTLC added after ours is failed; so is one that no commitment will contain.
         return fail(node, turn, channel, live, keys, &Failure::PermanentChannelFailure);
     }
     if !node.trusts_tip() || !channel.is_founded(node.chain.height()) {

@@ -305,8 +305,8 @@ impl Nursery {
     }
 }
 
-/// Nothing more is read of this child, so it is to be gone before a successor lives: one that wrote what cannot be read, or closed
-/// its line and lives on, still has its sockets to hsmd and to the peer.
+/// Kills a child that is no longer read and waits for its exit. Otherwise a child that sent an undecodable frame, or closed its socket
+/// and kept running, would still hold its hsmd and peer sockets while its successor runs.
 fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
     if !process.exited {
         // It fails only where the process is gone already.
@@ -314,7 +314,11 @@ fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
         // Killed, it dies without asking anybody: this takes no longer than the kernel does.
         match waitpid(process.pid, None) {
             Ok(_) | Err(Errno::ECHILD) => process.exited = true,
-            Err(e) => log::error!("waiting for {} to die: {e}", process.source),
+            Err(e) => log::error!(
+                "waitpid for {} (pid {}): {e}; it may still run: kill it",
+                process.source,
+                process.pid
+            ),
         }
     }
     process.ended = true;

@@ -77,7 +77,7 @@ impl Hsmd {
     /// The master has so many of our commitments on disk as revoked.
     pub fn stored(&mut self, revoked: CommitmentNumber) {
         let told = RevocationStored { peer: peer(), channel: CHANNEL, revoked };
-        self.master().tell(&told).unwrap();
+        self.master().order(&told).unwrap();
     }
     pub fn master(&mut self) -> &mut Hsm {
         self.master.as_mut().unwrap()

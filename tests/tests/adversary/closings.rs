@@ -233,6 +233,26 @@ fn htlc_after_our_shutdown_fails_and_one_before_it_pays() {
     drop(closes);
 }
 
+/// `close` while the peer is away: our `shutdown` is said for the first time on its next connection.
+#[test]
+fn htlc_after_the_shutdown_of_an_offline_close_fails() {
+    let (world, mut live, _) = opened();
+    live.stranger.hang_up();
+    tests::wait_for("the node to notice", || {
+        let peers = world.node.rpc("listpeers", &json!([live.stranger.id()]));
+        (peers["peers"][0]["connected"] != true).then_some(())
+    });
+    let closes = world.call("close", &json!({"id": live.name()}));
+    world.node.wait_state(&live.name(), "CHANNELD_SHUTTING_DOWN");
+    live.reconnect(&world);
+    live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
+    let late = add_for_invoice(&world, &mut live, 30_000_000, "late");
+    until_gone(&mut live, late);
+    assert!(live.preimages.is_empty());
+    assert_eq!(status(&world, "late"), "unpaid");
+    drop(closes);
+}
+
 /// The same for what would go on to somebody else, after the node was started again.
 #[test]
 fn htlc_after_our_shutdown_is_not_forwarded() {

@@ -53,40 +53,49 @@ fn begins(channel: &Channel) -> Result<(), String> {
     Ok(())
 }
 
-/// Is it within the bounds that openingd was given? Whatever it says of our own demands must be what we said: a captured openingd
-/// that tells the peer another `to_self_delay` would leave us nothing to punish with.
+/// `Err` if openingd's result differs from the terms that it was given or exceeds the policy. With another `to_self_delay` in our terms
+/// we could not punish a revoked commitment.
 fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
     let (params, policy) = (&channel.live.params, &told.policy);
     let (ours, theirs) = (&params.terms.local, &params.terms.remote);
     let wanted = Terms { reserve: ours.reserve, ..policy.terms.clone() };
     if *ours != wanted {
-        return Err(format!("our terms in it are {ours:?}, where {wanted:?} were given"));
+        return Err(format!("our terms are {ours:?}, openingd was given {wanted:?}"));
     }
     let most = [policy.terms.reserve, Sat(params.amount.0 / RESERVE_PART), theirs.dust_limit];
     let most = most.into_iter().max().unwrap_or_default().max(policy.terms.dust_limit);
     if ours.reserve < policy.terms.reserve || ours.reserve > most {
-        return Err(format!("the peer would keep {}, of at most {most}", ours.reserve));
+        return Err(format!(
+            "channel_reserve_satoshis for the peer is {}, allowed {} to {most}",
+            ours.reserve, policy.terms.reserve
+        ));
     }
     if theirs.to_self_delay > policy.max_to_self_delay {
         let (delay, most) = (theirs.to_self_delay, policy.max_to_self_delay);
-        return Err(format!("our money would wait {delay} blocks, of at most {most}"));
+        return Err(format!("to_self_delay {delay} for our output exceeds {most} blocks"));
     }
     let feerate = channel.initial_feerate;
     let only = FeeChange { feerate, stage: Stage::Irrevocable };
     if channel.live.fees.0 != [only] {
-        return Err(format!("its commitments pay something else than {feerate}"));
+        return Err(format!(
+            "its commitments do not pay {feerate} alone: {:?}",
+            channel.live.fees.0
+        ));
     }
-    let constants =
-        channel::Constants::new(params.clone()).map_err(|why| format!("it cannot be: {why}"))?;
+    let constants = channel::Constants::new(params.clone())
+        .map_err(|why| format!("invalid channel parameters: {why}"))?;
     if channel.live.balance != constants.first_balance() {
-        return Err("its balances are not those that it begins with".to_owned());
+        let (has, wanted) = (channel.live.balance, constants.first_balance());
+        return Err(format!("initial balances {has:?}, expected {wanted:?}"));
     }
     match &told.proposed {
         Some(proposed) => {
             let said = (proposed.feerate, proposed.announce, &proposed.channel_type);
             let agreed = (feerate, channel.announce, &params.channel_type);
             if said != agreed {
-                return Err(format!("it is {agreed:?}, where {said:?} was proposed"));
+                return Err(format!(
+                    "feerate, announce and channel_type are {agreed:?}; we proposed {said:?}"
+                ));
             }
         }
         None => {
@@ -94,12 +103,15 @@ fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
             let min = if anchors { policy.min_anchors_feerate } else { policy.min_feerate };
             if feerate < min || feerate > policy.max_feerate {
                 let max = policy.max_feerate;
-                return Err(format!("its commitments pay {feerate}, not {min} to {max}"));
+                return Err(format!("feerate {feerate} is not within {min} and {max}"));
             }
-            let both = |bit| told.features.local.offers(bit) && told.features.remote.offers(bit);
-            if !params.channel_type.bits().all(both) {
+            // The peer's part of this is openingd's to judge: BOLT 9 has bits that everybody is assumed to have.
+            let ours = |bit| bit == feature::STATIC_REMOTEKEY || told.features.local.offers(bit);
+            if !params.channel_type.bits().all(ours) {
                 let kind = &params.channel_type;
-                return Err(format!("its type {kind:?} has a bit that not both sides offer"));
+                return Err(format!(
+                    "channel_type {kind:?} has a feature bit that we do not offer"
+                ));
             }
         }
     }
