@@ -70,6 +70,8 @@ pub enum HtlcEvent {
     Lost(ChannelNumber),
     /// Parts of this payment have waited long enough.
     SetTimeout(PaymentHash, Instant),
+    /// The parts of this payment are worth an invoice with the last block.
+    SetComplete(PaymentHash),
     /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
     StorePayment(u64),
     /// We have the tip, or waited long enough for it: whatever came since the start is decided on.
@@ -311,6 +313,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
         HtlcEvent::Settled { channel, htlc } => resolve::settled(node, turn, channel, &htlc),
         HtlcEvent::Lost(channel) => forward::lost(node, turn, Some(channel)),
         HtlcEvent::SetTimeout(hash, since) => receive::set_timeout(node, turn, hash, since),
+        HtlcEvent::SetComplete(hash) => receive::set_complete(node, turn, hash),
         HtlcEvent::StorePayment(key) => payments::store(node, turn, key),
         HtlcEvent::DecideAll => {
             decide_all(node, turn);

@@ -159,8 +159,10 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
             time_out(node, turn, part)?;
         }
         if !set.parts.is_empty() && is_complete(node, &set) {
-            complete(node, turn, hash, &set)?;
-        } else if !late.is_empty() {
+            // An event of its own: should its invoice be gone, the block counts all the same.
+            turn.also(Event::Htlc(HtlcEvent::SetComplete(hash)));
+        }
+        if !late.is_empty() {
             turn.install(move |node| {
                 node.htlcs.forget_set(hash);
                 node.htlcs.hold_set(hash, set);
@@ -168,6 +170,18 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         }
     }
     Ok(())
+}
+
+/// Every part of a payment is there, and can be fulfilled.
+pub(super) fn set_complete(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    hash: PaymentHash,
+) -> Result<(), Stop> {
+    match node.htlcs.sets.get(&hash) {
+        Some(set) if is_complete(node, set) => complete(node, turn, hash, set),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// BOLT 4: parts whose rest did not come are failed with mpp_timeout.

@@ -92,20 +92,37 @@ fn held_part_is_failed_at_its_fulfilment_deadline() {
     assert_eq!(rig.node.htlcs.sets.len() + rig.node.htlcs.held.len(), 0);
 }
 
+/// The first channel's funding, which must be three blocks deep, is at this height.
+fn funded_at(rig: &mut Rig, height: Option<u32>) {
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap();
+    channel.minimum_depth = 3;
+    channel.funding_height = height.map(BlockHeight);
+}
+
+#[test]
+fn complete_set_whose_invoice_is_gone_does_not_keep_the_block_out() {
+    let mut rig = payee("set-gone");
+    pays(&mut rig, (IN, 0), AMOUNT, 150);
+    funded_at(&mut rig, None);
+    pays(&mut rig, (OUT, 0), AMOUNT, 150);
+    rig.node.invoices.remove(1);
+    funded_at(&mut rig, Some(102));
+    // With this block an HTLC of ours expires, and its channel is failed.
+    let expired = htlc(Side::Local, (7, 0), (AMOUNT, 103), preimage(9).hash(), Stage::Irrevocable);
+    rig.node.channels.all.get_mut(&ChannelNumber(OTHER)).unwrap().live.htlcs.0.push(expired);
+    let said = tip(&mut rig, 104);
+    assert!(said.contains(&Said::Kill(OTHER)), "{said:?}");
+}
+
 #[test]
 fn complete_set_is_paid_once_its_funding_is_back() {
     let mut rig = payee("set-funding");
     assert_eq!(pays(&mut rig, (IN, 0), AMOUNT, 150), []);
     // The funding's block leaves the chain, and the other part comes.
-    let funding = |rig: &mut Rig, height: Option<u32>| {
-        let channel = rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap();
-        channel.minimum_depth = 3;
-        channel.funding_height = height.map(BlockHeight);
-    };
-    funding(&mut rig, None);
+    funded_at(&mut rig, None);
     assert_eq!(pays(&mut rig, (OUT, 0), AMOUNT, 150), []);
     assert_eq!(tip(&mut rig, 101), []);
-    funding(&mut rig, Some(102));
+    funded_at(&mut rig, Some(102));
     assert_eq!(tip(&mut rig, 102), []);
     assert_eq!(tip(&mut rig, 103), []);
     assert_eq!(tip(&mut rig, 104), [paid(IN, 0), paid(OUT, 0)]);
