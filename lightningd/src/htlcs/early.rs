@@ -68,14 +68,17 @@ pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
 
 /// Forwards whose outgoing HTLC is not resolved, and their incoming HTLC's expiry, which is near. By incoming channel.
 fn overdue(node: &Node) -> BTreeMap<ChannelNumber, Vec<(&Forward, BlockHeight)>> {
-    let near = node.chain.height() + CltvDelta(FAIL_BACK_BLOCKS);
+    let tip = node.chain.height();
+    let near = tip + CltvDelta(FAIL_BACK_BLOCKS);
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for forward in node.htlcs.forwards.values() {
         let Via::Bound(outgoing, id) = forward.via else { continue };
         let Some(received) = incoming(node, forward) else { continue };
         let expiry = received.live.htlc.expiry;
-        // A channel that is closing already loses nothing more by its HTLCs' expiries.
+        // A channel that is closing already loses nothing more by its HTLCs' expiries; and with a short `cltv-delta` the outgoing HTLC
+        // may be as good as new.
         if expiry <= near
+            && forward.out_expiry <= tip
             && received.channel.state.is_open()
             && onchain::is_unresolved(node, outgoing, id)
         {

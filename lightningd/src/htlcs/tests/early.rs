@@ -112,6 +112,17 @@ fn forward_above_the_cost_of_a_close_is_not_failed_early() {
     assert_eq!(learn(&mut rig, 0), fulfil());
 }
 
+/// With a `cltv-delta` below four the incoming expiry is near before the outgoing one.
+#[test]
+fn early_failure_waits_for_the_outgoing_expiry() {
+    let mut rig = waiting("early-live", 1, 1_100);
+    let incoming = rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap();
+    incoming.live.htlcs.0[0].htlc.expiry = BlockHeight(201);
+    assert_eq!(tip(&mut rig, 198), NONE);
+    assert_eq!(tip(&mut rig, 199), NONE);
+    assert_eq!(tip(&mut rig, 200), [0]);
+}
+
 #[test]
 fn early_failure_waits_for_the_chain_to_be_read() {
     let mut rig = waiting("early-unread", 1, 1_100);
