@@ -16,9 +16,6 @@ use wire::channeld::{FeerateNow, Peeled, PeeledHtlc, Persist, PreimageLearned};
 use wire::hsm::*;
 use wire::*;
 
-/// Bytes of an error's text: what a BOLT message holds, without its head.
-const MAX_ERROR: usize = 65_000;
-
 /// A step that is decided: what it leads to, and what is to be said.
 struct Step {
     next: Channel,
@@ -166,10 +163,8 @@ impl Live {
         let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
         let Ok(built) = build(constants, keys, state) else { return text };
         let raw = bitcoin::consensus::encode::serialize_hex(&built.tx);
-        if text.len() + raw.len() > MAX_ERROR {
-            return text;
-        }
-        format!("{text}: transaction {raw}")
+        let whole = format!("{text}: transaction {raw}");
+        if whole.len() > MAX_TEXT { text } else { whole }
     }
 
     /// The peer revoked its commitment before the newest.

@@ -1,6 +1,6 @@
 //! BOLT 1: what any two nodes say to each other before and beside channels.
 
-use crate::Rest;
+use crate::{MAX_BOLT_MESSAGE, Rest};
 use primitives::*;
 
 crate::messages! {
@@ -28,6 +28,10 @@ crate::message_set! {
     pub enum SetupMessage { Warning, PeerStorage, PeerStorageRetrieval, Init, Error, Ping, Pong }
 }
 
+/// Bytes of text in an error or a warning of ours: what a message has room for behind its type, channel id and length. An error may
+/// show a transaction.
+pub const MAX_TEXT: usize = MAX_BOLT_MESSAGE - 2 - 32 - 2;
+
 impl Error {
     /// BOLT 1: what is said is text for people; more than fits is cut.
     pub fn new(channel_id: ChannelId, text: &str) -> Self {
@@ -50,7 +54,7 @@ impl Warning {
 }
 
 fn cut(text: &str) -> Vec<u8> {
-    text.bytes().take(1024).collect()
+    text.bytes().take(MAX_TEXT).collect()
 }
 fn printable(data: &[u8]) -> String {
     data.iter()

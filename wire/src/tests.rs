@@ -209,3 +209,11 @@ fn a_hundred_thousand_strings_of_noise_under_each_number_are_no_message_that_pan
         }
     }
 }
+
+/// BOLT 1, error: it may show a transaction, and fits a message whatever its text is.
+#[test]
+fn error_text_is_cut_to_what_a_message_holds() {
+    let error = |len| Error::new(ChannelId([1; 32]), &"f".repeat(len));
+    assert_eq!(error(60_000).data.len(), 60_000);
+    assert_eq!(error(70_000).encode().len(), MAX_BOLT_MESSAGE);
+}
