@@ -1,8 +1,10 @@
 //! Channels that end: `close`, closingd, and failing a channel for good.
 
 mod fees;
+mod limit;
 
 pub use fees::{FeerateRange, max_fee};
+pub(super) use limit::limit_peer_close;
 
 use super::error_to_peer::{self, Known};
 use super::{Channel, Owner, State, live, order, set_state, store, update, watermark};
@@ -137,33 +139,6 @@ pub fn close(
     update(turn, channel.number, move |c| c.close_by = by);
     close_in_time(turn, channel.number, by);
     Ok(Answer::Later)
-}
-
-/// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the channel. Its time begins once no
-/// HTLC is pending: those have deadlines of their own.
-pub(super) fn limit_peer_close(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-) -> Result<(), Stop> {
-    let stalls = channel.state.is_open()
-        && channel.closer == Some(Side::Remote)
-        && channel.shutdown.remote.is_some()
-        && channel.live.htlcs.0.is_empty();
-    if !stalls || channel.close_by.is_some() {
-        return Ok(());
-    }
-    let default = DEFAULT_UNILATERAL_SECONDS as u32;
-    let seconds = if node.config.developer() {
-        node.config.u32_or("dev-peer-close-seconds", default)
-    } else {
-        default
-    };
-    let by = Some(crate::json::now() + u64::from(seconds));
-    store::set_close_by(turn.db, channel.number, by)?;
-    update(turn, channel.number, move |c| c.close_by = by);
-    close_in_time(turn, channel.number, by);
-    Ok(())
 }
 
 /// Looks again when the peer has had all its time.

@@ -477,6 +477,7 @@ pub(super) fn forget(
     let (number, funding) = (channel.number, channel.live.params.funding);
     turn.install(move |node| {
         node.channels.all.remove(&number);
+        node.channels.told.remove(&number);
         node.channels.by_funding.remove(&funding);
     });
     let _ = node;
