@@ -85,6 +85,10 @@ impl Channel {
     /// Is this received HTLC, irrevocable now, one whose acceptance exposes us to more than the limit? BOLT 2: then it is
     /// failed, whatever its onion says.
     pub fn is_overexposed(&self, id: HtlcId, policy: &HtlcPolicy) -> bool {
+        let exposed = |owner| self.exposure(owner, At::Buffered) > policy.max_dust_exposure;
+        if !Side::BOTH.into_iter().any(exposed) {
+            return false;
+        }
         let failed = Removal::Failed { reason: Vec::new() };
         let Ok(without) = self.offer_removal(id, failed) else { return false };
         self.exceeds(&without, At::Buffered, policy).is_some()
