@@ -239,8 +239,12 @@ fn spent_in_mempool(bitcoind: &Bitcoind, funding: &Value) -> Option<()> {
     spends[0]["spendingtxid"].as_str().map(|_| ())
 }
 
+/// A payee holds the parts of an incomplete payment for a minute: the markets do not compete for the processor.
+static ONE_MARKET: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Every kind of close at once: each is in a block before an HTLC expires.
 fn closes_confirm(market: &Market) {
+    let _alone = ONE_MARKET.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let scratch = Scratch::new();
     let minimum = format!("-blockmintxfee={}", market.block_minimum);
     let chain = ["-regtest", "-maxmempool=5", &minimum];

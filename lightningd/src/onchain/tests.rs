@@ -1,5 +1,6 @@
 //! Coins and claims, turn by turn, without a bitcoind: nobody takes what is sent, and nobody refuses it.
 
+mod allocation;
 mod bumps;
 mod coins;
 mod reorg;
