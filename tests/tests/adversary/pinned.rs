@@ -42,6 +42,10 @@ enum Which {
 /// b holds an HTLC that a offered, and does not hear of the preimage of one that it offered to a. Then its commitment stands in the
 /// mempool at 1 sat/vB, with a child of this many outputs on its own anchor if there is one.
 fn is_bumped_in_time(world: World, which: Which, outputs: Option<usize>) {
+    is_bumped(world, which, outputs, false);
+}
+
+fn is_bumped(world: World, which: Which, outputs: Option<usize>, dies: bool) {
     let mut t = between(world);
     let to_b = preimage(1).hash();
     let (amount, incoming, onion) = t.onion(100_000_000, to_b, 24);
@@ -76,6 +80,13 @@ fn is_bumped_in_time(world: World, which: Which, outputs: Option<usize>) {
     let closed = mine_until_closed(&t.world, &t.b, received.0);
     let bump = t.world.wait_spend(ours);
     assert_eq!(bump.input[0].previous_output, ours);
+    if dies {
+        t.a.stranger.hang_up();
+        t.world.node.kill();
+        t.world.node.start_again();
+        t.a.reconnect(&t.world);
+        t.world.node.wait_normal(&t.a.name());
+    }
     assert!(closed < received.0, "{closed} is late for {received}");
     // The claim of what b offered is in a block before b can take it back, and what a offered comes back.
     let output = |by| {
@@ -120,4 +131,33 @@ fn anchor_bump_of_the_peers_newest_commitment_without_submitpackage() {
 #[test]
 fn anchor_bump_of_the_peers_previous_commitment_without_submitpackage() {
     is_bumped_in_time(World::on_plain_backend(&CHAIN, &[RATES]), Which::Previous, None);
+}
+
+#[test]
+fn anchor_bump_of_the_peers_commitment_survives_a_crash() {
+    let world = World::on_plain_backend(&CHAIN, &[RATES]);
+    is_bumped(world, Which::Newest, Some(1_900), true);
+}
+
+/// A revoked commitment that stands in the mempool for ever keeps ours out, and nobody is punished.
+#[test]
+fn anchor_bump_of_a_revoked_commitment_brings_it_to_its_penalty() {
+    let mut t = between(World::on(&CHAIN, &[RATES]));
+    let old = t.b.newest();
+    let (id, _) = t.send(100_000_000, preimage(1).hash(), 16);
+    let expiry = t.world.height() + 16 + 6;
+    wait_settled(&t.world, &t.b);
+    t.b.stranger.hang_up();
+    let commitment = t.b.commitment(old);
+    t.world.send(&commitment);
+    t.world.send(&t.b.large_child(&t.world, old, 1_900));
+    let ours = t.b.anchor(old, Side::Remote);
+    mine_until_closed(&t.world, &t.b, expiry);
+    t.world.wait_spend(ours);
+    t.world.mine(1);
+    wait_onchain(&t.world, &t.b, "remote_revoked");
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
+    t.a_failed(id);
+    t.lost_nothing();
 }
