@@ -5,7 +5,7 @@ use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, DUST, Unbuilt, Unsigned};
 use super::commitments::{Bumpable, bumpable};
 use super::fees::{self, MAX_SHARE, Rates, Stake};
-use super::purse::{self, Paid, Purse, Spares, Want};
+use super::funding::{self, CoinSelection, FundedTx, FundingRequest, PreemptionPolicy};
 use super::send::{self, drop_attempt};
 use super::store;
 use crate::chain::{self, BroadcastFor, Purpose};
@@ -28,9 +28,9 @@ use wire::hsm::{Completed, SignWallet, SpentOutput, WalletInput, WalletKey};
 const CHILD_WEIGHT: u64 = super::plan::BASE_WEIGHT + 41 * 4 + 1 + 1 + 73 + 1 + 40;
 
 /// An HTLC of ours that forwards nothing may take so many blocks more than its expiry to come back. As onchaind has it.
-const PATIENCE: u32 = 72;
+const HTLC_RETURN_MARGIN: u32 = 72;
 /// So many blocks a commitment has, where that costs nobody anything.
-const FEW_BLOCKS: u32 = 6;
+const COMMITMENT_GRACE_BLOCKS: u32 = 6;
 
 /// Our commitment was signed and sent: if the next block does not have it, it is pushed where it must be. The fee-bump start height
 /// survives a restart, under the funding's outpoint.
@@ -65,7 +65,7 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     };
     let is_due = channel.state == State::AwaitingUnilateral && channel.funding_height.is_some();
     if is_due && node.chain.caught_up {
-        push(node, turn, channel, (commitment, *first))?;
+        bump_commitment(node, turn, channel, (commitment, *first))?;
     }
     Ok(())
 }
@@ -78,8 +78,8 @@ fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> 
         // Until what it forwards expires nobody but us loses by waiting: a few blocks at least are there, so that not half of it
         // is paid for the next one when the channel was failed because it expired.
         Side::Local => {
-            let back = upstream.unwrap_or(htlc.expiry + CltvDelta(PATIENCE));
-            htlc.expiry.max(first + CltvDelta(((back - first).0 / 2).min(FEW_BLOCKS)))
+            let back = upstream.unwrap_or(htlc.expiry + CltvDelta(HTLC_RETURN_MARGIN));
+            htlc.expiry.max(first + CltvDelta(((back - first).0 / 2).min(COMMITMENT_GRACE_BLOCKS)))
         }
     }
 }
@@ -142,29 +142,39 @@ pub(super) fn at_stake(
 /// With coins that nothing else could use, and as if nothing but our own output waited for it: at the market's price, and no more.
 fn pay_calmly<'a, F>(
     node: &'a Node,
-    purse: &Purse,
-    want: &Want<'_, F>,
+    selection: &CoinSelection,
+    request: &FundingRequest<'_, F>,
     calm: FeeratePerKw,
     max_fee: Sat,
-) -> Result<Paid<'a>, Unbuilt>
+) -> Result<FundedTx<'a>, Unbuilt>
 where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
-    let build = |coins: &[Coin], rate| (want.build)(coins, rate);
-    let (worth, deadline, spares) = (Sat::ZERO, None, Spares::All);
-    let Want { number, before, least, spares_new, .. } = *want;
+    let build = |coins: &[Coin], rate| (request.build)(coins, rate);
+    let (worth, deadline, preemption) = (Sat::ZERO, None, PreemptionPolicy::Never);
+    let FundingRequest { number, before, least, keeps_new, .. } = *request;
     if calm < least {
         return Err(Unbuilt::Dear);
     }
     let wanted = calm;
-    let want =
-        Want { number, worth, max_fee, deadline, before, least, wanted, spares_new, spares, build };
-    purse::pay(node, purse, &want)
+    let request = FundingRequest {
+        number,
+        worth,
+        max_fee,
+        deadline,
+        before,
+        least,
+        wanted,
+        keeps_new,
+        preemption,
+        build,
+    };
+    funding::pay(node, selection, &request)
 }
 
 /// Looks at the one anchor bump of a channel: builds it, raises it, moves it to the commitment that stands in the mempool, or sends it
 /// again.
-fn push(
+fn bump_commitment(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
@@ -175,7 +185,7 @@ fn push(
     let upstream = crate::htlcs::upstream_expiries(node, channel);
     let all = bumpable(node, channel, commitment);
     let attempts = node.onchain.attempts.get(&number).map_or(&[][..], Vec::as_slice);
-    let mut before = attempts.iter().find(|a| a.kind == Kind::Push);
+    let mut before = attempts.iter().find(|a| a.kind == Kind::AnchorBump);
     let first = before.map_or(first, |a| a.first);
     let stake_of = |b: &Bumpable| at_stake(channel, &upstream, first, b.weight, &rates);
     let is_cheap =
@@ -185,12 +195,12 @@ fn push(
     let is = |txid: Txid| all.iter().find(|b| b.txid == txid);
     let bumped = seen.and_then(is).or_else(|| before.and_then(bumped_txid).and_then(is));
     let Some(target) = bumped.or_else(|| all.iter().find(is_cheap)) else { return Ok(()) };
-    let mut purse = Purse::default();
+    let mut selection = CoinSelection::default();
     if let Some(lost) =
         before.filter(|a| send::has_lost_a_coin(node, a) || bumped_txid(a) != Some(target.txid))
     {
         drop_attempt(node, turn, number, lost)?;
-        purse.freed.insert(lost.txid);
+        selection.freed.insert(lost.txid);
         before = None;
     }
     let stake = stake_of(target);
@@ -201,7 +211,9 @@ fn push(
             .filter(|r| target.pays_less_than(*r)),
     };
     let raised = match feerate {
-        Some(feerate) => fund(node, turn, channel, target, &stake, feerate, before, &mut purse)?,
+        Some(feerate) => {
+            fund(node, turn, channel, target, &stake, feerate, before, &mut selection)?
+        }
         None => None,
     };
     let is_new = raised.is_some();
@@ -227,7 +239,7 @@ fn bumped_txid(bump: &Attempt) -> Option<Txid> {
 }
 
 /// Builds, signs and stores an anchor bump at this feerate, or at the highest that the UTXOs allow. `None` if there is none.
-#[expect(clippy::too_many_arguments, reason = "one step of push, which has all of it")]
+#[expect(clippy::too_many_arguments, reason = "one step of bump_commitment, which has all of it")]
 fn fund(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -236,7 +248,7 @@ fn fund(
     stake: &Stake,
     feerate: FeeratePerKw,
     before: Option<&Attempt>,
-    purse: &mut Purse,
+    selection: &mut CoinSelection,
 ) -> Result<Option<Attempt>, Stop> {
     let (number, tip, rates) = (channel.number, node.chain.height(), send::rates(node));
     let to = send::sweep_script(node, turn, number)?;
@@ -252,21 +264,33 @@ fn fund(
     let (worth, deadline) = (stake.value, stake.deadline);
     // The anchor is unconfirmed, unless what is replaced spends it too.
     let is_first = before.is_none_or(|a| a.refused);
-    let spares = if is_first { Spares::Taken } else { Spares::None };
+    let preemption = if is_first { PreemptionPolicy::RejectedOnly } else { PreemptionPolicy::Any };
     let wanted = feerate;
     // Half of what waits for it, whatever that is, is the most that a bump costs.
     let own = Sat(own_output(channel).max(worth).0 / MAX_SHARE);
     let max_fee = if worth > Sat::ZERO { Sat(worth.0 / MAX_SHARE) } else { own };
-    let spares_new = false;
-    let want =
-        Want { number, worth, max_fee, deadline, before, least, wanted, spares_new, spares, build };
-    let paid = purse::pay(node, purse, &want);
+    let keeps_new = false;
+    let request = FundingRequest {
+        number,
+        worth,
+        max_fee,
+        deadline,
+        before,
+        least,
+        wanted,
+        keeps_new,
+        preemption,
+        build,
+    };
+    let paid = funding::pay(node, selection, &request);
     // What its HTLCs are worth bounds what is paid for them, and not what our own output waits for.
     let calm = Stake { deadline: None, value: Sat::ZERO, ..*stake };
     let calm = fees::wanted(&rates, tip, &calm).min(wanted);
     let paid = match paid {
-        Err(Unbuilt::Dear) => pay_calmly(node, purse, &want, calm, own),
-        Ok(paid) if paid.feerate < calm => pay_calmly(node, purse, &want, calm, own).or(Ok(paid)),
+        Err(Unbuilt::Dear) => pay_calmly(node, selection, &request, calm, own),
+        Ok(paid) if paid.feerate < calm => {
+            pay_calmly(node, selection, &request, calm, own).or(Ok(paid))
+        }
         paid => paid,
     };
     let whose = whose(target.owner);
@@ -284,14 +308,14 @@ fn fund(
     };
     let fee = paid.unsigned.fee;
     let Some(tx) = signed(turn, channel, paid.unsigned.clone())? else { return Ok(None) };
-    purse::give_up(node, turn, &paid, purse)?;
+    funding::give_up(node, turn, &paid, selection)?;
     if let Some(before) = before {
         drop_attempt(node, turn, number, before)?;
     }
     let attempt = Attempt {
         txid: tx.compute_txid(),
         tx,
-        kind: Kind::Push,
+        kind: Kind::AnchorBump,
         claims: vec![target.anchor],
         feerate: paid.feerate,
         first: stake.first,
@@ -395,7 +419,7 @@ pub(super) fn alternative_answered(
         return Ok(());
     }
     let attempts = node.onchain.attempts.get(&number).into_iter().flatten();
-    let before: Vec<Attempt> = attempts.filter(|a| a.kind == Kind::Push).cloned().collect();
+    let before: Vec<Attempt> = attempts.filter(|a| a.kind == Kind::AnchorBump).cloned().collect();
     let mut others: Vec<Attempt> =
         known.into_iter().flatten().filter(|a| a.txid != txid).cloned().collect();
     for bump in before {

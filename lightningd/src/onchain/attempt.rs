@@ -9,7 +9,7 @@ pub enum Kind {
     /// Takes outputs of a close.
     Claim,
     /// Pays for our commitment, through its anchor.
-    Push,
+    AnchorBump,
 }
 
 impl Kind {
@@ -17,14 +17,14 @@ impl Kind {
     pub const fn number(self) -> u8 {
         match self {
             Self::Claim => 0,
-            Self::Push => 1,
+            Self::AnchorBump => 1,
         }
     }
     /// The one of this number.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Claim),
-            1 => Some(Self::Push),
+            1 => Some(Self::AnchorBump),
             _ => None,
         }
     }

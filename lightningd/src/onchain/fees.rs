@@ -6,7 +6,7 @@ use primitives::{BlockHeight, FeeratePerKw, Sat};
 /// A claim may cost this share of what is at stake at most, even at its deadline: one half.
 pub(super) const MAX_SHARE: u64 = 2;
 /// Without a deadline an attempt has this many blocks before the next one pays more.
-const PATIENCE: u32 = 12;
+const BLOCKS_BEFORE_RAISE: u32 = 12;
 /// Where the deadline had passed before the first attempt: blocks until all is paid that it should cost.
 const MISSED: u32 = 6;
 /// Without a deadline: an estimate for so many blocks.
@@ -86,7 +86,7 @@ pub fn next(
     }
     let least = clearly_above(before, rates.floor);
     let now = wanted(rates, tip, stake);
-    let stuck = stake.deadline.is_none() && (tip - made).0 >= PATIENCE && now >= before;
+    let stuck = stake.deadline.is_none() && (tip - made).0 >= BLOCKS_BEFORE_RAISE && now >= before;
     (now >= least || stuck).then(|| now.max(least))
 }
 

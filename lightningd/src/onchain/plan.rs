@@ -77,7 +77,7 @@ fn stake(claims: &[&Claim], first: BlockHeight) -> Stake {
 /// can take an output first, what shares its transaction would wait with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Company {
-    /// Ours alone, whenever we want.
+    /// Ours alone, whenever we request.
     Safe,
     /// Contested, from this block on.
     Contested(u32),

@@ -3,8 +3,8 @@
 use super::attempt::{Attempt, GivenUp, Kind};
 use super::claims::{self, Coin, Unbuilt};
 use super::fees::{self, Rates};
+use super::funding::{self, CoinSelection, FundedTx, FundingRequest, PreemptionPolicy};
 use super::plan::{Make, Step, plan};
-use super::purse::{self, Paid, Purse, Spares, Want};
 use super::{Case, OnchainEvent, anchor, store};
 use crate::chain::{self, BroadcastFor, broadcast};
 use crate::channels::Channel;
@@ -48,17 +48,17 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     forget_others(node, turn, number, &resolution.claims.0)?;
     let given_up = node.onchain.given_up.get(&number).into_iter().flatten();
     let mut began: BTreeMap<OutPoint, BlockHeight> = given_up.map(|(o, g)| (*o, g.first)).collect();
-    let mut purse = Purse::default();
+    let mut selection = CoinSelection::default();
     let mut attempts = Vec::with_capacity(all.len());
     for attempt in all {
         let is_lost = match attempt.kind {
-            Kind::Push => is_impossible(case, attempt) || has_lost_a_coin(node, attempt),
+            Kind::AnchorBump => is_impossible(case, attempt) || has_lost_a_coin(node, attempt),
             Kind::Claim => has_lost_a_coin(node, attempt),
         };
         if is_lost {
             give_up(node, turn, number, attempt, false)?;
             began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
-            purse.freed.insert(attempt.txid);
+            selection.freed.insert(attempt.txid);
         } else {
             attempts.push(attempt.clone());
         }
@@ -69,13 +69,13 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
             Step::Drop(txid) => {
                 if let Some(attempt) = attempts.iter().find(|a| a.txid == txid) {
                     give_up(node, turn, number, attempt, false)?;
-                    purse.freed.insert(txid);
+                    selection.freed.insert(txid);
                 }
             }
             Step::Make(m) => {
-                let before = m.replaces.filter(|t| !purse.freed.contains(t));
+                let before = m.replaces.filter(|t| !selection.freed.contains(t));
                 let before = before.and_then(|t| attempts.iter().find(|a| a.txid == t));
-                make(node, turn, channel, &m, before, &mut purse)?;
+                make(node, turn, channel, &m, before, &mut selection)?;
             }
         }
     }
@@ -113,7 +113,7 @@ pub(super) fn drop_attempt(
     chain::give_up(turn.db, txid)?;
     wallet::unspend(node, turn, txid)?;
     store::remove_attempt(turn.db, txid)?;
-    let is_bump = attempt.kind == Kind::Push;
+    let is_bump = attempt.kind == Kind::AnchorBump;
     turn.install(move |node| {
         if let Some(all) = node.onchain.attempts.get_mut(&number) {
             all.retain(|a| a.txid != txid);
@@ -182,11 +182,11 @@ fn make(
     channel: &Channel,
     m: &Make,
     before: Option<&Attempt>,
-    purse: &mut Purse,
+    selection: &mut CoinSelection,
 ) -> Result<(), Stop> {
     let number = channel.number;
     let to = sweep_script(node, turn, number)?;
-    let paid = match paid(node, number, m, before, &to, purse) {
+    let paid = match paid(node, number, m, before, &to, selection) {
         Ok(paid) => Ok(paid),
         Err(Unbuilt::Worthless) => return Ok(()),
         Err(Unbuilt::Short(_) | Unbuilt::Dear) if before.is_none() && m.claims.len() > 1 => {
@@ -195,7 +195,7 @@ fn make(
             claims.sort_by_key(|c| std::cmp::Reverse(c.amount));
             for half in claims.chunks(claims.len().div_ceil(2)) {
                 let half = Make { claims: half.to_vec(), ..m.clone() };
-                make(node, turn, channel, &half, None, purse)?;
+                make(node, turn, channel, &half, None, selection)?;
             }
             return Ok(());
         }
@@ -203,14 +203,14 @@ fn make(
         Err(Unbuilt::Dear) => return Ok(()),
         Err(Unbuilt::Short(missing)) => Err(missing),
     };
-    let is_easy = paid.as_ref().is_ok_and(|p| p.feerate >= m.feerate && p.instead_of.is_empty());
+    let is_easy = paid.as_ref().is_ok_and(|p| p.feerate >= m.feerate && p.replaces.is_empty());
     if !is_easy
         && before.is_none()
-        && let Some(stuck) = idle(node, number, m, purse)
+        && let Some(stuck) = idle(node, number, m, selection)
     {
         give_up(node, turn, number, stuck, true)?;
-        purse.freed.insert(stuck.txid);
-        return make(node, turn, channel, m, None, purse);
+        selection.freed.insert(stuck.txid);
+        return make(node, turn, channel, m, None, selection);
     }
     let paid = match paid {
         Ok(paid) => paid,
@@ -240,7 +240,7 @@ fn make(
             );
             for claim in &m.claims {
                 let one = Make { claims: vec![claim.clone()], replaces: None, ..m.clone() };
-                make(node, turn, channel, &one, None, purse)?;
+                make(node, turn, channel, &one, None, selection)?;
             }
             return Ok(());
         }
@@ -249,8 +249,8 @@ fn make(
             return Ok(());
         }
     };
-    purse::give_up(node, turn, &paid, purse)?;
-    purse.used.extend(paid.spent);
+    funding::give_up(node, turn, &paid, selection)?;
+    selection.used.extend(paid.spent);
     if let Some(before) = before {
         drop_attempt(node, turn, number, before)?;
     }
@@ -286,13 +286,13 @@ fn paid<'a>(
     m: &Make,
     before: Option<&Attempt>,
     to: &ScriptBuf,
-    purse: &Purse,
-) -> Result<Paid<'a>, Unbuilt> {
+    selection: &CoinSelection,
+) -> Result<FundedTx<'a>, Unbuilt> {
     let floor = node.feerate_floor();
     let build = |coins: &[Coin], feerate| claims::build(&m.claims, coins, to, feerate, floor);
     if !m.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. })) {
         let unsigned = build(&[], m.feerate)?;
-        return Ok(Paid { unsigned, spent: vec![], feerate: m.feerate, instead_of: vec![] });
+        return Ok(FundedTx { unsigned, spent: vec![], feerate: m.feerate, replaces: vec![] });
     }
     let least = match before {
         Some(before) => fees::clearly_above(before.feerate, floor),
@@ -300,42 +300,58 @@ fn paid<'a>(
         None => floor.min(m.feerate),
     };
     // What was in a batch that bitcoind refused is a batch again when a coin is lost: once in a block and no more.
-    let spares_new = m.claims.len() > 1;
+    let keeps_new = m.claims.len() > 1;
     let (worth, wanted) = (m.worth(), m.feerate);
     let given_up = node.onchain.given_up.get(&number);
     let tip = Some(node.chain.height());
     let rests = |c: &Claim| {
         given_up.and_then(|all| all.get(&c.outpoint)).is_some_and(|g| g.rests_at == tip)
     };
-    let spares = if m.claims.iter().any(rests) { Spares::All } else { Spares::None };
+    let preemption =
+        if m.claims.iter().any(rests) { PreemptionPolicy::Never } else { PreemptionPolicy::Any };
     let deadline = m.deadline();
     let max_fee = Sat(worth.0 / fees::MAX_SHARE);
-    let want =
-        Want { number, worth, max_fee, deadline, before, least, wanted, spares_new, spares, build };
-    purse::pay(node, purse, &want)
+    let request = FundingRequest {
+        number,
+        worth,
+        max_fee,
+        deadline,
+        before,
+        least,
+        wanted,
+        keeps_new,
+        preemption,
+        build,
+    };
+    funding::pay(node, selection, &request)
 }
 
 /// One that bitcoind has not taken since an earlier block, and whose coins so do nothing: another claim may have more luck
 /// with them. Each has them for a block at least, so nobody gives them to and fro; and where it has less time than the other, for
 /// a second try at a higher price. One that is worth more has several: it may be what it took the coins of that is in its way.
 /// So with a push: its commitment got into a block without it.
-fn idle<'a>(node: &'a Node, number: ChannelNumber, m: &Make, purse: &Purse) -> Option<&'a Attempt> {
+fn idle<'a>(
+    node: &'a Node,
+    number: ChannelNumber,
+    m: &Make,
+    selection: &CoinSelection,
+) -> Option<&'a Attempt> {
     let tip = node.chain.height();
     let claims = node.onchain.cases.get(&number)?.resolution.as_ref().map(|r| &r.claims.0)?;
     let deadline = m.deadline();
     let yields = |a: &Attempt| {
         let of = claims.iter().filter(|c| a.claims.contains(&c.outpoint));
         let sooner = of.filter_map(|c| c.deadline).min().is_some_and(|d| Some(d) < deadline);
-        let has_tried = if purse::worth(node, number, a) > m.worth() {
+        let has_tried = if funding::worth(node, number, a) > m.worth() {
             a.is_hopeless(tip)
         } else {
             !sooner || a.first < a.height
         };
         a.refused && a.height < tip && has_tried
     };
-    let has_coins = |a: &Attempt| purse::coins_of(node, a).any(|o| !purse.used.contains(&o));
+    let has_coins = |a: &Attempt| funding::coins_of(node, a).any(|o| !selection.used.contains(&o));
     let mut all = node.onchain.attempts.get(&number)?.iter();
-    all.find(|a| yields(a) && has_coins(a) && !purse.freed.contains(&a.txid))
+    all.find(|a| yields(a) && has_coins(a) && !selection.freed.contains(&a.txid))
 }
 
 /// A new attempt: its row, its coins, its place.

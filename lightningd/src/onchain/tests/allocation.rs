@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// As `purse.rs` has it: what is due within so many blocks keeps its UTXOs where the other has more time.
+/// As `funding.rs` has it: what is due within so many blocks keeps its UTXOs where the other has more time.
 const DUE: u32 = 3;
 
 /// A claim of the world: which channel, which output, when it is too late.

@@ -608,7 +608,7 @@ fn a_wallet_of_many_coins_costs_a_few_trials() {
     let rate = FeeratePerKw(253);
     let with = |needed: u64| {
         trials.set(0);
-        let found = purse::with_coins(&all, 0, rate, |coins| {
+        let found = funding::with_coins(&all, 0, rate, |coins| {
             trials.set(trials.get() + 1);
             let have: u64 = coins.iter().map(|c| c.amount.0).sum();
             let weight: u64 = coins.iter().map(|c| c.weight()).sum();

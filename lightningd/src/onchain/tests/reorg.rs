@@ -33,7 +33,7 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
     let attempt = Attempt {
         txid: child.compute_txid(),
         tx: child.clone(),
-        kind: attempt::Kind::Push,
+        kind: attempt::Kind::AnchorBump,
         claims: vec![OutPoint { txid: ours.compute_txid(), vout: 0 }],
         feerate: FeeratePerKw(253),
         first: BlockHeight(100),

@@ -1,4 +1,5 @@
-//! What pays for transactions: which coins of the wallet are free, which ones are worth more elsewhere, and how high a feerate they pay.
+//! Coin selection for claims and anchor bumps: which UTXOs of the wallet are free, which ones may be taken from a transaction that is
+//! worth less (RBF), and how high a feerate they pay for.
 
 use super::attempt::{Attempt, Kind};
 use super::claims::{Coin, Unbuilt, Unsigned};
@@ -17,20 +18,20 @@ const ROUNDS: usize = 8;
 
 /// Coins in one transaction: with its claims it stays far below what is relayed (400,000 weight units).
 const MAX_COINS: usize = 100;
-/// What is due within so many blocks keeps its coins where the other one has more time.
-const FEW_BLOCKS: u32 = 3;
+/// A transaction due within this many blocks is not pre-empted in favour of one that is due later.
+const DUE_NOW_BLOCKS: u32 = 3;
 
-/// What became of coins earlier in this turn: the wallet itself shows it only after.
+/// What became of UTXOs earlier in this turn: the wallet itself shows it only after.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Purse {
+pub(super) struct CoinSelection {
     /// Spent.
     pub used: BTreeSet<OutPoint>,
     /// Transactions that were given up: what they spent is free.
     pub freed: BTreeSet<Txid>,
 }
 
-/// What wants to be paid for.
-pub(super) struct Want<'a, F> {
+/// A claim or anchor bump that needs UTXOs for its fee.
+pub(super) struct FundingRequest<'a, F> {
     /// Of which channel it is.
     pub number: ChannelNumber,
     /// What is lost without it.
@@ -45,52 +46,52 @@ pub(super) struct Want<'a, F> {
     pub least: FeeratePerKw,
     /// What it should pay.
     pub wanted: FeeratePerKw,
-    /// Those that were made at this tip are left alone.
-    pub spares_new: bool,
-    /// Whose coins it leaves alone besides.
-    pub spares: Spares,
+    /// Does it leave the UTXOs of transactions that were made at this tip where they are?
+    pub keeps_new: bool,
+    /// Whose UTXOs it may take.
+    pub preemption: PreemptionPolicy,
     /// Makes it of coins.
     pub build: F,
 }
 
-/// Who keeps the coins that something else could use.
+/// Whose UTXOs a transaction may take beside free ones: those of transactions that are worth less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spares {
-    /// Nobody.
-    None,
-    /// What bitcoind took: where something unconfirmed is spent that none of those spends, nobody relays the replacement.
-    /// (BIP 125, rule 2.)
-    Taken,
-    /// Everybody.
-    All,
+pub(super) enum PreemptionPolicy {
+    /// Of any of them.
+    Any,
+    /// Only of those that bitcoind rejected: it spends something unconfirmed that none of the others spends, and nobody would relay
+    /// the replacement. (BIP 125, rule 2.)
+    RejectedOnly,
+    /// Of none.
+    Never,
 }
 
-/// How it is paid for.
-pub(super) struct Paid<'a> {
+/// A transaction with its UTXOs, unsigned.
+pub(super) struct FundedTx<'a> {
     /// It.
     pub unsigned: Unsigned,
     /// With these.
     pub spent: Vec<OutPoint>,
     /// At this rate.
     pub feerate: FeeratePerKw,
-    /// Once it is signed, these are given up for it.
-    pub instead_of: Vec<(ChannelNumber, &'a Attempt)>,
+    /// What it replaces, beside its own predecessor: given up once this one is signed.
+    pub replaces: Vec<(ChannelNumber, &'a Attempt)>,
 }
 
 /// Gives up what this one takes the coins of. Each looks for others at once.
 pub(super) fn give_up(
     node: &Node,
     turn: &mut Turn<'_>,
-    paid: &Paid<'_>,
-    purse: &mut Purse,
+    paid: &FundedTx<'_>,
+    selection: &mut CoinSelection,
 ) -> Result<(), Stop> {
-    for (number, attempt) in &paid.instead_of {
+    for (number, attempt) in &paid.replaces {
         log::info!(
             "{} of channel {number} is given up: its coins pay for what is worth more",
             attempt.txid
         );
         send::give_up(node, turn, *number, attempt, attempt.refused)?;
-        purse.freed.insert(attempt.txid);
+        selection.freed.insert(attempt.txid);
         turn.also(Event::Onchain(*number, OnchainEvent::Advance));
     }
     Ok(())
@@ -100,38 +101,39 @@ pub(super) fn give_up(
 /// all together. Else it pays what can be had, if that is enough to be sent.
 pub(super) fn pay<'a, F>(
     node: &'a Node,
-    purse: &Purse,
-    want: &Want<'_, F>,
-) -> Result<Paid<'a>, Unbuilt>
+    selection: &CoinSelection,
+    request: &FundingRequest<'_, F>,
+) -> Result<FundedTx<'a>, Unbuilt>
 where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
-    let all = coins(node, want.before, purse);
+    let all = coins(node, request.before, selection);
     let floor = node.feerate_floor();
-    let short = match at_rate(&all, want, want.wanted, floor) {
-        Ok((unsigned, spent)) if want.before.is_none() => {
-            let instead_of = vec![];
-            return Ok(Paid { unsigned, spent, feerate: want.wanted, instead_of });
+    let short = match at_rate(&all, request, request.wanted, floor) {
+        Ok((unsigned, spent)) if request.before.is_none() => {
+            let replaces = vec![];
+            return Ok(FundedTx { unsigned, spent, feerate: request.wanted, replaces });
         }
         // Whether it also pays for its predecessor is seen below.
         Ok(_) => Unbuilt::Dear,
         Err(Unbuilt::Worthless) => return Err(Unbuilt::Worthless),
         Err(short @ (Unbuilt::Short(_) | Unbuilt::Dear)) => short,
     };
-    let free = instead(node, purse, want, &[]);
-    if free.as_ref().is_some_and(|f| f.feerate >= want.wanted) {
+    let free = preempting(node, selection, request, &[]);
+    if free.as_ref().is_some_and(|f| f.feerate >= request.wanted) {
         return free.ok_or(short);
     }
-    let others = cheaper(node, purse, want);
+    let others = preemptible(node, selection, request);
     // As few and as cheap ones as it takes.
     let mut best = free;
     let mut many = 1;
     while !others.is_empty() {
         let some = others.get(..many).unwrap_or(&others);
-        let found = instead(node, purse, want, some);
-        let least = best.as_ref().map_or(want.least, |b| clearly_above(b.feerate, FeeratePerKw(0)));
+        let found = preempting(node, selection, request, some);
+        let least =
+            best.as_ref().map_or(request.least, |b| clearly_above(b.feerate, FeeratePerKw(0)));
         if let Some(found) = found.filter(|f| f.feerate >= least) {
-            let is_enough = found.feerate >= want.wanted;
+            let is_enough = found.feerate >= request.wanted;
             best = Some(found);
             if is_enough {
                 break;
@@ -145,7 +147,7 @@ where
     best.ok_or(short)
 }
 
-impl<F> Want<'_, F> {
+impl<F> FundingRequest<'_, F> {
     /// How many coins it has from the attempt before.
     fn kept(&self) -> usize {
         self.before.map_or(0, |a| a.tx.input.len() - a.claims.len())
@@ -156,15 +158,15 @@ impl<F> Want<'_, F> {
 /// more.
 fn at_rate<F>(
     all: &[Coin],
-    want: &Want<'_, F>,
+    request: &FundingRequest<'_, F>,
     rate: FeeratePerKw,
     floor: FeeratePerKw,
 ) -> Result<(Unsigned, Vec<OutPoint>), Unbuilt>
 where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
-    let built = with_coins(all, want.kept(), rate, |c| (want.build)(c, rate))?;
-    if rate > floor && built.0.fee > want.max_fee {
+    let built = with_coins(all, request.kept(), rate, |c| (request.build)(c, rate))?;
+    if rate > floor && built.0.fee > request.max_fee {
         return Err(Unbuilt::Dear);
     }
     Ok(built)
@@ -173,7 +175,7 @@ where
 /// The highest feerate between these two that these coins pay.
 fn highest<F>(
     all: &[Coin],
-    want: &Want<'_, F>,
+    request: &FundingRequest<'_, F>,
     floor: FeeratePerKw,
     least: FeeratePerKw,
     most: FeeratePerKw,
@@ -183,7 +185,7 @@ where
 {
     let at = |rate: u32| {
         let rate = FeeratePerKw(rate);
-        let built = at_rate(all, want, rate, floor).ok()?;
+        let built = at_rate(all, request, rate, floor).ok()?;
         Some((built.0, built.1, rate))
     };
     if most < least {
@@ -205,46 +207,50 @@ where
     Some(best)
 }
 
-/// Another one that is under way with coins of the wallet.
-struct Other<'a> {
+/// A transaction under way whose UTXOs may be taken.
+struct Candidate<'a> {
     number: ChannelNumber,
     attempt: &'a Attempt,
     worth: Sat,
 }
 
 /// Those that are worth less, the cheapest one first: what is refused again and again is worth nothing. Strictly less: no two of them take each other's coins to and fro.
-fn cheaper<'a, F>(node: &'a Node, purse: &Purse, want: &Want<'_, F>) -> Vec<Other<'a>> {
+fn preemptible<'a, F>(
+    node: &'a Node,
+    selection: &CoinSelection,
+    request: &FundingRequest<'_, F>,
+) -> Vec<Candidate<'a>> {
     let tip = node.chain.height();
-    let is_before = |a: &Attempt| want.before.is_some_and(|b| b.txid == a.txid);
+    let is_before = |a: &Attempt| request.before.is_some_and(|b| b.txid == a.txid);
     let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
-    let mut found: Vec<Other<'a>> = all
-        .filter(|(_, a)| !is_before(a) && !purse.freed.contains(&a.txid))
-        .filter(|(_, a)| !want.spares_new || a.height < tip)
-        .filter(|(_, a)| match want.spares {
-            Spares::None => true,
-            Spares::Taken => a.refused,
-            Spares::All => false,
+    let mut found: Vec<Candidate<'a>> = all
+        .filter(|(_, a)| !is_before(a) && !selection.freed.contains(&a.txid))
+        .filter(|(_, a)| !request.keeps_new || a.height < tip)
+        .filter(|(_, a)| match request.preemption {
+            PreemptionPolicy::Any => true,
+            PreemptionPolicy::RejectedOnly => a.refused,
+            PreemptionPolicy::Never => false,
         })
-        .filter(|(_, a)| coins_of(node, a).any(|o| !purse.used.contains(&o)))
+        .filter(|(_, a)| coins_of(node, a).any(|o| !selection.used.contains(&o)))
         .map(|(number, attempt)| {
             let is_hopeless = attempt.is_hopeless(tip);
             let worth = if is_hopeless { Sat(0) } else { worth(node, number, attempt) };
-            Other { number, attempt, worth }
+            Candidate { number, attempt, worth }
         })
-        .filter(|o| o.worth < want.worth && !is_due_sooner(node, o, want.deadline))
+        .filter(|o| o.worth < request.worth && !is_due_sooner(node, o, request.deadline))
         .collect();
     found.sort_by_key(|o| o.worth);
     found
 }
 
 /// Is it now or never for this one, and not for what wants its coins? A few blocks after its deadline that says nothing any more.
-fn is_due_sooner(node: &Node, other: &Other<'_>, deadline: Option<BlockHeight>) -> bool {
+fn is_due_sooner(node: &Node, other: &Candidate<'_>, deadline: Option<BlockHeight>) -> bool {
     let tip = node.chain.height();
     let Some(due) = deadline_of(node, other.number, other.attempt) else { return false };
-    let is_due = (due - tip).0 <= FEW_BLOCKS && (tip - due).0 <= FEW_BLOCKS;
+    let is_due = (due - tip).0 <= DUE_NOW_BLOCKS && (tip - due).0 <= DUE_NOW_BLOCKS;
     is_due
         && !other.attempt.is_hopeless(tip)
-        && deadline.is_none_or(|d| d > due && (d - tip).0 > FEW_BLOCKS)
+        && deadline.is_none_or(|d| d > due && (d - tip).0 > DUE_NOW_BLOCKS)
 }
 
 fn deadline_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Option<BlockHeight> {
@@ -256,33 +262,33 @@ fn deadline_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Option<
 }
 
 /// With the UTXOs of these as well, at a price at which it replaces them and its own predecessor.
-fn instead<'a, F>(
+fn preempting<'a, F>(
     node: &'a Node,
-    purse: &Purse,
-    want: &Want<'_, F>,
-    others: &[Other<'a>],
-) -> Option<Paid<'a>>
+    selection: &CoinSelection,
+    request: &FundingRequest<'_, F>,
+    others: &[Candidate<'a>],
+) -> Option<FundedTx<'a>>
 where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
     let floor = node.feerate_floor();
-    let mut with = purse.clone();
+    let mut with = selection.clone();
     with.freed.extend(others.iter().map(|o| o.attempt.txid));
-    let all = coins(node, want.before, &with);
-    let mut least = want.least;
+    let all = coins(node, request.before, &with);
+    let mut least = request.least;
     for _ in 0..ROUNDS {
-        let most = want.wanted.max(least);
-        let (unsigned, spent, feerate) = highest(&all, want, floor, least, most)?;
-        let is_hit = |o: &&Other<'_>| coins_of(node, o.attempt).any(|c| spent.contains(&c));
-        let hit: Vec<&Other<'_>> = others.iter().filter(is_hit).collect();
+        let most = request.wanted.max(least);
+        let (unsigned, spent, feerate) = highest(&all, request, floor, least, most)?;
+        let is_hit = |o: &&Candidate<'_>| coins_of(node, o.attempt).any(|c| spent.contains(&c));
+        let hit: Vec<&Candidate<'_>> = others.iter().filter(is_hit).collect();
         let lost: u64 = hit.iter().map(|o| o.worth.0).sum();
-        if !hit.is_empty() && lost >= want.worth.0 {
+        if !hit.is_empty() && lost >= request.worth.0 {
             return None;
         }
-        let (rate, needed) = replacement_price(node, want, &hit, &unsigned);
+        let (rate, needed) = replacement_price(node, request, &hit, &unsigned);
         if feerate >= rate && unsigned.fee >= needed {
-            let instead_of = hit.iter().map(|o| (o.number, o.attempt)).collect();
-            return Some(Paid { unsigned, spent, feerate, instead_of });
+            let replaces = hit.iter().map(|o| (o.number, o.attempt)).collect();
+            return Some(FundedTx { unsigned, spent, feerate, replaces });
         }
         let scaled = u64::from(feerate.0).saturating_mul(needed.0) / unsigned.fee.0.max(1) + 1;
         let scaled = FeeratePerKw(u32::try_from(scaled).unwrap_or(u32::MAX));
@@ -296,14 +302,15 @@ where
 /// has no price.
 fn replacement_price<F>(
     node: &Node,
-    want: &Want<'_, F>,
-    hit: &[&Other<'_>],
+    request: &FundingRequest<'_, F>,
+    hit: &[&Candidate<'_>],
     unsigned: &Unsigned,
 ) -> (FeeratePerKw, Sat) {
     let (tip, floor) = (node.chain.height(), node.feerate_floor());
-    // `want.least` is clearly above the feerate of the predecessor.
-    let before = want.before.filter(|a| !a.is_hopeless(tip));
-    let (mut rate, mut paid) = (want.least, before.map_or(0, |a| fee_of(node, want.number, a).0));
+    // `request.least` is clearly above the feerate of the predecessor.
+    let before = request.before.filter(|a| !a.is_hopeless(tip));
+    let (mut rate, mut paid) =
+        (request.least, before.map_or(0, |a| fee_of(node, request.number, a).0));
     for other in hit.iter().filter(|o| !o.attempt.is_hopeless(tip)) {
         rate = rate.max(clearly_above(rate_of(node, other), floor));
         paid = paid.saturating_add(fee_of(node, other.number, other.attempt).0);
@@ -319,8 +326,8 @@ fn replacement_price<F>(
 pub(super) fn worth(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
     match attempt.kind {
         // What it was to push is in a block without it.
-        Kind::Push if node.onchain.cases.contains_key(&number) => Sat(0),
-        Kind::Push => node.channels.all.get(&number).map_or(Sat(0), anchor::worth),
+        Kind::AnchorBump if node.onchain.cases.contains_key(&number) => Sat(0),
+        Kind::AnchorBump => node.channels.all.get(&number).map_or(Sat(0), anchor::worth),
         Kind::Claim => {
             let case = node.onchain.cases.get(&number);
             Sat(attempt.claims.iter().filter_map(|o| amount_of(case?, o)).map(|a| a.0).sum())
@@ -347,7 +354,7 @@ pub(super) fn coins_of(node: &Node, attempt: &Attempt) -> impl Iterator<Item = O
 /// What it really pays.
 fn fee_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
     let claimed = match attempt.kind {
-        Kind::Push => channel::ANCHOR,
+        Kind::AnchorBump => channel::ANCHOR,
         Kind::Claim => worth(node, number, attempt),
     };
     let coins = attempt.tx.input.iter().skip(attempt.claims.len());
@@ -357,19 +364,19 @@ fn fee_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
     Sat(inputs.saturating_sub(outputs))
 }
 
-fn rate_of(node: &Node, other: &Other<'_>) -> FeeratePerKw {
+fn rate_of(node: &Node, other: &Candidate<'_>) -> FeeratePerKw {
     let fee = fee_of(node, other.number, other.attempt).0;
     let rate = fee.saturating_mul(1000) / other.attempt.tx.weight().to_wu().max(1);
     FeeratePerKw(u32::try_from(rate).unwrap_or(u32::MAX)).max(other.attempt.feerate)
 }
 
 /// The wallet's coins that may pay: confirmed, nobody's, and not used in this turn. Those of the attempt before come first.
-fn coins(node: &Node, before: Option<&Attempt>, purse: &Purse) -> Vec<Coin> {
+fn coins(node: &Node, before: Option<&Attempt>, selection: &CoinSelection) -> Vec<Coin> {
     let tip = node.chain.height();
     let of_before =
         |o: &wallet::Output| before.is_some_and(|a| o.spent.is_some_and(|s| s.txid == a.txid));
     let unspent = |o: &wallet::Output| {
-        o.spent.is_none_or(|s| s.height.is_none() && purse.freed.contains(&s.txid))
+        o.spent.is_none_or(|s| s.height.is_none() && selection.freed.contains(&s.txid))
     };
     let free = |o: &wallet::Output| unspent(o) && !o.is_reserved(tip) && o.is_mature(tip);
     let mut coins: Vec<(bool, Coin)> = node
@@ -377,7 +384,7 @@ fn coins(node: &Node, before: Option<&Attempt>, purse: &Purse) -> Vec<Coin> {
         .outputs
         .iter()
         .filter(|(p, o)| {
-            o.confirmed.is_some() && !purse.used.contains(p) && (free(o) || of_before(o))
+            o.confirmed.is_some() && !selection.used.contains(p) && (free(o) || of_before(o))
         })
         .map(|(p, o)| {
             let coin = Coin {
