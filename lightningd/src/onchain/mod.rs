@@ -172,13 +172,12 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
 /// live channels do: their peers have had no chance to come back.
 pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     for (number, case) in &node.onchain.cases {
-        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
         let known = case.resolution.as_ref().is_some_and(|r| has_our_htlcs(&r.close));
         if let Some(channel) = node.channels.all.get(number).filter(|_| known) {
             htlcs::decide_received(turn, channel);
         }
     }
-    advance_published(node, turn);
+    advance_all(node, turn);
 }
 
 /// A block was taken in by every room.
@@ -186,21 +185,32 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
     for (number, case) in &node.onchain.cases {
         if is_over(case, height) {
             bury(node, turn, *number)?;
-        } else if node.chain.caught_up {
-            turn.also(Event::Onchain(*number, OnchainEvent::Advance));
         }
     }
     if node.chain.caught_up {
-        advance_published(node, turn);
+        advance_all(node, turn);
         turn.install(|node| node.onchain.shown.clear());
         ask_mempool(node, turn);
     }
     Ok(())
 }
 
-fn advance_published(node: &Node, turn: &mut Turn<'_>) {
-    for number in node.onchain.published.keys() {
-        turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+/// Looks at all channels, the one with most at stake first: it has the choice of UTXOs, and none is given to another channel only to be
+/// taken back in the same block.
+fn advance_all(node: &Node, turn: &mut Turn<'_>) {
+    let claims = |case: &Case| {
+        let claims = case.resolution.iter().flat_map(|r| &r.claims.0);
+        claims.map(|c| c.amount).max().unwrap_or(Sat::ZERO)
+    };
+    let cases = node.onchain.cases.iter().map(|(number, case)| (claims(case), *number));
+    let bumped =
+        node.onchain.published.keys().map(|number| {
+            (node.channels.all.get(number).map_or(Sat::ZERO, anchor::worth), *number)
+        });
+    let mut all: Vec<(Sat, ChannelNumber)> = cases.chain(bumped).collect();
+    all.sort_by_key(|(worth, number)| (std::cmp::Reverse(*worth), *number));
+    for (_, number) in all {
+        turn.also(Event::Onchain(number, OnchainEvent::Advance));
     }
 }
 

@@ -651,3 +651,19 @@ fn anchor_bump_costs_no_more_than_half_of_our_own_output() {
         assert!(paid <= most, "{paid} for {own}");
     }
 }
+
+#[test]
+fn block_serves_the_channel_with_most_at_stake_first() {
+    let mut rig = Rig::new("stake-first", &[(1, 1), (2, 2)]);
+    let claims = |rig: &Rig, n, vout| vec![paired_of(rig, ChannelNumber(n), vout, 300)];
+    let (small, large) = (claims(&rig, 1, SMALL), claims(&rig, 2, LARGE));
+    closed(&mut rig, ChannelNumber(1), small);
+    closed(&mut rig, ChannelNumber(2), large);
+    let utxo = coin(&mut rig, 9, 50_000);
+    mine(&mut rig, 101, vec![]);
+    let large = attempt_of_channel(&rig, ChannelNumber(2)).expect("a claim");
+    assert_eq!(spent_by(&rig, &utxo), Some(large.txid));
+    let count = "SELECT count(*) FROM transactions";
+    let built: u32 = rig.db.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(built, 1, "nothing was built for the small one");
+}
