@@ -45,12 +45,22 @@ fn refill(world: &mut World) {
     }
 }
 
+/// The payee hears of the close and may publish its own commitment: an HTLC transaction with anchors is paid by its wallet.
+fn fund_payee(world: &mut World) {
+    let funds = world.line.l3.rpc("listfunds", &json!({}));
+    if funds["outputs"].as_array().is_none_or(Vec::is_empty) {
+        world.line.l3.fund(&world.line.bitcoind);
+        world.sync();
+    }
+}
+
 /// One half of a payment goes over a channel that `ends` have beside the line's, and is held at its end. That channel closes.
 fn half_on_chain(world: &mut World, ends: [Who; 2], taken: bool) {
     let id = open_between(world, ends);
     world.sync();
     world.settled(&id, ends);
     refill(world);
+    fund_payee(world);
     let had = Who::ALL.map(|who| wealth(world, who));
     let (first, second) = (world.line.first.clone(), world.line.second.clone());
     let way = if ends == IN { [id.as_str(), &second] } else { [&first, id.as_str()] };
