@@ -160,12 +160,13 @@ impl Rig {
     }
     fn one(&self, what: Outgoing) -> Option<Said> {
         match what {
-            Outgoing::Kill { child, .. } => Some(Said::Kill(child - 1000)),
+            // Other children are the node's own.
+            Outgoing::Kill { child, .. } => Some(Said::Kill(child.checked_sub(1000)?)),
             Outgoing::Then(Event::Channel(number, ChannelEvent::Broadcast)) => {
                 Some(Said::Publish(number.0))
             }
             Outgoing::Order { child, body, .. } => {
-                let number = child - 1000;
+                let number = child.checked_sub(1000)?;
                 match ToChanneld::decode_known(&body).unwrap() {
                     ToChanneld::Offer(offer) => Some(Said::Offer(number, offer)),
                     ToChanneld::Fulfil(f) => Some(Said::Fulfil(number, f.id, f.preimage)),

@@ -7,6 +7,7 @@ use crate::events::Event;
 use crate::htlcs::Origin;
 use crate::supervisor::Role;
 use crate::testing::{Rig, Said};
+use ::channel::phase::{Input, Rule, rule};
 use onion::{ForwardPayload, onion_keys};
 use primitives::*;
 use proptest::prelude::*;
@@ -233,7 +234,7 @@ proptest! {
                 0 => asked(&PersistOffer { state }),
                 1 => asked(&PersistPeerSignature { state, signature }),
                 // hsmd's judgement: its tests.
-                _ if rig.channel(EVIL).state == State::ClosingSigExchange => continue,
+                _ if rule(rig.channel(EVIL).phase(), Input::ClosingAgreed) == Rule::Taken => continue,
                 _ => ClosingAgreed { state, signature }.encode(),
             };
             rig.run(Event::Child(1001, Frame { body, fds: Default::default() }));

@@ -78,7 +78,10 @@ fn enter(rig: &mut Rig, number: ChannelNumber, phase: ChannelPhase, restart: boo
             channel.shutdown = Sides { local: Some(script(1)), remote: Some(script(2)) };
         }
     }
-    assert_eq!(channel.phase(), phase);
+    // A start fails a channel with HTLCs whose closing began.
+    let busy = restart && !channel.live.htlcs.0.is_empty() && channel.closing_begun;
+    let fails = busy && phase == P::Negotiating;
+    assert_eq!(channel.phase(), if fails { P::ClosingFailed } else { phase });
     channel.owner = Owner::Channeld(number.0 + 1000);
     channel.reestablished = true;
 }
@@ -175,7 +178,7 @@ fn arrive(rig: &mut Rig, id: u64, payload: Vec<u8>, next: bool) {
         keys: onion_keys(&ours, &point(9)),
     };
     let hash = Preimage([5; 32]).hash();
-    let it = htlc(Side::Remote, (id, 0), (1_000_011, 206), hash, Stage::Irrevocable);
+    let it = htlc(Side::Remote, (id, 0), (10_000_011, 206), hash, Stage::Irrevocable);
     rig.node.htlcs.hold_decisions();
     let ask = Persist {
         changes: vec![adds(&rig.channel(1).live, it)],
@@ -276,6 +279,26 @@ fn forward_goes_over_a_channel_only_in_the_phases_of_the_table() {
             let over = said.iter().any(|s| matches!(s, Said::Offer(2, _)));
             let expected = rule(phase, Input::ForwardOver) == Rule::Taken;
             assert_eq!(over, expected, "{phase:?}, restart: {restart}: {said:?}");
+        }
+    }
+}
+
+/// A trimmed HTLC is the miners' once a commitment is published: it pays no invoice any more.
+#[test]
+fn htlc_without_an_output_is_accepted_only_while_the_channel_lives() {
+    for (phase, takes) in [
+        (ChannelPhase::Normal, true),
+        (ChannelPhase::AwaitingUnilateral, false),
+        (ChannelPhase::Onchain, false),
+    ] {
+        for restart in [false, true] {
+            let mut rig = Rig::new(&format!("dust-{phase:?}-{restart}"), &[(1, 1)]);
+            let hash = Preimage([5; 32]).hash();
+            let dust = htlc(Side::Remote, (0, 0), (1_000_000, 206), hash, Stage::Irrevocable);
+            let changes = vec![adds(&rig.channel(1).live, dust)];
+            assert_eq!(rig.persist(1, &Persist { changes, peeled: Long(vec![]) }), []);
+            enter(&mut rig, CHANNEL, phase, restart);
+            assert_eq!(rig.channel(1).lets(Input::AcceptHtlc, HtlcId(0)), takes, "{phase:?}");
         }
     }
 }
