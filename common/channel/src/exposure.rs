@@ -28,11 +28,7 @@ pub(crate) enum At {
 impl Channel {
     /// The most that trimming can cost us in a commitment of `owner`, without further updates.
     pub(crate) fn exposure(&self, owner: Side, at: At) -> Msat {
-        let highest = self.fees.iter().map(|f| f.feerate.0).max().unwrap_or(FeeratePerKw::FLOOR.0);
-        let feerate = match at {
-            At::Known => FeeratePerKw(highest),
-            At::Buffered => FeeratePerKw(highest.saturating_add(highest / 4)),
-        };
+        let feerate = self.highest_feerate(at);
         let may_be_in = |l: &&LiveHtlc| is_ours_to_lose(l) && !self.has_left(owner, l);
         let (mut dust, mut received, mut offered, mut outputs) =
             (Msat::ZERO, Msat::ZERO, Msat::ZERO, 0);
@@ -66,6 +62,14 @@ impl Channel {
         dust.saturating_add(own)
     }
 
+    fn highest_feerate(&self, at: At) -> FeeratePerKw {
+        let highest = self.fees.iter().map(|f| f.feerate.0).max().unwrap_or(FeeratePerKw::FLOOR.0);
+        match at {
+            At::Known => FeeratePerKw(highest),
+            At::Buffered => FeeratePerKw(highest.saturating_add(highest / 4)),
+        }
+    }
+
     /// Is its removal in every commitment of `owner` that counts?
     fn has_left(&self, owner: Side, live: &LiveHtlc) -> bool {
         let remover = !live.htlc.offered_by;
@@ -85,13 +89,14 @@ impl Channel {
     /// Is this received HTLC, irrevocable now, one whose acceptance exposes us to more than the limit? BOLT 2: then it is
     /// failed, whatever its onion says.
     pub fn is_overexposed(&self, id: HtlcId, policy: &HtlcPolicy) -> bool {
-        let exposed = |owner| self.exposure(owner, At::Buffered) > policy.max_dust_exposure;
-        if !Side::BOTH.into_iter().any(exposed) {
-            return false;
-        }
-        let failed = Removal::Failed { reason: Vec::new() };
-        let Ok(without) = self.offer_removal(id, failed) else { return false };
-        self.exceeds(&without, At::Buffered, policy).is_some()
+        let Some(live) = self.htlc(Side::Remote, id) else { return false };
+        let feerate = self.highest_feerate(At::Buffered);
+        let amount = live.htlc.amount;
+        // Failing it need not lower the bound: what it brings then counts with our own balance, below the dust limit.
+        Side::BOTH.into_iter().any(|owner| {
+            self.constants.is_trimmed(owner, feerate, Side::Remote, amount)
+                && self.exposure(owner, At::Buffered) > policy.max_dust_exposure
+        })
     }
 
     /// What trimming costs us in the worse one of `owner`'s commitments that count.
@@ -112,12 +117,14 @@ impl Channel {
     }
 
     /// The last check before our signature or revocation makes `self` count, where `stored` counts so far: a commitment that
-    /// costs more than the limit is not signed, unless one that counts already costs as much.
+    /// costs more than the limit is not signed, unless what counts already, or is under way in it, costs as much.
     pub fn may_bind(&self, stored: &Self, policy: &HtlcPolicy) -> Result<(), PeerFault> {
         let maximum = policy.max_dust_exposure;
         for owner in Side::BOTH {
             let dust = self.trimmed(owner);
-            if dust > maximum && dust > stored.trimmed(owner) {
+            // With a limit that was lowered, an earlier signature of ours may bind us to more.
+            let bound = || stored.trimmed(owner).max(stored.exposure(owner, At::Known));
+            if dust > maximum && dust > bound() {
                 return Err(PeerFault::DustExposure { dust, maximum });
             }
         }

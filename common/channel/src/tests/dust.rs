@@ -79,6 +79,31 @@ fn dust_exposure_counts_our_own_balance_below_the_dust_limit() {
     assert!(!us.is_overexposed(id, &exactly));
 }
 
+/// With nothing of our own in the channel the HTLC that exceeds the limit is failed, and not accepted and then never signed.
+#[test]
+fn dust_htlc_above_the_limit_is_refused_where_we_have_no_balance() {
+    let careful = HtlcPolicy { max_dust_exposure: Msat(1_000_000), ..policy() };
+    let mut p = params(true);
+    p.push = Msat(0);
+    let (mut peer, mut us) = pair(p);
+    let mut ids = vec![];
+    for (n, amount) in [(1, 540_000), (2, 440_000), (3, 30_000)] {
+        let (next, id) = peer.offer_add(&offer(n, Msat(amount)), &policy()).unwrap();
+        us = us.receive_add(&said(next.htlc(Side::Local, id).unwrap())).unwrap();
+        let before = us.clone();
+        (peer, us) = settle(next, us);
+        let refused = us.is_overexposed(id, &careful);
+        assert_eq!(refused, n == 3, "HTLC {n}");
+        if !refused {
+            assert_eq!(us.may_bind(&before, &careful), Ok(()), "HTLC {n}");
+        }
+        ids.push(id);
+    }
+    let removal = Removal::Failed { reason: vec![] };
+    let us_failing = us.offer_removal(ids[2], removal).unwrap();
+    assert_eq!(us_failing.may_bind(&us, &careful), Ok(()));
+}
+
 /// An opener that raises the feerate by a quarter fails no channel whose other end is as careful.
 #[test]
 fn dust_exposure_leaves_room_for_a_higher_feerate() {

@@ -232,6 +232,9 @@ impl Link {
                 let (next, done) = channel.receive_revocation(&secret, point).unwrap();
                 end.channel = next;
                 self.accept(to, &done);
+                let end = &self.ends[to];
+                let binds = end.channel.may_bind(&end.stored_channel, &self.policy[to]);
+                assert_eq!(binds, Ok(()));
                 self.ends[to].persist();
                 return;
             }
