@@ -309,6 +309,8 @@ fn disconnect(
             );
             store::set_read_from(turn.db, height)?;
             turn.also(Event::Chain(ChainEvent::Forget(height)));
+            // Without any header nobody knows the height.
+            turn.install(|node| node.chain.caught_up = false);
         }
         turn.install(move |node| node.chain.prepend(older));
     }
