@@ -4,7 +4,7 @@ mod fees;
 mod limit;
 
 pub use fees::{FeerateRange, max_fee};
-pub(super) use limit::limit_peer_close;
+pub(super) use limit::{limit_peer_close, resume_limit};
 
 use super::error_to_peer::{self, Known};
 use super::{Channel, Owner, State, live, order, set_state, store, update, watermark};
@@ -393,6 +393,9 @@ pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     let is_due = channel.close_by.is_some_and(|by| by <= crate::json::now());
     let said = &channel.shutdown;
     if !is_due || !channel.state.is_open() || (said.local.is_none() && said.remote.is_none()) {
+        return Ok(());
+    }
+    if limit::has_htlcs(turn, channel)? {
         return Ok(());
     }
     let (cause, why) = if channel.closer == Some(Side::Remote) {

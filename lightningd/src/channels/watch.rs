@@ -105,7 +105,7 @@ pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Res
     {
         turn.then(Event::Channel(channel.number, ChannelEvent::SignFunding));
     }
-    super::closing::close_in_time(turn, channel.number, channel.close_by);
+    super::closing::resume_limit(node, turn, channel);
     match channel.state {
         State::AwaitingUnilateral if !channel.lost_state => {
             turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
@@ -335,6 +335,7 @@ fn depth_changed(
         && channel.state == State::Onchain
         && channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid)
     {
+        crate::onchain::forget(node, turn, channel.number)?;
         close_for_good(channel, turn, &format!("its close {txid} is buried"))?;
     }
     Ok(())
@@ -395,6 +396,8 @@ fn spent(
     set_state(&reached, turn, State::Onchain, &cause, &text)?;
     if mutual {
         super::closing::answer_closers(node, turn, channel.number, "mutual", tx);
+        // What was to bump a commitment can never confirm: its UTXOs are free again, once the wallet heard of this block.
+        turn.also(Event::Onchain(channel.number, crate::onchain::OnchainEvent::GiveUp));
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &text);

@@ -16,15 +16,35 @@ pub fn limit_peer_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> 
     if !stalls || channel.close_by.is_some() {
         return Ok(());
     }
-    let default = DEFAULT_UNILATERAL_SECONDS as u32;
-    let seconds = if node.config.developer() {
-        node.config.u32_or("dev-peer-close-seconds", default)
-    } else {
-        default
-    };
-    let by = Some(crate::json::now() + u64::from(seconds));
+    let by = Some(crate::json::now() + seconds(node));
     store::set_close_by(turn.db, channel.number, by)?;
     update(turn, channel.number, move |c| c.close_by = by);
     close_in_time(turn, channel.number, by);
     Ok(())
+}
+
+fn seconds(node: &Node) -> u64 {
+    let default = DEFAULT_UNILATERAL_SECONDS as u32;
+    let of_developers = node.config.developer().then_some(());
+    of_developers.map_or(default, |()| node.config.u32_or("dev-peer-close-seconds", default)).into()
+}
+
+/// After a start. The peer had no chance to agree while we were away: it gets an hour at least.
+pub fn resume_limit(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+    let grace = crate::json::now() + seconds(node).min(3600);
+    let by = channel.close_by.map(|by| match channel.closer {
+        Some(Side::Remote) => by.max(grace),
+        Some(Side::Local) | None => by,
+    });
+    close_in_time(turn, channel.number, by);
+}
+
+/// The time of a close is over. `true`: HTLCs are pending in one that the peer began, so that its time begins anew after them.
+pub fn has_htlcs(turn: &mut Turn<'_>, channel: &Channel) -> Result<bool, Stop> {
+    if channel.closer != Some(Side::Remote) || channel.live.htlcs.0.is_empty() {
+        return Ok(false);
+    }
+    store::set_close_by(turn.db, channel.number, None)?;
+    update(turn, channel.number, |c| c.close_by = None);
+    Ok(true)
 }
