@@ -154,8 +154,7 @@ impl<F> FundingRequest<'_, F> {
     }
 }
 
-/// With these coins at this rate. What it may cost at most is a bound whatever its coins weigh; but what is relayed at least may be
-/// more.
+/// With these coins at this rate. `Err(Dear)` if it costs more than what is at stake allows, whatever its coins weigh.
 fn at_rate<F>(
     all: &[Coin],
     request: &FundingRequest<'_, F>,
@@ -166,7 +165,10 @@ where
     F: Fn(&[Coin], FeeratePerKw) -> Result<Unsigned, Unbuilt>,
 {
     let built = with_coins(all, request.kept(), rate, |c| (request.build)(c, rate))?;
-    if rate > floor && built.0.fee > request.max_fee {
+    // At the lowest relayed rate it may cost all that is at stake, above it the share of that.
+    let most =
+        if rate > floor { request.max_fee } else { Sat(request.max_fee.0.saturating_mul(2)) };
+    if built.0.fee > most {
         return Err(Unbuilt::Dear);
     }
     Ok(built)

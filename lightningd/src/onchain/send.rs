@@ -52,7 +52,10 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     let mut attempts = Vec::with_capacity(all.len());
     for attempt in all {
         let is_lost = match attempt.kind {
-            Kind::AnchorBump => is_impossible(case, attempt) || has_lost_a_coin(node, attempt),
+            // A commitment is in a block: a bump that bitcoind rejects would only pay for nothing later.
+            Kind::AnchorBump => {
+                attempt.refused || is_impossible(case, attempt) || has_lost_a_coin(node, attempt)
+            }
             Kind::Claim => has_lost_a_coin(node, attempt),
         };
         if is_lost {
