@@ -299,7 +299,8 @@ fn closes_confirm(market: &Market) {
                 if !market.is_crowded {
                     wait_for("bob's commitment", || spent_in_mempool(&bitcoind, funding));
                 }
-                alice.rpc("dev-fail", &json!({"id": id}));
+                // BOLT 1, error: bob says one, and alice fails the channel too.
+                alice.wait_state(id, "AWAITING_UNILATERAL");
             }
         }
         wait_for("a close in the mempool", || spent_in_mempool(&bitcoind, funding));
