@@ -281,15 +281,16 @@ fn a_channel_that_failed_says_where_it_is_and_that_it_is_over_and_does_nothing_e
     pair.nodes.local.init.failed = Some("it is over".to_owned());
     let mut stranger = pair.stranger(Birth::Reconnected);
     stranger.send(&pair.their_reestablish());
+    // Some peers go by the one, some by the other.
+    let first = stranger.hear().unwrap();
+    assert!(first.starts_with(&ChannelReestablish::NUMBER.to_be_bytes()), "{first:?}");
+    let error = Error::new(pair.nodes.local.init.channel, "it is over");
+    assert_eq!(stranger.hear(), Some(error.encode()));
     pair.offer(Side::Local, 1, Msat(1_000_000));
     let ours = pair.master(Side::Local);
     ours.until("the offer is refused", |rows| !rows.refused.is_empty());
     ours.hang_up();
-    let rest = stranger.rest();
-    // Some peers go by the one, some by the other.
-    let error = Error::new(pair.nodes.local.init.channel, "it is over");
-    let numbers: Vec<_> = rest.iter().map(|m| u16::from_be_bytes([m[0], m[1]])).collect();
-    assert_eq!((numbers.as_slice(), rest.last()), (&[136, 17][..], Some(&error.encode())));
+    assert_eq!(stranger.rest(), Vec::<Vec<u8>>::new());
 }
 
 #[test]
