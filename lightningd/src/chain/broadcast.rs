@@ -182,8 +182,11 @@ pub(super) fn answered(
             log::info!("the commitment {txid} of channel {number} was not taken: {e}");
             let bump = crate::onchain::OnchainEvent::Advance;
             turn.also(crate::events::Event::Onchain(number, bump));
+            crate::channels::closing::commitment_sent(node, turn, number);
         }
-        (BroadcastFor::Commitment(_), None) => {}
+        (BroadcastFor::Commitment(number), None) => {
+            crate::channels::closing::commitment_sent(node, turn, number);
+        }
         (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),
         (BroadcastFor::Withdrawal(caller, _), Some(e)) => {
             store::give_up(turn.db, txid)?;

@@ -464,7 +464,11 @@ pub(super) fn fail_known(
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
     turn.then(Event::Channel(channel.number, super::ChannelEvent::Broadcast));
-    error_to_peer::failed(node, turn, channel, known, why);
+    match known {
+        // Once bitcoind has answered to our commitment.
+        Known::ToUs => {}
+        Known::ToPeer => error_to_peer::failed(node, turn, channel, known, why),
+    }
     Ok(())
 }
 
@@ -510,6 +514,7 @@ pub(super) fn broadcast_commitment(
     if channel.lost_state {
         let why = "our data is old, and the peer alone can close it: waiting for that";
         refuse_closers(node, turn, number, why);
+        error_to_peer::published(node, turn, channel);
         return Ok(());
     }
     if channel.owner != Owner::Nobody {
@@ -534,7 +539,15 @@ pub(super) fn broadcast_commitment(
             let text = format!("hsmd does not sign our commitment: {why}");
             channel.log(LogLevel::Broken, &text);
             refuse_closers(node, turn, number, &text);
+            error_to_peer::published(node, turn, channel);
         }
     }
     Ok(())
+}
+
+/// bitcoind has answered to our commitment.
+pub fn commitment_sent(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) {
+    if let Some(channel) = node.channels.all.get(&number) {
+        error_to_peer::published(node, turn, channel);
+    }
 }

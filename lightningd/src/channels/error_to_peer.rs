@@ -38,6 +38,16 @@ pub(super) fn failed(node: &Node, turn: &mut Turn<'_>, channel: &Channel, known:
     hang_up(node, turn, channel);
 }
 
+/// bitcoind has answered to our commitment, or we have none to publish: the peer hears that the channel failed, unless it knows. Not
+/// before, since it publishes its own commitment then, and the two would race into mempools.
+pub(super) fn published(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+    let connection = node.peers.connection(channel.peer).map(|c| c.number);
+    let told = node.channels.told.get(&channel.number).map(|t| t.connection);
+    if channel.state.is_unilateral() && connection.is_some() && told != connection {
+        failed(node, turn, channel, Known::ToUs, &channel.reason);
+    }
+}
+
 /// The peer is back. BOLT 2: the error of a failed channel is sent again.
 pub(super) fn connected(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     if channel.state.is_unilateral()
