@@ -73,20 +73,30 @@ pub(crate) struct Hsm {
 /// Why a client is closed.
 pub(crate) type Bad = String;
 
+/// `None`: the question waits until the master says that what it needs is stored.
+type Answered = Result<Option<Outcome>, Bad>;
+
 impl From<Refusal> for Bad {
     fn from(why: Refusal) -> Self {
         why.to_string()
     }
 }
 
-fn answered<R: Request>(answer: &R::Answer) -> Result<Outcome, Bad> {
-    Ok(Outcome {
+fn outcome<R: Request>(answer: &R::Answer) -> Outcome {
+    Outcome {
         answer: answer_frame::<R>(answer),
         admit: None,
         forgotten: None,
         stored: None,
         report: None,
-    })
+    }
+}
+fn answered<R: Request>(answer: &R::Answer) -> Answered {
+    Ok(Some(outcome::<R>(answer)))
+}
+/// The same, once there is an answer.
+fn answered_once<R: Request>(answer: Option<R::Answer>) -> Answered {
+    Ok(answer.map(|answer| outcome::<R>(&answer)))
 }
 
 impl Hsm {
@@ -108,14 +118,14 @@ impl Hsm {
         }
     }
 
-    /// Answers one question of `who`. `None`: it waits until the master says that what it needs is stored.
+    /// Answers one question of `who`.
     pub(crate) fn answer(
         &mut self,
         who: Who,
         rights: &Rights,
         body: &[u8],
         fds: VecDeque<OwnedFd>,
-    ) -> Result<Option<Outcome>, Bad> {
+    ) -> Answered {
         let question = HsmRequest::decode(body).map_err(|e| e.to_string())?;
         let needs = question.needs();
         if !rights.allow(needs) {
@@ -126,30 +136,14 @@ impl Hsm {
             return Err(format!("{} with {} descriptors", question.name(), fds.len()));
         }
         let name = question.name();
-        let decided = match question {
-            HsmRequest::RevokeLocal(q) => self
-                .channel(who)
-                .and_then(|channel| channel.revoke_local(q.number))
-                .and_then(|given| given.map(|r| answered::<RevokeLocal>(&r)).transpose()),
-            HsmRequest::SignClosing(q) => self
-                .channel(who)
-                .and_then(|channel| channel.sign_closing(&q.state))
-                .and_then(|given| given.map(|s| answered::<SignClosing>(&s)).transpose()),
-            question => self.decide(who, question, fds).map(Some),
-        };
-        decided.map_err(|why| format!("{name}: {why}"))
+        self.decide(who, question, fds).map_err(|why| format!("{name}: {why}"))
     }
 
-    fn decide(
-        &mut self,
-        who: Who,
-        question: HsmRequest,
-        fds: VecDeque<OwnedFd>,
-    ) -> Result<Outcome, Bad> {
+    fn decide(&mut self, who: Who, question: HsmRequest, fds: VecDeque<OwnedFd>) -> Answered {
         use HsmRequest as Q;
         match question {
             Q::Unlock(q) => answered::<Unlock>(&self.unlock(&q)?),
-            Q::NewClient(q) => self.new_client(q, fds),
+            Q::NewClient(q) => self.new_client(q, fds).map(Some),
             Q::Ecdh(q) => answered::<Ecdh>(&onion::shared_secret(&q.point, &self.node()?.node)),
             Q::GetBasepoints(_) => answered::<GetBasepoints>(&self.channel(who)?.keys.points),
             Q::GetCommitmentPoint(q) => {
@@ -173,8 +167,11 @@ impl Hsm {
                 let judged = self.channel(who)?.validate_local(&q.state, &q.signatures)?;
                 answered::<ValidateLocalCommitment>(&verdict(judged))
             }
-            Q::RevokeLocal(_) | Q::SignClosing(_) => {
-                Err("this question may wait: it is answered before".to_owned())
+            Q::RevokeLocal(q) => {
+                answered_once::<RevokeLocal>(self.channel(who)?.revoke_local(q.number)?)
+            }
+            Q::SignClosing(q) => {
+                answered_once::<SignClosing>(self.channel(who)?.sign_closing(&q.state)?)
             }
             Q::CheckSecret(q) => {
                 let holds = self.channel(who)?.keys.secret(q.number);
@@ -226,9 +223,8 @@ impl Hsm {
             ),
             Q::ForgetChannel(q) => {
                 self.channels.remove(&(q.peer, q.channel));
-                let mut outcome = answered::<ForgetChannel>(&())?;
-                outcome.forgotten = Some((q.peer, q.channel));
-                Ok(outcome)
+                let forgotten = Some((q.peer, q.channel));
+                Ok(Some(Outcome { forgotten, ..outcome::<ForgetChannel>(&()) }))
             }
         }
     }
@@ -275,7 +271,7 @@ impl Hsm {
             return Err("the right Master is the master's alone".to_owned());
         }
         let who = Who::Child(q.peer, q.channel);
-        let mut outcome = answered::<NewClient>(&())?;
+        let mut outcome = outcome::<NewClient>(&());
         if let Some(seed) = &q.seed {
             outcome.stored = Some((q.peer, q.channel));
             let channel = self.channel(who)?;
@@ -442,7 +438,7 @@ impl Channel {
     }
 
     /// `None`: not before the master has stored the closing.
-    fn sign_closing(&mut self, state: &ClosingState) -> Result<Option<Signature>, Bad> {
+    fn sign_closing(&self, state: &ClosingState) -> Result<Option<Signature>, Bad> {
         let constants = self.judge.constants()?;
         if !self.judge.may_close(state)? {
             return Ok(None);
@@ -451,12 +447,11 @@ impl Channel {
             closing::build(constants, state, closing::our_choice(constants, state)?)
         };
         let closing = build(&constants).map_err(|e| e.to_string())?;
-        self.judge.signed_closing();
         Ok(Some(SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding)))
     }
 
     fn complete_closing(
-        &mut self,
+        &self,
         state: &ClosingState,
         signature: &Signature,
     ) -> Result<Transaction, String> {
@@ -467,7 +462,6 @@ impl Channel {
         let closing = closing::signed_by_peer(&constants, state, signature)
             .map_err(|e| e.to_string())?
             .ok_or("the peer's signature is for no variant of this closing")?;
-        self.judge.signed_closing();
         let local = SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding);
         Ok(closing.signed(&constants, &Sides { local, remote: *signature }))
     }

@@ -30,10 +30,8 @@ struct Shown {
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     constants: Option<Arc<Constants>>,
-    /// As the master said last. Without a word of it the channel is being opened.
-    phase: Option<ChannelPhase>,
-    /// A closing transaction was signed: no phase before that comes again.
-    closing_signed: bool,
+    /// As the master said last; before that the channel is being opened. Once a closing is stored no earlier phase comes again.
+    phase: ChannelPhase,
     /// Our newest that was shown with good signatures.
     shown: Option<CommitmentNumber>,
     /// How many of ours are revoked, or may be.
@@ -108,11 +106,8 @@ impl Judge {
                 return Err(Refusal::WrongPoint { number });
             }
         }
-        self.phase = Some(if self.closing_signed {
-            seed.phase.max(ChannelPhase::Negotiating)
-        } else {
-            seed.phase
-        });
+        let is_bound = self.phase >= ChannelPhase::Negotiating;
+        self.phase = if is_bound { seed.phase.max(ChannelPhase::Negotiating) } else { seed.phase };
         self.remote_points.extend(told);
         self.shown = self.shown.max(Some(seed.local_number));
         self.local_revoked = self.local_revoked.max(seed.local_revoked);
@@ -147,11 +142,10 @@ impl Judge {
 
     /// What this channel's phase has to say to a question.
     fn rule(&self, input: Input) -> Rule {
-        rule(self.phase.unwrap_or(ChannelPhase::Opening), input)
+        rule(self.phase, input)
     }
     fn refused<T>(&self, input: Input) -> Result<T, Refusal> {
-        let phase = self.phase.unwrap_or(ChannelPhase::Opening);
-        Err(Refusal::Phase { input, phase })
+        Err(Refusal::Phase { input, phase: self.phase })
     }
 
     /// May a commitment like this be signed, or be shown to us as signed, in this phase? `before`: the newest of its side.
@@ -362,14 +356,9 @@ impl Judge {
         self.broadcast = Some(self.broadcast.map_or(number, |b| b.min(number)));
     }
 
-    /// A closing was signed.
-    pub(crate) fn signed_closing(&mut self) {
-        self.closing_signed = true;
-    }
-
     /// The master has stored a closing of this channel.
     pub(crate) fn closing_stored(&mut self) {
-        self.phase = self.phase.max(Some(ChannelPhase::Negotiating));
+        self.phase = self.phase.max(ChannelPhase::Negotiating);
     }
 
     /// May we sign this closing? `false`: not before the master has stored that one is signed.

@@ -274,3 +274,10 @@ crate::data! {
         in_remote_until: Option<CommitmentNumber>,
     }
 }
+
+/// Of a channel that nobody has said anything of.
+impl Default for ChannelPhase {
+    fn default() -> Self {
+        Self::Opening
+    }
+}
