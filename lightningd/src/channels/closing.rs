@@ -7,6 +7,7 @@ pub use fees::{FeerateRange, max_fee};
 pub(super) use limit::{limit_peer_close, resume_limit};
 
 use super::error_to_peer::{self, Known};
+use super::phase::{hears, takes};
 use super::{Channel, Owner, State, live, order, set_state, store, update, watermark};
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
@@ -17,7 +18,7 @@ use crate::rpc::{Answer, Caller, RpcError, code};
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
 use crate::waits::For;
-use channel::phase::{Input, Rule, rule};
+use channel::phase::Input;
 use primitives::*;
 use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
@@ -272,10 +273,7 @@ pub fn heard(
     let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
     if ClosingAsk::has(code) {
         let ask = ClosingAsk::decode(&frame.body).map_err(broken)?;
-        let input = Input::from(&ask);
-        if rule(channel.phase(), input) != Rule::Taken {
-            return Err(live::refused(channel, input));
-        }
+        takes(channel, Input::from(&ask))?;
         closing_begins(turn, channel)?;
         match ask {
             ClosingAsk::PersistOffer(o) => {
@@ -293,19 +291,9 @@ pub fn heard(
         return Ok(());
     }
     let report = FromClosingd::decode_known(&frame.body).map_err(broken)?;
-    let input = Input::reported_by_closingd(&report);
-    match input.map_or(Rule::Taken, |input| rule(channel.phase(), input)) {
-        Rule::Taken => {}
-        // It was failed or spent meanwhile: what is under way already counts.
-        Rule::Ignored => return Ok(()),
-        Rule::Unchanged
-        | Rule::BeforeShutdown
-        | Rule::WithOutput
-        | Rule::Waits
-        | Rule::First
-        | Rule::Refused => {
-            return Err(live::refused(channel, input.unwrap_or(Input::ErrorOrWarning)));
-        }
+    // It was failed or spent meanwhile: what is under way already counts.
+    if !hears(channel, Input::reported_by_closingd(&report))? {
+        return Ok(());
     }
     match report {
         FromClosingd::Log(line) => {

@@ -1,9 +1,10 @@
 //! How a received HTLC ends: stored once, then told to whoever has its channel.
 
+use super::phase::takes;
 use super::{Channel, live, store, update};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
-use channel::phase::{Input, Rule, rule};
+use channel::phase::Input;
 use primitives::*;
 use wire::channel_data::{LiveHtlc, Removal};
 use wire::daemon::LogLevel;
@@ -21,9 +22,7 @@ pub fn decide(
         log::error!("HTLC {id} of channel {number} was decided after the channel was buried");
         return Ok(());
     };
-    if rule(channel.phase(), Input::SettleHtlc) != Rule::Taken {
-        return Err(live::refused(channel, Input::SettleHtlc));
-    }
+    takes(channel, Input::SettleHtlc)?;
     if channel.state.is_open() {
         live::order_removal(channel, turn, id, &removal);
     } else {

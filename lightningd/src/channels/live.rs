@@ -1,5 +1,6 @@
 //! A channel with its channeld: birth, what it asks to be stored, what it reports.
 
+use super::phase::{hears, refused};
 use super::{Channel, Owner, State, order, set_state, store, update, watermark};
 use crate::chain::feerates::Use;
 use crate::events::{Event, Outgoing};
@@ -7,7 +8,7 @@ use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
-use channel::phase::{Input, Rule, rule, why_refused};
+use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -63,12 +64,6 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
             .clone()
             .map(|script| ClosingTerms { script, max_fee: super::closing::max_fee(channel) }),
     }
-}
-
-/// A daemon, or the switch, wants what the phase of its channel forbids.
-pub(super) fn refused(channel: &Channel, input: Input) -> Stop {
-    let why = why_refused(channel.phase(), input);
-    Stop::refused(format!("channel {}: {input:?} {why}", channel.number))
 }
 
 /// What a peer hears of a channel whose data we lost.
@@ -167,19 +162,8 @@ pub fn heard(
         return asked(node, turn, child, channel, ChannelAsk::decode(&frame.body).map_err(broken)?);
     }
     let report = FromChanneld::decode_known(&frame.body).map_err(broken)?;
-    let input = Input::reported(&report);
-    match input.map_or(Rule::Taken, |input| rule(channel.phase(), input)) {
-        Rule::Taken => {}
-        // It was said before the daemon heard of what ended its channel.
-        Rule::Ignored => return Ok(()),
-        Rule::Unchanged
-        | Rule::BeforeShutdown
-        | Rule::WithOutput
-        | Rule::Waits
-        | Rule::First
-        | Rule::Refused => {
-            return Err(refused(channel, input.unwrap_or(Input::ErrorOrWarning)));
-        }
+    if !hears(channel, Input::reported(&report))? {
+        return Ok(());
     }
     match report {
         FromChanneld::Log(line) => {

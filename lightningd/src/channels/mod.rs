@@ -13,6 +13,7 @@ pub mod open_rpc;
 pub mod opening;
 mod our_update;
 mod persist;
+mod phase;
 #[cfg(test)]
 mod phase_tests;
 pub mod policy;
@@ -227,47 +228,6 @@ pub struct Channels {
 }
 
 impl Channel {
-    /// The column of the table `channel::phase` that this channel is in.
-    pub fn phase(&self) -> ChannelPhase {
-        if self.lost_state {
-            return ChannelPhase::DataLoss;
-        }
-        match self.state {
-            // The database was restored from before the closing negotiation.
-            State::AwaitingLockin | State::Normal | State::ShuttingDown if self.closing_begun => {
-                ChannelPhase::Negotiating
-            }
-            State::AwaitingLockin => ChannelPhase::AwaitingLockin,
-            State::Normal => ChannelPhase::Normal,
-            State::ClosingSigExchange if self.closing_begun => ChannelPhase::Negotiating,
-            // Nothing was signed: the peer's `update_fee` may have crossed our last `revoke_and_ack`.
-            State::ShuttingDown | State::ClosingSigExchange => ChannelPhase::ShuttingDown,
-            State::ClosingComplete => ChannelPhase::ClosingAgreed,
-            State::AwaitingUnilateral | State::FundingSpendSeen | State::Onchain
-                if self.closing_begun =>
-            {
-                ChannelPhase::ClosingFailed
-            }
-            State::AwaitingUnilateral => ChannelPhase::AwaitingUnilateral,
-            State::FundingSpendSeen | State::Onchain => ChannelPhase::Onchain,
-            State::Closed => ChannelPhase::Closed,
-        }
-    }
-    /// True if the received HTLC of this id may be accepted or forwarded in this phase. BOLT 2, shutdown.
-    pub fn lets(&self, input: Input, id: HtlcId) -> bool {
-        match rule(self.phase(), input) {
-            Rule::Taken => true,
-            Rule::BeforeShutdown => self.shutdown_at.is_none_or(|at| id < at),
-            Rule::WithOutput => self.has_output(id),
-            Rule::Unchanged | Rule::Waits | Rule::First | Rule::Ignored | Rule::Refused => false,
-        }
-    }
-    /// True if a commitment that may still be published has an output for the received HTLC of this id.
-    fn has_output(&self, id: HtlcId) -> bool {
-        let value = ::channel::Channel::new(self.live.clone());
-        let live = self.htlc(Side::Remote, id);
-        value.is_ok_and(|value| live.is_some_and(|live| value.has_valid_output(live)))
-    }
     /// What we call it: its short id, and before there is one our alias.
     pub fn name(&self) -> ShortChannelId {
         self.scid.unwrap_or(self.alias_local)
