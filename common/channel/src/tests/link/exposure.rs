@@ -87,7 +87,8 @@ fn dust_exposure_stays_below_the_limit_in_every_order() {
     let push = prop_oneof![Just(Msat(300_000_000)), (0..2_000_000u64).prop_map(Msat)];
     let runs = (prop::collection::vec(small_step(), 1..100), any::<bool>(), careful, push);
     let (taken, failed) = (Cell::new(0), Cell::new(0));
-    while taken.get() < STEPS / 10 {
+    // Few orders bring a feerate that is too high: a run without one says nothing of it, and goes on.
+    while taken.get() < STEPS / 10 || (failed.get() == 0 && taken.get() < STEPS) {
         TestRunner::new(config.clone())
             .run(&runs, |(steps, anchors, policy, push)| {
                 let mut params = params(anchors);
