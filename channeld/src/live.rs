@@ -232,10 +232,14 @@ impl Live {
         use ChannelPhase as P;
         let begun = self.closing.is_begun();
         match self.born_in {
-            P::AwaitingLockin | P::Normal | P::ShuttingDown if begun.local || begun.remote => {
-                P::ShuttingDown
+            // BOLT 2, channel_ready: there are no updates before both have said it, whether or not the channel closes already.
+            P::AwaitingLockin | P::Normal | P::ShuttingDown
+                if !self.ready.local || !self.ready.remote =>
+            {
+                P::AwaitingLockin
             }
-            P::AwaitingLockin | P::Normal if self.ready.local && self.ready.remote => P::Normal,
+            P::AwaitingLockin | P::Normal if begun.local || begun.remote => P::ShuttingDown,
+            P::AwaitingLockin => P::Normal,
             born_in => born_in,
         }
     }

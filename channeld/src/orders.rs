@@ -1,11 +1,11 @@
 //! What the master orders. Each is said again after a restart where that matters: a second time changes nothing.
 
 use crate::live::{Live, Phase};
-use channel::phase::{Input, Rule, rule};
+use channel::phase::{Input, Rule, rule, takes_htlcs_yet};
 use channel::{RemovalRefusal, Update};
 use primitives::*;
 use subdaemon::Failure;
-use wire::channel_data::{ChannelPhase, Removal};
+use wire::channel_data::Removal;
 use wire::channeld::*;
 
 impl Live {
@@ -72,19 +72,8 @@ impl Live {
     fn offered(&mut self, offer: &Offer) -> Result<(), OfferRefusal> {
         let phase = self.channel_phase();
         if rule(phase, Input::OfferHtlc) != Rule::Taken {
-            return Err(match phase {
-                ChannelPhase::Opening | ChannelPhase::AwaitingLockin | ChannelPhase::Normal => {
-                    OfferRefusal::NotReady
-                }
-                ChannelPhase::ShuttingDown
-                | ChannelPhase::Negotiating
-                | ChannelPhase::ClosingAgreed
-                | ChannelPhase::AwaitingUnilateral
-                | ChannelPhase::ClosingFailed
-                | ChannelPhase::Onchain
-                | ChannelPhase::DataLoss
-                | ChannelPhase::Closed => OfferRefusal::Closing,
-            });
+            let ended = !takes_htlcs_yet(phase);
+            return Err(if ended { OfferRefusal::Closing } else { OfferRefusal::NotReady });
         }
         if !self.is_normal() {
             return Err(OfferRefusal::NotReady);

@@ -144,44 +144,29 @@ impl Live {
             M::Shutdown(m) => self.on_shutdown(m),
             M::StartBatch(m) => self.on_start_batch(&m),
             M::TxAbort(m) => self.on_tx_abort(&m),
-            M::UpdateAddHtlc(m) => {
-                self.expect_normal("update_add_htlc")?;
-                self.on_add(&m)
-            }
-            M::UpdateFulfillHtlc(m) => {
-                self.expect_normal("update_fulfill_htlc")?;
-                self.on_fulfill(&m)
-            }
+            M::UpdateAddHtlc(m) => self.on_add(&m),
+            M::UpdateFulfillHtlc(m) => self.on_fulfill(&m),
             M::UpdateFailHtlc(m) => {
-                self.expect_normal("update_fail_htlc")?;
                 self.channel = self.channel.receive_fail(m.id, &m.reason).map_err(broke)?;
                 Ok(())
             }
             M::UpdateFailMalformedHtlc(m) => {
-                self.expect_normal("update_fail_malformed_htlc")?;
                 let (sha, code) = (m.sha256_of_onion, m.failure_code);
                 self.channel =
                     self.channel.receive_fail_malformed(m.id, sha, code).map_err(broke)?;
                 Ok(())
             }
             M::UpdateFee(m) => {
-                self.expect_normal("update_fee")?;
                 let (bounds, policy) = (&self.fees, &self.policy);
                 self.channel =
                     self.channel.receive_fee(m.feerate, bounds, policy).map_err(broke)?;
                 Ok(())
             }
-            M::CommitmentSigned(m) => {
-                self.expect_normal("commitment_signed")?;
-                match self.unbatched(m)? {
-                    Some(m) => self.on_commitment_signed(m),
-                    None => Ok(()),
-                }
-            }
-            M::RevokeAndAck(m) => {
-                self.expect_normal("revoke_and_ack")?;
-                self.on_revoke_and_ack(m)
-            }
+            M::CommitmentSigned(m) => match self.unbatched(m)? {
+                Some(m) => self.on_commitment_signed(m),
+                None => Ok(()),
+            },
+            M::RevokeAndAck(m) => self.on_revoke_and_ack(m),
         }
     }
 
@@ -192,14 +177,6 @@ impl Live {
         }
         self.channel = self.channel.receive_add(add).map_err(broke)?;
         Ok(())
-    }
-
-    /// BOLT 2, channel_ready: there are no updates before both have said it.
-    fn expect_normal(&self, name: &str) -> Result<(), Failure> {
-        if self.is_normal() {
-            return Ok(());
-        }
-        Err(Failure::PeerWarn(format!("{name} before both sides said channel_ready")))
     }
 
     /// BOLT 2, tx_abort: echoed, though there is nothing to forget. It is not answered for ever.

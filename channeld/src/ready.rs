@@ -78,12 +78,9 @@ impl Live {
             self.ready.local = true;
             self.say_channel_ready()?;
         }
-        let closing = self.closing.is_begun();
-        // BOLT 7: not after a shutdown.
+        // BOLT 7, announcement_signatures: not after a shutdown. The table refuses it then.
         if let Some(short_channel_id) = self.announcement.due()
             && self.is_normal()
-            && !closing.local
-            && !closing.remote
             && rule(self.channel_phase(), Input::SignAnnouncement) == Rule::Taken
         {
             self.say_announcement(short_channel_id)?;

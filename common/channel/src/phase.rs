@@ -216,7 +216,7 @@ impl Input {
             Self::RevokeLocal            => b"-yyy==-----",
             Self::SignClosing            => b"---wyy-----",
             Self::SignLocal              => b"-yyyyyyyy--",
-            Self::SignAnnouncement       => b"-yyy-------",
+            Self::SignAnnouncement       => b"-yy--------",
         }
     }
 }
@@ -240,6 +240,22 @@ impl Rule {
 pub fn rule(phase: ChannelPhase, input: Input) -> Rule {
     let cell = input.row().get(usize::from(phase.number()));
     Rule::of(cell.copied().unwrap_or_default())
+}
+
+/// True while the channel takes new HTLCs, or is on its way to where it does. False once nothing but their end is left.
+pub const fn takes_htlcs_yet(phase: ChannelPhase) -> bool {
+    use ChannelPhase as P;
+    match phase {
+        P::Opening | P::AwaitingLockin | P::Normal => true,
+        P::ShuttingDown
+        | P::Negotiating
+        | P::ClosingAgreed
+        | P::AwaitingUnilateral
+        | P::ClosingFailed
+        | P::Onchain
+        | P::DataLoss
+        | P::Closed => false,
+    }
 }
 
 /// Why an input is refused in a phase. The text follows the input's name in an error: "update_add_htlc after shutdown".

@@ -12,7 +12,7 @@ use crate::channels::{self, Channel, policy};
 use crate::events::Outgoing;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
-use channel::phase::{ChannelPhase, Input, why_refused};
+use channel::phase::{Input, takes_htlcs_yet, why_refused};
 use onion::{Failure, ForwardPayload, Payload};
 use primitives::*;
 use wire::OnionPacket;
@@ -130,19 +130,12 @@ fn find_way<'a>(
 }
 
 fn way(node: &Node, channel: &Channel) -> Way {
-    let takes = match channel.phase() {
-        ChannelPhase::Normal if channel.is_usable() && channel.is_founded(node.chain.height()) => {
-            Takes::Now
-        }
-        ChannelPhase::Opening | ChannelPhase::AwaitingLockin | ChannelPhase::Normal => Takes::Later,
-        ChannelPhase::ShuttingDown
-        | ChannelPhase::Negotiating
-        | ChannelPhase::ClosingAgreed
-        | ChannelPhase::AwaitingUnilateral
-        | ChannelPhase::ClosingFailed
-        | ChannelPhase::Onchain
-        | ChannelPhase::DataLoss
-        | ChannelPhase::Closed => Takes::NoMore,
+    let takes = if channel.is_usable() && channel.is_founded(node.chain.height()) {
+        Takes::Now
+    } else if takes_htlcs_yet(channel.phase()) {
+        Takes::Later
+    } else {
+        Takes::NoMore
     };
     Way {
         number: channel.number,
