@@ -368,17 +368,10 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    /// A child that lives on whatever happens to its sockets, and its end of the upward one.
-    #[expect(clippy::zombie_processes, reason = "the nursery waits for it")]
-    fn stubborn(nursery: &mut Nursery) -> (Pid, OwnedFd, OwnedFd) {
-        let (down, down_child) = subdaemon::stream_pair().unwrap();
-        let (up, up_child) = subdaemon::stream_pair().unwrap();
-        set_nonblocking(&up).unwrap();
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        let process = Process {
+    fn process(pid: Pid, source: &str, down: OwnedFd, up: OwnedFd) -> Process {
+        Process {
             pid,
-            source: "channeld-chan#1".to_owned(),
+            source: source.to_owned(),
             node: None,
             down,
             down_queue: OutQueue::default(),
@@ -388,7 +381,18 @@ mod tests {
             stderr: None,
             ended: false,
             exited: false,
-        };
+        }
+    }
+
+    /// A child that lives on whatever happens to its sockets, and its end of the upward one.
+    #[expect(clippy::zombie_processes, reason = "the nursery waits for it")]
+    fn stubborn(nursery: &mut Nursery) -> (Pid, OwnedFd, OwnedFd) {
+        let (down, down_child) = subdaemon::stream_pair().unwrap();
+        let (up, up_child) = subdaemon::stream_pair().unwrap();
+        set_nonblocking(&up).unwrap();
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let process = process(pid, "channeld-chan#1", down, up);
         nursery.children.insert(1, process);
         (pid, up_child, down_child)
     }
@@ -427,20 +431,8 @@ mod tests {
     fn a_socket_on_its_way_to_a_child_that_died_is_closed() {
         let (down, down_child) = subdaemon::stream_pair().unwrap();
         let (up, up_child) = subdaemon::stream_pair().unwrap();
-        let process = Process {
-            pid: Pid::this(),
-            source: "connectd".to_owned(),
-            node: None,
-            down,
-            down_queue: OutQueue::default(),
-            up,
-            up_buffer: FrameBuffer::default(),
-            up_queue: OutQueue::default(),
-            stderr: None,
-            ended: false,
-            // Waited for already: nothing will take it out of the list before another child dies.
-            exited: true,
-        };
+        // Waited for already: nothing will take it out of the list before another child dies.
+        let process = Process { exited: true, ..process(Pid::this(), "connectd", down, up) };
         let lock = File::open("/dev/null").unwrap();
         let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
         nursery.children.insert(1, process);
