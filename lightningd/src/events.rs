@@ -126,8 +126,8 @@ pub enum Outgoing {
     Notify { caller: Caller, level: &'static str, text: String },
     /// A child is born, with its init.
     Spawn(ChildSpec),
-    /// Written to lightningd-revocations: how many of our commitments are revoked, and whether closingd was started
-    /// (`watermark::count_of`). Channel 0: the last channel number.
+    /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a closing
+    /// transaction was stored to be signed (`watermark::while_closing`). Channel 0: the last channel number.
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
     /// To hsmd: something that its clients' questions may wait for is stored.
     OrderHsmd(wire::hsm::MasterOrder),

@@ -21,8 +21,8 @@ use std::path::Path;
 pub const FILE: &str = "lightningd-revocations";
 /// Under this number, which no channel has, is the last one that any got.
 pub const LAST: ChannelNumber = ChannelNumber(0);
-/// In a count: closingd was started for the channel, so that the peer may hold our signature on a closing transaction. Rows that do
-/// not know of it were put back.
+/// In a count: a closing transaction of the channel was stored to be signed, so that the peer may hold our signature on it. Rows that
+/// do not know of it were put back.
 const CLOSING: u64 = 1 << 63;
 /// Channel, count, and both together as a check.
 const RECORD: usize = 24;
@@ -52,7 +52,7 @@ pub const fn count_of(channel: &Channel) -> CommitmentNumber {
 pub struct Witness {
     /// By channel, how many were revoked at least.
     pub revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
-    /// Channels for which closingd was started.
+    /// Channels that had a closing transaction stored, which the peer may hold our signature on.
     pub closing: BTreeSet<ChannelNumber>,
 }
 
