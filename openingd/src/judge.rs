@@ -3,7 +3,7 @@
 use crate::agreement::{Agreement, Proposal, Word};
 use crate::refusal::Refusal;
 use channel::shutdown::Forms;
-use channel::{Format, MAX_HTLCS};
+use channel::{Format, MAX_HTLCS, RESERVE_PART};
 use primitives::*;
 use wire::openingd::{OpenInit, OpeningPolicy};
 use wire::{AcceptChannel, FundingCreated, OpenChannel, Rest};
@@ -14,8 +14,6 @@ pub const LARGE: Sat = Sat(1 << 24);
 pub const LEAST_DUST_LIMIT: Sat = Sat(354);
 /// What an accepter may want to wait for before `channel_ready`: a day. BOLT 2 leaves "unreasonably large" to us.
 pub const MAX_MINIMUM_DEPTH: u32 = 144;
-/// BOLT 2 suggests this part of the channel for a reserve.
-const RESERVE_PART: u64 = 100;
 
 /// What both messages are held against.
 #[derive(Clone, Debug)]

@@ -15,6 +15,8 @@ pub const EXPIRY_LIMIT: u32 = 500_000_000;
 pub const FAIL_BACK_BLOCKS: u32 = 3;
 /// BOLT 2: max_accepted_htlcs is at most this, in each direction.
 pub const MAX_HTLCS: usize = 483;
+/// The reserve that BOLT 2, channel_reserve_satoshis, suggests is the channel's amount divided by this.
+pub const RESERVE_PART: u64 = 100;
 
 /// A commitment format, as data. BOLT 2, "Defined Channel Types".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,8 +25,10 @@ pub fn limit_peer_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> 
 
 fn seconds(node: &Node) -> u64 {
     let default = DEFAULT_UNILATERAL_SECONDS as u32;
-    let of_developers = node.config.developer().then_some(());
-    of_developers.map_or(default, |()| node.config.u32_or("dev-peer-close-seconds", default)).into()
+    let config = &node.config;
+    let seconds =
+        if config.developer() { config.u32_or("dev-peer-close-seconds", default) } else { default };
+    seconds.into()
 }
 
 /// After a start. The peer had no chance to agree while we were away: it gets an hour at least.

@@ -5,13 +5,9 @@ use super::{Attempt, Opening, Told};
 use crate::channels::{Channel, live, watch};
 use crate::node::Node;
 use crate::turn::{Fatal, Turn};
+use ::channel::RESERVE_PART;
 use primitives::*;
 use wire::channel_data::{FeeChange, LastSent, Stage, Terms};
-
-/// BOLT 2 suggests this part of the channel for a reserve.
-const RESERVE_PART: u64 = 100;
-/// The longest that our own money may be made to wait.
-pub(super) const MAX_TO_SELF_DELAY: u16 = 2016;
 
 /// Is the channel what was agreed, and does hsmd know it as ours to close? `Err` says why not.
 pub(super) fn check(
@@ -45,10 +41,6 @@ fn begins(channel: &Channel) -> Result<(), String> {
     let none = live.next_htlc_id == Sides::default() && live.remote_secrets.0.is_empty();
     if !numbers || !none || !live.htlcs.0.is_empty() || live.last_sent != LastSent::Neither {
         return Err("it is no beginning".to_owned());
-    }
-    let delay = live.params.terms.remote.to_self_delay;
-    if delay > MAX_TO_SELF_DELAY {
-        return Err(format!("our money would wait {delay} blocks, of at most {MAX_TO_SELF_DELAY}"));
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
-use super::agreed::MAX_TO_SELF_DELAY;
 use super::{Attempt, Opening, Proposed, Told};
 use crate::channels::{Channel, Channels, live, store, watermark};
 use crate::events::Outgoing;
@@ -9,6 +8,7 @@ use crate::rpc::{RpcError, code};
 use crate::supervisor::{ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
 use crate::wallet::{self, AddressKind};
+use ::channel::RESERVE_PART;
 use primitives::*;
 use wire::channel_data::*;
 use wire::connectd::Spoke;
@@ -24,6 +24,8 @@ const MAX_UNFUNDED: usize = 50;
 const MAX_PEER_ATTEMPTS: usize = 20;
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
 const OUR_DUST_LIMIT: Sat = Sat(546);
+/// The longest that our own money may be made to wait, in blocks.
+const MAX_TO_SELF_DELAY: u16 = 2016;
 /// The peer's dust limit is at most this. An HTLC or a balance of ours below it goes to miners with the peer's commitment. All
 /// implementations have 354 or 546, the dust of P2PKH; LND takes three times the former, which leaves room for both.
 const MAX_DUST_LIMIT: Sat = Sat(3 * 354);
@@ -62,7 +64,7 @@ fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
     let (min_anchors_feerate, _) = node.feerate_bounds(true);
     let delay = if node.network.is_test() { 6 } else { 144 };
     // BOLT 2, "recommended": a hundredth, and never below what dust needs.
-    let reserve = reserve.unwrap_or(Sat((amount.0 / 100).max(OUR_DUST_LIMIT.0)));
+    let reserve = reserve.unwrap_or(Sat((amount.0 / RESERVE_PART).max(OUR_DUST_LIMIT.0)));
     OpeningPolicy {
         terms: Terms {
             dust_limit: OUR_DUST_LIMIT,
@@ -131,6 +133,7 @@ pub fn propose(
     if let Some(depth) = p.minimum_depth {
         policy.minimum_depth = depth;
     }
+    let channel_type = channel_type(node, &connection.features, p.channel_type.as_ref())?;
     let upfront = upfront_script(connection, p.close_to.as_ref());
     let told = Told {
         policy,
@@ -138,7 +141,7 @@ pub fn propose(
         proposed: Some(Proposed {
             feerate: p.feerate,
             announce: p.announce,
-            channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
+            channel_type: channel_type.clone(),
         }),
     };
     let init = OpenInit {
@@ -151,7 +154,7 @@ pub fn propose(
         push: p.push,
         feerate: p.feerate,
         announce: p.announce,
-        channel_type: channel_type(node, &connection.features, p.channel_type.as_ref())?,
+        channel_type,
         upfront_script: upfront.clone(),
     };
     let whom = (p.peer, connection.number);
