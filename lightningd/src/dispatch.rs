@@ -38,6 +38,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         Event::Chain(event) => chain::handle(node, turn, event),
         Event::Channel(number, event) => channels::handle(node, turn, number, event),
         Event::Onchain(number, event) => crate::onchain::handle(node, turn, number, event),
+        Event::AllocateFees => crate::onchain::fees_due(node, turn),
         Event::Decide(channel, id) => htlcs::decide(node, turn, channel, id),
         Event::Htlc(event) => htlcs::handle(node, turn, event),
         Event::RpcTimeout(id) => crate::waits::timed_out(node, turn, id),

@@ -42,6 +42,8 @@ pub enum Event {
     Channel(ChannelNumber, ChannelEvent),
     /// Something in the room of channels on chain.
     Onchain(ChannelNumber, crate::onchain::OnchainEvent),
+    /// Something that the fees of claims and anchor bumps depend on has changed.
+    AllocateFees,
     /// A received HTLC is to be decided on.
     Decide(ChannelNumber, HtlcId),
     /// Something in the HTLC switch.
@@ -90,6 +92,7 @@ impl Event {
             | Self::Chain(_)
             | Self::Channel(..)
             | Self::Onchain(..)
+            | Self::AllocateFees
             | Self::Decide(..)
             | Self::Htlc(_)
             | Self::Reconnect(..)

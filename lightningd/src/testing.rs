@@ -53,7 +53,12 @@ fn hsmd(fd: OwnedFd) {
     while let Ok(frame) = line.recv() {
         let answer = match HsmRequest::decode(&frame.body) {
             Ok(HsmRequest::SignWallet(q)) => {
-                let signed = Completed::Ready { transaction: q.transaction };
+                let mut transaction = q.transaction;
+                for input in &mut transaction.input {
+                    // As large as a signature and what it is for: an input of the wallet has 66 to 107 weight units.
+                    input.witness = bitcoin::Witness::from_slice(&[[0; 64]]);
+                }
+                let signed = Completed::Ready { transaction };
                 subdaemon::answer_frame::<SignWallet>(&signed)
             }
             Ok(HsmRequest::NewClient(_)) => subdaemon::answer_frame::<NewClient>(&()),

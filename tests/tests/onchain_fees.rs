@@ -3,6 +3,7 @@
 #[path = "onchain/mod.rs"]
 mod scenes;
 
+use bitcoin::Transaction;
 use scenes::*;
 use serde_json::{Value, json};
 use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
@@ -46,7 +47,7 @@ fn a_commitment_that_pays_too_little_is_pushed_through_its_anchor_before_its_htl
         pair.alice.sync(&pair.bitcoind);
         assert!(pair.bitcoind.height() <= expiry, "it was not pushed in time");
     }
-    assert!(pair.alice.logged("pushing our commitment"));
+    assert!(pair.alice.logged("bumping our commitment"));
     pair.bob.start_again();
     resolve(&pair, &id);
 }
@@ -154,6 +155,63 @@ fn a_large_htlc_takes_the_only_coin_from_a_small_one_that_no_miner_wants() {
         pair.bitcoind.mine(1);
         pair.alice.sync(&pair.bitcoind);
         assert!(pair.bitcoind.height() < large + 72, "it came too late");
+    }
+}
+
+/// The transaction of the mempool that spends an output of this one.
+fn child_of(pair: &Pair, txid: &str) -> Option<Transaction> {
+    let pool = pair.bitcoind.rpc("getrawmempool", &json!([]));
+    let all = pool.as_array()?.iter().filter_map(Value::as_str);
+    let mut all = all.map(|txid| pair.bitcoind.transaction(txid));
+    all.find(|tx| tx.input.iter().any(|i| i.previous_output.txid.to_string() == txid))
+}
+
+/// A claim of 1,500 sat that no miner wants holds the only UTXO. The bump of another commitment cannot replace it (BIP 125, rule 2),
+/// so it spends its change.
+#[test]
+fn anchor_bump_spends_the_change_of_a_claim_that_holds_the_only_utxo() {
+    let pair = dear_pair_at("1100/1100/253/253/1100/253");
+    let (id, other) = (pair.open(SAT), pair.open(SAT));
+    part(&pair, &id, (1_500, 10));
+    part(&pair, &other, (400_000, 40));
+    pair.wait_held(&id, 1);
+    pair.wait_held(&other, 1);
+    let expiry = |id: &str| pair.alice.channel(id)["htlcs"][0]["expiry"].as_u64().unwrap();
+    let (small, large) = (expiry(&id), expiry(&other));
+    pair.bob.stop();
+    pair.alice.rpc("dev-fail", &json!({"id": id}));
+    let commitment = wait_for("our commitment in the mempool", || {
+        pair.bitcoind.rpc("getrawmempool", &json!([]))[0].as_str().map(str::to_owned)
+    });
+    pair.bitcoind.rpc("prioritisetransaction", &json!([commitment, 0, 100_000]));
+    pair.bitcoind.mine(1);
+    pair.alice.sync(&pair.bitcoind);
+    pair.alice.wait_state(&id, "ONCHAIN");
+    only_one_waits(&pair, small);
+    let claim = child_of(&pair, &commitment).expect("the small HTLC's claim").compute_txid();
+    pair.alice.rpc("dev-fail", &json!({"id": other}));
+    let bump =
+        wait_for("an anchor bump with the claim's change", || child_of(&pair, &claim.to_string()));
+    assert_eq!(bump.input.len(), 2);
+    // Both parents are mined with it.
+    let parents: Vec<String> =
+        bump.input.iter().map(|i| i.previous_output.txid.to_string()).collect();
+    pair.bitcoind.mine(1);
+    let left = pair.bitcoind.rpc("getrawmempool", &json!([]));
+    let left: Vec<&str> = left.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(!parents.iter().any(|p| left.contains(&p.as_str())), "{left:?}");
+    pair.alice.sync(&pair.bitcoind);
+    pair.alice.wait_state(&other, "ONCHAIN");
+    // The large HTLC comes back as soon as it may.
+    let is_back = || {
+        let outputs = pair.alice.channel(&other)["onchain_outputs"].clone();
+        let mut all = outputs.as_array().into_iter().flatten();
+        all.any(|o| o["what"] == "our_htlc 0" && !o["spent_by"].is_null())
+    };
+    while !is_back() {
+        assert!(pair.bitcoind.height() <= large + 2, "it came too late");
+        pair.bitcoind.mine(1);
+        pair.alice.sync(&pair.bitcoind);
     }
 }
 

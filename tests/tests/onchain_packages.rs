@@ -112,7 +112,7 @@ fn a_commitment_below_the_mempools_minimum_gets_in_with_its_child_as_a_package()
     pair.bitcoind
         .rpc("generateblock", &json!(["bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk", []]));
     pair.bitcoind.wait_mempool(&txid);
-    assert!(pair.alice.logged("pushing our commitment"));
+    assert!(pair.alice.logged("bumping our commitment"));
     let entry = pair.bitcoind.rpc("getmempoolentry", &json!([txid]));
     assert_eq!(entry["spentby"].as_array().unwrap().len(), 1, "its child: {entry}");
     pair.bitcoind.mine(1);
@@ -318,7 +318,7 @@ fn closes_confirm(market: &Market) {
     }
     let log = alice.log();
     assert!(!log.contains("**BROKEN**"));
-    assert!(market.feerate == 253 || log.contains("pushing our commitment"));
+    assert!(market.feerate == 253 || log.contains("bumping our commitment"));
 }
 
 #[test]

@@ -180,8 +180,7 @@ pub(super) fn answered(
         (BroadcastFor::Nobody, None) => {}
         (BroadcastFor::Commitment(number), Some(e)) => {
             log::info!("the commitment {txid} of channel {number} was not taken: {e}");
-            let bump = crate::onchain::OnchainEvent::Advance;
-            turn.also(crate::events::Event::Onchain(number, bump));
+            crate::onchain::allocate_fees(turn);
             crate::channels::closing::commitment_sent(node, turn, number);
         }
         (BroadcastFor::Commitment(number), None) => {

@@ -57,6 +57,18 @@ pub struct Attempt {
 const TRIES: u32 = 6;
 
 impl Attempt {
+    /// One that was signed just now, at this feerate, with the tip of the first attempt and today's; `before` is what it replaces.
+    pub fn new(
+        tx: Transaction,
+        kind: Kind,
+        claims: Vec<OutPoint>,
+        (feerate, first, height): (FeeratePerKw, BlockHeight, BlockHeight),
+        before: Option<&Self>,
+    ) -> Self {
+        let refused_since = before.and_then(Self::was_refused_since);
+        let txid = tx.compute_txid();
+        Self { txid, tx, kind, claims, feerate, first, height, refused: false, refused_since }
+    }
     /// Was it refused again and again? What is in its way may stay there for ever.
     pub fn is_hopeless(&self, tip: BlockHeight) -> bool {
         self.refused && self.refused_since.is_some_and(|since| (tip - since).0 >= TRIES)

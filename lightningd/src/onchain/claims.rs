@@ -1,6 +1,7 @@
 //! Building the transaction of a claim. Pure.
 
 use super::Case;
+use super::cost::Cost;
 use super::plan::{BASE_WEIGHT, input_weight};
 use crate::channels::Channel;
 use crate::turn::Stop;
@@ -112,58 +113,70 @@ fn output(amount: Sat, script: &ScriptBuf) -> TxOut {
     TxOut { value: Amount::from_sat(amount.0), script_pubkey: script.clone() }
 }
 
-/// The transaction that takes `claims` (all of one shape and, unless free, of one lock time). What is left goes to `to`; `coins`
-/// pay where the claims cannot. `Err` if the fee that claims can pay for themselves is below `floor`, the relay minimum.
+/// The transaction that takes `claims`, all of one shape and, unless free, of one lock time, and pays for itself: what free claims leave
+/// goes to `to`; what the peer signed whole pays what it pays. `Err` if the fee would be below `floor`, the relay minimum.
 pub fn build(
     claims: &[Claim],
-    coins: &[Coin],
     to: &ScriptBuf,
     feerate: FeeratePerKw,
     floor: FeeratePerKw,
 ) -> Result<Unsigned, Unbuilt> {
-    let mut outputs = Vec::new();
-    let mut bound = false;
-    for claim in claims {
-        match &claim.shape {
-            ClaimShape::Free {} => {}
-            ClaimShape::Paired { amount, script } => outputs.push(output(*amount, script)),
-            ClaimShape::Whole { amount, script } => {
-                outputs.push(output(*amount, script));
-                bound = true;
-            }
-        }
-    }
-    let value: u64 = claims.iter().map(|c| c.amount.0).sum();
-    let value = Sat(value + coins.iter().map(|c| c.amount.0).sum::<u64>());
-    let paid = Sat(outputs.iter().map(|o| o.value.to_sat()).sum());
-    let have = value.saturating_sub(paid);
-    let weight = BASE_WEIGHT
-        + claims.iter().map(input_weight).sum::<u64>()
-        + coins.iter().map(Coin::weight).sum::<u64>();
-    let fee = feerate.fee(weight);
-    let fee = if bound {
-        have
-    } else if outputs.is_empty() {
-        // What is claimed pays for itself, and the rest is ours.
-        let left = have.saturating_sub(fee).max(DUST);
+    let mut outputs = bound_outputs(claims);
+    let have = left_by(claims);
+    let weight = weight_of(claims);
+    let fee = if outputs.is_empty() {
+        let left = have.saturating_sub(feerate.fee(weight)).max(DUST);
         let fee = have.checked_sub(left).filter(|f| *f >= floor.fee(weight));
         let fee = fee.ok_or(Unbuilt::Worthless)?;
         outputs.push(output(left, to));
         fee
     } else {
-        let without_change = feerate.fee(weight - 43 * 4);
-        if have < without_change {
-            return Err(Unbuilt::Short(without_change.saturating_sub(have)));
-        }
-        let left = have.saturating_sub(fee);
-        if left >= DUST {
-            outputs.push(output(left, to));
-            fee
-        } else {
-            have
-        }
+        have
     };
-    Ok(assemble(claims, coins, outputs, fee, weight))
+    Ok(assemble(claims, &[], outputs, fee, weight))
+}
+
+/// What a transaction that takes `claims`, each of which the peer signed with one output, needs from UTXOs.
+pub fn cost(claims: &[Claim]) -> Cost {
+    Cost { weight: weight_of(claims), have: left_by(claims), parent: None, needs_output: false }
+}
+
+/// The transaction that takes `claims` and pays this fee from `coins`, by [`cost`]. What is left goes to `to`, unless it is dust.
+pub fn build_paid(claims: &[Claim], coins: &[Coin], to: &ScriptBuf, fee: Sat) -> Unsigned {
+    let mut outputs = bound_outputs(claims);
+    let have = Sat(left_by(claims).0 + coins.iter().map(|c| c.amount.0).sum::<u64>());
+    let left = have.saturating_sub(fee);
+    let fee = if left >= DUST {
+        outputs.push(output(left, to));
+        fee
+    } else {
+        have
+    };
+    let weight = weight_of(claims) + coins.iter().map(Coin::weight).sum::<u64>();
+    assemble(claims, coins, outputs, fee, weight)
+}
+
+/// The outputs that the peer signed.
+fn bound_outputs(claims: &[Claim]) -> Vec<TxOut> {
+    let bound = claims.iter().filter_map(|claim| match &claim.shape {
+        ClaimShape::Free {} => None,
+        ClaimShape::Paired { amount, script } | ClaimShape::Whole { amount, script } => {
+            Some(output(*amount, script))
+        }
+    });
+    bound.collect()
+}
+
+/// What claims have beyond the outputs that the peer signed.
+fn left_by(claims: &[Claim]) -> Sat {
+    let value: u64 = claims.iter().map(|c| c.amount.0).sum();
+    let paid: u64 = bound_outputs(claims).iter().map(|o| o.value.to_sat()).sum();
+    Sat(value.saturating_sub(paid))
+}
+
+/// With one output for what is left.
+fn weight_of(claims: &[Claim]) -> u64 {
+    BASE_WEIGHT + claims.iter().map(input_weight).sum::<u64>()
 }
 
 fn assemble(
@@ -200,6 +213,7 @@ fn assemble(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onchain::cost::Utxo;
     use crate::onchain::plan::tests::{claim, outpoint};
 
     const FLOOR: FeeratePerKw = FeeratePerKw::FLOOR;
@@ -221,21 +235,21 @@ mod tests {
     fn what_is_claimed_freely_pays_its_own_fee_and_the_rest_is_ours() {
         let to = ScriptBuf::from(vec![0x52]);
         let claims = [claim(1, 10_000), claim(2, 20_000)];
-        let built = build(&claims, &[], &to, FeeratePerKw(1000), FLOOR).unwrap();
+        let built = build(&claims, &to, FeeratePerKw(1000), FLOOR).unwrap();
         let weight = BASE_WEIGHT + claims.iter().map(input_weight).sum::<u64>();
         assert_eq!(built.fee, FeeratePerKw(1000).fee(weight));
         assert_eq!(built.tx.output, [output(Sat(30_000 - built.fee.0), &to)]);
         assert_eq!(built.inputs.len(), 2);
         assert_eq!(
-            build(&[claim(1, 300)], &[], &to, FeeratePerKw(1000), FLOOR),
+            build(&[claim(1, 300)], &to, FeeratePerKw(1000), FLOOR),
             Err(Unbuilt::Worthless)
         );
-        let poor = build(&[claim(1, 600)], &[], &to, FeeratePerKw(5000), FLOOR).unwrap();
+        let poor = build(&[claim(1, 600)], &to, FeeratePerKw(5000), FLOOR).unwrap();
         assert_eq!((poor.fee, poor.tx.output[0].value.to_sat()), (Sat(270), 330));
         // No mempool takes less than the relay minimum: nothing of that kind is built.
         let weight = BASE_WEIGHT + input_weight(&claim(1, 600));
         let least = FLOOR.fee(weight).0 + DUST.0;
-        let at = |amount| build(&[claim(1, amount)], &[], &to, FeeratePerKw(5000), FLOOR);
+        let at = |amount| build(&[claim(1, amount)], &to, FeeratePerKw(5000), FLOOR);
         assert_eq!(at(least - 1), Err(Unbuilt::Worthless));
         assert_eq!(at(least).unwrap().fee, FLOOR.fee(weight));
     }
@@ -244,12 +258,13 @@ mod tests {
     fn what_the_peer_signed_keeps_its_place_beside_its_output_and_coins_pay() {
         let to = ScriptBuf::from(vec![0x52]);
         let claims = [paired(1, 10_000), paired(2, 20_000)];
-        let Err(Unbuilt::Short(missing)) = build(&claims, &[], &to, FeeratePerKw(1000), FLOOR)
-        else {
-            panic!("nobody pays")
-        };
+        let utxo = |amount| Utxo { coin: coin(9, amount), held_by: None, made_by: None };
+        let fee = |utxos: &[Utxo]| cost(&claims).fee(utxos, FeeratePerKw(1000), FLOOR);
+        let Err(Unbuilt::Short(missing)) = fee(&[]) else { panic!("nobody pays") };
         assert!(missing > Sat(1000));
-        let built = build(&claims, &[coin(9, 50_000)], &to, FeeratePerKw(1000), FLOOR).unwrap();
+        let paid = fee(&[utxo(50_000)]).unwrap();
+        let built = build_paid(&claims, &[coin(9, 50_000)], &to, paid);
+        assert_eq!(built.fee, paid);
         assert_eq!(built.tx.lock_time.to_consensus_u32(), 700);
         for (i, c) in claims.iter().enumerate() {
             assert_eq!(built.tx.input[i].previous_output, c.outpoint);
@@ -257,8 +272,8 @@ mod tests {
             assert_eq!(built.tx.output[i].value.to_sat(), c.amount.0);
         }
         assert_eq!(built.tx.output[2], output(Sat(50_000 - built.fee.0), &to));
-        let exact =
-            build(&claims, &[coin(9, built.fee.0)], &to, FeeratePerKw(1000), FLOOR).unwrap();
+        let paid = fee(&[utxo(built.fee.0)]).unwrap();
+        let exact = build_paid(&claims, &[coin(9, built.fee.0)], &to, paid);
         assert_eq!(exact.tx.output.len(), 2, "dust is fee");
     }
 
@@ -266,7 +281,7 @@ mod tests {
     fn what_the_peer_signed_whole_is_left_as_it_is() {
         let shape = ClaimShape::Whole { amount: Sat(9_000), script: ScriptBuf::from(vec![7]) };
         let whole = Claim { shape, ..claim(1, 10_000) };
-        let built = build(&[whole], &[], &ScriptBuf::new(), FeeratePerKw(1), FLOOR).unwrap();
+        let built = build(&[whole], &ScriptBuf::new(), FeeratePerKw(1), FLOOR).unwrap();
         assert_eq!((built.fee, built.tx.output.len()), (Sat(1000), 1));
     }
 }

@@ -5,13 +5,18 @@
 //! transaction of ours before it is in a block or has become impossible. What is watched follows from the rows alone, by one
 //! rule: every output of the commitment, and what spends one of those has at the same index.
 
+mod allocate;
 mod anchor;
 mod attempt;
+mod attempts;
+mod child;
 mod claims;
 mod commitments;
+mod cost;
 mod fees;
-mod funding;
 mod plan;
+mod request;
+mod requests;
 pub mod rpc;
 mod send;
 mod store;
@@ -20,7 +25,7 @@ mod tests;
 mod watch;
 
 pub use anchor::commitment_published;
-pub use send::answered;
+pub use attempts::answered;
 pub use store::load;
 pub use watch::{ask_mempool, confirmed_below, connect, disconnect, mempool_has};
 
@@ -54,8 +59,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub enum OnchainEvent {
     /// The channel wants an onchaind.
     Begin,
-    /// Something changed: look what is to be sent.
-    Advance,
     /// A transaction of its end left the chain with its block.
     Left(Txid),
     /// What its attempts were about left the chain with its block.
@@ -123,6 +126,10 @@ pub struct Onchain {
     funding_spends: BTreeMap<ChannelNumber, Transaction>,
     /// Anchor bumps of the other commitments of these channels, signed, with the UTXOs of the one that is an attempt.
     alternative_bumps: BTreeMap<ChannelNumber, Vec<Attempt>>,
+    /// Claims that hsmd did not sign with others. Each is in a transaction of its own.
+    unsigned: BTreeSet<OutPoint>,
+    /// Has something changed since fees were allocated last?
+    fees_are_due: bool,
     /// The address that a channel's claims pay.
     sweep_index: BTreeMap<ChannelNumber, u32>,
     /// What ended each channel: for programs.
@@ -150,10 +157,6 @@ pub fn handle(
 ) -> Result<(), Stop> {
     match event {
         OnchainEvent::Begin => begin(node, turn, number),
-        OnchainEvent::Advance if node.onchain.cases.contains_key(&number) => {
-            send::advance(node, turn, number)
-        }
-        OnchainEvent::Advance => anchor::advance(node, turn, number),
         // What is under way keeps its coins.
         OnchainEvent::Left(txid) if attempt_of(node, txid).is_some() => Ok(()),
         OnchainEvent::Left(txid) => crate::wallet::unspend(node, turn, txid),
@@ -177,7 +180,7 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
             htlcs::decide_received(turn, channel);
         }
     }
-    advance_all(node, turn);
+    allocate_fees(turn);
 }
 
 /// A block was taken in by every room.
@@ -188,30 +191,27 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
         }
     }
     if node.chain.caught_up {
-        advance_all(node, turn);
+        allocate_fees(turn);
         turn.install(|node| node.onchain.shown.clear());
         ask_mempool(node, turn);
     }
     Ok(())
 }
 
-/// Looks at all channels, the one with most at stake first: it has the choice of UTXOs, and none is given to another channel only to be
-/// taken back in the same block.
-fn advance_all(node: &Node, turn: &mut Turn<'_>) {
-    let claims = |case: &Case| {
-        let claims = case.resolution.iter().flat_map(|r| &r.claims.0);
-        claims.map(|c| c.amount).max().unwrap_or(Sat::ZERO)
-    };
-    let cases = node.onchain.cases.iter().map(|(number, case)| (claims(case), *number));
-    let bumped =
-        node.onchain.published.keys().map(|number| {
-            (node.channels.all.get(number).map_or(Sat::ZERO, anchor::worth), *number)
-        });
-    let mut all: Vec<(Sat, ChannelNumber)> = cases.chain(bumped).collect();
-    all.sort_by_key(|(worth, number)| (std::cmp::Reverse(*worth), *number));
-    for (_, number) in all {
-        turn.also(Event::Onchain(number, OnchainEvent::Advance));
+/// Something that fees depend on has changed: they are allocated anew after this event, once for all channels.
+pub fn allocate_fees(turn: &mut Turn<'_>) {
+    turn.install(|node| node.onchain.fees_are_due = true);
+    turn.also(Event::AllocateFees);
+}
+
+/// Looks what is to be sent, and what pays for it. While our tip is behind the backend's nothing is: what a block would show is not
+/// known yet.
+pub fn fees_due(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    if !node.onchain.fees_are_due || !node.chain.caught_up {
+        return Ok(());
     }
+    turn.install(|node| node.onchain.fees_are_due = false);
+    send::advance(node, turn)
 }
 
 /// A channel whose funding never came: what was to push its commitment can never be in a block.
@@ -223,7 +223,7 @@ pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result
 
 fn drop_all(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
-        send::drop_attempt(node, turn, number, attempt)?;
+        attempts::drop_attempt(node, turn, number, attempt)?;
     }
     Ok(())
 }
@@ -409,7 +409,7 @@ fn resolved(
         }
     });
     if node.chain.caught_up {
-        turn.also(Event::Onchain(number, OnchainEvent::Advance));
+        allocate_fees(turn);
     }
     Ok(())
 }

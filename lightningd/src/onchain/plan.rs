@@ -16,7 +16,7 @@ const MAX_PAIRED: usize = 50;
 /// Weight of a transaction without its inputs, with one output that pays us.
 pub const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2 + 43 * 4;
 /// Weight of the output that pays us.
-const OUTPUT_WEIGHT: u64 = 43 * 4;
+pub(super) const OUTPUT_WEIGHT: u64 = 43 * 4;
 /// Weight of the input that spends a coin of the wallet: at least one pays for what the peer signed.
 const COIN_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 
@@ -139,16 +139,26 @@ pub fn any_pays_for_itself(claims: &[Claim], lowest: FeeratePerKw) -> bool {
     })
 }
 
-/// What to do now. `began`: when the first attempt was made at what gave its coins to something else since.
+/// What is remembered of outputs that no attempt claims now.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    /// Tip at the first attempt, where it gave its UTXOs to another or lost one.
+    pub began: BTreeMap<OutPoint, BlockHeight>,
+    /// Outputs that share no transaction: a batch with them could not be signed.
+    pub alone: BTreeSet<OutPoint>,
+}
+
+/// What to do now.
 pub fn plan(
     claims: &[Claim],
     attempts: &[Attempt],
-    mut began: BTreeMap<OutPoint, BlockHeight>,
+    past: Past,
     tip: BlockHeight,
     rates: &Rates<'_>,
 ) -> Vec<Step> {
     let all: BTreeMap<OutPoint, &Claim> = claims.iter().map(|c| (c.outpoint, c)).collect();
-    let (mut steps, mut covered, mut lone) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let Past { mut began, alone: mut lone } = past;
+    let (mut steps, mut covered) = (Vec::new(), BTreeSet::new());
     // What was claimed before keeps its age: whoever takes one input of a batch in each block does not make the rest cheaper.
     for attempt in attempts.iter().filter(|a| a.kind == Kind::Claim) {
         let found: Vec<&Claim> =
@@ -181,24 +191,16 @@ pub fn plan(
         for part in group.chunks(most) {
             let first = part.iter().filter_map(|c| began.get(&c.outpoint)).min();
             let first = first.copied().unwrap_or(tip);
-            let feerate = fees::wanted(rates, tip, &stake(part, first));
-            let claims = part.iter().map(|c| (*c).clone()).collect();
-            steps.push(Step::Make(Make { claims, feerate, first, replaces: None }));
+            steps.push(Step::Make(anew(part, first, tip, rates)));
         }
     }
-    let is_refused = |txid| attempts.iter().any(|a| a.txid == txid && a.refused);
-    steps.sort_by_key(|step| match step {
-        Step::Drop(_) => None,
-        Step::Make(m) => Some(turn_of(m, m.replaces.is_some_and(is_refused))),
-    });
     steps
 }
 
-/// Who comes first has the choice of coins: what is worth most, and of that what has least time. What was refused comes last:
-/// something else may be in its way for ever.
-fn turn_of(m: &Make, is_refused: bool) -> impl Ord + use<> {
-    let deadline = m.deadline().unwrap_or(BlockHeight(u32::MAX));
-    (is_refused, Reverse(m.worth()), deadline, m.replaces.is_some())
+/// These claims of an attempt that gave its UTXOs to another, anew: at the price of their age.
+pub fn anew(claims: &[&Claim], first: BlockHeight, tip: BlockHeight, rates: &Rates<'_>) -> Make {
+    let feerate = fees::wanted(rates, tip, &stake(claims, first));
+    Make { claims: claims.iter().map(|c| (*c).clone()).collect(), feerate, first, replaces: None }
 }
 
 /// The attempt that should take the place of this one, if any should.

@@ -48,7 +48,7 @@ const RATES: Rates<'static> = Rates { floor: FeeratePerKw(253), estimates: None,
 const TIP: BlockHeight = BlockHeight(100);
 
 fn plan(claims: &[Claim], attempts: &[Attempt], tip: BlockHeight, rates: &Rates<'_>) -> Vec<Step> {
-    super::plan(claims, attempts, BTreeMap::new(), tip, rates)
+    super::plan(claims, attempts, Past::default(), tip, rates)
 }
 
 /// Which outputs each transaction to be made takes.
@@ -146,35 +146,6 @@ fn a_thousand_penalties_are_a_dozen_transactions() {
         .collect();
     let steps = plan(&claims, &[], TIP, &RATES);
     assert_eq!(steps.len(), 10);
-}
-
-#[test]
-fn what_is_worth_most_has_the_choice_of_coins_and_then_what_has_least_time() {
-    let paired = |n, at, deadline, amount| {
-        let shape = ClaimShape::Paired { amount: Sat(amount), script: ScriptBuf::from(vec![n]) };
-        Claim { shape, lock_time: at, ..until(deadline, claim(n, amount)) }
-    };
-    let claims = [
-        paired(1, 80, 200, 2_000),
-        paired(2, 81, 200, 50_000),
-        paired(3, 82, 150, 50_000),
-        paired(4, 83, 200, 5_000_000),
-        paired(5, 84, 110, 90_000),
-    ];
-    let order = |attempts: &[Attempt], tip| {
-        let steps = plan(&claims, attempts, tip, &RATES);
-        let made = steps.iter().filter_map(|s| match s {
-            Step::Make(m) => Some(m.claims.iter().map(|c| c.outpoint.vout).collect::<Vec<_>>()),
-            Step::Drop(_) => None,
-        });
-        made.flatten().collect::<Vec<u32>>()
-    };
-    assert_eq!(order(&[], TIP), [4, 5, 3, 2, 1]);
-    // One that is to be raised has its place among the others, and one that is refused comes last.
-    let raised = [attempt(7, &[&claims[4]])];
-    assert_eq!(order(&raised, BlockHeight(109)), [4, 5, 3, 2, 1]);
-    let refused = [Attempt { refused: true, ..attempt(7, &[&claims[3]]) }];
-    assert_eq!(order(&refused, BlockHeight(101)), [5, 3, 2, 1, 4]);
 }
 
 /// At 1 sat/vB: whether a channel with nothing but these claims may be forgotten.

@@ -122,7 +122,10 @@ fn resolution(claims: Vec<Claim>) -> Resolution {
 }
 
 fn advance(rig: &mut Rig) {
-    rig.run(Event::Onchain(CHANNEL, OnchainEvent::Advance));
+    rig.turn(|_, turn| {
+        allocate_fees(turn);
+        Ok(())
+    });
 }
 
 /// Which of the commitment's outputs each of our transactions under way takes.
@@ -331,7 +334,8 @@ fn a_small_htlc_does_not_make_a_commitment_cheaper_than_none_would() {
     let wanted = |rig: &Rig| {
         let tip = BlockHeight(100);
         let rates = send::rates(&rig.node);
-        fees::wanted(&rates, tip, &anchor::at_stake(rig.channel(1), &[], tip, 1124, &rates))
+        let at_risk = anchor::at_risk(&rig.node, rig.channel(1), tip);
+        fees::wanted(&rates, tip, &anchor::stake(&at_risk, tip, 1124, tip, &rates))
     };
     assert_eq!(wanted(&rig), FeeratePerKw(4000));
     rig.node.channels.all.get_mut(&CHANNEL).unwrap().live.htlcs.0.push(live);
@@ -352,8 +356,8 @@ fn a_commitment_that_an_expired_htlc_waits_for_costs_no_more_than_its_time_is_wo
         let paid = wire::channel_data::Removal::Fulfilled { preimage: Preimage([1; 32]) };
         channel.decided.insert(HtlcId(0), paid);
         let first = BlockHeight(100);
-        let stake = anchor::at_stake(rig.channel(1), &[], first, 1124, &rates);
-        fees::wanted(&rates, BlockHeight(tip), &stake).0
+        let (at_risk, tip) = (anchor::at_risk(&rig.node, rig.channel(1), first), BlockHeight(tip));
+        fees::wanted(&rates, tip, &anchor::stake(&at_risk, first, 1_800, tip, &rates)).0
     };
     // Ours expired when the channel was failed: nobody takes it for days, and half of it is no price for the next block.
     assert_eq!(price(Side::Local, 99, 100), 1000);
@@ -461,7 +465,7 @@ fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between
     });
     assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));
     let given_up = claim.clone();
-    rig.turn(move |node, turn| send::drop_attempt(node, turn, CHANNEL, &given_up));
+    rig.turn(move |node, turn| attempts::drop_attempt(node, turn, CHANNEL, &given_up));
     assert!(!rig.node.wallet.outputs.contains_key(&change), "it is not there");
     mine(&mut rig, 101, vec![claim.tx.clone()]);
     assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));

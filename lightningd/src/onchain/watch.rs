@@ -216,7 +216,7 @@ fn commitments_seen(node: &Node, turn: &mut Turn<'_>, found: &[bitcoin::Transact
     let txid = |tx: &bitcoin::Transaction| tx.compute_txid();
     for (number, tx) in &seen {
         if node.onchain.funding_spends.get(number).map(txid) != Some(tx.compute_txid()) {
-            turn.also(Event::Onchain(*number, OnchainEvent::Advance));
+            super::allocate_fees(turn);
         }
     }
     turn.install(move |node| node.onchain.funding_spends = seen);

@@ -413,27 +413,23 @@ pub fn spend(node: &Node, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Res
 
 /// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not.
 pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
-    let mut changed = BTreeMap::new();
-    for (outpoint, output) in &node.wallet.outputs {
-        if output.spent == Some(Spend { txid, height: None }) {
-            let mut output = output.clone();
-            output.spent = None;
-            output.reserved_until = BlockHeight(0);
-            changed.insert(*outpoint, output);
-        }
-    }
-    let gone: Vec<OutPoint> = node
-        .wallet
-        .outputs
-        .iter()
-        .filter(|(o, v)| o.txid == txid && v.confirmed.is_none())
-        .map(|(o, _)| *o)
-        .collect();
+    let of_its_own = |(o, v): &(&OutPoint, &Output)| o.txid == txid && v.confirmed.is_none();
+    let gone: Vec<OutPoint> =
+        node.wallet.outputs.iter().filter(of_its_own).map(|(o, _)| *o).collect();
     for outpoint in &gone {
         store::remove(turn.db, outpoint)?;
     }
-    turn.install(move |node| gone.iter().for_each(|o| drop(node.wallet.outputs.remove(o))));
-    put(node, turn, changed)
+    store::release(turn.db, txid)?;
+    turn.install(move |node| {
+        gone.iter().for_each(|o| drop(node.wallet.outputs.remove(o)));
+        for output in node.wallet.outputs.values_mut() {
+            if output.spent == Some(Spend { txid, height: None }) {
+                output.spent = None;
+                output.reserved_until = BlockHeight(0);
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Keeps these from being chosen until a height; zero lets them go.

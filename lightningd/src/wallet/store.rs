@@ -70,6 +70,15 @@ pub(super) fn put(db: &Connection, outpoint: &OutPoint, output: &Output) -> Resu
     Ok(())
 }
 
+/// The unconfirmed transaction of this id spends nothing any more.
+pub(super) fn release(db: &Connection, txid: Txid) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "UPDATE outputs SET spent_txid = NULL, reserved_until = 0 WHERE spent_txid = ?1 AND spent_height IS NULL",
+    )?
+    .execute([txid.to_byte_array()])?;
+    Ok(())
+}
+
 pub(super) fn remove(db: &Connection, outpoint: &OutPoint) -> Result<(), Fatal> {
     db.prepare_cached("DELETE FROM outputs WHERE txid = ?1 AND vout = ?2")?
         .execute(params![outpoint.txid.to_byte_array(), outpoint.vout])?;

@@ -141,6 +141,7 @@ fn anchor_bump_of_ours_ends_when_the_peers_commitment_confirms() {
     let mut case = rig.node.onchain.cases.remove(&CHANNEL).expect("a case");
     case.resolution = Some(resolution(vec![]));
     rig.node.onchain.cases.insert(CHANNEL, case);
+    rig.node.chain.caught_up = true;
     advance(&mut rig);
     assert_eq!(spent_by(&rig, &utxo), None);
 }

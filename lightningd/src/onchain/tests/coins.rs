@@ -66,7 +66,7 @@ fn a_claim_of_another_channel_gives_its_coin_too() {
     closed(&mut rig, CHANNEL, vec![]);
     closed(&mut rig, other, vec![small]);
     let coin = coin(&mut rig, 9, 50_000);
-    rig.run(Event::Onchain(other, OnchainEvent::Advance));
+    advance(&mut rig);
     assert!(attempt_of_channel(&rig, other).is_some());
     claims(&mut rig, vec![large]);
     advance(&mut rig);
@@ -92,7 +92,7 @@ fn raise_with_anothers_utxo_pays_for_both_it_replaces() {
     assert_eq!(spent_by(&rig, &poor), Some(attempt(&rig).txid));
     closed(&mut rig, other, batch);
     let rich = super::coin(&mut rig, 10, 50_000);
-    rig.run(Event::Onchain(other, OnchainEvent::Advance));
+    advance(&mut rig);
     let cheap = attempt_of_channel(&rig, other).expect("an attempt");
     assert_eq!((spent_by(&rig, &rich), cheap.claims.len()), (Some(cheap.txid), 8));
     for height in 101..200 {
@@ -134,7 +134,7 @@ fn raise_pays_more_than_a_predecessor_without_change() {
 
 #[test]
 fn a_claim_does_not_replace_another_for_more_than_half_of_what_it_is_worth() {
-    // Seven that are worth as much each as the one that pays half of that already: together they weigh too much to pay its rate.
+    // Two that are worth hardly more than the one that pays half of that already: together they weigh too much to pay its rate.
     let mut rig = on_chain("dearer-half", |rig| vec![paired(rig, 0, 105)]);
     let coin = coin(&mut rig, 9, 5_000_000);
     for height in 101..106 {
@@ -142,7 +142,7 @@ fn a_claim_does_not_replace_another_for_more_than_half_of_what_it_is_worth() {
     }
     let first = attempt(&rig);
     assert!(fee(&rig, &first) > 40_000);
-    let all = (0..8).map(|vout| paired(&rig, vout, 1000)).collect();
+    let all = [0, 1, SMALL].map(|vout| paired(&rig, vout, 1000)).to_vec();
     claims(&mut rig, all);
     mine(&mut rig, 106, vec![]);
     assert_eq!(under_way(&rig), [vec![0]]);
@@ -289,9 +289,9 @@ fn refused_too_often(name: &str, (dear, cheap): (ChannelNumber, ChannelNumber)) 
     let (large, small) = (claims(&rig, dear, LARGE), claims(&rig, cheap, SMALL));
     closed(&mut rig, cheap, small);
     let coin = coin(&mut rig, 9, 50_000);
-    rig.run(Event::Onchain(cheap, OnchainEvent::Advance));
+    advance(&mut rig);
     closed(&mut rig, dear, large);
-    rig.run(Event::Onchain(dear, OnchainEvent::Advance));
+    advance(&mut rig);
     for height in 101..106 {
         let stuck = attempt_of_channel(&rig, dear).expect("an attempt").txid;
         assert_eq!(spent_by(&rig, &coin), Some(stuck), "at {height}");
@@ -326,7 +326,7 @@ fn one_refusal_of_what_was_sent_long_ago_costs_it_nothing() {
     let (large, small) = (claims(&rig, dear, LARGE), claims(&rig, cheap, SMALL));
     let coin = coin(&mut rig, 9, 50_000);
     closed(&mut rig, dear, large);
-    rig.run(Event::Onchain(dear, OnchainEvent::Advance));
+    advance(&mut rig);
     closed(&mut rig, cheap, small);
     for height in 101..110 {
         mine(&mut rig, height, vec![]);
@@ -385,11 +385,11 @@ fn poor_commitment_with(rig: &mut Rig, number: ChannelNumber, amount: u64) {
     let (of, rest) = (channel.live.params.funding, ScriptBuf::from(vec![0x51]));
     let poor = spending(&[of], &[(330, &anchor), (999_669, &rest)]);
     rig.turn(move |node, turn| commitment_published(node, turn, number, &poor));
-    rig.run(Event::Onchain(number, OnchainEvent::Advance));
+    advance(rig);
 }
 
 #[test]
-fn a_push_takes_the_coin_of_a_claim_that_bitcoind_refused_and_of_no_other() {
+fn first_anchor_bump_spends_the_change_of_a_claim_or_the_utxo_if_rejected() {
     let mut rig = Rig::new("dearer-push", &[(1, 1), (2, 2)]);
     let small = paired(&rig, SMALL, 200);
     closed(&mut rig, CHANNEL, vec![small]);
@@ -399,11 +399,15 @@ fn a_push_takes_the_coin_of_a_claim_that_bitcoind_refused_and_of_no_other() {
     assert_eq!(spent_by(&rig, &coin), Some(claim));
     let other = ChannelNumber(2);
     poor_commitment(&mut rig, other);
-    // BIP 125, rule 2: the anchor is unconfirmed, and no input of what would be replaced.
-    assert!(attempt_of_channel(&rig, other).is_none());
+    // BIP 125, rule 2: the anchor is unconfirmed, and no input of what would be replaced. Its change may be spent.
+    let first = attempt_of_channel(&rig, other).expect("a bump");
+    assert_eq!(first.tx.input[1].previous_output.txid, claim);
     assert_eq!(spent_by(&rig, &coin), Some(claim));
+    // The claim stays as it is while the bump needs its change.
+    mine(&mut rig, 101, vec![]);
+    assert_eq!(attempt(&rig).txid, claim);
     refuse(&mut rig, claim);
-    rig.run(Event::Onchain(other, OnchainEvent::Advance));
+    advance(&mut rig);
     let push = attempt_of_channel(&rig, other).map(|a| a.txid);
     assert!(push.is_some());
     assert_eq!(spent_by(&rig, &coin), push);
@@ -524,8 +528,8 @@ fn a_push_that_the_coins_do_not_pay_for_as_it_should_be_is_made_as_far_as_they_d
 #[test]
 fn a_claim_costs_no_more_than_half_of_what_it_is_worth_with_all_its_coins() {
     let mut rig = on_chain("half", |rig| vec![paired(rig, SMALL, 105)]);
-    for n in 0..4 {
-        coin(&mut rig, 20 + n, 350);
+    for n in 0..8 {
+        coin(&mut rig, 20 + n, 175);
     }
     for height in 101..108 {
         mine(&mut rig, height, vec![]);
@@ -597,29 +601,33 @@ fn no_more_coins_are_spent_than_one_transaction_should_have() {
 #[test]
 fn a_wallet_of_many_coins_costs_a_few_trials() {
     let script = ScriptBuf::from(vec![0x51; 34]);
-    let one = |n: u64| claims::Coin {
-        outpoint: OutPoint { vout: n as u32, ..outpoint(1) },
-        amount: Sat(1_000 + n),
-        script: script.clone(),
-        key_index: 1,
+    let one = |n: u64| cost::Utxo {
+        coin: claims::Coin {
+            outpoint: OutPoint { vout: n as u32, ..outpoint(1) },
+            amount: Sat(1_000 + n),
+            script: script.clone(),
+            key_index: 1,
+        },
+        held_by: None,
+        made_by: None,
     };
-    let all: Vec<claims::Coin> = (0..10_000).map(one).collect();
+    let all: Vec<cost::Utxo> = (0..10_000).map(one).collect();
     let trials = std::cell::Cell::new(0);
     let rate = FeeratePerKw(253);
     let with = |needed: u64| {
         trials.set(0);
-        let found = funding::with_coins(&all, 0, rate, |coins| {
+        let found = cost::with_utxos(&all, 0, rate, |utxos| {
             trials.set(trials.get() + 1);
-            let have: u64 = coins.iter().map(|c| c.amount.0).sum();
-            let weight: u64 = coins.iter().map(|c| c.weight()).sum();
+            let have: u64 = utxos.iter().map(|u| u.coin.amount.0).sum();
+            let weight: u64 = utxos.iter().map(|u| u.coin.weight()).sum();
             let missing = (needed + rate.fee(weight).0).saturating_sub(have);
-            if missing > 0 {
-                return Err(claims::Unbuilt::Short(Sat(missing)));
-            }
-            let tx = spending(&[], &[]);
-            Ok(claims::Unsigned { tx, inputs: vec![], spent: vec![], fee: Sat(1), weight: 1 })
+            if missing > 0 { Err(claims::Unbuilt::Short(Sat(missing))) } else { Ok(()) }
         });
-        (found.ok().map(|(_, spent)| spent), trials.get())
+        let found = found.ok().map(|(_, utxos)| utxos);
+        (
+            found.map(|all| all.into_iter().map(|u| u.coin.outpoint).collect::<Vec<_>>()),
+            trials.get(),
+        )
     };
     let (found, tried) = with(5_000);
     // The smallest that is enough alone.

@@ -43,7 +43,7 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
     };
     rig.turn(|node, turn| {
         crate::chain::keep(turn.db, &attempt.tx)?;
-        send::keep(node, turn, CHANNEL, attempt.clone())
+        attempts::keep(node, turn, CHANNEL, attempt.clone())
     });
     // Both in one block; it leaves the chain, and the peer's commitment is in the next.
     mine_without_onchaind(&mut rig, 101, vec![ours.clone(), child.clone()]);
@@ -78,7 +78,7 @@ fn a_coin_that_left_the_chain_with_the_commitment_it_was_to_push_is_unconfirmed(
         refused: false,
         refused_since: None,
     };
-    rig.turn(|node, turn| send::keep(node, turn, CHANNEL, attempt.clone()));
+    rig.turn(|node, turn| attempts::keep(node, turn, CHANNEL, attempt.clone()));
     unmine(&mut rig, 101);
     let left = |rig: &Rig| {
         let coin = &rig.node.wallet.outputs[&coin];
