@@ -415,12 +415,14 @@ fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time()
 fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
     let mut rig = Rig::new("double-spent", &[]);
     let coin = coin(&mut rig, 9, 50_000);
+    let other = super::tests::coin(&mut rig, 10, 50_000);
     let script = ScriptBuf::from(vec![0x54]);
-    let ours = spending(&[coin], &[(40_000, &script)]);
+    let ours = spending(&[coin, other], &[(90_000, &script)]);
     let child = spending(&[OutPoint { txid: ours.compute_txid(), vout: 0 }], &[(30_000, &script)]);
     let all = [ours, child];
     for tx in all.clone() {
         rig.turn(move |node, turn| {
+            crate::wallet::spend(node, turn, &tx)?;
             crate::chain::broadcast(node, turn, &tx, crate::chain::BroadcastFor::Nobody)
         });
     }
@@ -435,6 +437,8 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
         rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
     };
     assert_eq!(sent(&mut rig, 199), 2);
+    // Its other input was free at once.
+    assert_eq!(spent_by(&rig, &other), None);
     assert_eq!(sent(&mut rig, 200), 0);
 }
 
