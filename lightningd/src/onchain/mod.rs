@@ -22,6 +22,7 @@ mod send;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unjudged;
 mod watch;
 
 pub use anchor::commitment_published;

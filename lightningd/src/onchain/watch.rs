@@ -1,6 +1,6 @@
 //! What the chain shows of channels that ended.
 
-use super::{Case, Onchain, OnchainEvent, Seen, order, send, store};
+use super::{Case, Onchain, OnchainEvent, Seen, order, send, store, unjudged};
 use crate::chain::Purpose;
 use crate::channels::{self, ChannelEvent};
 use crate::events::Event;
@@ -156,7 +156,12 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
                     turn.then(Event::Channel(*number, ChannelEvent::Broadcast));
                 }
                 // Ours would pay us less, or may be revoked.
-                Some(CloseKind::Revoked { .. } | CloseKind::Unknown { .. }) | None => {}
+                Some(CloseKind::Revoked { .. } | CloseKind::Unknown { .. }) => {}
+                None => {
+                    if let Some(channel) = node.channels.all.get(number) {
+                        unjudged::left(turn, channel, &case.spend.tx)?;
+                    }
+                }
             }
         } else {
             order(node, turn, *number, &OnchainReorg { height });

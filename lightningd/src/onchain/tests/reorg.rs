@@ -1,5 +1,6 @@
 //! Blocks that leave the chain, and what was in them.
 
+use super::unjudged::FundingSpend;
 use super::*;
 use crate::channels::ChannelEvent;
 
@@ -187,4 +188,86 @@ fn where_nobody_knows_whether_our_data_is_old_a_close_of_the_peers_does_not_make
     rig.run(Event::Channel(CHANNEL, ChannelEvent::Broadcast));
     rig.crash();
     assert!(rig.channel(1).lost_state);
+}
+
+/// A commitment transaction of the peer: of this number, with this point of the peer.
+fn remote_commitment(rig: &Rig, number: u64, point: Point) -> Transaction {
+    let value = ::channel::Channel::new(rig.channel(1).live.clone()).unwrap();
+    let mut state = value.remote_commitment(value.revoked().remote).unwrap();
+    (state.number, state.point) = (CommitmentNumber(number), point);
+    let basepoints = &value.constants().params.basepoints;
+    let keys = ::channel::keys::CommitmentKeys::derive(basepoints, Side::Remote, &state.point);
+    ::channel::commitment::build(value.constants(), keys, &state).unwrap().tx
+}
+
+/// The peer's commitment 5 is not revoked, its commitment 6 is the newest, ours is number 3.
+fn at_number_6(name: &str) -> Rig {
+    let mut rig = Rig::new(name, &[(1, 1)]);
+    let live = &mut rig.node.channels.all.get_mut(&CHANNEL).unwrap().live;
+    live.commitment = Sides { local: CommitmentNumber(3), remote: CommitmentNumber(6) };
+    live.revoked = Sides { local: CommitmentNumber(3), remote: CommitmentNumber(5) };
+    rig
+}
+
+/// The spend's block leaves the chain before onchaind has said anything. True if our commitment is published then.
+fn left_unjudged(rig: &mut Rig, spend: Transaction) -> bool {
+    mine(rig, 101, vec![spend]);
+    assert!(rig.node.onchain.cases[&CHANNEL].resolution.is_none());
+    unmine(rig, 101).contains(&Said::Publish(1))
+}
+
+#[test]
+fn reorg_before_onchaind_answers_publishes_ours_if_theirs_was_valid() {
+    let [point, next] = [60, 61].map(crate::channels::testing::point);
+    for (number, point) in [(5, point), (6, next)] {
+        let mut rig = at_number_6(&format!("unjudged-{number}"));
+        let spend = remote_commitment(&rig, number, point);
+        assert!(left_unjudged(&mut rig, spend), "commitment {number}");
+        assert!(!rig.channel(1).lost_state);
+    }
+}
+
+#[test]
+fn reorg_of_a_revoked_commitment_before_onchaind_publishes_nothing() {
+    let mut rig = at_number_6("unjudged-revoked");
+    let spend = remote_commitment(&rig, 4, crate::channels::testing::point(62));
+    assert!(!left_unjudged(&mut rig, spend));
+    assert!(!rig.channel(1).lost_state);
+}
+
+#[test]
+fn reorg_of_an_unknown_commitment_before_onchaind_loses_the_state() {
+    let mut rig = at_number_6("unjudged-unknown");
+    let spend = remote_commitment(&rig, 7, crate::channels::testing::point(62));
+    assert!(!left_unjudged(&mut rig, spend));
+    rig.crash();
+    assert!(rig.channel(1).lost_state, "ours would be published after a restart");
+}
+
+/// Only hsmd has the point of our own commitment, and the rig's has none.
+#[test]
+fn reorg_of_our_commitment_before_onchaind_is_told_by_its_point() {
+    let rig = at_number_6("unjudged-ours");
+    let [point, other] = [70, 71].map(crate::channels::testing::point);
+    // The peer's commitment of the same number is revoked.
+    let value = ::channel::Channel::new(rig.channel(1).live.clone()).unwrap();
+    let state = value.local_commitment(point);
+    let basepoints = &value.constants().params.basepoints;
+    let keys = ::channel::keys::CommitmentKeys::derive(basepoints, Side::Local, &point);
+    let ours = ::channel::commitment::build(value.constants(), keys, &state).unwrap().tx;
+    for (point, expected) in [
+        (Some(point), FundingSpend::Valid),
+        (None, FundingSpend::Unclear),
+        (Some(other), FundingSpend::Revoked),
+    ] {
+        assert_eq!(unjudged::judge(&value, &ours, point), expected);
+    }
+}
+
+#[test]
+fn reorg_before_onchaind_publishes_nothing_where_our_data_is_old() {
+    let mut rig = at_number_6("unjudged-lost");
+    rig.node.channels.all.get_mut(&CHANNEL).unwrap().lost_state = true;
+    let spend = remote_commitment(&rig, 6, crate::channels::testing::point(61));
+    assert!(!left_unjudged(&mut rig, spend));
 }
