@@ -361,14 +361,26 @@ impl Channel {
     /// Is there a commitment that may still be published unpunished, of either side, with an output for this HTLC? BOLT 5
     /// lets one without fail sooner.
     pub fn has_valid_output(&self, live: &LiveHtlc) -> bool {
-        let (by, amount) = (live.htlc.offered_by, live.htlc.amount);
         Side::BOTH.iter().any(|owner| {
-            [Which::Oldest, Which::Newest].into_iter().any(|which| {
-                let feerate = self.feerate_in(*owner, which);
-                self.has_htlc(*owner, which, live)
-                    && !self.constants.is_trimmed(*owner, feerate, by, amount)
-            })
+            [Which::Oldest, Which::Newest]
+                .into_iter()
+                .any(|which| self.has_output_in(*owner, which, live))
         })
+    }
+    /// Has each commitment that may still confirm unpunished an output for this HTLC? Of ours that is the newest: no other one is
+    /// published.
+    pub fn has_output_in_each(&self, live: &LiveHtlc) -> bool {
+        let valid = [
+            (Side::Local, Which::Newest),
+            (Side::Remote, Which::Oldest),
+            (Side::Remote, Which::Newest),
+        ];
+        valid.into_iter().all(|(owner, which)| self.has_output_in(owner, which, live))
+    }
+    fn has_output_in(&self, owner: Side, which: Which, live: &LiveHtlc) -> bool {
+        let (by, amount) = (live.htlc.offered_by, live.htlc.amount);
+        let feerate = self.feerate_in(owner, which);
+        self.has_htlc(owner, which, live) && !self.constants.is_trimmed(owner, feerate, by, amount)
     }
 
     /// Would anything move on `by`'s signature?

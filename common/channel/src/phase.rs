@@ -105,7 +105,7 @@ pub enum Rule {
     Unchanged,
     /// It is handled for an HTLC that the peer added before our own `shutdown`. Any later one is failed. BOLT 2, shutdown.
     BeforeShutdown,
-    /// It is handled for an HTLC that has an output in a commitment which may still be published. A trimmed one is the miners'.
+    /// It is handled for an HTLC that has an output in each commitment which may still confirm. A trimmed one is the miners'.
     WithOutput,
     /// hsmd keeps the question until lightningd has stored that it may be answered.
     Waits,

@@ -35,18 +35,22 @@ impl Channel {
     }
     /// True if the received HTLC of this id may be accepted or forwarded in this phase. BOLT 2, shutdown.
     pub fn lets(&self, input: Input, id: HtlcId) -> bool {
+        self.lets_with(input, id, || self.has_output(id))
+    }
+    /// The same where the chain tells whether the HTLC has an output.
+    pub fn lets_with(&self, input: Input, id: HtlcId, output: impl FnOnce() -> bool) -> bool {
         match rule(self.phase(), input) {
             Rule::Taken => true,
             Rule::BeforeShutdown => self.shutdown_at.is_none_or(|at| id < at),
-            Rule::WithOutput => self.has_output(id),
+            Rule::WithOutput => output(),
             Rule::Unchanged | Rule::Waits | Rule::First | Rule::Ignored | Rule::Refused => false,
         }
     }
-    /// True if a commitment that may still be published has an output for the received HTLC of this id.
+    /// True if each commitment that may still confirm has an output for the received HTLC of this id.
     fn has_output(&self, id: HtlcId) -> bool {
         let value = ::channel::Channel::new(self.live.clone());
         let live = self.htlc(Side::Remote, id);
-        value.is_ok_and(|value| live.is_some_and(|live| value.has_valid_output(live)))
+        value.is_ok_and(|value| live.is_some_and(|live| value.has_output_in_each(live)))
     }
 }
 

@@ -283,7 +283,7 @@ fn forward_goes_over_a_channel_only_in_the_phases_of_the_table() {
     }
 }
 
-/// A trimmed HTLC is the miners' once a commitment is published: it pays no invoice any more.
+/// A trimmed HTLC is the miners' once a commitment is published: it pays no invoice any more, even if another one has an output for it.
 #[test]
 fn htlc_without_an_output_is_accepted_only_while_the_channel_lives() {
     for (phase, takes) in [
@@ -291,14 +291,19 @@ fn htlc_without_an_output_is_accepted_only_while_the_channel_lives() {
         (ChannelPhase::AwaitingUnilateral, false),
         (ChannelPhase::Onchain, false),
     ] {
-        for restart in [false, true] {
-            let mut rig = Rig::new(&format!("dust-{phase:?}-{restart}"), &[(1, 1)]);
-            let hash = Preimage([5; 32]).hash();
-            let dust = htlc(Side::Remote, (0, 0), (1_000_000, 206), hash, Stage::Irrevocable);
-            let changes = vec![adds(&rig.channel(1).live, dust)];
-            assert_eq!(rig.persist(1, &Persist { changes, peeled: Long(vec![]) }), []);
-            enter(&mut rig, CHANNEL, phase, restart);
-            assert_eq!(rig.channel(1).lets(Input::AcceptHtlc, HtlcId(0)), takes, "{phase:?}");
+        // At 1000 sat/kW it takes 1209 sat to have an output on the peer's commitment, and 1249 sat on ours.
+        for (sat, takes) in [(1_000, takes), (1_230, takes), (1_249, true)] {
+            for restart in [false, true] {
+                let mut rig = Rig::new(&format!("dust-{phase:?}-{restart}"), &[(1, 1)]);
+                let hash = Preimage([5; 32]).hash();
+                let amount = (sat * 1000, 206);
+                let dust = htlc(Side::Remote, (0, 0), amount, hash, Stage::Irrevocable);
+                let changes = vec![adds(&rig.channel(1).live, dust)];
+                assert_eq!(rig.persist(1, &Persist { changes, peeled: Long(vec![]) }), []);
+                enter(&mut rig, CHANNEL, phase, restart);
+                let lets = rig.channel(1).lets(Input::AcceptHtlc, HtlcId(0));
+                assert_eq!(lets, takes, "{phase:?}, {sat} sat");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::channels::{Channel, policy};
 use crate::events::Event;
 use crate::invoices;
 use crate::node::Node;
+use crate::onchain::{self, Output};
 use crate::turn::{Stop, Turn};
 use channel::phase::Input;
 use onion::{Failure, FinalPayload};
@@ -58,9 +59,14 @@ pub(super) fn receive(
         let failure = Failure::FinalIncorrectCltvExpiry { cltv_expiry: htlc.expiry };
         return fail(node, turn, channel, live, keys, &failure);
     }
-    if !channel.lets(Input::AcceptHtlc, id) {
-        // BOLT 2, shutdown: an HTLC added after ours is failed; so is one that no commitment will contain.
-        return fail(node, turn, channel, live, keys, &Failure::PermanentChannelFailure);
+    match may_pay(node, channel, id) {
+        Some(true) => {}
+        // BOLT 2, shutdown: an HTLC added after ours is failed; so is one that the commitment on chain may not contain.
+        Some(false) => {
+            return fail(node, turn, channel, live, keys, &Failure::PermanentChannelFailure);
+        }
+        // It is decided on once onchaind has answered.
+        None => return Ok(()),
     }
     if !node.trusts_tip() || !channel.is_founded(node.chain.height()) {
         // Without a tip that is one we cannot tell whether there is time to claim it, and without the funding there is nothing to claim.
@@ -79,6 +85,19 @@ pub(super) fn receive(
         return fail(node, turn, channel, live, keys, &unknown);
     }
     join_set(node, turn, channel, live, wanted.total, keys)
+}
+
+/// Can this received HTLC be claimed, as far as the channel's phase and the chain tell? `None`: onchaind has yet to say what is in the
+/// commitment that confirmed.
+fn may_pay(node: &Node, channel: &Channel, id: HtlcId) -> Option<bool> {
+    match onchain::received_output(node, channel.number, id) {
+        Output::NotOnChain => Some(channel.lets(Input::AcceptHtlc, id)),
+        Output::Undetermined => {
+            (!channel.lets_with(Input::AcceptHtlc, id, || true)).then_some(false)
+        }
+        Output::Unspent => Some(channel.lets_with(Input::AcceptHtlc, id, || true)),
+        Output::Missing => Some(channel.lets_with(Input::AcceptHtlc, id, || false)),
+    }
 }
 
 /// Is it too late to fulfil a received HTLC of this expiry?
@@ -132,7 +151,8 @@ fn is_complete(node: &Node, set: &Set) -> bool {
     let tip = node.chain.height();
     let is_there = |p: &Part| {
         let channel = node.channels.all.get(&p.channel);
-        let takes = channel.is_some_and(|c| c.is_founded(tip) && c.lets(Input::AcceptHtlc, p.id));
+        let takes =
+            channel.is_some_and(|c| c.is_founded(tip) && may_pay(node, c, p.id) == Some(true));
         takes && !is_late(node, p.expiry)
     };
     set.sum() >= set.total && node.trusts_tip() && set.parts.iter().all(is_there)

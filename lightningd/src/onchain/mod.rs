@@ -28,7 +28,9 @@ mod watch;
 pub use anchor::commitment_published;
 pub use attempts::answered;
 pub use store::load;
-pub use watch::{ask_mempool, confirmed_below, connect, disconnect, mempool_has};
+pub use watch::{
+    Output, ask_mempool, confirmed_below, connect, disconnect, mempool_has, received_output,
+};
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};
@@ -80,7 +82,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(tx: Transaction, height: BlockHeight, level: u8) -> Self {
+    pub(crate) fn new(tx: Transaction, height: BlockHeight, level: u8) -> Self {
         Self { txid: tx.compute_txid(), tx, height, level }
     }
 }
@@ -101,7 +103,7 @@ pub struct Case {
 }
 
 impl Case {
-    pub(super) fn new(spend: Seen) -> Self {
+    pub(crate) fn new(spend: Seen) -> Self {
         Self { child: None, spend, later: Vec::new(), resolution: None, deaths: 0 }
     }
 }

@@ -177,6 +177,31 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
     Ok(())
 }
 
+/// Whether the commitment in a block has an output for an HTLC that the peer offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// No commitment of this channel is in a block.
+    NotOnChain,
+    /// onchaind has not answered yet.
+    Undetermined,
+    /// It is there, and nothing has spent it.
+    Unspent,
+    /// There is none: the HTLC was trimmed, or is not in this commitment. Or it is spent.
+    Missing,
+}
+
+/// The output of a received HTLC of this channel.
+pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> Output {
+    let Some(case) = node.onchain.cases.get(&number) else { return Output::NotOnChain };
+    let Some(resolution) = &case.resolution else { return Output::Undetermined };
+    let is_it = |o: &OutputStatus| {
+        o.htlc == Some((Side::Remote, id))
+            && o.outpoint.txid == case.spend.txid
+            && o.spent.is_none()
+    };
+    if resolution.outputs.0.iter().any(is_it) { Output::Unspent } else { Output::Missing }
+}
+
 /// Asks the backend, where it can tell, for spends that are in no block yet: their preimages are worth blocks. With every look
 /// at the backend: what one of them shows is upstream before a block has it.
 pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {

@@ -1,9 +1,11 @@
 //! Payments to us, by the time that they leave and by what holds them.
 
 use super::*;
-use crate::channels::ChannelEvent;
+use crate::channels::{ChannelEvent, State};
 use crate::invoices::{self, Invoice};
+use crate::onchain::{Case, Seen};
 use onion::FinalPayload;
+use wire::onchaind::{CloseKind, OutputStatus, Resolution};
 
 /// An invoice over 2000 sat that any expiry pays; its preimage has the number 0.
 fn payee(name: &str) -> Rig {
@@ -128,4 +130,82 @@ fn complete_set_is_paid_once_its_funding_is_back() {
     assert_eq!(tip(&mut rig, 104), [paid(IN, 0), paid(OUT, 0)]);
     assert_eq!(tip(&mut rig, 105), []);
     assert_eq!(rig.node.htlcs.sets.len() + rig.node.htlcs.held.len(), 0);
+}
+
+/// The channel's commitment is in a block, and has outputs for these received HTLCs: id, and whether it is spent. `None`: onchaind has
+/// not answered yet.
+fn confirmed(rig: &mut Rig, close: CloseKind, outputs: Option<&[(u64, bool)]>) {
+    let spend = bitcoin::Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![],
+        output: vec![],
+    };
+    let status = |(id, spent): &(u64, bool)| OutputStatus {
+        outpoint: OutPoint { txid: spend.compute_txid(), vout: 0 },
+        amount: Sat(2 * AMOUNT / 1000),
+        what: "their_htlc".to_owned(),
+        htlc: Some((Side::Remote, HtlcId(*id))),
+        spent: spent.then(|| (spend.compute_txid(), BlockHeight(101))),
+        done: *spent,
+    };
+    let resolution = outputs.map(|outputs| Resolution {
+        close,
+        claims: Long(vec![]),
+        outputs: Long(outputs.iter().map(status).collect()),
+        learned: Long(vec![]),
+        failed: Long(vec![]),
+        overdue: Long(vec![]),
+        settled: None,
+    });
+    let mut case = Case::new(Seen::new(spend, BlockHeight(100), 0));
+    case.resolution = resolution;
+    rig.node.onchain.cases.insert(ChannelNumber(IN), case);
+    rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap().state = State::Onchain;
+}
+
+/// On chain one commitment counts: the one in a block.
+#[test]
+fn final_htlc_on_chain_is_accepted_only_with_an_unspent_output() {
+    use CloseKind::*;
+    let theirs = Theirs { number: CommitmentNumber(0) };
+    let unknown = Unknown { number: CommitmentNumber(9) };
+    for (n, (close, outputs, accepts)) in [
+        (Ours {}, Some(&[(0, false)][..]), true),
+        (theirs.clone(), Some(&[(0, false)]), true),
+        (theirs.clone(), Some(&[(0, true)]), false),
+        (theirs.clone(), Some(&[(1, false)]), false),
+        (theirs, None, false),
+        (unknown, Some(&[]), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut rig = payee(&format!("final-chain-{n}"));
+        rig.node.htlcs.hold_decisions();
+        assert_eq!(pays(&mut rig, (IN, 0), 2 * AMOUNT, 150), []);
+        rig.node.htlcs.let_decide();
+        let undecided = outputs.is_none();
+        confirmed(&mut rig, close, outputs);
+        let decide = || Event::Decide(ChannelNumber(IN), HtlcId(0));
+        rig.run(decide());
+        let decision = rig.channel(IN).decided.get(&HtlcId(0)).cloned();
+        let paid = matches!(decision, Some(Removal::Fulfilled { .. }));
+        assert_eq!((paid, decision.is_none()), (accepts, undecided), "{n}");
+        if undecided {
+            confirmed(&mut rig, Ours {}, Some(&[(0, false)]));
+            rig.run(decide());
+            assert!(rig.channel(IN).decided.contains_key(&HtlcId(0)), "it waited for onchaind");
+        }
+    }
+}
+
+/// The peer closes with the commitment that has no output for one part of a payment.
+#[test]
+fn set_with_a_part_that_lost_its_output_pays_no_invoice() {
+    let mut rig = payee("set-trimmed");
+    assert_eq!(pays(&mut rig, (IN, 0), 3 * AMOUNT / 2, 150), []);
+    confirmed(&mut rig, CloseKind::Theirs { number: CommitmentNumber(0) }, Some(&[]));
+    assert_eq!(pays(&mut rig, (OUT, 0), AMOUNT / 2, 150), []);
+    assert_eq!(tip(&mut rig, 101), []);
 }
