@@ -33,7 +33,7 @@ pub fn decide(
 }
 
 /// BOLT 4, "Onion Decryption": is the onion of this received HTLC one that another HTLC had? Its HMAC stays with the row of the HTLC
-/// that had it first, beyond its end and over restarts. The same HTLC said again after a reconnect is no other: it has its id.
+/// that had it first, beyond its end and over restarts, until it has expired for good. The same HTLC said again after a reconnect is no other: it has its id.
 pub fn is_replayed(turn: &Turn<'_>, number: ChannelNumber, live: &LiveHtlc) -> Result<bool, Stop> {
     let Some(hmac) = live.onion.0.last_chunk::<32>() else { return Ok(false) };
     Ok(store::is_replayed(turn.db, number, live.htlc.id, hmac)?)

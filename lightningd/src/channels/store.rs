@@ -2,10 +2,12 @@
 
 mod list;
 mod load;
+mod onions;
 mod policies;
 
 pub use list::list_htlcs;
 pub use load::load;
+pub(super) use onions::{forget_expired_onions, is_replayed};
 pub(super) use policies::set_policy;
 
 use super::{Channel, State, StateChange, Totals};
@@ -217,29 +219,6 @@ pub(super) fn set_peeled(
     )?
     .execute(params![sql(channel.0), sql(peeled.id.0), peeled.to_bytes()])?;
     Ok(())
-}
-
-/// Is there another received HTLC, live or settled, whose onion had this HMAC? If there is none, this HTLC is remembered as the
-/// one that has. HTLCs without an onion to read are not.
-pub(super) fn is_replayed(
-    db: &Connection,
-    channel: ChannelNumber,
-    id: HtlcId,
-    hmac: &[u8; 32],
-) -> Result<bool, Fatal> {
-    let others: i64 = db
-        .prepare_cached(
-            "SELECT count(*) FROM htlcs WHERE onion_hmac = ?1 AND NOT (channel = ?2 AND id = ?3)",
-        )?
-        .query_row(params![hmac, sql(channel.0), sql(id.0)], |row| row.get(0))?;
-    if others > 0 {
-        return Ok(true);
-    }
-    db.prepare_cached(
-        "UPDATE htlcs SET onion_hmac = ?3 WHERE channel = ?1 AND offered_by = 1 AND id = ?2",
-    )?
-    .execute(params![sql(channel.0), sql(id.0), hmac])?;
-    Ok(false)
 }
 
 /// What was decided on a received HTLC: from now on nothing else can be.

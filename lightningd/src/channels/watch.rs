@@ -231,6 +231,7 @@ fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> 
 
 /// After the block was taken in: depths, and what they bring.
 pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    store::forget_expired_onions(turn.db, height)?;
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
         depth_changed(node, turn, channel, height)?;

@@ -309,6 +309,9 @@ CREATE TABLE claim_starts (
     PRIMARY KEY (txid, vout)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+CREATE INDEX htlcs_by_onion_expiry ON htlcs (expiry) WHERE onion_hmac IS NOT NULL;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

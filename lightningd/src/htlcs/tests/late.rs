@@ -184,3 +184,21 @@ fn replayed_onion_is_failed_over_restarts() {
     rig.crash();
     again(&mut rig, 3);
 }
+
+/// BOLT 4, "Onion Decryption": HMACs are kept for 144 blocks beyond their HTLC's expiry, and no longer.
+#[test]
+fn onion_hmac_is_forgotten_after_its_htlc_expired() {
+    let mut rig = narrow("forgotten-hmac");
+    for (id, expiry) in [(0, 206), (1, 207)] {
+        arrive_of(&mut rig, (id, id), expiry);
+    }
+    let kept = |rig: &Rig| {
+        let count = "SELECT count(*) FROM htlcs WHERE onion_hmac IS NOT NULL";
+        rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    for (height, left) in [(207, 2), (350, 2), (351, 1), (352, 0)] {
+        let event = ChannelEvent::NewTip(BlockHeight(height));
+        rig.run(Event::Channel(ChannelNumber(0), event));
+        assert_eq!(kept(&rig), left, "{height}");
+    }
+}
