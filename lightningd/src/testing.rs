@@ -35,6 +35,8 @@ pub enum Said {
     Kill(u64),
     /// Our commitment is to be published.
     Publish(u64),
+    /// This channel's close is looked at in so many seconds.
+    CloseTimeout(u64, u64),
 }
 
 /// A node, its rows, and daemons that the test speaks for.
@@ -169,6 +171,10 @@ impl Rig {
             Outgoing::Kill { child, .. } => Some(Said::Kill(child.checked_sub(1000)?)),
             Outgoing::Then(Event::Channel(number, ChannelEvent::Broadcast)) => {
                 Some(Said::Publish(number.0))
+            }
+            Outgoing::At(when, Event::Channel(number, ChannelEvent::CloseTimeout)) => {
+                let left = when.saturating_duration_since(std::time::Instant::now());
+                Some(Said::CloseTimeout(number.0, left.as_millis().div_ceil(1000) as u64))
             }
             Outgoing::Order { child, body, .. } => {
                 let number = child.checked_sub(1000)?;

@@ -85,7 +85,7 @@ pub fn close(
         .text("destination")
         .map(|t| crate::wallet::rpc::parse_address(node, "destination", &t))
         .transpose()?;
-    let seconds = args.number("unilateraltimeout").unwrap_or(DEFAULT_UNILATERAL_SECONDS);
+    let seconds = args.number("unilateraltimeout");
     match channel.state {
         State::AwaitingLockin | State::Normal | State::ShuttingDown | State::ClosingSigExchange => {
         }
@@ -134,11 +134,7 @@ pub fn close(
             text: "peer is offline, will negotiate once they reconnect".to_owned(),
         });
     }
-    // Whoever says it last decides; a restart does not make it forgotten.
-    let by = (seconds > 0).then(|| crate::json::now() + seconds.min(366 * 86400));
-    store::set_close_by(turn.db, channel.number, by)?;
-    update(turn, channel.number, move |c| c.close_by = by);
-    close_in_time(turn, channel.number, by);
+    limit::asked(node, turn, channel, seconds)?;
     Ok(Answer::Later)
 }
 
@@ -386,7 +382,7 @@ pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     if limit::has_htlcs(turn, channel)? {
         return Ok(());
     }
-    let (cause, why) = if channel.closer == Some(Side::Remote) {
+    let (cause, why) = if limit::is_of_peer(channel) {
         (
             "protocol",
             "BOLT 2, closing_signed: no agreement in time on the close that the peer began",

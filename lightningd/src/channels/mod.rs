@@ -149,6 +149,9 @@ pub struct Channel {
     pub closer: Option<Side>,
     /// Until when the peer has time to agree to a close, in seconds since 1970; then we go alone.
     pub close_by: Option<u64>,
+    /// A local `close` set `close_by`; `None` then means that it waits without limit. Otherwise it is the limit of a close that the
+    /// peer began.
+    pub close_asked: bool,
     /// What `close` said that its transaction may pay.
     pub close_feerange: Option<closing::FeerateRange>,
     /// What closes it, once both signed that.

@@ -246,6 +246,7 @@ fn opened(
         first_height: node.chain.height(),
         closer: None,
         close_by: None,
+        close_asked: false,
         close_feerange: None,
         close_tx: None,
         spend: None,

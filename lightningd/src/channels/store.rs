@@ -361,6 +361,10 @@ pub(super) fn set_close_by(
 ) -> Result<(), Fatal> {
     set(db, channel, "close_by", &by.map(sql))
 }
+/// A local `close` says how long it waits.
+pub(super) fn set_close_asked(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
+    set(db, channel, "close_asked", &true)
+}
 pub(super) fn set_close_feerange(
     db: &Connection,
     channel: ChannelNumber,

@@ -96,6 +96,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         lost_state: false,
         unproven: false,
         close_by: None,
+        close_asked: false,
         close_feerange: None,
         withheld: false,
         to_us_range: (live.balance.local, live.balance.local),

@@ -312,6 +312,9 @@ CREATE TABLE claim_starts (
     "
 CREATE INDEX htlcs_by_onion_expiry ON htlcs (expiry) WHERE onion_hmac IS NOT NULL;
 ",
+    "
+ALTER TABLE channels ADD COLUMN close_asked INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

@@ -119,6 +119,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         first_height: BlockHeight(row.get("first_height")?),
         closer: closer.map(|remote| if remote { Side::Remote } else { Side::Local }),
         close_by: row.get::<_, Option<i64>>("close_by")?.map(i64::unsigned_abs),
+        close_asked: row.get("close_asked")?,
         close_feerange: Option::zip(
             row.get::<_, Option<u32>>("close_min_per_kw")?,
             row.get::<_, Option<u32>>("close_max_per_kw")?,
