@@ -3,6 +3,7 @@
 
 use crate::live::{Live, Phase};
 use crate::peer::broke;
+use channel::phase::ChannelPhase;
 use channel::{Channel, Reestablished, Resend};
 use primitives::*;
 use subdaemon::Failure;
@@ -47,15 +48,19 @@ impl Live {
             Some((number, secret)) => self.hsm.ask(&CheckSecret { number, secret })?,
             None => false,
         };
+        let data_is_old = self.channel_phase() == ChannelPhase::DataLoss;
         match self.channel.after_disconnect().reestablish(theirs, secret_holds) {
+            // hsmd would sign none of it, and reveal no secret.
+            Reestablished::Nothing
+            | Reestablished::Resend(_)
+            | Reestablished::TheyAreBehind { .. }
+                if data_is_old =>
+            {
+                self.ask_to_close(theirs, "the peer did not say so".to_owned())
+            }
             Reestablished::Nothing => self.resume(theirs, Vec::new()),
             Reestablished::Resend(steps) => self.resume(theirs, steps),
-            Reestablished::WeAreBehind { detail } => {
-                let remote_point = theirs.my_current_per_commitment_point;
-                self.master.report(&WeAreBehind { remote_point, detail })?;
-                // BOLT 2: an error asks the peer to close, which we must not.
-                self.say_failed("we lost data: please close this channel")
-            }
+            Reestablished::WeAreBehind { detail } => self.ask_to_close(theirs, detail),
             Reestablished::TheyAreBehind { detail } => {
                 self.master.report(&TheyAreBehind { detail })?;
                 // BOLT 2: it has to say by an error that it wants us to close.
@@ -64,6 +69,13 @@ impl Live {
             }
             Reestablished::TheyLie(fault) => Err(broke(fault)),
         }
+    }
+
+    /// Our data is old. BOLT 2, "Message Retransmission": an error asks the peer to close, which we must not.
+    fn ask_to_close(&mut self, theirs: &ChannelReestablish, detail: String) -> Result<(), Failure> {
+        let remote_point = theirs.my_current_per_commitment_point;
+        self.master.report(&WeAreBehind { remote_point, detail })?;
+        self.say_failed("we lost data: please close this channel")
     }
 
     /// Says again what the peer lacks, in the old order.

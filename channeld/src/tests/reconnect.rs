@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use subdaemon::Failure;
-use wire::channel_data::Removal;
+use wire::channel_data::{ChannelPhase, Removal};
 use wire::channeld::*;
 use wire::*;
 
@@ -273,6 +273,34 @@ fn whoever_lost_data_says_so_and_the_other_waits_for_its_error() {
     assert_eq!(numbers(said, Side::Local), [136, 17]);
     assert_eq!(numbers(said, Side::Remote), [136]);
     pair.master(Side::Local).until("the connection ends", |rows| rows.failed.is_some());
+}
+
+/// The record beside the database says that the rows are old, and the peer says what fits them: it lies, or has lost data, too.
+/// BOLT 2, "Message Retransmission": who fell behind asks the peer to close by an error, whatever would be sent again otherwise.
+#[test]
+fn old_data_that_the_peer_does_not_show_is_said_instead_of_a_resend() {
+    for resends in [true, false] {
+        let mut pair = Pair::ready(&Wish::default());
+        if resends {
+            let mut stranger = pair.greeted_stranger();
+            pair.offer(Side::Local, 1, Msat(10_000_000));
+            stranger.until::<CommitmentSigned>();
+            pair.master(Side::Local).hang_up();
+            assert!(pair.nodes.local.ended().is_err());
+        }
+        pair.nodes.local.init.phase = ChannelPhase::DataLoss;
+        let mut stranger = pair.stranger(Birth::Reconnected);
+        stranger.until::<ChannelReestablish>();
+        stranger.send(&pair.their_reestablish());
+        let heard = stranger.hear();
+        let please = "we lost data: please close this channel";
+        let error = Error::new(pair.nodes.local.init.channel, please);
+        assert_eq!(heard, Some(error.encode()), "resends: {resends}");
+        pair.master(Side::Local).until("it knows", |rows| rows.behind == ["us"]);
+        assert!(!pair.master(Side::Local).rows().established);
+        pair.master(Side::Local).hang_up();
+        assert_eq!(stranger.rest(), Vec::<Vec<u8>>::new());
+    }
 }
 
 #[test]
