@@ -2,6 +2,7 @@
 
 mod allocation;
 mod bumps;
+mod caps;
 mod coins;
 mod reorg;
 
