@@ -144,6 +144,26 @@ fn stalled_close_of_the_peer_fails_the_channel() {
     assert!(total(&world) + FEES > before);
 }
 
+/// A `close` without a timeout of its own joins the peer's close: it gives a peer that stalls no more time.
+#[test]
+fn stalled_close_of_the_peer_keeps_its_limit_after_a_close_of_ours() {
+    let world = World::with(&["--dev-peer-close-seconds=5"]);
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.lock_in(&world);
+    let before = total(&world);
+    live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+    live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
+    world.node.wait_state(&live.name(), "CLOSINGD_SIGEXCHANGE");
+    let closed = world.node.rpc("close", &json!({"id": live.name()}));
+    assert_eq!(closed["type"], "unilateral");
+    assert!(live.end().contains("no agreement in time on the close that the peer began"));
+    wait_close(&world, &live);
+    world.mine(1);
+    world.resolve(&live.name());
+    world.mine(1);
+    assert!(total(&world) + FEES > before);
+}
+
 /// BOLT 2, shutdown, rationale: scripts of nodes from before segwit, in a channel without anchors; with anchors they are refused.
 #[test]
 fn shutdown_to_p2pkh_closes_a_channel_without_anchors() {

@@ -3,6 +3,7 @@
 
 use crate::scenes::*;
 use primitives::*;
+use serde_json::json;
 use std::time::Duration;
 use tests::stranger::*;
 use tests::wait_for;
@@ -191,4 +192,61 @@ fn htlc_above_the_cost_of_a_close_waits_for_its_preimage() {
     let claim = t.b.second_stage(&t.world, number, (Side::Remote, at_b), Some(preimage(1)));
     t.world.mine_only(&[&claim]);
     t.a_was_paid(id, preimage(1));
+}
+
+/// A part of a payment to the node, uncommitted; its parts bring so much together.
+fn add_part(world: &World, live: &mut Live, msat: u64, total: u64, secret: ChannelId) -> HtlcId {
+    let (amount, total) = (Msat(msat), Msat(total));
+    let expiry = BlockHeight(world.height() + 60);
+    let end = Onion { amount, expiry, secret: PaymentSecret(secret.0), total };
+    let hash = preimage(1).hash();
+    let onion = onion_to(world.node_point(), &end, &hash);
+    live.add(amount, hash, expiry, onion)
+}
+
+/// One part of a payment to the node comes over `a`, whose channel fails then; the rest comes over `b`. `a` publishes its own commitment.
+/// Below 1,000 sat that one has no output for the part, and the node's has.
+fn part_over_a_failed_channel(msat: u64, pays: bool) {
+    let mut a = Plan::new(1);
+    a.terms.dust_limit = Sat(1_000);
+    let mut t = Between::with(a, Plan::new(2));
+    let total = msat + 20_000_000;
+    let wanted = json!({"amount_msat": total, "label": "parts", "description": "parts",
+        "preimage": "01".repeat(32)});
+    let invoice = t.world.node.rpc("invoice", &wanted);
+    let secret = invoice["payment_secret"].as_str().unwrap().parse().unwrap();
+    add_part(&t.world, &mut t.a, msat, total, secret);
+    t.a.settle();
+    wait_settled(&t.world, &t.a);
+    let (number, nodes) = (t.a.newest(), t.a.theirs.len() as u64 - 1);
+    let outputs = (t.a.mine(number).htlcs.len(), t.a.nodes(nodes).htlcs.len());
+    assert_eq!(outputs, (usize::from(pays), 1));
+    t.world.node.rpc("dev-fail", &json!({"id": t.a.name()}));
+    t.a.stranger.hang_up();
+    let id = add_part(&t.world, &mut t.b, 20_000_000, total, secret);
+    if pays {
+        hears_preimage(&mut t.b, id, preimage(1));
+    } else {
+        t.b.settle();
+        wait_settled(&t.world, &t.b);
+    }
+    let status = || t.world.node.rpc("listinvoices", &json!({}))["invoices"][0]["status"].clone();
+    assert_eq!(status(), if pays { "paid" } else { "unpaid" });
+    // The commitment that confirms has what was relied on, and nothing of what was not.
+    t.world.mine_only(&[&t.a.commitment(number)]);
+    wait_onchain(&t.world, &t.a, "remote_unilateral");
+    assert_eq!(status(), if pays { "paid" } else { "unpaid" });
+    t.b.stranger.hang_up();
+    t.world.resolve(&t.a.name());
+    t.lost_nothing();
+}
+
+/// The money would be the miners', and the payee would have given what it sells.
+#[test]
+fn htlc_that_one_valid_commitment_trims_pays_no_invoice() {
+    part_over_a_failed_channel(800_000, false);
+}
+#[test]
+fn htlc_that_no_valid_commitment_trims_pays_on_a_failed_channel() {
+    part_over_a_failed_channel(5_000_000, true);
 }
