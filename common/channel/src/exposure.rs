@@ -21,7 +21,8 @@ use wire::channeld::HtlcPolicy;
 pub(crate) enum At {
     /// The highest that is in force or under way.
     Known,
-    /// A quarter more, where feerates trim at all: an opener may raise the feerate so far without failing the channel.
+    /// A quarter more: an opener may raise the feerate so far without failing the channel. With option_anchors this raises only the
+    /// opener's fee, not what is trimmed.
     Buffered,
 }
 

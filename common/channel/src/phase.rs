@@ -2,9 +2,9 @@
 //!
 //! The table is [`Input::row`]: for each BOLT 2 message that channeld reads, each order, ask and report that depends on the phase, each
 //! decision on an HTLC, and each channel signature or secret of hsmd, it says what happens in each [`ChannelPhase`].
-//! The rows exist because a signature, once given, binds us across connections and restarts: from
-//! [`ChannelPhase::Negotiating`] on the peer may hold our signature on a closing transaction, so that no later commitment
-//! and no HTLC can be relied on.
+//! The rows exist because a signature, once given, binds us across connections and restarts: in [`ChannelPhase::Negotiating`],
+//! [`ChannelPhase::ClosingAgreed`] and [`ChannelPhase::ClosingFailed`] the peer may hold our signature on a closing transaction, so
+//! that no later commitment and no HTLC can be relied on.
 //!
 //! What a column cannot say stays with whoever asks: what was said on *this* connection (channeld), which daemon owns the channel
 //! (lightningd), which commitment numbers count (hsmd).

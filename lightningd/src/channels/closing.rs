@@ -379,7 +379,7 @@ pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -
     if !is_due || !channel.state.is_open() || (said.local.is_none() && said.remote.is_none()) {
         return Ok(());
     }
-    if limit::has_htlcs(turn, channel)? {
+    if limit::begins_after_htlcs(turn, channel)? {
         return Ok(());
     }
     let (cause, why) = if limit::is_of_peer(channel) {

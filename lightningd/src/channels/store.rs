@@ -311,7 +311,7 @@ pub(super) fn set_shutdown_at(
 ) -> Result<(), Fatal> {
     set(db, channel, "shutdown_at", &sql(at.0))
 }
-/// closingd is about to be started.
+/// A closing transaction is about to be signed, or `lightningd-revocations` says that one was.
 pub(super) fn set_closing_begun(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
     set(db, channel, "closing_begun", &true)
 }

@@ -13,16 +13,17 @@
 //!    its feerate is above each of theirs.)
 //! 6. The first anchor bump of a commitment spends an unconfirmed anchor, so it displaces nothing that is in the mempool. (BIP 125
 //!    rule 2.) It may spend the unconfirmed change of such a transaction instead, and then pays for that one as well; until the bump is
-//!    in a block, the other one is neither raised nor displaced.
-//! 7. A rejected transaction gives way, at no price, from the next block on, to a new request with as much value at risk, and
-//!    after six blocks to any. It displaces nothing in the block in which it gave way.
+//!    in a block, that one is not raised, and it is displaced only together with the bump, by a request with more value at risk than both.
+//! 7. A transaction that bitcoind rejects gives way, at no price, from the next block on, to a new request with at least as much value
+//!    at risk; if it is due sooner than that request, only after a second try at a higher fee. After six blocks of rejections it gives way
+//!    to any request. It displaces nothing in the block in which it gave way.
 //! 8. A request never costs more than its share of the value at risk; at the relay floor, than all of it.
 //! 9. If the wanted feerate cannot be had, the highest one is paid that can, if it is relayed. A batch of claims is split first.
 //! 10. What was displaced is a request again, in the same block.
 
 use super::claims::Unbuilt;
 use super::cost::{Parent, Utxo, with_utxos};
-use super::fees::clearly_above;
+use super::fees::{MAX_SHARE, clearly_above};
 use super::request::{Request, Standing, What};
 use bitcoin::Txid;
 use primitives::*;
@@ -43,7 +44,7 @@ pub struct World {
     pub tip: BlockHeight,
     /// The least that is relayed.
     pub floor: FeeratePerKw,
-    /// Small ones first: large ones are kept for other purposes.
+    /// Sorted by amount, the smallest first: large ones are kept for other purposes.
     pub utxos: Vec<Utxo>,
     /// What is under way with UTXOs.
     pub standing: Vec<Standing>,
@@ -423,7 +424,7 @@ impl<'a> Allocator<'a> {
         let floor = self.world.floor;
         let fee = |utxos: &[Utxo]| request.cost.fee(utxos, feerate, floor);
         let (fee, utxos) = with_utxos(all, kept, feerate, fee)?;
-        let most = if feerate > floor { max_fee.0 } else { max_fee.0.saturating_mul(2) };
+        let most = if feerate > floor { max_fee.0 } else { max_fee.0.saturating_mul(MAX_SHARE) };
         if fee.0 > most {
             return Err(Unbuilt::Dear);
         }

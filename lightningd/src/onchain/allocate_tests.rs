@@ -6,6 +6,7 @@ use crate::onchain::claims::Coin;
 use crate::onchain::commitments::Bumpable;
 use crate::onchain::plan::Make;
 use crate::onchain::plan::tests::{claim, outpoint};
+use crate::onchain::request::Calm;
 use bitcoin::hashes::Hash;
 use wire::onchaind::{Claim, ClaimShape};
 
@@ -276,8 +277,7 @@ fn utxos_are_taken_from_transactions_with_less_value_at_risk() {
 fn rejected_transactions_give_way() {
     let (small, large) = (htlc(1, 20_000, 200), htlc(2, 5_000_000, 200));
     let only = |by| vec![held(utxo(9, 50_000), by)];
-    let old =
-        |request, fee| Standing { first: BlockHeight(TIP - 2), ..refused(under_way(request, fee)) };
+    let old = |request, fee| refused(under_way(request, fee));
     check(vec![
         Row {
             rule: "to an equal value, at no price",
@@ -402,9 +402,11 @@ fn replacement_pays_for_all_it_replaces() {
     let standing = vec![under_way(small, 900), under_way(large.clone(), 2_500)];
     let world = World { tip, floor: FLOOR, utxos, standing };
     let verdicts = allocate(&world, vec![raise(large, 10_000)]);
-    let Verdict::Build { fee, feerate, utxos, .. } = &verdicts[0] else { panic!("{verdicts:?}") };
+    let Verdict::Build { request, fee, feerate, utxos, .. } = &verdicts[0] else {
+        panic!("{verdicts:?}")
+    };
     assert_eq!(utxos.len(), 2);
-    let weight = world.standing[0].weight.min(1_000);
+    let weight = request.cost.weight_with(utxos);
     assert!(fee.0 >= 900 + 2_500 + FLOOR.fee(weight).0, "{fee}");
     assert!(*feerate >= clearly_above(FeeratePerKw(2_500), FLOOR), "{feerate}");
 }
@@ -424,6 +426,56 @@ fn raised_bump_with_more_utxos_has_a_higher_feerate_of_its_own() {
     };
     let weight = request.cost.weight_with(utxos);
     assert!(fee.0 * 1000 > 20_000 * weight, "{fee} for {weight}");
+}
+
+/// Feerate and fee of the only verdict.
+fn built(utxos: Vec<Utxo>, request: Request) -> (u32, u64) {
+    let world = World { tip: BlockHeight(TIP), floor: FLOOR, utxos, standing: vec![] };
+    match allocate(&world, vec![request]).as_slice() {
+        [Verdict::Build { feerate, fee, .. }] => (feerate.0, fee.0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn claim_pays_half_of_its_value_or_all_of_it_at_the_relay_floor() {
+    let claim = |amount| batch(1, vec![paired(1, amount, 200)], 5_000);
+    let (feerate, fee) = built(vec![utxo(9, 50_000)], claim(2_000));
+    assert!((900..=1_000).contains(&fee), "{fee}");
+    assert!((900..1_100).contains(&feerate), "{feerate}");
+    let (feerate, fee) = built(vec![utxo(9, 50_000)], claim(300));
+    assert_eq!(feerate, FLOOR.0);
+    assert!((200..=300).contains(&fee), "{fee}");
+    let world = World {
+        tip: BlockHeight(TIP),
+        floor: FLOOR,
+        utxos: vec![utxo(9, 50_000)],
+        standing: vec![],
+    };
+    assert!(allocate(&world, vec![claim(200)]).is_empty());
+}
+
+#[test]
+fn claim_pays_the_highest_feerate_that_utxos_allow() {
+    let (feerate, fee) = built(vec![utxo(9, 2_000)], batch(1, vec![paired(1, 90_000, 200)], 5_000));
+    assert!((1_900..=2_000).contains(&fee), "{fee}");
+    assert!((1_900..2_700).contains(&feerate), "{feerate}");
+}
+
+#[test]
+fn bump_with_a_small_htlc_pays_the_market_for_our_own_output() {
+    // Half of 1,000 sat is no price for its HTLC: what it may cost for our own output is more.
+    let own = Calm { wanted: FeeratePerKw(2_000), max_fee: Sat(100_000) };
+    let request = Request { calm: Some(own), wanted: FeeratePerKw(5_000), ..bump(2, 1_000, 200) };
+    assert_eq!(built(vec![utxo(9, 50_000)], request.clone()).0, 2_000);
+    let claim = under_way(htlc(1, 500, 200), 300);
+    check(vec![Row {
+        rule: "with free UTXOs only",
+        utxos: vec![held(utxo(9, 50_000), 1), change(utxo(8, 49_700), &claim)],
+        standing: vec![claim],
+        requests: vec![Request { worth: Sat(0), deadline: None, ..request }],
+        verdicts: &["2 waits"],
+    }]);
 }
 
 #[test]

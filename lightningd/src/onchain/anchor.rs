@@ -20,8 +20,8 @@ const HTLC_RETURN_MARGIN: u32 = 72;
 /// So many blocks a commitment has, where that costs nobody anything.
 const COMMITMENT_GRACE_BLOCKS: u32 = 6;
 
-/// Our commitment was signed and sent: if the next block does not have it, it is pushed where it must be. The fee-bump start height
-/// survives a restart, under the funding's outpoint.
+/// Our commitment was broadcast: an anchor bump follows where it pays too little. The fee-bump start height survives a restart, under
+/// the funding's outpoint.
 pub fn commitment_published(
     node: &Node,
     turn: &mut Turn<'_>,

@@ -39,7 +39,7 @@ pub struct Attempt {
     pub tx: Transaction,
     /// What it is for.
     pub kind: Kind,
-    /// The outputs that it is about: its first inputs. The others are coins of the wallet that pay its fee.
+    /// Claimed outputs, the first inputs. The other inputs are UTXOs of the wallet that pay the fee.
     pub claims: Vec<OutPoint>,
     /// What it pays.
     pub feerate: FeeratePerKw,
@@ -47,13 +47,14 @@ pub struct Attempt {
     pub first: BlockHeight,
     /// The tip when this one was made.
     pub height: BlockHeight,
-    /// bitcoind did not take it when it was sent last: another transaction may be in its way.
+    /// bitcoind rejected it when it was sent last: another transaction may be in its way.
     pub refused: bool,
-    /// The tip when it was refused first, or what it took the place of was and it too since then. In this life of ours.
+    /// Height of the first of an unbroken series of mempool rejections, including those of the transactions that this one replaced. Not
+    /// persisted.
     pub refused_since: Option<BlockHeight>,
 }
 
-/// For so many blocks one is refused before what is worth less has its coins.
+/// A transaction that was rejected for so many blocks gives way to claims with less value.
 const TRIES: u32 = 6;
 
 impl Attempt {
@@ -79,11 +80,11 @@ impl Attempt {
     }
 }
 
-/// What is remembered of an output whose claim gave its coins to another.
+/// Of an output whose claim was dropped.
 #[derive(Debug, Clone, Copy)]
 pub struct GivenUp {
     /// The tip when the first attempt at it was made: what it pays rises from there, also when it is claimed anew.
     pub first: BlockHeight,
-    /// At this tip another one got its coins because bitcoind refused it: it takes nobody's before the next block.
+    /// Tip at which bitcoind's rejection cost it its UTXOs. It displaces nothing before the next block.
     pub rests_at: Option<BlockHeight>,
 }

@@ -106,7 +106,7 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// bitcoind took an attempt, or did not.
+/// bitcoind accepted an attempt, or rejected it.
 pub fn answered(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -119,7 +119,11 @@ pub fn answered(
         return child::alternative_answered(node, turn, number, txid, refused.is_some());
     };
     if let Some(why) = refused {
-        log::info!("claim {txid} of channel {number} was not taken: {why}");
+        let what = match attempt.kind {
+            Kind::Claim => "claim",
+            Kind::AnchorBump => "anchor bump",
+        };
+        log::info!("bitcoind rejected {what} {txid} of channel {number}: {why}");
     }
     if attempt.refused != refused.is_some() {
         let (now, tip) = (refused.is_some(), node.chain.height());
@@ -131,8 +135,7 @@ pub fn answered(
                 }
             }
         });
-        let changed = Attempt { refused: now, refused_since: since, ..attempt.clone() };
-        if now || changed.is_hopeless(tip) {
+        if now {
             super::allocate_fees(turn);
         }
     }

@@ -66,8 +66,8 @@ fn signed(
 }
 
 /// The same bump for each other commitment of the channel, with the same UTXOs: at most one of the commitments can be in a mempool, and
-/// with it at most one of these children. They cost as much as `bump` or half of what is at stake, whichever is more. They are in no
-/// row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
+/// with it at most one of these children. Each pays what brings its commitment to `bump`'s feerate, at most `bump`'s fee or half of `worth`,
+/// whichever is more; one below the relay minimum is left out. They are in no row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
 pub(super) fn alternatives(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -124,7 +124,7 @@ pub(super) fn alternative_answered(
         others.push(bump);
     }
     log::info!(
-        "anchor bump {txid} of channel {number} is in the mempool: it is the one that counts"
+        "bitcoind accepted anchor bump {txid} of channel {number}: it replaces the one before"
     );
     let accepted = Attempt { refused: false, refused_since: None, ..accepted.clone() };
     chain::keep(turn.db, &accepted.tx)?;

@@ -64,7 +64,7 @@ pub enum OnchainEvent {
     Begin,
     /// A transaction of its end left the chain with its block.
     Left(Txid),
-    /// What its attempts were about left the chain with its block.
+    /// All claims and anchor bumps of the channel are dropped: its end is buried, its block left the chain, or a mutual close confirmed.
     GiveUp,
 }
 
@@ -121,9 +121,9 @@ pub struct Onchain {
     shown: BTreeSet<(ChannelNumber, Txid)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// What of each case waits for coins, having given its own to something else. Its start heights are rows.
+    /// Start heights of outputs that no transaction of ours claims now, and of fundings with a published commitment. Rows.
     given_up: BTreeMap<ChannelNumber, BTreeMap<OutPoint, GivenUp>>,
-    /// Commitments of ours that wait to be in a block, and may need a push: with the tip when they were sent first.
+    /// Our broadcast, unconfirmed commitments, with the tip at their first broadcast.
     published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
     /// For each of those, what the backend's mempool has that spends the funding, since it was asked last.
     funding_spends: BTreeMap<ChannelNumber, Transaction>,
@@ -217,7 +217,8 @@ pub fn fees_due(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     send::advance(node, turn)
 }
 
-/// A channel whose funding never came: what was to push its commitment can never be in a block.
+/// The channel's commitment can never confirm: its funding was double-spent or never came, or a mutual close is buried. Its anchor
+/// bumps are dropped.
 pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     store::remove_claim_starts_of(turn.db, number)?;
     turn.install(move |node| drop(node.onchain.published.remove(&number)));

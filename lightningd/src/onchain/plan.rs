@@ -77,7 +77,7 @@ fn stake(claims: &[&Claim], first: BlockHeight) -> Stake {
 /// can take an output first, what shares its transaction would wait with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Company {
-    /// Ours alone, whenever we request.
+    /// No other party can spend it, at any time.
     Safe,
     /// Contested, from this block on.
     Contested(u32),
@@ -216,7 +216,7 @@ fn again(
     let stake = stake(claims, attempt.first);
     let next = fees::next(rates, tip, &stake, attempt.feerate, attempt.height);
     let forced = (attempt.refused && tip > attempt.height).then(|| {
-        let most = stake.value.0 / 2 * 1000 / stake.weight;
+        let most = stake.value.0 / fees::MAX_SHARE * 1000 / stake.weight;
         let more = fees::clearly_above(attempt.feerate, rates.floor);
         FeeratePerKw(more.0.min(u32::try_from(most).unwrap_or(u32::MAX)).max(attempt.feerate.0))
     });

@@ -44,15 +44,15 @@ pub struct Request {
     pub deadline: Option<BlockHeight>,
     /// The standing transaction that it takes the place of.
     pub before: Option<Txid>,
-    /// Without a predecessor: a lower feerate is not worth sending.
+    /// Below this feerate it is not built. (Not for a replacement, which must beat its predecessor.)
     pub least: FeeratePerKw,
     /// What it should pay.
     pub wanted: FeeratePerKw,
-    /// The most that it may cost above the relay floor; twice as much at that.
+    /// Maximum fee at a feerate above the relay floor; at the floor, twice this.
     pub max_fee: Sat,
-    /// What it may cost besides, for a reason that is no deadline: with free UTXOs only.
+    /// Bounds if no HTLC counts: used with free UTXOs only, if they allow more than the deadline does. `None` for claims.
     pub calm: Option<Calm>,
-    /// Did it give way to another in this block?
+    /// Was it displaced in this block after a rejection? Then it displaces nothing.
     pub rests: bool,
     /// What it needs.
     pub cost: Cost,

@@ -33,7 +33,7 @@ pub(super) fn rates(node: &Node) -> Rates<'_> {
     Rates { floor: node.feerate_floor(), estimates: node.chain.fees.as_ref(), forced }
 }
 
-/// Gives up what became impossible, makes what is missing, raises what is late: of all channels.
+/// For all channels: drops claims that became impossible, builds missing ones, raises late ones.
 pub(super) fn advance(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let (mut freed, mut requests) = (BTreeSet::new(), Vec::new());
     for (number, case) in &node.onchain.cases {
@@ -161,7 +161,8 @@ fn give_up_lost_bumps(
     }
 }
 
-/// Builds what got UTXOs, and gives up what lost some to it. A new anchor bump is answered.
+/// Builds, signs and stores the transaction of a verdict, and drops those that it displaces. Returns a new anchor bump, which the caller
+/// sends.
 fn carry_out(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -188,12 +189,9 @@ fn carry_out(
         What::Bump { target, .. } => child::make(node, turn, channel, target, (&utxos, fee))?,
     };
     let Some(tx) = tx else { return Ok(None) };
-    for (number, attempt) in attempts_of(node, &displaces) {
-        log::info!(
-            "{} of channel {number} is given up: its UTXOs pay for what has more value at risk",
-            attempt.txid
-        );
-        give_up(node, turn, number, attempt, attempt.refused)?;
+    for (of, attempt) in attempts_of(node, &displaces) {
+        log::info!("giving up {} of channel {of}: its UTXOs go to channel {number}", attempt.txid);
+        give_up(node, turn, of, attempt, attempt.refused)?;
     }
     let before = attempts_of(node, request.before.as_slice()).next().map(|(_, a)| a);
     if let Some(before) = before {

@@ -94,7 +94,7 @@ fn load_claim_starts(db: &Connection, room: &mut Onchain) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// The fee-bump start height of an output whose claim was given up: what claims it next pays what that height calls for.
+/// Fee-bump start height of an output whose claim was given up, or of a funding whose commitment was published.
 pub(super) fn set_claim_start(
     db: &Connection,
     channel: ChannelNumber,

@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, HashMap};
 use wire::Long;
 use wire::onchaind::*;
 
-/// Outputs asked about at once, and fundings: of outputs the rest has its turn with the next question.
+/// At most so many HTLC outputs, and as many fundings, in one `mempoolspends`. Outputs rotate. Fundings beyond the first 500 are not asked
+/// about: each commitment of those has its bump sent, whichever is in the mempool.
 const MAX_ASKED: usize = 500;
 
 /// Which outputs of a transaction of this level are watched: all of a commitment's; of what spends one of those, the output
@@ -151,7 +152,8 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
             // Whoever sent it, it is as good as it was: unless another one comes, it comes again.
             send::again(node, turn, &case.spend.tx)?;
             match case.resolution.as_ref().map(|r| &r.close) {
-                // Ours may need its push again; and theirs may be too cheap to come again, and nobody pushes it.
+                // Ours may need an anchor bump again. Theirs may be below the mempool minimum: ours is broadcast too, and
+                // whichever is in the mempool is bumped.
                 Some(CloseKind::Ours {} | CloseKind::Theirs { .. }) => {
                     turn.then(Event::Channel(*number, ChannelEvent::Broadcast));
                 }
@@ -202,8 +204,8 @@ pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> Output
     if resolution.outputs.0.iter().any(is_it) { Output::Unspent } else { Output::Missing }
 }
 
-/// Asks the backend, where it can tell, for spends that are in no block yet: their preimages are worth blocks. With every look
-/// at the backend: what one of them shows is upstream before a block has it.
+/// Asks the backend which unconfirmed transactions spend open HTLC outputs (a preimage is used before it confirms) and fundings of failed
+/// channels.
 pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
     if node.plugins.owner_of("mempoolspends").is_none() {
         return;
@@ -259,7 +261,8 @@ fn some_of(all: &[OutPoint], from: usize, most: usize) -> (&[OutPoint], usize) {
     (some, all.len() - rest.len() + some.len())
 }
 
-/// What the mempool has. Only preimages count in it, and onchaind looks for those.
+/// The backend's answer to `mempoolspends`: a commitment that spends a failed channel's funding decides which one is bumped; onchaind looks
+/// for preimages in the rest.
 pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
     let found = match result {
         Ok(answer) => answer,

@@ -66,8 +66,9 @@ pub fn resume_limit(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     close_in_time(turn, channel.number, by);
 }
 
-/// The time of a close is over. `true`: HTLCs are pending in one that the peer began, so that its time begins anew after them.
-pub fn has_htlcs(turn: &mut Turn<'_>, channel: &Channel) -> Result<bool, Stop> {
+/// The time of a close is over. If HTLCs are pending in one that the peer began, clears its limit, which begins anew after them, and
+/// returns `true`.
+pub fn begins_after_htlcs(turn: &mut Turn<'_>, channel: &Channel) -> Result<bool, Stop> {
     if !is_of_peer(channel) || channel.live.htlcs.0.is_empty() {
         return Ok(false);
     }

@@ -1,11 +1,9 @@
 //! Who gets which UTXO, whatever comes: few UTXOs, many claims of several channels, a market that moves, rejections.
 
 use super::*;
+use crate::onchain::allocate::DUE_NOW_BLOCKS;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-
-/// As `funding.rs` has it: what is due within so many blocks keeps its UTXOs where the other has more time.
-const DUE: u32 = 3;
 
 /// A claim of the world: which channel, which output, when it is too late.
 #[derive(Debug, Clone)]
@@ -32,7 +30,11 @@ fn scene() -> impl Strategy<Value = Scene> {
     });
     let utxos = proptest::collection::vec(prop_oneof![600..3_000u64, 20_000..600_000u64], 1..3);
     let market = prop_oneof![Just(253u32), 253..20_000u32, Just(100_000_000u32)];
-    let blocks = proptest::collection::vec((market, proptest::bool::weighted(0.1)), 30..60);
+    // Half of the scenes have no rejection: after one, less can be said of fees and of who is served.
+    let blocks = prop_oneof![Just(0.0), Just(0.1)].prop_flat_map(move |rejects| {
+        let block = (market.clone(), proptest::bool::weighted(rejects));
+        proptest::collection::vec(block, 30..60)
+    });
     (claims, utxos, blocks).prop_map(|(claims, utxos, blocks)| Scene { claims, utxos, blocks })
 }
 
@@ -200,7 +202,7 @@ impl Play {
             let worth = AMOUNTS[outpoint.vout as usize];
             for (_, holder) in &under_way {
                 let due = self.deadlines[&holder.claims[0]];
-                let keeps = due.abs_diff(height) <= DUE && *deadline > due;
+                let keeps = due.abs_diff(height) <= DUE_NOW_BLOCKS && *deadline > due;
                 let has: u64 =
                     utxos_of(holder).iter().map(|o| self.rig.node.wallet.outputs[o].amount.0).sum();
                 // What it must pay: for the other one, and for its own relay, a quarter above its feerate.
