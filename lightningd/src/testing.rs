@@ -20,6 +20,18 @@ use wire::channeld::*;
 use wire::hsm::{Completed, ForgetChannel, HsmRequest, NewClient, SignWallet};
 use wire::{Message, Request};
 
+/// The test's hsmd does not sign the claim of an HTLC with this preimage.
+pub const UNSIGNED: Preimage = Preimage([0xee; 32]);
+
+fn is_unsigned(question: &SignWallet) -> bool {
+    let keys = question.inputs.0.iter().map(|i| &i.key);
+    let mut all = keys.filter_map(|key| match key {
+        wire::hsm::WalletKey::OwnHtlc { preimage, .. } => *preimage,
+        _ => None,
+    });
+    all.any(|preimage| preimage == UNSIGNED)
+}
+
 /// What left, as far as the switch says it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
@@ -54,6 +66,10 @@ fn hsmd(fd: OwnedFd) {
     let mut line = subdaemon::Conn::new(fd);
     while let Ok(frame) = line.recv() {
         let answer = match HsmRequest::decode(&frame.body) {
+            Ok(HsmRequest::SignWallet(q)) if is_unsigned(&q) => {
+                let refused = Completed::Refused { why: "a test".to_owned() };
+                subdaemon::answer_frame::<SignWallet>(&refused)
+            }
             Ok(HsmRequest::SignWallet(q)) => {
                 let mut transaction = q.transaction;
                 for input in &mut transaction.input {

@@ -72,6 +72,7 @@ pub struct Turn<'a> {
     said: Vec<Outgoing>,
     installs: Vec<Install>,
     also: Vec<Event>,
+    last: Vec<Event>,
 }
 
 impl Turn<'_> {
@@ -90,6 +91,10 @@ impl Turn<'_> {
     /// Handles this in the same turn, after this event: it sees what was installed.
     pub fn also(&mut self, event: Event) {
         self.also.push(event);
+    }
+    /// Handles this in the same turn, after all other events of it.
+    pub fn last(&mut self, event: Event) {
+        self.last.push(event);
     }
     /// Handles this in a turn of its own, after this one is on disk.
     pub fn then(&mut self, event: Event) {
@@ -129,9 +134,16 @@ pub fn run(
     while let Some(event) = waiting.pop_front() {
         db.prepare_cached("SAVEPOINT event")?.execute([])?;
         let blame = event.blame();
-        let mut turn = Turn { db, hsm, said: Vec::new(), installs: Vec::new(), also: Vec::new() };
+        let mut turn = Turn {
+            db,
+            hsm,
+            said: Vec::new(),
+            installs: Vec::new(),
+            also: Vec::new(),
+            last: Vec::new(),
+        };
         let result = handle(node, &mut turn, event);
-        let Turn { said, installs, also, .. } = turn;
+        let Turn { said, installs, also, last, .. } = turn;
         match result {
             Ok(()) => {
                 db.prepare_cached("RELEASE event")?.execute([])?;
@@ -143,6 +155,7 @@ pub fn run(
                 for event in also.into_iter().rev() {
                     waiting.push_front(event);
                 }
+                waiting.extend(last);
             }
             Err(Stop::Refused(refusal)) => {
                 db.prepare_cached("ROLLBACK TO event")?.execute([])?;

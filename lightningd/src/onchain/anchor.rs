@@ -1,7 +1,7 @@
 //! The anchor bump (CPFP) of a channel that was failed: a child on our anchor pays for the commitment, ours or the peer's, until one of
 //! them is in a block. BOLT 3, "to_local_anchor Output". Here: which commitment, what is at stake, and by when.
 
-use super::attempt::{Attempt, Kind};
+use super::attempt::{Attempt, Kind, TRIES};
 use super::child;
 use super::commitments::{Bumpable, bumpable};
 use super::fees::{self, MAX_SHARE, Rates, Stake};
@@ -115,16 +115,18 @@ impl<'a> Unconfirmed<'a> {
         // Half of what waits for it, whatever that is, is the most that a bump costs.
         let own = Sat(self.own_output().max(self.worth()).0 / MAX_SHARE);
         let calm = Stake { deadline: None, value: Sat::ZERO, ..stake };
+        let tries = node.onchain.unchained.get(&self.channel.number);
         Some(Request {
             number: self.channel.number,
             what: What::Bump { target: target.clone(), first: stake.first },
-            worth: stake.value,
-            deadline: stake.deadline,
+            worth: self.worth(),
+            deadline: self.deadline(),
             before: before.map(|a| a.txid),
             least: fees::clearly_above(itself, rates.floor),
             wanted,
             max_fee: if stake.value > Sat::ZERO { Sat(stake.value.0 / MAX_SHARE) } else { own },
             calm: Some(Calm { wanted: fees::wanted(&rates, tip, &calm), max_fee: own }),
+            may_chain: tries.is_none_or(|at| (tip - *at).0 >= TRIES),
             rests: false,
             cost: child::cost(target),
         })

@@ -49,13 +49,15 @@ pub struct Attempt {
     pub height: BlockHeight,
     /// bitcoind rejected it when it was sent last: another transaction may be in its way.
     pub refused: bool,
+    /// Tip when bitcoind accepted it last. Not persisted.
+    pub accepted: Option<BlockHeight>,
     /// Height of the first of an unbroken series of mempool rejections, including those of the transactions that this one replaced. Not
     /// persisted.
     pub refused_since: Option<BlockHeight>,
 }
 
 /// A transaction that was rejected for so many blocks gives way to claims with less value.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 
 impl Attempt {
     /// One that was signed just now, at this feerate, with the tip of the first attempt and today's; `before` is what it replaces.
@@ -68,7 +70,8 @@ impl Attempt {
     ) -> Self {
         let refused_since = before.and_then(Self::was_refused_since);
         let txid = tx.compute_txid();
-        Self { txid, tx, kind, claims, feerate, first, height, refused: false, refused_since }
+        let (refused, accepted) = (false, None);
+        Self { txid, tx, kind, claims, feerate, first, height, refused, accepted, refused_since }
     }
     /// Was it refused again and again? What is in its way may stay there for ever.
     pub fn is_hopeless(&self, tip: BlockHeight) -> bool {

@@ -125,19 +125,18 @@ pub fn answered(
         };
         log::info!("bitcoind rejected {what} {txid} of channel {number}: {why}");
     }
-    if attempt.refused != refused.is_some() {
-        let (now, tip) = (refused.is_some(), node.chain.height());
-        let since = now.then(|| attempt.refused_since.unwrap_or(tip));
-        turn.install(move |node| {
-            for a in node.onchain.attempts.get_mut(&number).into_iter().flatten() {
-                if a.txid == txid {
-                    (a.refused, a.refused_since) = (now, since);
-                }
+    let (now, tip) = (refused.is_some(), node.chain.height());
+    let since = now.then(|| attempt.refused_since.unwrap_or(tip));
+    let accepted = (!now).then_some(tip);
+    turn.install(move |node| {
+        for a in node.onchain.attempts.get_mut(&number).into_iter().flatten() {
+            if a.txid == txid {
+                (a.refused, a.refused_since, a.accepted) = (now, since, accepted);
             }
-        });
-        if now {
-            super::allocate_fees(turn);
         }
+    });
+    if now && !attempt.refused {
+        super::allocate_fees(turn);
     }
     Ok(())
 }

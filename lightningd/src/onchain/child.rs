@@ -7,7 +7,6 @@ use super::claims::{Coin, DUST, Unsigned};
 use super::commitments::Bumpable;
 use super::cost::{Cost, Parent, Utxo};
 use super::fees::MAX_SHARE;
-use super::requests;
 use super::send;
 use crate::chain::{self, BroadcastFor, Purpose};
 use crate::channels::Channel;
@@ -73,26 +72,33 @@ pub(super) fn alternatives(
     turn: &mut Turn<'_>,
     channel: &Channel,
     bump: &Attempt,
-    others: &[&Bumpable],
+    (utxos, others): (&[Utxo], &[&Bumpable]),
     worth: Sat,
 ) -> Result<Vec<Attempt>, Stop> {
     let number = channel.number;
     let floor = node.feerate_floor();
     let to = send::sweep_script(node, turn, number)?;
-    let utxos = requests::utxos_of(node, bump);
     let have = channel::ANCHOR.0 + utxos.iter().map(|u| u.coin.amount.0).sum::<u64>();
     let paid: u64 = bump.tx.output.iter().map(|o| o.value.to_sat()).sum();
     let most = have.saturating_sub(paid).max(worth.0 / MAX_SHARE).min(have.saturating_sub(DUST.0));
     let mut made = Vec::new();
     for other in others.iter().filter(|b| b.pays_less_than(bump.feerate)) {
-        let fee = cost(other).price(&utxos, bump.feerate, floor).min(Sat(most));
-        let unsigned = build(channel, other.anchor, &utxos, &to, fee);
+        let fee = cost(other).price(utxos, bump.feerate, floor).min(Sat(most));
+        let unsigned = build(channel, other.anchor, utxos, &to, fee);
         if unsigned.fee < floor.fee(unsigned.weight) {
             continue;
         }
         let Some(tx) = signed(turn, channel, unsigned)? else { continue };
         let (txid, claims) = (tx.compute_txid(), vec![other.anchor]);
-        made.push(Attempt { txid, tx, claims, refused: true, refused_since: None, ..bump.clone() });
+        made.push(Attempt {
+            txid,
+            tx,
+            claims,
+            refused: true,
+            accepted: None,
+            refused_since: None,
+            ..bump.clone()
+        });
     }
     let copy = made.clone();
     turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, copy)));
@@ -126,10 +132,14 @@ pub(super) fn alternative_answered(
     log::info!(
         "bitcoind accepted anchor bump {txid} of channel {number}: it replaces the one before"
     );
-    let accepted = Attempt { refused: false, refused_since: None, ..accepted.clone() };
+    let tip = Some(node.chain.height());
+    let accepted =
+        Attempt { refused: false, accepted: tip, refused_since: None, ..accepted.clone() };
     chain::keep(turn.db, &accepted.tx)?;
     keep(node, turn, number, accepted)?;
     turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, others)));
+    // Another bump may spend the change of the one before.
+    super::allocate_fees(turn);
     Ok(())
 }
 

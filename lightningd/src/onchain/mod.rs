@@ -131,8 +131,14 @@ pub struct Onchain {
     alternative_bumps: BTreeMap<ChannelNumber, Vec<Attempt>>,
     /// Claims that hsmd did not sign with others. Each is in a transaction of its own.
     unsigned: BTreeSet<OutPoint>,
+    /// What hsmd does not sign even alone, with the tip: tried again with the next block.
+    unsignable: BTreeMap<OutPoint, BlockHeight>,
+    /// Tip when bitcoind rejected this channel's anchor bump that spent unconfirmed change.
+    unchained: BTreeMap<ChannelNumber, BlockHeight>,
     /// Has something changed since fees were allocated last?
     fees_are_due: bool,
+    /// Tip when all anchor bumps were sent last.
+    bumps_sent: Option<BlockHeight>,
     /// The address that a channel's claims pay.
     sweep_index: BTreeMap<ChannelNumber, u32>,
     /// What ended each channel: for programs.
@@ -201,10 +207,10 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<
     Ok(())
 }
 
-/// Something that fees depend on has changed: they are allocated anew after this event, once for all channels.
+/// Something that fees depend on has changed: they are allocated anew at the end of this turn, once for all channels.
 pub fn allocate_fees(turn: &mut Turn<'_>) {
     turn.install(|node| node.onchain.fees_are_due = true);
-    turn.also(Event::AllocateFees);
+    turn.last(Event::AllocateFees);
 }
 
 /// Looks what is to be sent, and what pays for it. While our tip is behind the backend's nothing is: what a block would show is not

@@ -41,6 +41,7 @@ fn attempt(n: u8, claims: &[&Claim]) -> Attempt {
         first: BlockHeight(100),
         height: BlockHeight(100),
         refused: false,
+        accepted: None,
         refused_since: None,
     }
 }

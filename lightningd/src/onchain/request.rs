@@ -52,6 +52,8 @@ pub struct Request {
     pub max_fee: Sat,
     /// Bounds if no HTLC counts: used with free UTXOs only, if they allow more than the deadline does. `None` for claims.
     pub calm: Option<Calm>,
+    /// May it spend the unconfirmed change of another transaction? (Anchor bumps only.)
+    pub may_chain: bool,
     /// Was it displaced in this block after a rejection? Then it displaces nothing.
     pub rests: bool,
     /// What it needs.
@@ -72,6 +74,7 @@ impl Request {
             wanted: make.feerate,
             max_fee: Sat(worth.0 / super::fees::MAX_SHARE),
             calm: None,
+            may_chain: false,
             rests: false,
             cost: super::claims::cost(&make.claims),
             what: What::Claims(make),
@@ -84,6 +87,15 @@ impl Request {
             What::Claims(make) => make.claims.len(),
             What::Bump { .. } => 1,
         }
+    }
+
+    /// What it spends that UTXOs of the wallet pay for.
+    pub fn outpoints(&self) -> impl Iterator<Item = OutPoint> {
+        let (claims, anchor) = match &self.what {
+            What::Claims(make) => (make.claims.as_slice(), None),
+            What::Bump { target, .. } => ([].as_slice(), Some(target.anchor)),
+        };
+        claims.iter().map(|c| c.outpoint).chain(anchor)
     }
 
     /// The more valuable half of a batch, and the other.
@@ -121,6 +133,8 @@ pub struct Standing {
     pub made: BlockHeight,
     /// Did bitcoind reject it when it was sent last?
     pub refused: bool,
+    /// Did bitcoind accept it since the block before this one?
+    pub accepted: bool,
     /// Was it rejected for six blocks running?
     pub hopeless: bool,
     /// What asks for UTXOs anew if these are given to another. `None`: nothing needs to.

@@ -8,6 +8,7 @@ use super::claims::Coin;
 use super::cost::{Parent, Utxo};
 use super::plan;
 use super::request::{Request, Standing};
+use super::send::Waiting;
 use super::{Case, send};
 use crate::node::Node;
 use crate::wallet;
@@ -20,12 +21,12 @@ use wire::onchaind::Claim;
 const MAX_CHAIN: u32 = 25;
 
 /// All that is under way and not among `freed`, and the UTXOs that it has or could have.
-pub(super) fn world(node: &Node, freed: &BTreeSet<Txid>) -> World {
+pub(super) fn world(node: &Node, waiting: &Waiting<'_>, freed: &BTreeSet<Txid>) -> World {
     let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
     let with_utxos = all.filter(|(_, a)| a.tx.input.len() > a.claims.len());
     let there: Vec<_> = with_utxos.filter(|(_, a)| !freed.contains(&a.txid)).collect();
     let makers: BTreeMap<Txid, Parent> =
-        there.iter().map(|(n, a)| (a.txid, parent(node, *n, a, MAX_CHAIN))).collect();
+        there.iter().map(|(n, a)| (a.txid, parent(node, waiting, (*n, a), MAX_CHAIN))).collect();
     let mut utxos: Vec<Utxo> = node
         .wallet
         .outputs
@@ -37,7 +38,7 @@ pub(super) fn world(node: &Node, freed: &BTreeSet<Txid>) -> World {
         tip: node.chain.height(),
         floor: node.feerate_floor(),
         utxos,
-        standing: there.into_iter().map(|(number, a)| standing(node, number, a)).collect(),
+        standing: there.into_iter().map(|(n, a)| standing(node, waiting, n, a)).collect(),
     }
 }
 
@@ -73,11 +74,11 @@ fn coin(outpoint: OutPoint, output: &wallet::Output) -> Coin {
 }
 
 /// The UTXOs that this one spends.
-pub(super) fn utxos_of(node: &Node, attempt: &Attempt) -> Vec<Utxo> {
+pub(super) fn utxos_of(node: &Node, waiting: &Waiting<'_>, attempt: &Attempt) -> Vec<Utxo> {
     let utxos = inputs_of(attempt).filter_map(|outpoint| {
         let output = node.wallet.outputs.get(&outpoint)?;
         let maker = maker(node, outpoint).filter(|_| output.confirmed.is_none());
-        let made_by = maker.map(|(number, maker)| parent(node, number, maker, MAX_CHAIN));
+        let made_by = maker.map(|maker| parent(node, waiting, maker, MAX_CHAIN));
         Some(Utxo { coin: coin(outpoint, output), held_by: Some(attempt.txid), made_by })
     });
     utxos.collect()
@@ -94,7 +95,12 @@ fn maker(node: &Node, of: OutPoint) -> Option<(ChannelNumber, &Attempt)> {
 }
 
 /// This attempt with its unconfirmed ancestors.
-fn parent(node: &Node, number: ChannelNumber, attempt: &Attempt, most: u32) -> Parent {
+fn parent(
+    node: &Node,
+    waiting: &Waiting<'_>,
+    (number, attempt): (ChannelNumber, &Attempt),
+    most: u32,
+) -> Parent {
     let mut sum = Parent {
         txid: attempt.txid,
         weight: attempt.tx.weight().to_wu(),
@@ -106,30 +112,38 @@ fn parent(node: &Node, number: ChannelNumber, attempt: &Attempt, most: u32) -> P
         sum.fee = sum.fee.saturating_add(parent.fee);
         sum.transactions += parent.transactions;
     };
-    if attempt.kind == Kind::AnchorBump && !node.onchain.cases.contains_key(&number) {
-        let waits = Unconfirmed::of(node, number);
+    if attempt.kind == Kind::AnchorBump {
         let bumped = |w: &Unconfirmed<'_>| {
             let of = w.all.iter().find(|b| Some(b.txid) == anchor::bumped_txid(attempt))?;
             child::cost(of).parent
         };
-        waits.as_ref().and_then(bumped).into_iter().for_each(&mut add);
+        waiting.get(&number).and_then(bumped).into_iter().for_each(&mut add);
     }
     let is_unconfirmed =
         |o: &OutPoint| node.wallet.outputs.get(o).is_some_and(|o| o.confirmed.is_none());
     for outpoint in inputs_of(attempt).filter(is_unconfirmed) {
         if most > 0
-            && let Some((number, maker)) = maker(node, outpoint)
+            && let Some(maker) = maker(node, outpoint)
         {
-            add(parent(node, number, maker, most - 1));
+            add(parent(node, waiting, maker, most - 1));
         }
     }
     sum
 }
 
-fn standing(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Standing {
+fn standing(
+    node: &Node,
+    waiting: &Waiting<'_>,
+    number: ChannelNumber,
+    attempt: &Attempt,
+) -> Standing {
     let tip = node.chain.height();
     let case = node.onchain.cases.get(&number);
     let (worth, deadline, again) = match (attempt.kind, case) {
+        // What it is about, and by when, its onchaind has not said yet: as if it were due now.
+        (Kind::Claim, Some(case)) if case.resolution.is_none() => {
+            (claimed(case, attempt), Some(tip), None)
+        }
         (Kind::Claim, Some(case)) => {
             let claims: Vec<&Claim> = claims_of(case, attempt).collect();
             let deadline = claims.iter().filter_map(|c| c.deadline).min();
@@ -137,7 +151,7 @@ fn standing(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Standing {
             let again = Request::claims(number, make, node.feerate_floor());
             (claimed(case, attempt), deadline, (!claims.is_empty()).then_some(again))
         }
-        (Kind::AnchorBump, None) => match Unconfirmed::of(node, number) {
+        (Kind::AnchorBump, None) => match waiting.get(&number) {
             Some(waits) => {
                 let again = waits.target(node).and_then(|t| waits.request(node, t, None));
                 (waits.worth(), waits.deadline(), again)
@@ -157,6 +171,7 @@ fn standing(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Standing {
         first: attempt.first,
         made: attempt.height,
         refused: attempt.refused,
+        accepted: attempt.accepted.is_some_and(|at| tip.0 <= at.0.saturating_add(1)),
         hopeless: attempt.is_hopeless(tip),
         again,
     }
@@ -187,6 +202,12 @@ fn fee_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
     let inputs = claimed.0 + utxos.map(|o| o.amount.0).sum::<u64>();
     let outputs: u64 = attempt.tx.output.iter().map(|o| o.value.to_sat()).sum();
     Sat(inputs.saturating_sub(outputs))
+}
+
+/// Does it spend the change of a transaction that is in no block?
+pub(super) fn is_chained(node: &Node, attempt: &Attempt) -> bool {
+    let output = |o: OutPoint| node.wallet.outputs.get(&o);
+    inputs_of(attempt).any(|o| output(o).is_some_and(|o| o.confirmed.is_none()))
 }
 
 /// Can it be in no block any more, because of a UTXO? Another transaction spends that, or it is change of one that bitcoind rejected or

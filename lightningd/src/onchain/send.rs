@@ -27,6 +27,9 @@ use wire::onchaind::{Claim, ClaimShape};
 const DELAYED_TO_US: usize = 3;
 const HTLC_RESOLUTION: usize = 4;
 
+/// Channels whose commitment waits to be in a block.
+pub(super) type Waiting<'a> = BTreeMap<ChannelNumber, Unconfirmed<'a>>;
+
 /// What the market is like, for claims.
 pub(super) fn rates(node: &Node) -> Rates<'_> {
     let forced = node.forced(HTLC_RESOLUTION).zip(node.forced(DELAYED_TO_US));
@@ -42,28 +45,41 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         }
     }
     let numbers = node.onchain.published.keys();
-    let waiting: Vec<Unconfirmed<'_>> =
-        numbers.filter_map(|number| Unconfirmed::of(node, *number)).collect();
+    let waiting: Waiting<'_> =
+        numbers.filter_map(|number| Some((*number, Unconfirmed::of(node, *number)?))).collect();
     give_up_lost_bumps(node, turn, &waiting, &mut freed)?;
-    for waits in &waiting {
+    let tip = node.chain.height();
+    for waits in waiting.values() {
         let before = waits.before.filter(|a| !freed.contains(&a.txid));
-        let target = waits.target(node);
-        requests.extend(target.and_then(|target| waits.request(node, target, before)));
+        // One that bitcoind rejected for its parents is chained no more for a while.
+        let may_chain = waits.before.is_none_or(|a| !(a.refused && requests::is_chained(node, a)));
+        let asked = waits.target(node).and_then(|target| waits.request(node, target, before));
+        requests.extend(asked.map(|r| Request { may_chain: r.may_chain && may_chain, ..r }));
     }
-    let world = requests::world(node, &freed);
+    requests.retain(|r| !r.outpoints().any(|o| node.onchain.unsignable.get(&o) == Some(&tip)));
+    let world = requests::world(node, &waiting, &freed);
     let mut bumps = BTreeMap::new();
     for verdict in allocate(&world, requests) {
-        if let Some((number, bump)) = carry_out(node, turn, verdict, &mut freed)? {
-            bumps.insert(number, bump);
+        match carry_out(node, turn, &waiting, verdict, &mut freed)? {
+            Done::Claimed => {}
+            Done::Bumped(number, bump) => drop(bumps.insert(number, bump)),
+            // What it was given belongs to nobody else in this allocation.
+            Done::Unsigned => break,
         }
     }
-    for waits in &waiting {
+    let all_again = node.onchain.bumps_sent != Some(tip);
+    for (number, waits) in &waiting {
         let kept = waits.before.filter(|a| !freed.contains(&a.txid));
-        let new = bumps.get(&waits.channel.number);
-        if let Some(bump) = new.or(kept) {
-            send_bump(node, turn, waits, bump, new.is_some())?;
+        match (bumps.get(number), kept) {
+            (Some(new), _) => send_alternatives(node, turn, &waiting, waits, new, true)?,
+            (None, Some(kept)) if all_again => {
+                child::submit(node, turn, *number, waits.ours, kept);
+                send_alternatives(node, turn, &waiting, waits, kept, false)?;
+            }
+            (None, _) => {}
         }
     }
+    turn.install(move |node| node.onchain.bumps_sent = Some(tip));
     Ok(())
 }
 
@@ -76,6 +92,7 @@ fn claim(
     freed: &mut BTreeSet<Txid>,
 ) -> Result<Vec<Request>, Stop> {
     let number = channel.number;
+    let (past, attempts) = give_up_lost(node, turn, number, case, freed)?;
     let Some(resolution) = &case.resolution else { return Ok(vec![]) };
     // onchaind may not have heard of the newest block yet, or of one that left the chain.
     let spent: BTreeSet<OutPoint> = spent_by(case).map(|(o, _)| o).collect();
@@ -84,25 +101,6 @@ fn claim(
     let is_open = |c: &&Claim| there.contains(&c.outpoint.txid) && !spent.contains(&c.outpoint);
     let open: Vec<Claim> = resolution.claims.0.iter().filter(is_open).cloned().collect();
     forget_others(node, turn, number, &resolution.claims.0)?;
-    let given_up = node.onchain.given_up.get(&number).into_iter().flatten();
-    let began = given_up.map(|(o, g)| (*o, g.first)).collect();
-    let mut past = Past { began, alone: node.onchain.unsigned.clone() };
-    let mut attempts = Vec::new();
-    for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
-        let is_lost = has_lost_a_utxo(node, attempt, freed)
-            || match attempt.kind {
-                // A commitment is in a block: a bump that bitcoind rejects would only pay for nothing later.
-                Kind::AnchorBump => attempt.refused || is_impossible(case, attempt),
-                Kind::Claim => false,
-            };
-        if is_lost {
-            give_up(node, turn, number, attempt, false)?;
-            past.began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
-            freed.insert(attempt.txid);
-        } else {
-            attempts.push(attempt.clone());
-        }
-    }
     let mut requests = Vec::new();
     for step in plan(&open, &attempts, past, node.chain.height(), &rates(node)) {
         match step {
@@ -122,6 +120,37 @@ fn claim(
     Ok(requests)
 }
 
+/// Gives up the attempts of a channel on chain that lost a UTXO, and a bump that is of no use any more. Answers what is remembered, and
+/// the other attempts.
+fn give_up_lost(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    case: &Case,
+    freed: &mut BTreeSet<Txid>,
+) -> Result<(Past, Vec<Attempt>), Stop> {
+    let given_up = node.onchain.given_up.get(&number).into_iter().flatten();
+    let began = given_up.map(|(o, g)| (*o, g.first)).collect();
+    let mut past = Past { began, alone: node.onchain.unsigned.clone() };
+    let mut attempts = Vec::new();
+    for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
+        let is_lost = has_lost_a_utxo(node, attempt, freed)
+            || match attempt.kind {
+                // A commitment is in a block: a bump that bitcoind rejects would only pay for nothing later.
+                Kind::AnchorBump => attempt.refused || is_impossible(case, attempt),
+                Kind::Claim => false,
+            };
+        if is_lost {
+            give_up(node, turn, number, attempt, false)?;
+            past.began.extend(attempt.claims.iter().map(|o| (*o, attempt.first)));
+            freed.insert(attempt.txid);
+        } else {
+            attempts.push(attempt.clone());
+        }
+    }
+    Ok((past, attempts))
+}
+
 fn needs_utxos(make: &Make) -> bool {
     make.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }))
 }
@@ -138,21 +167,34 @@ fn rests(node: &Node, request: &Request) -> bool {
     }
 }
 
-/// Gives up anchor bumps of commitments that are not the one in the mempool, or that lost a UTXO; with each, those that spend its change.
+/// Gives up anchor bumps of commitments that are not the one in the mempool, that lost a UTXO, or that bitcoind rejects for the unconfirmed
+/// change that they spend; with each, those that spend its change.
 fn give_up_lost_bumps(
     node: &Node,
     turn: &mut Turn<'_>,
-    waiting: &[Unconfirmed<'_>],
+    waiting: &Waiting<'_>,
     freed: &mut BTreeSet<Txid>,
 ) -> Result<(), Stop> {
+    let tip = node.chain.height();
+    let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
+    let bumps: Vec<_> = all.filter(|(_, a)| a.kind == Kind::AnchorBump).collect();
     loop {
         let known = freed.len();
-        for waits in waiting {
-            let Some(before) = waits.before.filter(|a| !freed.contains(&a.txid)) else { continue };
-            let target = waits.target(node).map(|t| t.txid);
-            if has_lost_a_utxo(node, before, freed) || bumped_txid(before) != target {
-                drop_attempt(node, turn, waits.channel.number, before)?;
-                freed.insert(before.txid);
+        for (number, bump) in &bumps {
+            if freed.contains(&bump.txid) {
+                continue;
+            }
+            let is_moved = waiting.get(number).is_some_and(|waits| {
+                bumped_txid(bump) != waits.target(node).map(|target| target.txid)
+            });
+            let is_chained = bump.refused && requests::is_chained(node, bump);
+            if is_chained {
+                let number = *number;
+                turn.install(move |node| _ = node.onchain.unchained.insert(number, tip));
+            }
+            if is_moved || is_chained || has_lost_a_utxo(node, bump, freed) {
+                drop_attempt(node, turn, *number, bump)?;
+                freed.insert(bump.txid);
             }
         }
         if freed.len() == known {
@@ -161,25 +203,35 @@ fn give_up_lost_bumps(
     }
 }
 
-/// Builds, signs and stores the transaction of a verdict, and drops those that it displaces. Returns a new anchor bump, which the caller
-/// sends.
+/// What became of a verdict.
+enum Done {
+    /// A claim was sent, or nothing was to be done.
+    Claimed,
+    /// The channel's new anchor bump was sent.
+    Bumped(ChannelNumber, Attempt),
+    /// hsmd did not sign it.
+    Unsigned,
+}
+
+/// Builds, signs, stores and sends the transaction of a verdict, and drops those that it displaces.
 fn carry_out(
     node: &Node,
     turn: &mut Turn<'_>,
+    waiting: &Waiting<'_>,
     verdict: Verdict,
     freed: &mut BTreeSet<Txid>,
-) -> Result<Option<(ChannelNumber, Attempt)>, Stop> {
+) -> Result<Done, Stop> {
     let (request, utxos, feerate, fee, displaces) = match verdict {
         Verdict::Build { request, utxos, feerate, fee, displaces } => {
             (request, utxos, feerate, fee, displaces)
         }
         Verdict::Wait { request, missing } => {
             log_wait(node, &request, missing);
-            return Ok(None);
+            return Ok(Done::Claimed);
         }
     };
     let number = request.number;
-    let Some(channel) = node.channels.all.get(&number) else { return Ok(None) };
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(Done::Claimed) };
     let tx = match &request.what {
         What::Claims(make) => {
             let coins: Vec<Coin> = utxos.iter().map(|u| u.coin.clone()).collect();
@@ -188,35 +240,57 @@ fn carry_out(
         }
         What::Bump { target, .. } => child::make(node, turn, channel, target, (&utxos, fee))?,
     };
-    let Some(tx) = tx else { return Ok(None) };
+    let Some(tx) = tx else {
+        leave_unsigned(turn, &request, node.chain.height());
+        return Ok(Done::Unsigned);
+    };
     for (of, attempt) in attempts_of(node, &displaces) {
         log::info!("giving up {} of channel {of}: its UTXOs go to channel {number}", attempt.txid);
         give_up(node, turn, of, attempt, attempt.refused)?;
+        if attempt.kind == Kind::AnchorBump {
+            // It may spend the change of what displaced it.
+            super::allocate_fees(turn);
+        }
     }
     let before = attempts_of(node, request.before.as_slice()).next().map(|(_, a)| a);
     if let Some(before) = before {
         drop_attempt(node, turn, number, before)?;
     }
     freed.extend(displaces.into_iter().chain(request.before));
-    let (kind, claims, first) = match &request.what {
-        What::Claims(make) => {
-            (Kind::Claim, make.claims.iter().map(|c| c.outpoint).collect(), make.first)
-        }
-        What::Bump { target, first } => (Kind::AnchorBump, vec![target.anchor], *first),
+    let (kind, first) = match &request.what {
+        What::Claims(make) => (Kind::Claim, make.first),
+        What::Bump { first, .. } => (Kind::AnchorBump, *first),
     };
+    let claims = request.outpoints().collect();
     let attempt = Attempt::new(tx, kind, claims, (feerate, first, node.chain.height()), before);
     log_built(channel, &request, &attempt, fee);
     keep(node, turn, number, attempt.clone())?;
-    match kind {
-        Kind::Claim => {
-            broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))?;
-            Ok(None)
-        }
-        Kind::AnchorBump => {
+    // In the order of the verdicts: what was displaced is free to be spent by what comes after.
+    match (kind, waiting.get(&number)) {
+        (Kind::AnchorBump, Some(waits)) => {
             chain::keep(turn.db, &attempt.tx)?;
-            Ok(Some((number, attempt)))
+            child::submit(node, turn, number, waits.ours, &attempt);
+            Ok(Done::Bumped(number, attempt))
+        }
+        (Kind::AnchorBump | Kind::Claim, _) => {
+            broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))?;
+            Ok(Done::Claimed)
         }
     }
+}
+
+/// hsmd did not sign it: of a batch each claim is tried alone, in the allocation after this one; what is alone already, with the next block.
+fn leave_unsigned(turn: &mut Turn<'_>, request: &Request, tip: BlockHeight) {
+    let (outpoints, many): (Vec<OutPoint>, _) = (request.outpoints().collect(), request.batch());
+    turn.install(move |node| {
+        if many > 1 {
+            node.onchain.unsigned.extend(outpoints);
+        } else {
+            node.onchain.unsignable.retain(|_, at| *at == tip);
+            node.onchain.unsignable.extend(outpoints.into_iter().map(|o| (o, tip)));
+        }
+    });
+    super::allocate_fees(turn);
 }
 
 fn attempts_of<'a>(
@@ -260,10 +334,11 @@ fn log_wait(node: &Node, request: &Request, missing: Sat) {
     }
 }
 
-/// Sends a commitment's bump, and the same for each other commitment that may stand in a mempool, until one of them is in a block.
-fn send_bump(
+/// Sends the same bump for each other commitment that may stand in a mempool.
+fn send_alternatives(
     node: &Node,
     turn: &mut Turn<'_>,
+    waiting: &Waiting<'_>,
     waits: &Unconfirmed<'_>,
     bump: &Attempt,
     is_new: bool,
@@ -275,10 +350,11 @@ fn send_bump(
         None => {
             let others: Vec<_> =
                 waits.all.iter().filter(|b| Some(b.txid) != bumped_txid(bump)).collect();
-            child::alternatives(node, turn, waits.channel, bump, &others, waits.worth())?
+            let utxos = requests::utxos_of(node, waiting, bump);
+            child::alternatives(node, turn, waits.channel, bump, (&utxos, &others), waits.worth())?
         }
     };
-    for child in std::iter::once(bump).chain(&alternatives) {
+    for child in &alternatives {
         child::submit(node, turn, number, waits.ours, child);
     }
     Ok(())
@@ -293,7 +369,14 @@ fn make_free(node: &Node, turn: &mut Turn<'_>, channel: &Channel, make: &Make) -
         return Ok(());
     };
     let fee = unsigned.fee;
-    let Some(tx) = sign(turn, channel, make, unsigned)? else { return Ok(()) };
+    let Some(tx) = sign(turn, channel, make, unsigned)? else {
+        let outpoints: Vec<OutPoint> = make.claims.iter().map(|c| c.outpoint).collect();
+        if outpoints.len() > 1 {
+            turn.install(move |node| node.onchain.unsigned.extend(outpoints));
+            super::allocate_fees(turn);
+        }
+        return Ok(());
+    };
     let before = attempts_of(node, make.replaces.as_slice()).next().map(|(_, a)| a);
     if let Some(before) = before {
         drop_attempt(node, turn, number, before)?;
@@ -309,7 +392,7 @@ fn make_free(node: &Node, turn: &mut Turn<'_>, channel: &Channel, make: &Make) -
     broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))
 }
 
-/// `None` if hsmd refuses. Of a batch each claim is tried alone then.
+/// `None` if hsmd refuses.
 fn sign(
     turn: &mut Turn<'_>,
     channel: &Channel,
@@ -330,11 +413,6 @@ fn sign(
         LogLevel::Broken,
         &format!("hsmd does not sign the claim of {}: {why}", of.join(", ")),
     );
-    if make.claims.len() > 1 {
-        let outpoints: Vec<OutPoint> = make.claims.iter().map(|c| c.outpoint).collect();
-        turn.install(move |node| node.onchain.unsigned.extend(outpoints));
-        super::allocate_fees(turn);
-    }
     Ok(None)
 }
 

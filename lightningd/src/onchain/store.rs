@@ -73,6 +73,7 @@ fn load_attempts(db: &Connection, room: &mut Onchain) -> Result<(), Fatal> {
             first: BlockHeight(row.get(4)?),
             height: BlockHeight(row.get(5)?),
             refused: false,
+            accepted: None,
             refused_since: None,
             tx,
         };

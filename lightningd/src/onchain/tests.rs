@@ -3,6 +3,7 @@
 mod allocation;
 mod bumps;
 mod caps;
+mod chained;
 mod coins;
 mod reorg;
 
@@ -10,7 +11,7 @@ use super::plan::tests::{claim, outpoint};
 use super::*;
 use crate::channels::testing::peer;
 use crate::testing::{Rig, Said};
-use crate::wallet::{AddressKind, Output};
+use crate::wallet::{self, AddressKind, Output};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Block, Sequence, TxIn, TxOut, Witness};

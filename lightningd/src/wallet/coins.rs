@@ -61,6 +61,12 @@ fn output_weight(script: &ScriptBuf) -> u64 {
     (8 + 1 + script.len() as u64) * 4
 }
 
+/// Is it the unconfirmed change of a claim or anchor bump? What spends it would have to be paid for by each replacement, and be lost
+/// with it.
+fn may_be_replaced(node: &Node, outpoint: &OutPoint, output: &Output) -> bool {
+    output.confirmed.is_none() && crate::onchain::attempt_of(node, outpoint.txid).is_some()
+}
+
 fn candidates<'a>(
     node: &'a Node,
     wanted: &Wanted,
@@ -78,6 +84,9 @@ fn candidates<'a>(
                 Some(out) if out.spent.is_some() => {
                     Err(RpcError::params(format!("utxos: {o} is spent")))
                 }
+                Some(out) if may_be_replaced(node, o, out) => Err(RpcError::params(format!(
+                    "utxos: {o} is unconfirmed change of a transaction whose fee may be raised: wait until it is in a block"
+                ))),
                 Some(out) if out.is_reserved(tip) => Err(RpcError::params(format!(
                     "utxos: {o} is reserved until block {}",
                     out.reserved_until
@@ -90,14 +99,14 @@ fn candidates<'a>(
             .collect();
     }
     let confirmations = |o: &Output| o.confirmed.map_or(0, |c| (tip - c).0 + 1);
-    let usable = |o: &&Output| {
+    let usable = |(p, o): &(&OutPoint, &Output)| {
         o.spent.is_none()
+            && !may_be_replaced(node, p, o)
             && !o.is_reserved(tip)
             && o.is_mature(tip)
             && confirmations(o) >= wanted.minconf
     };
-    let mut all: Vec<_> =
-        node.wallet.outputs.iter().filter(|(_, o)| usable(o)).map(|(p, o)| (*p, o)).collect();
+    let mut all: Vec<_> = node.wallet.outputs.iter().filter(usable).map(|(p, o)| (*p, o)).collect();
     // The largest first: few inputs, low fee.
     all.sort_by_key(|(_, o)| std::cmp::Reverse(o.amount));
     Ok(all)

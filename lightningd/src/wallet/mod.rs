@@ -202,6 +202,10 @@ pub fn connect(
     for txid in impossible(node, turn.db, block)? {
         log::info!("{txid} can be in no block any more: what it spent is free again");
         unspend(node, turn, txid)?;
+        for output in changed.values_mut().filter(|o| o.spent == Some(Spend { txid, height: None }))
+        {
+            output.spent = None;
+        }
     }
     put(node, turn, changed)
 }

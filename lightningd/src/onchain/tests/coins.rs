@@ -369,7 +369,7 @@ fn what_is_due_as_soon_takes_a_coin_from_what_is_worth_less() {
 }
 
 /// Our commitment of this channel waits to be in a block, and pays next to nothing; an HTLC of ours is in it.
-fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
+pub(super) fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
     poor_commitment_with(rig, number, 400_000_000);
 }
 fn poor_commitment_with(rig: &mut Rig, number: ChannelNumber, amount: u64) {
@@ -424,9 +424,9 @@ fn a_push_that_nothing_but_our_own_output_waits_for_takes_nobodys_coin() {
     let claim = attempt(&rig).txid;
     refuse(&mut rig, claim);
     let other = ChannelNumber(2);
-    // An HTLC of three thousand satoshis: at this market our own output is the reason to push, and not that.
+    // An HTLC of 1,500 satoshis: at this market our own output is the reason to bump, and not that.
     market(&mut rig, 4_000);
-    poor_commitment_with(&mut rig, other, 3_000_000);
+    poor_commitment_with(&mut rig, other, 1_500_000);
     assert!(attempt_of_channel(&rig, other).is_none());
     assert_eq!(under_way(&rig), [vec![SMALL]]);
 }
@@ -437,7 +437,8 @@ fn a_push_that_is_under_way_takes_the_coin_of_a_claim_when_it_must_pay_more() {
     let other = ChannelNumber(2);
     coin(&mut rig, 10, 1_000);
     poor_commitment(&mut rig, other);
-    assert!(attempt_of_channel(&rig, other).is_some());
+    let bump = attempt_of_channel(&rig, other).expect("a bump").txid;
+    rig.turn(move |node, turn| answered(node, turn, other, bump, None));
     let small = paired(&rig, SMALL, 200);
     closed(&mut rig, CHANNEL, vec![small]);
     let coin = super::coin(&mut rig, 9, 50_000);

@@ -40,6 +40,7 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
         first: BlockHeight(100),
         height: BlockHeight(100),
         refused: false,
+        accepted: None,
         refused_since: None,
     };
     rig.turn(|node, turn| {
@@ -77,6 +78,7 @@ fn a_coin_that_left_the_chain_with_the_commitment_it_was_to_push_is_unconfirmed(
         first: BlockHeight(101),
         height: BlockHeight(101),
         refused: false,
+        accepted: None,
         refused_since: None,
     };
     rig.turn(|node, turn| attempts::keep(node, turn, CHANNEL, attempt.clone()));

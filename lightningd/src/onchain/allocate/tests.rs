@@ -1,9 +1,13 @@
 //! A table of the allocator's rules.
 
+mod bumps;
+
 use super::*;
 use crate::onchain::child;
 use crate::onchain::claims::Coin;
 use crate::onchain::commitments::Bumpable;
+use crate::onchain::cost::Parent;
+use crate::onchain::fees::clearly_above;
 use crate::onchain::plan::Make;
 use crate::onchain::plan::tests::{claim, outpoint};
 use crate::onchain::request::Calm;
@@ -56,6 +60,7 @@ fn bump(number: u64, worth: u64, deadline: u32) -> Request {
         wanted: FLOOR,
         max_fee: Sat(worth / 2),
         calm: None,
+        may_chain: true,
         rests: false,
         cost: child::cost(&target),
         what: What::Bump { target, first: BlockHeight(TIP) },
@@ -74,6 +79,7 @@ fn under_way(request: Request, fee: u64) -> Standing {
         first: BlockHeight(TIP - 2),
         made: BlockHeight(TIP - 1),
         refused: false,
+        accepted: true,
         hopeless: false,
         again: Some(request),
     }
@@ -91,7 +97,7 @@ fn raise(request: Request, wanted: u32) -> Request {
     Request { before, wanted: FeeratePerKw(wanted), ..request }
 }
 fn refused(standing: Standing) -> Standing {
-    Standing { refused: true, ..standing }
+    Standing { refused: true, accepted: false, ..standing }
 }
 
 /// As in "2 with 9+8, not 1": request 2 is built with UTXOs 9 and 8, which 1 loses.
@@ -181,6 +187,19 @@ fn utxos_are_chosen_few_and_small_and_kept_by_a_replacement() {
             standing: vec![under_way(large.clone(), 300)],
             requests: vec![raise(large.clone(), 5_000)],
             verdicts: &["2 with 8+9"],
+        },
+        Row {
+            rule: "a batch under way that cannot be raised as wanted is split",
+            utxos: vec![held(utxo(9, 3_000), 1)],
+            standing: vec![under_way(
+                batch(1, (1..=10).map(|n| paired(n, 1_000 * u64::from(n), 200)).collect(), 253),
+                300,
+            )],
+            requests: vec![raise(
+                batch(1, (1..=10).map(|n| paired(n, 1_000 * u64::from(n), 200)).collect(), 253),
+                900,
+            )],
+            verdicts: &["1 x5 with 9", "1 waits", "1 waits", "1 waits", "1 waits", "1 waits"],
         },
         Row {
             rule: "a batch that UTXOs cannot pay for is split, the more valuable half first",
@@ -328,73 +347,6 @@ fn rejected_transactions_give_way() {
 }
 
 #[test]
-fn first_anchor_bump_displaces_nothing_in_the_mempool() {
-    let small = htlc(1, 20_000, 200);
-    let claim = under_way(small.clone(), 300);
-    let only = || vec![held(utxo(9, 50_000), 1), change(utxo(8, 49_700), &claim)];
-    let chained = || vec![held(utxo(9, 50_000), 1), held(change(utxo(8, 49_700), &claim), 2)];
-    let child = Standing { feerate: FLOOR, ..under_way(bump(2, 5_000_000, 200), 600) };
-    check(vec![
-        Row {
-            rule: "it spends the change of a claim that is worth less",
-            utxos: only(),
-            standing: vec![claim.clone()],
-            requests: vec![bump(2, 5_000_000, 200)],
-            verdicts: &["2 with 8"],
-        },
-        Row {
-            rule: "not of one that is worth more",
-            utxos: only(),
-            standing: vec![Standing { worth: Sat(6_000_000), ..claim.clone() }],
-            requests: vec![bump(2, 5_000_000, 200)],
-            verdicts: &["2 waits"],
-        },
-        Row {
-            rule: "of a rejected claim it spends the UTXO",
-            utxos: only(),
-            standing: vec![refused(claim.clone())],
-            requests: vec![bump(2, 5_000_000, 200)],
-            verdicts: &["2 with 9, not 1", "1 waits"],
-        },
-        Row {
-            rule: "a bump in the mempool is raised with the UTXOs of a claim",
-            utxos: vec![held(utxo(7, 1_000), 2), held(utxo(9, 50_000), 1)],
-            standing: vec![claim.clone(), child.clone()],
-            requests: vec![raise(bump(2, 5_000_000, 200), 5_000)],
-            verdicts: &["2 with 7+9, not 1", "1 waits"],
-        },
-        Row {
-            rule: "a claim whose change pays for a bump is not raised",
-            utxos: chained(),
-            standing: vec![claim.clone(), child.clone()],
-            requests: vec![raise(small.clone(), 2_000)],
-            verdicts: &[],
-        },
-        Row {
-            rule: "but the bump is, with that change",
-            utxos: chained(),
-            standing: vec![claim.clone(), child.clone()],
-            requests: vec![raise(bump(2, 5_000_000, 200), 2_000)],
-            verdicts: &["2 with 8"],
-        },
-        Row {
-            rule: "both are displaced together",
-            utxos: chained(),
-            standing: vec![claim.clone(), child.clone()],
-            requests: vec![htlc(3, 9_000_000, 200)],
-            verdicts: &["3 with 9, not 1, not 2", "2 waits", "1 waits"],
-        },
-        Row {
-            rule: "and only for what is worth more than both",
-            utxos: chained(),
-            standing: vec![claim, child],
-            requests: vec![htlc(3, 5_010_000, 200)],
-            verdicts: &["3 waits"],
-        },
-    ]);
-}
-
-#[test]
 fn replacement_pays_for_all_it_replaces() {
     let tip = BlockHeight(TIP);
     let (small, large) = (htlc(1, 20_000, 200), htlc(2, 5_000_000, 200));
@@ -409,23 +361,6 @@ fn replacement_pays_for_all_it_replaces() {
     let weight = request.cost.weight_with(utxos);
     assert!(fee.0 >= 900 + 2_500 + FLOOR.fee(weight).0, "{fee}");
     assert!(*feerate >= clearly_above(FeeratePerKw(2_500), FLOOR), "{feerate}");
-}
-
-/// bitcoind compares feerates as well as fees: with more UTXOs the child weighs more, and its own feerate must not fall.
-#[test]
-fn raised_bump_with_more_utxos_has_a_higher_feerate_of_its_own() {
-    let request = bump(2, 5_000_000, 200);
-    // The child alone pays 20,000 per kw, with its commitment it comes to 10,000.
-    let before = Standing { feerate: FeeratePerKw(10_000), ..under_way(request.clone(), 20_000) };
-    let mut utxos: Vec<Utxo> = (1..60).map(|n| utxo(n, 6_000)).collect();
-    utxos.push(held(utxo(99, 20_500), 2));
-    let world = World { tip: BlockHeight(TIP), floor: FLOOR, utxos, standing: vec![before] };
-    let verdicts = allocate(&world, vec![raise(request, 12_500)]);
-    let Some(Verdict::Build { request, utxos, fee, .. }) = verdicts.first() else {
-        panic!("{verdicts:?}")
-    };
-    let weight = request.cost.weight_with(utxos);
-    assert!(fee.0 * 1000 > 20_000 * weight, "{fee} for {weight}");
 }
 
 /// Feerate and fee of the only verdict.
@@ -460,48 +395,4 @@ fn claim_pays_the_highest_feerate_that_utxos_allow() {
     let (feerate, fee) = built(vec![utxo(9, 2_000)], batch(1, vec![paired(1, 90_000, 200)], 5_000));
     assert!((1_900..=2_000).contains(&fee), "{fee}");
     assert!((1_900..2_700).contains(&feerate), "{feerate}");
-}
-
-#[test]
-fn bump_with_a_small_htlc_pays_the_market_for_our_own_output() {
-    // Half of 1,000 sat is no price for its HTLC: what it may cost for our own output is more.
-    let own = Calm { wanted: FeeratePerKw(2_000), max_fee: Sat(100_000) };
-    let request = Request { calm: Some(own), wanted: FeeratePerKw(5_000), ..bump(2, 1_000, 200) };
-    assert_eq!(built(vec![utxo(9, 50_000)], request.clone()).0, 2_000);
-    let claim = under_way(htlc(1, 500, 200), 300);
-    check(vec![Row {
-        rule: "with free UTXOs only",
-        utxos: vec![held(utxo(9, 50_000), 1), change(utxo(8, 49_700), &claim)],
-        standing: vec![claim],
-        requests: vec![Request { worth: Sat(0), deadline: None, ..request }],
-        verdicts: &["2 waits"],
-    }]);
-}
-
-#[test]
-fn calm_bump_pays_the_market_with_free_utxos_only() {
-    let calm = |n| Request {
-        worth: Sat(0),
-        deadline: None,
-        wanted: FeeratePerKw(5_000),
-        max_fee: Sat(100_000),
-        ..bump(n, 0, 200)
-    };
-    let claim = under_way(htlc(1, 2_000, 200), 300);
-    check(vec![
-        Row {
-            rule: "a free UTXO",
-            utxos: vec![utxo(9, 50_000)],
-            standing: vec![],
-            requests: vec![calm(2)],
-            verdicts: &["2 with 9"],
-        },
-        Row {
-            rule: "no UTXO of another, rejected or not, and no change",
-            utxos: vec![held(utxo(9, 50_000), 1), change(utxo(8, 49_700), &claim)],
-            standing: vec![refused(claim.clone())],
-            requests: vec![calm(2)],
-            verdicts: &["2 waits"],
-        },
-    ]);
 }

@@ -2,12 +2,16 @@
 //! market that moves.
 
 use super::tests::{FLOOR, paired, txid, utxo};
+mod rules;
+
 use super::*;
 use crate::chain::feerates::Estimates;
 use crate::onchain::child;
 use crate::onchain::claims::{Coin, DUST};
 use crate::onchain::commitments::Bumpable;
 use crate::onchain::cost::Cost;
+use crate::onchain::cost::Parent;
+use crate::onchain::fees::clearly_above;
 use crate::onchain::fees::{self, Rates, Stake};
 use crate::onchain::plan::Make;
 use bitcoin::hashes::{Hash, sha256d};
@@ -31,8 +35,17 @@ struct AtRisk {
 struct Scene {
     at_risk: Vec<AtRisk>,
     utxos: Vec<u64>,
-    /// What a transaction of each block pays at least.
-    market: Vec<u32>,
+    /// What a transaction of each block pays at least, and what else happens.
+    blocks: Vec<(u32, Event)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Nothing,
+    /// This commitment is in a block without our bump.
+    Alone(usize),
+    /// bitcoind has lost this one of ours, and rejects it once.
+    Rejected(usize),
 }
 
 fn scene() -> impl Strategy<Value = Scene> {
@@ -44,8 +57,18 @@ fn scene() -> impl Strategy<Value = Scene> {
         });
     let utxos = proptest::collection::vec(prop_oneof![500..3_000u64, 20_000..600_000u64], 1..4);
     let market = prop_oneof![Just(253u32), 253..20_000u32, Just(100_000_000u32)];
-    (proptest::collection::vec(at_risk, 1..7), utxos, proptest::collection::vec(market, 40..70))
-        .prop_map(|(at_risk, utxos, market)| Scene { at_risk, utxos, market })
+    // After a rejection less can be said of who is served: half of the scenes have none.
+    let blocks = proptest::bool::ANY.prop_flat_map(move |rejects| {
+        let rejected = if rejects { 1 } else { 0 };
+        let event = prop_oneof![
+            20 => Just(Event::Nothing),
+            1 => (0..7usize).prop_map(Event::Alone),
+            rejected => (0..7usize).prop_map(Event::Rejected),
+        ];
+        proptest::collection::vec((market.clone(), event), 40..70)
+    });
+    (proptest::collection::vec(at_risk, 1..7), utxos, blocks)
+        .prop_map(|(at_risk, utxos, blocks)| Scene { at_risk, utxos, blocks })
 }
 
 /// One of ours in the mempool.
@@ -67,6 +90,9 @@ struct Play {
     /// Of each UTXO, whose transactions spent it, in order.
     holders: BTreeMap<OutPoint, Vec<usize>>,
     made: u32,
+    was_rejected: bool,
+    /// Tip when a bump with unconfirmed change was rejected.
+    unchained: BTreeMap<usize, u32>,
 }
 
 type Checked = Result<(), TestCaseError>;
@@ -83,30 +109,100 @@ impl Play {
             first: BTreeMap::new(),
             holders: BTreeMap::new(),
             made: 0,
+            was_rejected: false,
+            unchained: BTreeMap::new(),
         }
     }
 
-    fn block(&mut self, market: u32) -> Checked {
+    fn block(&mut self, market: u32, event: Event) -> Checked {
         self.mine(market);
         self.tip += 1;
+        self.happen(event);
         let estimates =
             Estimates { floor: FLOOR, by_blocks: vec![(2, FeeratePerKw(market.min(50_000)))] };
         let rates = Rates { floor: FLOOR, estimates: Some(&estimates), forced: None };
-        let world = self.world(&rates);
-        let requests = self.requests(&rates);
-        let verdicts = allocate(&world, requests);
-        let before = self.mempool.clone();
-        for verdict in &verdicts {
-            self.relay(&world, &before, verdict)?;
+        // Again as long as a bump is displaced: it may spend the change of what displaced it.
+        for _ in 0..3 {
+            self.drop_lost();
+            let world = self.world(&rates);
+            let requests = self.requests(&rates);
+            let verdicts = allocate(&world, requests);
+            let before = self.mempool.clone();
+            for verdict in &verdicts {
+                self.relay(&world, &before, verdict)?;
+            }
+        }
+        self.no_maker_is_frozen(&rates)?;
+        if self.was_rejected {
+            return Ok(());
         }
         self.no_ping_pong()?;
         self.most_valuable_is_served()
     }
 
+    fn happen(&mut self, event: Event) {
+        for m in &mut self.mempool {
+            (m.standing.refused, m.standing.accepted) = (false, true);
+        }
+        match event {
+            Event::Nothing => {}
+            Event::Alone(of) => {
+                if self.at_risk.get(of).is_some_and(|it| it.commitment.is_some())
+                    && self.open().any(|o| o == of)
+                {
+                    self.done.insert(of);
+                }
+            }
+            Event::Rejected(of) => {
+                let lost = self.mempool.iter().find(|m| m.of == of).map(|m| m.standing.txid);
+                let mut lost: BTreeSet<Txid> = lost.into_iter().collect();
+                self.was_rejected |= !lost.is_empty();
+                for _ in 0..self.mempool.len() {
+                    let children: Vec<Txid> = self
+                        .mempool
+                        .iter()
+                        .filter(|m| self.makers(m).any(|p| lost.contains(&p)))
+                        .map(|m| m.standing.txid)
+                        .collect();
+                    lost.extend(children);
+                }
+                for m in self.mempool.iter_mut().filter(|m| lost.contains(&m.standing.txid)) {
+                    (m.standing.refused, m.standing.accepted) = (true, false);
+                }
+            }
+        }
+    }
+
+    fn makers<'a>(&'a self, of: &'a InMempool) -> impl Iterator<Item = Txid> + 'a {
+        let makers = self
+            .mempool
+            .iter()
+            .filter(|m| m.change.as_ref().is_some_and(|c| of.inputs.contains(&c.coin.outpoint)));
+        makers.map(|m| m.standing.txid)
+    }
+
+    /// As `send.rs` does: bumps that lost a UTXO, or were rejected with unconfirmed change.
+    fn drop_lost(&mut self) {
+        loop {
+            let is_lost = |m: &&InMempool| {
+                let unconfirmed =
+                    m.inputs.iter().filter(|i| !self.confirmed.contains_key(i)).count();
+                let makers = self.makers(m).count();
+                makers < unconfirmed || (unconfirmed > 0 && m.standing.refused)
+            };
+            let Some(lost) = self.mempool.iter().find(is_lost) else { return };
+            let (txid, of, refused) = (lost.standing.txid, lost.of, lost.standing.refused);
+            if refused {
+                self.unchained.insert(of, self.tip);
+            }
+            self.mempool.retain(|m| m.standing.txid != txid);
+        }
+    }
+
     /// What pays this feerate is in a block, with its unconfirmed parents.
     fn mine(&mut self, market: u32) {
         loop {
-            let pays = |m: &&InMempool| m.standing.feerate.0 >= market;
+            let pays = |m: &&InMempool| m.standing.feerate.0 >= market && !m.standing.refused;
             let Some(found) = self.mempool.iter().find(pays).cloned() else { return };
             let parents = |m: &InMempool| {
                 let of = |p: &&InMempool| {
@@ -168,6 +264,7 @@ impl Play {
             wanted,
             max_fee: Sat(it.worth / 2),
             calm: None,
+            may_chain: self.unchained.get(&of).is_none_or(|at| self.tip - at >= 6),
             rests: false,
             cost: self.cost(of),
         }
@@ -233,88 +330,19 @@ impl Play {
             all.map(|u| Utxo { held_by: holder(&u.coin.outpoint), ..u }).collect();
         utxos.sort_by_key(|u| u.coin.amount);
         let again = |m: &InMempool| {
+            if self.done.contains(&m.of) {
+                return Standing {
+                    worth: Sat(0),
+                    deadline: None,
+                    again: None,
+                    ..m.standing.clone()
+                };
+            }
             let wanted = fees::wanted(rates, BlockHeight(self.tip), &self.stake(m.of));
             Standing { again: Some(self.request(m.of, wanted, None)), ..m.standing.clone() }
         };
         let standing = self.mempool.iter().map(again).collect();
         World { tip: BlockHeight(self.tip), floor: FLOOR, utxos, standing }
-    }
-
-    /// bitcoind takes it, or the test fails.
-    fn relay(&mut self, world: &World, before: &[InMempool], verdict: &Verdict) -> Checked {
-        let Verdict::Build { request, utxos, feerate, fee, displaces } = verdict else {
-            return Ok(());
-        };
-        let of = request.number.0 as usize;
-        let inputs: Vec<OutPoint> = utxos.iter().map(|u| u.coin.outpoint).collect();
-        // What it conflicts with, and what spends the change of that.
-        let mut conflicts: Vec<InMempool> = Vec::new();
-        let is_hit = |m: &InMempool| m.of == of || m.inputs.iter().any(|i| inputs.contains(i));
-        conflicts.extend(self.mempool.iter().filter(|m| is_hit(m)).cloned());
-        loop {
-            let spends = |m: &&InMempool| {
-                let of_one = |c: &InMempool| {
-                    c.change.as_ref().is_some_and(|u| m.inputs.contains(&u.coin.outpoint))
-                };
-                conflicts.iter().any(of_one)
-                    && !conflicts.iter().any(|c| c.standing.txid == m.standing.txid)
-            };
-            let Some(more) = self.mempool.iter().find(spends).cloned() else { break };
-            conflicts.push(more);
-        }
-        let gone: BTreeSet<Txid> = displaces.iter().copied().chain(request.before).collect();
-        for conflict in &conflicts {
-            // One made in this block was given up before it was sent, and its UTXOs may not be given away again.
-            prop_assert!(
-                before.iter().any(|m| m.standing.txid == conflict.standing.txid),
-                "a UTXO pays for two"
-            );
-            prop_assert!(
-                gone.contains(&conflict.standing.txid),
-                "{} is replaced unseen",
-                conflict.standing.txid
-            );
-        }
-        let weight = request.cost.weight_with(utxos);
-        if !conflicts.is_empty() {
-            let paid: u64 = conflicts.iter().map(|c| c.standing.fee.0).sum();
-            prop_assert!(fee.0 >= paid + FLOOR.fee(weight).0, "{fee} replaces {paid}");
-            for conflict in conflicts.iter().map(|c| &c.standing) {
-                prop_assert!(
-                    fee.0 * conflict.weight > conflict.fee.0 * weight,
-                    "its feerate falls"
-                );
-            }
-            // BIP 125, rule 2.
-            let known: Vec<OutPoint> = conflicts.iter().flat_map(|c| c.inputs.clone()).collect();
-            let is_first_bump =
-                request.commitment_is_unconfirmed() && !conflicts.iter().any(|c| c.of == of);
-            prop_assert!(!is_first_bump, "a first bump replaces");
-            let unconfirmed = utxos.iter().filter(|u| u.made_by.is_some());
-            for utxo in unconfirmed {
-                prop_assert!(known.contains(&utxo.coin.outpoint), "new unconfirmed input");
-            }
-        }
-        if let Some(raised) = conflicts.iter().find(|c| c.of == of) {
-            prop_assert!(*feerate > raised.standing.feerate, "its price falls");
-        }
-        let most = if *feerate > FLOOR { request.worth.0 / 2 } else { request.worth.0 };
-        prop_assert!(fee.0 <= most, "{fee} for {}", request.worth);
-        let have: u64 = request.cost.have.0 + utxos.iter().map(|u| u.coin.amount.0).sum::<u64>();
-        prop_assert!(have >= fee.0);
-        self.mempool.retain(|m| !gone.contains(&m.standing.txid));
-        for utxo in utxos {
-            let maker = utxo.made_by.map(|p| p.txid);
-            let is_there = self.confirmed.contains_key(&utxo.coin.outpoint)
-                || self.mempool.iter().any(|m| Some(m.standing.txid) == maker);
-            prop_assert!(is_there, "{} is not there", utxo.coin.outpoint);
-            let holders = self.holders.entry(utxo.coin.outpoint).or_default();
-            if holders.last() != Some(&of) {
-                holders.push(of);
-            }
-        }
-        self.add(world, request, (inputs, *fee, *feerate), have, weight);
-        Ok(())
     }
 
     fn add(
@@ -347,68 +375,11 @@ impl Play {
             first: BlockHeight(self.first[&of]),
             made: world.tip,
             refused: false,
+            accepted: true,
             hopeless: false,
             again: None,
         };
         self.mempool.push(InMempool { of, standing, inputs, change });
-    }
-
-    /// No UTXO goes from one to another and back.
-    fn no_ping_pong(&self) -> Checked {
-        for (outpoint, holders) in &self.holders {
-            let known: BTreeSet<&usize> = holders.iter().collect();
-            prop_assert_eq!(known.len(), holders.len(), "{} goes to {:?}", outpoint, holders);
-        }
-        Ok(())
-    }
-
-    /// None waits while one with less at risk has UTXOs that could save it.
-    fn most_valuable_is_served(&self) -> Checked {
-        for of in self.open() {
-            let it = &self.at_risk[of];
-            let is_waiting = !self.mempool.iter().any(|m| m.of == of)
-                && it.commitment.is_none_or(|_| self.target(of).pays_less_than(FLOOR));
-            for holder in self.mempool.iter().filter(|_| is_waiting) {
-                let less = &self.at_risk[holder.of];
-                let due = (FIRST + less.due).abs_diff(self.tip) <= DUE_NOW_BLOCKS
-                    && it.due > less.due
-                    && FIRST + it.due > self.tip + DUE_NOW_BLOCKS;
-                if less.worth < it.worth && !due {
-                    prop_assert!(
-                        !self.could_save(of, holder),
-                        "at {}: {it:?} waits for {less:?}",
-                        self.tip
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// By the rules of the mempool, with what this one holds and nothing else.
-    fn could_save(&self, of: usize, holder: &InMempool) -> bool {
-        let (cost, most) = (self.cost(of), self.at_risk[of].worth / 2);
-        let is_spent = |u: &Utxo| self.mempool.iter().any(|m| m.inputs.contains(&u.coin.outpoint));
-        if self.at_risk[of].commitment.is_some() {
-            let Some(change) = holder.change.clone().filter(|u| !is_spent(u)) else { return false };
-            let parent = self.parent(holder);
-            let change = Utxo { made_by: Some(parent), ..change };
-            // A quarter above the relay floor, so that rounding is nobody's fault.
-            let fee = cost.fee(&[change], FeeratePerKw(320), FLOOR);
-            return parent.transactions < MAX_ANCESTORS && fee.is_ok_and(|fee| fee.0 <= most);
-        }
-        if holder.change.as_ref().is_some_and(is_spent) {
-            return false;
-        }
-        let utxos: Vec<Utxo> =
-            holder.inputs.iter().filter_map(|i| self.confirmed.get(i).cloned()).collect();
-        let s = &holder.standing;
-        let rate = clearly_above(clearly_above(s.feerate, FLOOR), FLOOR);
-        let weight = cost.weight_with(&utxos);
-        let price = (s.fee.0 + FLOOR.fee(weight).0).max(s.own_rate() * weight / 1000 + 1) * 5 / 4;
-        let have: u64 = utxos.iter().map(|u| u.coin.amount.0).sum();
-        let fee = cost.fee(&utxos, rate, FLOOR);
-        fee.is_ok_and(|fee| fee.0.max(price) <= most && fee.0.max(price) + DUST.0 <= have)
     }
 }
 
@@ -433,8 +404,8 @@ proptest! {
     #[test]
     fn allocation_saves_the_most_valuable_and_bitcoind_takes_it(scene in scene()) {
         let mut play = Play::new(&scene);
-        for market in &scene.market {
-            play.block(*market)?;
+        for (market, event) in &scene.blocks {
+            play.block(*market, *event)?;
         }
     }
 }
