@@ -187,6 +187,10 @@ fn own_htlc(
         .map_err(|e| e.to_string())?;
     let digest = Message::from_digest(*AsRef::<[u8; 32]>::as_ref(&digest));
     let htlc_keys = keys.htlc.as_ref().ok_or("no HTLC keys")?;
+    // Beside the signature: a peer signs any output where a captured onchaind is its accomplice.
+    let ours = delayed_script(constants, keys, Side::Local).to_p2wsh();
+    let paid = tx.output.get(input.index as usize).map(|output| &output.script_pubkey);
+    require(paid == Some(&ours), "its HTLC transaction pays another script than our delayed one")?;
     SECP256K1
         .verify_ecdsa(&digest, own.signature, &htlc_keys.remote)
         .map_err(|_| "the peer signed another transaction than this")?;

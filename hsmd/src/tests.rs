@@ -20,6 +20,7 @@ use wire::{Bytes, Long, Message, Request};
 use zeroize::Zeroizing;
 
 mod captured;
+mod captured_onchaind;
 mod channel_life;
 mod claims;
 mod evil;

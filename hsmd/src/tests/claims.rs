@@ -19,19 +19,19 @@ fn params_of(anchors: bool) -> ChannelParams {
 }
 
 /// A close: hsmd knows the channel, and this is the commitment that spent its funding.
-struct Close {
-    rig: Rig,
-    constants: Constants,
-    state: CommitmentState,
+pub(super) struct Close {
+    pub(super) rig: Rig,
+    pub(super) constants: Constants,
+    pub(super) state: CommitmentState,
     signatures: Option<CommitmentSignatures>,
-    built: Commitment,
+    pub(super) built: Commitment,
 }
 
 const IDS: [u64; 4] = [50_000_000, 20_000_000, 40_000_000, 30_000_000];
 
 impl Close {
     /// Number 5 of this side's, of a channel whose newest is `newest` and all before `newest` are revoked.
-    fn new(side: Side, anchors: bool, newest: u64) -> Self {
+    pub(super) fn new(side: Side, anchors: bool, newest: u64) -> Self {
         let mut rig = Rig::new();
         let seed = ChannelSeed { params: params_of(anchors), ..seed(newest) };
         drop(rig.client(&[], Some(seed)));
@@ -49,12 +49,18 @@ impl Close {
     }
 
     /// The claim of an output, in a transaction of its own.
-    fn claim(&self, index: usize, key: WalletKey, sequence: u32, lock_time: u32) -> Spend {
+    pub(super) fn claim(
+        &self,
+        index: usize,
+        key: WalletKey,
+        sequence: u32,
+        lock_time: u32,
+    ) -> Spend {
         Spend::new(self.outpoint(index), &self.built.tx.output[index], key, sequence, lock_time)
     }
 
     /// The one that takes this HTLC of our own commitment.
-    fn own(&self, id: u64) -> Spend {
+    pub(super) fn own(&self, id: u64) -> Spend {
         let at = self.built.htlcs.iter().position(|h| h.htlc.id.0 == id).unwrap();
         let h = &self.built.htlcs[at];
         let signature = self.signatures.as_ref().unwrap().htlcs[at];
@@ -73,7 +79,7 @@ impl Close {
     }
 
     /// The one that takes this HTLC of the peer's commitment.
-    fn their(&self, id: u64) -> Spend {
+    pub(super) fn their(&self, id: u64) -> Spend {
         let h = self.built.htlcs.iter().find(|h| h.htlc.id.0 == id).unwrap();
         let preimage = (h.htlc.offered_by == Side::Remote).then_some(Preimage([id as u8; 32]));
         let lock_time = if preimage.is_some() { 0 } else { h.htlc.expiry.0 };
@@ -87,17 +93,17 @@ impl Close {
         self.claim(h.index, key, u32::from(self.constants.format.has_anchors()), lock_time)
     }
 
-    fn secret(&self) -> SecretKey {
+    pub(super) fn secret(&self) -> SecretKey {
         peer_keys().secret(self.state.number).unwrap()
     }
 
     /// The output of a second stage of the peer's.
-    fn second_stage(&self, id: u64) -> (OutPoint, TxOut) {
+    pub(super) fn second_stage(&self, id: u64) -> (OutPoint, TxOut) {
         let h = self.built.htlcs.iter().find(|h| h.htlc.id.0 == id).unwrap();
         (OutPoint { txid: h.tx.compute_txid(), vout: 0 }, h.tx.output[0].clone())
     }
 
-    fn asked(&mut self, spend: &Spend) -> Completed {
+    pub(super) fn asked(&mut self, spend: &Spend) -> Completed {
         self.rig
             .master
             .ask(&SignWallet {
@@ -141,16 +147,22 @@ impl Close {
     }
 }
 
-struct Spend {
-    tx: Transaction,
-    index: u32,
-    key: WalletKey,
-    output: TxOut,
-    spent: Vec<TxOut>,
+pub(super) struct Spend {
+    pub(super) tx: Transaction,
+    pub(super) index: u32,
+    pub(super) key: WalletKey,
+    pub(super) output: TxOut,
+    pub(super) spent: Vec<TxOut>,
 }
 
 impl Spend {
-    fn new(at: OutPoint, output: &TxOut, key: WalletKey, sequence: u32, lock_time: u32) -> Self {
+    pub(super) fn new(
+        at: OutPoint,
+        output: &TxOut,
+        key: WalletKey,
+        sequence: u32,
+        lock_time: u32,
+    ) -> Self {
         let input = TxIn {
             previous_output: at,
             script_sig: ScriptBuf::new(),
@@ -185,7 +197,11 @@ impl Spend {
 }
 
 /// Consensus: every rule of scripts before taproot.
-fn executed(tx: &Transaction, index: u32, spent: &TxOut) -> Result<(), bitcoinconsensus::Error> {
+pub(super) fn executed(
+    tx: &Transaction,
+    index: u32,
+    spent: &TxOut,
+) -> Result<(), bitcoinconsensus::Error> {
     bitcoinconsensus::verify(
         spent.script_pubkey.as_bytes(),
         spent.value.to_sat(),
@@ -303,7 +319,7 @@ fn a_claim_that_its_script_would_refuse_is_refused() {
 
         let timeout = close.own(0);
         let elsewhere = timeout.but(|tx, _| tx.output[0].script_pubkey = script(1));
-        close.refuses(&elsewhere, "the peer signed another transaction");
+        close.refuses(&elsewhere, "pays another script than our delayed one");
         let early = timeout.but(|tx, _| tx.lock_time = LockTime::ZERO);
         close.refuses(&early, "the peer signed another transaction");
         let success = close.own(1);
