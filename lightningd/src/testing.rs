@@ -194,6 +194,9 @@ impl Rig {
             }
             Outgoing::Order { child, body, .. } => {
                 let number = child.checked_sub(1000)?;
+                if !matches!(self.node.supervisor.role(child)?, Role::Channel(_)) {
+                    return None;
+                }
                 match ToChanneld::decode_known(&body).unwrap() {
                     ToChanneld::Offer(offer) => Some(Said::Offer(number, offer)),
                     ToChanneld::Fulfil(f) => Some(Said::Fulfil(number, f.id, f.preimage)),

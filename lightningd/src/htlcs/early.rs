@@ -80,7 +80,7 @@ fn overdue(node: &Node) -> BTreeMap<ChannelNumber, Vec<(&Forward, BlockHeight)>>
         if expiry <= near
             && forward.out_expiry <= tip
             && received.channel.state.is_open()
-            && onchain::is_unresolved(node, outgoing, id)
+            && onchain::is_unresolved(node, outgoing, id, expiry)
         {
             found.entry(forward.incoming).or_default().push((forward, expiry));
         }

@@ -15,6 +15,7 @@ mod commitments;
 mod cost;
 mod fees;
 mod plan;
+mod report;
 mod request;
 mod requests;
 pub mod rpc;
@@ -27,6 +28,7 @@ mod watch;
 
 pub use anchor::commitment_published;
 pub use attempts::answered;
+pub use report::heard;
 pub use store::load;
 pub use watch::{
     Output, ask_mempool, confirmed_below, connect, disconnect, mempool_has, received_output,
@@ -34,17 +36,17 @@ pub use watch::{
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};
-use crate::htlcs::{self, HtlcEvent};
+use crate::htlcs;
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
 use attempt::{Attempt, GivenUp};
 use bitcoin::{Transaction, Txid};
 use primitives::*;
-use serde_json::{Value, json};
+use report::has_our_htlcs;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
-use subdaemon::Frame;
 use wire::channel_data::Removal;
 use wire::daemon::LogLevel;
 use wire::onchaind::*;
@@ -66,6 +68,8 @@ pub enum OnchainEvent {
     Left(Txid),
     /// All claims and anchor bumps of the channel are dropped: its end is buried, its block left the chain, or a mutual close confirmed.
     GiveUp,
+    /// Everything was resolved a hundred blocks ago.
+    Bury,
 }
 
 /// A transaction of a channel's end, in a block.
@@ -100,11 +104,20 @@ pub struct Case {
     pub resolution: Option<Resolution>,
     /// Times that its onchaind died in this life of ours.
     deaths: u32,
+    /// Resolutions that it may still send: one after its birth, and one for each order. Each costs signatures and rows.
+    resolutions_due: u32,
 }
 
 impl Case {
     pub(crate) fn new(spend: Seen) -> Self {
-        Self { child: None, spend, later: Vec::new(), resolution: None, deaths: 0 }
+        Self {
+            child: None,
+            spend,
+            later: Vec::new(),
+            resolution: None,
+            deaths: 0,
+            resolutions_due: 1,
+        }
     }
 }
 
@@ -151,10 +164,17 @@ pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
     found.map(|(number, _)| *number)
 }
 
-/// Is this HTLC of ours unresolved, as far as the chain shows? Where its channel is on chain onchaind says so, which may have a preimage.
-pub fn is_unresolved(node: &Node, number: ChannelNumber, id: HtlcId) -> bool {
+/// Is this HTLC of ours, whose incoming HTLC is about to expire at `incoming`, unresolved as far as the chain shows? Where its channel is on
+/// chain onchaind says so: the newest block may have the preimage. An onchaind that has said nothing of it one block later is not waited for.
+pub fn is_unresolved(
+    node: &Node,
+    number: ChannelNumber,
+    id: HtlcId,
+    incoming: BlockHeight,
+) -> bool {
     let Some(case) = node.onchain.cases.get(&number) else { return true };
-    case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id))
+    let waits = (incoming - node.chain.height()).0 >= channel::FAIL_BACK_BLOCKS;
+    !waits || case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id))
 }
 
 /// The room's events.
@@ -170,6 +190,7 @@ pub fn handle(
         OnchainEvent::Left(txid) if attempt_of(node, txid).is_some() => Ok(()),
         OnchainEvent::Left(txid) => crate::wallet::unspend(node, turn, txid),
         OnchainEvent::GiveUp => drop_all(node, turn, number),
+        OnchainEvent::Bury => bury(node, turn, number),
     }
 }
 
@@ -196,7 +217,8 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
 pub fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for (number, case) in &node.onchain.cases {
         if is_over(case, height) {
-            bury(node, turn, *number)?;
+            // After this event: what the switch failed back with the same block has ended.
+            turn.also(Event::Onchain(*number, OnchainEvent::Bury));
         }
     }
     if node.chain.caught_up {
@@ -282,6 +304,7 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
         node.supervisor.assign(child, Role::Onchain(number));
         if let Some(case) = node.onchain.cases.get_mut(&number) {
             case.child = Some(child);
+            case.resolutions_due = 1;
         }
     });
     Ok(())
@@ -347,128 +370,12 @@ pub fn learned_ours(
 fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, message: &M) {
     if let Some(child) = node.onchain.cases.get(&number).and_then(|c| c.child) {
         turn.say(Outgoing::Order { child, body: message.encode(), fds: vec![] });
+        turn.install(move |node| {
+            if let Some(case) = node.onchain.cases.get_mut(&number) {
+                case.resolutions_due = case.resolutions_due.saturating_add(1);
+            }
+        });
     }
-}
-
-/// onchaind said something.
-pub fn heard(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    child: ChildId,
-    number: ChannelNumber,
-    frame: &Frame,
-) -> Result<(), Stop> {
-    let (Some(case), Some(channel)) =
-        (node.onchain.cases.get(&number), node.channels.all.get(&number))
-    else {
-        return Ok(());
-    };
-    if case.child != Some(child) {
-        return Ok(());
-    }
-    let said = FromOnchaind::decode_known(&frame.body)
-        .map_err(|e| Stop::refused(format!("onchaind sent what it should not: {e}")))?;
-    match said {
-        FromOnchaind::Log(line) => {
-            crate::children::log_line(Role::Onchain(number), Some(channel.peer), &line);
-        }
-        FromOnchaind::Status(s) => channels::update(turn, number, move |c| live::set_status(c, s)),
-        FromOnchaind::Failed(f) => {
-            channel.log(LogLevel::Broken, &format!("onchaind failed: {}", f.text));
-        }
-        FromOnchaind::Resolved(r) => resolved(node, turn, channel, case, r.resolution)?,
-    }
-    Ok(())
-}
-
-/// What the chain means has changed. Whatever is new of it is stored before anything is said.
-fn resolved(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    case: &Case,
-    now: Resolution,
-) -> Result<(), Stop> {
-    let number = channel.number;
-    for claim in &now.claims.0 {
-        claims::may_be_of(channel, case, claim)?;
-    }
-    let before = case.resolution.as_ref();
-    for (id, preimage) in &now.learned.0 {
-        if before.is_none_or(|b| !b.learned.0.contains(&(*id, *preimage))) {
-            htlcs::learned_preimage(node, turn, number, *id, *preimage)?;
-        }
-    }
-    for id in &now.failed.0 {
-        if before.is_none_or(|b| !b.failed.0.contains(id)) {
-            htlcs::failed_on_chain(node, turn, number, *id)?;
-        }
-    }
-    if before.is_none_or(|b| b.close != now.close) {
-        found_out(turn, channel, case, &now.close)?;
-        if node.chain.caught_up && has_our_htlcs(&now.close) {
-            htlcs::decide_received(turn, channel);
-        }
-    }
-    if before.is_none_or(|b| b.overdue != now.overdue) && !now.overdue.0.is_empty() {
-        turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
-    }
-    turn.install(move |node| {
-        if let Some(case) = node.onchain.cases.get_mut(&number) {
-            case.resolution = Some(now);
-        }
-    });
-    if node.chain.caught_up {
-        allocate_fees(turn);
-    }
-    Ok(())
-}
-
-/// Is it a commitment that our rows know, with the HTLCs that are in them?
-const fn has_our_htlcs(close: &CloseKind) -> bool {
-    match close {
-        CloseKind::Ours {} | CloseKind::Theirs { .. } => true,
-        CloseKind::Revoked { .. } | CloseKind::Unknown { .. } => false,
-    }
-}
-
-/// Whose commitment it was: logged, and kept as evidence.
-fn found_out(
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    case: &Case,
-    close: &CloseKind,
-) -> Result<(), Stop> {
-    let (word, number, level) = match close {
-        CloseKind::Ours {} => ("local_unilateral", channel.live.commitment.local, LogLevel::Info),
-        CloseKind::Theirs { number } => ("remote_unilateral", *number, LogLevel::Info),
-        CloseKind::Revoked { number } => ("remote_revoked", *number, LogLevel::Unusual),
-        CloseKind::Unknown { number } => ("unknown_unilateral", *number, LogLevel::Broken),
-    };
-    let text = match close {
-        CloseKind::Ours {} => "our own commitment",
-        CloseKind::Theirs { .. } => "the peer's commitment",
-        CloseKind::Revoked { .. } => "a revoked commitment of the peer's: everything in it is ours",
-        CloseKind::Unknown { .. } => {
-            "a commitment that we do not know: our data is older than the channel. What pays our keys is taken"
-        }
-    };
-    let Seen { txid, height, .. } = case.spend;
-    channel.log(level, &format!("{txid} in block {height} is {text} (number {number})"));
-    let evidence = json!({
-        "close": word,
-        "commitment_number": number.0,
-        "txid": txid.to_string(),
-        "blockheight": height.0,
-    });
-    if matches!(close, CloseKind::Unknown { .. }) {
-        // Should its block leave the chain, ours may be revoked.
-        channels::lose_state(channel, turn)?;
-    }
-    store::set_evidence(turn.db, channel.number, &evidence)?;
-    let key = channel.number;
-    turn.install(move |node| drop(node.onchain.evidence.insert(key, evidence)));
-    Ok(())
 }
 
 /// onchaind is gone. It keeps nothing: another one takes its place.
@@ -494,6 +401,10 @@ fn bury(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), S
     else {
         return Ok(());
     };
+    // The rest was worth too little to be claimed, or onchaind has lied: whatever was offered for it shall not wait for ever.
+    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
+        htlcs::failed_on_chain(node, turn, number, live.htlc.id)?;
+    }
     let text = format!("everything that followed {} is buried", case.spend.txid);
     end_case(node, turn, number, &text)?;
     channels::close_for_good(channel, turn, &text)

@@ -3,8 +3,10 @@
 mod allocation;
 mod bumps;
 mod caps;
+mod captured;
 mod chained;
 mod coins;
+mod evil;
 mod reorg;
 
 use super::plan::tests::{claim, outpoint};
@@ -15,6 +17,7 @@ use crate::wallet::{self, AddressKind, Output};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Block, Sequence, TxIn, TxOut, Witness};
+use subdaemon::Frame;
 use wire::channel_data::Htlc;
 use wire::hsm::WalletKey;
 
@@ -137,11 +140,11 @@ fn under_way(rig: &Rig) -> Vec<Vec<u32>> {
 }
 
 /// A block with these.
-fn mine(rig: &mut Rig, height: u32, txs: Vec<Transaction>) {
+fn mine(rig: &mut Rig, height: u32, txs: Vec<Transaction>) -> Vec<Said> {
     let mut block = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
     block.header.nonce = height;
     block.txdata.extend(txs);
-    rig.turn(move |node, turn| connect_all(node, turn, BlockHeight(height), &block));
+    rig.turn(move |node, turn| connect_all(node, turn, BlockHeight(height), &block))
 }
 fn connect_all(
     node: &Node,

@@ -1,9 +1,10 @@
 //! What the chain shows of channels that ended.
 
+use super::report::is_belied_by;
 use super::{Case, Onchain, OnchainEvent, Seen, order, send, store, unjudged};
 use crate::chain::Purpose;
 use crate::channels::{self, ChannelEvent};
-use crate::events::Event;
+use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::plugin_host::call_backend;
 use crate::rpc::RpcError;
@@ -11,7 +12,7 @@ use crate::turn::{Stop, Turn};
 use bitcoin::Block;
 use primitives::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wire::Long;
 use wire::onchaind::*;
 
@@ -104,18 +105,27 @@ fn tell(
     height: BlockHeight,
     mut news: BTreeMap<ChannelNumber, News>,
 ) {
-    for number in node.onchain.cases.keys() {
+    for (number, case) in &node.onchain.cases {
         let seen = news.remove(number).unwrap_or_default().seen;
         let transactions = Long(seen.iter().map(|s| s.tx.clone()).collect());
         order(node, turn, *number, &OnchainBlock { height, transactions });
-        if !seen.is_empty() {
-            let number = *number;
-            turn.install(move |node| {
-                if let Some(case) = node.onchain.cases.get_mut(&number) {
-                    case.later.extend(seen);
-                }
-            });
+        if seen.is_empty() {
+            continue;
         }
+        let number = *number;
+        let belied = node.channels.all.get(&number).is_some_and(|c| is_belied_by(c, case, &seen));
+        if belied && let Some(child) = case.child {
+            let why = format!("its claim of an output in block {height} is false");
+            turn.say(Outgoing::Kill { child, why });
+        }
+        turn.install(move |node| {
+            if let Some(case) = node.onchain.cases.get_mut(&number) {
+                case.later.extend(seen);
+                if belied {
+                    case.resolution = None;
+                }
+            }
+        });
     }
     for (number, News { seen }) in news {
         let mut seen = seen.into_iter();
@@ -210,12 +220,7 @@ pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
     if node.plugins.owner_of("mempoolspends").is_none() {
         return;
     }
-    let open = node.onchain.cases.values().filter_map(|c| c.resolution.as_ref());
-    let waiting: Vec<OutPoint> = open
-        .flat_map(|r| &r.outputs.0)
-        .filter(|o| !o.done && o.spent.is_none() && matches!(o.htlc, Some((Side::Local, _))))
-        .map(|o| o.outpoint)
-        .collect();
+    let waiting = awaited(node);
     let (some, next) = some_of(&waiting, node.onchain.next_asked, MAX_ASKED);
     // Which commitment of a failed channel stands in the mempool decides which one is bumped.
     let fundings = fundings_of_published(node).map(|(funding, _)| funding).take(MAX_ASKED);
@@ -228,6 +233,20 @@ pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
         let params = json!({"outpoints": outpoints});
         call_backend(node, turn, "mempoolspends", &params, Purpose::MempoolSpends);
     }
+}
+
+/// Outputs of HTLCs that we offered, whose spends may show a preimage.
+pub(super) fn awaited(node: &Node) -> Vec<OutPoint> {
+    let mut found = BTreeSet::new();
+    for (number, case) in &node.onchain.cases {
+        let outputs = case.resolution.iter().flat_map(|r| &r.outputs.0);
+        let open = outputs
+            .filter(|o| !o.done && o.spent.is_none() && matches!(o.htlc, Some((Side::Local, _))));
+        // Those of a captured onchaind may be anything: the backend is asked about what is watched for its channel.
+        let watched = |o: &OutPoint| node.onchain.watched.get(o).is_some_and(|w| w.0 == *number);
+        found.extend(open.map(|o| o.outpoint).filter(watched));
+    }
+    found.into_iter().collect()
 }
 
 /// The fundings of channels whose commitment waits to be in a block.
@@ -274,7 +293,7 @@ pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcEr
     }
     commitments_seen(node, turn, &found);
     for tx in found {
-        let numbers: std::collections::BTreeSet<_> = tx
+        let numbers: BTreeSet<_> = tx
             .input
             .iter()
             .filter_map(|i| node.onchain.watched.get(&i.previous_output))

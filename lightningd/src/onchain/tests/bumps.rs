@@ -1,6 +1,7 @@
 //! The anchor bump of a channel whose peer's commitments may stand in the mempool instead of ours.
 
 use super::*;
+use serde_json::json;
 
 /// Our commitment of a channel with anchors waits to be in a block at a price of next to nothing; an HTLC of ours is in it. The peer's
 /// commitment follows from the rows.

@@ -1,0 +1,129 @@
+//! A captured onchaind, lie by lie. `evil.rs` has them in any order.
+
+use super::evil::{CAPTURED, CAPTURED_CHILD, FORWARDS, UPSTREAM, captured, preimage, says};
+use super::*;
+use wire::onchaind::OutputStatus;
+
+/// A channel on chain that has nothing to do with the captured onchaind's.
+const OTHER: ChannelNumber = ChannelNumber(3);
+
+fn txids(rig: &Rig, number: ChannelNumber) -> Vec<Txid> {
+    let all = rig.node.onchain.attempts.get(&number).into_iter().flatten();
+    all.map(|a| a.txid).collect()
+}
+
+/// A transaction of the peer's that spends an output of the commitment, and whose txid is known before it is in a block.
+fn spend_of_peer(rig: &Rig, vout: u32) -> Transaction {
+    let outpoint = OutPoint { txid: commitment(rig).compute_txid(), vout };
+    spending(&[outpoint], &[(1_000, &ScriptBuf::from(vec![0x51]))])
+}
+
+#[test]
+fn claim_of_a_coming_output_with_a_false_amount_is_dropped() {
+    let mut rig = captured("coming");
+    let before = txids(&rig, OTHER);
+    assert_eq!(before.len(), 1);
+    let coming = spend_of_peer(&rig, 0);
+    let outpoint = OutPoint { txid: coming.compute_txid(), vout: 0 };
+    let lie = Claim { outpoint, amount: Sat::MAX_MONEY, ..paired(&rig, 1, 102) };
+    assert_eq!(says(&mut rig, &resolution(vec![lie])), []);
+    let said = mine(&mut rig, 102, vec![coming]);
+    // hsmd refuses the claim, but its value would have taken the UTXOs of all others first.
+    assert_eq!(txids(&rig, OTHER), before, "{said:?}");
+    assert_eq!(under_way(&rig), Vec::<Vec<u32>>::new());
+    assert!(rig.node.onchain.cases[&CAPTURED].resolution.is_none());
+}
+
+#[test]
+fn resolution_that_nothing_was_told_before_is_refused() {
+    let mut rig = captured("unasked");
+    let some = |rig: &Rig, n: u32| Resolution {
+        claims: Long(vec![paired(rig, n, 200)]),
+        ..resolution(vec![])
+    };
+    let (first, second, third) = (some(&rig, 1), some(&rig, 2), some(&rig, 3));
+    assert_eq!(says(&mut rig, &first), []);
+    assert_eq!(says(&mut rig, &second), [Said::Kill(CAPTURED_CHILD - 1000)]);
+    assert_eq!(under_way(&rig), [vec![1]]);
+    // A block is news.
+    mine(&mut rig, 102, vec![]);
+    assert_eq!(says(&mut rig, &second), []);
+    assert_eq!(says(&mut rig, &third), [Said::Kill(CAPTURED_CHILD - 1000)]);
+    assert_eq!(under_way(&rig), [vec![2]]);
+}
+
+#[test]
+fn resolution_that_names_what_its_channel_never_had_is_refused() {
+    let mut rig = captured("not-there");
+    let twice = vec![paired(&rig, 1, 200), paired(&rig, 1, 200)];
+    let status = OutputStatus {
+        outpoint: outpoint(1),
+        amount: Sat(1),
+        what: String::new(),
+        htlc: None,
+        spent: None,
+        done: false,
+    };
+    let all = || resolution(vec![]);
+    let ended: Vec<HtlcId> = (0..FORWARDS).map(HtlcId).collect();
+    let settled = Some(BlockHeight(101));
+    for lie in [
+        resolution(twice),
+        Resolution { outputs: Long(vec![status; 10_000]), ..all() },
+        Resolution { learned: Long(vec![(HtlcId(0), preimage(1))]), ..all() },
+        Resolution { learned: Long(vec![(HtlcId(99), preimage(99))]), ..all() },
+        Resolution { failed: Long(vec![HtlcId(99)]), ..all() },
+        Resolution { overdue: Long(vec![HtlcId(99)]), ..all() },
+        // The channel would be forgotten before its HTLCs have ended, or at once.
+        Resolution { settled, failed: Long(ended[1..].to_vec()), ..all() },
+        Resolution { settled: Some(BlockHeight(0)), failed: Long(ended.clone()), ..all() },
+    ] {
+        assert_eq!(says(&mut rig, &lie), [Said::Kill(CAPTURED_CHILD - 1000)], "{lie:?}");
+        assert!(rig.node.onchain.cases[&CAPTURED].resolution.is_none());
+    }
+    let over = Resolution { settled, failed: Long(ended), ..all() };
+    assert_eq!(says(&mut rig, &over).len(), FORWARDS as usize);
+}
+
+#[test]
+fn burial_fails_each_htlc_that_has_not_ended() {
+    let mut rig = captured("buried");
+    // Claims that never pay for themselves: after two weeks the channel is forgotten.
+    let shape = ClaimShape::Whole { amount: Sat(AMOUNTS[8]), script: ScriptBuf::new() };
+    let poor = Claim { shape, ..paired(&rig, 8, 200) };
+    assert_eq!(says(&mut rig, &resolution(vec![poor])), []);
+    mine(&mut rig, 101 + WORTHLESS_AFTER, vec![]);
+    assert!(!rig.node.channels.all.contains_key(&CAPTURED), "it is not buried");
+    assert_eq!(rig.channel(UPSTREAM).decided.len(), FORWARDS as usize);
+    rig.crash();
+    assert!((1..=FORWARDS).all(|index| rig.node.htlcs.forward(index).is_none()));
+}
+
+#[test]
+fn silent_onchaind_does_not_close_the_channels_of_small_htlcs() {
+    let mut rig = captured("silent");
+    // Incoming HTLCs expire at 206. Three blocks before, a preimage may be in a block that onchaind has just been told.
+    assert_eq!(mine(&mut rig, 203, vec![]), []);
+    let failed =
+        |said: &[Said]| said.iter().filter(|s| matches!(s, Said::Fail(UPSTREAM, ..))).count();
+    let said = mine(&mut rig, 204, vec![]);
+    assert_eq!(failed(&said), 2, "{said:?}");
+}
+
+#[test]
+fn mempool_is_asked_about_no_output_that_is_not_watched() {
+    let mut rig = captured("mempool");
+    let of = |outpoint| OutputStatus {
+        outpoint,
+        amount: Sat(1),
+        what: String::new(),
+        htlc: Some((Side::Local, HtlcId(0))),
+        spent: None,
+        done: false,
+    };
+    let own = OutPoint { txid: commitment(&rig).compute_txid(), vout: 1 };
+    let others = OutPoint { txid: commitment_of(&rig, OTHER).compute_txid(), vout: 1 };
+    let outputs = Long(vec![of(own), of(outpoint(77)), of(others)]);
+    assert_eq!(says(&mut rig, &Resolution { outputs, ..resolution(vec![]) }), []);
+    assert_eq!(watch::awaited(&rig.node), [own]);
+}
