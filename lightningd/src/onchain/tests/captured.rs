@@ -1,6 +1,8 @@
 //! A captured onchaind, lie by lie. `evil.rs` has them in any order.
 
-use super::evil::{CAPTURED, CAPTURED_CHILD, FORWARDS, UPSTREAM, captured, preimage, says};
+use super::evil::{
+    CAPTURED, CAPTURED_CHILD, FORWARDS, UPSTREAM, captured, preimage, says, spend_of_peer,
+};
 use super::*;
 use wire::onchaind::OutputStatus;
 
@@ -10,12 +12,6 @@ const OTHER: ChannelNumber = ChannelNumber(3);
 fn txids(rig: &Rig, number: ChannelNumber) -> Vec<Txid> {
     let all = rig.node.onchain.attempts.get(&number).into_iter().flatten();
     all.map(|a| a.txid).collect()
-}
-
-/// A transaction of the peer's that spends an output of the commitment, and whose txid is known before it is in a block.
-fn spend_of_peer(rig: &Rig, vout: u32) -> Transaction {
-    let outpoint = OutPoint { txid: commitment(rig).compute_txid(), vout };
-    spending(&[outpoint], &[(1_000, &ScriptBuf::from(vec![0x51]))])
 }
 
 #[test]
