@@ -1,7 +1,7 @@
 //! Captured daemons: whatever they ask and report, then a restart, then the worst peer. The bounds are those that ARCHITECTURE gives
 //! for each role; what hsmd owes to them is in its own `tests/evil.rs` and `tests/phases.rs`.
 
-use super::testing::{adds, alias, htlc, peer, point, step};
+use super::testing::{adds, alias, htlc, point, step};
 use super::{Owner, State};
 use crate::events::Event;
 use crate::htlcs::Origin;
@@ -16,7 +16,6 @@ use subdaemon::Frame;
 use wire::channel_data::*;
 use wire::channeld::*;
 use wire::closingd::{ClosingAgreed, PersistOffer, PersistPeerSignature};
-use wire::connectd::{Address, Connected, Direction, Disconnected, PeerComplained, Spoke};
 use wire::hsm::ClosingState;
 use wire::{Bytes, Long, Message, OnionPacket, Request};
 
@@ -242,65 +241,6 @@ proptest! {
         let channel = rig.channel(EVIL);
         prop_assert_eq!((&channel.live, &channel.shutdown), (&before, &shutdown));
         prop_assert_eq!((channel.state, channel.close_tx.is_none()), (state, true));
-    }
-
-    /// A captured connectd is every peer at once, and no more than that: it can have channels closed, and moves no balance, no HTLC and
-    /// no commitment.
-    #[test]
-    fn captured_connectd_moves_no_money(
-        words in prop::collection::vec((0u8..4, 0u8..4, any::<u64>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..80)), 1..20),
-        restart in any::<bool>(),
-    ) {
-        let mut rig = Rig::new(&name("connectd"), &[(EVIL, 1), (HONEST, 2)]);
-        rig.node.supervisor.assign(5000, Role::Connectd);
-        for (n, channel) in rig.node.channels.all.values_mut().enumerate() {
-            // A daemon that is there, one that has not heard its peer yet, and none.
-            channel.reestablished = restart;
-            channel.owner = if n == 0 { channel.owner } else { Owner::Nobody };
-        }
-        for who in [1, 2] {
-            let connected = Connected {
-                node: peer(who),
-                connection: u64::from(who),
-                direction: Direction::In,
-                address: Address { host: "127.0.0.1".to_owned(), port: 9735 },
-                remote_addr: None,
-                features: Features::none(),
-            };
-            let frame = Frame { body: connected.encode(), fds: Default::default() };
-            rig.run(Event::Child(5000, frame));
-        }
-        let before: Vec<_> = rig.node.channels.all.values().map(|c| c.live.clone()).collect();
-        let mut all_said = vec![];
-        for (what, who, connection, flag, bytes) in words {
-            let node = peer(who.max(1));
-            // Mostly the one that there is.
-            let connection = if flag { u64::from(who) } else { connection };
-            let body = match what {
-                0 => Disconnected { node, connection, why: String::from_utf8_lossy(&bytes).into_owned() }.encode(),
-                1 => PeerComplained {
-                    node,
-                    connection,
-                    is_error: flag,
-                    text: String::from_utf8_lossy(&bytes).into_owned(),
-                }
-                .encode(),
-                2 => {
-                    let channel = ChannelId([who; 32]);
-                    Spoke { node, connection, channel, message: Bytes(bytes) }.encode()
-                }
-                // A frame that is none.
-                _ => bytes,
-            };
-            all_said.extend(rig.run(Event::Child(5000, Frame { body, fds: Default::default() })));
-        }
-        let moves = |s: &Said| matches!(s, Said::Offer(..) | Said::Fulfil(..));
-        prop_assert!(!all_said.iter().any(moves), "{:?}", all_said);
-        if restart {
-            rig.crash();
-        }
-        let after: Vec<_> = rig.node.channels.all.values().map(|c| c.live.clone()).collect();
-        prop_assert_eq!(before, after);
     }
 }
 

@@ -104,7 +104,7 @@ fn honest_resolution(rig: &mut Rig) {
 fn enter(rig: &mut Rig) {
     rig.run(Event::Onchain(CAPTURED, OnchainEvent::Begin));
     if let Some(case) = rig.node.onchain.cases.get_mut(&CAPTURED) {
-        assert!(case.child.is_some(), "no onchaind is born");
+        assert!(case.child.is_some_and(|child| child < 1000), "no onchaind is born");
         case.child = Some(CAPTURED_CHILD);
         rig.node.supervisor.assign(CAPTURED_CHILD, Role::Onchain(CAPTURED));
     }
