@@ -206,7 +206,7 @@ proptest! {
     /// that hsmd has not judged.
     #[test]
     fn captured_closingd_changes_nothing_but_what_may_confirm(
-        words in prop::collection::vec((0u8..3, any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()), 1..10),
+        words in prop::collection::vec((0u8..3, any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()), 1..60),
         state in prop::sample::select(vec![
             State::Normal, State::ShuttingDown, State::ClosingSigExchange, State::AwaitingUnilateral, State::Onchain,
         ]),
@@ -241,6 +241,9 @@ proptest! {
         let channel = rig.channel(EVIL);
         prop_assert_eq!((&channel.live, &channel.shutdown), (&before, &shutdown));
         prop_assert_eq!((channel.state, channel.close_tx.is_none()), (state, true));
+        let rows: u32 =
+            rig.db.query_row("SELECT count(*) FROM close_offers", [], |row| row.get(0)).unwrap();
+        prop_assert!(rows <= 20, "{} rows", rows);
     }
 }
 

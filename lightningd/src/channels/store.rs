@@ -380,12 +380,19 @@ pub(super) fn set_close_tx(
 ) -> Result<(), Fatal> {
     set(db, channel, "close_tx", &bitcoin::consensus::serialize(tx))
 }
-/// A closing that either side signed: whatever confirms in the end is one of these.
+/// Closing transactions kept per channel. A peer, or a captured closingd, chooses how many it proposes.
+const MAX_CLOSE_OFFERS: u32 = 20;
+/// Closings that either side signed, for whoever looks into the database: nothing depends on them.
 pub(super) fn add_close_offer(
     db: &Connection,
     channel: ChannelNumber,
     state: &[u8],
 ) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "DELETE FROM close_offers WHERE channel = ?1
+         AND (SELECT count(*) FROM close_offers WHERE channel = ?1) >= ?2",
+    )?
+    .execute(params![sql(channel.0), MAX_CLOSE_OFFERS])?;
     db.prepare_cached(
         "INSERT INTO close_offers (channel, state) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     )?

@@ -66,6 +66,14 @@ fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
         let (delay, most) = (theirs.to_self_delay, policy.max_to_self_delay);
         return Err(format!("to_self_delay {delay} for our output exceeds {most} blocks"));
     }
+    if theirs.dust_limit > policy.max_dust_limit {
+        let (dust, most) = (theirs.dust_limit, policy.max_dust_limit);
+        return Err(format!("the peer's dust_limit_satoshis {dust} exceeds {most}"));
+    }
+    let htlcs = usize::from(theirs.max_accepted_htlcs);
+    if htlcs == 0 || htlcs > ::channel::MAX_HTLCS {
+        return Err(format!("the peer's max_accepted_htlcs is {htlcs}"));
+    }
     let feerate = channel.initial_feerate;
     let only = FeeChange { feerate, stage: Stage::Irrevocable };
     if channel.live.fees.0 != [only] {
@@ -229,7 +237,7 @@ mod tests {
         honest.live.balance = Sides { local: Msat(0), remote: Msat(1_000_000_000) };
         let told = told(&honest);
         assert_eq!(keeps_to(&told, &honest), Ok(()));
-        let lies: [fn(&mut Channel); 13] = [
+        let lies: [fn(&mut Channel); 16] = [
             |c| c.live.params.terms.local.to_self_delay = 0,
             |c| c.live.params.terms.local.dust_limit = Sat(100_000),
             |c| c.live.params.terms.local.max_in_flight = Msat(1),
@@ -238,6 +246,9 @@ mod tests {
             |c| c.live.params.terms.local.reserve = Sat(0),
             |c| c.live.params.terms.local.reserve = Sat(900_000),
             |c| c.live.params.terms.remote.to_self_delay = 2017,
+            |c| c.live.params.terms.remote.dust_limit = Sat(1063),
+            |c| c.live.params.terms.remote.max_accepted_htlcs = 484,
+            |c| c.live.params.terms.remote.max_accepted_htlcs = 0,
             |c| c.initial_feerate = FeeratePerKw(10_001),
             |c| c.live.fees.0[0].feerate = FeeratePerKw(9_000),
             |c| c.live.fees.0.push(c.live.fees.0[0].clone()),
