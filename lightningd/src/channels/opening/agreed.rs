@@ -193,6 +193,8 @@ mod tests {
     use super::*;
     use crate::testing::Rig;
     use crate::wallet::AddressKind;
+    use proptest::prelude::*;
+    use std::sync::OnceLock;
     use wire::openingd::OpeningPolicy;
 
     #[test]
@@ -280,6 +282,86 @@ mod tests {
             lie(&mut channel);
             assert!(keeps_to(&ours, &channel).is_err(), "lie {n} about what we proposed");
         }
+    }
+
+    /// One word of a captured openingd about the channel.
+    fn changed(c: &mut Channel, what: u8, n: u64) {
+        let (params, short) = (&mut c.live.params, n as u16);
+        match what {
+            0 => params.terms.local.to_self_delay = short,
+            1 => params.terms.local.dust_limit = Sat(n),
+            2 => params.terms.local.max_in_flight = Msat(n),
+            3 => params.terms.local.max_accepted_htlcs = short,
+            4 => params.terms.local.htlc_minimum = Msat(n),
+            5 => params.terms.local.reserve = Sat(n),
+            6 => params.terms.remote.to_self_delay = short,
+            7 => params.terms.remote.dust_limit = Sat(n),
+            8 => params.terms.remote.max_accepted_htlcs = short,
+            9 => {
+                c.initial_feerate = FeeratePerKw(n as u32);
+                c.live.fees.0[0].feerate = c.initial_feerate;
+            }
+            10 => c.live.fees.0[0].feerate = FeeratePerKw(n as u32),
+            11 => c.live.balance = Sides { local: Msat(n), remote: Msat(1_000_000_000 - n) },
+            12 => params.push = Msat(n),
+            13 => c.announce = !c.announce,
+            _ => params.channel_type = Features::none().with(usize::from(short % 64)),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        /// Whatever a captured openingd says: our terms are the policy's, the peer's within it, and the balances those of the opening.
+        #[test]
+        fn captured_openingd_agrees_to_nothing_beyond_its_policy(
+            opener_is_us in any::<bool>(),
+            lies in prop::collection::vec((0u8..15, 0u64..3000), 0..4),
+        ) {
+            let mut channel = opening_of(opener_is_us);
+            let mut told = told(&channel);
+            told.proposed = opener_is_us.then(|| Proposed {
+                feerate: channel.initial_feerate,
+                announce: channel.announce,
+                channel_type: channel.live.params.channel_type.clone(),
+            });
+            let honest = channel.clone();
+            lies.iter().for_each(|(what, n)| changed(&mut channel, *what, *n));
+            if keeps_to(&told, &channel).is_err() {
+                prop_assert!(!lies.is_empty());
+                return Ok(());
+            }
+            let (now, before) = (&channel.live.params.terms, &honest.live.params.terms);
+            let reserve = now.local.reserve;
+            prop_assert_eq!(&now.local, &Terms { reserve, ..before.local.clone() });
+            // A hundredth of the channel, which is the policy's too.
+            prop_assert_eq!(reserve, Sat(10_000));
+            prop_assert!(now.remote.to_self_delay <= 2016 && now.remote.dust_limit.0 <= 1062);
+            prop_assert!((1..=483).contains(&now.remote.max_accepted_htlcs));
+            let rate = channel.initial_feerate;
+            prop_assert_eq!(&channel.live.fees.0, &[FeeChange { feerate: rate, stage: Stage::Irrevocable }]);
+            let given = channel.live.params.push;
+            let opener = channel.live.params.opener;
+            prop_assert_eq!(channel.live.balance[!opener], given);
+            prop_assert_eq!(channel.live.balance[opener].0, 1_000_000_000 - given.0);
+            prop_assert!((253..=10_000).contains(&rate.0));
+            if opener_is_us {
+                let (of, was) = (&channel.live.params.channel_type, &honest.live.params.channel_type);
+                prop_assert_eq!((rate, channel.announce, of), (honest.initial_feerate, honest.announce, was));
+            }
+        }
+    }
+
+    /// A channel of 1,000,000 sat that nobody lied about.
+    fn opening_of(opener_is_us: bool) -> Channel {
+        static HONEST: OnceLock<Channel> = OnceLock::new();
+        let honest = || Rig::new("evil-openingd", &[(1, 1)]).channel(1).clone();
+        let mut channel = HONEST.get_or_init(honest).clone();
+        channel.live.params.opener = if opener_is_us { Side::Local } else { Side::Remote };
+        let all = Msat(1_000_000_000);
+        channel.live.balance = Sides::default();
+        channel.live.balance[channel.live.params.opener] = all;
+        channel
     }
 
     #[test]
