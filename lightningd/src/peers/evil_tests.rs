@@ -244,6 +244,11 @@ proptest! {
             let strangers = rig.node.peers.all.iter().filter(|p| remembered(*p));
             let strangers = strangers.filter(|(id, _)| rig.node.channels.count_with(**id) == 0);
             prop_assert_eq!(strangers.count(), 0);
+            for (id, peer) in &rig.node.peers.all {
+                let Some(connection) = &peer.connection else { continue };
+                prop_assert!(id.point().is_some() && *id != rig.node.id, "{} is no peer", id);
+                prop_assert!(connection.address.host.len() <= MAX_HOST);
+            }
             // One at a time for each peer.
             prop_assert!(rig.node.channels.openings.len() < 8);
         }
