@@ -126,9 +126,22 @@ pub fn answered(
         log::info!("bitcoind rejected {what} {txid} of channel {number}: {why}");
     }
     let (now, tip) = (refused.is_some(), node.chain.height());
-    let since = now.then(|| attempt.refused_since.unwrap_or(tip));
+    // Also where its claim was withdrawn meanwhile and said again.
+    let rejections = node.onchain.rejections.get(&number);
+    let alone = match attempt.claims.as_slice() {
+        [one] if attempt.kind == Kind::Claim => Some(*one),
+        _ => None,
+    };
+    let earlier = rejections.zip(alone).and_then(|(all, one)| all.get(&one).copied());
+    let since = now.then(|| attempt.refused_since.or(earlier).unwrap_or(tip));
     let accepted = (!now).then_some(tip);
     turn.install(move |node| {
+        let rejections = node.onchain.rejections.entry(number).or_default();
+        match (alone, since) {
+            (Some(one), Some(since)) => _ = rejections.insert(one, since),
+            (Some(one), None) => _ = rejections.remove(&one),
+            (None, _) => {}
+        }
         for a in node.onchain.attempts.get_mut(&number).into_iter().flatten() {
             if a.txid == txid {
                 (a.refused, a.refused_since, a.accepted) = (now, since, accepted);

@@ -142,6 +142,8 @@ pub struct Onchain {
     funding_spends: BTreeMap<ChannelNumber, Transaction>,
     /// Anchor bumps of the other commitments of these channels, signed, with the UTXOs of the one that is an attempt.
     alternative_bumps: BTreeMap<ChannelNumber, Vec<Attempt>>,
+    /// Outputs whose claim, alone in its transaction, bitcoind rejected last: height of the first of an unbroken series of rejections.
+    rejections: BTreeMap<ChannelNumber, BTreeMap<OutPoint, BlockHeight>>,
     /// Claims that hsmd did not sign with others. Each is in a transaction of its own.
     unsigned: BTreeSet<OutPoint>,
     /// What hsmd does not sign even alone, with the tip: tried again with the next block.
@@ -427,6 +429,7 @@ pub(super) fn end_case(
     turn.install(move |node| {
         node.onchain.cases.remove(&number);
         node.onchain.given_up.remove(&number);
+        node.onchain.rejections.remove(&number);
         node.onchain.watched.retain(|_, (of, _)| *of != number);
     });
     Ok(())

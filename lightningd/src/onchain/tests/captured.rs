@@ -123,3 +123,36 @@ fn mempool_is_asked_about_no_output_that_is_not_watched() {
     assert_eq!(says(&mut rig, &Resolution { outputs, ..resolution(vec![]) }), []);
     assert_eq!(watch::awaited(&rig.node), [own]);
 }
+
+/// A captured onchaind takes a claim that bitcoind never accepts back, and says it again.
+#[test]
+fn withdrawn_claim_that_is_said_again_keeps_no_utxo() {
+    let mut rig = Rig::new("withdrawn", &[(1, 1), (3, 2)]);
+    rig.db.execute("UPDATE channels SET funding_height = 1", []).unwrap();
+    for channel in rig.node.channels.all.values_mut() {
+        channel.funding_height = Some(BlockHeight(1));
+    }
+    let honest = (0..3).map(|vout| paired_of(&rig, OTHER, vout, 130)).collect();
+    closed(&mut rig, CHANNEL, vec![]);
+    closed(&mut rig, OTHER, honest);
+    coin(&mut rig, 9, 50_000);
+    let lie = |rig: &mut Rig, said: Vec<Claim>| {
+        rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(said));
+        advance(rig);
+    };
+    let served = |rig: &Rig| rig.node.onchain.attempts.get(&OTHER).is_some_and(|a| !a.is_empty());
+    for height in 101..=130 {
+        if height % 5 == 0 {
+            lie(&mut rig, vec![]);
+        }
+        let said = vec![paired(&rig, 9, 102)];
+        lie(&mut rig, said);
+        mine(&mut rig, height, vec![]);
+        let attempt = rig.node.onchain.attempts.get(&CHANNEL).and_then(|all| all.first());
+        if let Some(txid) = attempt.map(|a| a.txid) {
+            let why = Some("mandatory-script-verify-flag-failed");
+            rig.turn(move |node, turn| answered(node, turn, CHANNEL, txid, why));
+        }
+        assert!(height < 110 || served(&rig), "at {height}");
+    }
+}
