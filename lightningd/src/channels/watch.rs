@@ -346,6 +346,7 @@ fn depth_changed(
 pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
     set_state(channel, turn, State::Closed, "onchain", why)?;
     crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
+    crate::htlcs::forget_early_failures(turn, channel.number)?;
     let (number, funding) = (channel.number, channel.live.params.funding);
     turn.install(move |node| {
         node.channels.by_funding.remove(&funding);

@@ -151,3 +151,10 @@ pub(super) fn resolved(
     }
     Ok(())
 }
+
+/// A channel is over: what was failed back to keep it open counts no more.
+pub fn forget(turn: &mut Turn<'_>, incoming: ChannelNumber) -> Result<(), Stop> {
+    store::remove_early_of(turn.db, incoming)?;
+    turn.install(move |node| node.htlcs.early.retain(|_, early| early.incoming != incoming));
+    Ok(())
+}

@@ -16,6 +16,7 @@ mod resolve;
 pub mod rpc;
 mod store;
 
+pub use early::forget as forget_early_failures;
 pub use judge::Policy;
 pub use key::Origin;
 pub use resolve::{failed_on_chain, learned_preimage, upstream_expiries};

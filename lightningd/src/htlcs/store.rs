@@ -116,6 +116,13 @@ pub(super) fn remove_early(db: &Connection, forward: u64) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// This incoming channel is over.
+pub(super) fn remove_early_of(db: &Connection, incoming: ChannelNumber) -> Result<(), Fatal> {
+    db.prepare_cached("DELETE FROM early_failures WHERE in_channel = ?1")?
+        .execute([sql(incoming.0)])?;
+    Ok(())
+}
+
 fn number(row: &Row<'_>, column: &str) -> Result<u64, Fatal> {
     let n: i64 = row.get(column)?;
     u64::try_from(n).map_err(|e| corrupt("forwards", format!("{column}: {e}")))

@@ -163,3 +163,18 @@ fn early_failure_of_one_htlc_leaves_another_of_its_hash_alone() {
     }
     assert_eq!((status(&rig), rows(&rig)), (vec![FAILED, SETTLED], vec![(1, true)]));
 }
+
+#[test]
+fn early_failures_are_forgotten_with_their_incoming_channel() {
+    let mut rig = waiting("early-forgotten", 2, 2_100);
+    assert_eq!(tip(&mut rig, 203), [0, 1]);
+    learn(&mut rig, 0);
+    assert_eq!(rows(&rig), [(1, true), (2, false)]);
+    for (channel, left) in [(OUT, 2), (IN, 0)] {
+        rig.turn(|node, turn| {
+            let channel = &node.channels.all[&ChannelNumber(channel)];
+            crate::channels::close_for_good(channel, turn, "a test")
+        });
+        assert_eq!((rows(&rig).len(), rig.node.htlcs.early.len()), (left, left), "{channel}");
+    }
+}
