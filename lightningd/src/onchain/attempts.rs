@@ -1,6 +1,6 @@
 //! Attempts and their rows: kept, given up, answered by bitcoind.
 
-use super::attempt::{Attempt, GivenUp, Kind};
+use super::attempt::{Attempt, GivenUp, Kind, TRIES};
 use super::{child, store};
 use crate::chain;
 use crate::node::Node;
@@ -133,14 +133,23 @@ pub fn answered(
         _ => None,
     };
     let earlier = rejections.zip(alone).and_then(|(all, one)| all.get(&one).copied());
+    let is_recent = |(_, last): &(BlockHeight, BlockHeight)| (tip - *last).0 <= 2 * TRIES;
+    let earlier = earlier.filter(is_recent).map(|(since, _)| since);
     let since = now.then(|| attempt.refused_since.or(earlier).unwrap_or(tip));
     let accepted = (!now).then_some(tip);
+    let claims = attempt.claims.clone();
     turn.install(move |node| {
-        let rejections = node.onchain.rejections.entry(number).or_default();
         match (alone, since) {
-            (Some(one), Some(since)) => _ = rejections.insert(one, since),
-            (Some(one), None) => _ = rejections.remove(&one),
-            (None, _) => {}
+            (Some(one), Some(since)) if node.onchain.cases.contains_key(&number) => {
+                let rejections = node.onchain.rejections.entry(number).or_default();
+                rejections.insert(one, (since, tip));
+            }
+            (_, None) => {
+                if let Some(rejections) = node.onchain.rejections.get_mut(&number) {
+                    rejections.retain(|outpoint, _| !claims.contains(outpoint));
+                }
+            }
+            (_, Some(_)) => {}
         }
         for a in node.onchain.attempts.get_mut(&number).into_iter().flatten() {
             if a.txid == txid {

@@ -56,6 +56,8 @@ use wire::{Long, Message};
 pub const BURIED: u32 = 100;
 /// So long after the close nobody waits any more for fees to fall below what an output has: two weeks.
 const WORTHLESS_AFTER: u32 = 2016;
+/// So long onchaind may take to say what follows from a block, before nobody waits for it.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// onchaind is born again after it died, at most this much later.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -106,6 +108,8 @@ pub struct Case {
     deaths: u32,
     /// Resolutions that it may still send: one after its birth, and one for each order. Each costs signatures and rows.
     resolutions_due: u32,
+    /// When its onchaind was told something last.
+    told: Instant,
 }
 
 impl Case {
@@ -117,6 +121,7 @@ impl Case {
             resolution: None,
             deaths: 0,
             resolutions_due: 1,
+            told: Instant::now(),
         }
     }
 }
@@ -142,12 +147,15 @@ pub struct Onchain {
     funding_spends: BTreeMap<ChannelNumber, Transaction>,
     /// Anchor bumps of the other commitments of these channels, signed, with the UTXOs of the one that is an attempt.
     alternative_bumps: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// Outputs whose claim, alone in its transaction, bitcoind rejected last: height of the first of an unbroken series of rejections.
-    rejections: BTreeMap<ChannelNumber, BTreeMap<OutPoint, BlockHeight>>,
+    /// Outputs whose claim, alone in its transaction, bitcoind rejected last: heights of the first and the last of an unbroken series of
+    /// rejections.
+    rejections: BTreeMap<ChannelNumber, BTreeMap<OutPoint, (BlockHeight, BlockHeight)>>,
     /// Claims that hsmd did not sign with others. Each is in a transaction of its own.
     unsigned: BTreeSet<OutPoint>,
-    /// What hsmd does not sign even alone, with the tip: tried again with the next block.
+    /// What hsmd did not sign even alone, with the tip: tried again some blocks later.
     unsignable: BTreeMap<OutPoint, BlockHeight>,
+    /// Transactions of each channel that hsmd did not sign at this tip.
+    refusals: BTreeMap<ChannelNumber, (BlockHeight, u32)>,
     /// Tip when bitcoind rejected this channel's anchor bump that spent unconfirmed change.
     unchained: BTreeMap<ChannelNumber, BlockHeight>,
     /// Has something changed since fees were allocated last?
@@ -167,7 +175,8 @@ pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
 }
 
 /// Is this HTLC of ours, whose incoming HTLC is about to expire at `incoming`, unresolved as far as the chain shows? Where its channel is on
-/// chain onchaind says so: the newest block may have the preimage. An onchaind that has said nothing of it one block later is not waited for.
+/// chain onchaind says so: the newest block may have the preimage. With less than three blocks left an onchaind that does not say so is not
+/// believed, and one that says nothing is waited for [`ANSWER_TIME`].
 pub fn is_unresolved(
     node: &Node,
     number: ChannelNumber,
@@ -175,8 +184,9 @@ pub fn is_unresolved(
     incoming: BlockHeight,
 ) -> bool {
     let Some(case) = node.onchain.cases.get(&number) else { return true };
-    let waits = (incoming - node.chain.height()).0 >= channel::FAIL_BACK_BLOCKS;
-    !waits || case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id))
+    let is_near = (incoming - node.chain.height()).0 < channel::FAIL_BACK_BLOCKS;
+    let has_answered = case.resolutions_due == 0 || case.told.elapsed() >= ANSWER_TIME;
+    (is_near && has_answered) || case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id))
 }
 
 /// The room's events.
@@ -293,6 +303,8 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
         return Ok(());
     }
     let init = init(node, turn, channel, case)?;
+    let late = Instant::now() + ANSWER_TIME + Duration::from_secs(1);
+    turn.at(late, Event::Htlc(htlcs::HtlcEvent::CheckExpiring));
     let child = node.supervisor.next_id();
     turn.say(Outgoing::Spawn(ChildSpec {
         id: child,
@@ -307,6 +319,7 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
         if let Some(case) = node.onchain.cases.get_mut(&number) {
             case.child = Some(child);
             case.resolutions_due = 1;
+            case.told = Instant::now();
         }
     });
     Ok(())
@@ -375,6 +388,7 @@ fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, me
         turn.install(move |node| {
             if let Some(case) = node.onchain.cases.get_mut(&number) {
                 case.resolutions_due = case.resolutions_due.saturating_add(1);
+                case.told = Instant::now();
             }
         });
     }
@@ -430,6 +444,7 @@ pub(super) fn end_case(
         node.onchain.cases.remove(&number);
         node.onchain.given_up.remove(&number);
         node.onchain.rejections.remove(&number);
+        node.onchain.refusals.remove(&number);
         node.onchain.watched.retain(|_, (of, _)| *of != number);
     });
     Ok(())

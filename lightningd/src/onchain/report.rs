@@ -76,9 +76,8 @@ fn resolved(
             htlcs::decide_received(turn, channel);
         }
     }
-    if before.is_none_or(|b| b.overdue != now.overdue) && !now.overdue.0.is_empty() {
-        turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
-    }
+    // Also where nothing is overdue: HTLCs may have waited for this answer.
+    turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     turn.install(move |node| {
         if let Some(case) = node.onchain.cases.get_mut(&number) {
             case.resolution = Some(now);
@@ -101,6 +100,10 @@ fn check(channel: &Channel, case: &Case, now: &Resolution) -> Result<(), Stop> {
     let lists = lists.into_iter().chain([now.failed.0.len(), now.overdue.0.len()]);
     if lists.max().is_some_and(|most| most > MAX_LISTED) {
         return refuse(format!("lists more than {MAX_LISTED} entries"));
+    }
+    let mut listed = BTreeSet::new();
+    if let Some(twice) = now.outputs.0.iter().find(|o| !listed.insert(o.outpoint)) {
+        return refuse(format!("lists {} twice", twice.outpoint));
     }
     let mut claimed = BTreeSet::new();
     for claim in &now.claims.0 {

@@ -2,7 +2,7 @@
 
 use super::allocate::{Verdict, allocate};
 use super::anchor::{Unconfirmed, bumped_txid};
-use super::attempt::{Attempt, Kind};
+use super::attempt::{Attempt, Kind, TRIES};
 use super::attempts::{drop_attempt, forget_others, give_up, keep};
 use super::claims::{self, Coin, Unsigned};
 use super::fees::Rates;
@@ -26,6 +26,10 @@ use wire::onchaind::{Claim, ClaimShape};
 /// CLN's places in `force-feerates`.
 const DELAYED_TO_US: usize = 3;
 const HTLC_RESOLUTION: usize = 4;
+
+/// hsmd's refusals for one channel in one block, after which nothing more of it is asked for before the next block: each costs an
+/// allocation.
+const MAX_REFUSALS: u32 = 8;
 
 /// Channels whose commitment waits to be in a block.
 pub(super) type Waiting<'a> = BTreeMap<ChannelNumber, Unconfirmed<'a>>;
@@ -56,7 +60,7 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         let asked = waits.target(node).and_then(|target| waits.request(node, target, before));
         requests.extend(asked.map(|r| Request { may_chain: r.may_chain && may_chain, ..r }));
     }
-    requests.retain(|r| !r.outpoints().any(|o| node.onchain.unsignable.get(&o) == Some(&tip)));
+    requests.retain(|r| may_be_signed(node, r.number, r.outpoints()));
     let world = requests::world(node, &waiting, &freed);
     let mut bumps = BTreeMap::new();
     for verdict in allocate(&world, requests) {
@@ -110,6 +114,8 @@ fn claim(
                     freed.insert(txid);
                 }
             }
+            Step::Make(make)
+                if !may_be_signed(node, number, make.claims.iter().map(|c| c.outpoint)) => {}
             Step::Make(make) if needs_utxos(&make) => {
                 let asked = Request::claims(number, make, node.feerate_floor());
                 requests.push(Request { rests: rests(node, &asked), ..asked });
@@ -155,6 +161,19 @@ fn needs_utxos(make: &Make) -> bool {
     make.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }))
 }
 
+/// Has hsmd refused none of these lately, and not too much of this channel in this block?
+fn may_be_signed(
+    node: &Node,
+    number: ChannelNumber,
+    mut outpoints: impl Iterator<Item = OutPoint>,
+) -> bool {
+    let tip = node.chain.height();
+    let is_too_much = |(at, many): &(BlockHeight, u32)| *at == tip && *many >= MAX_REFUSALS;
+    let is_recent = |at: &BlockHeight| (tip - *at).0 < TRIES;
+    !node.onchain.refusals.get(&number).is_some_and(is_too_much)
+        && !outpoints.any(|o| node.onchain.unsignable.get(&o).is_some_and(is_recent))
+}
+
 /// Did one of its claims give way to another at this tip?
 fn rests(node: &Node, request: &Request) -> bool {
     let tip = Some(node.chain.height());
@@ -187,8 +206,9 @@ fn give_up_lost_bumps(
             let is_moved = waiting.get(number).is_some_and(|waits| {
                 bumped_txid(bump) != waits.target(node).map(|target| target.txid)
             });
-            let is_chained = bump.refused && requests::is_chained(node, bump);
-            if is_chained {
+            let spends_change = requests::is_chained(node, bump);
+            let is_chained = bump.refused && spends_change;
+            if is_chained || (is_moved && spends_change) {
                 let number = *number;
                 turn.install(move |node| _ = node.onchain.unchained.insert(number, tip));
             }
@@ -279,14 +299,17 @@ fn carry_out(
     }
 }
 
-/// hsmd did not sign it: of a batch each claim is tried alone, in the allocation after this one; what is alone already, with the next block.
+/// hsmd did not sign it: of a new batch each claim is tried alone, in the allocation after this one; what is alone already, or takes the place
+/// of what stands, some blocks later.
 fn leave_unsigned(turn: &mut Turn<'_>, request: &Request, tip: BlockHeight) {
     let (outpoints, many): (Vec<OutPoint>, _) = (request.outpoints().collect(), request.batch());
+    let (number, is_new) = (request.number, request.before.is_none());
     turn.install(move |node| {
-        if many > 1 {
+        let refusals = node.onchain.refusals.entry(number).or_insert((tip, 0));
+        *refusals = if refusals.0 == tip { (tip, refusals.1 + 1) } else { (tip, 1) };
+        if is_new && many > 1 {
             node.onchain.unsigned.extend(outpoints);
         } else {
-            node.onchain.unsignable.retain(|_, at| *at == tip);
             node.onchain.unsignable.extend(outpoints.into_iter().map(|o| (o, tip)));
         }
     });
@@ -370,11 +393,8 @@ fn make_free(node: &Node, turn: &mut Turn<'_>, channel: &Channel, make: &Make) -
     };
     let fee = unsigned.fee;
     let Some(tx) = sign(turn, channel, make, unsigned)? else {
-        let outpoints: Vec<OutPoint> = make.claims.iter().map(|c| c.outpoint).collect();
-        if outpoints.len() > 1 {
-            turn.install(move |node| node.onchain.unsigned.extend(outpoints));
-            super::allocate_fees(turn);
-        }
+        let asked = Request::claims(number, make.clone(), node.feerate_floor());
+        leave_unsigned(turn, &asked, node.chain.height());
         return Ok(());
     };
     let before = attempts_of(node, make.replaces.as_slice()).next().map(|(_, a)| a);

@@ -5,6 +5,7 @@ use super::{Case, Onchain, OnchainEvent, Seen, order, send, store, unjudged};
 use crate::chain::Purpose;
 use crate::channels::{self, ChannelEvent};
 use crate::events::{Event, Outgoing};
+use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::plugin_host::call_backend;
 use crate::rpc::RpcError;
@@ -13,6 +14,7 @@ use bitcoin::Block;
 use primitives::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 use wire::Long;
 use wire::onchaind::*;
 
@@ -105,6 +107,10 @@ fn tell(
     height: BlockHeight,
     mut news: BTreeMap<ChannelNumber, News>,
 ) {
+    if !node.onchain.cases.is_empty() {
+        let late = Instant::now() + super::ANSWER_TIME + Duration::from_secs(1);
+        turn.at(late, Event::Htlc(HtlcEvent::CheckExpiring));
+    }
     for (number, case) in &node.onchain.cases {
         let seen = news.remove(number).unwrap_or_default().seen;
         let transactions = Long(seen.iter().map(|s| s.tx.clone()).collect());
@@ -206,10 +212,15 @@ pub enum Output {
 pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> Output {
     let Some(case) = node.onchain.cases.get(&number) else { return Output::NotOnChain };
     let Some(resolution) = &case.resolution else { return Output::Undetermined };
+    // A captured onchaind is not believed that an HTLC has an output with another amount.
+    let amount = node.channels.all.get(&number).and_then(|c| c.htlc(Side::Remote, id));
+    let amount = amount.map(|live| live.htlc.amount.sat_floor().0);
+    let value = |vout: u32| case.spend.tx.output.get(vout as usize).map(|o| o.value.to_sat());
     let is_it = |o: &OutputStatus| {
         o.htlc == Some((Side::Remote, id))
             && o.outpoint.txid == case.spend.txid
             && o.spent.is_none()
+            && amount.is_some_and(|amount| value(o.outpoint.vout) == Some(amount))
     };
     if resolution.outputs.0.iter().any(is_it) { Output::Unspent } else { Output::Missing }
 }

@@ -32,10 +32,11 @@ impl Dialled {
     }
     /// May a dial of this peer have reached this address? What a hostname is looked up as only connectd knows.
     pub(super) fn may_reach(&self, peer: NodeId, address: &Address) -> bool {
-        let is_name = |a: &Address| a.host.parse::<IpAddr>().is_err();
-        self.0.get(&peer).is_some_and(|all| {
-            all.iter().any(|a| a == address || (is_name(a) && a.port == address.port))
-        })
+        // However it was written: connectd says it in its canonical form.
+        let ip = |a: &Address| a.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let reached = ip(address);
+        let may_be = |a: &Address| a == address || ip(a).is_none_or(|ip| Some(ip) == reached);
+        self.0.get(&peer).is_some_and(|all| all.iter().any(|a| a.port == address.port && may_be(a)))
     }
 }
 
@@ -56,6 +57,12 @@ mod tests {
         assert!(dialled.may_reach(peer, &at("10.0.0.1")));
         assert!(!dialled.may_reach(peer, &at("10.0.0.3")));
         assert!(!dialled.may_reach(other, &at("10.0.0.1")));
+        for (dialled_as, reached) in
+            [("2001:DB8:0:0::1", "2001:db8::1"), ("::ffff:10.0.0.9", "10.0.0.9")]
+        {
+            dialled.begin(peer, vec![at(dialled_as)]);
+            assert!(dialled.may_reach(peer, &at(reached)), "{dialled_as}");
+        }
         dialled.begin(peer, vec![at("example.com")]);
         assert!(dialled.may_reach(peer, &at("10.0.0.3")));
         dialled.begin(peer, (0..100).map(|n| at(&format!("10.0.1.{n}"))).collect());

@@ -139,7 +139,10 @@ fn confirmed(rig: &mut Rig, close: CloseKind, outputs: Option<&[(u64, bool)]>) {
         version: bitcoin::transaction::Version::TWO,
         lock_time: bitcoin::absolute::LockTime::ZERO,
         input: vec![],
-        output: vec![],
+        output: vec![bitcoin::TxOut {
+            value: bitcoin::Amount::from_sat(2 * AMOUNT / 1000),
+            script_pubkey: ScriptBuf::new(),
+        }],
     };
     let status = |(id, spent): &(u64, bool)| OutputStatus {
         outpoint: OutPoint { txid: spend.compute_txid(), vout: 0 },

@@ -158,7 +158,10 @@ impl<'a> Allocator<'a> {
 
     fn serve(&mut self, request: Request) {
         let Some(children) = self.children(request.before) else { return };
-        let counts = |s: &&&Standing| !s.refused && s.worth > Sat(0);
+        // One that bitcoind does not say to have helps nobody.
+        let tip = self.world.tip;
+        let is_there = |s: &Standing| !s.refused && (s.accepted || s.made >= tip);
+        let counts = |s: &&&Standing| is_there(s) && s.worth > Sat(0);
         if let Some(last) = children.iter().rfind(counts)
             && self.raise_in_place(&request, last)
         {

@@ -105,6 +105,58 @@ fn unsigned_claim_leaves_utxos_to_others() {
     }
 }
 
+/// A batch is under way, and onchaind says it again in a way that hsmd does not sign: it stays as it is.
+#[test]
+fn unsigned_replacement_keeps_what_is_under_way() {
+    for free in [false, true] {
+        let claims = |rig: &Rig, preimage| {
+            let both = [0, 1].map(|vout| {
+                let mut claim = paired(rig, vout, 110);
+                if let WalletKey::OwnHtlc { preimage: of, .. } = &mut claim.key {
+                    *of = Some(preimage);
+                }
+                let shape = if free { ClaimShape::Free {} } else { claim.shape };
+                Claim { shape, ..claim }
+            });
+            resolution(both.to_vec())
+        };
+        let mut rig = on_chain(&format!("unsigned-again-{free}"), |_| vec![]);
+        coin(&mut rig, 9, 500_000);
+        let first = claims(&rig, Preimage([1; 32]));
+        rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(first);
+        advance(&mut rig);
+        assert_eq!(under_way(&rig), [vec![0, 1]]);
+        let before = of(&rig, CHANNEL).unwrap().txid;
+        let lie = claims(&rig, crate::testing::UNSIGNED);
+        rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(lie);
+        for height in 101..112 {
+            mine(&mut rig, height, vec![]);
+            assert_eq!(of(&rig, CHANNEL).map(|a| a.txid), Some(before), "at {height}");
+        }
+    }
+}
+
+/// Each refusal of hsmd costs an allocation: a channel has a few in a block.
+#[test]
+fn refusals_of_one_channel_in_one_block_are_bounded() {
+    let mut rig = on_chain("refusals", |rig| {
+        let claim = |n: u32| {
+            let mut claim = paired(rig, 0, 130);
+            if let WalletKey::OwnHtlc { preimage, .. } = &mut claim.key {
+                *preimage = Some(crate::testing::UNSIGNED);
+            }
+            claim.outpoint.vout = n % 8;
+            Claim { lock_time: n, ..claim }
+        };
+        (0..8).chain(9..12).map(claim).collect()
+    });
+    coin(&mut rig, 9, 5_000_000);
+    advance(&mut rig);
+    let (_, many) = rig.node.onchain.refusals[&CHANNEL];
+    assert_eq!(many, 8);
+    assert!(of(&rig, CHANNEL).is_none());
+}
+
 #[test]
 fn change_of_a_claim_is_not_spent_by_a_withdrawal() {
     let (rig, _) = chained("chained-withdrawal");
