@@ -154,10 +154,13 @@ fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result
         return refused("there is no such HTLC");
     };
     let now = moved.removed.as_ref().map(|r| &r.removal);
-    if let Some(was) = &before.removed
-        && now != Some(&was.removal)
-    {
-        return refused("it has another removal than the stored one");
+    if let Some(was) = &before.removed {
+        // What is stored was checked then: only how far it has come changes.
+        return if now == Some(&was.removal) {
+            Ok(())
+        } else {
+            refused("it has another removal than the stored one")
+        };
     }
     let Some(removal) = now else { return Ok(()) };
     if let Removal::Fulfilled { preimage } = removal

@@ -120,6 +120,28 @@ fn received_htlc_ends_as_the_master_decided_and_not_otherwise() {
     }
 }
 
+/// channeld removes by itself what is too much dust. Where it signs the removal in the step that says so, the removal is stored before
+/// lightningd decides, and goes on from stage to stage.
+#[test]
+fn removal_that_channeld_stored_with_its_refusal_goes_on() {
+    let mut rig = Rig::new("refused-at-once", &[(1, 1)]);
+    let it = received(0, 1000, 200);
+    let changes = vec![adds(&rig.channel(1).live, it.clone())];
+    assert_eq!(rig.persist(1, &Persist { changes, peeled: Long(vec![]) }), []);
+    let removal = Removal::Failed { reason: vec![1] };
+    let refused =
+        PeeledHtlc { id: HtlcId(0), peeled: Peeled::Refused { removal: removal.clone() } };
+    let at = |rig: &mut Rig, stage, peeled| {
+        let mut it = it.clone();
+        it.added = Stage::Irrevocable;
+        it.removed = Some(StagedRemoval { removal: removal.clone(), stage });
+        let changes = vec![moves(&rig.channel(1).live, &it)];
+        rig.persist(1, &Persist { changes, peeled: Long(peeled) })
+    };
+    assert_eq!(at(&mut rig, Stage::InReceivers, vec![refused]), []);
+    assert_eq!(at(&mut rig, Stage::PendingOnSender, vec![]), []);
+}
+
 /// BOLT 2, update_add_htlc: what the peer fulfils in a commitment it may offer again in the same one.
 #[test]
 fn htlc_that_spends_what_is_fulfilled_in_the_same_commitment_is_stored() {
