@@ -213,7 +213,11 @@ impl Rig {
 
     /// A daemon reports.
     pub fn report<M: Message>(&mut self, number: u64, message: &M) -> Vec<Said> {
-        let frame = Frame { body: message.encode(), fds: Default::default() };
+        self.say(number, message.encode())
+    }
+    /// A daemon says this, whatever it is.
+    pub fn say(&mut self, number: u64, body: Vec<u8>) -> Vec<Said> {
+        let frame = Frame { body, fds: Default::default() };
         self.run(Event::Child(self.child(number), frame))
     }
     /// A daemon asks for these steps to be stored.

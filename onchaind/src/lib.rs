@@ -85,6 +85,7 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let mut said = resolver.resolution();
     master.status(Some(status::lasting(&said.close)), None)?;
     say(&master, &resolver, &said)?;
+    master.report(&OnchainHeeded { tip: resolver.tip() })?;
     loop {
         let (order, _) = orders.recv_as(ToOnchaind::decode_known)?;
         heed(&mut resolver, order)?;
@@ -102,6 +103,7 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
         } else {
             master.status(None, Some(&status::passing(&said, resolver.tip())))?;
         }
+        master.report(&OnchainHeeded { tip: resolver.tip() })?;
     }
 }
 

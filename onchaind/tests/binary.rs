@@ -39,7 +39,7 @@ fn the_daemon_works_in_its_box_and_ends_with_the_master() {
         match FromOnchaind::decode_known(&up.recv().unwrap().body).unwrap() {
             FromOnchaind::Log(log) => boxed |= log.text.contains("sandboxed"),
             FromOnchaind::Resolved(r) => learned = r.resolution.learned.0.first().copied(),
-            FromOnchaind::Status(_) => {}
+            FromOnchaind::Status(_) | FromOnchaind::OnchainHeeded(_) => {}
             FromOnchaind::Failed(failed) => panic!("{failed:?}"),
         }
     }

@@ -25,6 +25,7 @@ struct Daemon {
 enum Said {
     Resolved(Resolution),
     Status(Status),
+    Heeded(BlockHeight),
 }
 
 fn start(orders: &[Vec<u8>]) -> Daemon {
@@ -47,6 +48,7 @@ impl Daemon {
         match FromOnchaind::decode_known(&frame.body).unwrap() {
             FromOnchaind::Resolved(r) => Said::Resolved(r.resolution),
             FromOnchaind::Status(s) => Said::Status(s),
+            FromOnchaind::OnchainHeeded(heeded) => Said::Heeded(heeded.tip),
             other => panic!("{other:?}"),
         }
     }
@@ -103,6 +105,8 @@ fn it_says_what_follows_whenever_that_differs() {
     // A block with nothing for us changes nothing but the line for people.
     daemon.order(&block(104, vec![]));
     assert!(daemon.passing().contains("waiting confirmation that we spent OUR_HTLC"));
+    let Said::Heeded(tip) = daemon.says() else { panic!() };
+    assert_eq!(tip, BlockHeight(104));
     daemon.order(&block(105, vec![timeout.clone()]));
     let after = daemon.resolves();
     assert_eq!(after.claims.0[0].outpoint.txid, timeout.compute_txid());

@@ -138,6 +138,8 @@ crate::internal! {
     7004 => OnchainUnconfirmed { transaction: Transaction }
     /// Whenever it differs from the one before.
     7100 => Resolved { resolution: Resolution }
+    /// Every order so far was heeded, and what follows from them is said: the newest block that it knows.
+    7101 => OnchainHeeded { tip: BlockHeight }
 }
 crate::message_set! {
     /// Orders to onchaind.
@@ -145,5 +147,5 @@ crate::message_set! {
 }
 crate::message_set! {
     /// Reports of onchaind.
-    pub enum FromOnchaind { Log, Status, Failed, Resolved }
+    pub enum FromOnchaind { Log, Status, Failed, Resolved, OnchainHeeded }
 }

@@ -40,6 +40,10 @@ enum Lie {
     Settle { id: u64, off: i64 },
     /// Balances that moved for nothing.
     Move { off: i64 },
+    /// Any other report or ask that its socket allows, about this HTLC, with this byte wherever one can be chosen.
+    Say { what: u8, id: u64, byte: u8 },
+    /// Bytes.
+    Nonsense(Vec<u8>),
     /// lightningd dies and starts again.
     Restart,
 }
@@ -58,6 +62,8 @@ fn lie() -> impl Strategy<Value = Lie> {
         3 => (0u64..8, 0u8..4, stage()).prop_map(|(id, how, stage)| Lie::Remove { id, how, stage }),
         3 => (0u64..8, off.clone()).prop_map(|(id, off)| Lie::Settle { id, off }),
         1 => off.prop_map(|off| Lie::Move { off }),
+        3 => (0u8..12, 0u64..8, any::<u8>()).prop_map(|(what, id, byte)| Lie::Say { what, id, byte }),
+        1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Lie::Nonsense),
         1 => Just(Lie::Restart),
     ]
 }
@@ -136,9 +142,34 @@ fn told(rig: &Rig, lie: &Lie) -> Option<Persist> {
             change.balance = shifted(change.balance, *off);
             (change, vec![])
         }
-        Lie::Restart => return None,
+        Lie::Say { .. } | Lie::Nonsense(_) | Lie::Restart => return None,
     };
     Some(Persist { changes: vec![change], peeled: Long(peeled) })
+}
+
+/// Any report or ask beside `Persist`.
+fn word(what: u8, id: u64, byte: u8) -> Vec<u8> {
+    let (id, script) = (HtlcId(id), ScriptBuf::from(vec![byte; 22]));
+    let signature = Signature::from_compact(&[1; 64]).unwrap();
+    let detail = "a lie".to_owned();
+    match what {
+        0 => Reestablished {}.encode(),
+        1 => OfferRefused { key: id.0, why: OfferRefusal::NotReady {} }.encode(),
+        2 => PreimageLearned { id, preimage: preimage(u64::from(byte % 100)) }.encode(),
+        3 => PreimageLearned { id, preimage: preimage(id.0) }.encode(),
+        4 => ReadyToClose {}.encode(),
+        5 => WeAreBehind { remote_point: point(9), detail }.encode(),
+        6 => TheyAreBehind { detail }.encode(),
+        7 => asked(&PersistPeerReady { alias: None, next_point: point(byte % 100 + 1) }),
+        8 => asked(&PersistReady {}),
+        9 => asked(&PersistShutdown { by: Side::BOTH[usize::from(byte % 2)], script }),
+        10 => asked(&GetShutdownScript {}),
+        _ => asked(&PersistAnnouncement {
+            short_channel_id: alias(EVIL),
+            node_signature: signature,
+            bitcoin_signature: signature,
+        }),
+    }
 }
 
 /// The honest channel's daemon and peer do as they are told: the HTLC is offered, and fulfilled at once. What that cost.
@@ -189,10 +220,13 @@ proptest! {
                     paid += pays(&mut rig, &said);
                 }
                 None => {
-                    if matches!(lie, Lie::Restart) {
-                        let said = rig.crash();
-                        paid += pays(&mut rig, &said);
-                    }
+                    let said = match lie {
+                        Lie::Restart => rig.crash(),
+                        Lie::Say { what, id, byte } => rig.say(EVIL, word(*what, *id, *byte)),
+                        Lie::Nonsense(bytes) => rig.say(EVIL, bytes.clone()),
+                        Lie::Add { .. } | Lie::Remove { .. } | Lie::Settle { .. } | Lie::Move { .. } => vec![],
+                    };
+                    paid += pays(&mut rig, &said);
                 }
             }
             let now = rig.channel(EVIL).live.balance;

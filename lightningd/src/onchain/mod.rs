@@ -36,7 +36,7 @@ pub use watch::{
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};
-use crate::htlcs;
+use crate::htlcs::{self, HtlcEvent};
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
@@ -108,8 +108,10 @@ pub struct Case {
     deaths: u32,
     /// Resolutions that it may still send: one after its birth, and one for each order. Each costs signatures and rows.
     resolutions_due: u32,
-    /// When its onchaind was told something last.
+    /// When the newest block was there to be told to its onchaind.
     told: Instant,
+    /// The newest block that an onchaind of it has heeded.
+    heeded: Option<BlockHeight>,
 }
 
 impl Case {
@@ -122,6 +124,7 @@ impl Case {
             deaths: 0,
             resolutions_due: 1,
             told: Instant::now(),
+            heeded: None,
         }
     }
 }
@@ -175,8 +178,8 @@ pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
 }
 
 /// Is this HTLC of ours, whose incoming HTLC is about to expire at `incoming`, unresolved as far as the chain shows? Where its channel is on
-/// chain onchaind says so: the newest block may have the preimage. With less than three blocks left an onchaind that does not say so is not
-/// believed, and one that says nothing is waited for [`ANSWER_TIME`].
+/// chain onchaind says so, once it has heeded the newest block, which may have the preimage, or has had [`ANSWER_TIME`] for that. With less
+/// than three blocks left an onchaind that does not say so is not believed.
 pub fn is_unresolved(
     node: &Node,
     number: ChannelNumber,
@@ -185,8 +188,10 @@ pub fn is_unresolved(
 ) -> bool {
     let Some(case) = node.onchain.cases.get(&number) else { return true };
     let is_near = (incoming - node.chain.height()).0 < channel::FAIL_BACK_BLOCKS;
-    let has_answered = case.resolutions_due == 0 || case.told.elapsed() >= ANSWER_TIME;
-    (is_near && has_answered) || case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id))
+    let has_heeded = case.heeded.is_some_and(|tip| tip >= node.chain.height());
+    let has_answered = has_heeded || case.told.elapsed() >= ANSWER_TIME;
+    let is_overdue = case.resolution.as_ref().is_some_and(|r| r.overdue.0.contains(&id));
+    has_answered && (is_near || is_overdue)
 }
 
 /// The room's events.
@@ -213,9 +218,16 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
+/// Looks at HTLCs that are about to expire again, once an onchaind has had its time to answer to what it was told now.
+fn check_expiring_later(turn: &mut Turn<'_>) {
+    let late = Instant::now() + ANSWER_TIME + Duration::from_secs(1);
+    turn.at(late, Event::Htlc(HtlcEvent::CheckExpiring));
+}
+
 /// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
 /// live channels do: their peers have had no chance to come back.
 pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+    check_expiring_later(turn);
     for (number, case) in &node.onchain.cases {
         let known = case.resolution.as_ref().is_some_and(|r| has_our_htlcs(&r.close));
         if let Some(channel) = node.channels.all.get(number).filter(|_| known) {
@@ -303,8 +315,6 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
         return Ok(());
     }
     let init = init(node, turn, channel, case)?;
-    let late = Instant::now() + ANSWER_TIME + Duration::from_secs(1);
-    turn.at(late, Event::Htlc(htlcs::HtlcEvent::CheckExpiring));
     let child = node.supervisor.next_id();
     turn.say(Outgoing::Spawn(ChildSpec {
         id: child,
@@ -319,7 +329,6 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
         if let Some(case) = node.onchain.cases.get_mut(&number) {
             case.child = Some(child);
             case.resolutions_due = 1;
-            case.told = Instant::now();
         }
     });
     Ok(())
@@ -388,7 +397,6 @@ fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, me
         turn.install(move |node| {
             if let Some(case) = node.onchain.cases.get_mut(&number) {
                 case.resolutions_due = case.resolutions_due.saturating_add(1);
-                case.told = Instant::now();
             }
         });
     }
@@ -438,6 +446,11 @@ pub(super) fn end_case(
     }
     store::remove_seen_of(turn.db, number)?;
     store::remove_claim_starts_of(turn.db, number)?;
+    let case = node.onchain.cases.get(&number);
+    let ended: BTreeSet<Txid> = case
+        .into_iter()
+        .flat_map(|case| std::iter::once(&case.spend).chain(&case.later).map(|seen| seen.txid))
+        .collect();
     // After this event: the wallet has just heard of the same block.
     turn.also(Event::Onchain(number, OnchainEvent::GiveUp));
     turn.install(move |node| {
@@ -445,6 +458,9 @@ pub(super) fn end_case(
         node.onchain.given_up.remove(&number);
         node.onchain.rejections.remove(&number);
         node.onchain.refusals.remove(&number);
+        node.onchain.unsigned.retain(|o| !ended.contains(&o.txid));
+        node.onchain.unsignable.retain(|o, _| !ended.contains(&o.txid));
+        node.onchain.unchained.remove(&number);
         node.onchain.watched.retain(|_, (of, _)| *of != number);
     });
     Ok(())

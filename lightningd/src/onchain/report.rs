@@ -45,6 +45,15 @@ pub fn heard(
             channel.log(LogLevel::Broken, &format!("onchaind failed: {}", f.text));
         }
         FromOnchaind::Resolved(r) => resolved(node, turn, channel, case, r.resolution)?,
+        FromOnchaind::OnchainHeeded(heeded) => {
+            turn.install(move |node| {
+                if let Some(case) = node.onchain.cases.get_mut(&number) {
+                    case.heeded = Some(heeded.tip);
+                }
+            });
+            // HTLCs may have waited for this.
+            turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
+        }
     }
     Ok(())
 }
@@ -76,8 +85,6 @@ fn resolved(
             htlcs::decide_received(turn, channel);
         }
     }
-    // Also where nothing is overdue: HTLCs may have waited for this answer.
-    turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     turn.install(move |node| {
         if let Some(case) = node.onchain.cases.get_mut(&number) {
             case.resolution = Some(now);

@@ -161,6 +161,8 @@ fn standing(
         // What it was to bump is in a block without it; or its channel is gone.
         (Kind::AnchorBump, Some(_)) | (Kind::Claim, None) => (Sat(0), None, None),
     };
+    // What hsmd has refused lately is not asked for again.
+    let again = again.filter(|r| send::may_be_signed(node, r.number, r.outpoints()));
     Standing {
         txid: attempt.txid,
         worth,

@@ -162,7 +162,7 @@ fn needs_utxos(make: &Make) -> bool {
 }
 
 /// Has hsmd refused none of these lately, and not too much of this channel in this block?
-fn may_be_signed(
+pub(super) fn may_be_signed(
     node: &Node,
     number: ChannelNumber,
     mut outpoints: impl Iterator<Item = OutPoint>,
@@ -274,7 +274,8 @@ fn carry_out(
     }
     let before = attempts_of(node, request.before.as_slice()).next().map(|(_, a)| a);
     if let Some(before) = before {
-        drop_attempt(node, turn, number, before)?;
+        // Not all that it claimed may be claimed now: the rest keeps its age.
+        give_up(node, turn, number, before, false)?;
     }
     freed.extend(displaces.into_iter().chain(request.before));
     let (kind, first) = match &request.what {

@@ -5,7 +5,6 @@ use super::{Case, Onchain, OnchainEvent, Seen, order, send, store, unjudged};
 use crate::chain::Purpose;
 use crate::channels::{self, ChannelEvent};
 use crate::events::{Event, Outgoing};
-use crate::htlcs::HtlcEvent;
 use crate::node::Node;
 use crate::plugin_host::call_backend;
 use crate::rpc::RpcError;
@@ -14,7 +13,7 @@ use bitcoin::Block;
 use primitives::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use wire::Long;
 use wire::onchaind::*;
 
@@ -107,10 +106,12 @@ fn tell(
     height: BlockHeight,
     mut news: BTreeMap<ChannelNumber, News>,
 ) {
-    if !node.onchain.cases.is_empty() {
-        let late = Instant::now() + super::ANSWER_TIME + Duration::from_secs(1);
-        turn.at(late, Event::Htlc(HtlcEvent::CheckExpiring));
+    if node.chain.caught_up && !(node.onchain.cases.is_empty() && news.is_empty()) {
+        super::check_expiring_later(turn);
     }
+    turn.install(|node| {
+        node.onchain.cases.values_mut().for_each(|case| case.told = Instant::now())
+    });
     for (number, case) in &node.onchain.cases {
         let seen = news.remove(number).unwrap_or_default().seen;
         let transactions = Long(seen.iter().map(|s| s.tx.clone()).collect());
@@ -186,6 +187,7 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
             let number = *number;
             turn.install(move |node| {
                 if let Some(case) = node.onchain.cases.get_mut(&number) {
+                    case.heeded = None;
                     case.later.retain(|s| s.height < height);
                 }
             });

@@ -40,6 +40,8 @@
 //! | a close that the peer begins and never ends | the channel fails after two days | `endings::stalled_close_*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
 //! | one close with small HTLCs takes its neighbours' channels along | before the incoming HTLC expires it is failed back, if less can be lost than a close costs | `small::*` |
+//! | a large commitment's dear child, a high market, a raised mempool minimum | packages and replacements by bitcoind's own rules | `tests/tests/onchain_packages.rs`: `package_whose_child_*`, `closes_confirm_*` |
+//! | one process captured | it costs its channel at most, and never makes us punishable | `tests/tests/captured.rs`; all sequences: the table "Captured daemons" of ARCHITECTURE |
 //! | an HTLC that one valid commitment trims, on a channel that failed | it pays no invoice: each commitment that may confirm must have it | `small::htlc_that_*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!

@@ -106,8 +106,26 @@ fn silent_onchaind_does_not_close_the_channels_of_small_htlcs() {
     // A minute is enough to say what a block means.
     let case = rig.node.onchain.cases.get_mut(&CAPTURED).unwrap();
     case.told -= ANSWER_TIME;
-    let said = rig.run(Event::Htlc(htlcs::HtlcEvent::CheckExpiring));
+    let said = rig.run(Event::Htlc(HtlcEvent::CheckExpiring));
     assert_eq!(failed(&said), 2, "{said:?}");
+}
+
+/// The newest block may have the preimage of what was overdue before it.
+#[test]
+fn overdue_htlcs_are_failed_back_once_the_newest_block_is_heeded() {
+    let mut rig = captured("heeded");
+    let ours = rig.channel(CAPTURED.0).live.htlcs.0.iter();
+    let ours = ours.filter(|l| l.htlc.offered_by == Side::Local).map(|l| l.htlc.id);
+    let overdue = Long(ours.collect());
+    assert_eq!(says(&mut rig, &Resolution { overdue, ..resolution(vec![]) }), []);
+    assert_eq!(mine(&mut rig, 203, vec![]), []);
+    let mut heeds = |tip| {
+        let body = OnchainHeeded { tip: BlockHeight(tip) }.encode();
+        rig.run(Event::Child(CAPTURED_CHILD, Frame { body, fds: Default::default() }))
+    };
+    assert_eq!(heeds(202), []);
+    let failed = heeds(203).iter().filter(|s| matches!(s, Said::Fail(UPSTREAM, ..))).count();
+    assert_eq!(failed, 2);
 }
 
 #[test]

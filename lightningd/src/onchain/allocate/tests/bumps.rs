@@ -74,6 +74,13 @@ fn first_anchor_bump_displaces_nothing_in_the_mempool() {
             verdicts: &["1 with 9, not 2"],
         },
         Row {
+            rule: "or by a bump that hsmd does not sign now",
+            utxos: chained(),
+            standing: vec![claim.clone(), Standing { again: None, ..child.clone() }],
+            requests: vec![raise(small.clone(), 2_000)],
+            verdicts: &["1 with 9, not 2"],
+        },
+        Row {
             rule: "nothing is chained to a claim that is due within three blocks",
             utxos: only(),
             standing: vec![under_way(htlc(1, 20_000, TIP + 3), 300)],
