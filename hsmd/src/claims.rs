@@ -126,6 +126,9 @@ fn opened(
             let keys = commitment(Side::Local, &point);
             let own = OwnHtlc { htlc, signature, preimage: preimage.as_ref() };
             let form = own_htlc(constants, &keys, tx, input, &own)?;
+            if constants.format.has_anchors() {
+                require(waits(tx, input, 1), "it does not wait for one block")?;
+            }
             Ok((channel.keys.htlc_secret(&point), form))
         }
         WalletKey::TheirHtlc { point, htlc, preimage, .. } => {
@@ -232,7 +235,7 @@ fn opens(htlc: &Htlc, side: Side, preimage: Option<&Preimage>) -> Result<Vec<u8>
 }
 
 /// Will OP_CHECKSEQUENCEVERIFY hold for so many blocks? BIP 68 and 112.
-fn waits(tx: &Transaction, input: &WalletInput, blocks: u16) -> bool {
+pub(crate) fn waits(tx: &Transaction, input: &WalletInput, blocks: u16) -> bool {
     let sequence = tx.input.get(input.index as usize).map_or(u32::MAX, |i| i.sequence.0);
     tx.version.0 >= 2 && sequence & (1 << 31 | 1 << 22) == 0 && sequence & 0xffff >= blocks.into()
 }

@@ -116,11 +116,15 @@ fn key_of<'a>(
             return claims::key_of(channel(&input.key), tx, input, last);
         }
     };
-    forms
-        .into_iter()
-        .find(|(script, _)| *script == input.script)
-        .map(|(_, form)| (key, form))
-        .ok_or_else(|| format!("{point} does not make its script {:x}", input.script))
+    let found = forms.into_iter().find(|(script, _)| *script == input.script);
+    match found {
+        None => Err(format!("{point} does not make its script {:x}", input.script)),
+        // BOLT 3, "to_remote Output": with option_anchors it opens after one block.
+        Some((_, Form::Script(_))) if !claims::waits(tx, input, 1) => {
+            Err("it does not wait for one block".to_owned())
+        }
+        Some((_, form)) => Ok((key, form)),
+    }
 }
 
 fn witness(

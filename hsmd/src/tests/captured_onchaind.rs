@@ -42,6 +42,22 @@ fn htlc_transaction_to_a_stranger_is_refused_though_peer_signed_it() {
     }
 }
 
+/// BOLT 3, "HTLC-Timeout and HTLC-Success Transactions": with option_anchors the output opens after one block, whatever the peer signs.
+#[test]
+fn htlc_transaction_that_does_not_wait_one_block_is_refused() {
+    for sequence in [0, 0x7cc0_0000, u32::MAX] {
+        let mut close = Close::new(Side::Local, true, 5);
+        let mut spend = close.own(0);
+        spend.tx.input[0].sequence = Sequence(sequence);
+        let theirs = signed_by_accomplice(&close, &spend);
+        let WalletKey::OwnHtlc { signature, .. } = &mut spend.key else { unreachable!() };
+        *signature = theirs;
+        let answer = close.asked(&spend);
+        let refused = |why: &str| why.contains("does not wait for one block");
+        assert!(matches!(&answer, Completed::Refused { why } if refused(why)), "{answer:?}");
+    }
+}
+
 /// One claim of a captured onchaind: which commitment stands in the chain, an honest claim of it, and what is changed about that.
 #[derive(Debug, Clone)]
 struct Lie {
