@@ -40,7 +40,9 @@ pub(super) struct Early {
 
 /// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a close.
 pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    if !node.chain.caught_up {
+    let height = node.chain.height().0;
+    let is_behind = node.chain.backend.as_ref().is_some_and(|backend| backend.blocks > height);
+    if !node.chain.caught_up || is_behind {
         // The preimage may be in a block that was not read yet.
         return Ok(());
     }

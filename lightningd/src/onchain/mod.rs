@@ -219,15 +219,15 @@ pub fn resume(node: &Node, turn: &mut Turn<'_>) {
 }
 
 /// Looks at HTLCs that are about to expire again, once an onchaind has had its time to answer to what it was told now.
-fn check_expiring_later(turn: &mut Turn<'_>) {
-    let late = Instant::now() + ANSWER_TIME + Duration::from_secs(1);
+fn check_expiring_later(turn: &mut Turn<'_>, told: Instant) {
+    let late = told + ANSWER_TIME + Duration::from_secs(1);
     turn.at(late, Event::Htlc(HtlcEvent::CheckExpiring));
 }
 
 /// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
 /// live channels do: their peers have had no chance to come back.
 pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
-    check_expiring_later(turn);
+    check_expiring_later(turn, Instant::now());
     for (number, case) in &node.onchain.cases {
         let known = case.resolution.as_ref().is_some_and(|r| has_our_htlcs(&r.close));
         if let Some(channel) = node.channels.all.get(number).filter(|_| known) {
@@ -413,6 +413,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId, number: ChannelNum
     turn.install(move |node| {
         if let Some(case) = node.onchain.cases.get_mut(&number) {
             case.child = None;
+            case.heeded = None;
             case.deaths += 1;
         }
     });

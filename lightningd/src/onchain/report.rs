@@ -46,13 +46,19 @@ pub fn heard(
         }
         FromOnchaind::Resolved(r) => resolved(node, turn, channel, case, r.resolution)?,
         FromOnchaind::OnchainHeeded(heeded) => {
-            turn.install(move |node| {
-                if let Some(case) = node.onchain.cases.get_mut(&number) {
-                    case.heeded = Some(heeded.tip);
+            // Of a block that left the chain meanwhile nothing is believed.
+            let height = node.chain.height();
+            if heeded.tip <= height && case.heeded.is_none_or(|before| before < heeded.tip) {
+                turn.install(move |node| {
+                    if let Some(case) = node.onchain.cases.get_mut(&number) {
+                        case.heeded = Some(heeded.tip);
+                    }
+                });
+                if heeded.tip == height {
+                    // HTLCs may have waited for this.
+                    turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
                 }
-            });
-            // HTLCs may have waited for this.
-            turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
+            }
         }
     }
     Ok(())

@@ -106,12 +106,11 @@ fn tell(
     height: BlockHeight,
     mut news: BTreeMap<ChannelNumber, News>,
 ) {
+    let now = Instant::now();
     if node.chain.caught_up && !(node.onchain.cases.is_empty() && news.is_empty()) {
-        super::check_expiring_later(turn);
+        super::check_expiring_later(turn, now);
     }
-    turn.install(|node| {
-        node.onchain.cases.values_mut().for_each(|case| case.told = Instant::now())
-    });
+    turn.install(move |node| node.onchain.cases.values_mut().for_each(|case| case.told = now));
     for (number, case) in &node.onchain.cases {
         let seen = news.remove(number).unwrap_or_default().seen;
         let transactions = Long(seen.iter().map(|s| s.tx.clone()).collect());

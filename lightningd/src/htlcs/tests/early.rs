@@ -135,6 +135,17 @@ fn early_failure_waits_for_the_chain_to_be_read() {
     assert_eq!(back(&rig.turn(caught_up)), [0]);
 }
 
+/// bitcoind was away for a while: its next block is not its newest.
+#[test]
+fn early_failure_waits_for_the_blocks_that_bitcoind_has() {
+    let mut rig = waiting("early-behind", 1, 1_100);
+    let backend = crate::chain::Backend { blocks: 205, headers: 205, syncing: false };
+    rig.node.chain.backend = Some(backend);
+    assert_eq!(tip(&mut rig, 203), NONE);
+    assert_eq!(tip(&mut rig, 204), NONE);
+    assert_eq!(tip(&mut rig, 205), [0]);
+}
+
 #[test]
 fn early_failure_is_none_where_the_incoming_channel_closes_anyway() {
     let mut rig = waiting("early-closing", 1, 1_100);

@@ -210,7 +210,10 @@ impl<'a> Allocator<'a> {
         let queued = self.queue.iter().find(|(_, r)| r.before == Some(child.txid));
         let queued = queued.map(|(turn, r)| (*turn, r.clone()));
         let (turn, base) = queued.unzip();
-        let Some(base) = base.or_else(|| child.again.clone()) else { return false };
+        // One that hsmd does not sign now stays as it is, if more is at risk with it.
+        let Some(base) = base.or_else(|| child.again.clone()) else {
+            return child.worth > request.worth;
+        };
         let paid = self.standing(request.before).map_or(Sat(0), |s| s.fee);
         let both = Request {
             before: Some(child.txid),

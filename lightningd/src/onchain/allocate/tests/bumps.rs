@@ -74,11 +74,11 @@ fn first_anchor_bump_displaces_nothing_in_the_mempool() {
             verdicts: &["1 with 9, not 2"],
         },
         Row {
-            rule: "or by a bump that hsmd does not sign now",
+            rule: "a bump that hsmd does not sign now stays, and so does its parent",
             utxos: chained(),
             standing: vec![claim.clone(), Standing { again: None, ..child.clone() }],
             requests: vec![raise(small.clone(), 2_000)],
-            verdicts: &["1 with 9, not 2"],
+            verdicts: &[],
         },
         Row {
             rule: "nothing is chained to a claim that is due within three blocks",
