@@ -40,15 +40,16 @@
 //! | a close that the peer begins and never ends | the channel fails after two days | `endings::stalled_close_*` |
 //! | lies in `channel_reestablish` | each field, in three states | `lies::*` |
 //! | one close with small HTLCs takes its neighbours' channels along | before the incoming HTLC expires it is failed back, if less can be lost than a close costs | `small::*` |
-//! | a large commitment's dear child, a high market, a raised mempool minimum | packages and replacements by bitcoind's own rules | `tests/tests/onchain_packages.rs`: `package_whose_child_*`, `closes_confirm_*` |
-//! | one process captured | it costs its channel at most, and never makes us punishable | `tests/tests/captured.rs`; all sequences: the table "Captured daemons" of ARCHITECTURE |
+//! | a large commitment's dear child, a high market, a raised mempool minimum | packages and replacements by bitcoind's own rules | `packages::*` |
+//! | one process captured | it costs its channel at most, and never makes us punishable | `captured::*`; all sequences: the table "Captured daemons" of ARCHITECTURE |
 //! | an HTLC that one valid commitment trims, on a channel that failed | it pays no invoice: each commitment that may confirm must have it | `small::htlc_that_*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!
 //! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and construction of a commitment by one
-//! builder (`common/channel`), persistence (`tests/tests/crash.rs`), what daemons say that were captured (`tests/tests/captured.rs`).
+//! builder (`common/channel`), persistence (`tests/tests/crash.rs`).
 
 mod bounds;
+mod captured;
 mod closings;
 mod deep;
 mod disorder;
@@ -59,6 +60,7 @@ mod forwards;
 mod fundings;
 mod lies;
 mod openings;
+mod packages;
 mod pinned;
 mod reorgs;
 mod revoked;

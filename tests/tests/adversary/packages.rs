@@ -1,7 +1,7 @@
 //! Commitments that no mempool takes alone: they come with the child that pays for them, where the backend can send both at once. And the
 //! matrix of closes by markets: each kind of close, with few and with as many HTLCs as there can be, is in a block in time.
 
-#[path = "onchain/mod.rs"]
+#[path = "../onchain/mod.rs"]
 mod scenes;
 
 use bitcoin::consensus::encode::serialize_hex;
