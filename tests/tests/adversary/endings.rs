@@ -117,16 +117,23 @@ fn with_bytes(message: &RevokeAndAck, at: usize, bytes: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// BOLT 2, closing_signed: a close that the peer began and stalls, over reconnects and our restart, fails the channel.
-#[test]
-fn stalled_close_of_the_peer_fails_the_channel() {
-    let world = World::with(&["--dev-peer-close-seconds=5"]);
-    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
-    live.lock_in(&world);
-    let before = total(&world);
+/// The peer began a close, has five seconds for it, and says nothing more. What there was before.
+fn stalled_close(world: &World) -> (Live, u64) {
+    let mut live = Stranger::meet(1, world).open(world, Plan::new(1));
+    live.lock_in(world);
+    let before = total(world);
     live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
     live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
     world.node.wait_state(&live.name(), "CLOSINGD_SIGEXCHANGE");
+    (live, before)
+}
+const FIVE_SECONDS: &str = "--dev-peer-close-seconds=5";
+
+/// BOLT 2, closing_signed: a close that the peer began and stalls, over reconnects and our restart, fails the channel.
+#[test]
+fn stalled_close_of_the_peer_fails_the_channel() {
+    let world = World::with(&[FIVE_SECONDS]);
+    let (mut live, before) = stalled_close(&world);
     // It comes back, and says no shutdown any more.
     live.stranger.hang_up();
     live.reconnect(&world);
@@ -147,13 +154,8 @@ fn stalled_close_of_the_peer_fails_the_channel() {
 /// A `close` without a timeout of its own joins the peer's close: it gives a peer that stalls no more time.
 #[test]
 fn stalled_close_of_the_peer_keeps_its_limit_after_a_close_of_ours() {
-    let world = World::with(&["--dev-peer-close-seconds=5"]);
-    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
-    live.lock_in(&world);
-    let before = total(&world);
-    live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
-    live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
-    world.node.wait_state(&live.name(), "CLOSINGD_SIGEXCHANGE");
+    let world = World::with(&[FIVE_SECONDS]);
+    let (mut live, before) = stalled_close(&world);
     let closed = world.node.rpc("close", &json!({"id": live.name()}));
     assert_eq!(closed["type"], "unilateral");
     assert!(live.end().contains("no agreement in time on the close that the peer began"));
