@@ -2,11 +2,15 @@
 
 use wire::connectd::Address;
 
+/// Of a host, in bytes: a name of the DNS is no longer.
+pub(super) const MAX_HOST: usize = 255;
+
 /// `host`, `host:port`, `[v6]:port`, `v6`.
 pub fn parse_address(text: &str, default_port: u16) -> Option<Address> {
     let address = |host: &str, port: &str| {
         let port = if port.is_empty() { default_port } else { port.parse().ok()? };
-        (!host.is_empty() && host.len() <= 255).then(|| Address { host: host.to_owned(), port })
+        (!host.is_empty() && host.len() <= MAX_HOST)
+            .then(|| Address { host: host.to_owned(), port })
     };
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;

@@ -16,6 +16,7 @@ use crate::rpc::{RpcError, code};
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Fatal, Stop, Turn};
 use crate::waits::For;
+use address::MAX_HOST;
 use dialled::Dialled;
 use primitives::{ChannelId, ChannelNumber, Features, NodeId};
 use serde_json::json;
@@ -36,8 +37,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
 /// Connections at a time. connectd has at most 1500: more are not true.
 const MAX_CONNECTIONS: usize = 2000;
-/// Of a host, in bytes: a name of the DNS is no longer.
-const MAX_HOST: usize = 255;
 
 /// A connection that exchanged `init`.
 #[derive(Debug, Clone)]
