@@ -58,6 +58,24 @@ fn htlc_transaction_that_does_not_wait_one_block_is_refused() {
     }
 }
 
+/// BOLT 3, "to_remote Output": the same with option_anchors; without, it is a plain key's.
+#[test]
+fn to_remote_that_does_not_wait_one_block_is_refused() {
+    for (anchors, sequence, signed) in [
+        (true, 0, false),
+        (true, 0x7cc0_0000, false),
+        (true, u32::MAX, false),
+        (true, 1, true),
+        (false, 0xffff_fffd, true),
+    ] {
+        let mut close = Close::new(Side::Remote, anchors, 5);
+        let key = WalletKey::ToRemote { peer: peer().node_id, channel: CHANNEL, anchors };
+        let spend = close.claim(close.built.to_remote.unwrap(), key, sequence, 0);
+        let answer = close.asked(&spend);
+        assert_eq!(matches!(answer, Completed::Ready { .. }), signed, "{anchors} {sequence:x}");
+    }
+}
+
 /// One claim of a captured onchaind: which commitment stands in the chain, an honest claim of it, and what is changed about that.
 #[derive(Debug, Clone)]
 struct Lie {
