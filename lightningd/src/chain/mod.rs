@@ -408,6 +408,15 @@ fn block(
     };
     let read = answers::block(&answer, height);
     let Some(block) = read.map_err(|e| malformed("getrawblockbyheight", &e))? else {
+        // It said that it had more, when it was asked last.
+        if node.chain.backend.as_ref().is_some_and(|b| b.blocks >= height.0) {
+            turn.install(move |node| {
+                if let Some(backend) = &mut node.chain.backend {
+                    backend.blocks = height.0.saturating_sub(1);
+                }
+            });
+            turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
+        }
         caught_up(node, turn);
         stale::look(node, turn);
         crate::onchain::ask_mempool(node, turn);

@@ -10,6 +10,7 @@
 use super::forward::{Forward, Via, incoming};
 use super::resolve::{Removed, end};
 use super::store;
+use crate::chain::Backend;
 use crate::chain::feerates::Use;
 use crate::channels::Channel;
 use crate::node::Node;
@@ -41,9 +42,11 @@ pub(super) struct Early {
 /// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a close.
 pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let height = node.chain.height().0;
-    let is_behind = node.chain.backend.as_ref().is_some_and(|backend| backend.blocks > height);
-    if !node.chain.caught_up || is_behind {
-        // The preimage may be in a block that was not read yet.
+    let is_behind = |backend: &Backend| backend.syncing || backend.blocks > height;
+    let is_behind = node.chain.backend.as_ref().is_some_and(is_behind);
+    if !node.chain.caught_up || is_behind || node.stale_tip().is_some() {
+        // The preimage may be in a block that was not read yet, or that bitcoind has yet to fetch.
+        log::debug!("nothing is failed back early at block {height}: newer blocks are to come");
         return Ok(());
     }
     for (number, mut forwards) in overdue(node) {

@@ -146,6 +146,18 @@ fn early_failure_waits_for_the_blocks_that_bitcoind_has() {
     assert_eq!(tip(&mut rig, 205), [0]);
 }
 
+/// bitcoind had more blocks when it was asked last, and has left them since.
+#[test]
+fn early_failure_comes_when_bitcoind_has_no_more_blocks() {
+    let mut rig = waiting("early-shorter", 1, 1_100);
+    let backend = crate::chain::Backend { blocks: 205, headers: 205, syncing: false };
+    rig.node.chain.backend = Some(backend);
+    assert_eq!(tip(&mut rig, 203), NONE);
+    let none = serde_json::json!({"blockhash": null, "block": null});
+    let purpose = crate::chain::Purpose::Block(BlockHeight(204));
+    assert_eq!(back(&rig.run(Event::Backend(purpose, Ok(none)))), [0]);
+}
+
 #[test]
 fn early_failure_is_none_where_the_incoming_channel_closes_anyway() {
     let mut rig = waiting("early-closing", 1, 1_100);
