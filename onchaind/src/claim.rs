@@ -10,8 +10,6 @@ use wire::onchaind::{Claim, ClaimShape};
 
 /// No relative delay; replaceable, and an absolute one counts.
 const NO_DELAY: u32 = 0xffff_fffd;
-/// An HTLC of ours that forwards nothing: nobody else loses if it takes this many blocks more to come back.
-const PATIENCE: u32 = 72;
 /// A signature with its sighash type, and its length: one byte more than ours ever have.
 const SIGNATURE: usize = 1 + 73;
 
@@ -203,7 +201,7 @@ impl Close {
     fn must_be_back(&self, id: HtlcId, expiry: BlockHeight) -> BlockHeight {
         let at = self.offered.binary_search_by_key(&id, |o| o.id).ok();
         let upstream = at.and_then(|at| self.offered.get(at)).and_then(|o| o.upstream);
-        upstream.unwrap_or(expiry + CltvDelta(PATIENCE))
+        upstream.unwrap_or(expiry + CltvDelta(channel::HTLC_RETURN_MARGIN))
     }
 }
 

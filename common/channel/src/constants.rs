@@ -13,6 +13,8 @@ pub const ANCHOR: Sat = Sat(330);
 pub const EXPIRY_LIMIT: u32 = 500_000_000;
 /// A forwarded HTLC whose incoming expiry is within so many blocks is failed back rather than left for the peer to force-close over. CLN's.
 pub const FAIL_BACK_BLOCKS: u32 = 3;
+/// Blocks beyond its expiry within which an HTLC of ours that forwards nothing should come back: nobody upstream waits for it.
+pub const HTLC_RETURN_MARGIN: u32 = 72;
 /// BOLT 2: max_accepted_htlcs is at most this, in each direction.
 pub const MAX_HTLCS: usize = 483;
 /// The reserve that BOLT 2, channel_reserve_satoshis, suggests is the channel's amount divided by this.

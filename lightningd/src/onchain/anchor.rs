@@ -12,11 +12,10 @@ use crate::channels::{Channel, State};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use bitcoin::{Transaction, Txid};
+use channel::HTLC_RETURN_MARGIN;
 use primitives::*;
 use wire::channel_data::{Htlc, LiveHtlc, Removal, StagedRemoval};
 
-/// An HTLC of ours that forwards nothing may take so many blocks more than its expiry to come back. As onchaind has it.
-const HTLC_RETURN_MARGIN: u32 = 72;
 /// So many blocks a commitment has, where that costs nobody anything.
 const COMMITMENT_GRACE_BLOCKS: u32 = 6;
 
@@ -46,7 +45,6 @@ pub fn commitment_published(
 
 /// A channel whose commitment waits to be in a block.
 pub(super) struct Unconfirmed<'a> {
-    /// It.
     pub channel: &'a Channel,
     /// Our commitment, signed and sent.
     pub ours: &'a Transaction,
@@ -54,6 +52,8 @@ pub(super) struct Unconfirmed<'a> {
     pub before: Option<&'a Attempt>,
     /// The commitments that may stand in a mempool.
     pub all: Vec<Bumpable>,
+    /// Which of them is bumped: what stands in the mempool, else what was bumped before, else the first that needs it.
+    pub target: Option<Bumpable>,
     first: BlockHeight,
     at_risk: Vec<AtRisk>,
 }
@@ -79,11 +79,12 @@ impl<'a> Unconfirmed<'a> {
         let first = before.map_or(*first, |a| a.first);
         let at_risk = at_risk(node, channel, first);
         let all = bumpable(node, channel, ours);
-        Some(Self { channel, ours, before, all, first, at_risk })
+        let mut waits = Self { channel, ours, before, all, target: None, first, at_risk };
+        waits.target = waits.choose(node).cloned();
+        Some(waits)
     }
 
-    /// Which commitment is bumped: what stands in the mempool, else what was bumped before, else the first that needs it.
-    pub fn target(&self, node: &Node) -> Option<&Bumpable> {
+    fn choose(&self, node: &Node) -> Option<&Bumpable> {
         let rates = send::rates(node);
         let seen = node.onchain.funding_spends.get(&self.channel.number);
         let is = |txid: Txid| self.all.iter().find(|b| b.txid == txid);
@@ -93,13 +94,9 @@ impl<'a> Unconfirmed<'a> {
         bumped.or_else(|| self.all.iter().find(|b| b.pays_less_than(wanted(b))))
     }
 
-    /// What asks for UTXOs for a child of this commitment, in place of `before`. `None` if it pays enough.
-    pub fn request(
-        &self,
-        node: &Node,
-        target: &Bumpable,
-        before: Option<&Attempt>,
-    ) -> Option<Request> {
+    /// What asks for UTXOs for a child of the target, in place of `before`. `None` if no commitment needs it, or it pays enough.
+    pub fn request(&self, node: &Node, before: Option<&Attempt>) -> Option<Request> {
+        let target = self.target.as_ref()?;
         let (tip, rates) = (node.chain.height(), send::rates(node));
         let stake = self.stake(node, target);
         let wanted = match before {

@@ -1,9 +1,9 @@
 //! The child of a commitment that pays for both: built, signed and sent, for each commitment that may stand in a mempool.
 
-use super::anchor::bumped_txid;
+use super::anchor::{Unconfirmed, bumped_txid};
 use super::attempt::{Attempt, Kind};
 use super::attempts::{drop_attempt, keep};
-use super::claims::{Coin, DUST, Unsigned};
+use super::claims::{self, DUST, Spent, Unsigned};
 use super::commitments::Bumpable;
 use super::cost::{Cost, Parent, Utxo};
 use super::fees::MAX_SHARE;
@@ -13,15 +13,11 @@ use crate::channels::Channel;
 use crate::node::Node;
 use crate::plugin_host::call_backend;
 use crate::turn::{Stop, Turn};
-use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::transaction::Version;
-use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use bitcoin::{Sequence, Transaction, Txid};
 use primitives::*;
 use serde_json::json;
-use wire::Long;
-use wire::daemon::LogLevel;
-use wire::hsm::{Completed, SignWallet, SpentOutput, WalletInput, WalletKey};
+use wire::hsm::WalletKey;
 
 /// Weight of the child without UTXOs: the anchor's input and one output to us.
 const CHILD_WEIGHT: u64 = super::plan::BASE_WEIGHT + 41 * 4 + 1 + 1 + 73 + 1 + 40;
@@ -35,7 +31,15 @@ pub(super) fn make(
     (utxos, fee): (&[Utxo], Sat),
 ) -> Result<Option<Transaction>, Stop> {
     let to = send::sweep_script(node, turn, channel.number)?;
-    signed(turn, channel, build(channel, target.anchor, utxos, &to, fee))
+    sign(turn, channel, build(channel, target.anchor, utxos, &to, fee))
+}
+
+fn sign(
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    unsigned: Unsigned,
+) -> Result<Option<Transaction>, Stop> {
+    send::sign(turn, channel, unsigned, || "for our anchor".to_owned())
 }
 
 pub(super) const fn whose(owner: Side) -> &'static str {
@@ -45,50 +49,33 @@ pub(super) const fn whose(owner: Side) -> &'static str {
     }
 }
 
-fn signed(
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    unsigned: Unsigned,
-) -> Result<Option<Transaction>, Stop> {
-    let question = SignWallet {
-        transaction: unsigned.tx,
-        inputs: Long(unsigned.inputs),
-        spent: Long(unsigned.spent),
-    };
-    match turn.hsm.ask(&question)? {
-        Completed::Ready { transaction } => Ok(Some(transaction)),
-        Completed::Refused { why } => {
-            channel.log(LogLevel::Broken, &format!("hsmd does not sign for our anchor: {why}"));
-            Ok(None)
-        }
-    }
-}
-
 /// The same bump for each other commitment of the channel, with the same UTXOs: at most one of the commitments can be in a mempool, and
-/// with it at most one of these children. Each pays what brings its commitment to `bump`'s feerate, at most `bump`'s fee or half of `worth`,
-/// whichever is more; one below the relay minimum is left out. They are in no row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
+/// with it at most one of these children. Each pays what brings its commitment to `bump`'s feerate, at most `bump`'s fee or half of what
+/// is at risk, whichever is more; one below the relay minimum is left out. They are in no row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
 pub(super) fn alternatives(
     node: &Node,
     turn: &mut Turn<'_>,
-    channel: &Channel,
+    waits: &Unconfirmed<'_>,
     bump: &Attempt,
-    (utxos, others): (&[Utxo], &[&Bumpable]),
-    worth: Sat,
+    utxos: &[Utxo],
 ) -> Result<Vec<Attempt>, Stop> {
+    let Unconfirmed { channel, all, .. } = waits;
     let number = channel.number;
     let floor = node.feerate_floor();
     let to = send::sweep_script(node, turn, number)?;
     let have = channel::ANCHOR.0 + utxos.iter().map(|u| u.coin.amount.0).sum::<u64>();
     let paid: u64 = bump.tx.output.iter().map(|o| o.value.to_sat()).sum();
-    let most = have.saturating_sub(paid).max(worth.0 / MAX_SHARE).min(have.saturating_sub(DUST.0));
+    let most =
+        have.saturating_sub(paid).max(waits.worth().0 / MAX_SHARE).min(have.saturating_sub(DUST.0));
     let mut made = Vec::new();
-    for other in others.iter().filter(|b| b.pays_less_than(bump.feerate)) {
+    let others = all.iter().filter(|b| Some(b.txid) != bumped_txid(bump));
+    for other in others.filter(|b| b.pays_less_than(bump.feerate)) {
         let fee = cost(other).price(utxos, bump.feerate, floor).min(Sat(most));
         let unsigned = build(channel, other.anchor, utxos, &to, fee);
         if unsigned.fee < floor.fee(unsigned.weight) {
             continue;
         }
-        let Some(tx) = signed(turn, channel, unsigned)? else { continue };
+        let Some(tx) = sign(turn, channel, unsigned)? else { continue };
         let (txid, claims) = (tx.compute_txid(), vec![other.anchor]);
         made.push(Attempt {
             txid,
@@ -188,37 +175,16 @@ fn build(
     fee: Sat,
 ) -> Unsigned {
     let script = channel::scripts::anchor(&channel.live.params.basepoints.local.funding).to_p2wsh();
-    let coins: Vec<&Coin> = utxos.iter().map(|u| &u.coin).collect();
-    let weight = CHILD_WEIGHT + coins.iter().map(|c| c.weight()).sum::<u64>();
-    let have = channel::ANCHOR.0 + coins.iter().map(|c| c.amount.0).sum::<u64>();
-    let key = WalletKey::Anchor { peer: channel.peer, channel: channel.number };
-    let mut all = vec![(anchor, key, channel::ANCHOR, script)];
-    all.extend(coins.iter().map(|c| {
-        (c.outpoint, WalletKey::Address { index: c.key_index }, c.amount, c.script.clone())
-    }));
-    let input = |o: OutPoint| TxIn {
-        previous_output: o,
-        script_sig: ScriptBuf::new(),
-        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
-        witness: Witness::new(),
+    let have = channel::ANCHOR.0 + utxos.iter().map(|u| u.coin.amount.0).sum::<u64>();
+    let anchor = Spent {
+        outpoint: anchor,
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME.0,
+        key: WalletKey::Anchor { peer: channel.peer, channel: channel.number },
+        amount: channel::ANCHOR,
+        script,
     };
-    let tx = Transaction {
-        version: Version::TWO,
-        lock_time: LockTime::ZERO,
-        input: all.iter().map(|(o, ..)| input(*o)).collect(),
-        output: vec![TxOut {
-            value: Amount::from_sat(have.saturating_sub(fee.0)),
-            script_pubkey: to.clone(),
-        }],
-    };
-    let spent = all
-        .iter()
-        .map(|(_, _, amount, script)| SpentOutput { amount: *amount, script: script.clone() })
-        .collect();
-    let inputs = all
-        .into_iter()
-        .enumerate()
-        .map(|(i, (_, key, amount, script))| WalletInput { index: i as u32, key, amount, script })
-        .collect();
-    Unsigned { tx, inputs, spent, fee, weight }
+    let output = claims::output(Sat(have).saturating_sub(fee), to);
+    let all = std::iter::once(anchor).chain(utxos.iter().map(|u| Spent::from(&u.coin)));
+    let weight = CHILD_WEIGHT + utxos.iter().map(|u| u.coin.weight()).sum::<u64>();
+    claims::assemble(all, 0, vec![output], fee, weight)
 }

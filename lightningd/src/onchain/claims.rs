@@ -47,8 +47,7 @@ pub(super) fn may_be_of(channel: &Channel, case: &Case, claim: &Claim) -> Result
 
 /// Is the output what the claim says? One of a transaction that is in no block any more is not used.
 fn is_there(case: &Case, claim: &Claim) -> bool {
-    let mut all = std::iter::once(&case.spend).chain(&case.later);
-    let Some(seen) = all.find(|s| s.txid == claim.outpoint.txid) else {
+    let Some(seen) = case.seen(claim.outpoint.txid) else {
         return claim.amount <= Sat::MAX_MONEY;
     };
     let output = seen.tx.output.get(claim.outpoint.vout as usize);
@@ -109,7 +108,7 @@ fn input(outpoint: OutPoint, sequence: u32) -> TxIn {
         witness: Witness::new(),
     }
 }
-fn output(amount: Sat, script: &ScriptBuf) -> TxOut {
+pub(super) fn output(amount: Sat, script: &ScriptBuf) -> TxOut {
     TxOut { value: Amount::from_sat(amount.0), script_pubkey: script.clone() }
 }
 
@@ -133,7 +132,8 @@ pub fn build(
     } else {
         have
     };
-    Ok(assemble(claims, &[], outputs, fee, weight))
+    let all = claims.iter().map(Spent::from);
+    Ok(assemble(all, lock_time_of(claims), outputs, fee, weight))
 }
 
 /// What a transaction that takes `claims`, each of which the peer signed with one output, needs from UTXOs.
@@ -153,7 +153,8 @@ pub fn build_paid(claims: &[Claim], coins: &[Coin], to: &ScriptBuf, fee: Sat) ->
         have
     };
     let weight = weight_of(claims) + coins.iter().map(Coin::weight).sum::<u64>();
-    assemble(claims, coins, outputs, fee, weight)
+    let all = claims.iter().map(Spent::from).chain(coins.iter().map(Spent::from));
+    assemble(all, lock_time_of(claims), outputs, fee, weight)
 }
 
 /// The outputs that the peer signed.
@@ -179,28 +180,46 @@ fn weight_of(claims: &[Claim]) -> u64 {
     BASE_WEIGHT + claims.iter().map(input_weight).sum::<u64>()
 }
 
-fn assemble(
-    claims: &[Claim],
-    coins: &[Coin],
+/// An input, with what hsmd must know of it.
+pub(super) struct Spent {
+    pub outpoint: OutPoint,
+    pub sequence: u32,
+    pub key: WalletKey,
+    pub amount: Sat,
+    pub script: ScriptBuf,
+}
+
+impl From<&Claim> for Spent {
+    fn from(claim: &Claim) -> Self {
+        let Claim { outpoint, sequence, amount, .. } = *claim;
+        let (key, script) = (claim.key.clone(), claim.script.clone());
+        Self { outpoint, sequence, key, amount, script }
+    }
+}
+
+impl From<&Coin> for Spent {
+    fn from(coin: &Coin) -> Self {
+        let key = WalletKey::Address { index: coin.key_index };
+        let (outpoint, amount, script) = (coin.outpoint, coin.amount, coin.script.clone());
+        Self { outpoint, sequence: Sequence::ENABLE_RBF_NO_LOCKTIME.0, key, amount, script }
+    }
+}
+
+/// The transaction with these inputs and outputs, and what hsmd must know to sign it.
+pub(super) fn assemble(
+    all: impl Iterator<Item = Spent>,
+    lock_time: u32,
     outputs: Vec<TxOut>,
     fee: Sat,
     weight: u64,
 ) -> Unsigned {
     let (mut ins, mut inputs, mut spent) = (Vec::new(), Vec::new(), Vec::new());
-    let mut add = |outpoint, sequence, key, amount, script: &ScriptBuf| {
+    for Spent { outpoint, sequence, key, amount, script } in all {
         let index = u32::try_from(ins.len()).expect("a plan has a few hundred inputs at most");
         ins.push(input(outpoint, sequence));
         inputs.push(WalletInput { index, key, amount, script: script.clone() });
-        spent.push(SpentOutput { amount, script: script.clone() });
-    };
-    for c in claims {
-        add(c.outpoint, c.sequence, c.key.clone(), c.amount, &c.script);
+        spent.push(SpentOutput { amount, script });
     }
-    for c in coins {
-        let key = WalletKey::Address { index: c.key_index };
-        add(c.outpoint, Sequence::ENABLE_RBF_NO_LOCKTIME.0, key, c.amount, &c.script);
-    }
-    let lock_time = claims.iter().map(|c| c.lock_time).max().unwrap_or(0);
     let tx = Transaction {
         version: Version::TWO,
         lock_time: LockTime::from_consensus(lock_time),
@@ -208,6 +227,10 @@ fn assemble(
         output: outputs,
     };
     Unsigned { tx, inputs, spent, fee, weight }
+}
+
+fn lock_time_of(claims: &[Claim]) -> u32 {
+    claims.iter().map(|c| c.lock_time).max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -78,8 +78,16 @@ fn remote(
     constants: &channel::Constants,
     state: &CommitmentState,
 ) -> Option<Bumpable> {
-    let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
-    let tx = build(constants, keys, state).ok()?.tx;
+    let tx = transaction(constants, state)?;
     let weight = tx.weight().to_wu() + FUNDING_WITNESS_WEIGHT;
     Bumpable::new(channel, Side::Remote, &tx, weight)
+}
+
+/// The unsigned transaction of a commitment that our rows describe.
+pub(super) fn transaction(
+    constants: &channel::Constants,
+    state: &CommitmentState,
+) -> Option<Transaction> {
+    let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
+    Some(build(constants, keys, state).ok()?.tx)
 }

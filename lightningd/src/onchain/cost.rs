@@ -11,7 +11,6 @@ const MAX_UTXOS: usize = 100;
 /// An unconfirmed transaction that a child pays for, with its unconfirmed ancestors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
-    /// Its id.
     pub txid: Txid,
     /// Of all of them, in weight units.
     pub weight: u64,
@@ -24,7 +23,6 @@ pub struct Parent {
 /// An output of the wallet that may pay a fee.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Utxo {
-    /// It.
     pub coin: Coin,
     /// The standing transaction that spends it. `None`: it is free.
     pub held_by: Option<Txid>,

@@ -129,6 +129,17 @@ impl Case {
     }
 }
 
+impl Case {
+    /// What spent the funding, then what followed.
+    pub(super) fn txs(&self) -> impl Iterator<Item = &Seen> {
+        std::iter::once(&self.spend).chain(&self.later)
+    }
+    /// The one of this id, if it is in a block.
+    pub(super) fn seen(&self, txid: Txid) -> Option<&Seen> {
+        self.txs().find(|seen| seen.txid == txid)
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Onchain {
@@ -171,10 +182,20 @@ pub struct Onchain {
     pub evidence: BTreeMap<ChannelNumber, Value>,
 }
 
+impl Onchain {
+    /// Transactions under way, of all channels.
+    fn all_attempts(&self) -> impl Iterator<Item = (ChannelNumber, &Attempt)> {
+        self.attempts.iter().flat_map(|(number, all)| all.iter().map(|a| (*number, a)))
+    }
+    /// The one of this id.
+    fn attempt(&self, txid: Txid) -> Option<(ChannelNumber, &Attempt)> {
+        self.all_attempts().find(|(_, a)| a.txid == txid)
+    }
+}
+
 /// Which channel this transaction is a claim of, if it is one that is under way.
 pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
-    let found = node.onchain.attempts.iter().find(|(_, all)| all.iter().any(|a| a.txid == txid));
-    found.map(|(number, _)| *number)
+    node.onchain.attempt(txid).map(|(number, _)| number)
 }
 
 /// Is this HTLC of ours, whose incoming HTLC is about to expire at `incoming`, unresolved as far as the chain shows? Where its channel is on
@@ -448,10 +469,8 @@ pub(super) fn end_case(
     store::remove_seen_of(turn.db, number)?;
     store::remove_claim_starts_of(turn.db, number)?;
     let case = node.onchain.cases.get(&number);
-    let ended: BTreeSet<Txid> = case
-        .into_iter()
-        .flat_map(|case| std::iter::once(&case.spend).chain(&case.later).map(|seen| seen.txid))
-        .collect();
+    let ended: BTreeSet<Txid> =
+        case.into_iter().flat_map(|case| case.txs().map(|seen| seen.txid)).collect();
     // After this event: the wallet has just heard of the same block.
     turn.also(Event::Onchain(number, OnchainEvent::GiveUp));
     turn.install(move |node| {

@@ -115,7 +115,6 @@ impl Request {
 /// A claim or anchor bump of ours that was sent and is in no block.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// Its id.
     pub txid: Txid,
     /// What is lost without it.
     pub worth: Sat,

@@ -22,8 +22,7 @@ const MAX_CHAIN: u32 = 25;
 
 /// All that is under way and not among `freed`, and the UTXOs that it has or could have.
 pub(super) fn world(node: &Node, waiting: &Waiting<'_>, freed: &BTreeSet<Txid>) -> World {
-    let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
-    let with_utxos = all.filter(|(_, a)| a.tx.input.len() > a.claims.len());
+    let with_utxos = node.onchain.all_attempts().filter(|(_, a)| a.tx.input.len() > a.claims.len());
     let there: Vec<_> = with_utxos.filter(|(_, a)| !freed.contains(&a.txid)).collect();
     let makers: BTreeMap<Txid, Parent> =
         there.iter().map(|(n, a)| (a.txid, parent(node, waiting, (*n, a), MAX_CHAIN))).collect();
@@ -77,7 +76,7 @@ fn coin(outpoint: OutPoint, output: &wallet::Output) -> Coin {
 pub(super) fn utxos_of(node: &Node, waiting: &Waiting<'_>, attempt: &Attempt) -> Vec<Utxo> {
     let utxos = inputs_of(attempt).filter_map(|outpoint| {
         let output = node.wallet.outputs.get(&outpoint)?;
-        let maker = maker(node, outpoint).filter(|_| output.confirmed.is_none());
+        let maker = node.onchain.attempt(outpoint.txid).filter(|_| output.confirmed.is_none());
         let made_by = maker.map(|maker| parent(node, waiting, maker, MAX_CHAIN));
         Some(Utxo { coin: coin(outpoint, output), held_by: Some(attempt.txid), made_by })
     });
@@ -87,11 +86,6 @@ pub(super) fn utxos_of(node: &Node, waiting: &Waiting<'_>, attempt: &Attempt) ->
 /// The inputs that pay its fee.
 fn inputs_of(attempt: &Attempt) -> impl Iterator<Item = OutPoint> {
     attempt.tx.input.iter().skip(attempt.claims.len()).map(|i| i.previous_output)
-}
-
-fn maker(node: &Node, of: OutPoint) -> Option<(ChannelNumber, &Attempt)> {
-    let mut all = node.onchain.attempts.iter();
-    all.find_map(|(n, all)| all.iter().find(|a| a.txid == of.txid).map(|a| (*n, a)))
 }
 
 /// This attempt with its unconfirmed ancestors.
@@ -123,7 +117,7 @@ fn parent(
         |o: &OutPoint| node.wallet.outputs.get(o).is_some_and(|o| o.confirmed.is_none());
     for outpoint in inputs_of(attempt).filter(is_unconfirmed) {
         if most > 0
-            && let Some(maker) = maker(node, outpoint)
+            && let Some(maker) = node.onchain.attempt(outpoint.txid)
         {
             add(parent(node, waiting, maker, most - 1));
         }
@@ -153,7 +147,7 @@ fn standing(
         }
         (Kind::AnchorBump, None) => match waiting.get(&number) {
             Some(waits) => {
-                let again = waits.target(node).and_then(|t| waits.request(node, t, None));
+                let again = waits.request(node, None);
                 (waits.worth(), waits.deadline(), again)
             }
             None => (Sat(0), None, None),
@@ -187,8 +181,7 @@ fn claims_of<'a>(case: &'a Case, attempt: &'a Attempt) -> impl Iterator<Item = &
 /// What is in the outputs that it claims.
 fn claimed(case: &Case, attempt: &Attempt) -> Sat {
     let amount = |outpoint: &OutPoint| {
-        let mut all = std::iter::once(&case.spend).chain(&case.later);
-        let seen = all.find(|s| s.txid == outpoint.txid)?;
+        let seen = case.seen(outpoint.txid)?;
         seen.tx.output.get(outpoint.vout as usize).map(|o| o.value.to_sat())
     };
     Sat(attempt.claims.iter().filter_map(amount).sum())
@@ -221,7 +214,10 @@ pub(super) fn has_lost_a_utxo(node: &Node, attempt: &Attempt, freed: &BTreeSet<T
     let is_taken = inputs.any(|o| spends(&o).is_some_and(|s| s.txid != attempt.txid));
     let is_missing = |o: OutPoint| match node.wallet.outputs.get(&o) {
         Some(output) if output.confirmed.is_some() => false,
-        Some(_) => maker(node, o).is_some_and(|(_, m)| m.refused || freed.contains(&m.txid)),
+        Some(_) => {
+            let maker = node.onchain.attempt(o.txid);
+            maker.is_some_and(|(_, m)| m.refused || freed.contains(&m.txid))
+        }
         None => true,
     };
     is_taken || inputs_of(attempt).any(is_missing)

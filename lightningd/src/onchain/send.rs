@@ -57,13 +57,17 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         let before = waits.before.filter(|a| !freed.contains(&a.txid));
         // One that bitcoind rejected for its parents is chained no more for a while.
         let may_chain = waits.before.is_none_or(|a| !(a.refused && requests::is_chained(node, a)));
-        let asked = waits.target(node).and_then(|target| waits.request(node, target, before));
+        let asked = waits.request(node, before);
         requests.extend(asked.map(|r| Request { may_chain: r.may_chain && may_chain, ..r }));
     }
     requests.retain(|r| may_be_signed(node, r.number, r.outpoints()));
-    let world = requests::world(node, &waiting, &freed);
+    let verdicts = if requests.is_empty() {
+        vec![]
+    } else {
+        allocate(&requests::world(node, &waiting, &freed), requests)
+    };
     let mut bumps = BTreeMap::new();
-    for verdict in allocate(&world, requests) {
+    for verdict in verdicts {
         match carry_out(node, turn, &waiting, verdict, &mut freed)? {
             Done::Claimed => {}
             Done::Bumped(number, bump) => drop(bumps.insert(number, bump)),
@@ -100,8 +104,7 @@ fn claim(
     let Some(resolution) = &case.resolution else { return Ok(vec![]) };
     // onchaind may not have heard of the newest block yet, or of one that left the chain.
     let spent: BTreeSet<OutPoint> = spent_by(case).map(|(o, _)| o).collect();
-    let there: BTreeSet<Txid> =
-        std::iter::once(&case.spend).chain(&case.later).map(|s| s.txid).collect();
+    let there: BTreeSet<Txid> = case.txs().map(|s| s.txid).collect();
     let is_open = |c: &&Claim| there.contains(&c.outpoint.txid) && !spent.contains(&c.outpoint);
     let open: Vec<Claim> = resolution.claims.0.iter().filter(is_open).cloned().collect();
     forget_others(node, turn, number, &resolution.claims.0)?;
@@ -120,7 +123,7 @@ fn claim(
                 let asked = Request::claims(number, make, node.feerate_floor());
                 requests.push(Request { rests: rests(node, &asked), ..asked });
             }
-            Step::Make(make) => make_free(node, turn, channel, &make)?,
+            Step::Make(make) => make_free(node, turn, channel, make)?,
         }
     }
     Ok(requests)
@@ -195,7 +198,7 @@ fn give_up_lost_bumps(
     freed: &mut BTreeSet<Txid>,
 ) -> Result<(), Stop> {
     let tip = node.chain.height();
-    let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
+    let all = node.onchain.all_attempts();
     let bumps: Vec<_> = all.filter(|(_, a)| a.kind == Kind::AnchorBump).collect();
     loop {
         let known = freed.len();
@@ -204,7 +207,7 @@ fn give_up_lost_bumps(
                 continue;
             }
             let is_moved = waiting.get(number).is_some_and(|waits| {
-                bumped_txid(bump) != waits.target(node).map(|target| target.txid)
+                bumped_txid(bump) != waits.target.as_ref().map(|target| target.txid)
             });
             let spends_change = requests::is_chained(node, bump);
             let is_chained = bump.refused && spends_change;
@@ -256,7 +259,8 @@ fn carry_out(
         What::Claims(make) => {
             let coins: Vec<Coin> = utxos.iter().map(|u| u.coin.clone()).collect();
             let to = sweep_script(node, turn, number)?;
-            sign(turn, channel, make, claims::build_paid(&make.claims, &coins, &to, fee))?
+            let unsigned = claims::build_paid(&make.claims, &coins, &to, fee);
+            sign(turn, channel, unsigned, || described(make))?
         }
         What::Bump { target, .. } => child::make(node, turn, channel, target, (&utxos, fee))?,
     };
@@ -264,7 +268,7 @@ fn carry_out(
         leave_unsigned(turn, &request, node.chain.height());
         return Ok(Done::Unsigned);
     };
-    for (of, attempt) in attempts_of(node, &displaces) {
+    for (of, attempt) in displaces.iter().filter_map(|txid| node.onchain.attempt(*txid)) {
         log::info!("giving up {} of channel {of}: its UTXOs go to channel {number}", attempt.txid);
         give_up(node, turn, of, attempt, attempt.refused)?;
         if attempt.kind == Kind::AnchorBump {
@@ -272,22 +276,10 @@ fn carry_out(
             super::allocate_fees(turn);
         }
     }
-    let before = attempts_of(node, request.before.as_slice()).next().map(|(_, a)| a);
-    if let Some(before) = before {
-        // Not all that it claimed may be claimed now: the rest keeps its age.
-        give_up(node, turn, number, before, false)?;
-    }
+    let attempt = replace(node, turn, channel, &request, tx, (feerate, fee))?;
     freed.extend(displaces.into_iter().chain(request.before));
-    let (kind, first) = match &request.what {
-        What::Claims(make) => (Kind::Claim, make.first),
-        What::Bump { first, .. } => (Kind::AnchorBump, *first),
-    };
-    let claims = request.outpoints().collect();
-    let attempt = Attempt::new(tx, kind, claims, (feerate, first, node.chain.height()), before);
-    log_built(channel, &request, &attempt, fee);
-    keep(node, turn, number, attempt.clone())?;
     // In the order of the verdicts: what was displaced is free to be spent by what comes after.
-    match (kind, waiting.get(&number)) {
+    match (attempt.kind, waiting.get(&number)) {
         (Kind::AnchorBump, Some(waits)) => {
             chain::keep(turn.db, &attempt.tx)?;
             child::submit(node, turn, number, waits.ours, &attempt);
@@ -317,12 +309,29 @@ fn leave_unsigned(turn: &mut Turn<'_>, request: &Request, tip: BlockHeight) {
     super::allocate_fees(turn);
 }
 
-fn attempts_of<'a>(
-    node: &'a Node,
-    txids: &'a [Txid],
-) -> impl Iterator<Item = (ChannelNumber, &'a Attempt)> {
-    let all = node.onchain.attempts.iter().flat_map(|(n, all)| all.iter().map(move |a| (*n, a)));
-    all.filter(move |(_, a)| txids.contains(&a.txid))
+/// The signed transaction of a request takes the place of its predecessor, if there is one.
+fn replace(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    request: &Request,
+    tx: Transaction,
+    (feerate, fee): (FeeratePerKw, Sat),
+) -> Result<Attempt, Stop> {
+    let before = request.before.and_then(|txid| node.onchain.attempt(txid)).map(|(_, a)| a);
+    if let Some(before) = before {
+        // Not all that it claimed may be claimed now: the rest keeps its age.
+        give_up(node, turn, channel.number, before, false)?;
+    }
+    let (kind, first) = match &request.what {
+        What::Claims(make) => (Kind::Claim, make.first),
+        What::Bump { first, .. } => (Kind::AnchorBump, *first),
+    };
+    let claims = request.outpoints().collect();
+    let attempt = Attempt::new(tx, kind, claims, (feerate, first, node.chain.height()), before);
+    log_built(channel, request, &attempt, fee);
+    keep(node, turn, channel.number, attempt.clone())?;
+    Ok(attempt)
 }
 
 fn log_built(channel: &Channel, request: &Request, attempt: &Attempt, fee: Sat) {
@@ -372,10 +381,8 @@ fn send_alternatives(
     let alternatives = match known {
         Some(known) => known.clone(),
         None => {
-            let others: Vec<_> =
-                waits.all.iter().filter(|b| Some(b.txid) != bumped_txid(bump)).collect();
             let utxos = requests::utxos_of(node, waiting, bump);
-            child::alternatives(node, turn, waits.channel, bump, (&utxos, &others), waits.worth())?
+            child::alternatives(node, turn, waits, bump, &utxos)?
         }
     };
     for child in &alternatives {
@@ -385,56 +392,48 @@ fn send_alternatives(
 }
 
 /// A transaction that pays for itself.
-fn make_free(node: &Node, turn: &mut Turn<'_>, channel: &Channel, make: &Make) -> Result<(), Stop> {
-    let number = channel.number;
+fn make_free(node: &Node, turn: &mut Turn<'_>, channel: &Channel, make: Make) -> Result<(), Stop> {
+    let (number, floor) = (channel.number, node.feerate_floor());
     let to = sweep_script(node, turn, number)?;
     // Worth less than its fee: it waits for another market.
-    let Ok(unsigned) = claims::build(&make.claims, &to, make.feerate, node.feerate_floor()) else {
+    let Ok(unsigned) = claims::build(&make.claims, &to, make.feerate, floor) else {
         return Ok(());
     };
-    let fee = unsigned.fee;
-    let Some(tx) = sign(turn, channel, make, unsigned)? else {
-        let asked = Request::claims(number, make.clone(), node.feerate_floor());
-        leave_unsigned(turn, &asked, node.chain.height());
+    let (feerate, fee) = (make.feerate, unsigned.fee);
+    let tx = sign(turn, channel, unsigned, || described(&make))?;
+    let request = Request::claims(number, make, floor);
+    let Some(tx) = tx else {
+        leave_unsigned(turn, &request, node.chain.height());
         return Ok(());
     };
-    let before = attempts_of(node, make.replaces.as_slice()).next().map(|(_, a)| a);
-    if let Some(before) = before {
-        drop_attempt(node, turn, number, before)?;
-    }
-    let claims = make.claims.iter().map(|c| c.outpoint).collect();
-    let when = (make.feerate, make.first, node.chain.height());
-    let attempt = Attempt::new(tx, Kind::Claim, claims, when, before);
-    let (txid, feerate) = (attempt.txid, attempt.feerate);
-    let many = make.claims.len();
-    let text = format!("claiming {many} outputs with {txid} at {feerate} (fee {fee})");
-    channel.log(LogLevel::Info, &text);
-    keep(node, turn, number, attempt.clone())?;
+    let attempt = replace(node, turn, channel, &request, tx, (feerate, fee))?;
     broadcast(node, turn, &attempt.tx, BroadcastFor::Attempt(number))
 }
 
-/// `None` if hsmd refuses.
-fn sign(
+fn described(make: &Make) -> String {
+    let of: Vec<String> = make.claims.iter().map(|c| c.outpoint.to_string()).collect();
+    format!("the claim of {}", of.join(", "))
+}
+
+/// `None` if hsmd refuses, which is logged with `what`.
+pub(super) fn sign(
     turn: &mut Turn<'_>,
     channel: &Channel,
-    make: &Make,
     unsigned: Unsigned,
+    what: impl FnOnce() -> String,
 ) -> Result<Option<Transaction>, Stop> {
     let question = SignWallet {
         transaction: unsigned.tx,
         inputs: Long(unsigned.inputs),
         spent: Long(unsigned.spent),
     };
-    let why = match turn.hsm.ask(&question)? {
-        Completed::Ready { transaction } => return Ok(Some(transaction)),
-        Completed::Refused { why } => why,
-    };
-    let of: Vec<String> = make.claims.iter().map(|c| c.outpoint.to_string()).collect();
-    channel.log(
-        LogLevel::Broken,
-        &format!("hsmd does not sign the claim of {}: {why}", of.join(", ")),
-    );
-    Ok(None)
+    match turn.hsm.ask(&question)? {
+        Completed::Ready { transaction } => Ok(Some(transaction)),
+        Completed::Refused { why } => {
+            channel.log(LogLevel::Broken, &format!("hsmd does not sign {}: {why}", what()));
+            Ok(None)
+        }
+    }
 }
 
 /// Everything that transactions in blocks have spent, and which did.

@@ -1,12 +1,12 @@
 //! A spend of a channel's funding whose block left the chain before its onchaind had said whose commitment it is: our rows tell that,
 //! so that our newest commitment is published again where that is safe. What its outputs are stays with onchaind.
 
+use super::commitments;
 use crate::channels::{self, Channel, ChannelEvent, Owner, live};
 use crate::events::Event;
 use crate::turn::{Stop, Turn};
 use bitcoin::Transaction;
-use channel::commitment::{build, number_in};
-use channel::keys::CommitmentKeys;
+use channel::commitment::number_in;
 use primitives::*;
 use wire::channel_data::CommitmentState;
 use wire::daemon::LogLevel;
@@ -70,9 +70,8 @@ pub(super) fn judge(
 ) -> FundingSpend {
     let (number, txid) = (number(value, spend), spend.compute_txid());
     let is_spend = |state: &CommitmentState| {
-        let basepoints = &value.constants().params.basepoints;
-        let keys = CommitmentKeys::derive(basepoints, state.side, &state.point);
-        build(value.constants(), keys, state).is_ok_and(|built| built.tx.compute_txid() == txid)
+        let built = commitments::transaction(value.constants(), state);
+        built.is_some_and(|tx| tx.compute_txid() == txid)
     };
     if value.remote_commitment(number).as_ref().is_some_and(is_spend) {
         return FundingSpend::Valid;

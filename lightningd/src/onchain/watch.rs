@@ -40,7 +40,7 @@ impl Onchain {
     pub(super) fn watch_all(&mut self) {
         self.watched.clear();
         for (number, case) in &self.cases {
-            for seen in std::iter::once(&case.spend).chain(&case.later) {
+            for seen in case.txs() {
                 let of_commitment = |o: &OutPoint| o.txid == case.spend.txid;
                 for outpoint in outputs_to_watch(seen, of_commitment) {
                     self.watched.insert(outpoint, (*number, seen.level));
@@ -150,7 +150,7 @@ fn tell(
 /// The highest block below this height that has a transaction of a channel's end.
 pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
     let cases = node.onchain.cases.values();
-    let heights = cases.flat_map(|c| std::iter::once(&c.spend).chain(&c.later)).map(|s| s.height);
+    let heights = cases.flat_map(Case::txs).map(|s| s.height);
     heights.filter(|h| *h < height).max()
 }
 

@@ -57,7 +57,7 @@ pub struct World {
 pub enum Verdict {
     /// Build it with these UTXOs.
     Build {
-        /// It, or a part of it.
+        /// The request, or a half of its batch.
         request: Request,
         /// The wallet's inputs.
         utxos: Vec<Utxo>,
@@ -70,7 +70,7 @@ pub enum Verdict {
     },
     /// Nothing can be built.
     Wait {
-        /// It.
+        /// The request as it was asked.
         request: Request,
         /// So much is missing of confirmed UTXOs.
         missing: Sat,
@@ -254,13 +254,7 @@ impl<'a> Allocator<'a> {
 
     /// What spends its change, and what spends the change of that. `None` if its change was given away in this block.
     fn children(&self, of: Option<Txid>) -> Option<Vec<&'a Standing>> {
-        let mut family = self.family(self.standing(of));
-        if let Some(family) = &mut family
-            && !family.is_empty()
-        {
-            family.remove(0);
-        }
-        family
+        self.standing(of).map_or(Some(vec![]), |of| Some(self.family(of)?.split_off(1)))
     }
 
     /// Rules 3, 4, 6 and 7: whose UTXOs this request may have, the cheapest to displace first.
@@ -278,7 +272,7 @@ impl<'a> Allocator<'a> {
         let is_free =
             |s: &&Standing| s.hopeless || (request.before.is_none() && gives_way(s, request, tip));
         let candidate = |s: &'a Standing| {
-            let family = self.family(Some(s))?;
+            let family = self.family(s)?;
             let counted = family.iter().filter(|s| !is_free(s));
             let worth = Sat(counted.map(|s| s.worth.0).sum());
             let is_free = is_free(&s) && family.len() == 1;
@@ -293,8 +287,8 @@ impl<'a> Allocator<'a> {
     }
 
     /// This transaction and all that spend its change. `None` if its change was given away in this block.
-    fn family(&self, of: Option<&'a Standing>) -> Option<Vec<&'a Standing>> {
-        let mut family: Vec<&Standing> = of.into_iter().collect();
+    fn family(&self, of: &'a Standing) -> Option<Vec<&'a Standing>> {
+        let mut family = vec![of];
         let mut at = 0;
         while let Some(parent) = family.get(at) {
             let txid = parent.txid;
