@@ -136,8 +136,19 @@ pub struct Standing {
     pub accepted: bool,
     /// Was it rejected for six blocks running?
     pub hopeless: bool,
-    /// What asks for UTXOs anew if these are given to another. `None`: nothing needs to.
-    pub again: Option<Request>,
+    /// What asks for UTXOs anew if these are given to another.
+    pub again: Again,
+}
+
+/// What follows for a transaction that loses its UTXOs.
+#[derive(Debug, Clone)]
+pub enum Again {
+    /// It is asked for anew.
+    Ask(Request),
+    /// Nothing needs it any more.
+    Unneeded,
+    /// It would be asked for, and hsmd has refused it lately.
+    Unsigned,
 }
 
 impl Standing {

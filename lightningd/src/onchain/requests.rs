@@ -7,7 +7,7 @@ use super::child;
 use super::claims::Coin;
 use super::cost::{Parent, Utxo};
 use super::plan;
-use super::request::{Request, Standing};
+use super::request::{Again, Request, Standing};
 use super::send::Waiting;
 use super::{Case, send};
 use crate::node::Node;
@@ -155,8 +155,11 @@ fn standing(
         // What it was to bump is in a block without it; or its channel is gone.
         (Kind::AnchorBump, Some(_)) | (Kind::Claim, None) => (Sat(0), None, None),
     };
-    // What hsmd has refused lately is not asked for again.
-    let again = again.filter(|r| send::may_be_signed(node, r.number, r.outpoints()));
+    let again = match again {
+        None => Again::Unneeded,
+        Some(r) if send::may_be_signed(node, r.number, r.outpoints()) => Again::Ask(r),
+        Some(_) => Again::Unsigned,
+    };
     Standing {
         txid: attempt.txid,
         worth,

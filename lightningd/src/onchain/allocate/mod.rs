@@ -30,7 +30,7 @@ mod tests;
 
 use crate::onchain::claims::Unbuilt;
 use crate::onchain::cost::Utxo;
-use crate::onchain::request::{Request, Standing, What};
+use crate::onchain::request::{Again, Request, Standing, What};
 use bitcoin::Txid;
 use primitives::*;
 use std::cmp::Reverse;
@@ -208,11 +208,14 @@ impl<'a> Allocator<'a> {
             return true;
         }
         let queued = self.queue.iter().find(|(_, r)| r.before == Some(child.txid));
-        let queued = queued.map(|(turn, r)| (*turn, r.clone()));
-        let (turn, base) = queued.unzip();
-        // One that hsmd does not sign now stays as it is, if more is at risk with it.
-        let Some(base) = base.or_else(|| child.again.clone()) else {
-            return child.worth > request.worth;
+        let (turn, base) = match (queued, &child.again) {
+            (Some((turn, base)), _) => (Some(*turn), base.clone()),
+            (None, Again::Ask(base)) => (None, base.clone()),
+            (None, Again::Unneeded) => return false,
+            // It stays as it is if more is at risk with it, unless this is now or never.
+            (None, Again::Unsigned) => {
+                return child.worth > request.worth && !self.is_due_before(request, child);
+            }
         };
         let paid = self.standing(request.before).map_or(Sat(0), |s| s.fee);
         let both = Request {
@@ -240,8 +243,7 @@ impl<'a> Allocator<'a> {
             self.queue.retain(|_, r| r.before != Some(*txid));
             // Rule 10.
             let Some(lost) = self.standing(Some(*txid)) else { continue };
-            let again = lost.again.clone();
-            if let Some(again) = again {
+            if let Again::Ask(again) = lost.again.clone() {
                 self.ask(Request { rests: lost.refused, ..again });
             }
         }
@@ -302,6 +304,15 @@ impl<'a> Allocator<'a> {
             at += 1;
         }
         Some(family)
+    }
+
+    /// Is this request due within [`DUE_NOW_BLOCKS`], and that transaction later?
+    fn is_due_before(&self, request: &Request, other: &Standing) -> bool {
+        let left = |due: BlockHeight| (due - self.world.tip).0;
+        let Some(due) = request.deadline.filter(|due| left(*due) <= DUE_NOW_BLOCKS) else {
+            return false;
+        };
+        other.deadline.is_none_or(|other| other > due && left(other) > DUE_NOW_BLOCKS)
     }
 
     /// Does it spend an anchor that no transaction in the mempool spends?

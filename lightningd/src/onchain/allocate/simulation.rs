@@ -334,12 +334,12 @@ impl Play {
                 return Standing {
                     worth: Sat(0),
                     deadline: None,
-                    again: None,
+                    again: Again::Unneeded,
                     ..m.standing.clone()
                 };
             }
             let wanted = fees::wanted(rates, BlockHeight(self.tip), &self.stake(m.of));
-            Standing { again: Some(self.request(m.of, wanted, None)), ..m.standing.clone() }
+            Standing { again: Again::Ask(self.request(m.of, wanted, None)), ..m.standing.clone() }
         };
         let standing = self.mempool.iter().map(again).collect();
         World { tip: BlockHeight(self.tip), floor: FLOOR, utxos, standing }
@@ -377,7 +377,7 @@ impl Play {
             refused: false,
             accepted: true,
             hopeless: false,
-            again: None,
+            again: Again::Unneeded,
         };
         self.mempool.push(InMempool { of, standing, inputs, change });
     }

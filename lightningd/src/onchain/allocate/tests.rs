@@ -81,7 +81,7 @@ fn under_way(request: Request, fee: u64) -> Standing {
         refused: false,
         accepted: true,
         hopeless: false,
-        again: Some(request),
+        again: Again::Ask(request),
     }
 }
 fn held(utxo: Utxo, by: u64) -> Utxo {

@@ -69,16 +69,33 @@ fn first_anchor_bump_displaces_nothing_in_the_mempool() {
         Row {
             rule: "or one whose commitment is in a block without it",
             utxos: chained(),
-            standing: vec![claim.clone(), Standing { worth: Sat(0), again: None, ..child.clone() }],
+            standing: vec![
+                claim.clone(),
+                Standing { worth: Sat(0), again: Again::Unneeded, ..child.clone() },
+            ],
             requests: vec![raise(small.clone(), 2_000)],
             verdicts: &["1 with 9, not 2"],
         },
         Row {
             rule: "a bump that hsmd does not sign now stays, and so does its parent",
             utxos: chained(),
-            standing: vec![claim.clone(), Standing { again: None, ..child.clone() }],
+            standing: vec![claim.clone(), Standing { again: Again::Unsigned, ..child.clone() }],
             requests: vec![raise(small.clone(), 2_000)],
             verdicts: &[],
+        },
+        Row {
+            rule: "but not where the parent is due within three blocks, and the bump later",
+            utxos: chained(),
+            standing: vec![claim.clone(), Standing { again: Again::Unsigned, ..child.clone() }],
+            requests: vec![raise(htlc(1, 20_000, TIP + 3), 2_000)],
+            verdicts: &["1 with 9, not 2"],
+        },
+        Row {
+            rule: "a bump whose commitment pays enough by itself is given up for its parent",
+            utxos: chained(),
+            standing: vec![claim.clone(), Standing { again: Again::Unneeded, ..child.clone() }],
+            requests: vec![raise(small.clone(), 2_000)],
+            verdicts: &["1 with 9, not 2"],
         },
         Row {
             rule: "nothing is chained to a claim that is due within three blocks",
