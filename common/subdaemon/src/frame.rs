@@ -3,12 +3,13 @@
 //! Descriptors ride on a frame's first byte. They arrive in the order of the frames that own them, so that each frame
 //! takes its number from the front of those received, however the kernel cut the stream.
 
+use crate::descriptors::{Received, receive};
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 const HEADER: usize = 5;
 /// The most descriptors that any frame carries.
@@ -70,32 +71,13 @@ impl FrameBuffer {
     pub fn fill(&mut self, fd: BorrowedFd<'_>) -> io::Result<Filled> {
         self.compact();
         let mut chunk = [0u8; 65536];
-        let (count, received, truncated) = {
-            let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-            let mut iov = [IoSliceMut::new(&mut chunk)];
-            let message = loop {
-                match recvmsg::<()>(
-                    fd.as_raw_fd(),
-                    &mut iov,
-                    Some(&mut space),
-                    MsgFlags::MSG_CMSG_CLOEXEC,
-                ) {
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => return Ok(Filled::WouldBlock),
-                    Err(Errno::ECONNRESET) => return Ok(Filled::Eof),
-                    Err(e) => return Err(e.into()),
-                    Ok(m) => break m,
-                }
-            };
-            let mut received = Vec::new();
-            for control in message.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(raw) = control {
-                    received.extend(raw.into_iter().map(owned));
-                }
-            }
-            (message.bytes, received, message.flags.contains(MsgFlags::MSG_CTRUNC))
+        let Received { count, fds, truncated } = match receive(fd, &mut chunk) {
+            Err(Errno::EAGAIN) => return Ok(Filled::WouldBlock),
+            Err(Errno::ECONNRESET) => return Ok(Filled::Eof),
+            Err(e) => return Err(e.into()),
+            Ok(received) => received,
         };
-        self.fds.extend(received);
+        self.fds.extend(fds);
         // What is not announced is never taken: a frame under way and the next one's beginning have no more than this.
         if truncated || self.fds.len() > 2 * MAX_FDS {
             return Err(FrameError::Descriptors.into());
@@ -146,12 +128,6 @@ impl FrameBuffer {
         }
         self.start = 0;
     }
-}
-
-#[allow(unsafe_code)]
-fn owned(raw: RawFd) -> OwnedFd {
-    // SAFETY: the kernel just installed this descriptor in our table for this very message, and nobody else has seen it.
-    unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
 fn header(body: &[u8], fds: usize) -> [u8; HEADER] {

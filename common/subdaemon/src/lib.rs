@@ -6,6 +6,7 @@
 
 pub mod barrier;
 mod child;
+mod descriptors;
 mod failure;
 mod frame;
 mod hsm;
