@@ -1,10 +1,11 @@
-//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features.
+//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features, token buckets.
 //!
 //! Every crate may use it, and it uses none of them. It does no I/O, asks no clock and no randomness,
 //! and knows no byte format: that is `wire`'s.
 #![deny(clippy::indexing_slicing)]
 
 mod amount;
+mod bucket;
 mod chain;
 mod features;
 mod ids;
@@ -13,6 +14,7 @@ mod secret;
 mod side;
 
 pub use amount::{AmountError, FeeratePerKw, Msat, Sat};
+pub use bucket::Bucket;
 pub use chain::{BlockHeight, CltvDelta, FeatureBit, ShortChannelId};
 pub use features::{Features, feature};
 pub use ids::{
