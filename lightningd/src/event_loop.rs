@@ -1,5 +1,6 @@
 //! The loop: gather what is ready, run a turn over it, deliver what it said.
 
+use crate::backoff::Backoff;
 use crate::channels::watermark::Watermarks;
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
@@ -7,7 +8,7 @@ use crate::node::Node;
 use crate::plugin_host::{Kennel, Plugin, PluginId, Stage};
 use crate::rpc::Caller;
 use crate::rpc_server::RpcServer;
-use crate::supervisor::{ChildHeard, ChildId, Executables, Nursery};
+use crate::supervisor::{ChildHeard, ChildId, ChildSpec, Executables, Nursery};
 use crate::turn::{self, Fatal, Outbox};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -20,6 +21,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use subdaemon::barrier;
+use wire::daemon::LogLevel;
 
 const SIGNALS: Token = Token(0);
 pub(crate) const LISTENER: Token = Token(1);
@@ -29,6 +31,9 @@ const CHILD_BASE: usize = 1 << 40;
 const PLUGIN_BASE: usize = 1 << 48;
 /// A turn may write this many pages before the WAL is worked off beside the loop.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// Between the failure to start a child and its room hearing of that. Any child that can be started ends the series.
+const SPAWN_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(10), Duration::ZERO);
 
 /// Everything with a descriptor.
 pub struct Io {
@@ -49,6 +54,8 @@ pub struct Io {
     checkpointed: Instant,
     /// The end was asked for, by these callers.
     stop: Option<Vec<Caller>>,
+    /// Children that could not be started, since the last one that could be.
+    unborn: Backoff,
     exit_after: Option<Instant>,
 }
 
@@ -88,6 +95,7 @@ impl Io {
             queue: Vec::new(),
             checkpointed: Instant::now(),
             stop: None,
+            unborn: SPAWN_BACKOFF,
             exit_after: None,
         })
     }
@@ -262,9 +270,7 @@ impl Io {
         match what {
             Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
             Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
-            Outgoing::Spawn(spec) => {
-                self.nursery.spawn(spec, &self.executables, registry, CHILD_BASE)?
-            }
+            Outgoing::Spawn(spec) => self.spawn(spec),
             Outgoing::Order { child, body, fds } => {
                 self.nursery.send(child, false, &body, fds, registry, CHILD_BASE)
             }
@@ -289,6 +295,20 @@ impl Io {
             barrier::pass("after a word");
         }
         Ok(())
+    }
+
+    /// Starts a child. One that cannot be started is one that died: its room hears so, after a pause that grows while nothing can be
+    /// started. Whoever has used up the machine's processes or descriptors shall not end the node with that.
+    fn spawn(&mut self, spec: ChildSpec) {
+        let (id, node, source) = (spec.id, spec.node, spec.source.clone());
+        let born = self.nursery.spawn(spec, &self.executables, self.poll.registry(), CHILD_BASE);
+        let now = Instant::now();
+        let Err(why) = born else { return self.unborn.begin(now) };
+        let pause = self.unborn.fail(now);
+        let text = format!("not started, {} in a row: {why}", self.unborn.failures());
+        crate::log::line(LogLevel::Broken, node, &source, &text);
+        self.next_timer += 1;
+        self.timers.insert((now + pause, self.next_timer), Event::ChildGone(id));
     }
 
     fn start_plugin(&mut self, node: &mut Node, path: std::path::PathBuf, starter: Option<Caller>) {

@@ -304,7 +304,7 @@ fn start_hsmd(
         init: HsmdInit {}.encode(),
         fds: vec![theirs],
     };
-    nursery.spawn(spec, executables, poll.registry(), child_base())?;
+    nursery.spawn(spec, executables, poll.registry(), child_base()).map_err(Fatal)?;
     Ok(HsmClient::new(ours))
 }
 

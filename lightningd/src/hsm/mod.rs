@@ -1,6 +1,6 @@
 //! The master's line to hsmd. The one thing the master waits for.
 
-use crate::turn::Fatal;
+use crate::turn::{Fatal, Stop};
 use primitives::{ChannelNumber, CommitmentNumber, NodeId, Point};
 use std::os::fd::{AsFd, OwnedFd};
 use subdaemon::Hsm;
@@ -13,23 +13,27 @@ use wire::hsm::{
 
 /// Right: everything. hsmd dying stops the node, so every failure here is fatal.
 #[derive(Debug)]
-pub struct HsmClient(Hsm);
+pub struct HsmClient {
+    line: Hsm,
+    /// For a client of the master's own when no descriptor is left: a commitment that must be published does not wait for one.
+    spare: Option<(OwnedFd, OwnedFd)>,
+}
 
 impl HsmClient {
     /// Over the master's own client socket.
     pub fn new(fd: OwnedFd) -> Self {
-        Self(Hsm::new(fd))
+        Self { line: Hsm::new(fd), spare: subdaemon::stream_pair().ok() }
     }
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
-        self.0.ask(question).map_err(|e| Fatal(e.to_string()))
+        self.line.ask(question).map_err(|e| Fatal(e.to_string()))
     }
     /// Tells hsmd what is stored; hsmd does not answer. If hsmd reads the question of a client that needs it first, it keeps that
     /// question until this message arrives. `Err`: hsmd is gone.
     pub fn order(&mut self, order: &MasterOrder) -> Result<(), Fatal> {
         match order {
-            MasterOrder::RevocationStored(o) => self.0.order(o),
-            MasterOrder::ClosingStored(o) => self.0.order(o),
+            MasterOrder::RevocationStored(o) => self.line.order(o),
+            MasterOrder::ClosingStored(o) => self.line.order(o),
         }
         .map_err(|e| Fatal(e.to_string()))
     }
@@ -42,8 +46,8 @@ impl HsmClient {
         seed: ChannelSeed,
         number: CommitmentNumber,
     ) -> Result<Result<Point, String>, Fatal> {
-        let socket = self.new_client(peer, channel, &[Capability::Points], Some(seed))?;
-        Ok(Hsm::new(socket).ask(&GetCommitmentPoint { number }).map_err(|e| e.to_string()))
+        let mut hsm = self.own_client(peer, channel, &[Capability::Points], seed)?;
+        Ok(hsm.ask(&GetCommitmentPoint { number }).map_err(|e| e.to_string()))
     }
     /// Is this channel, which just began, one that we can close alone: are our keys in it, and did the peer sign our first
     /// commitment? `Err` says why not.
@@ -57,7 +61,7 @@ impl HsmClient {
     ) -> Result<Result<(), String>, Fatal> {
         let rights = [Capability::Points, Capability::Revoke];
         // A seed that contradicts what hsmd knows gets no client: the first question finds the socket closed.
-        let mut hsm = Hsm::new(self.new_client(peer, channel, &rights, Some(seed))?);
+        let mut hsm = self.own_client(peer, channel, &rights, seed)?;
         let point = match hsm.ask(&GetCommitmentPoint { number: CommitmentNumber::FIRST }) {
             Ok(point) => point,
             Err(why) => return Ok(Err(why.to_string())),
@@ -69,19 +73,43 @@ impl HsmClient {
             Err(why) => Err(why.to_string()),
         })
     }
-    /// A client socket for a child, with these rights and nothing else.
+    /// A client socket for a child, with these rights and nothing else. Refused where there is no descriptor for it: that is no
+    /// failure of hsmd's.
     pub fn new_client(
         &mut self,
         peer: NodeId,
         channel: ChannelNumber,
         rights: &[Capability],
         seed: Option<ChannelSeed>,
-    ) -> Result<OwnedFd, Fatal> {
+    ) -> Result<OwnedFd, Stop> {
         let sockets = subdaemon::stream_pair()
+            .map_err(|e| Stop::refused(format!("no socket for a client of hsmd: {e}")))?;
+        Ok(self.introduce(sockets, NewClient { peer, channel, rights: Rights::of(rights), seed })?)
+    }
+    /// A client of the master's own, for a few questions.
+    fn own_client(
+        &mut self,
+        peer: NodeId,
+        channel: ChannelNumber,
+        rights: &[Capability],
+        seed: ChannelSeed,
+    ) -> Result<Hsm, Fatal> {
+        if self.spare.is_none() {
+            // The one before has given its descriptors back.
+            self.spare = subdaemon::stream_pair().ok();
+        }
+        let sockets = subdaemon::stream_pair()
+            .or_else(|e| self.spare.take().ok_or(e))
             .map_err(|e| Fatal(format!("no socket for a client of hsmd: {e}")))?;
-        let (ours, theirs) = sockets;
-        let question = NewClient { peer, channel, rights: Rights::of(rights), seed };
-        self.0.ask_with(&question, &[theirs.as_fd()]).map_err(|e| Fatal(e.to_string()))?;
+        let client = NewClient { peer, channel, rights: Rights::of(rights), seed: Some(seed) };
+        Ok(Hsm::new(self.introduce(sockets, client)?))
+    }
+    fn introduce(
+        &mut self,
+        (ours, theirs): (OwnedFd, OwnedFd),
+        client: NewClient,
+    ) -> Result<OwnedFd, Fatal> {
+        self.line.ask_with(&client, &[theirs.as_fd()]).map_err(|e| Fatal(e.to_string()))?;
         Ok(ours)
     }
 }

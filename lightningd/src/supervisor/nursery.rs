@@ -1,7 +1,6 @@
 //! The processes and their sockets.
 
 use super::{ChildId, ChildSpec, Executables};
-use crate::turn::Fatal;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
@@ -95,18 +94,21 @@ impl Nursery {
         ((token.0 - base) / TOKENS_PER_CHILD) as ChildId
     }
 
-    /// Gives birth.
+    /// Gives birth. `Err` says why not, and leaves nothing behind: the machine may lack processes, descriptors or memory, or the
+    /// executable may be missing for the moment. What that means the caller decides.
     pub fn spawn(
         &mut self,
         spec: ChildSpec,
         at: &Executables,
         registry: &Registry,
         base: usize,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), String> {
         let failed =
-            |what: &str, e: &dyn std::fmt::Display| Fatal(format!("{}: {what}: {e}", spec.source));
+            |what: &str, e: &dyn std::fmt::Display| format!("{}: {what}: {e}", spec.source);
         let (down, down_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
+        set_nonblocking(&up).map_err(|e| failed("fcntl", &e))?;
+        let lock = self.lock.try_clone().map_err(|e| failed("no descriptor", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
         crate::barriers::tell_child(&mut command, self.barriers.as_deref(), &spec.source);
@@ -118,25 +120,14 @@ impl Nursery {
             .map_err(|e| failed("cannot be started", &e))?;
         let pid = Pid::from_raw(i32::try_from(process.id()).expect("process ids are below 2^31"));
         let stderr = process.stderr.take();
-        set_nonblocking(&up).map_err(|e| failed("fcntl", &e))?;
-        if let Some(err) = &stderr {
-            set_nonblocking(err).map_err(|e| failed("fcntl", &e))?;
-        }
-        let register = |fd: i32, which: usize| {
-            registry.register(
-                &mut SourceFd(&fd),
-                Self::token(spec.id, which, base),
-                Interest::READABLE,
-            )
-        };
-        register(up.as_raw_fd(), 0).map_err(|e| failed("poll", &e))?;
-        if let Some(err) = &stderr {
-            register(err.as_raw_fd(), 2).map_err(|e| failed("poll", &e))?;
+        if let Err(e) = watch(&up, stderr.as_ref(), registry, |n| Self::token(spec.id, n, base)) {
+            // Nobody would hear it. Both fail only where it is gone already.
+            let _ = process.kill().and_then(|()| process.wait());
+            return Err(failed("poll", &e));
         }
         let mut down_queue = OutQueue::default();
         let start =
             Start { version: wire::VERSION, log_level: self.level, developer: self.developer };
-        let lock = self.lock.try_clone().map_err(|e| failed("no descriptor", &e))?;
         down_queue.push(&start.encode(), vec![up_child, OwnedFd::from(lock)]);
         down_queue.push(&spec.init, spec.fds);
         let process = Process {
@@ -326,6 +317,19 @@ fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
     heard.push(ChildHeard::Gone);
 }
 
+/// Has poll watch what a child says: its reports and its stderr.
+fn watch(
+    up: &OwnedFd,
+    stderr: Option<&ChildStderr>,
+    registry: &Registry,
+    token: impl Fn(usize) -> Token,
+) -> std::io::Result<()> {
+    registry.register(&mut SourceFd(&up.as_raw_fd()), token(0), Interest::READABLE)?;
+    let Some(err) = stderr else { return Ok(()) };
+    set_nonblocking(err)?;
+    registry.register(&mut SourceFd(&err.as_raw_fd()), token(2), Interest::READABLE)
+}
+
 fn note_poll(result: std::io::Result<()>, source: &str) {
     if let Err(e) = result {
         log::error!("poll for {source}: {e}");
@@ -366,6 +370,7 @@ pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::Daemon;
     use std::os::unix::net::UnixStream;
 
     fn process(pid: Pid, source: &str, down: OwnedFd, up: OwnedFd) -> Process {
@@ -441,5 +446,31 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         nursery.send(1, false, b"serve this channel", vec![connectds.into()], poll.registry(), 0);
         assert_eq!(daemons.read(&mut [0; 1]).unwrap(), 0, "whoever has the other end hears of it");
+    }
+
+    #[test]
+    fn child_that_cannot_be_started_leaves_nothing_behind() {
+        let lock = File::open("/dev/null").unwrap();
+        let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
+        let missing = [(Daemon::Openingd, PathBuf::from("/nowhere/lightning_openingd"))];
+        let at = Executables { paths: missing.into(), plugin_dir: PathBuf::new() };
+        let poll = mio::Poll::new().unwrap();
+        let (mut connectds, daemons) = UnixStream::pair().unwrap();
+        let spec = ChildSpec {
+            id: 1,
+            daemon: Daemon::Openingd,
+            source: "openingd-chan#1".to_owned(),
+            node: None,
+            init: vec![],
+            fds: vec![daemons.into()],
+        };
+        let why = nursery.spawn(spec, &at, poll.registry(), 0).unwrap_err();
+        assert!(why.contains("cannot be started"), "{why}");
+        assert!(nursery.children.is_empty());
+        assert_eq!(
+            connectds.read(&mut [0; 1]).unwrap(),
+            0,
+            "whoever has the other end hears of it"
+        );
     }
 }
