@@ -6,7 +6,7 @@ use subdaemon::{Sandbox, enter_sandbox};
 fn main() -> ExitCode {
     subdaemon::main("lightning_channeld", |child| {
         // Its sockets come with its init: it opens nothing itself.
-        enter_sandbox(Sandbox::Leaf);
+        enter_sandbox(&Sandbox::Leaf, child.sandbox)?;
         channeld::run(child)
     })
 }

@@ -45,13 +45,13 @@ impl Default for Settings {
 //~ what a receiver does; then see in `conclude` and `offer` what is on disk when. What follows on chain is the master's.
 /// From birth to the end of the connection.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
-    let Child { mut orders, master, .. } = child;
+    let Child { mut orders, master, sandbox, .. } = child;
     let (init, mut fds) = orders.recv_as(ToClosingd::decode_known)?;
     let ToClosingd::ClosingdInit(init) = init;
     let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
     let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
     if settings.sandbox {
-        subdaemon::enter_sandbox(Sandbox::Leaf);
+        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
     }
     let mut line = Line::new(orders, master, hsm, peer, init.channel, settings);
     match Closing::new(&init).and_then(|closing| closing.negotiate(&mut line)) {

@@ -75,9 +75,10 @@ impl Default for Settings {
 //~ then one socket to one daemon. Read `rivals` for the one hard question of this process, then go on to openingd.
 /// From birth until the master is gone.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
+    let mode = child.sandbox;
     let mut board = prepare(child, settings)?;
     if settings.sandbox {
-        subdaemon::enter_sandbox(Sandbox::Network);
+        subdaemon::enter_sandbox(&Sandbox::Network, mode)?;
     }
     board.max_descriptors = allowed_descriptors()?.min(settings.max_descriptors);
     board.run()
@@ -93,7 +94,7 @@ fn allowed_descriptors() -> Result<usize, Failure> {
 
 /// Reads the init, opens every door, and starts the resolver: what the box would not let us do any more.
 fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
-    let Child { mut orders, master, .. } = child;
+    let Child { mut orders, master, sandbox, .. } = child;
     let (order, mut fds) = orders.recv_as(ToConnectd::decode_known)?;
     let ToConnectd::ConnectdInit(init) = order else {
         return Err(Failure::internal("no init"));
@@ -102,7 +103,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     let our_id = init.node_id.point().ok_or_else(|| Failure::internal("our id is no key"))?;
 
     let resolver = match &settings.resolver {
-        Some(program) if !init.disable_dns => match Resolver::spawn(program) {
+        Some(program) if !init.disable_dns => match Resolver::spawn(program, sandbox) {
             Ok(resolver) => Some(resolver),
             Err(e) => {
                 log::warn!("no resolver process ({e}): names are not looked up");

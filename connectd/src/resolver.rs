@@ -12,10 +12,13 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use subdaemon::{Sandbox, SandboxMode};
 use wire::{Problem, Wire};
 
 /// The argument that makes this executable a resolver.
 pub const ARGUMENT: &str = "--resolver";
+/// The argument behind it for a kernel that has not all of the box.
+const BEST_EFFORT: &str = "--best-effort";
 /// The longest host name there is (RFC 1035), generously.
 const MAX_HOST: usize = 255;
 /// Room for one record.
@@ -64,10 +67,11 @@ pub struct Resolver {
 
 impl Resolver {
     /// Starts it.
-    pub fn spawn(program: &Path) -> io::Result<Self> {
+    pub fn spawn(program: &Path, sandbox: SandboxMode) -> io::Result<Self> {
         let (socket, theirs) = subdaemon::peer_pair()?;
         let process = Command::new(program)
             .arg(ARGUMENT)
+            .args((sandbox == SandboxMode::BestEffort).then_some(BEST_EFFORT))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .env_clear()
@@ -110,15 +114,18 @@ impl AsFd for Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        // It would end by itself once it reads; a lookup may take its time.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // Our box lets us signal nobody. Without its socket it ends, once its lookups let it; its zombie ends with us.
+        let _ = self.process.try_wait();
     }
 }
 
 /// `main` of the helper process: answers until connectd is gone.
 pub fn serve() -> ExitCode {
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    if let Err(why) = enter_box() {
+        eprintln!("connectd's resolver: {why}");
+        return ExitCode::FAILURE;
+    }
     let busy = Arc::new(AtomicUsize::new(0));
     let mut record = [0; RECORD];
     loop {
@@ -143,6 +150,14 @@ pub fn serve() -> ExitCode {
             }
         }
     }
+}
+
+/// The first lookup loads what later ones use (`/etc/nsswitch.conf` says which libraries); then the box closes.
+fn enter_box() -> Result<(), String> {
+    let _ = look_up("localhost");
+    let best_effort = std::env::args().any(|arg| arg == BEST_EFFORT);
+    let mode = if best_effort { SandboxMode::BestEffort } else { SandboxMode::Required };
+    subdaemon::enter_sandbox(&Sandbox::Resolver, mode).map_err(|e| e.to_string())
 }
 
 fn look_up(host: &str) -> Result<Vec<IpAddr>, String> {

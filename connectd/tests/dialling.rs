@@ -164,7 +164,12 @@ fn the_executable_works_in_its_box() {
         .stdin(Stdio::from(down_child))
         .spawn()
         .unwrap();
-    let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: false };
+    let start = Start {
+        version: wire::VERSION,
+        log_level: LogLevel::Debug,
+        developer: false,
+        sandbox_required: true,
+    };
     send_frame(down.as_fd(), &start.encode(), &[up_child.as_fd()]).unwrap();
     drop(up_child);
     let hsm = hsmd(1);

@@ -59,7 +59,10 @@ impl Said {
 }
 
 /// hsmd, until the master is gone. `unlocked` is called once the secret file is read: from then on no file is needed.
-pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
+pub fn run(
+    mut child: Child,
+    unlocked: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let (order, mut fds) = child.orders.recv_as(ToHsmd::decode_known)?;
     let ToHsmd::HsmdInit(HsmdInit {}) = order;
     let master = Orders::take_fd(&mut fds, "master's client socket")?;
@@ -119,7 +122,7 @@ pub fn run(mut child: Child, unlocked: impl FnOnce()) -> Result<(), Failure> {
         if hsm.is_unlocked()
             && let Some(unlocked) = unlocked.take()
         {
-            unlocked();
+            unlocked()?;
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn start() -> (ScriptedMaster, Hsm, JoinHandle<Result<(), Failure>>) 
     let (script, child) = ScriptedMaster::new();
     let (ours, theirs) = stream_pair().unwrap();
     script.order(&HsmdInit {}, vec![theirs]);
-    let thread = std::thread::spawn(|| crate::run(child, || {}));
+    let thread = std::thread::spawn(|| crate::run(child, || Ok(())));
     (script, Hsm::new(ours), thread)
 }
 

@@ -22,7 +22,12 @@ fn the_daemon_works_in_its_box_and_ends_with_the_master() {
         .spawn()
         .unwrap();
     let down = Conn::new(down);
-    let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: false };
+    let start = Start {
+        version: wire::VERSION,
+        log_level: LogLevel::Debug,
+        developer: false,
+        sandbox_required: true,
+    };
     down.send(&start.encode(), &[up_child.as_fd()]).unwrap();
     down.send(&HsmdInit {}.encode(), &[theirs.as_fd()]).unwrap();
     drop((up_child, theirs));

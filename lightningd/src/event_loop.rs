@@ -100,6 +100,15 @@ impl Io {
         })
     }
 
+    /// How our own plugins, which these are, go into their boxes.
+    pub fn box_plugins(
+        &mut self,
+        mode: sandbox::Mode,
+        ours: impl IntoIterator<Item = std::path::PathBuf>,
+    ) {
+        self.kennel.box_ours(mode, ours);
+    }
+
     /// --dev-save-plugin-io.
     pub fn save_plugin_io(&mut self, dir: &Path) {
         self.kennel.save_io_in(dir);

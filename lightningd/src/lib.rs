@@ -32,6 +32,7 @@ mod peers;
 mod plugin_host;
 mod rpc;
 mod rpc_server;
+mod sandbox;
 mod start;
 mod supervisor;
 #[cfg(test)]

@@ -7,13 +7,16 @@ use crate::node::{Node, our_features, our_invoice_features};
 use crate::options::{Config, table};
 use crate::passphrase;
 use crate::plugin_host::{Plugin, PluginHost, Stage};
-use crate::supervisor::{ChildSpec, Daemon, Executables, Nursery, Role, Supervisor};
+use crate::sandbox;
+use crate::supervisor::{
+    ChildSpec, ChildrenLock, Common, Daemon, Executables, Nursery, Role, Supervisor,
+};
 use crate::turn::Fatal;
 use crate::wallet::Wallet;
 use bitcoin::bip32::Xpub;
 use nix::fcntl::{Flock, FlockArg};
 use primitives::{Network, NodeId, SecretBytes};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -46,15 +49,12 @@ pub fn main() -> ExitCode {
 
 /// In the network's directory.
 const CHILDREN_LOCK: &str = "lightningd-children.lock";
-/// How long that may take before anybody hears of it.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// How often it is looked whether it is free.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 type Exit = (u8, Fatal);
 
 fn run(args: &[String]) -> Result<(), Exit> {
     let generic = |e: Fatal| (1, e);
+    sandbox::begin().map_err(generic)?;
     let config = Config::load(args, std::env::var_os("HOME").map(PathBuf::from).as_deref())
         .map_err(generic)?;
     if config.flag("version") {
@@ -66,6 +66,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
         return Ok(());
     }
     refuse_unfit(&config).map_err(generic)?;
+    let boxes = sandbox::decide(&config, ::sandbox::lacking()).map_err(generic)?;
     make_directories(&config).map_err(generic)?;
     // A daemon is told by its parent, who had it confirmed.
     let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
@@ -78,16 +79,25 @@ fn run(args: &[String]) -> Result<(), Exit> {
             "this software is young: put no more on --network=bitcoin than you can bear to lose"
         );
     }
-    let children = await_old_children().map_err(|e| (11, e))?;
+    sandbox::shed(&boxes).map_err(generic)?;
+    let children =
+        ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
     raise_descriptor_limit();
     let executables = find_executables(&config).map_err(|e| (10, e))?;
     executables.check_versions().map_err(|e| (10, e))?;
 
     let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
     let barriers = crate::barriers::begin(&config).map_err(generic)?;
-    let mut nursery =
-        Nursery::new(crate::log::least_level(), config.developer(), children, barriers);
+    let common = Common {
+        level: crate::log::least_level(),
+        developer: config.developer(),
+        sandbox: boxes.mode,
+        lock: children,
+        barriers,
+    };
+    let mut nursery = Nursery::new(common);
     let mut supervisor = Supervisor::default();
+    supervisor.sandbox_warning = boxes.warning();
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
     let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network(), passphrase)?;
@@ -107,8 +117,10 @@ fn run(args: &[String]) -> Result<(), Exit> {
         Watermarks::open(Path::new(crate::channels::watermark::FILE)).map_err(generic)?;
     crate::channels::hear_witness(&mut node.channels, &db, &witness).map_err(generic)?;
     let crash_after = node.config.int_or("dev-crash-after", 0);
-    let plugins = initial_plugins(&node.config, executables.plugin_dir()).map_err(generic)?;
+    let plugin_dir = executables.plugin_dir().to_path_buf();
+    let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
     let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll).map_err(generic)?;
+    io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
     if let Some(dir) = node.config.text("dev-save-plugin-io") {
         io.save_plugin_io(Path::new(dir));
     }
@@ -142,6 +154,7 @@ fn print_help() {
 }
 
 fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
+    sandbox::refuse_root(config)?;
     if config.network() == Network::Bitcoin {
         let text =
             "this software is young: put no more on --network=bitcoin than you can bear to lose";
@@ -237,30 +250,6 @@ fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
     writeln!(*lock, "{}", std::process::id())
         .map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
     Ok(lock)
-}
-
-/// A lock that every child of ours will hold with us. One that is left of a lightningd that crashed may still be about to sign, or
-/// to say something to a peer: two daemons of one channel would know different truths.
-fn await_old_children() -> Result<File, Fatal> {
-    let failed = |e: std::io::Error| Fatal(format!("{CHILDREN_LOCK}: {e}"));
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.create(true).append(true).mode(0o600).open(CHILDREN_LOCK).map_err(failed)?;
-    let (mut waited, mut say_at) = (Duration::ZERO, PATIENCE);
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-        }
-        if waited >= say_at {
-            log::warn!(
-                "daemons of the lightningd before are still there: waiting until they are gone"
-            );
-            say_at = waited + Duration::from_secs(10);
-        }
-        std::thread::sleep(LOOK_AGAIN);
-        waited += LOOK_AGAIN;
-    }
 }
 
 /// What start-up left in the directory, at an orderly end.
@@ -427,14 +416,18 @@ pub fn plugins_in(dir: &Path) -> Result<Vec<PathBuf>, Fatal> {
     Ok(out)
 }
 
+/// Where our own plugins are.
+fn our_plugins(dir: &Path) -> [PathBuf; BUILTIN_PLUGINS.len()] {
+    BUILTIN_PLUGINS.map(|name| dir.join(name))
+}
+
 fn initial_plugins(config: &Config, ours: &Path) -> Result<Vec<Plugin>, Fatal> {
     let mut paths: Vec<(PathBuf, bool)> = Vec::new();
-    for name in BUILTIN_PLUGINS {
-        let path = ours.join(name);
+    for path in our_plugins(ours) {
         if path.is_file() {
             paths.push((path, true));
         } else {
-            log::warn!("our own plugin {name} is not in {}", ours.display());
+            log::warn!("our own plugin {} is missing", path.display());
         }
     }
     for (option, important) in [("plugin", false), ("important-plugin", true)] {

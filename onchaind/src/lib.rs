@@ -73,13 +73,13 @@ const AT_ONCE: usize = 256;
 //~ what follows from who took what. What becomes of it is lightningd's business again, where the tour began.
 /// From birth to the master's end of it.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
-    let Child { mut orders, master, .. } = child;
+    let Child { mut orders, master, sandbox, .. } = child;
     let (order, _) = orders.recv_as(ToOnchaind::decode_known)?;
     let ToOnchaind::OnchaindInit(init) = order else {
         return Err(Failure::internal("the first order is not its init"));
     };
     if settings.sandbox {
-        subdaemon::enter_sandbox(Sandbox::Leaf);
+        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
     }
     let mut resolver = Resolver::new(init).map_err(Failure::internal)?;
     let mut said = resolver.resolution();

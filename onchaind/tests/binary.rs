@@ -22,7 +22,12 @@ fn the_daemon_works_in_its_box_and_ends_with_the_master() {
         .spawn()
         .unwrap();
     let (down, mut up) = (Conn::new(down), Conn::new(up));
-    let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: false };
+    let start = Start {
+        version: wire::VERSION,
+        log_level: LogLevel::Debug,
+        developer: false,
+        sandbox_required: true,
+    };
     down.send(&start.encode(), &[up_child.as_fd()]).unwrap();
     drop(up_child);
     let mut world = World::plain(true);

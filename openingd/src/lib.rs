@@ -54,12 +54,12 @@ impl Default for Settings {
 //~ figure of an opening. What is refused, and by which words, is in `judge`. Then go on to channeld.
 /// From birth to hand-over.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
-    let Child { mut orders, master, .. } = child;
+    let Child { mut orders, master, sandbox, .. } = child;
     let (init, mut fds) = orders.recv_as(ToOpeningd::decode_known)?;
     let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
     let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
     if settings.sandbox {
-        subdaemon::enter_sandbox(Sandbox::Leaf);
+        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
     }
 
     let (mut line, outcome) = match init {

@@ -23,7 +23,12 @@ fn the_executable_opens_a_channel_inside_its_box() {
         .spawn()
         .unwrap();
     let (down, mut up) = (Conn::new(down), Conn::new(up));
-    let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: false };
+    let start = Start {
+        version: wire::VERSION,
+        log_level: LogLevel::Debug,
+        developer: false,
+        sandbox_required: true,
+    };
     down.send(&start.encode(), &[its_up.as_fd()]).unwrap();
     drop(its_up);
     let (hsm, _) = hsmd(OURS);

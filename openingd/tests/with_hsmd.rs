@@ -33,7 +33,7 @@ impl Hsmd {
         let (script, child) = ScriptedMaster::new();
         let (ours, theirs) = stream_pair().unwrap();
         script.order(&HsmdInit {}, vec![theirs]);
-        let thread = Some(std::thread::spawn(|| hsmd::run(child, || {})));
+        let thread = Some(std::thread::spawn(|| hsmd::run(child, || Ok(()))));
         let mut master = Hsm::new(ours);
         let path = path.to_str().unwrap().to_owned();
         let unlock = Unlock { network: Network::Regtest, path, passphrase: None };

@@ -41,6 +41,7 @@ impl Options {
             format!("--lightning-dir={}", dir.display()),
             "--network=regtest".to_owned(),
             "--developer".to_owned(),
+            "--allow-root".to_owned(),
             "--dev-bitcoind-poll=1".to_owned(),
             "--dev-fast-gossip".to_owned(),
             "--log-level=debug".to_owned(),

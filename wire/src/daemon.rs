@@ -27,6 +27,8 @@ crate::internal! {
         log_level: LogLevel,
         /// `--developer`.
         developer: bool,
+        /// `--sandbox=required`: a child that cannot enter its box ends.
+        sandbox_required: bool,
     }
     /// A line for the log.
     10 => Log { level: LogLevel, text: String }

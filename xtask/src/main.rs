@@ -2,6 +2,7 @@
 //!
 //! Depends on as little as possible: it is built before anything else, on a machine that has only Rust, gcc and python3.
 
+mod aarch64;
 mod bitcoind;
 mod cache;
 mod demo;

@@ -137,6 +137,7 @@ impl Node {
             .args([
                 "--network=regtest",
                 "--developer",
+                "--allow-root",
                 "--dev-bitcoind-poll=1",
                 "--log-level=debug",
             ])

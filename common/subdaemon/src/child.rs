@@ -21,6 +21,8 @@ pub struct Child {
     pub master: Master,
     /// `--developer`.
     pub developer: bool,
+    /// What it is to do where the kernel has not all of its box: for [`enter_sandbox`].
+    pub sandbox: sandbox::Mode,
 }
 
 /// The downward socket. Orders wait in the kernel until the daemon has time.
@@ -75,6 +77,9 @@ pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) 
         }
         None => {}
     }
+    if let Err(e) = sandbox::undumpable() {
+        eprintln!("{name}: its memory can be read by others of this user: {e}");
+    }
     // Orphans would hold channels open that nobody answers for.
     if nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_err() {
         eprintln!("{name}: cannot ask to die with lightningd");
@@ -96,6 +101,18 @@ pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) 
             ExitCode::FAILURE
         }
     }
+}
+
+/// Goes into a box, for good: once it has what it needs, and before anything that a stranger made is read.
+pub fn enter_sandbox(which: &sandbox::Box, mode: sandbox::Mode) -> Result<(), Failure> {
+    let barriers = if barrier::is_on() { sandbox::Barriers::On } else { sandbox::Barriers::Off };
+    let missing = sandbox::enter(which, mode, barriers).map_err(Failure::Internal)?;
+    if missing.is_empty() {
+        log::debug!("sandboxed");
+    } else {
+        log::info!("sandboxed, but without: {}", missing.join(", "));
+    }
+    Ok(())
 }
 
 impl Child {
@@ -132,7 +149,11 @@ impl Child {
         let upward = take_fd(&mut fds, "upward socket")?;
         let line = Line { conn: Conn::new(upward), queue: None, _alive: fds.pop_front() };
         let master = Master(Arc::new(Mutex::new(line)));
-        Ok((Self { orders, master, developer: start.developer }, start.log_level))
+        let sandbox = match start.sandbox_required {
+            true => sandbox::Mode::Required,
+            false => sandbox::Mode::BestEffort,
+        };
+        Ok((Self { orders, master, developer: start.developer, sandbox }, start.log_level))
     }
 }
 

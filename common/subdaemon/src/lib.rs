@@ -1,7 +1,7 @@
 //! The harness of every daemon: birth, frames, descriptors on the move, asking, telling the peer, the log, the box.
 //!
 //! A daemon is a `run(Child) -> Result<(), Failure>`; [`main`] is everything around it. This crate knows no channel and
-//! no key. It is the one crate with `unsafe`, for what the kernel hands us as a number: each use says why it holds.
+//! no key. With `sandbox` it is the one crate with `unsafe`, for what the kernel hands us as a number: each use says why it holds.
 #![deny(clippy::indexing_slicing)]
 
 pub mod barrier;
@@ -12,17 +12,16 @@ mod frame;
 mod hsm;
 mod logger;
 mod peer;
-mod sandbox;
 pub mod testing;
 mod wait;
 
-pub use child::{Child, Master, Orders, is_log, main};
+pub use child::{Child, Master, Orders, enter_sandbox, is_log, main};
 pub use failure::Failure;
 pub use frame::{Conn, Filled, Frame, FrameBuffer, FrameError, OutQueue, send_frame};
 pub use hsm::{Hsm, answer_frame};
 pub use logger::level_of;
 pub use peer::{Peer, PeerRecord, recv_record, send_record};
-pub use sandbox::{Box as Sandbox, enter as enter_sandbox};
+pub use sandbox::{Box as Sandbox, Mode as SandboxMode};
 pub use wait::{Ready, wait};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};

@@ -22,7 +22,12 @@ impl ScriptedMaster {
         let (down, down_child) = crate::stream_pair().expect("a test has sockets");
         let (up, up_child) = crate::stream_pair().expect("a test has sockets");
         let down = Conn::new(down);
-        let start = Start { version: wire::VERSION, log_level: LogLevel::Debug, developer: true };
+        let start = Start {
+            version: wire::VERSION,
+            log_level: LogLevel::Debug,
+            developer: true,
+            sandbox_required: true,
+        };
         down.send(&start.encode(), &[up_child.as_fd()]).expect("the child's socket is open");
         let (child, _) = Child::begin(down_child).expect("Start was just sent");
         (Self { down, up: Conn::new(up) }, child)

@@ -305,7 +305,12 @@ fn the_sandbox_call_comes_once_the_secret_is_read() {
     let (ours, theirs) = stream_pair().unwrap();
     script.order(&HsmdInit {}, vec![theirs]);
     let (tell, told) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || crate::run(child, move || tell.send(()).unwrap()));
+    let thread = std::thread::spawn(move || {
+        crate::run(child, move || {
+            tell.send(()).unwrap();
+            Ok(())
+        })
+    });
     let mut master = Hsm::new(ours);
     assert!(told.try_recv().is_err());
     master.ask(&unlock(&path)).unwrap();

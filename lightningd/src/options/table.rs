@@ -78,6 +78,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     opt("rgb", Text, "Colour of the node, six hexadecimal digits"),
     opt("wallet", Text, "sqlite3://FILE"),
     inert(opt("database-upgrade", Bool, "Allow the database to be upgraded")),
+    opt("sandbox", Text, "required (the default where the kernel can) or best-effort"),
+    opt("allow-root", Flag, "Run even as root"),
     multi("subdaemon", Text, "NAME:PATH: use this executable for a daemon"),
     opt("hsm-passphrase", Flag, "The secret file has a passphrase: ask for it"),
     opt("offline", Flag, "Neither listen nor dial"),

@@ -9,9 +9,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -23,6 +25,10 @@ const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// What is read of one plugin in one round.
 const MAX_READ_PER_ROUND: usize = 1024 * 1024;
 const TOKENS_PER_PLUGIN: usize = 2;
+/// Variables of this beginning are between lightningd and its own processes.
+const INTERNAL: &str = "FULMEN_";
+/// A plugin of ours that has it must not run outside its box. The SDK knows it by the same name.
+const SANDBOX_REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
 
 struct Process {
     name: String,
@@ -55,6 +61,8 @@ impl Process {
 pub struct Kennel {
     plugins: BTreeMap<PluginId, Process>,
     save_in: Option<PathBuf>,
+    /// Our own, which enter a box by themselves, and whether they must.
+    ours: Option<(sandbox::Mode, BTreeSet<PathBuf>)>,
 }
 
 impl Kennel {
@@ -75,6 +83,31 @@ impl Kennel {
         self.save_in = Some(dir.to_path_buf());
     }
 
+    /// These are our own.
+    pub fn box_ours(&mut self, mode: sandbox::Mode, ours: impl IntoIterator<Item = PathBuf>) {
+        self.ours = Some((mode, ours.into_iter().collect()));
+    }
+
+    /// What a plugin finds in its environment: ours nothing that it does not need; anybody else's what the operator gave to
+    /// lightningd, without what lightningd tells its own processes.
+    fn set_environment(&self, command: &mut Command, path: &Path, version: &str) {
+        match &self.ours {
+            Some((mode, ours)) if ours.contains(path) => {
+                command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOME"));
+                if *mode == sandbox::Mode::Required {
+                    command.env(SANDBOX_REQUIRED, "1");
+                }
+            }
+            Some(_) | None => {
+                let internal = |name: &OsStr| name.as_bytes().starts_with(INTERNAL.as_bytes());
+                for (name, _) in std::env::vars_os().filter(|(name, _)| internal(name)) {
+                    command.env_remove(name);
+                }
+            }
+        }
+        command.env("LIGHTNINGD_PLUGIN", "1").env("LIGHTNINGD_VERSION", version);
+    }
+
     /// Starts one.
     pub fn spawn(
         &mut self,
@@ -92,11 +125,10 @@ impl Kennel {
             command.arg("--developer");
         }
         subdaemon::unblock_signals(&mut command);
+        self.set_environment(&mut command, path, version);
         // With a wrapper around it, it ends as a whole.
         let mut child = command
             .process_group(0)
-            .env("LIGHTNINGD_PLUGIN", "1")
-            .env("LIGHTNINGD_VERSION", version)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -3,9 +3,11 @@
 //! Two halves. [`Supervisor`] is the node's knowledge of who does what, changed by installs. [`Nursery`] holds the processes
 //! and sockets; only the loop touches it.
 
+mod lock;
 mod nursery;
 
-pub use nursery::{ChildHeard, Nursery, set_nonblocking};
+pub use lock::ChildrenLock;
+pub use nursery::{ChildHeard, Common, Nursery, set_nonblocking};
 
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, NodeId};
@@ -100,6 +102,8 @@ pub struct ChildSpec {
 pub struct Supervisor {
     next: Cell<ChildId>,
     roles: BTreeMap<ChildId, Role>,
+    /// What the machine lacks for the boxes of children, for `getinfo`.
+    pub sandbox_warning: Option<String>,
 }
 
 impl Supervisor {

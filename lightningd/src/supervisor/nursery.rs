@@ -1,17 +1,17 @@
 //! The processes and their sockets.
 
-use super::{ChildId, ChildSpec, Executables};
+use super::{ChildId, ChildSpec, ChildrenLock, Executables};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use primitives::NodeId;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Stdio};
 use subdaemon::{Filled, Frame, FrameBuffer, OutQueue};
@@ -51,11 +51,22 @@ impl Process {
 /// Every live child.
 pub struct Nursery {
     children: BTreeMap<ChildId, Process>,
-    level: LogLevel,
-    developer: bool,
-    /// Locked; each child holds it too.
-    lock: File,
-    barriers: Option<PathBuf>,
+    common: Common,
+}
+
+/// What is so for every child.
+#[derive(Debug)]
+pub struct Common {
+    /// What it need not say.
+    pub level: LogLevel,
+    /// `--developer`.
+    pub developer: bool,
+    /// Whether it may do without a part of its box.
+    pub sandbox: sandbox::Mode,
+    /// Each has a lock of its own: a lightningd that comes after waits for it.
+    pub lock: ChildrenLock,
+    /// Each counts its barriers in this directory.
+    pub barriers: Option<PathBuf>,
 }
 
 /// What reading a child brought.
@@ -71,15 +82,9 @@ pub enum ChildHeard {
 const TOKENS_PER_CHILD: usize = 3;
 
 impl Nursery {
-    /// None yet. `lock` is free for another master when this one and all its children are gone. With `barriers`, each counts in
-    /// this directory.
-    pub const fn new(
-        level: LogLevel,
-        developer: bool,
-        lock: File,
-        barriers: Option<PathBuf>,
-    ) -> Self {
-        Self { children: BTreeMap::new(), level, developer, lock, barriers }
+    /// None yet.
+    pub const fn new(common: Common) -> Self {
+        Self { children: BTreeMap::new(), common }
     }
 
     fn token(id: ChildId, which: usize, base: usize) -> Token {
@@ -108,11 +113,14 @@ impl Nursery {
         let (down, down_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         set_nonblocking(&up).map_err(|e| failed("fcntl", &e))?;
-        let lock = self.lock.try_clone().map_err(|e| failed("no descriptor", &e))?;
+        let lock = self.common.lock.for_child().map_err(|e| failed("no lock", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
-        crate::barriers::tell_child(&mut command, self.barriers.as_deref(), &spec.source);
+        command.env_clear();
+        crate::barriers::tell_child(&mut command, self.common.barriers.as_deref(), &spec.source);
+        // It ends with whatever it has started.
         let mut process = command
+            .process_group(0)
             .stdin(Stdio::from(down_child))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -126,8 +134,12 @@ impl Nursery {
             return Err(failed("poll", &e));
         }
         let mut down_queue = OutQueue::default();
-        let start =
-            Start { version: wire::VERSION, log_level: self.level, developer: self.developer };
+        let start = Start {
+            version: wire::VERSION,
+            log_level: self.common.level,
+            developer: self.common.developer,
+            sandbox_required: self.common.sandbox == sandbox::Mode::Required,
+        };
         down_queue.push(&start.encode(), vec![up_child, OwnedFd::from(lock)]);
         down_queue.push(&spec.init, spec.fds);
         let process = Process {
@@ -259,7 +271,7 @@ impl Nursery {
                 &process.source,
                 &format!("ended: {why}"),
             );
-            if let Err(e) = kill(process.pid, Signal::SIGKILL) {
+            if let Err(e) = killpg(process.pid, Signal::SIGKILL) {
                 log::debug!("kill {}: {e}", process.source);
             }
         }
@@ -288,7 +300,7 @@ impl Nursery {
     /// At the end of the node: every child goes, and is waited for.
     pub fn end_all(&mut self) {
         for process in self.children.values_mut().filter(|p| !p.exited) {
-            if kill(process.pid, Signal::SIGKILL).is_ok() && waitpid(process.pid, None).is_ok() {
+            if killpg(process.pid, Signal::SIGKILL).is_ok() && waitpid(process.pid, None).is_ok() {
                 process.exited = true;
             }
         }
@@ -301,7 +313,7 @@ impl Nursery {
 fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
     if !process.exited {
         // It fails only where the process is gone already.
-        let _ = kill(process.pid, Signal::SIGKILL);
+        let _ = killpg(process.pid, Signal::SIGKILL);
         // Killed, it dies without asking anybody: this takes no longer than the kernel does.
         match waitpid(process.pid, None) {
             Ok(_) | Err(Errno::ECHILD) => process.exited = true,
@@ -371,7 +383,23 @@ pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
 mod tests {
     use super::*;
     use crate::supervisor::Daemon;
+    use nix::sys::signal::kill;
     use std::os::unix::net::UnixStream;
+
+    fn nursery() -> Nursery {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fulmen-nursery-{}-{n}", std::process::id()));
+        let lock = ChildrenLock::after_old_children(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        Nursery::new(Common {
+            level: LogLevel::Debug,
+            developer: false,
+            sandbox: sandbox::Mode::Required,
+            lock,
+            barriers: None,
+        })
+    }
 
     fn process(pid: Pid, source: &str, down: OwnedFd, up: OwnedFd) -> Process {
         Process {
@@ -395,7 +423,7 @@ mod tests {
         let (down, down_child) = subdaemon::stream_pair().unwrap();
         let (up, up_child) = subdaemon::stream_pair().unwrap();
         set_nonblocking(&up).unwrap();
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let process = process(pid, "channeld-chan#1", down, up);
         nursery.children.insert(1, process);
@@ -416,8 +444,7 @@ mod tests {
             ("a frame that cannot be read", &unreadable as &dyn Fn(OwnedFd) -> Option<OwnedFd>),
             ("a closed line", &closed),
         ] {
-            let lock = File::open("/dev/null").unwrap();
-            let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
+            let mut nursery = nursery();
             let (pid, up, _down) = stubborn(&mut nursery);
             assert_eq!(kill(pid, None), Ok(()), "it lives");
             let _kept = spoil(up);
@@ -438,8 +465,7 @@ mod tests {
         let (up, up_child) = subdaemon::stream_pair().unwrap();
         // Waited for already: nothing will take it out of the list before another child dies.
         let process = Process { exited: true, ..process(Pid::this(), "connectd", down, up) };
-        let lock = File::open("/dev/null").unwrap();
-        let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
+        let mut nursery = nursery();
         nursery.children.insert(1, process);
         drop((down_child, up_child));
         let (mut daemons, connectds) = UnixStream::pair().unwrap();
@@ -450,8 +476,7 @@ mod tests {
 
     #[test]
     fn child_that_cannot_be_started_leaves_nothing_behind() {
-        let lock = File::open("/dev/null").unwrap();
-        let mut nursery = Nursery::new(LogLevel::Debug, false, lock, None);
+        let mut nursery = nursery();
         let missing = [(Daemon::Openingd, PathBuf::from("/nowhere/lightning_openingd"))];
         let at = Executables { paths: missing.into(), plugin_dir: PathBuf::new() };
         let poll = mio::Poll::new().unwrap();

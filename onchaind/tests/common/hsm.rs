@@ -39,7 +39,7 @@ pub fn hsmd(secret: u8) -> Hsmd {
     let (script, child) = ScriptedMaster::new();
     let (ours, theirs) = stream_pair().unwrap();
     script.order(&HsmdInit {}, vec![theirs]);
-    let thread = std::thread::spawn(|| hsmd::run(child, || {}));
+    let thread = std::thread::spawn(|| hsmd::run(child, || Ok(())));
     let mut master = Hsm::new(ours);
     let path = path.to_str().unwrap().to_owned();
     let unlock = Unlock { network: Network::Regtest, path, passphrase: None };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,8 @@ fn cookie_file(datadir: Option<&str>, network: Network) -> Result<PathBuf, Strin
         Network::Signet => "signet",
         Network::Regtest => "regtest",
     };
-    Ok(datadir.join(subdirectory).join(".cookie"))
+    // The box has another current directory.
+    std::path::absolute(datadir.join(subdirectory).join(".cookie")).map_err(|e| e.to_string())
 }
 
 /// bitcoind, as this plugin asks it.
@@ -154,6 +155,16 @@ enum Trouble {
 }
 
 impl Bitcoind {
+    /// The directory in which bitcoind makes its cookie anew at each start, if that is how we prove who we are. Where bitcoind has
+    /// not made the directory itself yet, the one above.
+    pub(crate) fn cookie_dir(&self) -> Vec<PathBuf> {
+        let file = match &self.config.auth {
+            Auth::Cookie(file) => file.as_path(),
+            Auth::Password(_) => return Vec::new(),
+        };
+        let two = file.ancestors().skip(1).take(2).find(|dir| dir.is_dir());
+        two.map(Path::to_path_buf).into_iter().collect()
+    }
     pub(crate) fn new(config: Config) -> Result<Self, String> {
         Ok(Self {
             config,

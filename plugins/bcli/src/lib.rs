@@ -40,6 +40,7 @@ pub static PLUGIN: Spec<Bitcoind> = Spec {
     subscriptions: &[],
     notifications: &[],
     start,
+    confine,
 };
 
 const OPTIONS: &[OptionSpec] = &[
@@ -108,6 +109,11 @@ const fn option(
     description: &'static str,
 ) -> OptionSpec {
     OptionSpec { name, kind, default, description, developer: false }
+}
+
+/// bitcoind, over IP, and its cookie.
+fn confine(bitcoind: &Bitcoind) -> sandbox::Box {
+    sandbox::Box::Plugin { reads: bitcoind.cookie_dir(), calls: sandbox::Calls::Hosts }
 }
 
 fn start(init: &Init) -> Result<Bitcoind, String> {

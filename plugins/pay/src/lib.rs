@@ -47,6 +47,8 @@ pub static PLUGIN: Spec<State> = Spec {
         let network = init.network.parse()?;
         Ok(State { network, paying: Mutex::default(), own_id: OnceLock::new() })
     },
+    // lightningd, and nothing else.
+    confine: |_| sandbox::Box::Plugin { reads: vec![], calls: sandbox::Calls::Lightningd },
 };
 
 /// What is known between calls.

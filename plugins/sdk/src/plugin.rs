@@ -30,6 +30,8 @@ pub struct Spec<S: 'static> {
     pub notifications: &'static [&'static str],
     /// Makes the state, once the options are known. An error switches the plugin off, with this text.
     pub start: fn(&Init) -> Result<S, String>,
+    /// The box that it enters then, before it is asked anything.
+    pub confine: fn(&S) -> sandbox::Box,
 }
 
 /// A method that anybody can call.

@@ -22,6 +22,9 @@ const MAX_REQUEST: usize = 64 * 1024 * 1024;
 
 /// A plugin's `main`: speaks with lightningd over stdin and stdout until it hangs up.
 pub fn run<S: Send + Sync>(spec: &'static Spec<S>) -> ExitCode {
+    if let Err(e) = sandbox::undumpable() {
+        eprintln!("{}: its memory can be read by others of this user: {e}", spec.name);
+    }
     if std::io::stdin().is_terminal() {
         eprintln!("{} is a plugin of lightningd: give it to --plugin.", spec.name);
         return ExitCode::FAILURE;
@@ -32,7 +35,8 @@ pub fn run<S: Send + Sync>(spec: &'static Spec<S>) -> ExitCode {
         log::set_max_level(log::LevelFilter::Debug);
     }
     let developer = std::env::args().any(|arg| arg == "--developer");
-    match converse(spec, std::io::stdin(), out, developer) {
+    let start = Start { developer, boxed: Some(sandbox_mode()) };
+    match converse(spec, std::io::stdin(), out, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{}: {e}", spec.name);
@@ -41,14 +45,32 @@ pub fn run<S: Send + Sync>(spec: &'static Spec<S>) -> ExitCode {
     }
 }
 
-/// The same over any two streams.
+/// Set by a lightningd of this suite that has its processes boxed or not at all.
+const SANDBOX_REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
+
+fn sandbox_mode() -> sandbox::Mode {
+    match std::env::var_os(SANDBOX_REQUIRED) {
+        Some(_) => sandbox::Mode::Required,
+        None => sandbox::Mode::BestEffort,
+    }
+}
+
+/// How a plugin begins.
+#[derive(Clone, Copy)]
+struct Start {
+    developer: bool,
+    /// `None`: a test's, in a process that is not its own.
+    boxed: Option<sandbox::Mode>,
+}
+
+/// The same over any two streams, and without a box: the process is the caller's.
 pub fn serve<S: Send + Sync>(
     spec: &'static Spec<S>,
     from: impl Read,
     to: impl Write + Send + 'static,
     developer: bool,
 ) -> Result<(), FrameError> {
-    converse(spec, from, Output::new(Box::new(to)), developer)
+    converse(spec, from, Output::new(Box::new(to)), Start { developer, boxed: None })
 }
 
 /// One request or notification.
@@ -68,7 +90,7 @@ fn converse<S: Send + Sync>(
     spec: &'static Spec<S>,
     from: impl Read,
     out: Output,
-    developer: bool,
+    start: Start,
 ) -> Result<(), FrameError> {
     let plugin = Arc::new(Plugin { spec, out, running: OnceLock::new() });
     // Each method has its own: those who wait for one hold up nobody who asks for another.
@@ -87,10 +109,10 @@ fn converse<S: Send + Sync>(
         };
         match (incoming.method.as_ref(), incoming.id) {
             ("getmanifest", Some(id)) => {
-                answer(&plugin.out, id.get(), Answer::json(&manifest(spec, developer)));
+                answer(&plugin.out, id.get(), Answer::json(&manifest(spec, start.developer)));
             }
             ("init", Some(id)) => {
-                let reply = plugin.init(incoming.params, developer);
+                let reply = plugin.init(incoming.params, start);
                 answer(&plugin.out, id.get(), reply);
             }
             (_, Some(_)) => {
@@ -137,12 +159,14 @@ struct Configuration {
 
 impl<S: Send + Sync> Plugin<S> {
     /// Makes the state. What goes wrong switches the plugin off, with the reason.
-    fn init(&self, params: Option<&RawValue>, developer: bool) -> Result<Answer, RpcError> {
+    fn init(&self, params: Option<&RawValue>, begin: Start) -> Result<Answer, RpcError> {
         let params: InitParams = serde_json::from_str(params.map_or("null", RawValue::get))
             .map_err(|e| RpcError::params(format!("init: {e}")))?;
         let socket = params.configuration.lightning_dir.join(&params.configuration.rpc_file);
+        // The box has another current directory.
+        let socket = std::path::absolute(&socket).unwrap_or(socket);
         let specs: Vec<_> =
-            self.spec.options.iter().filter(|o| developer || !o.developer).copied().collect();
+            self.spec.options.iter().filter(|o| begin.developer || !o.developer).copied().collect();
         let started = Options::read(&params.options, &specs).and_then(|options| {
             let init = Init {
                 options,
@@ -151,7 +175,11 @@ impl<S: Send + Sync> Plugin<S> {
                 startup: params.configuration.startup,
                 rpc: Rpc::new(socket, self.spec.name),
             };
-            (self.spec.start)(&init).map(|state| (init, state))
+            let state = (self.spec.start)(&init)?;
+            if let Some(mode) = begin.boxed {
+                enter(&(self.spec.confine)(&state), mode)?;
+            }
+            Ok((init, state))
         });
         match started {
             Ok(running) => match self.running.set(running) {
@@ -202,6 +230,15 @@ impl<S: Send + Sync> Plugin<S> {
             (heard.handler)(&call);
         }
     }
+}
+
+/// Into the box, for good. What a plugin is asked before `init` needs none.
+fn enter(which: &sandbox::Box, mode: sandbox::Mode) -> Result<(), String> {
+    let missing = sandbox::enter(which, mode, sandbox::Barriers::Off)?;
+    if !missing.is_empty() {
+        log::info!("sandboxed, but without: {}", missing.join(", "));
+    }
+    Ok(())
 }
 
 fn answer(out: &Output, id: &str, result: Result<Answer, RpcError>) {

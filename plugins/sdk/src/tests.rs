@@ -130,6 +130,7 @@ struct State {
 }
 
 static SPEC: Spec<State> = Spec {
+    confine: |_| unreachable!("a test's process enters no box"),
     name: "test",
     dynamic: true,
     options: &[

@@ -1,0 +1,75 @@
+//! Landlock: which files a box leaves, and what else it forbids where the kernel knows how.
+
+use crate::{Box, Calls};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use std::path::{Path, PathBuf};
+
+/// The newest that the crate knows: an older kernel takes what it knows of it.
+const NEWEST: ABI = ABI::V9;
+
+/// What looking up names reads: the system's, none of the user's.
+const NAMES: &[&str] = &[
+    "/etc",
+    "/usr/lib",
+    "/usr/lib64",
+    "/lib",
+    "/lib64",
+    "/run/systemd/resolve",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+];
+
+/// Shuts everything but what the box reads. In force for the whole process only while it has one thread.
+pub(crate) fn restrict(which: &Box) -> Result<(), String> {
+    let (reads, is_caller) = match which {
+        Box::Leaf | Box::Threads | Box::Network => (vec![], false),
+        Box::Resolver => (names(), false),
+        Box::Plugin { reads, calls: Calls::Hosts } => {
+            (names().into_iter().chain(reads.iter().cloned()).collect(), false)
+        }
+        Box::Plugin { reads, calls: Calls::Lightningd } => (reads.clone(), true),
+    };
+    let mut files = AccessFs::from_all(NEWEST);
+    if is_caller {
+        // Its one call goes to a path.
+        files.remove(AccessFs::ResolveUnix);
+    }
+    let dials = match which {
+        Box::Network | Box::Resolver | Box::Plugin { calls: Calls::Hosts, .. } => true,
+        Box::Leaf | Box::Threads | Box::Plugin { calls: Calls::Lightningd, .. } => false,
+    };
+    let net = if dials { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) };
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(files)
+        .and_then(|r| r.handle_access(net))
+        .and_then(|r| r.scope(Scope::from_all(NEWEST)))
+        .and_then(|r| r.create())
+        .map_err(|e| e.to_string())?;
+    for path in reads.iter().filter(|p| p.exists()) {
+        let fd = PathFd::new(path).map_err(|e| e.to_string())?;
+        let allowed = if path.is_dir() { read } else { AccessFs::ReadFile.into() };
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, allowed)).map_err(|e| e.to_string())?;
+    }
+    match ruleset.restrict_self().map_err(|e| e.to_string())?.ruleset {
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => Err("the kernel has none".to_owned()),
+    }
+}
+
+fn names() -> Vec<PathBuf> {
+    NAMES.iter().map(Path::new).map(Path::to_path_buf).collect()
+}
+
+/// Has this kernel Landlock at all?
+pub(crate) fn is_there() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(|r| r.create())
+        .is_ok()
+}

@@ -1,0 +1,123 @@
+//! The box that each process of the suite works in: what the kernel still does for it once it has what it needs.
+//!
+//! Four walls, so that one that a kernel lacks is not the only one: no new privileges, limits, Landlock, and seccomp with a list
+//! of what is allowed. A call that is not on the list fails with EPERM, is counted, and is named on stderr once (and again each
+//! time that ten times as many were refused): an honest process makes none, so a line means a captured one, or a library that
+//! does what it did not do when the list was made.
+//!
+//! It knows no daemon: whoever enters says which [`Box`] fits it. It never opens anything and never lets anything out again.
+#![deny(clippy::indexing_slicing)]
+
+mod calls;
+mod files;
+mod limits;
+mod master;
+mod refused;
+
+pub use limits::undumpable;
+pub use master::{enter as enter_master, inherit_nothing};
+
+use seccompiler::{SeccompAction, SeccompFilter};
+use std::path::PathBuf;
+
+/// What a process may still do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Box {
+    /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
+    Leaf,
+    /// The same, with threads. hsmd.
+    Threads,
+    /// Accept on the sockets it has, and dial over IP. connectd.
+    Network,
+    /// Look up names: read what is not the user's, and ask name servers.
+    Resolver,
+    /// A plugin of ours.
+    Plugin {
+        /// What it may read, with all that is below.
+        reads: Vec<PathBuf>,
+        /// Whom it may call.
+        calls: Calls,
+    },
+}
+
+/// Whom a plugin of ours may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// Hosts over IP, and name servers.
+    Hosts,
+    /// lightningd over its socket: a path.
+    Lightningd,
+}
+
+/// What if the kernel lacks a wall?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Then the process ends.
+    Required,
+    /// Then it goes on with those that there are.
+    BestEffort,
+}
+
+/// What a process does that is none of its work: a test's numbered barriers, for which it writes a file and ends itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barriers {
+    /// A node's.
+    Off,
+    /// A test's.
+    On,
+}
+
+/// Goes in, for good, with all threads. Says which walls could not be had; with [`Mode::Required`] that is an error.
+pub fn enter(which: &Box, mode: Mode, barriers: Barriers) -> Result<Vec<String>, String> {
+    let mut missing = Vec::new();
+    let mut note = |what: &str, result: Result<(), String>| {
+        missing.extend(result.err().map(|why| format!("{what} ({why})")));
+    };
+    note("no new privileges", limits::no_new_privileges());
+    note("no dumps", undumpable());
+    note("limits", limits::set(which, barriers));
+    // A path that is not absolute leads nowhere.
+    note("leaving the directory", std::env::set_current_dir("/").map_err(|e| e.to_string()));
+    note("landlock", files::restrict(which));
+    note("seccomp", refused::catch().and_then(|()| filter(which, barriers)));
+    match mode {
+        Mode::Required if !missing.is_empty() => Err(format!(
+            "this process cannot enter its sandbox: {}; mend that, or start lightningd with --sandbox=best-effort",
+            missing.join(", ")
+        )),
+        Mode::Required | Mode::BestEffort => Ok(missing),
+    }
+}
+
+/// Which walls this kernel (or the container around us) does not have.
+pub fn lacking() -> Vec<String> {
+    let mut lacking = Vec::new();
+    if !files::is_there() {
+        lacking.push("Landlock".to_owned());
+    }
+    if !calls::is_there() {
+        lacking.push("seccomp".to_owned());
+    }
+    lacking
+}
+
+/// Three filters: the kernel takes the sternest answer of all, and a trap is sterner than an error.
+fn filter(which: &Box, barriers: Barriers) -> Result<(), String> {
+    let list = calls::list(which, barriers);
+    let errno = |e: i32| SeccompAction::Errno(e.unsigned_abs());
+    // glibc makes threads by clone3, whose flags no filter sees, and takes clone where there is none.
+    apply(list.absent, SeccompAction::Allow, errno(nix::libc::ENOSYS))?;
+    apply(list.quiet, SeccompAction::Allow, errno(nix::libc::EPERM))?;
+    apply(list.allowed, SeccompAction::Trap, SeccompAction::Allow)
+}
+
+fn apply(rules: calls::Rules, other: SeccompAction, listed: SeccompAction) -> Result<(), String> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let arch = std::env::consts::ARCH.try_into().map_err(|e| format!("{e:?}"))?;
+    let filter = SeccompFilter::new(rules, other, listed, arch).map_err(|e| e.to_string())?;
+    let program: seccompiler::BpfProgram =
+        filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
+    seccompiler::apply_filter_all_threads(&program).map_err(|e| e.to_string())
+}

@@ -1,0 +1,71 @@
+//! What lightningd does without once it runs. It starts daemons and plugins, which inherit its filter and make narrower ones of
+//! their own: so the filter is a list of what no plugin has any business with, and the walls are theirs.
+
+use crate::{Mode, limits};
+use nix::libc;
+use seccompiler::SeccompAction;
+
+/// The kernel's own affairs, and other processes' memory.
+const SHED: &[libc::c_long] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_mount_setattr,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_open_by_handle_at,
+];
+
+/// Sheds it, for lightningd and all that it starts. Says what could not be had, as [`crate::enter`] does.
+pub fn enter(mode: Mode) -> Result<Vec<String>, String> {
+    let mut missing = Vec::new();
+    let mut note = |what: &str, result: Result<(), String>| {
+        missing.extend(result.err().map(|why| format!("{what} ({why})")));
+    };
+    note("no new privileges", limits::no_new_privileges());
+    note("no dumps", limits::undumpable());
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let rules = SHED.iter().map(|call| (*call, vec![])).collect();
+    note("seccomp", crate::apply(rules, SeccompAction::Allow, refuse));
+    match mode {
+        Mode::Required if !missing.is_empty() => Err(missing.join(", ")),
+        Mode::Required | Mode::BestEffort => Ok(missing),
+    }
+}
+
+/// Whatever this process inherited beside its first three descriptors ends with the next `exec`: no child gets it.
+#[allow(unsafe_code)]
+pub fn inherit_nothing() -> Result<(), String> {
+    // SAFETY: the call marks descriptors, and closes none.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    nix::errno::Errno::result(done).map(|_| ()).map_err(|e| e.to_string())
+}

@@ -1,0 +1,109 @@
+//! How a lightningd knows that the children of the one before are gone.
+//!
+//! One that is left after a crash may still be about to sign, or to say something to a peer: two daemons of one channel would know
+//! different truths. So each child holds a lock on one file, and a new lightningd waits until it can have the file for itself.
+//! Each lock is its child's own: a captured child that gives it back, or keeps it, does so for itself alone.
+
+use crate::turn::Fatal;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long old children may take before anybody hears of it.
+const OLD_CHILDREN_WARN_AFTER: Duration = Duration::from_millis(200);
+/// How often it is said again.
+const WARN_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether they are gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The file, and lightningd's own lock on it.
+#[derive(Debug)]
+pub struct ChildrenLock {
+    path: PathBuf,
+    /// Shared with nobody's: it keeps other lightningds out.
+    _ours: File,
+}
+
+impl ChildrenLock {
+    /// Waits for the children of the lightningd before, and names them if that takes long.
+    pub fn after_old_children(path: &Path) -> Result<Self, Fatal> {
+        let failed = |e: io::Error| Fatal(format!("{}: {e}", path.display()));
+        let file = open(path).map_err(failed)?;
+        let (mut waited, mut say_at) = (Duration::ZERO, OLD_CHILDREN_WARN_AFTER);
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            }
+            if waited >= say_at {
+                log::warn!(
+                    "daemons of the lightningd before are still there{}: waiting until they are gone",
+                    pids(path)
+                );
+                say_at = waited + WARN_AGAIN;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            waited += LOOK_AGAIN;
+        }
+        // From alone to shared. The lock of the pid file keeps every other lightningd out meanwhile.
+        file.unlock().and_then(|()| file.lock_shared()).map_err(failed)?;
+        Ok(Self { path: path.to_path_buf(), _ours: file })
+    }
+
+    /// A lock for one child, to be held while it lives.
+    pub fn for_child(&self) -> io::Result<File> {
+        let file = open(&self.path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::Error(e)) => Err(e),
+            Err(TryLockError::WouldBlock) => Err(io::Error::other("another lightningd locked it")),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).append(true).mode(0o600);
+    options.custom_flags(nix::libc::O_NOFOLLOW).open(path)
+}
+
+/// Who has the file open, as far as /proc lets us see: for the operator.
+fn pids(path: &Path) -> String {
+    let Ok(path) = std::fs::canonicalize(path) else { return String::new() };
+    let has_it = |pid: &str| {
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        open.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path))
+    };
+    let me = std::process::id().to_string();
+    let Ok(all) = std::fs::read_dir("/proc") else { return String::new() };
+    let names = all.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let holders: Vec<_> = names
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()) && *name != me && has_it(name))
+        .collect();
+    if holders.is_empty() { String::new() } else { format!(" (pid {})", holders.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_childs_lock_is_its_own() {
+        let dir = std::env::temp_dir().join(format!("fulmen-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("children.lock");
+        let lock = ChildrenLock::after_old_children(&path).unwrap();
+        let [captured, other] = [lock.for_child().unwrap(), lock.for_child().unwrap()];
+        drop(lock);
+        let next = open(&path).unwrap();
+        captured.unlock().unwrap();
+        assert!(next.try_lock().is_err(), "the other child still has its own");
+        drop(other);
+        assert!(next.try_lock().is_ok(), "the captured one holds up nobody any more");
+        assert!(!pids(&path).contains(&std::process::id().to_string()));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

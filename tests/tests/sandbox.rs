@@ -1,0 +1,112 @@
+//! The boxes of a running node: every process is in one, and a captured connectd does not get out of its own.
+
+use nix::unistd::Pid;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use tests::{Bitcoind, Node, Pair, Scratch, bin_dir};
+
+/// A line of /proc/PID/status.
+fn status(pid: Pid, field: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+    line.trim_start_matches(field).trim_start_matches(':').trim().to_owned()
+}
+
+fn executable(pid: Pid) -> String {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// All processes that descend from this one.
+fn descendants(of: Pid) -> Vec<Pid> {
+    let parents: BTreeMap<i32, i32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let descends = |mut pid: i32| {
+        while let Some(parent) = parents.get(&pid) {
+            if *parent == of.as_raw() {
+                return true;
+            }
+            pid = *parent;
+        }
+        false
+    };
+    parents.keys().copied().filter(|pid| descends(*pid)).map(Pid::from_raw).collect()
+}
+
+#[test]
+fn sandbox_holds_every_process_of_a_node() {
+    let pair = Pair::new();
+    pair.open(1_000_000);
+    let master = pair.alice.pid();
+    let mut seen: Vec<String> = Vec::new();
+    let all: Vec<Pid> = descendants(master).into_iter().chain([master]).collect();
+    for pid in all {
+        let name = executable(pid);
+        assert_eq!(status(pid, "NoNewPrivs"), "1", "{name}");
+        assert_eq!(status(pid, "Seccomp"), "2", "{name}");
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{name}: {core}");
+        if pid != master {
+            let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+            assert_eq!(dir, std::path::Path::new("/"), "{name}");
+            let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+            let names: Vec<_> =
+                environment.split('\0').filter_map(|v| Some(v.split_once('=')?.0)).collect();
+            let ours =
+                ["HOME", "LIGHTNINGD_PLUGIN", "LIGHTNINGD_VERSION", "FULMEN_SANDBOX_REQUIRED"];
+            assert!(names.iter().all(|n| ours.contains(n)), "{name}: {names:?}");
+        }
+        seen.push(name);
+    }
+    // The second connectd is the one that looks up names.
+    seen.sort();
+    let expected = [
+        "bcli",
+        "lightning_channeld",
+        "lightning_connectd",
+        "lightning_connectd",
+        "lightning_hsmd",
+        "lightningd",
+        "pay",
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(pair.alice.rpc("getinfo", &json!({})).get("warning_sandbox"), None);
+    // Names are looked up in the box, too.
+    let name = format!("localhost:{}", pair.bob.port);
+    pair.alice.rpc("disconnect", &json!({"id": pair.bob.id, "force": true}));
+    pair.alice.rpc("connect", &json!([format!("{}@{name}", pair.bob.id)]));
+    assert!(!pair.alice.logged("the sandbox refused"));
+}
+
+#[test]
+fn captured_connectd_does_not_break_out() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let breakout = format!("--subdaemon=connectd:{}", bin_dir().join("breakout").display());
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[&breakout]);
+    node.wait_log("tried everything");
+    let log = node.log();
+    let broke_out: Vec<_> = log.lines().filter(|line| line.contains("broke out")).collect();
+    assert!(broke_out.is_empty(), "{broke_out:?}");
+    assert_eq!(log.matches("could not ").count(), 13, "{log}");
+    // Each kind of call that no honest connectd makes is named once.
+    let kill = format!("refused system call {} (so far 1)", nix::libc::SYS_kill);
+    assert_eq!(log.matches(&kill).count(), 1, "{log}");
+    let secret = std::fs::metadata(node.network_dir().join("hsm_secret")).unwrap();
+    assert_eq!(secret.permissions().mode() & 0o077, 0);
+    node.rpc("getinfo", &json!({}));
+    // Nothing of it is left that would hold up the next lightningd.
+    node.kill();
+    node.start_again();
+    assert!(!node.logged("are still there"));
+}
