@@ -2,13 +2,14 @@
 
 use crate::backoff::Backoff;
 use crate::channels::watermark::Watermarks;
+use crate::disk::{Disk, Space};
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
 use crate::node::Node;
 use crate::plugin_host::{Kennel, Plugin, PluginId, Stage};
 use crate::rpc::Caller;
 use crate::rpc_server::RpcServer;
-use crate::supervisor::{ChildHeard, ChildId, ChildSpec, Executables, Nursery};
+use crate::supervisor::{ChildHeard, ChildId, ChildSpec, Executables, Nursery, Role};
 use crate::turn::{self, Fatal, Outbox};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -31,6 +32,10 @@ const CHILD_BASE: usize = 1 << 40;
 const PLUGIN_BASE: usize = 1 << 48;
 /// A turn may write this many pages before the WAL is worked off beside the loop.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// How often a full disk is looked at while nothing happens.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
+/// How often the log learns whose lines are whose, and says what it left out.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 /// Between the failure to start a child and its room hearing of that. Any child that can be started ends the series.
 const SPAWN_BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(10), Duration::ZERO);
@@ -50,6 +55,10 @@ pub struct Io {
     timers: BTreeMap<(Instant, u64), Event>,
     next_timer: u64,
     again: BTreeSet<Token>,
+    /// Children that are not read while the disk is full.
+    muted: BTreeSet<Token>,
+    disk: Disk,
+    tidied: Instant,
     queue: Vec<Event>,
     checkpointed: Instant,
     /// The end was asked for, by these callers.
@@ -68,6 +77,7 @@ impl Io {
         nursery: Nursery,
         executables: Executables,
         poll: Poll,
+        disk: Disk,
     ) -> Result<Self, Fatal> {
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
@@ -92,6 +102,9 @@ impl Io {
             timers: BTreeMap::new(),
             next_timer: 0,
             again: BTreeSet::new(),
+            muted: BTreeSet::new(),
+            disk,
+            tidied: Instant::now(),
             queue: Vec::new(),
             checkpointed: Instant::now(),
             stop: None,
@@ -133,6 +146,7 @@ impl Io {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Fatal(format!("poll: {e}"))),
             }
+            self.look_at_disk(node);
             let mut tokens: BTreeSet<Token> = std::mem::take(&mut self.again);
             for event in &ready {
                 if event.is_writable() {
@@ -141,7 +155,7 @@ impl Io {
                 tokens.insert(event.token());
             }
             for token in tokens {
-                self.gather(token)?;
+                self.gather(node, token)?;
             }
             self.gather_timers(node);
             self.queue.extend(self.rpc.take_gone().into_iter().map(Event::RpcGone));
@@ -154,6 +168,12 @@ impl Io {
             self.checkpoint_if_due();
         }
         Ok(())
+    }
+
+    /// Ends every other process at once, and leaves the rest as a crash would.
+    pub fn abandon(mut self) {
+        self.kennel.end_all();
+        self.nursery.end_all();
     }
 
     /// Ends everything in order. The caller's answer is the very last thing.
@@ -173,7 +193,9 @@ impl Io {
 
     fn next_timeout(&self, node: &Node) -> Option<Duration> {
         let next = self.timers.keys().next().map(|(at, _)| *at);
-        let next = [next, self.exit_after, node.waits.next_due()].into_iter().flatten().min();
+        // Nobody says when there is room again.
+        let look = (node.space == Space::Exhausted).then(|| Instant::now() + LOOK_FOR_ROOM);
+        let next = [next, look, self.exit_after, node.waits.next_due()].into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -200,12 +222,19 @@ impl Io {
         }
     }
 
-    fn gather(&mut self, token: Token) -> Result<(), Fatal> {
+    fn gather(&mut self, node: &Node, token: Token) -> Result<(), Fatal> {
         match token.0 {
             n if n >= PLUGIN_BASE => {
                 self.gather_plugin(Kennel::plugin_of(token, PLUGIN_BASE), token)
             }
-            n if n >= CHILD_BASE => self.gather_child(Nursery::child_of(token, CHILD_BASE), token),
+            n if n >= CHILD_BASE => {
+                let child = Nursery::child_of(token, CHILD_BASE);
+                if self.is_muted(node, child) {
+                    self.muted.insert(token);
+                } else {
+                    self.gather_child(child, token);
+                }
+            }
             _ if token == SIGNALS => return self.gather_signals(),
             _ if token == LISTENER => self.rpc.accept(self.poll.registry()),
             _ => {
@@ -215,6 +244,48 @@ impl Io {
             }
         }
         Ok(())
+    }
+
+    /// While there is no room to store what it wants, no daemon that speaks for a peer is heard: it waits, and with it its peer. One
+    /// that ends is: what follows from that is the chain's business.
+    fn is_muted(&self, node: &Node, child: ChildId) -> bool {
+        let waits = match node.supervisor.role(child) {
+            Some(Role::Connectd | Role::Opening(_) | Role::Channel(_) | Role::Closing(_)) => true,
+            Some(Role::Hsmd | Role::Onchain(_)) | None => false,
+        };
+        waits && node.space == Space::Exhausted && !self.nursery.is_ending(child)
+    }
+
+    /// Looks how much room there is, from time to time, and hears whoever may be heard again.
+    fn look_at_disk(&mut self, node: &mut Node) {
+        let now = Instant::now();
+        if self.disk.look(now) {
+            node.space = self.disk.space();
+            self.limit_database(node);
+            node.space_warning = self.disk.warning();
+        }
+        for token in std::mem::take(&mut self.muted) {
+            if self.is_muted(node, Nursery::child_of(token, CHILD_BASE)) {
+                self.muted.insert(token);
+            } else {
+                self.again.insert(token);
+            }
+        }
+        if now >= self.tidied + TIDY_EVERY {
+            self.tidied = now;
+            crate::log::set_friends(node.channels.funded_peers());
+            crate::log::sum_up();
+        }
+    }
+
+    /// --dev-database-pages.
+    fn limit_database(&self, node: &Node) {
+        if let pages @ 1.. = node.config.u32_or("dev-database-pages", 0)
+            && std::env::var_os(crate::disk::ANEW).is_none()
+            && let Err(e) = self.db.pragma_update(None, "max_page_count", pages)
+        {
+            log::error!("--dev-database-pages={pages}: {e}");
+        }
     }
 
     fn gather_child(&mut self, id: ChildId, token: Token) {

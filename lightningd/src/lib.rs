@@ -13,6 +13,7 @@ mod chain;
 mod channels;
 mod children;
 mod db;
+mod disk;
 mod dispatch;
 mod event_loop;
 mod events;

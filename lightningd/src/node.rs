@@ -2,6 +2,7 @@
 
 use crate::chain::Chain;
 use crate::channels::Channels;
+use crate::disk::Space;
 use crate::htlcs::Htlcs;
 use crate::invoices::Invoices;
 use crate::onchain::Onchain;
@@ -55,6 +56,10 @@ pub struct Node {
     pub waits: Waits,
     /// For benchmarks.
     pub counters: Counters,
+    /// How much room the disk has.
+    pub space: Space,
+    /// The same, for `getinfo`.
+    pub space_warning: Option<&'static str>,
     /// True once the end has begun.
     pub shutting_down: bool,
 }

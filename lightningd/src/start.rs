@@ -19,6 +19,7 @@ use primitives::{Network, NodeId, SecretBytes};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -71,6 +72,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
     // A daemon is told by its parent, who had it confirmed.
     let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
     let passphrase = config.flag("hsm-passphrase").then(|| passphrase::ask(is_new)).transpose()?;
+    let has_passphrase = passphrase.is_some();
     begin_log(&config, passphrase.as_ref()).map_err(generic)?;
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
@@ -119,7 +121,8 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let crash_after = node.config.int_or("dev-crash-after", 0);
     let plugin_dir = executables.plugin_dir().to_path_buf();
     let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
-    let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll).map_err(generic)?;
+    let disk = crate::disk::Disk::new(&node.config);
+    let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll, disk).map_err(generic)?;
     io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
     if let Some(dir) = node.config.text("dev-save-plugin-io") {
         io.save_plugin_io(Path::new(dir));
@@ -131,9 +134,29 @@ fn run(args: &[String]) -> Result<(), Exit> {
         let id = node.plugins.next_id();
         io.spawn_plugin(&mut node, id, plugin);
     }
-    io.run(&mut node).map_err(generic)?;
+    if let Err(fatal) = io.run(&mut node) {
+        return Err(generic(begin_anew(io, fatal, has_passphrase)));
+    }
     io.end(&node);
     Ok(())
+}
+
+/// A full disk: with the reserve there is room for what the chain brings. What is in memory may be ahead of what is on disk, so
+/// this process becomes another one that reads it, as after a crash. Comes back where that would not help.
+fn begin_anew(io: Io, why: Fatal, has_passphrase: bool) -> Fatal {
+    if !crate::disk::is_full(&why) || has_passphrase || !crate::disk::give_back_reserve() {
+        return why;
+    }
+    log::error!("{why}: lightningd gives its reserve back and begins anew from what is on disk");
+    io.abandon();
+    let failed = match std::env::current_exe() {
+        Ok(me) => std::process::Command::new(me)
+            .args(std::env::args_os().skip(1))
+            .env(crate::disk::ANEW, "1")
+            .exec(),
+        Err(e) => e,
+    };
+    Fatal(format!("{why}; and lightningd cannot begin anew: {failed}"))
 }
 
 /// Each channel takes some descriptors here: as many as the system lets us have, lest a spawn fails for want of one.
@@ -210,7 +233,11 @@ fn daemonize(passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
     use std::process::Stdio;
     let failed = |e: std::io::Error| Fatal(format!("--daemon: {e}"));
     if std::env::var_os(IS_DAEMON).is_some() {
-        nix::unistd::setsid().map_err(|e| Fatal(format!("--daemon: {e}")))?;
+        // It leads one already if it has begun anew.
+        let leads = nix::unistd::getsid(None) == Ok(nix::unistd::Pid::this());
+        if !leads {
+            nix::unistd::setsid().map_err(|e| Fatal(format!("--daemon: {e}")))?;
+        }
         return Ok(());
     }
     let mut child = std::process::Command::new(std::env::current_exe().map_err(failed)?)
@@ -356,6 +383,8 @@ pub(crate) fn load(
         supervisor,
         waits: crate::waits::Waits::default(),
         counters: crate::turn::Counters::default(),
+        space: crate::disk::Space::default(),
+        space_warning: None,
         shutting_down: false,
         config,
     })

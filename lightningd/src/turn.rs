@@ -4,6 +4,7 @@
 //! commits once, and only then delivers what they said. Handlers see the node as it is (`&Node`) and leave the values that
 //! shall be as *installs*, run after their savepoint was released: a refusal takes back its rows, its values and its words.
 
+use crate::disk::Space;
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
 use crate::node::Node;
@@ -134,6 +135,8 @@ pub fn run(
     while let Some(event) = waiting.pop_front() {
         db.prepare_cached("SAVEPOINT event")?.execute([])?;
         let blame = event.blame();
+        let may_store = node.space != Space::Exhausted || !matches!(event, Event::Rpc(..));
+        let stored = db.total_changes();
         let mut turn = Turn {
             db,
             hsm,
@@ -144,6 +147,12 @@ pub fn run(
         };
         let result = handle(node, &mut turn, event);
         let Turn { said, installs, also, last, .. } = turn;
+        let result = match result {
+            Ok(()) if !may_store && db.total_changes() != stored => {
+                Err(Stop::refused(crate::disk::NO_ROOM))
+            }
+            other => other,
+        };
         match result {
             Ok(()) => {
                 db.prepare_cached("RELEASE event")?.execute([])?;

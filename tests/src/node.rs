@@ -124,7 +124,8 @@ impl Node {
                 panic!("{}: {e}; run `cargo build --workspace --bins`", lightningd.display())
             })
     }
-    fn wait_up(&self) {
+    /// Waits until it answers.
+    pub fn wait_up(&self) {
         wait_for("lightningd to answer", || {
             if let Some(status) = self.process.borrow_mut().try_wait().unwrap() {
                 panic!("lightningd ended with {status}:\n{}", self.log());

@@ -25,6 +25,8 @@ pub enum Problem {
     Unknown(u64),
     /// Text that is not UTF-8.
     NotText,
+    /// Text of so many bytes, more than [`primitives::MAX_CUT_TEXT`].
+    TooLong(usize),
     /// Bytes after the end of a value.
     Trailing(usize),
     /// TLV types must strictly increase; this one did not.
@@ -46,6 +48,7 @@ impl fmt::Display for Problem {
             Self::BadSignature => f.write_str("the signature is out of range or has a high S"),
             Self::Unknown(n) => write!(f, "{n} is no known value"),
             Self::NotText => f.write_str("the text is not UTF-8"),
+            Self::TooLong(n) => write!(f, "a text of {n} bytes, of at most {MAX_CUT_TEXT}"),
             Self::Trailing(n) => write!(f, "{n} bytes follow the end"),
             Self::TlvOrder(t) => write!(f, "TLV {t} is out of order or repeated"),
             Self::UnknownEvenTlv(t) => write!(f, "TLV {t} is even and unknown"),
@@ -267,13 +270,21 @@ impl Wire for Transaction {
     }
 }
 /// Within the suite only.
+/// A text for people: a long one is cut as it is written, and refused as it is read, so that none grows beyond its bound in the
+/// memory, rows or log of whoever hears it.
 impl Wire for String {
     fn put(&self, out: &mut Vec<u8>) {
-        put_len32(self.len(), out);
-        out.extend_from_slice(self.as_bytes());
+        let text = cut_text(self);
+        put_len32(text.len(), out);
+        out.extend_from_slice(text.as_bytes());
     }
     fn take(from: &mut &[u8]) -> Result<Self, Problem> {
-        Self::from_utf8(Bytes::take(from)?.0).map_err(|_| Problem::NotText)
+        let len = u32::take(from)? as usize;
+        if len > MAX_CUT_TEXT {
+            return Err(Problem::TooLong(len));
+        }
+        let text = take_slice(from, len as u64)?;
+        std::str::from_utf8(text).map(str::to_owned).map_err(|_| Problem::NotText)
     }
 }
 

@@ -12,6 +12,7 @@ mod ids;
 mod network;
 mod secret;
 mod side;
+mod text;
 
 pub use amount::{AmountError, FeeratePerKw, Msat, Sat};
 pub use bucket::Bucket;
@@ -24,6 +25,7 @@ pub use ids::{
 pub use network::Network;
 pub use secret::{Secret, SecretBytes};
 pub use side::{Side, Sides};
+pub use text::{MAX_CUT_TEXT, cut_text};
 
 pub use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 pub use secp256k1::{PublicKey as Point, SecretKey, ecdsa::Signature};

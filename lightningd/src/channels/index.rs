@@ -2,6 +2,7 @@
 
 use super::{Channel, Channels, Owner, State};
 use primitives::*;
+use std::collections::BTreeSet;
 
 impl Channels {
     /// The channel of this id with this peer, wherever its life is.
@@ -15,6 +16,10 @@ impl Channels {
     /// The channel that this short id or alias of ours stands for, in an onion or a route.
     pub fn named(&self, name: ShortChannelId) -> Option<&Channel> {
         self.by_name.get(&name).and_then(|n| self.all.get(n)).filter(|c| c.is_called(name))
+    }
+    /// Everybody with whom a channel of ours has money on the chain.
+    pub fn funded_peers(&self) -> BTreeSet<NodeId> {
+        self.all.values().filter(|c| c.funding_height.is_some()).map(|c| c.peer).collect()
     }
     /// How many channels there are with this peer.
     pub fn count_with(&self, peer: NodeId) -> usize {

@@ -2,8 +2,11 @@
 //!
 //! A process has one log, so this room is the one thing here that is global.
 
-use primitives::NodeId;
-use std::collections::VecDeque;
+mod budget;
+
+use budget::{Budgets, LeftOut};
+use primitives::{NodeId, cut_text};
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, OnceLock};
@@ -12,6 +15,8 @@ use wire::daemon::LogLevel;
 
 /// What `getlog` can show at most.
 const MAX_KEPT_BYTES: usize = 2 * 1024 * 1024;
+/// Lines of one text: a report of a panic has a few.
+const MAX_LINES: usize = 32;
 
 /// A line as it is kept.
 #[derive(Debug, Clone)]
@@ -45,6 +50,8 @@ struct State {
     kept: VecDeque<Line>,
     kept_bytes: usize,
     skipped: usize,
+    budgets: Budgets,
+    only_broken: bool,
 }
 
 static LOG: OnceLock<Mutex<State>> = OnceLock::new();
@@ -61,6 +68,8 @@ fn state() -> std::sync::MutexGuard<'static, State> {
             kept: VecDeque::new(),
             kept_bytes: 0,
             skipped: 0,
+            budgets: Budgets::new(),
+            only_broken: false,
         })
     });
     log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -152,15 +161,60 @@ pub fn least_level() -> LogLevel {
 
 /// Says it.
 pub fn line(level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+    say(&mut state(), level, node, source, text);
+}
+
+/// These peers have money in channels with us: they may have more written than strangers.
+pub fn set_friends(friends: BTreeSet<NodeId>) {
+    state().budgets.set_friends(friends);
+}
+
+/// With little space left only what is broken is written, for it to be found there.
+pub fn write_only_broken(only: bool) {
+    state().only_broken = only;
+}
+
+/// From time to time: how much was left out of the lines of those who had spent their share.
+pub fn sum_up() {
     let mut log = state();
-    let at = log.begun.elapsed();
-    for part in text.lines() {
-        if is_wanted(&log.filters, level, node, source) {
-            let formatted = format_line(&log, level, node, source, part);
-            write_out(&mut log, &formatted);
-        }
-        keep(&mut log, Line { at, level, node, source: source.to_owned(), text: part.to_owned() });
+    for left_out in log.budgets.sum_up(Instant::now()) {
+        say_left_out(&mut log, left_out);
     }
+}
+
+fn say(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+    let mut lines = text.lines();
+    for part in lines.by_ref().take(MAX_LINES) {
+        let part = cut_text(part);
+        match log.budgets.spend(level, node, source, part.len() + OVERHEAD, Instant::now()) {
+            Ok(None) => {}
+            Ok(Some(left_out)) => say_left_out(log, left_out),
+            Err(()) => continue,
+        }
+        put(log, level, node, source, &part);
+    }
+    let rest = lines.count();
+    if rest > 0 {
+        put(log, level, node, source, &format!("... ({rest} lines more)"));
+    }
+}
+
+/// What a line takes beside its text: the time, the level, who says it about whom.
+const OVERHEAD: usize = 120;
+
+fn say_left_out(log: &mut State, left_out: LeftOut) {
+    put(log, LogLevel::Unusual, left_out.node, "lightningd", &left_out.text);
+}
+
+fn put(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+    if is_wanted(&log.filters, level, node, source)
+        && (!log.only_broken || level == LogLevel::Broken)
+    {
+        let formatted = format_line(log, level, node, source, text);
+        write_out(log, &formatted);
+    }
+    let at = log.begun.elapsed();
+    keep(log, Line { at, level, node, source: source.to_owned(), text: text.to_owned() });
 }
 
 /// Does any filter want this? A filter's subsystem is a part of the source, or of the peer's id.

@@ -18,6 +18,8 @@ fn log_of(prefix: &str, timestamps: bool) -> State {
         kept: VecDeque::new(),
         kept_bytes: 0,
         skipped: 0,
+        budgets: Budgets::new(),
+        only_broken: false,
     }
 }
 
@@ -84,4 +86,15 @@ fn a_filter_is_a_level_for_sources_or_peers_that_contain_its_word() {
     }
     let error = filter("loud:hsmd").unwrap_err();
     assert!(error.contains("'loud' is none of io, trace, debug, info, unusual, broken"));
+}
+
+#[test]
+fn a_text_is_few_lines_and_each_of_them_short() {
+    let mut log = log_of("", false);
+    let text = format!("{}\n{}", "x".repeat(65_536), "y\n".repeat(65_536));
+    say(&mut log, LogLevel::Info, None, "lightningd", &text);
+    let longest = log.kept.iter().map(|line| line.text.len()).max();
+    assert_eq!(longest, Some(primitives::MAX_CUT_TEXT));
+    assert_eq!(log.kept.len(), MAX_LINES + 1);
+    assert_eq!(log.kept.back().unwrap().text, "... (65505 lines more)");
 }

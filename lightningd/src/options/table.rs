@@ -137,6 +137,12 @@ pub const OPTIONS: &[OptionSpec] = &[
     ),
     dev("dev-no-reconnect", Flag, "Do not dial peers with channels again"),
     dev("dev-fail-on-subdaemon-fail", Flag, "Stop when a daemon dies of a bug"),
+    dev("dev-free-space-file", Text, "The free bytes of the disk stand in this file"),
+    dev(
+        "dev-database-pages",
+        Int,
+        "Let the database be full at so many pages, until lightningd begins anew",
+    ),
     dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),
     dev("dev-save-plugin-io", Text, "Keep what plugins hear and say in this directory"),
     dev("dev-barriers", Text, "Count barriers in this directory, and die where it says"),

@@ -42,6 +42,7 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
             "invoice": node.invoice_features.to_string(),
         },
     });
+    put(&mut out, "warning_disk_space", node.space_warning);
     put(&mut out, "warning_sandbox", node.supervisor.sandbox_warning.clone());
     match &node.chain.backend {
         Some(b) if b.syncing => {

@@ -7,6 +7,7 @@ pub mod basics;
 pub mod configs;
 pub mod table;
 
+use crate::disk::Space;
 use args::Args;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -210,6 +211,18 @@ fn apply_filter(value: &Value, filter: &Value) -> Result<Value, RpcError> {
     }
 }
 
+/// Methods that have a daemon promise something, or wait for a word of one: their own turn may store nothing.
+const PROMISING: [&str; 8] = [
+    "sendpay",
+    "sendonion",
+    "connect",
+    "fundchannel",
+    "fundchannel_start",
+    "fundchannel_complete",
+    "close",
+    "ping",
+];
+
 /// Runs one request. Methods of plugins are passed on by the plugin host.
 pub fn handle(
     node: &crate::node::Node,
@@ -223,6 +236,9 @@ pub fn handle(
     if method.developer && !node.config.developer() {
         let text = format!("Command \"{}\" is developer-only", method.name);
         return Err(RpcError::new(code::METHOD_NOT_FOUND, text).into());
+    }
+    if node.space == Space::Exhausted && PROMISING.contains(&method.name) {
+        return Err(RpcError::new(code::LIGHTNINGD, crate::disk::NO_ROOM).into());
     }
     if method.name == "check" {
         let result = basics::check(node, &request.params)?;

@@ -38,6 +38,8 @@ struct Process {
     /// Everything it said was read.
     ended: bool,
     exited: bool,
+    /// By us.
+    killed: bool,
 }
 
 impl Process {
@@ -154,6 +156,7 @@ impl Nursery {
             stderr,
             ended: false,
             exited: false,
+            killed: false,
         };
         self.children.insert(spec.id, process);
         self.flush(spec.id, registry, base);
@@ -264,7 +267,8 @@ impl Nursery {
     /// Ends a child. What it said before is still read; `Gone` follows.
     pub fn kill(&mut self, id: ChildId, why: &str) {
         // One that was waited for has no number any more: its number may be somebody else's.
-        if let Some(process) = self.children.get(&id).filter(|p| !p.exited) {
+        if let Some(process) = self.children.get_mut(&id).filter(|p| !p.exited) {
+            process.killed = true;
             crate::log::line(
                 LogLevel::Debug,
                 process.node,
@@ -275,6 +279,11 @@ impl Nursery {
                 log::debug!("kill {}: {e}", process.source);
             }
         }
+    }
+
+    /// Is it dead, or about to be?
+    pub fn is_ending(&self, id: ChildId) -> bool {
+        self.children.get(&id).is_none_or(|p| p.killed || p.exited)
     }
 
     /// Takes leave of the dead: SIGCHLD came.
@@ -414,6 +423,7 @@ mod tests {
             stderr: None,
             ended: false,
             exited: false,
+            killed: false,
         }
     }
 
