@@ -6,12 +6,12 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Some((mode, data)) = data.split_first() else { return };
     if mode % 2 == 0 {
-        lightningd::fuzzing::socket(data.to_vec());
+        lightningd::fuzzing::socket(data);
         return;
     }
     // Most bytes are no request; here all that is JSON comes as parameters.
     let mut request = br#"{"jsonrpc":"2.0","id":1,"method":"x","params":"#.to_vec();
     request.extend_from_slice(data);
     request.push(b'}');
-    lightningd::fuzzing::socket(request);
+    lightningd::fuzzing::socket(&request);
 });

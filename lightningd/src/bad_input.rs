@@ -104,7 +104,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_on_the_socket_are_objects_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        crate::fuzzing::socket(bytes);
+        crate::fuzzing::socket(&bytes);
     }
 
     #[test]

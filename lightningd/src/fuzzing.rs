@@ -1,8 +1,9 @@
 //! Doors for those who throw anything at our parsers: what a stranger wrote, and every question that is asked of it.
 
 use crate::chain::feerates::Estimates;
+use crate::objects::Objects;
 use crate::options::Config;
-use crate::plugin_host::{Manifest, take_objects};
+use crate::plugin_host::Manifest;
 use crate::rpc::{args::Args, check_form, reply_text, table};
 use serde_json::{Map, Value};
 
@@ -10,10 +11,11 @@ use serde_json::{Map, Value};
 ///
 /// # Panics
 /// Where what we answer is no answer.
-pub fn socket(mut bytes: Vec<u8>) {
-    let before = bytes.len();
-    let (objects, _) = take_objects(&mut bytes);
-    assert!(bytes.len() <= before, "nothing is added to what came");
+pub fn socket(bytes: &[u8]) {
+    let mut read = Objects::default();
+    read.push(bytes);
+    let (objects, _) = read.take();
+    assert!(read.len() <= bytes.len(), "nothing is added to what came");
     for raw in objects {
         let text = match check_form(&raw) {
             Ok((id, request, filter)) => {

@@ -25,6 +25,7 @@ mod invoices;
 mod json;
 mod log;
 mod node;
+mod objects;
 mod onchain;
 mod options;
 mod passphrase;

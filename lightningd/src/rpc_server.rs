@@ -3,7 +3,7 @@
 use crate::event_loop::{LISTENER, RPC_BASE};
 use crate::events::Event;
 use crate::node::Node;
-use crate::plugin_host::take_objects;
+use crate::objects::Objects;
 use crate::rpc::{Caller, ConnId, RpcError, RpcRequest, check_form, reply_text};
 use crate::turn::Fatal;
 use mio::net::{UnixListener, UnixStream};
@@ -15,7 +15,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
 /// One request may be this long.
-const MAX_REQUEST: usize = 64 * 1024 * 1024;
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
+/// One of a method that may carry a whole file or transaction.
+const MAX_LARGE_REQUEST: usize = 64 * 1024 * 1024;
+/// Such methods.
+const LARGE: [&str; 4] = ["datastore", "signpsbt", "sendpsbt", "fundchannel_complete"];
 /// Replies that a client does not read: beyond this we stop reading it.
 const MAX_UNREAD: usize = 4 * 1024 * 1024;
 /// Commands of one client in one round, so that none starves the others.
@@ -27,7 +31,7 @@ const MAX_CLIENTS: usize = 1000;
 
 struct Client {
     stream: UnixStream,
-    input: Vec<u8>,
+    input: Objects,
     waiting: VecDeque<Box<RawValue>>,
     out: Vec<u8>,
     written: usize,
@@ -41,7 +45,7 @@ impl Client {
     fn new(stream: UnixStream) -> Self {
         Self {
             stream,
-            input: vec![],
+            input: Objects::default(),
             waiting: VecDeque::new(),
             out: vec![],
             written: 0,
@@ -170,7 +174,7 @@ impl RpcServer {
         // What it asked before comes first, and stays the least of what it may have us keep.
         let (filled, broken) = if client.waiting.is_empty() {
             let filled = fill(client);
-            let (objects, broken) = take_objects(&mut client.input);
+            let (objects, broken) = client.input.take();
             client.waiting.extend(objects);
             (filled, broken)
         } else {
@@ -187,8 +191,11 @@ impl RpcServer {
         if client.waiting.is_empty() {
             if let Some(e) = broken {
                 complain(client, &format!("Invalid token in json input: {e}"));
-            } else if client.input.len() > MAX_REQUEST {
-                complain(client, &format!("a request of more than {MAX_REQUEST} bytes"));
+            } else if client.input.len() > MAX_REQUEST
+                && client.input.len() > longest(&client.input)
+            {
+                let most = longest(&client.input);
+                complain(client, &format!("a request of more than {most} bytes"));
             }
         }
         let mut more = !client.waiting.is_empty() || matches!(filled, Filled::More);
@@ -282,7 +289,7 @@ fn fill(client: &mut Client) -> Filled {
         if client.ear == Ear::Off {
             return Filled::HungUp;
         }
-        if client.input.len() > MAX_REQUEST {
+        if client.input.len() > MAX_REQUEST && client.input.len() > longest(&client.input) {
             return Filled::AllForNow;
         }
         if read >= MAX_READ {
@@ -293,7 +300,7 @@ fn fill(client: &mut Client) -> Filled {
             Ok(n) => {
                 read += n;
                 if client.ear == Ear::Open {
-                    client.input.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                    client.input.push(chunk.get(..n).unwrap_or_default());
                 }
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -302,6 +309,18 @@ fn fill(client: &mut Client) -> Filled {
         }
     }
 }
+
+/// How long the request may be that has begun to come.
+fn longest(input: &Objects) -> usize {
+    let beginning = input.waiting().get(..METHOD_WITHIN).unwrap_or(input.waiting());
+    let names = |method: &str| {
+        let name = format!("\"{method}\"");
+        beginning.windows(name.len()).any(|bytes| bytes == name.as_bytes())
+    };
+    if LARGE.iter().any(|method| names(method)) { MAX_LARGE_REQUEST } else { MAX_REQUEST }
+}
+/// A client that wants to send much names the method before its parameters.
+const METHOD_WITHIN: usize = 1024;
 
 /// Says what was wrong, and listens no more.
 fn complain(client: &mut Client, text: &str) {
@@ -314,7 +333,7 @@ fn shut(client: &mut Client, words: &str) {
         client.out.extend_from_slice(words.as_bytes());
         client.ear = Ear::Shut;
     }
-    client.input = Vec::new();
+    client.input = Objects::default();
     client.waiting.clear();
 }
 

@@ -31,6 +31,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// What it reads on stdin.
     pub stdin: Vec<u8>,
+    /// Its stdout is a pipe that nobody reads.
+    pub unread: bool,
 }
 
 impl Options {
@@ -51,7 +53,7 @@ impl Options {
             "--bitcoin-rpcpassword=p".to_owned(),
             format!("--bitcoin-rpcport={}", bitcoind.port),
         ];
-        Self { dir: dir.to_path_buf(), args, stdin: Vec::new() }
+        Self { dir: dir.to_path_buf(), args, stdin: Vec::new(), unread: false }
     }
     /// Starts it, and says how it ended: for nodes that refuse to start.
     pub fn run_to_end(&self) -> (ExitStatus, String) {
@@ -71,6 +73,17 @@ impl Options {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(&self.stdin).unwrap();
         reader.into()
+    }
+    fn stdout(&self) -> Stdio {
+        if !self.unread {
+            return Stdio::null();
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        use nix::fcntl::{FcntlArg, fcntl};
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        // Open for as long as the test lives.
+        std::mem::forget(reader);
+        writer.into()
     }
     /// The network that it is for.
     fn network(&self) -> &str {
@@ -118,7 +131,7 @@ impl Node {
         Command::new(&lightningd)
             .args(&options.args)
             .stdin(options.stdin())
-            .stdout(Stdio::null())
+            .stdout(options.stdout())
             .spawn()
             .unwrap_or_else(|e| {
                 panic!("{}: {e}; run `cargo build --workspace --bins`", lightningd.display())

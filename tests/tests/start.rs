@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
-use tests::{Bitcoind, Node, Options, Scratch, free_port};
+use tests::{Bitcoind, Node, Options, Scratch, free_port, wait_for};
 
 /// A node that must not start, and what it says.
 fn refuses(options: &Options, code: i32) -> String {
@@ -221,4 +221,22 @@ fn a_passphrase_for_a_secret_that_has_none_is_refused() {
     std::fs::write(options.dir.join("regtest/hsm_secret"), [7; 32]).unwrap();
     let said = refuses(&asked(&options, "correct horse\n"), 22);
     assert!(said.contains("has no passphrase"), "{said}");
+}
+
+#[test]
+fn stdout_that_nobody_reads_stops_nothing() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    // Two logs: a file for this test, and a pipe that holds a few dozen lines, of which nobody reads one.
+    let port = free_port();
+    let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, port);
+    options.args.push("--log-file=-".to_owned());
+    options.unread = true;
+    let node = Node::start_as(options, port);
+    wait_for("more than any pipe holds", || {
+        bitcoind.mine(20);
+        node.sync(&bitcoind);
+        (node.log_size() > 20_000).then_some(())
+    });
+    node.stop();
 }

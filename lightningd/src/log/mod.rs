@@ -5,10 +5,12 @@
 mod budget;
 
 use budget::{Budgets, LeftOut};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::{NodeId, cut_text};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::daemon::LogLevel;
@@ -52,6 +54,8 @@ struct State {
     skipped: usize,
     budgets: Budgets,
     only_broken: bool,
+    /// Lines that stdout took not.
+    unread: u64,
 }
 
 static LOG: OnceLock<Mutex<State>> = OnceLock::new();
@@ -70,6 +74,7 @@ fn state() -> std::sync::MutexGuard<'static, State> {
             skipped: 0,
             budgets: Budgets::new(),
             only_broken: false,
+            unread: 0,
         })
     });
     log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -242,14 +247,40 @@ fn keep(log: &mut State, line: Line) {
 }
 
 fn write_out(log: &mut State, formatted: &str) {
+    let unread = &mut log.unread;
     for file in &mut log.files {
         let written = match file {
-            None => std::io::stdout().lock().write_all(formatted.as_bytes()),
+            None => write_to_stdout(unread, formatted),
             Some(file) => file.write_all(formatted.as_bytes()),
         };
         // A full disk must not take the node down, and there is no log to say so in.
         drop(written);
     }
+}
+
+/// A line to stdout, if it takes one now: who reads it may be slow, or stopped, and must not stop the node. What is lost is counted.
+fn write_to_stdout(unread: &mut u64, formatted: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    if !takes_a_line(stdout.as_fd()) {
+        *unread += 1;
+        return Ok(());
+    }
+    if *unread > 0 {
+        let lost = std::mem::take(unread);
+        stdout.write_all(format!("... {lost} lines that nobody read\n").as_bytes())?;
+        if !takes_a_line(stdout.as_fd()) {
+            *unread += 1;
+            return Ok(());
+        }
+    }
+    stdout.write_all(formatted.as_bytes())
+}
+
+/// A pipe that can be written to has room for a page, a line is shorter than that.
+fn takes_a_line(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    // An error or an end is for the write to find.
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }
 
 fn format_line(

@@ -20,6 +20,7 @@ fn log_of(prefix: &str, timestamps: bool) -> State {
         skipped: 0,
         budgets: Budgets::new(),
         only_broken: false,
+        unread: 0,
     }
 }
 

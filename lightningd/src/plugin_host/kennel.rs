@@ -2,13 +2,12 @@
 
 use super::saved::Saved;
 use super::{PluginId, PluginMessage};
+use crate::objects::Objects;
 use crate::supervisor::set_nonblocking;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use serde_json::Deserializer;
-use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
@@ -37,7 +36,7 @@ struct Process {
     stdout: ChildStdout,
     out: Vec<u8>,
     written: usize,
-    input: Vec<u8>,
+    input: Objects,
     saved: Option<Saved>,
 }
 
@@ -148,8 +147,16 @@ impl Kennel {
             Self::token(id, 1, base),
             Interest::WRITABLE,
         )?;
-        let process =
-            Process { name, child, stdin, stdout, out: vec![], written: 0, input: vec![], saved };
+        let process = Process {
+            name,
+            child,
+            stdin,
+            stdout,
+            out: vec![],
+            written: 0,
+            input: Objects::default(),
+            saved,
+        };
         self.plugins.insert(id, process);
         Ok(())
     }
@@ -214,7 +221,7 @@ impl Kennel {
                     if let Some(saved) = &mut process.saved {
                         saved.said(said);
                     }
-                    process.input.extend_from_slice(said);
+                    process.input.push(said);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break None,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -253,51 +260,17 @@ impl Kennel {
     }
 }
 
-/// A message ends in a brace; without one at the end there is no need to parse what came so far again.
+/// The messages that are whole.
 fn take_messages(process: &mut Process, heard: &mut Vec<PluginMessage>) -> Result<(), String> {
-    let ends = process.input.iter().rev().find(|b| !b.is_ascii_whitespace());
-    if ends.is_some_and(|b| *b == b'}' || process.input.len() < 65536) {
-        let (objects, broken) = take_objects(&mut process.input);
-        for object in objects {
-            heard.push(
-                serde_json::from_str(object.get()).map_err(|e| format!("wrote bad JSON: {e}"))?,
-            );
-        }
-        process.input.shrink_to(65536);
-        if let Some(e) = broken {
-            return Err(format!("wrote something that is no JSON: {e}"));
-        }
+    let (objects, broken) = process.input.take();
+    for object in objects {
+        heard.push(serde_json::from_str(object.get()).map_err(|e| format!("wrote bad JSON: {e}"))?);
+    }
+    if let Some(e) = broken {
+        return Err(format!("wrote something that is no JSON: {e}"));
     }
     if process.input.len() > MAX_MESSAGE {
         return Err(format!("wrote a message of more than {MAX_MESSAGE} bytes"));
     }
     Ok(())
-}
-
-/// Reads objects one after the other off a buffer: what every reader of JSON-RPC here does.
-pub fn take_objects(input: &mut Vec<u8>) -> (Vec<Box<RawValue>>, Option<String>) {
-    let mut out = Vec::new();
-    let mut used = 0;
-    let mut broken = None;
-    let mut stream = Deserializer::from_slice(input).into_iter::<Box<RawValue>>();
-    loop {
-        match stream.next() {
-            Some(Ok(object)) => {
-                used = stream.byte_offset();
-                out.push(object);
-            }
-            Some(Err(e)) if e.is_eof() => break,
-            Some(Err(e)) => {
-                broken = Some(e.to_string());
-                break;
-            }
-            None => {
-                used = input.len();
-                break;
-            }
-        }
-    }
-    drop(stream);
-    input.drain(..used);
-    (out, broken)
 }

@@ -7,7 +7,7 @@ mod manifest;
 mod rpc;
 mod saved;
 
-pub use kennel::{Kennel, take_objects};
+pub use kennel::Kennel;
 pub use manifest::{Manifest, PluginOption};
 pub use rpc::{forward, plugin as rpc_plugin};
 
