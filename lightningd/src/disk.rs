@@ -7,8 +7,7 @@
 use crate::options::Config;
 use crate::turn::Fatal;
 use nix::fcntl::posix_fallocate;
-use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -166,9 +165,7 @@ fn say(before: Space, now: Space, free: u64) {
 
 /// Takes room that only we give back. False: there is none, or no way to take it.
 fn keep_reserve(path: &Path) -> bool {
-    let mut options = File::options();
-    options.create(true).append(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    let kept = options.open(path).map_err(|e| e.to_string()).and_then(|file| {
+    let kept = crate::files::open_ours(path).map_err(|e| e.to_string()).and_then(|file| {
         let has = file.metadata().map_or(0, |m| m.blocks() * 512);
         if has >= RESERVE {
             return Ok(());

@@ -17,6 +17,7 @@ mod disk;
 mod dispatch;
 mod event_loop;
 mod events;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod hsm;

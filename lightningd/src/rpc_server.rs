@@ -115,11 +115,8 @@ impl RpcServer {
                 "rpc-file {shown} is in use: is another lightningd running?"
             )));
         }
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(failed("a stale socket cannot be removed", e)),
-        }
+        crate::files::remove_socket(&path)
+            .map_err(|e| failed("a stale socket cannot be removed", e))?;
         let mode = node.config.text("rpc-file-mode").unwrap_or("0600");
         let mode = u32::from_str_radix(mode, 8)
             .map_err(|_| Fatal(format!("--rpc-file-mode: '{mode}' is no octal mode")))?;

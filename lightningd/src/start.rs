@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use primitives::{Network, NodeId, SecretBytes};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,6 +82,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
         );
     }
     sandbox::shed(&boxes).map_err(generic)?;
+    crate::files::warn_of_others(&database_file(&config).map_err(generic)?, &log_files(&config));
     let children =
         ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
     raise_descriptor_limit();
@@ -256,6 +257,10 @@ fn daemonize(passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
     std::process::exit(0);
 }
 
+fn log_files(config: &Config) -> Vec<String> {
+    config.all("log-file").iter().filter_map(|said| said.value.clone()).collect()
+}
+
 fn pid_file(config: &Config) -> PathBuf {
     match config.text("pid-file") {
         Some(path) => PathBuf::from(path),
@@ -267,9 +272,8 @@ fn pid_file(config: &Config) -> PathBuf {
 fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
     let path = pid_file(config);
     let shown = path.display();
-    let mut options = File::options();
-    options.create(true).truncate(false).read(true).write(true).mode(0o640);
-    let file = options.open(&path).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
+    let file =
+        crate::files::open_ours(&path).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| {
         Fatal(format!("pid-file {shown} is locked ({e}): is lightningd already running there?"))
     })?;
@@ -282,7 +286,13 @@ fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
 /// What start-up left in the directory, at an orderly end.
 pub fn remove_files(node: &Node) {
     for path in [PathBuf::from(node.rpc_file()), pid_file(&node.config)] {
-        match std::fs::remove_file(&path) {
+        let is_socket = path.as_os_str() == node.rpc_file().as_str();
+        let removed = if is_socket {
+            crate::files::remove_socket(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        match removed {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => log::warn!("{}: {e}", path.display()),

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::daemon::LogLevel;
@@ -140,10 +141,7 @@ fn reopen(log: &mut State) -> Result<(), String> {
         .iter()
         .map(|path| match path.as_str() {
             "-" => Ok(None),
-            path => File::options()
-                .create(true)
-                .append(true)
-                .open(path)
+            path => crate::files::open_ours(Path::new(path))
                 .map(Some)
                 .map_err(|e| format!("log-file {path}: {e}")),
         })

@@ -35,7 +35,9 @@ pub struct Config {
 }
 
 fn problem(said: &Said, name: &str, what: impl std::fmt::Display) -> Fatal {
-    let value = said.value.as_ref().map(|v| format!("={v}")).unwrap_or_default();
+    // What is no option of ours may be a password with its name misspelt.
+    let value = said.value.as_ref().filter(|_| find(name).is_some());
+    let value = value.map(|v| format!("={v}")).unwrap_or_default();
     match said.source.as_str() {
         "cmdline" => Fatal(format!("--{name}: {what}")),
         file_line => Fatal(format!(
@@ -248,9 +250,14 @@ fn parse_args(args: &[String]) -> Result<Vec<(String, Said)>, Fatal> {
             (Some(name), _) => name,
             (None, "-h") => "help",
             (None, "-V") => "version",
-            (None, other) => {
+            (None, _) => {
+                // It may be a password, behind an option that wants it after a =.
+                let place = out.last().map_or_else(
+                    || "the first word".to_owned(),
+                    |(before, _): &(String, Said)| format!("the word after --{before}"),
+                );
                 return Err(Fatal(format!(
-                    "{other}: lightningd takes options only, such as --network=regtest"
+                    "{place} is no option: lightningd takes options only, such as --network=regtest"
                 )));
             }
         };
@@ -315,5 +322,17 @@ mod tests {
         );
         assert!(says("--network=foo").contains("unknown network 'foo'"));
         assert!(says("regtest").contains("takes options only"));
+        // Nobody's password is shown, however its option is misspelt.
+        for text in ["--bitcoin-rpcpassword hunter2", "--bitcoin-rpcpasswd=hunter2", "hunter2"] {
+            let said = says(&format!("{base}{text}"));
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+        let said = Said { value: Some("hunter2".into()), source: "/c:3".into() };
+        assert_eq!(
+            problem(&said, "bitcoin-rpcpasswd", "unrecognized option").0,
+            "Config file /c line 3: bitcoin-rpcpasswd: unrecognized option"
+        );
+        let said = Said { value: Some("x".into()), source: "/c:3".into() };
+        assert!(problem(&said, "fee-base", "bad").0.contains("fee-base=x"));
     }
 }

@@ -7,7 +7,6 @@
 use crate::turn::Fatal;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,9 +64,7 @@ impl ChildrenLock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.create(true).append(true).mode(0o600);
-    options.custom_flags(nix::libc::O_NOFOLLOW).open(path)
+    crate::files::open_ours(path)
 }
 
 /// Who has the file open, as far as /proc lets us see: for the operator.
