@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use openingd::agreement::{Agreement, Beginning, Proposal, Word};
-use openingd::judge::Ground;
+use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::judge::Ground;
 use primitives::*;
 use secp256k1::SECP256K1;
 use std::sync::LazyLock;

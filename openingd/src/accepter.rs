@@ -1,11 +1,12 @@
 //! The peer opens: its `open_channel`, our answer, its `funding_created`. Our `funding_signed` is channeld's to send, once
 //! the channel is on disk. BOLT 2.
 
-use crate::agreement::{Agreement, Beginning, Proposal, Word};
-use crate::judge::Ground;
+use crate::at_fault;
 use crate::line::Line;
-use crate::refusal::Refusal;
 use crate::signing::{our_keys, set_up, sign_remote, validate};
+use channel::opening::Refusal;
+use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::judge::{Ground, NOT_TRUSTED};
 use primitives::*;
 use std::time::Duration;
 use subdaemon::Failure;
@@ -30,14 +31,14 @@ pub(crate) fn accept(
         OpeningMessage::OpenChannel(open) => Ok(open),
         other => Err(other.name()),
     })?;
-    let (proposal, theirs) = ground.judge_open(&open)?;
+    let (proposal, theirs) = ground.judge_open(&open).map_err(at_fault)?;
     let theirs = ground.binding(theirs);
     let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
     let terms = Terms { reserve, ..ground.policy.terms.clone() };
     let ours = Word { terms, basepoints, first_point, upfront_script: init.upfront_script };
     let words = Sides { local: ours, remote: theirs };
     let mut agreement = Agreement { opener: Side::Remote, proposal, words };
-    ground.judge_together(&agreement)?;
+    ground.judge_together(&agreement).map_err(at_fault)?;
 
     let minimum_depth = ask_master(line, &ground, &mut agreement, open.channel_flags)?;
     let answer = &agreement.words.local;
@@ -48,8 +49,8 @@ pub(crate) fn accept(
         OpeningMessage::FundingCreated(created) => Ok(created),
         other => Err(other.name()),
     })?;
-    let funding = ground.judge_funding(&created)?;
-    let beginning = Beginning::new(agreement, funding).map_err(Refusal::from)?;
+    let funding = ground.judge_funding(&created).map_err(at_fault)?;
+    let beginning = Beginning::new(agreement, funding).map_err(at_fault)?;
     begin(line, &beginning, created.signature, minimum_depth)
 }
 
@@ -79,8 +80,7 @@ fn ask_master(
     // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and only the master knows whom.
     let depth = minimum_depth.unwrap_or(ground.policy.minimum_depth);
     if channel_type.has_bit(feature::ZEROCONF) && minimum_depth != Some(0) {
-        let why = "an unconfirmed channel is not for everybody";
-        return Err(Refusal::ChannelType { channel_type, why }.into());
+        return Err(at_fault(Refusal::ChannelType { channel_type, why: NOT_TRUSTED }));
     }
     if let Some(script) = upfront_script {
         if !ground.forms().allow(&script) {
@@ -94,7 +94,7 @@ fn ask_master(
         // BOLT 2, accept_channel: not below any dust limit, whoever wishes it.
         let least = ground.least_reserve(Some(&agreement.words.remote));
         agreement.words.local.terms.reserve = reserve.max(least);
-        ground.judge_together(agreement)?;
+        ground.judge_together(agreement).map_err(at_fault)?;
     }
     Ok(depth)
 }

@@ -5,23 +5,19 @@
 //! builds no funding transaction, and as accepter it does not send `funding_signed`: whoever says that must have the channel
 //! on disk, so channeld does.
 //!
-//! [`judge`] is the law, as pure questions about messages; [`agreement`] is what both messages come to; `opener` and
-//! `accepter` read like the figure in BOLT 2; `line` is who may speak when. `CHECKLIST.md` names every MUST and the test
+//! `channel::opening` is the law, as pure questions about messages; `opener` and `accepter` read like the figure in BOLT 2;
+//! `line` is who may speak when. `CHECKLIST.md` names every MUST and the test
 //! that shows it.
 #![deny(clippy::indexing_slicing)]
 
 mod accepter;
-pub mod agreement;
-pub mod judge;
 mod line;
 mod opener;
-mod refusal;
 mod signing;
 
-pub use refusal::Refusal;
-
-use crate::agreement::Beginning;
 use crate::line::Line;
+use channel::opening::Refusal;
+use channel::opening::agreement::Beginning;
 use primitives::Signature;
 use std::time::Duration;
 use subdaemon::{Child, Failure, Hsm, Orders, Peer, Sandbox};
@@ -51,7 +47,7 @@ impl Default for Settings {
 }
 
 //~ The tour comes from connectd, and now there are two: whoever reads `opener` and `accepter` side by side has read BOLT 2's
-//~ figure of an opening. What is refused, and by which words, is in `judge`. Then go on to channeld.
+//~ figure of an opening. What is refused, and by which words, is in `channel::opening`. Then go on to channeld.
 /// From birth to hand-over.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
@@ -84,6 +80,11 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
             Err(failure)
         }
     }
+}
+
+/// The peer's fault, as the peer hears it.
+fn at_fault(why: impl Into<Refusal>) -> Failure {
+    Failure::PeerError(why.into().to_string())
 }
 
 /// What the master stores, and channeld is born with.

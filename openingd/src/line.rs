@@ -1,7 +1,8 @@
 //! openingd's three partners, and whose turn it is.
 
 use crate::Settings;
-use crate::refusal::Refusal;
+use crate::at_fault;
+use channel::opening::Refusal;
 use primitives::ChannelId;
 use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders, Peer, PeerRecord, Ready};
@@ -95,7 +96,9 @@ impl Line {
         match self.next(Some(patience))? {
             Next::Said(message) => pick(message).map_err(|m| out_of_turn(m, awaited)),
             Next::Order(order) => Err(unexpected(order.name(), awaited)),
-            Next::Silence => Err(Refusal::Silence { awaited, seconds: patience.as_secs() }.into()),
+            Next::Silence => {
+                Err(at_fault(Refusal::Silence { awaited, seconds: patience.as_secs() }))
+            }
         }
     }
 
@@ -141,7 +144,7 @@ impl Line {
 
     /// One message of the peer's, unless it is of no matter.
     fn hear(&mut self, bytes: &[u8]) -> Result<Option<OpeningMessage>, Failure> {
-        match OpeningMessage::decode(bytes).map_err(Refusal::Malformed)? {
+        match OpeningMessage::decode(bytes).map_err(|e| at_fault(Refusal::Malformed(e)))? {
             Decoded::Known(OpeningMessage::Error(error)) => {
                 if self.concerns_us(error.channel_id) {
                     return Err(Failure::PeerSaidError(error.text()));
@@ -161,9 +164,9 @@ impl Line {
             }
             Decoded::UnknownOdd(number) => {
                 let message = format!("message {number}");
-                Err(Refusal::OutOfTurn { message, awaited: "the opening of the channel" }.into())
+                Err(at_fault(Refusal::OutOfTurn { message, awaited: "the opening of the channel" }))
             }
-            Decoded::UnknownEven(number) => Err(Refusal::UnknownEven(number).into()),
+            Decoded::UnknownEven(number) => Err(at_fault(Refusal::UnknownEven(number))),
         }
     }
 
@@ -226,7 +229,7 @@ impl Line {
 }
 
 fn out_of_turn(message: &str, awaited: &'static str) -> Failure {
-    Refusal::OutOfTurn { message: message.to_owned(), awaited }.into()
+    at_fault(Refusal::OutOfTurn { message: message.to_owned(), awaited })
 }
 fn unexpected(order: &str, awaited: &'static str) -> Failure {
     Failure::internal(format!("the order {order} came where {awaited} is awaited"))

@@ -1,10 +1,11 @@
 //! We open: `open_channel`, their answer, the funding, `funding_created`, their signature. BOLT 2.
 
-use crate::agreement::{Agreement, Beginning, Proposal, Word};
-use crate::judge::Ground;
+use crate::at_fault;
 use crate::line::Line;
-use crate::refusal::Refusal;
 use crate::signing::{our_keys, set_up, sign_remote, validate};
+use channel::opening::Refusal;
+use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::judge::Ground;
 use primitives::*;
 use subdaemon::Failure;
 use wire::channel_data::Terms;
@@ -37,7 +38,7 @@ pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
     };
     let (agreement, minimum_depth) = propose(line, &ground, proposal, ours)?;
     let funding = await_funding(line, &agreement, minimum_depth)?;
-    let beginning = Beginning::new(agreement, funding).map_err(Refusal::from)?;
+    let beginning = Beginning::new(agreement, funding).map_err(at_fault)?;
     fund(line, &ground, &beginning, minimum_depth)
 }
 
@@ -64,11 +65,11 @@ fn propose(
         OpeningMessage::AcceptChannel(accept) => Ok(accept),
         other => Err(other.name()),
     })?;
-    let theirs = ground.judge_accept(&proposal, &ours, &accept)?;
+    let theirs = ground.judge_accept(&proposal, &ours, &accept).map_err(at_fault)?;
     let theirs = ground.binding(theirs);
     let words = Sides { local: ours, remote: theirs };
     let agreement = Agreement { opener: Side::Local, proposal, words };
-    ground.judge_together(&agreement)?;
+    ground.judge_together(&agreement).map_err(at_fault)?;
     Ok((agreement, accept.minimum_depth))
 }
 
@@ -122,7 +123,7 @@ fn fund(
     })?;
     if signed.channel_id != channel {
         let (got, expected) = (signed.channel_id, channel);
-        return Err(Refusal::OtherId { field: "channel_id", got, expected }.into());
+        return Err(at_fault(Refusal::OtherId { field: "channel_id", got, expected }));
     }
     let signatures = validate(line, beginning, "funding_signed", signed.signature)?;
     crate::opened(beginning, signatures, None, minimum_depth)

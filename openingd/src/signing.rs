@@ -1,8 +1,8 @@
 //! What hsmd is asked: our keys, our signature on the peer's first commitment, its judgement of the peer's on ours.
 
-use crate::agreement::Beginning;
+use crate::at_fault;
 use crate::line::Line;
-use crate::refusal::Refusal;
+use channel::opening::agreement::Beginning;
 use primitives::*;
 use subdaemon::Failure;
 use wire::channel_data::{Basepoints, CommitmentSignatures};
@@ -19,7 +19,7 @@ pub(crate) fn our_keys(line: &mut Line) -> Result<(Basepoints, Point), Failure> 
 pub(crate) fn set_up(line: &mut Line, beginning: &Beginning) -> Result<(), Failure> {
     // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of ours.
     for side in Side::BOTH {
-        beginning.transaction(side).map_err(Refusal::from)?;
+        beginning.transaction(side).map_err(at_fault)?;
     }
     line.ask(&SetupChannel { params: beginning.params().clone() })
 }
@@ -50,7 +50,7 @@ pub(crate) fn validate(
         Verdict::Good => Ok(signatures),
         Verdict::Bad { why } => {
             log::info!("{message}: {why}");
-            Err(beginning.bad_signature(message).into())
+            Err(at_fault(beginning.bad_signature(message)))
         }
     }
 }

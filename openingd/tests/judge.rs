@@ -3,8 +3,8 @@
 
 mod common;
 
-use ::openingd::agreement::{Agreement, Beginning, Proposal, Word};
-use ::openingd::judge::Ground;
+use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::judge::Ground;
 use common::scenes::*;
 use common::*;
 use primitives::*;
@@ -137,5 +137,82 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// An honest message with these bytes changed and others behind it: whatever a peer may send.
+fn bent(honest: &[u8], changes: &[(usize, u8)], tail: &[u8]) -> Vec<u8> {
+    let mut body = honest.get(2..).unwrap_or_default().to_vec();
+    for (at, byte) in changes {
+        let at = at % body.len();
+        body[at] = *byte;
+    }
+    body.extend_from_slice(tail);
+    body
+}
+
+/// One TLV of this type, of this many equal bytes.
+fn tlv(kind: u8, byte: u8, len: u16) -> Vec<u8> {
+    [&[kind, 0xfd][..], &len.to_be_bytes(), &vec![byte; len.into()]].concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// The error that answers it, whatever it is.
+    #[test]
+    fn refusal_is_short_whatever_the_peer_sends(
+        accept: bool,
+        changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        script in proptest::option::of((any::<u8>(), 253u16..)),
+        kind in proptest::option::of((any::<u8>(), 253u16..)),
+        no_tlvs: bool,
+    ) {
+        let mut tail = Vec::new();
+        if let Some((byte, len)) = script {
+            tail.extend(tlv(0, byte, len));
+        }
+        if let Some((byte, len)) = kind {
+            tail.extend(tlv(1, byte, len));
+        }
+        let mut open = proposal().open_channel(Network::Regtest, TEMPORARY, &THEIR_WORD);
+        let mut answer = proposal().accept_channel(TEMPORARY, 3, &THEIR_WORD);
+        if !no_tlvs || !tail.is_empty() {
+            (open.upfront_shutdown_script, open.channel_type) = (None, None);
+            (answer.upfront_shutdown_script, answer.channel_type) = (None, None);
+        }
+        let text = if accept {
+            match AcceptChannel::take_body(&bent(&answer.encode(), &changes, &tail)) {
+                Ok(m) => ground().judge_accept(&proposal(), &OUR_WORD, &m).err().map(|e| e.to_string()),
+                Err(e) => Some(channel::opening::Refusal::Malformed(e).to_string()),
+            }
+        } else {
+            match OpenChannel::take_body(&bent(&open.encode(), &changes, &tail)) {
+                Ok(m) => ground().judge_proposal(&m).err().map(|e| e.to_string()),
+                Err(e) => Some(channel::opening::Refusal::Malformed(e).to_string()),
+            }
+        };
+        let len = text.map_or(0, |t| t.len());
+        prop_assert!(len <= channel::opening::MAX_TEXT, "{len}");
+    }
+
+    /// lightningd judges before it has an openingd: neither refuses what the other takes.
+    #[test]
+    fn proposal_is_judged_alike_before_and_by_openingd(
+        amount in number(1_000_000), push in number(100_000_000), feerate in number(2500), terms in terms(),
+    ) {
+        let word = Word { terms, ..THEIR_WORD.clone() };
+        let proposal = Proposal { amount: Sat(amount), push: Msat(push), feerate: FeeratePerKw(feerate as u32), ..proposal() };
+        let open = proposal.open_channel(Network::Regtest, TEMPORARY, &word);
+        let ground = ground();
+        let by_openingd = ground.judge_open(&open).and_then(|(proposal, theirs)| {
+            let theirs = ground.binding(theirs);
+            let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
+            let local = Word { terms: Terms { reserve, ..policy().terms }, ..OUR_WORD.clone() };
+            let words = Sides { local, remote: theirs };
+            ground.judge_together(&Agreement { opener: Side::Remote, proposal: proposal.clone(), words })?;
+            Ok(proposal)
+        });
+        prop_assert_eq!(ground.judge_proposal(&open), by_openingd);
     }
 }

@@ -32,6 +32,10 @@ pub enum Format {
 impl Format {
     /// The format of a channel type, if we can build it.
     pub fn of(channel_type: &Features) -> Option<Self> {
+        // A peer may send 65 kB: no known bit is that far out, and nobody looks at each.
+        if channel_type.as_be_bytes().len() > feature::ZEROCONF / 8 + 1 {
+            return None;
+        }
         // These two change nothing about transactions.
         let of_no_matter = [feature::SCID_ALIAS, feature::ZEROCONF];
         let mut rest = channel_type.bits().filter(|bit| !of_no_matter.contains(bit));

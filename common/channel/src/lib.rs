@@ -16,6 +16,7 @@ mod exposure;
 mod fault;
 pub mod keys;
 mod limits;
+pub mod opening;
 pub mod phase;
 mod reestablish;
 pub mod scripts;

@@ -132,9 +132,18 @@ impl fmt::Display for Features {
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
     }
 }
+/// Bits that [`fmt::Debug`] lists: it goes into logs and errors, and a peer may set half a million.
+const MAX_SHOWN: usize = 40;
+
 impl fmt::Debug for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.bits()).finish()
+        let mut list = f.debug_list();
+        list.entries(self.bits().take(MAX_SHOWN));
+        let set: usize = self.0.iter().map(|b| b.count_ones() as usize).sum();
+        if set > MAX_SHOWN {
+            list.entry(&format_args!("and {} more", set - MAX_SHOWN));
+        }
+        list.finish()
     }
 }
 
@@ -158,6 +167,16 @@ mod tests {
         assert_eq!(b.union(&a), a.union(&b));
         let longest = Features::from_be_bytes(&[0xff; 65535]);
         assert_eq!(Features::none().union(&longest), longest);
+    }
+
+    #[test]
+    fn features_list_a_bounded_number_of_bits() {
+        let text = format!("{:?}", Features::from_be_bytes(&[0xff; 65535]));
+        assert!(
+            text.starts_with("[0, 1, 2, ") && text.ends_with(", 39, and 524240 more]"),
+            "{text}"
+        );
+        assert_eq!(format!("{:?}", Features::none().with(1).with(40)), "[1, 40]");
     }
 
     #[test]

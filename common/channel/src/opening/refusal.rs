@@ -3,6 +3,11 @@
 use primitives::*;
 use std::fmt;
 
+/// No refusal is longer as text, in bytes, whatever the peer sent: it goes into an `error`, the log and a report.
+pub const MAX_TEXT: usize = 1000;
+/// Bytes of a script that a refusal shows. A script of a known form has at most 83.
+const MAX_SCRIPT_SHOWN: usize = 100;
+
 /// What is wrong with a proposal, its answer, or what follows. Said to the peer as it is: it holds nothing but the peer's own
 /// words and the terms that it may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +42,7 @@ pub enum Refusal {
     /// A funding of no transaction, or of the channel id that the negotiation had.
     Funding { funding: OutPoint, why: &'static str },
     /// What was agreed makes no channel.
-    Unbuildable(channel::Unbuildable),
+    Unbuildable(crate::Unbuildable),
     /// A signature that does not hold. BOLT 1: with the transaction that it should be for.
     Signature { message: &'static str, transaction: String },
     /// A message out of turn.
@@ -77,7 +82,13 @@ impl fmt::Display for Refusal {
                 write!(f, "channel_type {channel_type:?} is not {proposed:?}, which was proposed")
             }
             Self::Script { script } => {
-                write!(f, "upfront_shutdown_script {script:x} is of no form that was negotiated")
+                let shown = script.as_bytes().get(..MAX_SCRIPT_SHOWN).unwrap_or(script.as_bytes());
+                f.write_str("upfront_shutdown_script ")?;
+                shown.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+                if shown.len() < script.len() {
+                    write!(f, "... ({} bytes)", script.len())?;
+                }
+                f.write_str(" is of no form that was negotiated")
             }
             Self::Unaffordable { has, fee, anchors } => {
                 write!(f, "the opener's {has} cannot pay a fee of {fee} and {anchors} of anchors")
@@ -109,15 +120,8 @@ impl fmt::Display for Refusal {
 }
 impl std::error::Error for Refusal {}
 
-impl From<channel::Unbuildable> for Refusal {
-    fn from(why: channel::Unbuildable) -> Self {
+impl From<crate::Unbuildable> for Refusal {
+    fn from(why: crate::Unbuildable) -> Self {
         Self::Unbuildable(why)
-    }
-}
-
-/// The peer's fault, as the peer hears it.
-impl From<Refusal> for subdaemon::Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::PeerError(refusal.to_string())
     }
 }

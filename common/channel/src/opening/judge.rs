@@ -1,10 +1,11 @@
 //! The law of BOLT 2, "Channel Establishment v1", and this node's own bounds, as pure questions about messages.
 
-use crate::agreement::{Agreement, Proposal, Word};
-use crate::refusal::Refusal;
-use channel::shutdown::Forms;
-use channel::{Format, MAX_HTLCS, RESERVE_PART};
+use super::agreement::{Agreement, Proposal, Word};
+use super::refusal::Refusal;
+use crate::shutdown::Forms;
+use crate::{Format, MAX_HTLCS, RESERVE_PART};
 use primitives::*;
+use wire::channel_data::Terms;
 use wire::openingd::{OpenInit, OpeningPolicy};
 use wire::{AcceptChannel, FundingCreated, OpenChannel, Rest};
 
@@ -14,6 +15,8 @@ pub const LARGE: Sat = Sat(1 << 24);
 pub const LEAST_DUST_LIMIT: Sat = Sat(354);
 /// What an accepter may want to wait for before `channel_ready`: a day. BOLT 2 leaves "unreasonably large" to us.
 pub const MAX_MINIMUM_DEPTH: u32 = 144;
+/// Why a channel_type with option_zeroconf is refused.
+pub const NOT_TRUSTED: &str = "an unconfirmed channel is not for everybody";
 
 /// What both messages are held against.
 #[derive(Clone, Debug)]
@@ -161,6 +164,28 @@ impl Ground {
             channel_type,
         };
         Ok((proposal, word))
+    }
+
+    /// All that can be said of a proposal before we have keys for it: [`Self::judge_open`] and [`Self::judge_together`] against
+    /// the terms that we would answer with. Where the master has nothing to add, openingd refuses nothing that passes here.
+    pub fn judge_proposal(&self, open: &OpenChannel) -> Result<Proposal, Refusal> {
+        let (proposal, theirs) = self.judge_open(open)?;
+        // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and nobody is trusted so.
+        if proposal.channel_type.has_bit(feature::ZEROCONF) {
+            return Err(unsuitable(&proposal.channel_type, NOT_TRUSTED));
+        }
+        let theirs = self.binding(theirs);
+        let reserve = self.our_reserve(proposal.amount, Some(&theirs));
+        // Which keys are ours changes no amount: the peer's own stand in for them.
+        let ours = Word {
+            terms: Terms { reserve, ..self.policy.terms.clone() },
+            upfront_script: None,
+            ..theirs.clone()
+        };
+        let words = Sides { local: ours, remote: theirs };
+        let agreement = Agreement { opener: Side::Remote, proposal, words };
+        self.judge_together(&agreement)?;
+        Ok(agreement.proposal)
     }
 
     // ---- accept_channel

@@ -1,9 +1,9 @@
 //! What `open_channel` and `accept_channel` come to together, and the first state of the channel that follows from it.
 
-use crate::refusal::Refusal;
-use channel::commitment::{self, Commitment, Tally, tally};
-use channel::keys::CommitmentKeys;
-use channel::{Constants, Unbuildable};
+use super::refusal::Refusal;
+use crate::commitment::{self, Commitment, Tally, tally};
+use crate::keys::CommitmentKeys;
+use crate::{Constants, Unbuildable};
 use primitives::*;
 use wire::channel_data::*;
 use wire::{AcceptChannel, Long, OpenChannel, Rest};
@@ -180,7 +180,7 @@ impl Agreement {
     /// The script that the funding must pay to.
     pub fn funding_script_pubkey(&self) -> ScriptBuf {
         let keys = self.words.clone().map(|w| w.basepoints.funding);
-        channel::keys::funding_script(&keys.local, &keys.remote).to_p2wsh()
+        crate::keys::funding_script(&keys.local, &keys.remote).to_p2wsh()
     }
 }
 
