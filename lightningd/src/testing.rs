@@ -156,14 +156,21 @@ impl Rig {
 
     /// One turn of whatever this does.
     pub fn turn(&mut self, what: impl Fn(&Node, &mut Turn<'_>) -> Result<(), Stop>) -> Vec<Said> {
+        let outbox = self.outbox(what);
+        self.said(outbox)
+    }
+
+    /// One turn of whatever this does, and all that it would say.
+    pub fn outbox(
+        &mut self,
+        what: impl Fn(&Node, &mut Turn<'_>) -> Result<(), Stop>,
+    ) -> Vec<Outgoing> {
         let event = Event::Reconnect(channel::peer(1), std::time::Instant::now());
         let handle = |node: &Node, turn: &mut Turn<'_>, event: Event| match event {
             Event::Reconnect(..) => what(node, turn),
             other => crate::dispatch::handle(node, turn, other),
         };
-        let outbox =
-            turn::run(&mut self.node, &self.db, &mut self.hsm, vec![event], handle).unwrap();
-        self.said(outbox.0)
+        turn::run(&mut self.node, &self.db, &mut self.hsm, vec![event], handle).unwrap().0
     }
 
     /// One turn of one event.

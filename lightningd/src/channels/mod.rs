@@ -9,6 +9,7 @@ mod error_to_peer;
 mod evil_tests;
 mod index;
 pub mod live;
+mod numbers;
 pub mod open_rpc;
 pub mod opening;
 mod our_update;
@@ -226,6 +227,8 @@ pub struct Channels {
     /// Short ids and aliases that channels had or have: whoever looks here checks what it finds.
     by_name: HashMap<ShortChannelId, ChannelNumber>,
     by_peer: HashMap<NodeId, Vec<ChannelNumber>>,
+    /// Reserved numbers.
+    numbers: numbers::Numbers,
     /// The highest created_index of any HTLC.
     last_htlc: Cell<u64>,
 }

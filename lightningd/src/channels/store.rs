@@ -2,11 +2,14 @@
 
 mod list;
 mod load;
+mod numbers;
 mod onions;
 mod policies;
 
 pub use list::list_htlcs;
 pub use load::load;
+pub use numbers::begin_numbers;
+pub(super) use numbers::{raise_numbers, reserve_numbers};
 pub(super) use onions::{forget_expired_onions, is_replayed};
 pub(super) use policies::set_policy;
 
@@ -437,47 +440,4 @@ pub(super) fn set_totals(
 pub(super) fn forget(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {
     db.prepare_cached("DELETE FROM channels WHERE number = ?1")?.execute([sql(channel.0)])?;
     Ok(())
-}
-
-/// A secret that was made just now has no numbers behind it: they begin at 1.
-pub fn begin_numbers(db: &Connection) -> Result<(), Fatal> {
-    crate::db::set_var(db, NEXT_NUMBER, &1)
-}
-
-const NEXT_NUMBER: &str = "next_channel_number";
-
-/// Whatever was given after the rows were written is not given again. Where nobody knows, numbers go on at the time of day.
-pub(super) fn raise_numbers(
-    db: &Connection,
-    last: Option<ChannelNumber>,
-) -> Result<Option<u64>, Fatal> {
-    let stored: Option<i64> = crate::db::get_var(db, NEXT_NUMBER)?;
-    // A database that never gave one knows where to begin.
-    let Some(stored) = stored.map(i64::unsigned_abs).filter(|n| *n > 1 || last.is_some()) else {
-        return Ok(None);
-    };
-    let least = last.map_or_else(milliseconds, |l| l.0.saturating_add(1));
-    if stored >= least {
-        return Ok(None);
-    }
-    crate::db::set_var(db, NEXT_NUMBER, &sql(least))?;
-    Ok(Some(least))
-}
-
-fn milliseconds() -> u64 {
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 1)
-}
-
-/// A number for a channel: never one that was used before under this secret, deleted channels and lost databases included.
-pub(super) fn next_number(db: &Connection) -> Result<ChannelNumber, Fatal> {
-    let stored: Option<i64> = crate::db::get_var(db, NEXT_NUMBER)?;
-    let next = match stored {
-        Some(n) => n.unsigned_abs(),
-        // A database that is new under an old secret begins where no counter has been: at the milliseconds since 1970.
-        None => milliseconds(),
-    };
-    crate::db::set_var(db, NEXT_NUMBER, &sql(next + 1))?;
-    Ok(ChannelNumber(next))
 }

@@ -5,8 +5,9 @@
 //! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them.
 //! Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has shown where we
 //! are: a channel has its record from the opening on, when none is revoked yet. It is written after the commit and before
-//! anything is said. A channel's first record waits for the disk, for without it our commitment is not published; those that
-//! follow do not: a machine that loses power loses its last words at most, and then the rows are ahead, which is no danger.
+//! anything is said. A channel's first record waits for the disk, for without it our commitment is not published, and so does
+//! the last number; those that follow do not: a machine that loses power loses its last words at most, and then the rows are
+//! ahead, which is no danger.
 
 use super::Channel;
 use crate::turn::Fatal;
@@ -19,7 +20,7 @@ use std::path::Path;
 
 /// Its name, in the network's directory.
 pub const FILE: &str = "lightningd-revocations";
-/// Under this number, which no channel has, is the last one that any got.
+/// Under this number, which no channel has, is the last one that any may have got: the end of the block that was reserved last.
 pub const LAST: ChannelNumber = ChannelNumber(0);
 /// In a count: a closing transaction of the channel was stored to be signed, so that the peer may hold our signature on it. Rows that
 /// do not know of it were put back.
@@ -176,8 +177,9 @@ impl Watermarks {
         let known = self.places.get(&channel).copied();
         let place = known.unwrap_or(self.next);
         let written = self.file.write_all_at(&record(channel, revoked), place);
-        let kept =
-            written.and_then(|()| if known.is_none() { self.file.sync_data() } else { Ok(()) });
+        // The last number is raised once for many channels, and a number given twice may cost one of them.
+        let waits = known.is_none() || channel == LAST;
+        let kept = written.and_then(|()| if waits { self.file.sync_data() } else { Ok(()) });
         kept.map_err(|e| {
             Fatal(format!("{FILE}: {e}: the disk must take this before a secret is given out"))
         })?;

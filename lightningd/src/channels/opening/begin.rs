@@ -1,7 +1,7 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
-use crate::channels::{Channel, Channels, live, store, watermark};
+use crate::channels::{Channel, Channels, live, numbers};
 use crate::events::Outgoing;
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -199,9 +199,7 @@ fn begin(
     told: Told,
     init: &[u8],
 ) -> Result<(), Stop> {
-    let number = store::next_number(turn.db)?;
-    // Before anybody learns a point that follows from it.
-    turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(number.0) });
+    let number = numbers::draw(node, turn)?;
     if !matches!(attempt, Attempt::Theirs) {
         // Its row will never be without: a crash may leave a channel of ours with its funding sent, and a peer that never comes.
         turn.say(Outgoing::Revoked { channel: number, count: CommitmentNumber(0) });
