@@ -350,7 +350,10 @@ impl Io {
         match what {
             Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
             Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
-            Outgoing::Spawn(spec) => self.spawn(spec),
+            Outgoing::Spawn(spec) => {
+                node.counters.births += 1;
+                self.spawn(spec);
+            }
             Outgoing::Order { child, body, fds } => {
                 self.nursery.send(child, false, &body, fds, registry, CHILD_BASE)
             }

@@ -114,6 +114,8 @@ pub struct Counters {
     pub turns: u64,
     /// Those whose commit wrote something: one fsync each.
     pub commits: u64,
+    /// Processes of daemons that were started.
+    pub births: u64,
 }
 
 /// What a committed turn has to say. Whoever holds it delivers it.

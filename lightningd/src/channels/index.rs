@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 impl Channels {
     /// The channel of this id with this peer, wherever its life is.
     pub fn by_id(&self, peer: NodeId, id: ChannelId) -> Option<&Channel> {
-        self.all.values().chain(self.closed.values()).find(|c| c.peer == peer && c.id == id)
+        let of_peer = self.by_peer.get(&peer).into_iter().flatten();
+        let mut channels = of_peer.filter_map(|n| self.all.get(n).or_else(|| self.closed.get(n)));
+        channels.find(|c| c.id == id)
     }
     /// Channels with this peer that are not buried.
     pub fn with(&self, peer: NodeId) -> impl Iterator<Item = &Channel> {
@@ -75,6 +77,23 @@ impl Channels {
             self.closed.insert(channel.number, channel);
         } else {
             self.all.insert(channel.number, channel);
+        }
+    }
+    /// Takes a channel out of every place, as if it had never been.
+    pub(super) fn remove(&mut self, number: ChannelNumber) {
+        let Some(channel) = self.all.remove(&number) else { return };
+        self.told.remove(&number);
+        self.by_funding.remove(&channel.live.params.funding);
+        for name in [Some(channel.alias_local), channel.scid].into_iter().flatten() {
+            if self.by_name.get(&name) == Some(&number) {
+                self.by_name.remove(&name);
+            }
+        }
+        if let Some(of_peer) = self.by_peer.get_mut(&channel.peer) {
+            of_peer.retain(|n| *n != number);
+            if of_peer.is_empty() {
+                self.by_peer.remove(&channel.peer);
+            }
         }
     }
     fn know_names(&mut self, channel: &Channel) {

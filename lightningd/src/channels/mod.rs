@@ -21,6 +21,7 @@ pub mod policy;
 pub mod rpc;
 mod state;
 mod store;
+mod strangers;
 #[cfg(test)]
 pub mod testing;
 mod watch;
@@ -64,6 +65,8 @@ pub enum ChannelEvent {
     Broadcast,
     /// A block was taken in by every room.
     NewTip(BlockHeight),
+    /// The funding of this channel is in a block now: its peer wants to hear of it.
+    FundingSeen,
     /// The child of this channel is gone; look whether it needs another.
     ChildGone(ChannelNumber),
 }
@@ -181,6 +184,8 @@ pub struct Channel {
     pub owner: Owner,
     /// The connection that its last daemon served.
     pub served_connection: Option<u64>,
+    /// The last connection on which the peer spoke of it while no daemon of that connection was there.
+    pub spoken_on: Option<u64>,
     /// channel_reestablish is through on this connection.
     pub reestablished: bool,
     /// What its daemon is doing.
@@ -227,6 +232,8 @@ pub struct Channels {
     /// Short ids and aliases that channels had or have: whoever looks here checks what it finds.
     by_name: HashMap<ShortChannelId, ChannelNumber>,
     by_peer: HashMap<NodeId, Vec<ChannelNumber>>,
+    /// What strangers may still cost.
+    strangers: strangers::Strangers,
     /// Reserved numbers.
     numbers: numbers::Numbers,
     /// The highest created_index of any HTLC.
@@ -379,6 +386,9 @@ pub fn handle(
                     // Of the connection before: when it is gone, its successor is born.
                     Some(child) => turn
                         .say(Outgoing::Kill { child, why: "the peer connected anew".to_owned() }),
+                    // BOLT 2, "Message Retransmission": both sides send channel_reestablish, and the opener does without waiting for
+                    // ours. One who never does made the channel up, or waits for its funding as we do (`FundingSeen`).
+                    None if channel.is_unseen() => {}
                     None => live::start(node, turn, channel, wire::channeld::Birth::Reconnected)?,
                 }
             }
@@ -400,6 +410,7 @@ pub fn handle(
             crate::htlcs::new_tip(node, turn)?;
             crate::onchain::new_tip(node, turn, height)
         }
+        ChannelEvent::FundingSeen => live::funding_seen(node, turn, number),
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
     }
 }
@@ -451,10 +462,14 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             Ok(())
         }
         Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {
-            live::start(node, turn, channel, wire::channeld::Birth::Reconnected)
+            live::start_for_peer(node, turn, channel)
         }
         // Its daemon is about to be there: what came is held for it.
-        Some(channel) if channel.wants_peer() => Ok(()),
+        Some(channel) if channel.wants_peer() => {
+            let on = s.connection;
+            update(turn, channel.number, move |c| c.spoken_on = Some(on));
+            Ok(())
+        }
         Some(channel) => {
             error_to_peer::spoke(node, turn, channel, &s);
             Ok(())

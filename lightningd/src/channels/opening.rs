@@ -6,7 +6,7 @@ pub mod psbt;
 
 pub use begin::{Proposal, closing_script, propose, proposed};
 
-use super::{Channel, Owner, State, Totals, live, store};
+use super::{Channel, Owner, State, Totals, live, store, strangers};
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::rpc::{Caller, RpcError, code};
@@ -88,6 +88,17 @@ pub struct Proposed {
 }
 
 impl Opening {
+    /// Does the peer open?
+    fn is_theirs(&self) -> bool {
+        match self.attempt {
+            Attempt::Theirs => true,
+            Attempt::Funding { .. }
+            | Attempt::FundingSigned { .. }
+            | Attempt::Start { .. }
+            | Attempt::StartAccepted { .. }
+            | Attempt::Completing { .. } => false,
+        }
+    }
     fn coins(&self) -> Option<&Funded> {
         match &self.attempt {
             Attempt::Funding { funded, .. } | Attempt::FundingSigned { funded, .. } => Some(funded),
@@ -262,6 +273,7 @@ fn opened(
         own_policy: super::policy::OwnPolicy::default(),
         owner: Owner::Nobody,
         served_connection: None,
+        spoken_on: None,
         reestablished: false,
         status: (String::new(), None),
         changes: vec![],
@@ -270,6 +282,7 @@ fn opened(
     if let Err(why) = agreed::check(node, turn, opening, &channel)? {
         return disown(node, turn, opening, channel.id, &why);
     }
+    strangers::make_room(node, turn, &channel)?;
     store::insert(turn.db, &channel)?;
     answer_cancellers(
         node,
@@ -342,6 +355,13 @@ fn disown(
     // The peer has, or is about to have, a channel that will never be funded.
     crate::peers::tell(node, turn, opening.peer, &Error::new(channel, "internal error"));
     end(node, turn, opening, "the daemon of this opening failed")
+}
+
+/// An attempt of a peer's ends because we say so.
+fn evict(node: &Node, turn: &mut Turn<'_>, opening: &Opening, why: &str) -> Result<(), Stop> {
+    turn.say(Outgoing::Kill { child: opening.child, why: why.to_owned() });
+    crate::peers::tell(node, turn, opening.peer, &Error::new(opening.temporary, why));
+    end(node, turn, opening, why)
 }
 
 /// openingd ends in failure: the coins are free again, and whoever asked hears why.

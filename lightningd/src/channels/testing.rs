@@ -106,6 +106,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         own_policy: Default::default(),
         owner: Owner::Nobody,
         served_connection: None,
+        spoken_on: None,
         reestablished: false,
         status: (String::new(), None),
         changes: vec![],

@@ -278,6 +278,7 @@ fn funding_confirmed(
         c.scid = Some(scid);
     });
     channel.log(LogLevel::Info, &format!("funding confirmed in block {height}: {scid}"));
+    turn.also(Event::Channel(channel.number, ChannelEvent::FundingSeen));
     Ok(())
 }
 
@@ -479,13 +480,16 @@ pub(super) fn forget(
     crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
     store::forget(turn.db, channel.number)?;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;
-    let (number, funding) = (channel.number, channel.live.params.funding);
+    let (number, peer) = (channel.number, channel.peer);
     turn.install(move |node| {
-        node.channels.all.remove(&number);
-        node.channels.told.remove(&number);
-        node.channels.by_funding.remove(&funding);
+        node.channels.remove(number);
+        // Whoever comes under a new name each time leaves nothing behind.
+        let strange = node.channels.count_with(peer) == 0;
+        let known = node.peers.all.get(&peer);
+        if strange && known.is_some_and(|p| p.connection.is_none() && p.address.is_none()) {
+            node.peers.all.remove(&peer);
+        }
     });
-    let _ = node;
     Ok(())
 }
 

@@ -195,7 +195,12 @@ pub fn stop(_: &Node, turn: &mut Turn<'_>, _: &Args, caller: &Caller) -> Result<
 pub fn counters(node: &Node, turn: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
     let c = node.counters;
     let signatures = turn.hsm.ask(&wire::hsm::CountSignatures {})?;
-    Ok(Answer::Now(json!({"turns": c.turns, "commits": c.commits, "signatures": signatures})))
+    Ok(Answer::Now(json!({
+        "turns": c.turns,
+        "commits": c.commits,
+        "births": c.births,
+        "signatures": signatures,
+    })))
 }
 
 /// `decode string`: BOLT 11.

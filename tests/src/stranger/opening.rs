@@ -1,5 +1,6 @@
 //! Openings, in both roles, step by step.
 
+use super::connection::{describe, number};
 use super::{Connection, Keys, Live, Mine, Stranger, World};
 use bitcoin::Amount;
 use channel::commitment::{Commitment, build};
@@ -8,7 +9,7 @@ use channel::{Channel, Constants};
 use primitives::*;
 use secp256k1::SECP256K1;
 use wire::channel_data::*;
-use wire::{AcceptChannel, FundingCreated, FundingSigned, Long, OpenChannel, Rest};
+use wire::{AcceptChannel, Error, FundingCreated, FundingSigned, Long, Message, OpenChannel, Rest};
 
 /// What a stranger wants of a channel.
 #[derive(Clone)]
@@ -167,13 +168,38 @@ pub struct Draft {
 }
 
 impl Stranger {
-    /// Proposes a channel, and hears that the node accepts.
+    /// Proposes a channel, and hears that the node accepts: later, where many strangers have proposed just now.
     pub fn propose(mut self, plan: Plan) -> Draft {
         let temporary =
             ChannelId(plan.keys.commitment_point(0).serialize()[1..].try_into().unwrap());
-        self.say(&plan.open_channel(temporary));
-        let accept: AcceptChannel = self.line().expect();
+        let accept = crate::wait_for("the node to accept", || {
+            let answer = self.propose_once(&plan, temporary);
+            let later = answer.as_ref().is_err_and(|text| text.contains("try again later"));
+            if later {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+                return None;
+            }
+            Some(answer.expect("the node accepts"))
+        });
         self.drafted(plan, temporary, &accept)
+    }
+    /// Proposes a channel; the node's answer, or the text of its error. Errors about other channels are of no matter.
+    pub fn propose_once(
+        &mut self,
+        plan: &Plan,
+        temporary: ChannelId,
+    ) -> Result<AcceptChannel, String> {
+        self.say(&plan.open_channel(temporary));
+        loop {
+            let answer = self.line().hear().expect("the node stays on the line");
+            match number(&answer) {
+                AcceptChannel::NUMBER => {
+                    return Ok(AcceptChannel::take_body(&answer[2..]).unwrap());
+                }
+                Error::NUMBER if answer.get(2..34) != Some(&temporary.0[..]) => {}
+                _ => return Err(describe(&answer)),
+            }
+        }
     }
     /// The node accepted what was proposed.
     pub fn drafted(self, plan: Plan, temporary: ChannelId, accept: &AcceptChannel) -> Draft {

@@ -353,26 +353,31 @@ fn fake_channels_dos_ten_thousand_opens_never_funded() {
             stranger = draft.stranger;
             opened += 1;
         }
-        // The rest at once, and one refusal for each.
+        // The rest at once: a refusal for each, until the node has told this peer often enough.
         for n in 0..left {
             let plan = Plan::new(1);
             stranger
                 .say(&plan.open_channel(ChannelId(key(n + id * EACH + (1 << 31)).secret_bytes())));
         }
-        for _ in 0..left {
-            let answer = stranger.line().hear().expect("the node stays on the line");
-            assert_eq!(answer[..2], Error::NUMBER.to_be_bytes());
-            refused += 1;
+        let quiet = Duration::from_millis(20);
+        while let Some(answer) = stranger.line().next_within(quiet).expect("the line holds") {
+            // Or one that goes no further: what all strangers may begin has grown meanwhile.
+            let is_error = answer[..2] == Error::NUMBER.to_be_bytes();
+            assert!(is_error || answer[..2] == AcceptChannel::NUMBER.to_be_bytes());
+            refused += u64::from(is_error);
         }
         crowd.push(stranger);
     }
     eprintln!("{opened} opened, {refused} refused in {:?}", begun.elapsed());
-    assert_eq!(opened + refused, IDS * EACH);
+    assert!(opened + refused <= IDS * EACH);
     // At its worst, not only once it is over: all of them are connected.
     world.stays_modest();
-    assert!(opened <= 50, "{opened}");
+    // Ten at once, then one a second: what all strangers together may begin.
+    assert!(opened <= 11 + begun.elapsed().as_secs(), "{opened}");
     assert!(begun.elapsed() < Duration::from_secs(60));
-    assert_eq!(list(&world).len() as u64, opened);
+    let channels = list(&world);
+    let channels = channels.iter().filter(|c| c["state"] == "CHANNELD_AWAITING_LOCKIN");
+    assert_eq!(channels.count() as u64, opened);
     // The node itself may still open, and once the crowd is gone it costs no process.
     let stranger = Stranger::meet(1, &world);
     let call = world.fund(&stranger);
@@ -391,7 +396,8 @@ fn fake_channels_dos_ten_thousand_opens_never_funded() {
 fn cln_channel_open_race_with_a_storm_of_reconnects() {
     let world = World::new();
     for round in 0..40u64 {
-        let mut stranger = Stranger::meet(1, &world);
+        let who = round / 8;
+        let mut stranger = Stranger::meet(1 + who, &world);
         let plan = Plan::new(100 + round);
         let temporary = ChannelId(key(round + (1 << 32)).secret_bytes());
         match round % 4 {
@@ -415,21 +421,16 @@ fn cln_channel_open_race_with_a_storm_of_reconnects() {
             }
         }
     }
-    assert!(list(&world).len() <= 4);
+    assert!(list(&world).len() <= 20);
     still_works(&world, 50);
 }
 
-/// Opens a channel whose funding is a lie, says that it never minded, and leaves; its name, if the node had room for it.
-fn given_up(world: &World, n: u64) -> Option<String> {
-    let mut stranger = Stranger::meet(n, world);
+/// Opens a channel whose funding is a lie, says that it never minded, and leaves; its name, or why the node refused it.
+fn given_up(world: &World, (who, n): (u64, u64)) -> Result<String, String> {
+    let mut stranger = Stranger::meet(who, world);
     let plan = Plan::new(n);
     let temporary = ChannelId(key(n).secret_bytes());
-    stranger.say(&plan.open_channel(temporary));
-    let answer = stranger.line().hear().expect("the node stays on the line");
-    if answer[..2] != AcceptChannel::NUMBER.to_be_bytes() {
-        return None;
-    }
-    let accept = AcceptChannel::take_body(&answer[2..]).unwrap();
+    let accept = stranger.propose_once(&plan, temporary)?;
     let mut draft = stranger.drafted(plan, temporary, &accept);
     draft.create(OutPoint { txid: bitcoin::Txid::hash(&temporary.0), vout: 0 });
     let mut live = draft.signed();
@@ -437,22 +438,25 @@ fn given_up(world: &World, n: u64) -> Option<String> {
     live.say(&never_mind);
     world.node.wait_state(&live.name(), "AWAITING_UNILATERAL");
     live.stranger.hang_up();
-    Some(live.name())
+    Ok(live.name())
 }
 
 #[test]
 fn ldk_monitor_bloat_to_give_a_channel_up_makes_no_room_for_another() {
     let world = World::new();
-    let opened: Vec<String> = (3000..3100).filter_map(|n| given_up(&world, n)).collect();
-    assert!(!opened.is_empty() && opened.len() <= 50, "{}", opened.len());
-    assert!(list(&world).len() <= opened.len());
+    for n in 3000..3004 {
+        given_up(&world, (3000, n)).unwrap();
+    }
+    let refused = given_up(&world, (3000, 3004)).unwrap_err();
+    assert!(refused.contains("wait for their funding"), "{refused}");
+    assert_eq!(list(&world).len(), 4);
     world.stays_modest();
 }
 
 #[test]
 fn ldk_monitor_bloat_a_channel_that_was_given_up_is_forgotten_in_time() {
     let world = World::new();
-    let name = given_up(&world, 3000).unwrap();
+    let name = given_up(&world, (3000, 3000)).unwrap();
     for _ in 0..10 {
         world.mine(201);
     }

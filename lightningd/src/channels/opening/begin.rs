@@ -1,7 +1,8 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
-use crate::channels::{Channel, Channels, live, numbers};
+use crate::channels::strangers::{MAX_ATTEMPTS, MAX_UNFUNDED_PER_PEER};
+use crate::channels::{live, numbers};
 use crate::events::Outgoing;
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -9,19 +10,17 @@ use crate::supervisor::{ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
 use crate::wallet::{self, AddressKind};
 use ::channel::RESERVE_PART;
+use ::channel::opening::Refusal;
+use ::channel::opening::judge::Ground;
 use primitives::*;
+use std::time::Instant;
 use wire::channel_data::*;
 use wire::connectd::Spoke;
+use wire::daemon::LogLevel;
 use wire::hsm::Capability;
 use wire::openingd::*;
-use wire::{Error, Message};
+use wire::{Error, Message, OpenChannel};
 
-/// Channels of one peer that wait for their funding.
-const MAX_UNFUNDED_PER_PEER: usize = 4;
-/// Channels of all peers that wait for their funding: with its peer connected each is a process, with two sockets of ours.
-const MAX_UNFUNDED: usize = 50;
-/// Attempts of peers that are under way at once: each is a process.
-const MAX_PEER_ATTEMPTS: usize = 20;
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
 const OUR_DUST_LIMIT: Sat = Sat(546);
 /// The longest that our own money may be made to wait, in blocks.
@@ -245,48 +244,30 @@ fn begin(
     Ok(())
 }
 
-fn unfunded(channels: &Channels, peer: Option<NodeId>) -> usize {
-    let waits = |c: &&Channel| c.opener() == Side::Remote && c.funding_height.is_none();
-    channels.all.values().filter(waits).filter(|c| peer.is_none_or(|p| p == c.peer)).count()
-}
-
-/// A peer sent `open_channel`.
+/// A peer sent `open_channel`. Nothing is born or written for one that is refused.
 pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
-    let attempts = node.channels.openings.values().filter(|o| matches!(o.attempt, Attempt::Theirs));
-    // Under the same id it is another try at what was refused: that openingd has left, though we may not have heard so yet.
-    let rival = |o: &Opening| o.peer == s.node && o.temporary != s.channel;
-    let (all, of_peer) =
-        attempts.fold((0, 0), |(all, of), o| (all + 1, of + usize::from(rival(o))));
-    // Channels that are never funded cost whoever fakes them nothing: what they may cost us is bounded.
-    let refusal = if !node.trusts_tip() {
-        Some("not in sync with the chain yet, try again later")
-    } else if of_peer > 0 {
-        Some("one channel at a time, please")
-    } else if unfunded(&node.channels, Some(s.node)) >= MAX_UNFUNDED_PER_PEER {
-        Some("too many of your channels wait for their funding")
-    } else if all >= MAX_PEER_ATTEMPTS || unfunded(&node.channels, None) >= MAX_UNFUNDED {
-        Some("too many channels wait for their funding, try again later")
-    } else {
-        None
-    };
-    let connection = node.peers.connection(s.node).filter(|c| c.number == s.connection);
-    let (Some(connection), None) = (connection, refusal) else {
+    let Some(connection) = node.peers.connection(s.node).filter(|c| c.number == s.connection)
+    else {
         crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
-        if let Some(text) = refusal {
-            crate::peers::tell(node, turn, s.node, &Error::new(s.channel, text));
-        }
         return Ok(());
     };
-    let told = Told {
-        // The reserve follows from the amount that the peer names: openingd takes a hundredth.
-        policy: policy(node, Sat::ZERO, None),
-        features: Sides { local: node.features.clone(), remote: connection.features.clone() },
-        proposed: None,
-    };
+    let now = Instant::now();
+    let features = Sides { local: node.features.clone(), remote: connection.features.clone() };
+    // The reserve follows from the amount that the peer names: a hundredth is taken.
+    let told = Told { policy: policy(node, Sat::ZERO, None), features, proposed: None };
+    if let Err(why) = acceptable(node, s, &told, now) {
+        refuse(node, turn, s, &why, now);
+        return Ok(());
+    }
+    let (peer, stranger) = (s.node, node.channels.is_stranger(s.node));
+    if stranger {
+        evict_oldest(node, turn)?;
+    }
+    turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
     let init = AcceptInit {
         network: node.network,
-        local_features: node.features.clone(),
-        remote_features: connection.features.clone(),
+        local_features: told.features.local.clone(),
+        remote_features: told.features.remote.clone(),
         temporary_id: s.channel,
         policy: told.policy.clone(),
         upfront_script: None,
@@ -294,4 +275,60 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
     let whom = (s.node, s.connection);
     let amounts = (Sat::ZERO, Msat::ZERO);
     begin(node, turn, whom, s.channel, amounts, Attempt::Theirs, None, told, &init.encode())
+}
+
+/// Is this proposal worth an openingd now? `Err`: what the peer hears, [`MAX_TEXT`](::channel::opening::MAX_TEXT) at most. What costs
+/// least is asked first.
+fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), String> {
+    let channels = &node.channels;
+    // Under the same id it is another try at what was refused: that openingd has left, though we may not have heard so yet.
+    let rival = |o: &Opening| o.is_theirs() && o.peer == s.node && o.temporary != s.channel;
+    let refusal = if !node.trusts_tip() {
+        "not in sync with the chain yet, try again later"
+    } else if channels.openings.values().any(rival) {
+        "one channel at a time, please"
+    } else if channels.unseen_with(s.node) >= MAX_UNFUNDED_PER_PEER {
+        "too many of your channels wait for their funding"
+    } else if !channels.strangers.may_bear(s.node, channels.is_stranger(s.node), now) {
+        "too many channels are proposed at the moment, try again later"
+    } else {
+        return judge(node, s, told).map_err(|refusal| refusal.to_string());
+    };
+    Err(refusal.to_owned())
+}
+
+/// What openingd would say of the proposal.
+fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<(), Refusal> {
+    let body = s.message.0.get(2..).unwrap_or_default();
+    let open = OpenChannel::take_body(body).map_err(Refusal::Malformed)?;
+    let ground = Ground {
+        network: node.network,
+        features: told.features.clone(),
+        policy: told.policy.clone(),
+        temporary_id: s.channel,
+    };
+    ground.judge_proposal(&open).map(drop)
+}
+
+/// The peer hears why, unless it heard so much already.
+fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str, now: Instant) {
+    crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+    let peer = s.node;
+    if node.channels.strangers.may_hear(peer, now) {
+        crate::log::line(LogLevel::Unusual, Some(peer), "opening", &format!("refused: {why}"));
+        crate::peers::tell(node, turn, peer, &Error::new(s.channel, why));
+        turn.install(move |node| node.channels.strangers.hears(peer, now));
+    }
+}
+
+/// Where as many strangers' attempts are under way as may be, the oldest gives way. It has not brought a channel yet: nothing of it is
+/// stored, and the peer has no signature of ours, since `funding_signed` is channeld's to send.
+fn evict_oldest(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    let of_stranger = |o: &&Opening| o.is_theirs() && node.channels.is_stranger(o.peer);
+    let mut waiting = node.channels.openings.values().filter(of_stranger);
+    let oldest = waiting.next();
+    match oldest.filter(|_| waiting.count() + 1 >= MAX_ATTEMPTS) {
+        Some(oldest) => super::evict(node, turn, oldest, "this opening took too long, try again"),
+        None => Ok(()),
+    }
 }

@@ -143,6 +143,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         decided: BTreeMap::new(),
         owner: Owner::Nobody,
         served_connection: None,
+        spoken_on: None,
         reestablished: false,
         status: (String::new(), None),
         changes: vec![],

@@ -1,0 +1,310 @@
+//! What peers that have no funded channel with us may cost: the attempts that they begin, the daemons of channels whose funding
+//! nobody has seen, and our words to them.
+//!
+//! Identities are free. So a limit per peer stops one that floods, and a limit for all strangers bounds what any number of them costs.
+//! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
+//! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
+
+use super::{Channel, Channels};
+use crate::node::Node;
+use crate::turn::{Stop, Turn};
+use primitives::{Bucket, ChannelNumber, NodeId, Side};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use wire::Error;
+use wire::daemon::LogLevel;
+
+/// Channels of one peer that wait for their funding.
+pub const MAX_UNFUNDED_PER_PEER: usize = 4;
+/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of [`ALL`] the
+/// oldest has waited for 83 minutes before it gives way: eight blocks, so that a funding that was broadcast has mostly been seen.
+const MAX_UNFUNDED: usize = 5000;
+/// Attempts of strangers under way at once: each is a process. Twice the burst of [`ALL`], so that an attempt has ten seconds at
+/// least before others take its place: openers that need no person for their funding need one or two.
+pub const MAX_ATTEMPTS: usize = 20;
+/// Processes of strangers' channels whose funding nobody has seen. A peer that loses its own is hung up on, and may come back.
+const MAX_UNFUNDED_DAEMONS: usize = 40;
+
+/// Births that one peer may cause. People open one channel with a peer, programs a handful, and try again after a refusal.
+const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
+/// Births that all strangers may cause together: a process takes some ten milliseconds, so this is a hundredth of a core.
+const ALL: Bucket = Bucket::new(10, Duration::from_secs(1));
+/// Refusals that one peer hears. Beyond it there is silence, for the peer and in the log.
+const WORDS: Bucket = Bucket::new(32, Duration::from_secs(1));
+/// Peers that are remembered. When so many have caused something within seconds, another has no limit but [`ALL`].
+const MAX_PEERS: usize = 4096;
+
+/// What one peer may still cause.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    births: Bucket,
+    words: Bucket,
+}
+
+const FRESH: Allowance = Allowance { births: PEER, words: WORDS };
+
+/// What each peer, and all strangers together, may still cause.
+#[derive(Debug)]
+pub struct Strangers {
+    all: Bucket,
+    peers: HashMap<NodeId, Allowance>,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self { all: ALL, peers: HashMap::new() }
+    }
+}
+
+impl Strangers {
+    fn peer(&self, peer: NodeId) -> Allowance {
+        self.peers.get(&peer).copied().unwrap_or(FRESH)
+    }
+    fn change(&mut self, peer: NodeId, now: Instant, change: impl FnOnce(&mut Allowance)) {
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
+            self.peers.retain(|_, a| !a.births.is_full(now) || !a.words.is_full(now));
+            if self.peers.len() >= MAX_PEERS {
+                return;
+            }
+        }
+        change(self.peers.entry(peer).or_insert(FRESH));
+    }
+
+    /// May a process be born because of this peer?
+    pub fn may_bear(&self, peer: NodeId, stranger: bool, now: Instant) -> bool {
+        let has_one = |bucket: Bucket| bucket.ready_at(1, now).is_some_and(|at| at <= now);
+        has_one(self.peer(peer).births) && (!stranger || has_one(self.all))
+    }
+    /// One is.
+    pub fn bears(&mut self, peer: NodeId, stranger: bool, now: Instant) {
+        self.change(peer, now, |a| {
+            a.births.take(now);
+        });
+        if stranger {
+            self.all.take(now);
+        }
+    }
+    /// Is this peer told why it is refused?
+    pub fn may_hear(&self, peer: NodeId, now: Instant) -> bool {
+        self.peer(peer).words.ready_at(1, now).is_some_and(|at| at <= now)
+    }
+    /// It is.
+    pub fn hears(&mut self, peer: NodeId, now: Instant) {
+        self.change(peer, now, |a| {
+            a.words.take(now);
+        });
+    }
+}
+
+impl Channel {
+    /// A peer's channel whose funding nobody has seen. The peer may have made it up: it costs a row, and a process only while the peer
+    /// speaks of it. One whose funding's block left the chain was real once, and is none.
+    pub fn is_unseen(&self) -> bool {
+        self.opener() == Side::Remote
+            && self.funding_height.is_none()
+            && self.spend.is_none()
+            && !self.ready.local
+            && !self.lost_state
+    }
+}
+
+impl Channels {
+    /// Has this peer no channel with us whose funding is in a block?
+    pub fn is_stranger(&self, peer: NodeId) -> bool {
+        !self.with(peer).any(|c| c.funding_height.is_some() && c.state.is_open())
+    }
+    /// Channels of this peer that wait for their funding.
+    pub fn unseen_with(&self, peer: NodeId) -> usize {
+        self.with(peer).filter(|c| c.is_unseen()).count()
+    }
+    fn unseen_of_strangers(&self) -> impl Iterator<Item = &Channel> {
+        self.all.values().filter(|c| c.is_unseen() && self.is_stranger(c.peer))
+    }
+    /// Whose place a further channel of a stranger takes: the oldest that waits for its funding.
+    fn gives_way(&self) -> Option<ChannelNumber> {
+        let mut waiting = self.unseen_of_strangers().map(|c| c.number);
+        let oldest = waiting.next();
+        oldest.filter(|_| waiting.count() + 1 >= MAX_UNFUNDED)
+    }
+    /// Whose process makes room for that of another channel whose funding nobody has seen: the one that was born first.
+    fn daemon_gives_way(&self) -> Option<&Channel> {
+        let served = || self.unseen_of_strangers().filter(|c| c.owner.child().is_some());
+        if served().count() < MAX_UNFUNDED_DAEMONS {
+            None
+        } else {
+            served().min_by_key(|c| c.owner.child())
+        }
+    }
+}
+
+/// A channel is to be stored: a stranger's takes the place of the oldest of those that wait for their funding, where there are as many
+/// as may be. Should that funding confirm all the same, its peer has our signature and closes alone; of ours there is no more in it than
+/// `push_msat`.
+pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    if !channel.is_unseen() || !node.channels.is_stranger(channel.peer) {
+        return Ok(());
+    }
+    end_oldest_daemon(node, turn);
+    match node.channels.gives_way().and_then(|number| node.channels.all.get(&number)) {
+        Some(oldest) => {
+            let why = "its funding was not seen, and others wait for theirs";
+            crate::peers::tell(node, turn, oldest.peer, &Error::new(oldest.id, why));
+            super::watch::forget(node, turn, oldest, why)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Room for one more process of a channel whose funding nobody has seen: the oldest of them ends, with its connection. That peer may
+/// connect anew; once its funding is seen, its channel counts no more.
+pub fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>) {
+    if let Some(oldest) = node.channels.daemon_gives_way() {
+        oldest.log(LogLevel::Debug, "its daemon gives way to another's: hanging up");
+        crate::peers::hang_up(node, turn, oldest.peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::{Owner, State};
+    use crate::testing::Rig;
+    use primitives::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(n: u64) -> NodeId {
+        let mut id = [2; 33];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        NodeId(id)
+    }
+
+    /// How many of these, one after the other at one time, bear something?
+    fn born(
+        strangers: &mut Strangers,
+        peers: impl Iterator<Item = u64>,
+        stranger: bool,
+        now: Instant,
+    ) -> usize {
+        peers
+            .filter(|peer| {
+                let may = strangers.may_bear(id(*peer), stranger, now);
+                if may {
+                    strangers.bears(id(*peer), stranger, now);
+                }
+                may
+            })
+            .count()
+    }
+
+    /// A channel of this stranger's that waits for its funding.
+    fn unseen(rig: &Rig, number: u64, peer: NodeId) -> Channel {
+        let mut channel = rig.channel(1).clone();
+        channel.number = ChannelNumber(number);
+        channel.peer = peer;
+        channel.id = ChannelId(peer.0[..32].try_into().unwrap());
+        channel.state = State::AwaitingLockin;
+        channel.live.params.opener = Side::Remote;
+        channel.live.params.funding.vout = number as u32;
+        channel.ready = Sides::default();
+        channel.funding_height = None;
+        channel.owner = Owner::Nobody;
+        channel
+    }
+
+    #[test]
+    fn unfunded_channels_give_way_to_newer_ones_oldest_first() {
+        let mut rig = Rig::new("unfunded", &[(1, 1)]);
+        let friend = rig.channel(1).peer;
+        rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().funding_height =
+            Some(BlockHeight(50));
+        // The oldest is a friend's, and gives way to nobody.
+        let mut channels = vec![unseen(&rig, 2, friend)];
+        channels.extend((3..3 + MAX_UNFUNDED as u64).map(|n| unseen(&rig, n, id(n))));
+        let newest = channels.pop().unwrap();
+        for channel in channels {
+            rig.node.channels.insert(channel);
+        }
+        let store = |rig: &mut Rig, channel: &Channel| {
+            rig.turn(|node, turn| {
+                make_room(node, turn, channel)?;
+                let channel = channel.clone();
+                turn.install(move |node| node.channels.insert(channel));
+                Ok(())
+            });
+            let waiting: Vec<u64> = rig.node.channels.all.keys().map(|n| n.0).collect();
+            waiting
+        };
+        let all = store(&mut rig, &newest);
+        assert_eq!((all.len(), &all[..3]), (MAX_UNFUNDED + 2, &[1, 2, 3][..]));
+        let another = unseen(&rig, 9_000, id(9_000));
+        let all = store(&mut rig, &another);
+        assert_eq!((all.len(), &all[..4]), (MAX_UNFUNDED + 2, &[1, 2, 4, 5][..]));
+        // Nothing is left of it in any index.
+        assert_eq!(rig.node.channels.count_with(id(3)), 0);
+        assert!(!rig.node.channels.by_peer.contains_key(&id(3)));
+        assert_eq!(rig.node.channels.by_funding.len(), all.len());
+        let of_friend = unseen(&rig, 9_001, friend);
+        assert_eq!(store(&mut rig, &of_friend).len(), MAX_UNFUNDED + 3);
+    }
+
+    #[test]
+    fn daemon_of_unfunded_channel_gives_way_oldest_first() {
+        let mut rig = Rig::new("unfunded-daemons", &[(1, 1)]);
+        for n in 0..MAX_UNFUNDED_DAEMONS as u64 {
+            assert!(rig.node.channels.daemon_gives_way().is_none());
+            let mut channel = unseen(&rig, 10 + n, id(n));
+            channel.owner = Owner::Channeld(500 - n);
+            rig.node.channels.insert(channel);
+        }
+        let last = 10 + MAX_UNFUNDED_DAEMONS as u64 - 1;
+        assert_eq!(rig.node.channels.daemon_gives_way().map(|c| c.number.0), Some(last));
+        // One that is funded is served whoever else is.
+        let funded = rig.node.channels.all.get_mut(&ChannelNumber(last)).unwrap();
+        funded.funding_height = Some(BlockHeight(50));
+        assert!(rig.node.channels.daemon_gives_way().is_none());
+    }
+
+    #[test]
+    fn births_of_one_peer_are_bounded() {
+        let (mut strangers, start) = (Strangers::default(), Instant::now());
+        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start), 10);
+        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 9 * SECOND), 0);
+        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 30 * SECOND), 3);
+        // Another has its own.
+        assert_eq!(born(&mut strangers, (0..2).map(|_| 2), true, start + 30 * SECOND), 2);
+    }
+
+    #[test]
+    fn births_of_all_strangers_are_bounded_and_a_peer_with_a_channel_is_none() {
+        let (mut strangers, start) = (Strangers::default(), Instant::now());
+        assert_eq!(born(&mut strangers, 0..500, true, start), 10);
+        assert_eq!(born(&mut strangers, 1000..1500, true, start + 7 * SECOND), 7);
+        assert_eq!(born(&mut strangers, 0..1, false, start + 7 * SECOND), 1);
+    }
+
+    #[test]
+    fn words_to_one_peer_are_bounded_and_cost_no_births() {
+        let (mut strangers, now) = (Strangers::default(), Instant::now());
+        let told = (0..500).filter(|_| {
+            let may = strangers.may_hear(id(1), now);
+            if may {
+                strangers.hears(id(1), now);
+            }
+            may
+        });
+        assert_eq!(told.count(), 32);
+        assert!(strangers.may_bear(id(1), true, now));
+    }
+
+    #[test]
+    fn remembered_peers_are_bounded_whoever_comes() {
+        let (mut strangers, start) = (Strangers::default(), Instant::now());
+        for n in 0..20_000 {
+            strangers.hears(id(n), start);
+        }
+        assert_eq!(strangers.peers.len(), MAX_PEERS);
+        strangers.hears(id(30_000), start + 100 * SECOND);
+        assert_eq!(strangers.peers.len(), 1);
+    }
+}

@@ -1,0 +1,256 @@
+//! Crowds of strangers who open channels: what each proposal, and all of them, may cost in processes, commits and log.
+
+use bitcoin::OutPoint;
+use bitcoin::hashes::Hash;
+use primitives::*;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tests::stranger::*;
+use tests::wait_for;
+use wire::{ChannelReestablish, Error, Message, OpenChannel, Rest};
+
+/// What all strangers together may begin at once, and then each second.
+const BURST: u64 = 10;
+/// What one peer may begin at once, and then every ten seconds.
+const BURST_OF_PEER: u64 = 10;
+/// Attempts of strangers under way.
+const MAX_ATTEMPTS: usize = 20;
+/// Processes of strangers' channels whose funding was not seen.
+const MAX_UNFUNDED_DAEMONS: usize = 40;
+
+/// Processes that were born, and commits.
+fn counters(world: &World) -> (u64, u64) {
+    let all = world.node.rpc("dev-counters", &json!({}));
+    (all["births"].as_u64().unwrap(), all["commits"].as_u64().unwrap())
+}
+
+fn list(world: &World) -> Vec<Value> {
+    world.node.rpc("listpeerchannels", &json!({}))["channels"].as_array().unwrap().clone()
+}
+
+fn temporary(n: u64) -> ChannelId {
+    ChannelId(key(n + (1 << 33)).secret_bytes())
+}
+
+/// Reads what the node had to say to all that was said so far: errors, by their texts.
+fn errors_so_far(stranger: &mut Stranger) -> Vec<String> {
+    // Of no channel: the answer comes last.
+    let last = ChannelId([0xee; 32]);
+    stranger.say(&ChannelReestablish {
+        channel_id: last,
+        next_commitment_number: 1,
+        next_revocation_number: 0,
+        your_last_per_commitment_secret: [0; 32],
+        my_current_per_commitment_point: stranger.point(),
+        next_funding: None,
+        my_current_funding_locked: None,
+    });
+    let mut texts = Vec::new();
+    loop {
+        let bytes = stranger.line().hear().expect("the node stays on the line");
+        assert_eq!(bytes[..2], Error::NUMBER.to_be_bytes());
+        let error = Error::take_body(&bytes[2..]).unwrap();
+        if error.channel_id == last {
+            return texts;
+        }
+        texts.push(error.text());
+    }
+}
+
+/// The lie of an opening that is never funded; its name.
+fn fake(stranger: Stranger, n: u64) -> Live {
+    let mut draft = stranger.propose(Plan::new(n));
+    let txid = bitcoin::Txid::hash(&temporary(n).0);
+    draft.create(OutPoint { txid, vout: 0 });
+    draft.signed()
+}
+
+/// A way to break an `open_channel`.
+type Change = fn(&mut OpenChannel);
+
+#[test]
+fn opening_that_is_refused_bears_no_process_and_writes_nothing() {
+    const EACH: u64 = 100;
+    let world = World::new();
+    let mut stranger = Stranger::meet(1, &world);
+    let changes: [Change; 5] = [
+        |m| m.chain_hash = [7; 32],
+        |m| m.funding_satoshis = Sat(999),
+        |m| m.dust_limit_satoshis = Sat(353),
+        |m| m.channel_type = Some(Rest(vec![0xff; 60_000])),
+        |m| m.upfront_shutdown_script = Some(Rest(vec![0x6a; 60_000])),
+    ];
+    errors_so_far(&mut stranger);
+    let (before, log) = (counters(&world), world.node.log_size());
+    let begun = Instant::now();
+    let mut told = Vec::new();
+    for n in 0..EACH {
+        for (which, change) in (0u64..).zip(changes) {
+            let mut open = Plan::new(1).open_channel(temporary(5 * n + which));
+            change(&mut open);
+            stranger.say(&open);
+        }
+        told.extend(errors_so_far(&mut stranger));
+    }
+    assert_eq!(counters(&world), before, "births and commits");
+    let most = 32 + begun.elapsed().as_secs() as usize + 1;
+    assert!(told.len() >= 32 && told.len() <= most, "{} words", told.len());
+    assert!(told.iter().all(|text| text.len() <= 1000), "{told:?}");
+    let log = world.node.log_size() - log;
+    assert!(log < 200_000, "{log} bytes of log");
+    assert_eq!(list(&world).len(), 0);
+    // Refused by its terms: with others it may open at once.
+    fake(stranger, 2);
+}
+
+#[test]
+fn opening_flood_of_one_peer_bears_few_processes_and_commits() {
+    let world = World::new();
+    let mut stranger = Stranger::meet(1, &world);
+    errors_so_far(&mut stranger);
+    let before = counters(&world);
+    let begun = Instant::now();
+    let mut accepted = 0;
+    for n in 0..300 {
+        if stranger.propose_once(&Plan::new(1), temporary(n)).is_ok() {
+            accepted += 1;
+            stranger.say(&Error::new(temporary(n), "never mind"));
+            wait_for("the attempt to be gone", || {
+                world.node.children("lightning_openingd").is_empty().then_some(())
+            });
+        }
+        if accepted >= BURST_OF_PEER && n > 40 {
+            break;
+        }
+    }
+    // Many at once, which nobody waits for.
+    for n in 1000..1300 {
+        stranger.say(&Plan::new(1).open_channel(temporary(n)));
+    }
+    wait_for("the node to have read it all", || {
+        let quiet = stranger.line().next_within(Duration::from_millis(300));
+        quiet.expect("the node stays on the line").is_none().then_some(())
+    });
+    let (births, commits) = counters(&world);
+    let most = BURST_OF_PEER + begun.elapsed().as_secs() / 10 + 1;
+    assert!(births - before.0 <= most, "{} births", births - before.0);
+    assert!(commits - before.1 <= 2, "{} commits", commits - before.1);
+    assert_eq!(list(&world).len(), 0);
+}
+
+#[test]
+fn idle_openings_leave_room_for_newcomers_and_friends() {
+    let world = World::new();
+    let mut friend = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    friend.lock_in(&world);
+    let begun = Instant::now();
+    let mut idle = Vec::new();
+    for n in 100..100 + MAX_ATTEMPTS as u64 + 3 {
+        idle.push(Stranger::meet(n, &world).propose(Plan::new(n)));
+        assert!(world.node.children("lightning_openingd").len() <= MAX_ATTEMPTS);
+    }
+    // The first of them heard that it gave way, and nothing of it is left.
+    let text = idle[0].line().end();
+    assert!(text.contains("took too long"), "{text}");
+    // The friend is served at once, however many strangers there are: none of its own ways is used up.
+    let mut hasty = Stranger::meet(200, &world);
+    let busy = wait_for("a stranger to be refused", || {
+        hasty.propose_once(&Plan::new(200), temporary(begun.elapsed().as_millis() as u64)).err()
+    });
+    assert!(busy.contains("at a time") || busy.contains("try again later"), "{busy}");
+    let friends = friend.stranger.propose_once(&Plan::new(2), temporary(1));
+    assert!(friends.is_ok(), "{friends:?}");
+    // And a newcomer is, whatever its number.
+    let mut newcomer = Stranger::meet(300, &world).open(&world, Plan::new(300));
+    newcomer.lock_in(&world);
+    assert!(world.node.children("lightning_openingd").len() <= MAX_ATTEMPTS + 1);
+    let channels = list(&world);
+    let live = channels.iter().filter(|c| c["state"] == "CHANNELD_NORMAL");
+    assert_eq!(live.count(), 2);
+}
+
+#[test]
+fn fake_channels_leave_room_for_newcomers() {
+    const FAKES: u64 = 54;
+    let world = World::new();
+    let before = counters(&world);
+    let begun = Instant::now();
+    let mut crowd: Vec<Live> = Vec::new();
+    for n in 0..FAKES {
+        // Three of each peer; the fourth of one is its last.
+        let stranger = match crowd.pop() {
+            Some(last) if n % 3 != 0 => last.stranger,
+            last => {
+                crowd.extend(last);
+                Stranger::meet(1000 + n, &world)
+            }
+        };
+        crowd.push(fake(stranger, 1000 + n));
+    }
+    assert_eq!(list(&world).len() as u64, FAKES);
+    let daemons = world.node.children("lightning_channeld").len();
+    assert!(daemons <= MAX_UNFUNDED_DAEMONS + 1, "{daemons}");
+    let mut newcomer = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    newcomer.lock_in(&world);
+    let births = counters(&world).0 - before.0;
+    // Each attempt an openingd and a channeld.
+    let most = 2 * (BURST + begun.elapsed().as_secs() + 1);
+    assert!(births <= most, "{births} births");
+    // Whoever has four waits for one of them.
+    let (mut last, n) = (crowd.pop().unwrap(), 2000);
+    last = fake(last.stranger, n);
+    let refused = last.stranger.propose_once(&Plan::new(n + 1), temporary(n + 1)).unwrap_err();
+    assert!(refused.contains("wait for their funding"), "{refused}");
+}
+
+#[test]
+fn unfunded_channel_bears_channeld_only_once_its_peer_speaks_of_it() {
+    let world = World::new();
+    let mut live = fake(Stranger::meet(1, &world), 1);
+    live.stranger.hang_up();
+    let no_channeld = || {
+        wait_for("channeld to be gone", || {
+            world.node.children("lightning_channeld").is_empty().then_some(())
+        });
+    };
+    no_channeld();
+    let before = counters(&world);
+    for _ in 0..50 {
+        live.stranger.dial(&world);
+        // Everything that follows from the connection has been done.
+        errors_so_far(&mut live.stranger);
+    }
+    assert_eq!(counters(&world), before, "births and commits");
+    live.reconnect(&world);
+    assert_eq!(world.node.children("lightning_channeld").len(), 1);
+    live.stranger.hang_up();
+    no_channeld();
+    // A restart changes nothing.
+    world.node.kill();
+    world.node.start_again();
+    live.stranger.dial(&world);
+    errors_so_far(&mut live.stranger);
+    assert!(world.node.children("lightning_channeld").is_empty());
+    live.reconnect(&world);
+}
+
+#[test]
+fn unfunded_channel_bears_channeld_once_its_funding_is_seen() {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.stranger.hang_up();
+    wait_for("channeld to be gone", || {
+        world.node.children("lightning_channeld").is_empty().then_some(())
+    });
+    live.stranger.dial(&world);
+    errors_so_far(&mut live.stranger);
+    assert!(world.node.children("lightning_channeld").is_empty());
+    // The node does not wait for its peer's word any more.
+    world.mine(1);
+    let theirs: ChannelReestablish = live.line().expect();
+    assert_eq!(theirs.channel_id, live.id);
+    live.stranger.hang_up();
+    live.reconnect(&world);
+    live.ready();
+    world.node.wait_normal(&live.name());
+}
