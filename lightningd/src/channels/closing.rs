@@ -501,6 +501,13 @@ pub(super) fn broadcast_commitment(
         error_to_peer::published(node, turn, channel);
         return Ok(());
     }
+    if channel.is_unseen() && channel.cause != "user" {
+        // Made up, for all that we know: no block can have our commitment before the funding (`funding_seen`), and to try with each
+        // block what strangers made up would cost a question to bitcoind for each.
+        refuse_closers(node, turn, number, "its funding is in no block: waiting for that");
+        error_to_peer::published(node, turn, channel);
+        return Ok(());
+    }
     if channel.owner != Owner::Nobody {
         // Its child was told to end. What it asked before counts: only then is our newest commitment known.
         turn.at(

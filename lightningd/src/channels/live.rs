@@ -101,9 +101,13 @@ pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Re
     start(node, turn, channel, Birth::Reconnected)
 }
 
-/// The funding of a peer's channel is in a block. If the peer is connected and said nothing of the channel, it gets its daemon now.
+/// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
+/// failed before, our commitment is good for something now.
 pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    if channel.state == State::AwaitingUnilateral && channel.opener() == Side::Remote {
+        turn.then(Event::Channel(number, super::ChannelEvent::Broadcast));
+    }
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
     let is_idle = channel.owner == Owner::Nobody && channel.served_connection != connection;
     if is_idle && channel.wants_peer() {

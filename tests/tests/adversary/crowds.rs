@@ -254,3 +254,20 @@ fn unfunded_channel_bears_channeld_once_its_funding_is_seen() {
     live.ready();
     world.node.wait_normal(&live.name());
 }
+
+#[test]
+fn failed_channel_without_funding_is_published_once_that_confirms() {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    let never_mind = Error::new(live.id, "never mind");
+    live.say(&never_mind);
+    world.node.wait_state(&live.name(), "AWAITING_UNILATERAL");
+    // Not before: there may be thousands that strangers made up.
+    world.mine_only(&[]);
+    world.mine_only(&[]);
+    assert!(!world.node.logged("publishing our commitment"));
+    world.mine(1);
+    world.wait_spend(live.funding);
+    world.mine(1);
+    world.resolve(&live.name());
+}
