@@ -49,6 +49,7 @@ pub fn before(what: &Outgoing) -> bool {
             | Outgoing::Notify { .. }
             | Outgoing::StartPlugin { .. }
             | Outgoing::KillPlugin { .. }
+            | Outgoing::Forgotten { .. }
             | Outgoing::Then(_)
             | Outgoing::At(..)
             | Outgoing::OpenRpc

@@ -358,6 +358,7 @@ impl Io {
                 self.nursery.send(child, false, &body, fds, registry, CHILD_BASE)
             }
             Outgoing::Revoked { channel, count } => self.watermarks.raise(channel, count)?,
+            Outgoing::Forgotten { channel } => self.watermarks.forget(channel),
             Outgoing::OrderHsmd(order) => self.hsm.order(&order)?,
             Outgoing::Answer { child, body } => {
                 self.nursery.send(child, true, &body, vec![], registry, CHILD_BASE)

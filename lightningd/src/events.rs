@@ -132,6 +132,8 @@ pub enum Outgoing {
     /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a closing
     /// transaction was stored to be signed (`watermark::while_closing`). Channel 0: the last channel number.
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
+    /// lightningd-revocations needs no record of this channel any more, unless something of it was revoked.
+    Forgotten { channel: ChannelNumber },
     /// To hsmd: something that its clients' questions may wait for is stored.
     OrderHsmd(wire::hsm::MasterOrder),
     /// An order to a child. One that is gone does not hear it.

@@ -481,6 +481,7 @@ pub(super) fn forget(
     store::forget(turn.db, channel.number)?;
     turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;
     let (number, peer) = (channel.number, channel.peer);
+    turn.say(crate::events::Outgoing::Forgotten { channel: number });
     turn.install(move |node| {
         node.channels.remove(number);
         // Whoever comes under a new name each time leaves nothing behind.

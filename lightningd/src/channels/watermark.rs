@@ -34,6 +34,8 @@ pub struct Watermarks {
     file: File,
     places: BTreeMap<ChannelNumber, u64>,
     counts: BTreeMap<ChannelNumber, CommitmentNumber>,
+    /// Places of channels that came to nothing.
+    free: Vec<u64>,
     next: u64,
 }
 
@@ -162,7 +164,7 @@ impl Watermarks {
         file.read_to_end(&mut bytes).map_err(broken)?;
         let Records { places, revoked, next } = Records::read(&bytes);
         let witness = Witness::new(&revoked);
-        Ok((Self { file, places, counts: revoked, next }, witness))
+        Ok((Self { file, places, counts: revoked, free: vec![], next }, witness))
     }
 
     /// From now on this many are known to be revoked.
@@ -175,7 +177,7 @@ impl Watermarks {
             return Ok(());
         }
         let known = self.places.get(&channel).copied();
-        let place = known.unwrap_or(self.next);
+        let place = known.or(self.free.last().copied()).unwrap_or(self.next);
         let written = self.file.write_all_at(&record(channel, revoked), place);
         // The last number is raised once for many channels, and a number given twice may cost one of them.
         let waits = known.is_none() || channel == LAST;
@@ -186,9 +188,20 @@ impl Watermarks {
         self.counts.insert(channel, revoked);
         if known.is_none() {
             self.places.insert(channel, place);
-            self.next += RECORD as u64;
+            if self.free.pop().is_none() {
+                self.next += RECORD as u64;
+            }
         }
         Ok(())
+    }
+
+    /// A channel that revoked nothing is forgotten: its record's place is for another's, or strangers who open channels for nothing would
+    /// make the file grow. Should its row come back with a database that was put back, nothing is known of it, and so nothing published.
+    pub fn forget(&mut self, channel: ChannelNumber) {
+        if self.counts.get(&channel) == Some(&CommitmentNumber(0)) {
+            self.counts.remove(&channel);
+            self.free.extend(self.places.remove(&channel));
+        }
     }
 }
 
@@ -219,6 +232,28 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72, "one record a channel");
         marks.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72);
+    }
+
+    #[test]
+    fn record_of_forgotten_channel_gives_its_place_to_another() {
+        let path = path("forgotten");
+        let (mut marks, _) = Watermarks::open(&path).unwrap();
+        let count = |n| CommitmentNumber(n);
+        for channel in [1, 2, 3] {
+            marks.raise(ChannelNumber(channel), count(0)).unwrap();
+        }
+        marks.raise(ChannelNumber(3), count(1)).unwrap();
+        // One that revoked something keeps its place for ever.
+        for channel in [2, 2, 3, 9] {
+            marks.forget(ChannelNumber(channel));
+        }
+        for channel in [4, 5] {
+            marks.raise(ChannelNumber(channel), count(7)).unwrap();
+            marks.raise(ChannelNumber(channel), count(8)).unwrap();
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 * RECORD as u64);
+        let expected = [(1, 0), (3, 1), (4, 8), (5, 8)].map(|(c, n)| (ChannelNumber(c), count(n)));
+        assert_eq!(Watermarks::open(&path).unwrap().1.revoked, expected.into());
     }
 
     #[test]
