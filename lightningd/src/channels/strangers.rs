@@ -5,10 +5,10 @@
 //! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
-use super::{Channel, Channels};
+use super::{Channel, Channels, Owner};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
-use primitives::{Bucket, ChannelNumber, NodeId, Side};
+use primitives::{Bucket, ChannelNumber, Msat, NodeId, Side};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use wire::Error;
@@ -27,6 +27,8 @@ const MAX_UNFUNDED_DAEMONS: usize = 40;
 
 /// Births that one peer may cause. People open one channel with a peer, programs a handful, and try again after a refusal.
 const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
+/// The same of a peer with a funded channel, which cost it something.
+const FRIEND: Bucket = Bucket::new(20, Duration::from_millis(500));
 /// Births that all strangers may cause together: a process takes some ten milliseconds, so this is a hundredth of a core.
 const ALL: Bucket = Bucket::new(10, Duration::from_secs(1));
 /// Refusals that one peer hears. Beyond it there is silence, for the peer and in the log.
@@ -38,10 +40,11 @@ const MAX_PEERS: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     births: Bucket,
+    friendly: Bucket,
     words: Bucket,
 }
 
-const FRESH: Allowance = Allowance { births: PEER, words: WORDS };
+const FRESH: Allowance = Allowance { births: PEER, friendly: FRIEND, words: WORDS };
 
 /// What each peer, and all strangers together, may still cause.
 #[derive(Debug)]
@@ -62,7 +65,9 @@ impl Strangers {
     }
     fn change(&mut self, peer: NodeId, now: Instant, change: impl FnOnce(&mut Allowance)) {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
-            self.peers.retain(|_, a| !a.births.is_full(now) || !a.words.is_full(now));
+            self.peers.retain(|_, a| {
+                ![a.births, a.friendly, a.words].iter().all(|bucket| bucket.is_full(now))
+            });
             if self.peers.len() >= MAX_PEERS {
                 return;
             }
@@ -73,12 +78,21 @@ impl Strangers {
     /// May a process be born because of this peer?
     pub fn may_bear(&self, peer: NodeId, stranger: bool, now: Instant) -> bool {
         let has_one = |bucket: Bucket| bucket.ready_at(1, now).is_some_and(|at| at <= now);
-        has_one(self.peer(peer).births) && (!stranger || has_one(self.all))
+        let of_peer = self.peer(peer);
+        if stranger {
+            has_one(of_peer.births) && has_one(self.all)
+        } else {
+            has_one(of_peer.friendly)
+        }
     }
     /// One is.
     pub fn bears(&mut self, peer: NodeId, stranger: bool, now: Instant) {
         self.change(peer, now, |a| {
-            a.births.take(now);
+            if stranger {
+                a.births.take(now)
+            } else {
+                a.friendly.take(now)
+            };
         });
         if stranger {
             self.all.take(now);
@@ -117,6 +131,15 @@ impl Channels {
     pub fn unseen_with(&self, peer: NodeId) -> usize {
         self.with(peer).filter(|c| c.is_unseen()).count()
     }
+    /// The oldest of this peer's channels that it has forgotten, as it seems: it is connected, and did not speak of the channel on this
+    /// connection. BOLT 2, "Message Retransmission": it would have to, before anything else. An opener that died before it had our
+    /// signature knows no channel; should this one know it all the same, there is nothing of ours in it.
+    pub fn forgotten_by(&self, peer: NodeId, connection: u64) -> Option<&Channel> {
+        let spoke = |c: &Channel| [c.served_connection, c.spoken_on].contains(&Some(connection));
+        let idle = |c: &Channel| c.wants_peer() && c.owner == Owner::Nobody && !spoke(c);
+        let nothing = |c: &Channel| c.live.balance.local == Msat(0) && c.live.htlcs.0.is_empty();
+        self.with(peer).filter(|c| c.is_unseen() && idle(c) && nothing(c)).min_by_key(|c| c.number)
+    }
     fn unseen_of_strangers(&self) -> impl Iterator<Item = &Channel> {
         self.all.values().filter(|c| c.is_unseen() && self.is_stranger(c.peer))
     }
@@ -141,7 +164,19 @@ impl Channels {
 /// as may be. Should that funding confirm all the same, its peer has our signature and closes alone; of ours there is no more in it than
 /// `push_msat`.
 pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
-    if !channel.is_unseen() || !node.channels.is_stranger(channel.peer) {
+    if !channel.is_unseen() {
+        return Ok(());
+    }
+    let connection = node.peers.connection(channel.peer).map_or(0, |c| c.number);
+    if node.channels.unseen_with(channel.peer) >= MAX_UNFUNDED_PER_PEER
+        && let Some(forgotten) = node.channels.forgotten_by(channel.peer, connection)
+    {
+        let why = "its peer did not speak of it any more, and opened another";
+        super::watch::forget(node, turn, forgotten, why)?;
+        end_oldest_daemon(node, turn);
+        return Ok(());
+    }
+    if !node.channels.is_stranger(channel.peer) {
         return Ok(());
     }
     end_oldest_daemon(node, turn);
@@ -167,7 +202,7 @@ pub fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::{Owner, State};
+    use crate::channels::State;
     use crate::testing::Rig;
     use primitives::*;
 
@@ -280,7 +315,7 @@ mod tests {
         let (mut strangers, start) = (Strangers::default(), Instant::now());
         assert_eq!(born(&mut strangers, 0..500, true, start), 10);
         assert_eq!(born(&mut strangers, 1000..1500, true, start + 7 * SECOND), 7);
-        assert_eq!(born(&mut strangers, 0..1, false, start + 7 * SECOND), 1);
+        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), false, start + 7 * SECOND), 20);
     }
 
     #[test]

@@ -167,7 +167,9 @@ fn missing_fundings<'a>(
     turn: &Turn<'_>,
 ) -> Result<HashMap<OutPoint, Vec<&'a Channel>>, Stop> {
     let mut missing: HashMap<OutPoint, Vec<&Channel>> = HashMap::new();
-    for channel in node.channels.all.values().filter(|c| c.lacks_funding() && c.spend.is_none()) {
+    // One that was never deep enough for us has nothing in it that could come back, and there may be thousands of them.
+    let was_there = |c: &&Channel| c.lacks_funding() && c.spend.is_none() && !c.is_unseen();
+    for channel in node.channels.all.values().filter(was_there) {
         let funding = channel.live.params.funding.txid;
         for input in crate::chain::on_its_way(turn.db, funding)?.into_iter().flat_map(|t| t.input) {
             missing.entry(input.previous_output).or_default().push(channel);

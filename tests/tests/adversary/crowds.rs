@@ -271,3 +271,30 @@ fn failed_channel_without_funding_is_published_once_that_confirms() {
     world.mine(1);
     world.resolve(&live.name());
 }
+
+#[test]
+fn unfunded_channels_that_their_peer_forgot_give_way_to_its_next() {
+    let world = World::new();
+    let plan = |n| Plan::new(n).sized(1_000_000, 0);
+    let fake = |stranger: Stranger, n: u64| {
+        let mut draft = stranger.propose(plan(n));
+        draft.create(OutPoint { txid: bitcoin::Txid::hash(&temporary(n).0), vout: 0 });
+        draft.signed()
+    };
+    let mut all: Vec<Live> = Vec::new();
+    for n in 1..=4 {
+        all.push(fake(Stranger::meet(1, &world), n));
+    }
+    // A fifth on the connection of the fourth takes the place of the first.
+    let fifth = fake(all.pop().unwrap().stranger, 5);
+    assert_eq!(world.node.channel(&all[0].name()), Value::Null);
+    assert_eq!(list(&world).len(), 4);
+    // One that the peer speaks of stays.
+    let mut stranger = fifth.stranger;
+    for n in [6, 7] {
+        stranger = fake(stranger, n).stranger;
+    }
+    assert_eq!(list(&world).len(), 4);
+    let refused = stranger.propose_once(&plan(8), temporary(8)).unwrap_err();
+    assert!(refused.contains("wait for their funding"), "{refused}");
+}

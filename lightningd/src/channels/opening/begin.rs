@@ -287,7 +287,9 @@ fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), S
         "not in sync with the chain yet, try again later"
     } else if channels.openings.values().any(rival) {
         "one channel at a time, please"
-    } else if channels.unseen_with(s.node) >= MAX_UNFUNDED_PER_PEER {
+    } else if channels.unseen_with(s.node) >= MAX_UNFUNDED_PER_PEER
+        && channels.forgotten_by(s.node, s.connection).is_none()
+    {
         "too many of your channels wait for their funding"
     } else if !channels.strangers.may_bear(s.node, channels.is_stranger(s.node), now) {
         "too many channels are proposed at the moment, try again later"
