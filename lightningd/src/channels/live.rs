@@ -12,7 +12,6 @@ use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 use subdaemon::{Frame, answer_frame};
 use wire::channel_data::*;
 use wire::channeld::*;
@@ -83,37 +82,6 @@ pub fn start(
     let (ours, connectds) = sockets;
     crate::peers::attach(node, turn, channel.peer, connection.number, channel.id, connectds);
     start_with(node, turn, channel, birth, ours)
-}
-
-/// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded.
-pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
-    if channel.is_unseen() {
-        let peer = channel.peer;
-        let (stranger, now) = (node.channels.is_stranger(peer), Instant::now());
-        if stranger && !node.channels.strangers.may_bear(peer, stranger, now) {
-            channel.log(LogLevel::Debug, "its peer comes back too often: hanging up");
-            crate::peers::hang_up(node, turn, peer);
-            return Ok(());
-        }
-        turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
-        strangers::end_oldest_daemon(node, turn);
-    }
-    start(node, turn, channel, Birth::Reconnected)
-}
-
-/// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
-/// failed before, our commitment is good for something now.
-pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
-    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    if channel.state == State::AwaitingUnilateral && channel.opener() == Side::Remote {
-        turn.then(Event::Channel(number, super::ChannelEvent::Broadcast));
-    }
-    let connection = node.peers.connection(channel.peer).map(|c| c.number);
-    let is_idle = channel.owner == Owner::Nobody && channel.served_connection != connection;
-    if is_idle && channel.wants_peer() {
-        start(node, turn, channel, Birth::Reconnected)?;
-    }
-    Ok(())
 }
 
 /// The same with the peer socket that openingd handed over.
@@ -538,7 +506,7 @@ pub(super) fn after_gone(
     if channel.is_unseen() {
         // As on a new connection: the peer speaks first.
         return match channel.spoken_on == Some(connection.number) {
-            true => start_for_peer(node, turn, channel),
+            true => strangers::start_for_peer(node, turn, channel),
             false => Ok(()),
         };
     }

@@ -410,7 +410,7 @@ pub fn handle(
             crate::htlcs::new_tip(node, turn)?;
             crate::onchain::new_tip(node, turn, height)
         }
-        ChannelEvent::FundingSeen => live::funding_seen(node, turn, number),
+        ChannelEvent::FundingSeen => strangers::funding_seen(node, turn, number),
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
     }
 }
@@ -462,12 +462,11 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             Ok(())
         }
         Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {
-            live::start_for_peer(node, turn, channel)
+            strangers::start_for_peer(node, turn, channel)
         }
         // Its daemon is about to be there: what came is held for it.
         Some(channel) if channel.wants_peer() => {
-            let on = s.connection;
-            update(turn, channel.number, move |c| c.spoken_on = Some(on));
+            update(turn, channel.number, move |c| c.spoken_on = Some(s.connection));
             Ok(())
         }
         Some(channel) => {

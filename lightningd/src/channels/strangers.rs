@@ -5,13 +5,15 @@
 //! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
-use super::{Channel, Channels, Owner};
+use super::{Channel, ChannelEvent, Channels, Owner, State, live};
+use crate::events::Event;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use primitives::{Bucket, ChannelNumber, Msat, NodeId, Side};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use wire::Error;
+use wire::channeld::Birth;
 use wire::daemon::LogLevel;
 
 /// Channels of one peer that wait for their funding.
@@ -199,10 +201,40 @@ pub fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
+/// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded.
+pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    if channel.is_unseen() {
+        let peer = channel.peer;
+        let (stranger, now) = (node.channels.is_stranger(peer), Instant::now());
+        if stranger && !node.channels.strangers.may_bear(peer, stranger, now) {
+            channel.log(LogLevel::Debug, "its peer comes back too often: hanging up");
+            crate::peers::hang_up(node, turn, peer);
+            return Ok(());
+        }
+        turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
+        end_oldest_daemon(node, turn);
+    }
+    live::start(node, turn, channel, Birth::Reconnected)
+}
+
+/// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
+/// failed before, our commitment is good for something now.
+pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    if channel.state == State::AwaitingUnilateral && channel.opener() == Side::Remote {
+        turn.then(Event::Channel(number, ChannelEvent::Broadcast));
+    }
+    let connection = node.peers.connection(channel.peer).map(|c| c.number);
+    let is_idle = channel.owner == Owner::Nobody && channel.served_connection != connection;
+    if is_idle && channel.wants_peer() {
+        live::start(node, turn, channel, Birth::Reconnected)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::State;
     use crate::testing::Rig;
     use primitives::*;
 

@@ -32,6 +32,11 @@ fn temporary(n: u64) -> ChannelId {
     ChannelId(key(n + (1 << 33)).secret_bytes())
 }
 
+/// No more processes of this kind, once those are gone whose end was ordered.
+fn at_most(world: &World, daemon: &str, most: usize) {
+    wait_for("processes to end", || (world.node.children(daemon).len() <= most).then_some(()));
+}
+
 /// Reads what the node had to say to all that was said so far: errors, by their texts.
 fn errors_so_far(stranger: &mut Stranger) -> Vec<String> {
     // Of no channel: the answer comes last.
@@ -147,7 +152,7 @@ fn idle_openings_leave_room_for_newcomers_and_friends() {
     let mut idle = Vec::new();
     for n in 100..100 + MAX_ATTEMPTS as u64 + 3 {
         idle.push(Stranger::meet(n, &world).propose(Plan::new(n)));
-        assert!(world.node.children("lightning_openingd").len() <= MAX_ATTEMPTS);
+        at_most(&world, "lightning_openingd", MAX_ATTEMPTS);
     }
     // The first of them heard that it gave way, and nothing of it is left.
     let text = idle[0].line().end();
@@ -163,7 +168,7 @@ fn idle_openings_leave_room_for_newcomers_and_friends() {
     // And a newcomer is, whatever its number.
     let mut newcomer = Stranger::meet(300, &world).open(&world, Plan::new(300));
     newcomer.lock_in(&world);
-    assert!(world.node.children("lightning_openingd").len() <= MAX_ATTEMPTS + 1);
+    at_most(&world, "lightning_openingd", MAX_ATTEMPTS + 1);
     let channels = list(&world);
     let live = channels.iter().filter(|c| c["state"] == "CHANNELD_NORMAL");
     assert_eq!(live.count(), 2);
@@ -188,8 +193,7 @@ fn fake_channels_leave_room_for_newcomers() {
         crowd.push(fake(stranger, 1000 + n));
     }
     assert_eq!(list(&world).len() as u64, FAKES);
-    let daemons = world.node.children("lightning_channeld").len();
-    assert!(daemons <= MAX_UNFUNDED_DAEMONS + 1, "{daemons}");
+    at_most(&world, "lightning_channeld", MAX_UNFUNDED_DAEMONS);
     let mut newcomer = Stranger::meet(1, &world).open(&world, Plan::new(1));
     newcomer.lock_in(&world);
     let births = counters(&world).0 - before.0;
