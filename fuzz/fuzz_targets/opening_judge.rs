@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use channel::opening::MAX_TEXT;
 use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
 use channel::opening::judge::Ground;
 use primitives::*;
@@ -111,6 +112,9 @@ fuzz_target!(|data: &[u8]| {
             let honest = proposal().open_channel(Network::Regtest, TEMPORARY, &WORD).encode();
             let body = bent(&honest, 32 + 32 + 48 + 4 + 2 + 2, body);
             let Ok(open) = OpenChannel::take_body(&body) else { return };
+            if let Err(refusal) = GROUND.judge_proposal(&open) {
+                assert!(refusal.to_string().len() <= MAX_TEXT, "an error to a peer is short");
+            }
             let Ok((proposal, remote)) = GROUND.judge_open(&open) else { return };
             let reserve = GROUND.our_reserve(proposal.amount, Some(&remote));
             let local = Word { terms: Terms { reserve, ..WORD.terms.clone() }, ..WORD.clone() };
