@@ -32,7 +32,7 @@ fn sat(msat: u64) -> String {
 pub(crate) fn run(keep: bool) -> Result<(), String> {
     say("Building (the first time takes some minutes) ...");
     let bitcoind_path = bitcoind::find_or_build()?;
-    step(cargo().args(["build", "--workspace", "--bins"]))?;
+    step(cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
     let target: PathBuf =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     let bin = target.join("debug");

@@ -9,6 +9,7 @@ mod demo;
 mod packages;
 mod pyln;
 mod regtest;
+mod release;
 mod sweep;
 mod test;
 mod tidy;
@@ -22,7 +23,9 @@ cargo xtask test            every test of the tree
 cargo xtask sweep [WORD..]  kills each process at each of its barriers: hours; HACKING.md says how to do less
 cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
 cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
-cargo xtask tidy            checks which crate may use which";
+cargo xtask tidy            checks which crate may use which
+cargo xtask release         builds the executables for others, in target/release: the same bytes wherever the tree lies
+cargo xtask reproduce       shows that: builds one of them in two folders";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
         ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
         ["tidy"] => tidy::run(),
+        ["release"] => release::run(),
+        ["reproduce"] => release::reproduce(),
         _ => Err(USAGE.to_owned()),
     };
     match result {

@@ -6,9 +6,9 @@ use crate::{bitcoind, cargo, step};
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let bitcoind = bitcoind::find_or_build()?;
     // As they are used, and several times as many points an hour.
-    step(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    step(cargo().args(["build", "--locked", "--release", "--workspace", "--bins"]))?;
     let mut sweep = cargo();
-    sweep.args(["test", "--release", "-p", "tests", "--test", "crash", "--"]);
+    sweep.args(["test", "--locked", "--release", "-p", "tests", "--test", "crash", "--"]);
     sweep.args(["--ignored", "--exact", "every_point_that_was_asked_for", "--nocapture"]);
     let words = from_here(words).join(" ");
     step(sweep.env("BITCOIND", &bitcoind).env("RUST_BACKTRACE", "0").env("FULMEN_SWEEP", words))

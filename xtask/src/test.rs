@@ -7,13 +7,13 @@ pub(crate) fn run(rest: &[&str]) -> Result<(), String> {
     let bitcoind = bitcoind::find_or_build()?;
     eprintln!("bitcoind: {}", bitcoind.display());
     // The black-box tests start the suite's executables: they must be there, and be these.
-    step(cargo().args(["build", "--workspace", "--bins"]))?;
+    step(cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
     for (workspace, target) in APART {
         build_apart(workspace, target)?;
     }
     let python = pyln::find_or_install()?;
     let mut tests = cargo();
-    tests.args(["test", "--workspace"]).args(rest);
+    tests.args(["test", "--locked", "--workspace"]).args(rest);
     step(tests.env("BITCOIND", &bitcoind).env("PYLN_PYTHON", &python))
 }
 

@@ -46,7 +46,7 @@ const FENCED: &[(&str, &[&str])] = &[
 /// Compares the manifests with the lists above. Dev-dependencies are free: oracles and harnesses are no arrows.
 pub(crate) fn run() -> Result<(), String> {
     let out = cargo()
-        .args(["metadata", "--format-version=1", "--no-deps"])
+        .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|e| format!("cargo metadata: {e}"))?;
