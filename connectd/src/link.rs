@@ -1,7 +1,7 @@
 //! One connection as bytes: the handshake first, messages after. No socket, no clock, no randomness.
 //!
 //! The owner reads into [`Link::room`], steps until it says [`Step::Wait`], and writes what [`Link::out`] holds. Where
-//! the node's secret is needed the link stops with [`Step::Ecdh`], to be resumed by [`Link::shared`].
+//! the node's secret is needed the link stops with [`Step::Mix`], to be resumed by [`Link::mixed`].
 
 use crate::bytes::{InQueue, OutQueue};
 use crate::limits::READ_CHUNK;
@@ -10,18 +10,19 @@ use noise::{
     OpenError, Opener, Responder, ResponderAsks, ResponderWaits, Sealer, TAG_LEN, TooLong,
     Transport,
 };
-use primitives::{Point, Secret, SecretKey};
+use primitives::{Point, SecretKey};
 use std::fmt;
+use wire::hsm::{MixEcdh, MixedKeys};
 
 /// What the bytes that have come so far lead to.
 #[derive(Debug)]
 pub enum Step<'a> {
     /// More bytes are needed.
     Wait,
-    /// The handshake needs the node's secret times this point; go on with [`Link::shared`].
-    Ecdh(Point),
+    /// The handshake needs hsmd's answer to this; go on with [`Link::mixed`].
+    Mix(MixEcdh),
     /// The peer has proved who it is. As responder: act three was good. As initiator: act two was; act three has not
-    /// been written yet and will be with [`Link::shared`]. So a dial can still be dropped without the peer ever knowing.
+    /// been written yet and will be with [`Link::mixed`]. So a dial can still be dropped without the peer ever knowing.
     Authenticated(Point),
     /// A message. It is gone with the next step.
     Message(&'a [u8]),
@@ -159,9 +160,9 @@ impl Link {
             Phase::AwaitsActOne(responder) => {
                 let act = self.incoming.take(ACT_ONE_LEN).unwrap_or_default();
                 let asks = responder.act_one(act).map_err(LinkError::Handshake)?;
-                let point = asks.point();
+                let question = asks.question();
                 self.phase = Phase::ListenerAsks(Box::new(asks));
-                Ok(Step::Ecdh(point))
+                Ok(Step::Mix(question))
             }
             Phase::AwaitsActTwo(initiator, their_id) => {
                 let act = self.incoming.take(ACT_TWO_LEN).unwrap_or_default();
@@ -170,9 +171,9 @@ impl Link {
                 Ok(Step::Authenticated(their_id))
             }
             Phase::DialerKnows(asks) => {
-                let point = asks.point();
+                let question = asks.question();
                 self.phase = Phase::DialerAsks(asks);
-                Ok(Step::Ecdh(point))
+                Ok(Step::Mix(question))
             }
             Phase::AwaitsActThree(responder) => {
                 let act = self.incoming.take(ACT_THREE_LEN).unwrap_or_default();
@@ -196,16 +197,16 @@ impl Link {
         }
     }
 
-    /// The answer to [`Step::Ecdh`].
-    pub fn shared(&mut self, secret: &Secret<32>) -> Result<(), LinkError> {
+    /// The answer to [`Step::Mix`].
+    pub fn mixed(&mut self, mixed: MixedKeys) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.phase, Phase::Broken) {
             Phase::ListenerAsks(asks) => {
-                let (responder, act) = asks.answer(secret).map_err(LinkError::Handshake)?;
+                let (responder, act) = asks.answer(mixed).map_err(LinkError::Handshake)?;
                 self.out.tail().extend_from_slice(&act);
                 self.phase = Phase::AwaitsActThree(Box::new(responder));
             }
             Phase::DialerAsks(asks) => {
-                let (act, transport) = asks.answer(secret);
+                let (act, transport) = asks.answer(mixed);
                 self.out.tail().extend_from_slice(&act);
                 self.phase = Phase::Header(Ciphers::new(transport));
             }
@@ -235,6 +236,7 @@ impl Link {
 pub(crate) mod tests {
     use super::*;
     use crate::limits::PEER_IN_MAX;
+    use primitives::Secret;
     use proptest::prelude::*;
     use secp256k1::ecdh::SharedSecret;
     use std::sync::LazyLock;
@@ -245,8 +247,10 @@ pub(crate) mod tests {
     pub(crate) fn public(byte: u8) -> Point {
         key(byte).public_key(secp256k1::SECP256K1)
     }
-    fn ecdh(secret: u8, point: Point) -> Secret<32> {
-        Secret::new(SharedSecret::new(&point, &key(secret)).secret_bytes())
+    /// What hsmd answers.
+    fn answer(secret: u8, question: &MixEcdh) -> MixedKeys {
+        let shared = SharedSecret::new(&question.point, &key(secret)).secret_bytes();
+        noise::mix(&question.chaining_key, &Secret::new(shared))
     }
 
     /// Node 1 dials node 2.
@@ -269,8 +273,8 @@ pub(crate) mod tests {
                 Ok(Step::Wait) => return seen,
                 Ok(Step::Authenticated(who)) => seen.push(Seen::Peer(who)),
                 Ok(Step::Message(m)) => seen.push(Seen::Message(m.to_vec())),
-                Ok(Step::Ecdh(point)) => {
-                    if let Err(e) = link.shared(&ecdh(secret, point)) {
+                Ok(Step::Mix(question)) => {
+                    if let Err(e) = link.mixed(answer(secret, &question)) {
                         seen.push(Seen::Error(e));
                         return seen;
                     }

@@ -190,9 +190,9 @@ impl Switchboard {
                         Err(e) => return Err(Stop::HangUp(lost(conn, &e))),
                     }
                 }
-                Ok(Step::Ecdh(point)) => {
-                    let shared = self.hsm.ask(&wire::hsm::Ecdh { point })?;
-                    if let Err(e) = conn.link.shared(&shared) {
+                Ok(Step::Mix(question)) => {
+                    let mixed = self.hsm.ask(&question)?;
+                    if let Err(e) = conn.link.mixed(mixed) {
                         return Err(Stop::HangUp(format!("Cryptographic handshake: {e}")));
                     }
                 }

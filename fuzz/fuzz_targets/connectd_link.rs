@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use primitives::{Features, Network, Point, Secret, SecretKey, feature};
 use secp256k1::SECP256K1;
 use secp256k1::ecdh::SharedSecret;
+use wire::hsm::{MixEcdh, MixedKeys};
 use wire::{Decoded, SetupMessage};
 
 fn key(byte: u8) -> SecretKey {
@@ -16,8 +17,10 @@ fn key(byte: u8) -> SecretKey {
 fn id(byte: u8) -> Point {
     key(byte).public_key(SECP256K1)
 }
-fn shared(byte: u8, point: &Point) -> Secret<32> {
-    Secret::new(SharedSecret::new(point, &key(byte)).secret_bytes())
+/// What hsmd answers.
+fn mixed(byte: u8, question: &MixEcdh) -> MixedKeys {
+    let shared = SharedSecret::new(&question.point, &key(byte)).secret_bytes();
+    noise::mix(&question.chaining_key, &Secret::new(shared))
 }
 
 /// Reads as much as there is room for, at most `most`.
@@ -33,9 +36,9 @@ fn read(link: &mut Link, from: &mut &[u8], most: usize) -> usize {
 /// Steps until there is nothing more to do; false when the link is broken.
 fn steps(link: &mut Link, node: u8) -> bool {
     loop {
-        let point = match link.step() {
+        let question = match link.step() {
             Ok(Step::Wait) => return true,
-            Ok(Step::Ecdh(point)) => point,
+            Ok(Step::Mix(question)) => question,
             Ok(Step::Authenticated(_)) => continue,
             Ok(Step::Message(message)) => {
                 judge(message);
@@ -43,7 +46,7 @@ fn steps(link: &mut Link, node: u8) -> bool {
             }
             Err(_) => return false,
         };
-        if link.shared(&shared(node, &point)).is_err() {
+        if link.mixed(mixed(node, &question)).is_err() {
             return false;
         }
     }

@@ -6,6 +6,7 @@ use noise::{HEADER_LEN, Initiator, Responder};
 use primitives::{Point, Secret, SecretKey};
 use secp256k1::SECP256K1;
 use secp256k1::ecdh::SharedSecret;
+use wire::hsm::{MixEcdh, MixedKeys};
 
 fn key(byte: u8) -> SecretKey {
     SecretKey::from_slice(&[byte; 32]).expect("a small number is a key")
@@ -13,8 +14,10 @@ fn key(byte: u8) -> SecretKey {
 fn id(byte: u8) -> Point {
     key(byte).public_key(SECP256K1)
 }
-fn shared(byte: u8, point: &Point) -> Secret<32> {
-    Secret::new(SharedSecret::new(point, &key(byte)).secret_bytes())
+/// What hsmd answers.
+fn mixed(byte: u8, question: &MixEcdh) -> MixedKeys {
+    let shared = SharedSecret::new(&question.point, &key(byte)).secret_bytes();
+    noise::mix(&question.chaining_key, &Secret::new(shared))
 }
 
 /// The act with some bytes of it changed.
@@ -33,7 +36,8 @@ fuzz_target!(|data: &[u8]| {
     match mode % 3 {
         0 => {
             if let Ok(asks) = Responder::new(id(1), key(2)).act_one(data) {
-                let _ = asks.answer(&shared(1, &id(3)));
+                let question = MixEcdh { point: id(3), ..asks.question() };
+                let _ = asks.answer(mixed(1, &question));
             }
         }
         1 => drop(Initiator::start(id(1), id(3), key(2)).0.act_two(data)),
@@ -43,11 +47,11 @@ fuzz_target!(|data: &[u8]| {
             let Ok(asks) = Responder::new(id(3), key(4)).act_one(&bent(&act, &mut data)) else {
                 return;
             };
-            let point = asks.point();
-            let Ok((waits, act)) = asks.answer(&shared(3, &point)) else { return };
+            let answer = mixed(3, &asks.question());
+            let Ok((waits, act)) = asks.answer(answer) else { return };
             let Ok(asks) = initiator.act_two(&bent(&act, &mut data)) else { return };
-            let point = asks.point();
-            let (act, mut ours) = asks.answer(&shared(1, &point));
+            let answer = mixed(1, &asks.question());
+            let (act, mut ours) = asks.answer(answer);
             let Ok((who, mut theirs)) = waits.act_three(&bent(&act, &mut data)) else { return };
             assert_eq!(who, id(1), "whoever passes act three is who it says");
             let mut sealed = Vec::new();

@@ -144,7 +144,7 @@ impl Hsm {
         match question {
             Q::Unlock(q) => answered::<Unlock>(&self.unlock(&q)?),
             Q::NewClient(q) => self.new_client(q, fds).map(Some),
-            Q::Ecdh(q) => answered::<Ecdh>(&onion::shared_secret(&q.point, &self.node()?.node)),
+            Q::MixEcdh(q) => answered::<MixEcdh>(&messages::mix_ecdh(self.node()?, &q)?),
             Q::GetBasepoints(_) => answered::<GetBasepoints>(&self.channel(who)?.keys.points),
             Q::GetCommitmentPoint(q) => {
                 let channel = self.channel(who)?;

@@ -66,8 +66,8 @@ pub fn run(
     let (order, mut fds) = child.orders.recv_as(ToHsmd::decode_known)?;
     let ToHsmd::HsmdInit(HsmdInit {}) = order;
     let master = Orders::take_fd(&mut fds, "master's client socket")?;
-    // What concerns one channel is asked by that channel's client.
-    let rights = Rights::of(&[Capability::Master, Capability::Ecdh, Capability::Peel]);
+    // What concerns one channel or the peers' connections is asked by that client.
+    let rights = Rights::of(&[Capability::Master]);
     let admission = Admission { fd: master, who: Who::Master, rights, stored: true };
     let mut clients = vec![Client::new(admission)?];
     let mut hsm = Hsm::default();

@@ -5,6 +5,7 @@ use crate::derive::NodeKeys;
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
 use primitives::*;
 use secp256k1::{Message as Digest, SECP256K1};
+use wire::hsm::{MixEcdh, MixedKeys};
 use wire::{ChannelUpdate, Message};
 
 /// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever signed by this.
@@ -47,6 +48,20 @@ pub(crate) fn sign_message(node: &NodeKeys, message: &[u8]) -> [u8; 65] {
     signature.copy_from_slice(&compact);
     first.fill(id.to_i32() as u8);
     out
+}
+
+/// BOLT 8's step with the node key, done here: the ECDH itself is BOLT 4's shared secret too, so that connectd could peel every onion
+/// with it.
+///
+/// BOLT 4's keys are `HMAC(name, ECDH)`, and HKDF begins with `HMAC(chaining key, ECDH)`. HMAC fills a key up with zeroes, so that the
+/// chaining key "rho", 0, 0, ... makes the onion's rho: as a step in between, which no answer shows. A chaining key of BOLT 8 is a hash,
+/// and half of it is never zero; the names have 15 bytes at most.
+pub(crate) fn mix_ecdh(node: &NodeKeys, question: &MixEcdh) -> Result<MixedKeys, String> {
+    if question.chaining_key.expose().ends_with(&[0; 16]) {
+        return Err("this chaining key is no hash".to_owned());
+    }
+    let shared = onion::shared_secret(&question.point, &node.node);
+    Ok(noise::mix(&question.chaining_key, &shared))
 }
 
 pub(crate) fn double_sha256(parts: &[&[u8]]) -> Digest {

@@ -25,6 +25,7 @@ mod channel_life;
 mod claims;
 mod evil;
 mod node;
+mod noise;
 mod phases;
 
 pub(crate) const CHANNEL: ChannelNumber = ChannelNumber(7);

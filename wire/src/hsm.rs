@@ -12,7 +12,7 @@ crate::data! {
     pub tag Capability {
         /// Everything that concerns the node as a whole. Only the master.
         0 => Master,
-        /// The node key's ECDH, which could impersonate us in BOLT 8. Only connectd.
+        /// BOLT 8's step with the node key, which could impersonate us to peers, and opens no onion. Only connectd.
         1 => Ecdh,
         /// Our basepoints and commitment points for its channel.
         2 => Points,
@@ -100,6 +100,15 @@ crate::data! {
         next_ephemeral: Point,
     }
 
+    /// What BOLT 8's HKDF makes of the chaining key and an ECDH. Nothing of the ECDH follows from it: its extraction (RFC 5869's
+    /// PRK, which could be a key of BOLT 4) is the key of the two HMACs that make these, and is in neither.
+    pub struct MixedKeys {
+        /// The next `ck`.
+        chaining_key: Secret<32>,
+        /// `temp_k`.
+        key: Secret<32>,
+    }
+
     /// One of our wallet's outputs, spent.
     pub struct WalletInput {
         /// Which input of the transaction spends it.
@@ -158,8 +167,10 @@ crate::requests! {
         /// A new client. Descriptor: the client's socket. Where the seed contradicts what hsmd knows the socket is closed at
         /// once, and reported.
         2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master;
-        /// Shared secret of the node key and a point: SHA256 of the product. BOLT 8.
-        3 => Ecdh { point: Point } -> Secret<32>, Ecdh;
+        /// BOLT 8's `ck, temp_k = HKDF(ck, ECDH(node key, point))`: `es` of act one as responder, `se` of act three as initiator.
+        /// The ECDH itself is BOLT 4's shared secret as well, and so never leaves hsmd. A chaining key is always a hash: one whose
+        /// second half is zero is refused, since HMAC cannot tell it from the name of one of BOLT 4's keys.
+        3 => MixEcdh { point: Point, chaining_key: Secret<32> } -> MixedKeys, Ecdh;
         /// Our keys for this client's channel.
         10 => GetBasepoints {} -> Basepoints, Points;
         /// Our point for this commitment. BOLT 3, "Per-commitment Secret Requirements". At most one beyond the next.
@@ -218,7 +229,7 @@ crate::requests! {
 }
 
 crate::internal! {
-    /// hsmd's init. Descriptor: the master's own client socket, with every right.
+    /// hsmd's init. Descriptor: the master's own client socket, with the right Master.
     6000 => HsmdInit {}
     /// On the master's client socket, not answered: all our commitments below `revoked` are stored as revoked, and the next one
     /// is stored. Sent before the answer to `Persist`, which lets channeld ask for the secret.

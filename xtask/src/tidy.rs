@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("invoice", &["primitives", "wire"]),
     ("sandbox", &[]),
     ("subdaemon", &["primitives", "sandbox", "wire"]),
-    ("hsmd", &["primitives", "wire", "channel", "onion", "invoice", "subdaemon"]),
+    ("hsmd", &["primitives", "wire", "channel", "noise", "onion", "invoice", "subdaemon"]),
     ("connectd", &["primitives", "wire", "noise", "subdaemon"]),
     ("openingd", &["primitives", "wire", "channel", "subdaemon"]),
     ("channeld", &["primitives", "wire", "channel", "onion", "subdaemon"]),

@@ -1,13 +1,14 @@
 //! The acts. Each step takes the machine by value and gives back the next one, so that no act can come twice or early;
 //! a refused act leaves nothing behind to go on with.
 
-use crate::symmetric::{TAG_LEN, decrypt, encrypt, hkdf2};
+use crate::symmetric::{TAG_LEN, decrypt, encrypt, hkdf2, mix};
 use crate::transport::Transport;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use primitives::Secret;
 use secp256k1::ecdh::SharedSecret;
 use secp256k1::{PublicKey, SecretKey};
 use std::fmt;
+use wire::hsm::{MixEcdh, MixedKeys};
 use zeroize::Zeroize;
 
 /// Bytes of act one: version, ephemeral key, tag.
@@ -129,17 +130,17 @@ pub struct InitiatorAsks {
 }
 
 impl InitiatorAsks {
-    /// The point to multiply with the node's secret.
-    pub const fn point(&self) -> PublicKey {
-        self.re
+    /// What to ask whoever holds the node's secret.
+    pub fn question(&self) -> MixEcdh {
+        MixEcdh { point: self.re, chaining_key: self.state.chaining_key.clone() }
     }
 
-    /// With `shared = ECDH(node secret, point)`: act three, and the ciphers. The peer is who it should be already now.
-    pub fn answer(mut self, shared: &Secret<32>) -> ([u8; ACT_THREE_LEN], Transport) {
+    /// With the question's answer: act three, and the ciphers. The peer is who it should be already now.
+    pub fn answer(mut self, mixed: MixedKeys) -> ([u8; ACT_THREE_LEN], Transport) {
         let mut sealed_id = self.our_id.serialize();
         let id_tag = encrypt(&self.key, 1, &self.state.digest, &mut sealed_id);
         self.state.absorb_all(&[&sealed_id, &id_tag]);
-        let key = self.state.mix(shared);
+        let key = self.state.mixed(mixed);
         let tag = self.state.seal_nothing(&key);
 
         let mut act = [VERSION; ACT_THREE_LEN];
@@ -184,17 +185,17 @@ pub struct ResponderAsks {
 }
 
 impl ResponderAsks {
-    /// The point to multiply with the node's secret.
-    pub const fn point(&self) -> PublicKey {
-        self.re
+    /// What to ask whoever holds the node's secret.
+    pub fn question(&self) -> MixEcdh {
+        MixEcdh { point: self.re, chaining_key: self.state.chaining_key.clone() }
     }
 
-    /// With `shared = ECDH(node secret, point)`: does the initiator know us? If so, act two.
+    /// With the question's answer: does the initiator know us? If so, act two.
     pub fn answer(
         mut self,
-        shared: &Secret<32>,
+        mixed: MixedKeys,
     ) -> Result<(ResponderWaits, [u8; ACT_TWO_LEN]), HandshakeError> {
-        let key = self.state.mix(shared);
+        let key = self.state.mixed(mixed);
         self.state.open_nothing(Act::One, &key, &self.tag)?;
 
         let e = self.ephemeral.point();
@@ -266,9 +267,12 @@ impl State {
     }
     /// `ck, temp_k = HKDF(ck, shared)`.
     fn mix(&mut self, shared: &Secret<32>) -> Secret<32> {
-        let (chaining_key, key) = hkdf2(self.chaining_key.expose(), shared.expose());
-        self.chaining_key = chaining_key;
-        key
+        self.mixed(mix(&self.chaining_key, shared))
+    }
+    /// The same, done elsewhere.
+    fn mixed(&mut self, mixed: MixedKeys) -> Secret<32> {
+        self.chaining_key = mixed.chaining_key;
+        mixed.key
     }
     /// The tag that closes an act we send, itself absorbed.
     fn seal_nothing(&mut self, key: &Secret<32>) -> [u8; TAG_LEN] {
@@ -354,15 +358,17 @@ mod tests {
     fn public(byte: u8) -> PublicKey {
         key(byte).public_key(secp256k1::SECP256K1)
     }
-    fn ecdh(byte: u8, point: PublicKey) -> Secret<32> {
-        Secret::new(SharedSecret::new(&point, &key(byte)).secret_bytes())
+    /// What the holder of this secret answers.
+    fn answer(byte: u8, question: &MixEcdh) -> MixedKeys {
+        let shared = SharedSecret::new(&question.point, &key(byte)).secret_bytes();
+        mix(&question.chaining_key, &Secret::new(shared))
     }
     /// A dialler that sent act one, and a listener that answered it.
     fn after_act_two() -> (Initiator, ResponderWaits, [u8; ACT_TWO_LEN]) {
         let (initiator, one) = Initiator::start(public(1), public(2), key(3));
         let asks = Responder::new(public(2), key(4)).act_one(&one).unwrap();
-        let shared = ecdh(2, asks.point());
-        let (responder, two) = asks.answer(&shared).unwrap();
+        let mixed = answer(2, &asks.question());
+        let (responder, two) = asks.answer(mixed).unwrap();
         (initiator, responder, two)
     }
 
@@ -370,8 +376,8 @@ mod tests {
     fn two_strangers_end_with_each_others_keys() {
         let (initiator, responder, two) = after_act_two();
         let asks = initiator.act_two(&two).unwrap();
-        let shared = ecdh(1, asks.point());
-        let (three, mut dialler) = asks.answer(&shared);
+        let mixed = answer(1, &asks.question());
+        let (three, mut dialler) = asks.answer(mixed);
         let (who, mut listener) = responder.act_three(&three).unwrap();
         assert_eq!(who, public(1));
 
@@ -392,8 +398,8 @@ mod tests {
     fn dialling_the_wrong_node_fails_at_act_one() {
         let (_, one) = Initiator::start(public(1), public(9), key(3));
         let asks = Responder::new(public(2), key(4)).act_one(&one).unwrap();
-        let shared = ecdh(2, asks.point());
-        assert_eq!(asks.answer(&shared).unwrap_err(), HandshakeError::BadTag { act: Act::One });
+        let mixed = answer(2, &asks.question());
+        assert_eq!(asks.answer(mixed).unwrap_err(), HandshakeError::BadTag { act: Act::One });
     }
 
     #[test]
@@ -401,11 +407,11 @@ mod tests {
         let (one_id, other_secret) = (public(1), 7);
         let (initiator, one) = Initiator::start(one_id, public(2), key(3));
         let asks = Responder::new(public(2), key(4)).act_one(&one).unwrap();
-        let shared = ecdh(2, asks.point());
-        let (responder, two) = asks.answer(&shared).unwrap();
+        let mixed = answer(2, &asks.question());
+        let (responder, two) = asks.answer(mixed).unwrap();
         let asks = initiator.act_two(&two).unwrap();
-        let wrong = ecdh(other_secret, asks.point());
-        let (three, _) = asks.answer(&wrong);
+        let wrong = answer(other_secret, &asks.question());
+        let (three, _) = asks.answer(wrong);
         let refused = responder.act_three(&three).unwrap_err();
         assert_eq!(refused, HandshakeError::BadTag { act: Act::Three });
     }
@@ -434,8 +440,10 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_pass_for_act_one(bytes in act_bytes(ACT_ONE_LEN)) {
             if let Ok(asks) = Responder::new(public(2), key(4)).act_one(&bytes) {
-                let shared = Secret::new(*asks.point().serialize().first_chunk::<32>().unwrap());
-                prop_assert!(asks.answer(&shared).is_err());
+                let point = asks.question().point.serialize();
+                let any = Secret::new(*point.first_chunk::<32>().unwrap());
+                let mixed = MixedKeys { chaining_key: any.clone(), key: any };
+                prop_assert!(asks.answer(mixed).is_err());
             }
         }
     }

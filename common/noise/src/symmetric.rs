@@ -4,10 +4,18 @@ use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use chacha20poly1305::aead::{AeadInOut, inout::InOutBuf};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
 use primitives::Secret;
+use wire::hsm::MixedKeys;
 use zeroize::Zeroize;
 
 /// Length of a Poly1305 tag.
 pub const TAG_LEN: usize = 16;
+
+/// `ck, temp_k = HKDF(ck, shared)`: a Diffie-Hellman goes into the chaining key. BOLT 8, "Handshake Exchange". hsmd does this step
+/// where the Diffie-Hellman is with the node key.
+pub fn mix(chaining_key: &Secret<32>, shared: &Secret<32>) -> MixedKeys {
+    let (chaining_key, key) = hkdf2(chaining_key.expose(), shared.expose());
+    MixedKeys { chaining_key, key }
+}
 
 /// `HKDF(salt, ikm)`: RFC 5869 over SHA256 with an empty `info`, its 64 bytes as two keys.
 pub(crate) fn hkdf2(salt: &[u8; 32], ikm: &[u8]) -> (Secret<32>, Secret<32>) {

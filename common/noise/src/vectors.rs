@@ -4,6 +4,7 @@ use crate::*;
 use hex::FromHex;
 use primitives::Secret;
 use secp256k1::{PublicKey, SecretKey, ecdh::SharedSecret};
+use wire::hsm::{MixEcdh, MixedKeys};
 
 const RS_PUB: &str = "028d7500dd4c12685d1f568b4c2b5048e8534b873319f3a8daa612b469132ec7f7";
 const INITIATOR_PUB: &str = "034f355bdcb7cc0af728ef3cceb9615d90684bb5b2ca5f859ab0f0b704075871aa";
@@ -24,6 +25,11 @@ fn ecdh(static_key: u8, point: PublicKey) -> Secret<32> {
     Secret::new(SharedSecret::new(&point, &key(static_key)).secret_bytes())
 }
 
+/// What hsmd answers for a node with this key.
+fn answer(static_key: u8, question: &MixEcdh) -> MixedKeys {
+    mix(&question.chaining_key, &ecdh(static_key, question.point))
+}
+
 fn initiator() -> Initiator {
     let (initiator, one) = Initiator::start(public(INITIATOR_PUB), public(RS_PUB), key(0x12));
     assert_eq!(one.to_vec(), bytes(ACT_ONE));
@@ -31,8 +37,8 @@ fn initiator() -> Initiator {
 }
 fn responder_at_act_one(act: &str) -> Result<(ResponderWaits, [u8; 50]), HandshakeError> {
     let asks = Responder::new(public(RS_PUB), key(0x22)).act_one(&bytes(act))?;
-    let shared = ecdh(0x21, asks.point());
-    asks.answer(&shared)
+    let mixed = answer(0x21, &asks.question());
+    asks.answer(mixed)
 }
 fn responder() -> ResponderWaits {
     let (responder, two) = responder_at_act_one(ACT_ONE).unwrap();
@@ -41,10 +47,17 @@ fn responder() -> ResponderWaits {
 }
 fn dialled() -> Transport {
     let asks = initiator().act_two(&bytes(ACT_TWO)).unwrap();
-    let shared = ecdh(0x11, asks.point());
+    let question = asks.question();
+    let shared = ecdh(0x11, question.point);
     let expected = "b36b6d195982c5be874d6d542dc268234379e1ae4ff1709402135b7de5cf0766";
     assert_eq!(shared.expose().to_vec(), bytes(expected));
-    let (three, transport) = asks.answer(&shared);
+    // "HKDF(0xe89d...,0xb36b...)", and what it gives.
+    let expected = "e89d31033a1b6bf68c07d22e08ea4d7884646c4b60a9528598ccb4ee2c8f56ba";
+    assert_eq!(question.chaining_key.expose().to_vec(), bytes(expected));
+    let mixed = answer(0x11, &question);
+    let expected = "919219dbb2920afa8db80f9a51787a840bcf111ed8d588caf9ab4be716e42b01";
+    assert_eq!(mixed.chaining_key.expose().to_vec(), bytes(expected));
+    let (three, transport) = asks.answer(mixed);
     assert_eq!(three.to_vec(), bytes(ACT_THREE));
     transport
 }

@@ -16,7 +16,7 @@ use subdaemon::testing::ScriptedMaster;
 use subdaemon::{Conn, Peer, PeerRecord, answer_frame};
 use wire::Bytes;
 use wire::connectd::*;
-use wire::hsm::{Ecdh, HsmRequest};
+use wire::hsm::{HsmRequest, MixEcdh, MixedKeys};
 
 /// Long beyond anything that should happen: a test that reaches it says so.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,8 +76,9 @@ pub fn number_in(message: &[u8]) -> u32 {
     u32::from_be_bytes(*message[34..].first_chunk().unwrap())
 }
 
-pub fn answer_ecdh(secret: u8, point: Point) -> Secret<32> {
-    Secret::new(SharedSecret::new(&point, &key(secret)).secret_bytes())
+pub fn mixed(secret: u8, question: &MixEcdh) -> MixedKeys {
+    let shared = SharedSecret::new(&question.point, &key(secret)).secret_bytes();
+    noise::mix(&question.chaining_key, &Secret::new(shared))
 }
 
 /// Plays hsmd for one client until it is gone.
@@ -86,11 +87,11 @@ pub fn hsmd(secret: u8) -> OwnedFd {
     std::thread::spawn(move || {
         let mut conn = Conn::new(ours);
         while let Ok(frame) = conn.recv() {
-            let HsmRequest::Ecdh(ask) = HsmRequest::decode(&frame.body).unwrap() else {
+            let HsmRequest::MixEcdh(ask) = HsmRequest::decode(&frame.body).unwrap() else {
                 unreachable!("connectd asks for nothing else")
             };
-            let shared = answer_ecdh(secret, ask.point);
-            if conn.send(&answer_frame::<Ecdh>(&shared), &[]).is_err() {
+            let mixed = mixed(secret, &ask);
+            if conn.send(&answer_frame::<MixEcdh>(&mixed), &[]).is_err() {
                 return;
             }
         }
@@ -276,8 +277,8 @@ impl Raw {
         self.link.filled(n);
         loop {
             match self.link.step().unwrap() {
-                Step::Ecdh(point) => {
-                    self.link.shared(&answer_ecdh(self.secret, point)).unwrap();
+                Step::Mix(question) => {
+                    self.link.mixed(mixed(self.secret, &question)).unwrap();
                     return n > 0;
                 }
                 Step::Authenticated(_) => {}

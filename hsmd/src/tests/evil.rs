@@ -27,7 +27,7 @@ fn nobody_has_a_right_that_was_not_given() {
     )* } }
     let (peer_id, channel) = (peer().node_id, CHANNEL);
     refused! {
-        "Ecdh": Ecdh { point },
+        "Ecdh": MixEcdh { point, chaining_key: Secret::new([1; 32]) },
         "Points": GetBasepoints {},
         "Points": point_question(0),
         "Points": CheckSecret { number: number(0), secret: Secret::new([0; 32]) },

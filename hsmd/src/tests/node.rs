@@ -82,18 +82,6 @@ fn an_invoice_is_signed_over_its_bits_as_bytes() {
 }
 
 #[test]
-fn the_node_keys_ecdh_is_for_connectd_alone() {
-    let mut rig = Rig::new();
-    let point = peer().node_id.point().unwrap();
-    let mut connectd = rig.client(&[Capability::Ecdh], None);
-    let ours = connectd.ask(&Ecdh { point }).unwrap();
-    let theirs = onion::shared_secret(&us().node_id.point().unwrap(), &peer().node);
-    assert_eq!(ours, theirs);
-    let channeld = rig.client(EVERYTHING, None);
-    rig.refuses(channeld, &Ecdh { point }, "takes the right Ecdh");
-}
-
-#[test]
 fn onions_are_peeled_in_batches_with_keys_and_not_with_the_secret() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(&[Capability::Peel], None);

@@ -65,8 +65,9 @@ impl Connection {
         let mut answer = [0; noise::ACT_TWO_LEN];
         stream.read_exact(&mut answer).expect("the node answers act one");
         let asks = initiator.act_two(&answer).unwrap();
-        let shared = onion::shared_secret(&asks.point(), secret);
-        let (act, transport) = asks.answer(&shared);
+        let question = asks.question();
+        let shared = onion::shared_secret(&question.point, secret);
+        let (act, transport) = asks.answer(noise::mix(&question.chaining_key, &shared));
         stream.write_all(&act).unwrap();
         Self {
             stream,
