@@ -9,7 +9,7 @@ use crate::judge::Judge;
 use crate::messages::{blinded_key, double_sha256};
 use crate::refusal::Refusal;
 use crate::secret_file::Unusable;
-use crate::{claims, messages, secret_file, wallet};
+use crate::{arriving, claims, messages, secret_file, wallet};
 use channel::{Constants, closing, cores};
 use primitives::*;
 use secp256k1::{Message as Digest, SECP256K1};
@@ -126,11 +126,8 @@ impl Hsm {
         body: &[u8],
         fds: VecDeque<OwnedFd>,
     ) -> Answered {
+        arriving::judge(who, rights, body.len(), body)?;
         let question = HsmRequest::decode(body).map_err(|e| e.to_string())?;
-        let needs = question.needs();
-        if !rights.allow(needs) {
-            return Err(format!("{} takes the right {needs:?}", question.name()));
-        }
         let carries = usize::from(matches!(question, HsmRequest::NewClient(_)));
         if fds.len() != carries {
             return Err(format!("{} with {} descriptors", question.name(), fds.len()));

@@ -4,6 +4,7 @@
 //! half sent stays with it and holds up nobody else.
 
 use crate::answer::{Admission, Bad, Hsm, Who};
+use crate::arriving;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,10 +12,7 @@ use primitives::{ChannelNumber, NodeId};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
-use wire::Message;
-use wire::hsm::{
-    BadClient, Capability, ClosingStored, HsmdInit, MasterOrder, RevocationStored, Rights, ToHsmd,
-};
+use wire::hsm::{BadClient, Capability, HsmdInit, MasterOrder, Rights, ToHsmd};
 
 struct Client {
     fd: OwnedFd,
@@ -130,8 +128,7 @@ pub fn run(
 /// An order of the master's among its questions, if this is one.
 fn master_order(body: &[u8]) -> Option<MasterOrder> {
     let number = u16::from_be_bytes(*body.first_chunk::<2>()?);
-    let is_one = [RevocationStored::NUMBER, ClosingStored::NUMBER].contains(&number);
-    is_one.then(|| MasterOrder::decode_known(body).ok()).flatten()
+    arriving::is_order(number).then(|| MasterOrder::decode_known(body).ok()).flatten()
 }
 
 /// Sleeps until somebody can be served. Is there an order, and who can be read or written?
@@ -243,12 +240,20 @@ impl Client {
         }
         let first = match self.next.take() {
             Some(frame) => Some(frame),
-            None => self.buffer.next_frame().map_err(|e| e.to_string())?,
+            None => self.arrived()?,
         };
         if first.is_some() {
-            self.next = self.buffer.next_frame().map_err(|e| e.to_string())?;
+            self.next = self.arrived()?;
         }
         Ok(first)
+    }
+
+    /// The next whole frame. One that this client must not send is refused as soon as its header, or its number, is there.
+    fn arrived(&mut self) -> Result<Option<Frame>, Bad> {
+        if let Some((length, body)) = self.buffer.arriving() {
+            arriving::judge(self.who, &self.rights, length, body)?;
+        }
+        self.buffer.next_frame().map_err(|e| e.to_string())
     }
 
     fn flush(&mut self) -> Turn {

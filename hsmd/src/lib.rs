@@ -8,6 +8,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod answer;
+mod arriving;
 mod channel_keys;
 mod claims;
 mod clients;

@@ -19,6 +19,7 @@ use wire::hsm::*;
 use wire::{Bytes, Long, Message, Request};
 use zeroize::Zeroizing;
 
+mod arriving;
 mod captured;
 mod captured_onchaind;
 mod channel_life;

@@ -53,6 +53,9 @@ pub(crate) fn sign<'a>(
     if spent.len() != tx.input.len() {
         return Err(format!("{} outputs are spent by {} inputs", spent.len(), tx.input.len()));
     }
+    if inputs.len() > tx.input.len() {
+        return Err(format!("{} of {} inputs are to be signed", inputs.len(), tx.input.len()));
+    }
     let prevouts: Vec<TxOut> = spent
         .iter()
         .map(|s| TxOut { value: Amount::from_sat(s.amount.0), script_pubkey: s.script.clone() })

@@ -1,4 +1,4 @@
-//! What may be asked of hsmd: number, question -> answer, and the right it takes.
+//! What may be asked of hsmd: number, question -> answer, the right it takes, and how long it may be.
 //!
 //! hsmd signs descriptions, never digests: it builds each transaction itself.
 
@@ -159,72 +159,116 @@ crate::data! {
     }
 }
 
+/// How many bytes the parts of honest questions have at most. hsmd decodes nothing longer, so that a captured client makes it hold no
+/// more than this and what one read brings.
+pub mod lengths {
+    /// Of a point.
+    pub const POINT: usize = 33;
+    /// A peer and a channel's number.
+    pub const CHANNEL: usize = 33 + 8;
+    /// Both sides' HTLCs in one commitment. BOLT 2, open_channel: max_accepted_htlcs is at most 483.
+    pub const HTLCS: usize = 2 * 483;
+    /// A commitment as a description, with so many HTLCs of 53 bytes.
+    pub const STATE: usize = 1 + 8 + POINT + 4 + 2 * 8 + 4 + HTLCS * 53;
+    /// Its signatures.
+    pub const SIGNATURES: usize = 64 + 2 + HTLCS * 64;
+    /// A channel_type, or the features of a channel's announcement: bits up to 255.
+    pub const FEATURES: usize = 2 + 32;
+    /// Where a close pays to. BOLT 2, shutdown: the longest is OP_RETURN with 80 bytes.
+    pub const SCRIPT: usize = 2 + 83;
+    /// What never changes of a channel: fixed parts, terms and base points of both sides.
+    pub const PARAMS: usize = 1 + 36 + 8 + 8 + FEATURES + 2 * 36 + 2 * 5 * POINT;
+    /// A client with a channel's seed.
+    pub const NEW_CLIENT: usize =
+        CHANNEL + 4 + 1 + PARAMS + 1 + 4 * 8 + POINT + 1 + POINT + 8 + 1 + 8 + 1 + SCRIPT + 8;
+    /// A network's name, a path (PATH_MAX of Linux), a passphrase of 1000 bytes.
+    pub const UNLOCK: usize = 4 + 8 + 4 + 4096 + 1 + 4 + 1000;
+    /// Onions of all HTLCs, each in a blinded path.
+    pub const ONIONS: usize = 2 + HTLCS * (POINT + 1 + POINT);
+    /// A closing transaction as a description.
+    pub const CLOSING: usize = 2 * 8 + 2 * SCRIPT + 8;
+    /// The heaviest transaction that bitcoind relays: 400,000 weight units, and no byte weighs less than one.
+    pub const TRANSACTION: usize = 400_000;
+    /// The most inputs it has room for: 41 bytes of four units each.
+    pub const INPUTS: usize = TRANSACTION / (4 * 41);
+    /// An input of ours, which a P2WSH or P2TR script locks. The longest key is that of an HTLC of our own commitment.
+    pub const INPUT: usize = 4 + (1 + CHANNEL + 8 + 53 + 64 + 1 + 32) + 8 + 2 + 34;
+    /// A transaction, all its inputs ours, and what they spend.
+    pub const WALLET: usize = 4 + TRANSACTION + 4 + INPUTS * INPUT + 4 + INPUTS * (8 + SCRIPT);
+    /// An invoice: its prefix and amount, and five bits a byte. BOLT 11 has no bound; this is sixteen fields of the longest kind.
+    pub const INVOICE: usize = 4 + 32 + 4 + 16 * 1024;
+    /// A message of a person's, or what a secret is for.
+    pub const MESSAGE: usize = 4 + 65_535;
+    /// A channel_update after its signature. BOLT 7.
+    pub const UPDATE: usize = 4 + 32 + 8 + 4 + 1 + 1 + 2 + 8 + 4 + 4 + 8;
+}
+
 crate::requests! {
-    /// What may be asked of hsmd.
+    /// What may be asked of hsmd: number, question -> answer, the right it takes, the most bytes after the number.
     pub enum HsmRequest needs Capability {
         /// Reads (or first makes) the secret file in the current directory. The first question, once.
-        1 => Unlock { network: Network, path: String, passphrase: Option<SecretBytes> } -> UnlockAnswer, Master;
+        1 => Unlock { network: Network, path: String, passphrase: Option<SecretBytes> } -> UnlockAnswer, Master, lengths::UNLOCK;
         /// A new client. Descriptor: the client's socket. Where the seed contradicts what hsmd knows the socket is closed at
         /// once, and reported.
-        2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master;
+        2 => NewClient { peer: NodeId, channel: ChannelNumber, rights: Rights, seed: Option<ChannelSeed> } -> (), Master, lengths::NEW_CLIENT;
         /// BOLT 8's `ck, temp_k = HKDF(ck, ECDH(node key, point))`: `es` of act one as responder, `se` of act three as initiator.
         /// The ECDH itself is BOLT 4's shared secret as well, and so never leaves hsmd. A chaining key is always a hash: one whose
         /// second half is zero is refused, since HMAC cannot tell it from the name of one of BOLT 4's keys.
-        3 => MixEcdh { point: Point, chaining_key: Secret<32> } -> MixedKeys, Ecdh;
+        3 => MixEcdh { point: Point, chaining_key: Secret<32> } -> MixedKeys, Ecdh, lengths::POINT + 32;
         /// Our keys for this client's channel.
-        10 => GetBasepoints {} -> Basepoints, Points;
+        10 => GetBasepoints {} -> Basepoints, Points, 0;
         /// Our point for this commitment. BOLT 3, "Per-commitment Secret Requirements". At most one beyond the next.
-        11 => GetCommitmentPoint { number: CommitmentNumber } -> Point, Points;
+        11 => GetCommitmentPoint { number: CommitmentNumber } -> Point, Points, 8;
         /// What this client's channel is, once it is known: openingd says it once, before the first signature.
-        12 => SetupChannel { params: ChannelParams } -> (), SignRemote;
+        12 => SetupChannel { params: ChannelParams } -> (), SignRemote, lengths::PARAMS;
         /// Our signature on the peer's commitment transaction and its HTLC transactions. The state's side is Remote.
-        13 => SignRemoteCommitment { state: CommitmentState } -> CommitmentSignatures, SignRemote;
+        13 => SignRemoteCommitment { state: CommitmentState } -> CommitmentSignatures, SignRemote, lengths::STATE;
         /// "The peer revoked this one": checked against the point that was signed.
-        14 => RemoteRevoked { number: CommitmentNumber, secret: SecretKey } -> Verdict, SignRemote;
+        14 => RemoteRevoked { number: CommitmentNumber, secret: SecretKey } -> Verdict, SignRemote, 8 + 32;
         /// "The peer signed this one of ours": checks every signature. The state's side is Local; its point is checked.
-        15 => ValidateLocalCommitment { state: CommitmentState, signatures: CommitmentSignatures } -> Verdict, Revoke;
+        15 => ValidateLocalCommitment { state: CommitmentState, signatures: CommitmentSignatures } -> Verdict, Revoke, lengths::STATE + lengths::SIGNATURES;
         /// The secret of this one, never to be published again, and the point two after it. Its successor must have
         /// been shown, and be stored by the master: until then the question waits.
-        16 => RevokeLocal { number: CommitmentNumber } -> Revocation, Revoke;
+        16 => RevokeLocal { number: CommitmentNumber } -> Revocation, Revoke, 8;
         /// Keys for a batch of onions, in order.
-        17 => PeelOnions { onions: Vec<OnionPoint> } -> Vec<OnionKeys>, Peel;
+        17 => PeelOnions { onions: Vec<OnionPoint> } -> Vec<OnionKeys>, Peel, lengths::ONIONS;
         /// Our signature on a closing transaction.
-        18 => SignClosing { state: ClosingState } -> Signature, SignClosing;
+        18 => SignClosing { state: ClosingState } -> Signature, SignClosing, lengths::CLOSING;
         /// Is this the peer's signature on that closing transaction?
-        19 => CheckClosing { state: ClosingState, signature: Signature } -> Verdict, SignClosing;
+        19 => CheckClosing { state: ClosingState, signature: Signature } -> Verdict, SignClosing, lengths::CLOSING + 64;
         /// "You should not have this one": is it our secret of that number? It proves that the peer knows more than our
         /// rows do. BOLT 2, channel_reestablish.
-        21 => CheckSecret { number: CommitmentNumber, secret: Secret<32> } -> bool, Points;
+        21 => CheckSecret { number: CommitmentNumber, secret: Secret<32> } -> bool, Points, 8 + 32;
         /// Our node's and funding key's signatures on the announcement of this client's channel. BOLT 7.
-        20 => SignAnnouncement { short_channel_id: ShortChannelId, features: Features } -> (Signature, Signature), SignGossip;
+        20 => SignAnnouncement { short_channel_id: ShortChannelId, features: Features } -> (Signature, Signature), SignGossip, 8 + lengths::FEATURES;
         /// Are these the peer's, on the same announcement? Asked before they are kept.
         22 => CheckAnnouncement {
             short_channel_id: ShortChannelId,
             features: Features,
             node_signature: Signature,
             bitcoin_signature: Signature,
-        } -> Verdict, SignGossip;
+        } -> Verdict, SignGossip, 8 + lengths::FEATURES + 2 * 64;
         /// Our signature on our own commitment, to broadcast: none of our secrets from this number on is ever given out after.
-        30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Completed, Master;
+        30 => SignLocalCommitment { peer: NodeId, channel: ChannelNumber, state: CommitmentState, signatures: CommitmentSignatures } -> Completed, Master, lengths::CHANNEL + lengths::STATE + lengths::SIGNATURES;
         /// A closing transaction with both signatures, ready to broadcast. The answer is the variant that the peer signed.
-        31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Completed, Master;
+        31 => CompleteClosing { peer: NodeId, channel: ChannelNumber, state: ClosingState, signature: Signature } -> Completed, Master, lengths::CHANNEL + lengths::CLOSING + 64;
         /// The transaction with witnesses for these inputs of ours; all others stay as they are. `spent` names every
         /// input's output, in order: a taproot signature commits to all of them. All or nothing: what a child reported about a
         /// close may be wrong.
-        32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Completed, Master;
+        32 => SignWallet { transaction: Transaction, inputs: Long<WalletInput>, spent: Long<SpentOutput> } -> Completed, Master, lengths::WALLET;
         /// A recoverable signature on an invoice: BOLT 11's human-readable part and data, five bits a byte. The recovery id
         /// comes last.
-        33 => SignInvoice { hrp: String, data: Bytes } -> [u8; 65], Master;
+        33 => SignInvoice { hrp: String, data: Bytes } -> [u8; 65], Master, lengths::INVOICE;
         /// A recoverable signature on a message of a person's, in LND's and CLN's form. The recovery id (0 to 3) comes first.
-        34 => SignMessage { message: Bytes } -> [u8; 65], Master;
+        34 => SignMessage { message: Bytes } -> [u8; 65], Master, lengths::MESSAGE;
         /// A secret derived for a purpose, as CLN's makesecret.
-        35 => MakeSecret { info: Bytes } -> Secret<32>, Master;
+        35 => MakeSecret { info: Bytes } -> Secret<32>, Master, lengths::MESSAGE;
         /// Signs a channel_update of ours: its bytes after the signature.
-        36 => SignChannelUpdate { unsigned: Bytes } -> Signature, Master;
+        36 => SignChannelUpdate { unsigned: Bytes } -> Signature, Master, lengths::UPDATE;
         /// How many commitments and HTLC transactions were signed since hsmd began. For benchmarks.
-        38 => CountSignatures {} -> u64, Master;
+        38 => CountSignatures {} -> u64, Master, 0;
         /// Forgets a channel that came to nothing or is buried.
-        37 => ForgetChannel { peer: NodeId, channel: ChannelNumber } -> (), Master;
+        37 => ForgetChannel { peer: NodeId, channel: ChannelNumber } -> (), Master, lengths::CHANNEL;
     }
 }
 

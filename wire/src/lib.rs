@@ -25,7 +25,7 @@ pub use bolt1::*;
 pub use bolt2::*;
 pub use bolt7::*;
 pub use codec::*;
-pub use tables::{Decoded, Message, Request};
+pub use tables::{Decoded, Message, Request, Row};
 
 /// The longest message that BOLT 8 can carry.
 pub const MAX_BOLT_MESSAGE: usize = 65535;

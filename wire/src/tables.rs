@@ -43,6 +43,19 @@ pub trait Request: crate::Wire {
     type Answer: crate::Wire;
 }
 
+/// What a table says of one question, for whoever judges it before a byte of it is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row<C> {
+    /// The two bytes it begins with.
+    pub number: u16,
+    /// For people.
+    pub name: &'static str,
+    /// The right it takes.
+    pub needs: C,
+    /// The most bytes after the number that an honest question has.
+    pub longest: usize,
+}
+
 /// Messages of the BOLTs: fields, then a TLV stream in which unknown odd records are skipped and unknown even ones refused.
 #[macro_export]
 macro_rules! messages {
@@ -162,16 +175,20 @@ macro_rules! message_set {
     };
 }
 
-/// Questions, their answers, and (for hsmd) the right each takes. A row without a right does not compile.
+/// Questions, their answers, and (for hsmd) the right that each takes and the most bytes it has after its number. A row without them does
+/// not compile.
 #[macro_export]
 macro_rules! requests {
     ($(#[$em:meta])* pub enum $set:ident needs $cap:ident { $(
-        $(#[$m:meta])* $num:literal => $name:ident { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } -> $answer:ty, $need:ident;
+        $(#[$m:meta])* $num:literal => $name:ident { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } -> $answer:ty, $need:ident, $longest:expr;
     )* }) => {
         $crate::requests!($(#[$em])* pub enum $set { $( $(#[$m])* $num => $name { $( $(#[$fm])* $field: $ty ),* } -> $answer; )* });
         impl $set {
-            /// The right this question takes.
-            pub const fn needs(&self) -> $cap { match self { $( Self::$name(_) => $cap::$need, )* } }
+            /// What the table says of each.
+            pub const ROWS: &'static [$crate::Row<$cap>] = &[ $( $crate::Row {
+                number: $num, name: stringify!($name), needs: $cap::$need, longest: $longest }, )* ];
+            /// What the table says of the question with this number, if there is one.
+            pub fn row(number: u16) -> Option<&'static $crate::Row<$cap>> { Self::ROWS.iter().find(|row| row.number == number) }
         }
     };
     ($(#[$em:meta])* pub enum $set:ident { $(

@@ -113,6 +113,15 @@ impl FrameBuffer {
         Ok(Some(frame))
     }
 
+    /// The next frame while it arrives: the length of its body as its header says, and what is there of it. A reader that judges it by
+    /// these holds no body that it does not want.
+    pub fn arriving(&self) -> Option<(usize, &[u8])> {
+        let waiting = self.bytes.get(self.start..).unwrap_or_default();
+        let ([a, b, c, d, _], rest) = waiting.split_first_chunk::<HEADER>()?;
+        let len = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        Some((len, rest.get(..len).unwrap_or(rest)))
+    }
+
     /// Is nothing waiting, not even half a frame?
     pub fn is_empty(&self) -> bool {
         self.start == self.bytes.len()

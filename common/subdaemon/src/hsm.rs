@@ -5,6 +5,7 @@ use crate::child::take_answer;
 use crate::failure::Failure;
 use crate::frame::Conn;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use wire::hsm::HsmRequest;
 use wire::{Message, Request};
 use zeroize::Zeroizing;
 
@@ -31,6 +32,7 @@ impl Hsm {
         let mut body = Zeroizing::new(Vec::with_capacity(2048));
         body.extend_from_slice(&R::NUMBER.to_be_bytes());
         question.put(&mut body);
+        fits::<R>(&body).map_err(Failure::internal)?;
         let lost =
             |e: std::io::Error| Failure::internal(format!("hsmd closed us at {}: {e}", R::NAME));
         barrier::pass("before a question to hsmd");
@@ -48,6 +50,24 @@ impl Hsm {
             .map_err(|e| Failure::internal(format!("hsmd closed us at {}: {e}", M::NAME)))?;
         barrier::pass("after an order to hsmd");
         Ok(())
+    }
+}
+
+/// `Err`, a sentence, where hsmd would close whoever asks this: it is longer than its row allows.
+pub fn fits_hsmd<R: Request>(question: &R) -> Result<(), String> {
+    let mut body = Zeroizing::new(Vec::with_capacity(2048));
+    body.extend_from_slice(&R::NUMBER.to_be_bytes());
+    question.put(&mut body);
+    fits::<R>(&body)
+}
+
+fn fits<R: Request>(body: &[u8]) -> Result<(), String> {
+    let (length, longest) = (body.len() - 2, HsmRequest::row(R::NUMBER).map(|row| row.longest));
+    match longest {
+        Some(longest) if length > longest => {
+            Err(format!("{} of {length} bytes, of at most {longest}", R::NAME))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -179,6 +179,34 @@ fn a_channel_update_is_signed_if_it_is_one() {
     }
 }
 
+/// A transaction of so many inputs of the wallet, each of another address.
+pub(crate) fn spending_of(count: usize) -> SignWallet {
+    let key = crate::wallet::address_key(&us(), 3).unwrap();
+    let script = crate::wallet::p2tr(&Point::from_secret_key(SECP256K1, &key));
+    let input = |vout| TxIn {
+        previous_output: OutPoint { txid: Txid::from_byte_array([1; 32]), vout },
+        ..TxIn::default()
+    };
+    let ours = |index| WalletInput {
+        index,
+        key: WalletKey::Address { index: 3 },
+        amount: Sat(1000),
+        script: script.clone(),
+    };
+    let count = u32::try_from(count).unwrap();
+    let spent = SpentOutput { amount: Sat(1000), script: script.clone() };
+    SignWallet {
+        transaction: Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: (0..count).map(input).collect(),
+            output: vec![TxOut { value: Amount::from_sat(100), script_pubkey: script.clone() }],
+        },
+        inputs: Long((0..count).map(ours).collect()),
+        spent: Long(vec![spent; count as usize]),
+    }
+}
+
 /// A transaction that spends one output of each kind of ours, and one that is not ours.
 fn spending() -> (Transaction, Vec<WalletInput>, Vec<SpentOutput>) {
     let key = |index| {

@@ -315,7 +315,7 @@ fn agreed(
         state: a.state,
         signature: a.signature,
     };
-    let tx = match turn.hsm.ask(&question)? {
+    let tx = match turn.hsm.complete(&question)? {
         Completed::Ready { transaction } => transaction,
         Completed::Refused { why } => {
             return Err(Stop::refused(format!("hsmd does not sign the closing: {why}")));
@@ -482,7 +482,7 @@ pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<
         state: value.local_commitment(point),
         signatures: channel.live.local_signatures.clone(),
     };
-    Ok(turn.hsm.ask(&question)?)
+    Ok(turn.hsm.complete(&question)?)
 }
 
 /// Publishes our newest commitment. After it was signed none of our secrets from its number on leaves hsmd.

@@ -7,11 +7,11 @@ use subdaemon::Hsm;
 use wire::Request;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::{
-    Capability, ChannelSeed, GetCommitmentPoint, MasterOrder, NewClient, Rights,
+    Capability, ChannelSeed, Completed, GetCommitmentPoint, MasterOrder, NewClient, Rights,
     ValidateLocalCommitment, Verdict,
 };
 
-/// Right: everything. hsmd dying stops the node, so every failure here is fatal.
+/// Right: Master. hsmd dying stops the node, so every failure here is fatal.
 #[derive(Debug)]
 pub struct HsmClient {
     line: Hsm,
@@ -27,6 +27,17 @@ impl HsmClient {
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
         self.line.ask(question).map_err(|e| Fatal(e.to_string()))
+    }
+    /// Has a transaction signed. Rows that a captured daemon asked for, or a wallet of very many outputs, may make a question that is
+    /// longer than hsmd takes: that is refused here, since hsmd would close the node's own client.
+    pub fn complete<R: Request<Answer = Completed>>(
+        &mut self,
+        question: &R,
+    ) -> Result<Completed, Fatal> {
+        match subdaemon::fits_hsmd(question) {
+            Ok(()) => self.ask(question),
+            Err(why) => Ok(Completed::Refused { why }),
+        }
     }
     /// Tells hsmd what is stored; hsmd does not answer. If hsmd reads the question of a client that needs it first, it keeps that
     /// question until this message arrives. `Err`: hsmd is gone.

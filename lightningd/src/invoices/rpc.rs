@@ -102,6 +102,7 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
     };
     let unsigned = terms.unsigned(None).map_err(|e| RpcError::params(e.to_string()))?;
     let question = SignInvoice { hrp: unsigned.hrp.clone(), data: Bytes(unsigned.data.clone()) };
+    subdaemon::fits_hsmd(&question).map_err(RpcError::params)?;
     let bolt11 = unsigned.with_signature(&turn.hsm.ask(&question)?);
     let made = Invoice {
         created_index: crate::db::next_index(turn.db, "invoices_created")?,

@@ -427,7 +427,7 @@ pub(super) fn sign(
         inputs: Long(unsigned.inputs),
         spent: Long(unsigned.spent),
     };
-    match turn.hsm.ask(&question)? {
+    match turn.hsm.complete(&question)? {
         Completed::Ready { transaction } => Ok(Some(transaction)),
         Completed::Refused { why } => {
             channel.log(LogLevel::Broken, &format!("hsmd does not sign {}: {why}", what()));

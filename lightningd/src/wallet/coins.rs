@@ -275,7 +275,7 @@ pub fn sign(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<Transa
         spent.push(SpentOutput { amount: output.amount, script: output.script.clone() });
     }
     let question = SignWallet { transaction: tx.clone(), inputs: Long(inputs), spent: Long(spent) };
-    match turn.hsm.ask(&question)? {
+    match turn.hsm.complete(&question)? {
         Completed::Ready { transaction } => Ok(transaction),
         Completed::Refused { why } => Err(Stop::refused(why)),
     }
