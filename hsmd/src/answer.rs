@@ -3,6 +3,7 @@
 //! An `Err` here is a question that no client of ours would ask: its socket is closed. What can be wrong without anyone's
 //! bug (a peer's signature, a secret file, a row of the database) has its place in the answer.
 
+use crate::blinding::secp;
 use crate::channel_keys::ChannelKeys;
 use crate::derive::NodeKeys;
 use crate::judge::Judge;
@@ -59,14 +60,14 @@ pub(crate) struct Outcome {
 
 /// One channel: its keys and its judge.
 pub(crate) struct Channel {
-    pub(crate) keys: ChannelKeys,
+    pub(crate) keys: Box<ChannelKeys>,
     pub(crate) judge: Judge,
 }
 
 /// hsmd without its sockets.
 #[derive(Default)]
 pub(crate) struct Hsm {
-    node: Option<NodeKeys>,
+    node: Option<Box<NodeKeys>>,
     channels: HashMap<(NodeId, ChannelNumber), Channel>,
 }
 
@@ -165,13 +166,18 @@ impl Hsm {
                 answered::<ValidateLocalCommitment>(&verdict(judged))
             }
             Q::RevokeLocal(q) => {
-                answered_once::<RevokeLocal>(self.channel(who)?.revoke_local(q.number)?)
+                let mut revoked = self.channel(who)?.revoke_local(q.number)?;
+                let outcome = revoked.as_ref().map(outcome::<RevokeLocal>);
+                if let Some(revocation) = &mut revoked {
+                    revocation.secret.non_secure_erase();
+                }
+                Ok(outcome)
             }
             Q::SignClosing(q) => {
                 answered_once::<SignClosing>(self.channel(who)?.sign_closing(&q.state)?)
             }
             Q::CheckSecret(q) => {
-                let holds = self.channel(who)?.keys.secret(q.number);
+                let holds = self.channel(who)?.keys.commitment_secret(q.number);
                 let holds = holds.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret);
                 answered::<CheckSecret>(&holds)
             }
@@ -227,13 +233,13 @@ impl Hsm {
     }
 
     fn node(&self) -> Result<&NodeKeys, Bad> {
-        self.node.as_ref().ok_or_else(|| "the secret is not unlocked".to_owned())
+        self.node.as_deref().ok_or_else(|| "the secret is not unlocked".to_owned())
     }
 
     /// The channel that `who` is bound to. Its keys are derived once.
     fn channel(&mut self, who: Who) -> Result<&mut Channel, Bad> {
         let Who::Child(peer, number) = who else { return Err(Refusal::NoChannel.into()) };
-        let node = self.node.as_ref().ok_or_else(|| "the secret is not unlocked".to_owned())?;
+        let node = self.node.as_deref().ok_or_else(|| "the secret is not unlocked".to_owned())?;
         match self.channels.entry((peer, number)) {
             std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -251,7 +257,7 @@ impl Hsm {
         let passphrase = q.passphrase.as_ref().map(SecretBytes::expose);
         Ok(match secret_file::open(Path::new(&q.path), passphrase) {
             Ok((root, fresh)) => {
-                let node = NodeKeys::derive(&root, q.network);
+                let node = Box::new(NodeKeys::derive(&root, q.network));
                 let (node_id, wallet_xpub) = (node.node_id, node.wallet_xpub());
                 self.node = Some(node);
                 UnlockAnswer::Open { unlocked: Unlocked { node_id, wallet_xpub, fresh } }
@@ -305,8 +311,9 @@ impl Hsm {
         }
         let node = &self.node()?.node;
         Ok(cores::each(onions, |o| {
-            let key = o.path_key.as_ref().map_or(*node, |path_key| blinded_key(node, path_key));
-            onion::onion_keys(&onion::shared_secret(&o.ephemeral, &key), &o.ephemeral)
+            let blinded = o.path_key.as_ref().map(|path_key| blinded_key(node, path_key));
+            let key = blinded.as_ref().unwrap_or(node);
+            onion::onion_keys(&onion::shared_secret(&o.ephemeral, key), &o.ephemeral)
         }))
     }
 
@@ -317,11 +324,8 @@ impl Hsm {
     ) -> Result<(Signature, Signature), Bad> {
         let (_, digest) = self.announcement(who, q.short_channel_id, &q.features)?;
         self.channel(who)?.judge.may_announce()?;
-        let node_key = self.node()?.node;
-        Ok((
-            SECP256K1.sign_ecdsa(&digest, &node_key),
-            SECP256K1.sign_ecdsa(&digest, &self.channel(who)?.keys.funding),
-        ))
+        let node_signature = secp().sign_ecdsa(&digest, &self.node()?.node);
+        Ok((node_signature, secp().sign_ecdsa(&digest, &self.channel(who)?.keys.funding)))
     }
 
     /// libsecp256k1 refuses a high S: nobody would relay what it is in.
@@ -360,7 +364,7 @@ impl Hsm {
         let theirs = (peer, NodeId::from(keys.remote.funding));
         let (first, second) = if node_id.0 < peer.0 { (ours, theirs) } else { (theirs, ours) };
         // Only what follows the signatures is signed: any will do in their place.
-        let blank = SECP256K1.sign_ecdsa(&Digest::from_digest([1; 32]), &channel.keys.funding);
+        let blank = secp().sign_ecdsa(&Digest::from_digest([1; 32]), &channel.keys.funding);
         let announcement = ChannelAnnouncement {
             node_signature_1: blank,
             node_signature_2: blank,
@@ -415,9 +419,9 @@ impl Channel {
         if !self.judge.revoke_local(number)? {
             return Ok(None);
         }
-        let secret =
-            self.keys.secret(number).ok_or_else(|| format!("commitment {number} has no secret"))?;
-        Ok(Some(Revocation { secret, next_point: self.point(number.next().next())? }))
+        let secret = self.keys.commitment_secret(number);
+        let secret = secret.ok_or_else(|| format!("commitment {number} has no secret"))?;
+        Ok(Some(Revocation { secret: *secret, next_point: self.point(number.next().next())? }))
     }
 
     fn sign_local(
@@ -430,7 +434,7 @@ impl Channel {
         let built = self.keys.build_local(&constants, state).map_err(|e| e.to_string())?;
         built.verify(&constants, signatures).map_err(|e| e.to_string())?;
         self.judge.broadcasts(state.number);
-        let local = SECP256K1.sign_ecdsa(&built.sighash(&constants), &self.keys.funding);
+        let local = secp().sign_ecdsa(&built.sighash(&constants), &self.keys.funding);
         Ok(built.signed(&constants, &Sides { local, remote: signatures.signature }))
     }
 
@@ -444,7 +448,7 @@ impl Channel {
             closing::build(constants, state, closing::our_choice(constants, state)?)
         };
         let closing = build(&constants).map_err(|e| e.to_string())?;
-        Ok(Some(SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding)))
+        Ok(Some(secp().sign_ecdsa(&closing.sighash(&constants), &self.keys.funding)))
     }
 
     fn complete_closing(
@@ -459,7 +463,7 @@ impl Channel {
         let closing = closing::signed_by_peer(&constants, state, signature)
             .map_err(|e| e.to_string())?
             .ok_or("the peer's signature is for no variant of this closing")?;
-        let local = SECP256K1.sign_ecdsa(&closing.sighash(&constants), &self.keys.funding);
+        let local = secp().sign_ecdsa(&closing.sighash(&constants), &self.keys.funding);
         Ok(closing.signed(&constants, &Sides { local, remote: *signature }))
     }
 }

@@ -1,5 +1,6 @@
 //! One channel's secret keys, and what they sign.
 
+use crate::blinding::secp;
 use crate::derive::NodeKeys;
 use bitcoin::EcdsaSighashType;
 use channel::commitment::{Commitment, build, tally_of};
@@ -10,18 +11,17 @@ use channel::keys::{
 };
 use channel::{Constants, Unbuildable};
 use primitives::*;
-use secp256k1::SECP256K1;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
 
-/// Derived once per channel, and kept while the channel is known.
+/// Derived once per channel, and kept in one place while the channel is known.
 pub(crate) struct ChannelKeys {
-    pub(crate) funding: SecretKey,
-    revocation: SecretKey,
-    htlc: SecretKey,
-    pub(crate) payment: SecretKey,
-    delayed_payment: SecretKey,
+    pub(crate) funding: SigningKey,
+    revocation: SigningKey,
+    htlc: SigningKey,
+    pub(crate) payment: SigningKey,
+    delayed_payment: SigningKey,
     seed: Secret<32>,
     pub(crate) points: Basepoints,
 }
@@ -30,31 +30,23 @@ impl fmt::Debug for ChannelKeys {
         write!(f, "ChannelKeys({})", self.points.funding)
     }
 }
-impl Drop for ChannelKeys {
-    fn drop(&mut self) {
-        for key in [
-            &mut self.funding,
-            &mut self.revocation,
-            &mut self.htlc,
-            &mut self.payment,
-            &mut self.delayed_payment,
-        ] {
-            key.non_secure_erase();
-        }
-    }
-}
 
 impl ChannelKeys {
-    /// `None` where the derivation hits no key: nobody has seen that, and the channel number is then never used.
-    pub(crate) fn derive(node: &NodeKeys, peer: &NodeId, channel: ChannelNumber) -> Option<Self> {
+    /// `None` where the derivation hits no key: nobody has seen that, and the channel number is then never used. Boxed: a map that
+    /// grows moves what it holds, and leaves behind what was there.
+    pub(crate) fn derive(
+        node: &NodeKeys,
+        peer: &NodeId,
+        channel: ChannelNumber,
+    ) -> Option<Box<Self>> {
         let bytes = node.channel_secrets(peer, channel);
         let mut parts = bytes.expose().chunks_exact(32);
-        let mut key = || SecretKey::from_slice(parts.next()?).ok();
+        let mut key = || SecretKey::from_slice(parts.next()?).ok().map(SigningKey::new);
         // CLN's order.
         let (funding, revocation, htlc, payment, delayed_payment) =
             (key()?, key()?, key()?, key()?, key()?);
         let seed = Secret::new(*bytes.expose().last_chunk::<32>()?);
-        let point = |key: &SecretKey| Point::from_secret_key(SECP256K1, key);
+        let point = |key: &SecretKey| Point::from_secret_key(&secp(), key);
         let points = Basepoints {
             funding: point(&funding),
             revocation: point(&revocation),
@@ -62,29 +54,34 @@ impl ChannelKeys {
             delayed_payment: point(&delayed_payment),
             htlc: point(&htlc),
         };
-        Some(Self { funding, revocation, htlc, payment, delayed_payment, seed, points })
+        Some(Box::new(Self { funding, revocation, htlc, payment, delayed_payment, seed, points }))
     }
 
     /// Our secret for this commitment.
+    pub(crate) fn commitment_secret(&self, number: CommitmentNumber) -> Option<SigningKey> {
+        commitment_secret(&self.seed, number).map(SigningKey::new)
+    }
+    /// The same, for tests.
+    #[cfg(test)]
     pub(crate) fn secret(&self, number: CommitmentNumber) -> Option<SecretKey> {
         commitment_secret(&self.seed, number)
     }
     /// Our point for this commitment.
     pub(crate) fn point(&self, number: CommitmentNumber) -> Option<Point> {
-        self.secret(number).map(|secret| Point::from_secret_key(SECP256K1, &secret))
+        self.commitment_secret(number).map(|secret| Point::from_secret_key(&secp(), &secret))
     }
 
     /// Opens our delayed money of a commitment of ours with this point.
-    pub(crate) fn delayed_secret(&self, point: &Point) -> SecretKey {
-        derive_secret(&self.delayed_payment, &self.points.delayed_payment, point)
+    pub(crate) fn delayed_secret(&self, point: &Point) -> SigningKey {
+        SigningKey::new(derive_secret(&self.delayed_payment, &self.points.delayed_payment, point))
     }
     /// Our HTLC key of either side's commitment with this point.
-    pub(crate) fn htlc_secret(&self, point: &Point) -> SecretKey {
-        derive_secret(&self.htlc, &self.points.htlc, point)
+    pub(crate) fn htlc_secret(&self, point: &Point) -> SigningKey {
+        SigningKey::new(derive_secret(&self.htlc, &self.points.htlc, point))
     }
     /// Opens everything in the remote's commitment that this secret of theirs revoked.
-    pub(crate) fn revocation_secret(&self, commitment_secret: &SecretKey) -> SecretKey {
-        revocation_secret(&self.revocation, commitment_secret)
+    pub(crate) fn revocation_secret(&self, commitment_secret: &SecretKey) -> SigningKey {
+        SigningKey::new(revocation_secret(&secp(), &self.revocation, commitment_secret))
     }
 
     /// The remote's commitment, with the secret key for our signatures on its HTLC transactions.
@@ -92,19 +89,20 @@ impl ChannelKeys {
         &self,
         constants: &Constants,
         state: &CommitmentState,
-    ) -> Result<(Commitment, Option<SecretKey>), Unbuildable> {
+    ) -> Result<(Commitment, Option<SigningKey>), Unbuildable> {
         let any_htlc = tally_of(constants, state)?.untrimmed > 0;
         let remote = &constants.params.basepoints.remote;
-        let secret = any_htlc.then(|| derive_secret(&self.htlc, &self.points.htlc, &state.point));
+        let secret = any_htlc.then(|| self.htlc_secret(&state.point));
         let keys = CommitmentKeys {
             revocation: revocation_point_from_base(
+                &secp(),
                 &self.revocation,
                 &self.points.revocation,
                 &state.point,
             ),
             delayed: derive_point(&remote.delayed_payment, &state.point),
             htlc: secret.as_ref().map(|secret| Sides {
-                local: Point::from_secret_key(SECP256K1, secret),
+                local: Point::from_secret_key(&secp(), secret),
                 remote: derive_point(&remote.htlc, &state.point),
             }),
             payment: self.points.payment,
@@ -139,10 +137,10 @@ impl ChannelKeys {
         state: &CommitmentState,
     ) -> Result<CommitmentSignatures, Unbuildable> {
         let (built, secret) = self.build_remote(constants, state)?;
-        let signature = SECP256K1.sign_ecdsa(&built.sighash(constants), &self.funding);
+        let signature = secp().sign_ecdsa(&built.sighash(constants), &self.funding);
         let kind: EcdsaSighashType = constants.format.htlc_sighash();
         let htlcs = secret.map_or_else(Vec::new, |secret| {
-            cores::each(&built.htlcs, |h| SECP256K1.sign_ecdsa(&h.sighash(kind), &secret))
+            cores::each(&built.htlcs, |h| secp().sign_ecdsa(&h.sighash(kind), &secret))
         });
         SIGNATURES.fetch_add(1 + htlcs.len() as u64, Ordering::Relaxed);
         Ok(CommitmentSignatures { signature, htlcs })

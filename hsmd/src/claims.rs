@@ -5,6 +5,7 @@
 //! transaction) is refused here, with a sentence: it would only burn time while somebody else can take the output.
 
 use crate::answer::Channel;
+use crate::blinding::secp;
 use crate::wallet::Form;
 use bitcoin::sighash::SighashCache;
 use bitcoin::{Amount, ScriptBuf, Transaction};
@@ -69,7 +70,7 @@ pub(crate) fn key_of(
     tx: &Transaction,
     input: &WalletInput,
     last: &mut Last,
-) -> Result<(SecretKey, Form), String> {
+) -> Result<(SigningKey, Form), String> {
     let channel = channel.ok_or("this channel is not known")?;
     let constants = channel.judge.constants().map_err(|e| e.to_string())?;
     let (key, form) = opened(channel, &constants, tx, input, last)?;
@@ -109,7 +110,7 @@ fn opened(
     tx: &Transaction,
     input: &WalletInput,
     last: &mut Last,
-) -> Result<(SecretKey, ScriptForm), String> {
+) -> Result<(SigningKey, ScriptForm), String> {
     let mut commitment = |side: Side, point: &Point| last.keys(constants, side, point);
     match &input.key {
         WalletKey::Delayed { number, .. } => {
@@ -147,19 +148,19 @@ fn opened(
             Ok((channel.keys.htlc_secret(point), ScriptForm::chosen(script, opens)))
         }
         WalletKey::RevokedDelayed { secret, .. } => {
-            let keys = commitment(Side::Remote, &Point::from_secret_key(SECP256K1, secret));
+            let keys = commitment(Side::Remote, &Point::from_secret_key(&secp(), secret));
             let script = delayed_script(constants, &keys, Side::Remote);
             Ok((channel.keys.revocation_secret(secret), ScriptForm::chosen(script, IF.to_vec())))
         }
         WalletKey::RevokedHtlc { secret, htlc, .. } => {
-            let keys = commitment(Side::Remote, &Point::from_secret_key(SECP256K1, secret));
+            let keys = commitment(Side::Remote, &Point::from_secret_key(&secp(), secret));
             let script = htlc_script(constants, &keys, Side::Remote, htlc)?;
             let choice = keys.revocation.serialize().to_vec();
             Ok((channel.keys.revocation_secret(secret), ScriptForm::chosen(script, choice)))
         }
         WalletKey::Anchor { .. } => {
             let script = scripts::anchor(&constants.params.basepoints.local.funding);
-            Ok((channel.keys.funding, ScriptForm::plain(script)))
+            Ok((channel.keys.funding.clone(), ScriptForm::plain(script)))
         }
         WalletKey::Address { .. } | WalletKey::ToRemote { .. } => {
             Err("this key is none of a commitment's outputs".to_owned())

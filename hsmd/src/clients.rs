@@ -5,12 +5,14 @@
 
 use crate::answer::{Admission, Bad, Hsm, Who};
 use crate::arriving;
+use crate::blinding::Blinding;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::{ChannelNumber, NodeId};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
 use wire::hsm::{BadClient, Capability, HsmdInit, MasterOrder, Rights, ToHsmd};
 
@@ -70,6 +72,7 @@ pub fn run(
     let mut clients = vec![Client::new(admission)?];
     let mut hsm = Hsm::default();
     let mut unlocked = Some(unlocked);
+    let mut blinding = Blinding::new(Instant::now());
 
     loop {
         let (order, readable) = wait(&child.orders, &clients)?;
@@ -120,8 +123,11 @@ pub fn run(
         if hsm.is_unlocked()
             && let Some(unlocked) = unlocked.take()
         {
+            // Every key was derived with the blinding of our birth: another one signs.
+            blinding.renew(Instant::now());
             unlocked()?;
         }
+        blinding.renew_if_due(Instant::now());
     }
 }
 

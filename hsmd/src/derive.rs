@@ -1,9 +1,9 @@
 //! From the secret file's content to every key of the node, as Core Lightning derives them.
 
+use crate::blinding::secp;
 use bitcoin::bip32::{ChildNumber, Xpriv, Xpub};
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use primitives::{ChannelNumber, Network, NodeId, Secret, SecretKey};
-use secp256k1::SECP256K1;
+use primitives::{ChannelNumber, Network, NodeId, Secret, SecretKey, SigningKey};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -55,7 +55,7 @@ pub(crate) fn hkdf<const N: usize>(ikm: &[u8], salt: &[u8], info: &[u8]) -> Secr
 /// Everything that is derived once.
 pub(crate) struct NodeKeys {
     pub(crate) network: Network,
-    pub(crate) node: SecretKey,
+    pub(crate) node: SigningKey,
     pub(crate) node_id: NodeId,
     /// Address n is its child n.
     pub(crate) wallet: Xpriv,
@@ -69,17 +69,17 @@ impl fmt::Debug for NodeKeys {
 }
 impl Drop for NodeKeys {
     fn drop(&mut self) {
-        self.node.non_secure_erase();
         self.wallet.private_key.non_secure_erase();
     }
 }
 
 impl NodeKeys {
     pub(crate) fn derive(root: &Root, network: Network) -> Self {
-        let node = counted(root.first(), b"nodeid", |k| SecretKey::from_slice(k).ok());
+        let key = |bytes: &[u8]| SecretKey::from_slice(bytes).ok().map(SigningKey::new);
+        let node = counted(root.first(), b"nodeid", key);
         Self {
             network,
-            node_id: node.public_key(SECP256K1).into(),
+            node_id: node.public_key(&secp()).into(),
             node,
             wallet: wallet(root, network),
             channels: hkdf(root.first(), &[], b"peer seed"),
@@ -89,7 +89,7 @@ impl NodeKeys {
 
     /// The key that addresses come from, without its secret half.
     pub(crate) fn wallet_xpub(&self) -> [u8; 78] {
-        Xpub::from_priv(SECP256K1, &self.wallet).encode()
+        Xpub::from_priv(&secp(), &self.wallet).encode()
     }
 
     /// 192 bytes: five base keys and the seed of commitment secrets, in CLN's order.
@@ -118,7 +118,7 @@ fn wallet(root: &Root, network: Network) -> Xpriv {
     let network = network.bitcoin();
     let normal = |n| ChildNumber::Normal { index: n };
     let hardened = |n| ChildNumber::Hardened { index: n };
-    let (master, path) = match root {
+    let (mut master, path) = match root {
         Root::Raw(bytes) => {
             let master = counted(bytes.as_slice(), b"bip32 seed", |seed| {
                 Xpriv::new_master(network, seed).ok()
@@ -131,7 +131,9 @@ fn wallet(root: &Root, network: Network) -> Xpriv {
             (master, vec![hardened(86), hardened(0), hardened(0), normal(0)])
         }
     };
-    master
-        .derive_priv(SECP256K1, &path)
-        .expect("a child that is no key has never been seen: 2^-127")
+    let wallet = master
+        .derive_priv(&secp(), &path)
+        .expect("a child that is no key has never been seen: 2^-127");
+    master.private_key.non_secure_erase();
+    wallet
 }

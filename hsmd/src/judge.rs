@@ -9,11 +9,11 @@
 //! All of this is memory. After a restart it follows from the master's rows: a seed only ever raises it. While we live, rows
 //! that tell more than was asked of us are a child's lie.
 
+use crate::blinding::secp;
 use crate::refusal::Refusal;
 use channel::Constants;
 use channel::phase::{ChannelPhase, Input, Rule, rule};
 use primitives::*;
-use secp256k1::SECP256K1;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::channel_data::{Basepoints, ChannelParams, CommitmentState};
@@ -245,7 +245,7 @@ impl Judge {
             // Revoked before we were born: the chain of secrets, which channeld checks, is all there is.
             return if again { Ok(Ok(())) } else { Err(Refusal::WrongPoint { number }) };
         };
-        if Point::from_secret_key(SECP256K1, secret) != *point {
+        if Point::from_secret_key(&secp(), secret) != *point {
             return Ok(Err(format!("the secret for commitment {number} is not that of its point")));
         }
         if !again {

@@ -9,6 +9,7 @@
 
 mod answer;
 mod arriving;
+mod blinding;
 mod channel_keys;
 mod claims;
 mod clients;

@@ -1,17 +1,18 @@
 //! What the node key signs that is no transaction: invoices, messages of a person's, updates of channels. And the key of a
 //! blinded hop.
 
+use crate::blinding::secp;
 use crate::derive::NodeKeys;
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
 use primitives::*;
-use secp256k1::{Message as Digest, SECP256K1};
+use secp256k1::Message as Digest;
 use wire::hsm::{MixEcdh, MixedKeys};
 use wire::{ChannelUpdate, Message};
 
 /// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever signed by this.
 pub(crate) fn sign_channel_update(node: &NodeKeys, unsigned: &[u8]) -> Result<Signature, String> {
     let digest = double_sha256(&[unsigned]);
-    let signature = SECP256K1.sign_ecdsa(&digest, &node.node);
+    let signature = secp().sign_ecdsa(&digest, &node.node);
     let mut body = signature.serialize_compact().to_vec();
     body.extend_from_slice(unsigned);
     let update = ChannelUpdate::take_body(&body).map_err(|e| e.to_string())?;
@@ -30,7 +31,7 @@ pub(crate) fn sign_invoice(node: &NodeKeys, hrp: &str, data: &[u8]) -> Result<[u
     engine.input(hrp.as_bytes());
     engine.input(&five_to_eight(data));
     let digest = Digest::from_digest(sha256::Hash::from_engine(engine).to_byte_array());
-    let (id, compact) = SECP256K1.sign_ecdsa_recoverable(&digest, &node.node).serialize_compact();
+    let (id, compact) = secp().sign_ecdsa_recoverable(&digest, &node.node).serialize_compact();
     let mut out = [0; 65];
     let (signature, last) = out.split_at_mut(64);
     signature.copy_from_slice(&compact);
@@ -41,7 +42,7 @@ pub(crate) fn sign_invoice(node: &NodeKeys, hrp: &str, data: &[u8]) -> Result<[u
 /// A recoverable signature in LND's and CLN's form.
 pub(crate) fn sign_message(node: &NodeKeys, message: &[u8]) -> [u8; 65] {
     let digest = double_sha256(&[b"Lightning Signed Message:", message]);
-    let signed = SECP256K1.sign_ecdsa_recoverable(&digest, &node.node);
+    let signed = secp().sign_ecdsa_recoverable(&digest, &node.node);
     let (id, compact) = signed.serialize_compact();
     let mut out = [0; 65];
     let (first, signature) = out.split_at_mut(1);
@@ -71,14 +72,14 @@ pub(crate) fn double_sha256(parts: &[&[u8]]) -> Digest {
 }
 
 /// BOLT 4, "Route Blinding": the key that an onion to a blinded hop is for.
-pub(crate) fn blinded_key(node: &SecretKey, path_key: &Point) -> SecretKey {
+pub(crate) fn blinded_key(node: &SecretKey, path_key: &Point) -> SigningKey {
     use bitcoin::hashes::{Hmac, HmacEngine};
     let shared = onion::shared_secret(path_key, node);
     let mut engine = HmacEngine::<sha256::Hash>::new(b"blinded_node_id");
     engine.input(shared.expose());
     let tweak = secp256k1::Scalar::from_be_bytes(Hmac::from_engine(engine).to_byte_array())
         .expect("a SHA256 above the curve's order has never been seen: 2^-128");
-    node.mul_tweak(&tweak).expect("a SHA256 is zero only where it was inverted")
+    SigningKey::new(node.mul_tweak(&tweak).expect("a SHA256 is zero only where it was inverted"))
 }
 
 /// BOLT 11: groups of five bits as bytes, filled up with zeroes.

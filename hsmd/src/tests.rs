@@ -147,11 +147,11 @@ pub(crate) fn peer() -> NodeKeys {
 pub(crate) fn us() -> NodeKeys {
     NodeKeys::derive(&Root::Raw(Zeroizing::new([1; 32])), Network::Regtest)
 }
-pub(crate) fn peer_keys() -> ChannelKeys {
+pub(crate) fn peer_keys() -> Box<ChannelKeys> {
     ChannelKeys::derive(&peer(), &us().node_id, CHANNEL).unwrap()
 }
 /// What hsmd must have derived.
-pub(crate) fn our_keys() -> ChannelKeys {
+pub(crate) fn our_keys() -> Box<ChannelKeys> {
     ChannelKeys::derive(&us(), &peer().node_id, CHANNEL).unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! The wallet's own outputs: whose key each is, and its witness.
 
 use crate::answer::Channel;
+use crate::blinding::secp;
 use crate::channel_keys::ChannelKeys;
 use crate::claims::{self, ScriptForm};
 use crate::derive::NodeKeys;
@@ -13,7 +14,7 @@ use bitcoin::{
     Witness,
 };
 use channel::scripts::{der, to_remote_anchors, to_remote_plain};
-use primitives::{Point, SecretKey};
+use primitives::{Point, SecretKey, SigningKey};
 use secp256k1::{Keypair, Message, SECP256K1};
 use wire::hsm::{SpentOutput, WalletInput, WalletKey};
 
@@ -23,13 +24,13 @@ fn refuse(input: &WalletInput, why: impl std::fmt::Display) -> String {
 }
 
 /// The secret key of address `index`.
-pub(crate) fn address_key(node: &NodeKeys, index: u32) -> Result<SecretKey, String> {
+pub(crate) fn address_key(node: &NodeKeys, index: u32) -> Result<SigningKey, String> {
     let child = ChildNumber::from_normal_idx(index).map_err(|e| format!("address {index}: {e}"))?;
-    let key = node
-        .wallet
-        .derive_priv(SECP256K1, &[child])
-        .map_err(|e| format!("address {index}: {e}"))?;
-    Ok(key.private_key)
+    let mut child =
+        node.wallet.derive_priv(&secp(), &[child]).map_err(|e| format!("address {index}: {e}"))?;
+    let key = SigningKey::new(child.private_key);
+    child.private_key.non_secure_erase();
+    Ok(key)
 }
 
 /// What the key of an address makes: BIP 84's form.
@@ -68,10 +69,9 @@ pub(crate) fn sign<'a>(
         if (named.amount, &named.script) != (input.amount, &input.script) {
             return Err(refuse(input, "it spends another output than was said"));
         }
-        let (mut key, form) =
+        let (key, form) =
             key_of(node, &channel, &tx, input, &mut last).map_err(|why| refuse(input, why))?;
         let witness = witness(&mut cache, &prevouts, input, &key, form);
-        key.non_secure_erase();
         witnesses.push((at, witness.map_err(|why| refuse(input, why))?));
     }
     for (at, witness) in witnesses {
@@ -95,11 +95,11 @@ fn key_of<'a>(
     tx: &Transaction,
     input: &WalletInput,
     last: &mut claims::Last,
-) -> Result<(SecretKey, Form), String> {
+) -> Result<(SigningKey, Form), String> {
     let (key, point, forms) = match &input.key {
         WalletKey::Address { index } => {
             let key = address_key(node, *index)?;
-            let point = Point::from_secret_key(SECP256K1, &key);
+            let point = Point::from_secret_key(&secp(), &key);
             (key, point, [(p2wpkh(&point), Form::P2wpkh), (p2tr(&point), Form::Taproot)])
         }
         WalletKey::ToRemote { peer, channel, .. } => {
@@ -108,7 +108,11 @@ fn key_of<'a>(
             let point = keys.points.payment;
             let script = to_remote_anchors(&point);
             let anchors = Form::Script(ScriptForm::plain(script.clone()));
-            (keys.payment, point, [(p2wpkh(&point), Form::P2wpkh), (script.to_p2wsh(), anchors)])
+            (
+                keys.payment.clone(),
+                point,
+                [(p2wpkh(&point), Form::P2wpkh), (script.to_p2wsh(), anchors)],
+            )
         }
         WalletKey::Delayed { .. }
         | WalletKey::OwnHtlc { .. }
@@ -139,14 +143,14 @@ fn witness(
 ) -> Result<Witness, String> {
     let (at, value) = (input.index as usize, Amount::from_sat(input.amount.0));
     let ecdsa = |digest: [u8; 32]| {
-        der(&SECP256K1.sign_ecdsa_low_r(&Message::from_digest(digest), key), EcdsaSighashType::All)
+        der(&secp().sign_ecdsa_low_r(&Message::from_digest(digest), key), EcdsaSighashType::All)
     };
     match form {
         Form::P2wpkh => {
             let digest = cache
                 .p2wpkh_signature_hash(at, &input.script, value, EcdsaSighashType::All)
                 .map_err(|e| e.to_string())?;
-            let point = CompressedPublicKey(Point::from_secret_key(SECP256K1, key));
+            let point = CompressedPublicKey(Point::from_secret_key(&secp(), key));
             Ok(Witness::from_slice(&[ecdsa(digest.to_byte_array()), point.to_bytes().to_vec()]))
         }
         Form::Script(ScriptForm { before, after, script }) => {
@@ -167,11 +171,13 @@ fn witness(
                     TapSighashType::Default,
                 )
                 .map_err(|e| e.to_string())?;
-            let pair =
-                Keypair::from_secret_key(SECP256K1, key).tap_tweak(SECP256K1, None).to_keypair();
+            let mut plain = Keypair::from_secret_key(&secp(), key);
+            let mut pair = plain.tap_tweak(&secp(), None).to_keypair();
             let message = Message::from_digest(digest.to_byte_array());
             let signature =
-                SECP256K1.sign_schnorr_with_aux_rand(&message, &pair, &subdaemon::random());
+                secp().sign_schnorr_with_aux_rand(&message, &pair, &subdaemon::random());
+            plain.non_secure_erase();
+            pair.non_secure_erase();
             Ok(Witness::from_slice(&[signature.as_ref().as_slice()]))
         }
     }

@@ -5,7 +5,7 @@ use bitcoin::hashes::{Hash, HashEngine, hash160, sha256};
 use bitcoin::opcodes::all as op;
 use bitcoin::script::Builder;
 use primitives::{CommitmentNumber, Point, Secret, SecretKey, Side, Sides};
-use secp256k1::{SECP256K1, Scalar};
+use secp256k1::{SECP256K1, Scalar, Secp256k1, Signing};
 use wire::channel_data::{Basepoints, ChannelParams, StoredSecret};
 
 /// SHA256 over two points, as a number to multiply with.
@@ -40,33 +40,42 @@ pub fn revocation_point(revocation_base: &Point, commitment: &Point) -> Point {
     base.combine(&point).expect("the sum is infinity only where a SHA256 was inverted")
 }
 
-/// [`revocation_point`] for whoever knows the base's secret: a third of the work.
-pub fn revocation_point_from_base(
+/// [`revocation_point`] for whoever knows the base's secret: a third of the work. `secp` is the context of operations with secrets.
+pub fn revocation_point_from_base<C: Signing>(
+    secp: &Secp256k1<C>,
     base: &SecretKey,
     base_point: &Point,
     commitment: &Point,
 ) -> Point {
-    let base = base
+    let mut base = base
         .mul_tweak(&hash_to_scalar(base_point, commitment))
         .expect("a SHA256 is zero only where it was inverted");
     let point = commitment
         .mul_tweak(SECP256K1, &hash_to_scalar(commitment, base_point))
         .expect("a SHA256 is zero only where it was inverted");
-    let base = Point::from_secret_key(SECP256K1, &base);
-    base.combine(&point).expect("the sum is infinity only where a SHA256 was inverted")
+    let base_point = Point::from_secret_key(secp, &base);
+    base.non_secure_erase();
+    base_point.combine(&point).expect("the sum is infinity only where a SHA256 was inverted")
 }
 
-/// The private half of [`revocation_point`], once the commitment's secret is known.
-pub fn revocation_secret(base: &SecretKey, commitment_secret: &SecretKey) -> SecretKey {
-    let base_point = Point::from_secret_key(SECP256K1, base);
-    let commitment = Point::from_secret_key(SECP256K1, commitment_secret);
-    let a = base
+/// The private half of [`revocation_point`], once the commitment's secret is known. `secp` is the context of operations with secrets.
+pub fn revocation_secret<C: Signing>(
+    secp: &Secp256k1<C>,
+    base: &SecretKey,
+    commitment_secret: &SecretKey,
+) -> SecretKey {
+    let base_point = Point::from_secret_key(secp, base);
+    let commitment = Point::from_secret_key(secp, commitment_secret);
+    let mut a = base
         .mul_tweak(&hash_to_scalar(&base_point, &commitment))
         .expect("a SHA256 is zero only where it was inverted");
-    let b = commitment_secret
+    let mut b = commitment_secret
         .mul_tweak(&hash_to_scalar(&commitment, &base_point))
         .expect("a SHA256 is zero only where it was inverted");
-    a.add_tweak(&b.into()).expect("the sum is zero only where a SHA256 was inverted")
+    let sum = a.add_tweak(&b.into()).expect("the sum is zero only where a SHA256 was inverted");
+    a.non_secure_erase();
+    b.non_secure_erase();
+    sum
 }
 
 /// The keys inside one commitment transaction of `side`.

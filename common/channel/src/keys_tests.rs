@@ -250,8 +250,8 @@ fn keys_are_derived_as_in_appendix_e() {
         revocation.to_string(),
         "02916e326636d19c33f13e8c0c3a03dd157f332f3e99c317c141dd865eb01f8ff0"
     );
-    assert_eq!(revocation_point_from_base(&base, &base_point, &point), revocation);
-    let private = revocation_secret(&base, &secret);
+    assert_eq!(revocation_point_from_base(SECP256K1, &base, &base_point, &point), revocation);
+    let private = revocation_secret(SECP256K1, &base, &secret);
     assert_eq!(private, key("d09ffff62ddb2297ab000cc85bcb4283fdeb6aa052affbc9dddcf33b61078110"));
     assert_eq!(Point::from_secret_key(SECP256K1, &private), revocation);
 }

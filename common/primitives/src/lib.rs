@@ -23,7 +23,7 @@ pub use ids::{
     Preimage, Sha256Digest,
 };
 pub use network::Network;
-pub use secret::{Secret, SecretBytes};
+pub use secret::{Secret, SecretBytes, SigningKey};
 pub use side::{Side, Sides};
 pub use text::{MAX_CUT_TEXT, cut_text};
 

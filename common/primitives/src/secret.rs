@@ -1,6 +1,8 @@
 //! Bytes that must not be seen or left behind.
 
+use secp256k1::SecretKey;
 use std::fmt;
+use std::ops::Deref;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// `N` secret bytes: wiped when dropped, hidden from `Debug`, compared without early exit.
@@ -53,6 +55,35 @@ impl SecretBytes {
     /// The same, to be written to.
     pub fn expose_mut(&mut self) -> &mut [u8] {
         &mut self.0
+    }
+}
+/// A secret key that somebody signs or derives with: erased when dropped, hidden from `Debug`, and never copied unseen, as the library's
+/// own type is.
+#[derive(Clone)]
+pub struct SigningKey(SecretKey);
+
+impl SigningKey {
+    /// Takes it over, and erases what it was given.
+    pub fn new(mut key: SecretKey) -> Self {
+        let own = Self(key);
+        key.non_secure_erase();
+        own
+    }
+}
+impl Deref for SigningKey {
+    type Target = SecretKey;
+    fn deref(&self) -> &SecretKey {
+        &self.0
+    }
+}
+impl Drop for SigningKey {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
+}
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(..)")
     }
 }
 impl fmt::Debug for SecretBytes {

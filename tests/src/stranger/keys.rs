@@ -65,6 +65,6 @@ impl Keys {
     }
     /// What opens everything of a commitment of the node's whose secret we know.
     pub fn penalty(&self, commitment_secret: &SecretKey) -> SecretKey {
-        revocation_secret(&self.revocation, commitment_secret)
+        revocation_secret(SECP256K1, &self.revocation, commitment_secret)
     }
 }
