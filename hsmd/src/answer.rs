@@ -18,10 +18,10 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use subdaemon::answer_frame;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::*;
-use wire::{ChannelAnnouncement, Message, Request};
+use wire::{ChannelAnnouncement, Message, Request, Wire};
+use zeroize::Zeroizing;
 
 /// As many as two sides can have in flight at once.
 const MAX_ONIONS: usize = 2 * channel::MAX_HTLCS;
@@ -47,7 +47,7 @@ pub(crate) struct Admission {
 /// What follows from a question.
 pub(crate) struct Outcome {
     /// The answer's frame.
-    pub(crate) answer: Vec<u8>,
+    pub(crate) answer: Zeroizing<Vec<u8>>,
     /// A client to serve from now on.
     pub(crate) admit: Option<Admission>,
     /// A channel whose clients have nothing more to ask.
@@ -83,14 +83,20 @@ impl From<Refusal> for Bad {
     }
 }
 
+/// More than every answer with a secret has, but those about onions.
+const ROOM: usize = 512;
+/// What is told of one onion.
+const ONION_KEYS: usize = 4 * 32 + 33;
+
 fn outcome<R: Request>(answer: &R::Answer) -> Outcome {
-    Outcome {
-        answer: answer_frame::<R>(answer),
-        admit: None,
-        forgotten: None,
-        stored: None,
-        report: None,
-    }
+    outcome_in::<R>(ROOM, answer)
+}
+/// With room from the start: a vector that grows would leave copies behind.
+fn outcome_in<R: Request>(room: usize, answer: &R::Answer) -> Outcome {
+    let mut frame = Zeroizing::new(Vec::with_capacity(room));
+    frame.extend_from_slice(&R::NUMBER.to_be_bytes());
+    answer.put(&mut frame);
+    Outcome { answer: frame, admit: None, forgotten: None, stored: None, report: None }
 }
 fn answered<R: Request>(answer: &R::Answer) -> Answered {
     Ok(Some(outcome::<R>(answer)))
@@ -181,7 +187,10 @@ impl Hsm {
                 let holds = holds.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret);
                 answered::<CheckSecret>(&holds)
             }
-            Q::PeelOnions(q) => answered::<PeelOnions>(&self.peel(&q.onions)?),
+            Q::PeelOnions(q) => {
+                let room = 2 + 2 + q.onions.len() * ONION_KEYS;
+                Ok(Some(outcome_in::<PeelOnions>(room, &self.peel(&q.onions)?)))
+            }
             Q::CheckClosing(q) => {
                 let constants = self.channel(who)?.judge.constants()?;
                 let signed = closing::signed_by_peer(&constants, &q.state, &q.signature);

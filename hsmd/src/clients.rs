@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
 use wire::hsm::{BadClient, Capability, HsmdInit, MasterOrder, Rights, ToHsmd};
+use zeroize::{Zeroize, Zeroizing};
 
 struct Client {
     fd: OwnedFd,
@@ -28,6 +29,14 @@ struct Client {
     /// A question that waits until the master says that what it needs is stored.
     waiting: Option<Frame>,
     out: OutQueue,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        for frame in [&mut self.next, &mut self.waiting].into_iter().flatten() {
+            frame.body.zeroize();
+        }
+    }
 }
 
 /// What is left of a client after its turn.
@@ -220,10 +229,12 @@ impl Client {
             return (Turn::Stays, None);
         }
         barrier::pass("after a question");
-        match hsm.answer(self.who, &self.rights, &frame.body, frame.fds) {
+        let mut body = Zeroizing::new(frame.body);
+        match hsm.answer(self.who, &self.rights, &body, frame.fds) {
             Err(why) => (Turn::Bad(why), None),
             Ok(None) => {
-                self.waiting = Some(Frame { body: frame.body, fds: VecDeque::new() });
+                let body = std::mem::take(&mut *body);
+                self.waiting = Some(Frame { body, fds: VecDeque::new() });
                 (Turn::Stays, None)
             }
             Ok(Some(outcome)) => {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use zeroize::Zeroize;
 
 const HEADER: usize = 5;
 /// The most descriptors that any frame carries.
@@ -58,7 +59,7 @@ pub enum Filled {
     Eof,
 }
 
-/// Bytes and descriptors that were read and are no whole frame yet.
+/// Bytes and descriptors that were read and are no whole frame yet. Bytes that were taken are wiped: frames carry secrets.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
@@ -85,12 +86,22 @@ impl FrameBuffer {
         if count == 0 {
             return Ok(Filled::Eof);
         }
-        self.add(chunk.get(..count).unwrap_or_default());
+        let (read, _) = chunk.split_at_mut(count.min(65536));
+        self.add(read);
+        read.zeroize();
         Ok(Filled::Some)
     }
 
     /// These bytes were read.
     pub fn add(&mut self, read: &[u8]) {
+        let needed = self.bytes.len() + read.len();
+        if needed > self.bytes.capacity() {
+            // A vector that grows by itself gives back what it held as it was.
+            let mut larger = Vec::with_capacity(needed.max(2 * self.bytes.capacity()));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes.zeroize();
+            self.bytes = larger;
+        }
         self.bytes.extend_from_slice(read);
     }
 
@@ -109,7 +120,9 @@ impl FrameBuffer {
             return Err(FrameError::Descriptors);
         }
         let frame = Frame { body: body.to_vec(), fds: self.fds.drain(..fds).collect() };
-        self.start += HEADER + len;
+        let end = self.start + HEADER + len;
+        self.bytes.get_mut(self.start..end).unwrap_or_default().zeroize();
+        self.start = end;
         Ok(Some(frame))
     }
 
@@ -133,9 +146,18 @@ impl FrameBuffer {
             // A burst must not leave its size behind for good.
             self.bytes.shrink_to(65536);
         } else if self.start > 0 {
-            self.bytes.drain(..self.start);
+            let left = self.bytes.len() - self.start;
+            self.bytes.copy_within(self.start.., 0);
+            self.bytes.get_mut(left..).unwrap_or_default().zeroize();
+            self.bytes.truncate(left);
         }
         self.start = 0;
+    }
+}
+
+impl Drop for FrameBuffer {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
     }
 }
 
@@ -168,7 +190,7 @@ pub fn send_frame(fd: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io
     Ok(())
 }
 
-/// Frames waiting to be written to a descriptor that must not block us. The owner bounds it by [`OutQueue::bytes`].
+/// Frames waiting to be written to a descriptor that must not block us, wiped once they are. The owner bounds it by [`OutQueue::bytes`].
 #[derive(Debug, Default)]
 pub struct OutQueue {
     frames: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
@@ -208,6 +230,7 @@ impl OutQueue {
                     self.written += n;
                     if self.written >= bytes.len() {
                         self.bytes -= bytes.len();
+                        bytes.zeroize();
                         self.written = 0;
                         self.frames.pop_front();
                     }
@@ -220,6 +243,12 @@ impl OutQueue {
             }
         }
         Ok(true)
+    }
+}
+
+impl Drop for OutQueue {
+    fn drop(&mut self) {
+        self.frames.iter_mut().for_each(|(bytes, _)| bytes.zeroize());
     }
 }
 
@@ -329,6 +358,85 @@ mod tests {
             std::iter::from_fn(|| conn.recv().ok()).map(|f| (f.body, f.fds.len())).collect();
         let want = [(b"none".to_vec(), 0), (b"two".to_vec(), 2), (vec![], 0), (b"one".to_vec(), 1)];
         assert_eq!(got, want);
+    }
+
+    /// How often this process holds these bytes, each given XORed with `MASK`.
+    fn copies(masked: &[u8]) -> usize {
+        use std::os::unix::fs::FileExt;
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut found = 0;
+        for line in maps.lines().filter(|line| line.contains(" rw")) {
+            let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let [mut at, to] = [from, to].map(|hex| u64::from_str_radix(hex, 16).unwrap());
+            let mut page = vec![0; 1 << 20];
+            // What is found once lies in `page` as well: the pages overlap, so that nothing is missed.
+            while at < to {
+                let count = usize::try_from(to - at).unwrap().min(page.len());
+                let Ok(count) = memory.read_at(page.get_mut(..count).unwrap(), at) else { break };
+                let read = page.get(..count).unwrap();
+                found += read
+                    .windows(masked.len())
+                    .filter(|w| w.iter().zip(masked).all(|(a, b)| a ^ MASK == *b))
+                    .count();
+                if count <= masked.len() || at + count as u64 >= to {
+                    break;
+                }
+                at += (count - masked.len()) as u64;
+            }
+        }
+        found
+    }
+    const MASK: u8 = 0x5a;
+
+    /// Half a frame, a frame behind another, frames that make the buffers grow: nothing stays of any of them once it is taken.
+    #[test]
+    fn frames_leave_no_bytes_behind_once_they_are_taken() {
+        let masked: Vec<u8> = (0..24u8).map(|i| i.wrapping_mul(89) ^ 0xc3).collect();
+        let secret =
+            || zeroize::Zeroizing::new(masked.iter().map(|b| b ^ MASK).collect::<Vec<u8>>());
+        let long = |len: usize| {
+            let mut body = zeroize::Zeroizing::new(Vec::with_capacity(len + 24));
+            body.resize(len, 1);
+            body.extend_from_slice(&secret());
+            body
+        };
+        let (a, b) = crate::stream_pair().unwrap();
+        let mut queue = OutQueue::default();
+        let mut buffer = FrameBuffer::default();
+        for len in [100, 70_000, 200, 100_000, 300] {
+            queue.push(&long(len), vec![]);
+        }
+        assert!(copies(&masked) > 0, "the test sees what is there");
+        let mut taken = 0;
+        while taken < 5 {
+            queue.flush(a.as_fd()).unwrap();
+            buffer.fill(b.as_fd()).unwrap();
+            while let Some(mut frame) = buffer.next_frame().unwrap() {
+                assert!(frame.body.ends_with(&secret()));
+                frame.body.zeroize();
+                taken += 1;
+            }
+        }
+        assert_eq!(copies(&masked), 0, "with the buffers still there");
+        // What moves to the buffer's front is nowhere else.
+        buffer.add(&[0, 0, 0, 100, 0]);
+        buffer.add(&[1; 100]);
+        buffer.add(&[0, 0, 0, 200, 0]);
+        buffer.add(&long(40));
+        assert!(buffer.next_frame().unwrap().is_some());
+        buffer.compact();
+        buffer.bytes.fill(0);
+        assert_eq!(copies(&masked), 0);
+        buffer = FrameBuffer::default();
+        // Nothing stays of what was never taken.
+        queue.push(&long(3), vec![]);
+        queue.push(&long(3), vec![]);
+        queue.flush(a.as_fd()).unwrap();
+        queue.push(&long(3), vec![]);
+        buffer.fill(b.as_fd()).unwrap();
+        drop((queue, buffer));
+        assert_eq!(copies(&masked), 0);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Hsm {
         barrier::pass("after a question to hsmd");
         let frame = self.0.recv().map_err(lost)?;
         barrier::pass("after hsmd's answer");
-        take_answer::<R>(&frame.body)
+        take_answer::<R>(&Zeroizing::new(frame.body))
     }
     /// Sends a message that hsmd does not answer, in order with the questions on this socket. `Err` if hsmd closed it.
     pub fn order<M: Message>(&mut self, message: &M) -> Result<(), Failure> {

@@ -59,14 +59,17 @@ fn each_row_is_refused_by_number_right_and_length_before_decoding() {
         assert_eq!(why, format!("{name} of {} bytes, of at most {longest}", longest + 1));
     }
     let all = Rights::of(Capability::ALL);
-    for number in (0..=u16::MAX).filter(|number| HsmRequest::row(*number).is_none()) {
+    for number in (0..300).chain([6000, 6001, 6002, u16::MAX]) {
+        if HsmRequest::row(number).is_some() {
+            continue;
+        }
         let why = judge(who(), &all, 1000, &number.to_be_bytes()).unwrap_err();
         assert_eq!(why, format!("{number} is no question"));
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(5_000) })]
 
     /// Whatever rights a client holds and whatever it sends: it hears of its contents only if number, right and length are good, and
     /// no length above its longest question is waited for.
