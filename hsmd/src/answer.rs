@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use subdaemon::memory;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::*;
 use wire::{ChannelAnnouncement, Message, Request, Wire};
@@ -267,6 +268,7 @@ impl Hsm {
         Ok(match secret_file::open(Path::new(&q.path), passphrase) {
             Ok((root, fresh)) => {
                 let node = Box::new(NodeKeys::derive(&root, q.network));
+                memory::lock_pages_of(&*node);
                 let (node_id, wallet_xpub) = (node.node_id, node.wallet_xpub());
                 self.node = Some(node);
                 UnlockAnswer::Open { unlocked: Unlocked { node_id, wallet_xpub, fresh } }

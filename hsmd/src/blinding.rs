@@ -149,5 +149,12 @@ mod tests {
             });
             time("renewal", 1000, &mut || blinding.renew(Instant::now()));
         }
+        let digests = [digest; 966];
+        let full = || {
+            channel::cores::each(&digests, |digest| secp().sign_ecdsa(digest, &key));
+        };
+        time("a full commitment, memory not locked", 20, &mut || full());
+        println!("{:?}", subdaemon::memory::lock());
+        time("a full commitment, memory locked", 20, &mut || full());
     }
 }

@@ -13,6 +13,7 @@ use channel::{Constants, Unbuildable};
 use primitives::*;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use subdaemon::memory;
 use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
 
 /// Derived once per channel, and kept in one place while the channel is known.
@@ -54,7 +55,10 @@ impl ChannelKeys {
             delayed_payment: point(&delayed_payment),
             htlc: point(&htlc),
         };
-        Some(Box::new(Self { funding, revocation, htlc, payment, delayed_payment, seed, points }))
+        let keys = Self { funding, revocation, htlc, payment, delayed_payment, seed, points };
+        let keys = Box::new(keys);
+        memory::lock_pages_of(&*keys);
+        Some(keys)
     }
 
     /// Our secret for this commitment.

@@ -38,6 +38,12 @@ fn the_daemon_works_in_its_box_and_ends_with_the_master() {
     let UnlockAnswer::Open { unlocked } = master.ask(&unlock).unwrap() else { panic!("refused") };
     assert!(unlocked.fresh && folder.join("hsm_secret").exists());
 
+    // Its memory is locked: all of it, or where a limit stands the pages with the keys.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    let locked: u64 = locked.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(locked > 0, "{status}");
+
     let client = |master: &mut Hsm| -> (Hsm, OwnedFd) {
         let (ours, theirs) = stream_pair().unwrap();
         let rights = Rights::of(&[Capability::Points]);
@@ -60,5 +66,7 @@ fn the_daemon_works_in_its_box_and_ends_with_the_master() {
         }
     }
     assert!(lines.iter().any(|l| l.contains("sandboxed")), "{lines:?}");
+    let told = ["all memory is locked", "ulimit -l"];
+    assert!(lines.iter().any(|l| told.iter().any(|part| l.contains(part))), "{lines:?}");
     std::fs::remove_dir_all(folder).unwrap();
 }

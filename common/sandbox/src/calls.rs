@@ -164,7 +164,11 @@ pub(crate) fn list(which: &Box, barriers: Barriers) -> List {
     }
     match which {
         Box::Leaf => {}
-        Box::Threads => threads(&mut list),
+        Box::Threads => {
+            threads(&mut list);
+            // Pages with keys, where not all of them may be.
+            list.any(&[libc::SYS_mlock]);
+        }
         Box::Network => {
             list.any(NETWORK);
             list.any(NETWORK_LEGACY);

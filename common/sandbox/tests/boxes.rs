@@ -134,6 +134,7 @@ fn table() -> Vec<Row> {
         ),
         row("be dumped", libc::SYS_prctl, [i64::from(libc::PR_SET_DUMPABLE), 1, 0, 0], NONE),
         row("be another user", libc::SYS_setuid, [0, 0, 0, 0], NONE),
+        row("keep memory out of swap", libc::SYS_mlock, [0, 0, 0, 0], &["threads"]),
         row("memory to run", libc::SYS_mprotect, prot(libc::PROT_EXEC), NONE),
         row("a file in memory", libc::SYS_memfd_create, [path, 0, 0, 0], NONE),
         row("io_uring", libc::SYS_io_uring_setup, [1, 0, 0, 0], NONE),

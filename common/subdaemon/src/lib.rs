@@ -11,6 +11,7 @@ mod failure;
 mod frame;
 mod hsm;
 mod logger;
+pub mod memory;
 mod peer;
 pub mod testing;
 mod wait;
