@@ -21,7 +21,7 @@ pub fn ours(features: &Features, network: Network, seen: Option<SocketAddr>) -> 
 /// What a peer said of itself, as far as we need it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// Both maps together.
+    /// Both maps together, as far as they are kept ([`Features::kept`]).
     pub features: Features,
     /// Where it sees us.
     pub remote_addr: Option<Address>,
@@ -91,7 +91,7 @@ pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<Greeting,
         }
     }
     let remote_addr = init.remote_addr.as_ref().and_then(|at| read_descriptor(&at.0));
-    Ok(Greeting { features, remote_addr })
+    Ok(Greeting { features: features.kept(), remote_addr })
 }
 
 /// BOLT 7, "The node_announcement Message": an address descriptor.
@@ -217,6 +217,16 @@ mod tests {
         let both =
             judge(&Init { global_features: none().with(1), ..init(none().with(15)) }, &none(), NET);
         assert_eq!(both.unwrap().features, none().with(1).with(15));
+    }
+
+    #[test]
+    fn features_of_65_kb_are_judged_and_not_kept() {
+        // Every odd bit of the longest map that an init has room for.
+        let odd = Features::from_be_bytes(&[0xaa; 65_000]);
+        let greeting = judge(&init(odd.clone()), &odd, NET).unwrap();
+        assert_eq!(greeting.features.as_be_bytes(), [0xaa; 256]);
+        let even = Features::none().with(500_000);
+        assert_eq!(judge(&init(even), &odd.below(9), NET), Err(Unwelcome::UnknownFeature(500_000)));
     }
 
     #[test]

@@ -30,12 +30,15 @@ pub mod sort;
 mod switchboard;
 mod talk;
 
-use crate::limits::{MAX_DESCRIPTORS, SPARE_DESCRIPTORS, Times};
+use crate::limits::{
+    IDLE_PONGS_BURST, IDLE_PONGS_EVERY, MAX_DESCRIPTORS, SPARE_DESCRIPTORS, Times,
+};
 use crate::resolver::Resolver;
 use crate::rivals::Rivals;
 use crate::switchboard::{ORDERS, REPORTS, RESOLVER, Switchboard};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
+use primitives::Bucket;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
@@ -159,6 +162,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         next_scan: Instant::now(),
         total_held: 0,
         total_out: 0,
+        idle_pongs: Bucket::new(IDLE_PONGS_BURST, IDLE_PONGS_EVERY),
         stopped: Default::default(),
         record: Vec::new(),
     })

@@ -43,7 +43,16 @@ pub const PING_IDLE: Duration = Duration::from_secs(30);
 pub const PONG_DEADLINE: Duration = Duration::from_secs(60);
 /// Pings of ours that may be unanswered at a time; a further order to ping fails.
 pub const MAX_PINGS: usize = 8;
-/// Pongs that may be owed while the peer does not read; a peer that wants more is hung up on.
+/// Pongs that a peer gets as fast as it asks for them.
+pub const PONG_BURST: u32 = 32;
+/// After those it gets one in so much time.
+pub const PONG_EVERY: Duration = Duration::from_secs(1);
+/// Kibibytes of pongs that all peers without a daemon together get at once, however many they are and however often they come
+/// anew; and how long the next one takes.
+pub const IDLE_PONGS_BURST: u32 = 4096;
+/// See [`IDLE_PONGS_BURST`]: 256 kB a second.
+pub const IDLE_PONGS_EVERY: Duration = Duration::from_micros(3906);
+/// Pongs that may be owed, because the peer does not read or asks for them too often; one that wants more is told so and hung up on.
 pub const MAX_OWED_PONGS: usize = 32;
 
 /// Sealed bytes that may wait for one peer's TCP before its daemons are no longer read.

@@ -1,7 +1,8 @@
 //! Is the peer still there, and does it know that we are? BOLT 1, "The ping and pong Messages".
 //! Time comes in as a value.
 
-use crate::limits::{MAX_OWED_PONGS, MAX_PINGS, Times};
+use crate::limits::{MAX_OWED_PONGS, MAX_PINGS, PONG_BURST, PONG_EVERY, Times};
+use primitives::Bucket;
 use std::collections::VecDeque;
 use std::time::Instant;
 use wire::{Message, Ping, Pong};
@@ -26,8 +27,10 @@ pub struct Pings {
     heard: Instant,
     /// Ours without a pong, oldest first: who asked, for how many bytes, when.
     waiting: VecDeque<(Asker, u16, Instant)>,
-    /// Pongs that the peer asked for and its queue had no room for.
+    /// Pongs that the peer asked for, and its queue had no room for or it asks for too often.
     owed: VecDeque<u16>,
+    /// One token is a pong.
+    pongs: Bucket,
 }
 
 /// What a passing of time demands.
@@ -41,14 +44,15 @@ pub enum Due {
     Silent,
 }
 
-/// The peer asks for more pongs than it reads.
+/// The peer asks for more pongs than it reads, or than it gets: no more often than [`PONG_EVERY`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Flood;
 
 impl Pings {
     /// For a connection made now.
     pub const fn new(now: Instant, times: Times) -> Self {
-        Self { times, heard: now, waiting: VecDeque::new(), owed: VecDeque::new() }
+        let pongs = Bucket::new(PONG_BURST, PONG_EVERY);
+        Self { times, heard: now, waiting: VecDeque::new(), owed: VecDeque::new(), pongs }
     }
 
     /// Anything at all came from the peer.
@@ -56,7 +60,8 @@ impl Pings {
         self.heard = now;
     }
 
-    /// A ping came. Its pong will be in [`Pings::next_pong`] once there is room for it.
+    /// A ping came. Its pong will be in [`Pings::next_pong`] once there is room and time for it: BOLT 1 has every ping below 65532 answered,
+    /// and does not say how soon. Six bytes may ask for 65 kB, so that answering at once lets a peer use up all that we can send.
     pub fn on_ping(&mut self, ping: &Ping) -> Result<(), Flood> {
         if ping.num_pong_bytes >= NO_PONG {
             return Ok(());
@@ -68,15 +73,20 @@ impl Pings {
         Ok(())
     }
 
-    /// The next pong that is owed, for a queue that has room.
-    pub fn next_pong(&mut self) -> Option<Vec<u8>> {
-        let len = self.owed.pop_front()?;
-        Some(Pong { ignored: vec![0; usize::from(len)] }.encode())
+    /// When the next pong that is owed may go, and how many bytes were asked for.
+    pub fn pong_due(&self, now: Instant) -> Option<(Instant, u16)> {
+        let len = self.owed.front()?;
+        Some((self.pongs.ready_at(1, now)?, *len))
     }
 
-    /// Is there one?
-    pub fn owes(&self) -> bool {
-        !self.owed.is_empty()
+    /// The next pong that is owed and due, for a queue that has room.
+    pub fn next_pong(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let len = *self.owed.front()?;
+        if !self.pongs.take(now) {
+            return None;
+        }
+        self.owed.pop_front();
+        Some(Pong { ignored: vec![0; usize::from(len)] }.encode())
     }
 
     /// A pong came. Where the master asked for it: under which number.
@@ -152,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_ping_below_65532_gets_exactly_what_it_asks_for_and_others_nothing() {
-        let (mut pings, _) = pings();
+        let (mut pings, now) = pings();
         for (asked, pong) in
             [(0, Some(4)), (1, Some(5)), (65531, Some(65535)), (65532, None), (65535, None)]
         {
             pings.on_ping(&ping_for(asked)).unwrap();
-            assert_eq!(pings.next_pong().map(|m| m.len()), pong, "{asked}");
+            assert_eq!(pings.next_pong(now).map(|m| m.len()), pong, "{asked}");
         }
     }
 
@@ -168,6 +178,31 @@ mod tests {
             pings.on_ping(&ping_for(65531)).unwrap();
         }
         assert_eq!(pings.on_ping(&ping_for(1)), Err(Flood));
+    }
+
+    #[test]
+    fn pongs_go_out_one_a_second_after_a_burst() {
+        let (mut pings, start) = pings();
+        let (mut bytes, mut flooded) = (0, None);
+        // A ping each millisecond for two minutes.
+        for ms in 0..120_000 {
+            let now = start + Duration::from_millis(ms);
+            if flooded.is_none() && pings.on_ping(&ping_for(65531)).is_err() {
+                flooded = Some(ms);
+            }
+            bytes += std::iter::from_fn(|| pings.next_pong(now)).map(|m| m.len()).sum::<usize>();
+        }
+        let (burst, owed) = (PONG_BURST as usize, MAX_OWED_PONGS);
+        assert_eq!(flooded, Some((burst + owed) as u64), "the peer is hung up on");
+        assert_eq!(bytes, (burst + owed) * 65535, "what was owed by then is paid");
+        // At the rate that is answered a peer may go on for ever.
+        let (mut pings, start) = self::pings();
+        for s in 0..100_000 {
+            let now = start + PONG_EVERY * s;
+            pings.on_ping(&ping_for(1)).unwrap();
+            assert_eq!(pings.pong_due(now), Some((now, 1)));
+            assert!(pings.next_pong(now).is_some());
+        }
     }
 
     #[test]

@@ -136,7 +136,8 @@ impl Switchboard {
         }
         let may_speak = |id| conn.batch.is_none_or(|(speaker, _)| speaker == id);
         let eager = conn.mux.daemons.iter().any(|d| d.readable && may_speak(d.id));
-        let owes = conn.pings.owes() && conn.batch.is_none();
+        let now = Instant::now();
+        let owes = conn.batch.is_none() && self.pong_at(conn, now).is_some_and(|at| at <= now);
         let too_much = (eager || owes) && self.is_sending_too_much(conn);
         self.stopped.by_sent |= too_much;
         (eager || owes) && !too_much
@@ -321,7 +322,8 @@ impl Switchboard {
             SetupMessage::Ping(ping) => conn
                 .pings
                 .on_ping(&ping)
-                .map_err(|_| Stop::HangUp("the peer wants more pongs than it reads".to_owned())),
+                // Its own words may wait behind ours, and it may not know what is wrong.
+                .map_err(|_| Stop::Warn("you ask for more pongs than you read or get".to_owned())),
             SetupMessage::Pong(pong) => {
                 if let Some(ask) = conn.pings.on_pong(&pong) {
                     // A pong is a message: number, length, and at most 65531 bytes.
@@ -360,16 +362,35 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Pongs go out as the queue has room.
-    fn pay_pongs(&self, conn: &mut Conn) {
+    /// When the next pong for this peer may go, if one is owed.
+    fn pong_at(&self, conn: &Conn, now: Instant) -> Option<Instant> {
+        let (at, len) = conn.pings.pong_due(now)?;
+        if !conn.mux.daemons.is_empty() {
+            return Some(at);
+        }
+        Some(at.max(self.idle_pongs.ready_at(kibibytes(len), now)?))
+    }
+
+    /// Pongs go out as the queue has room, and as often as the peer may have them.
+    fn pay_pongs(&mut self, conn: &mut Conn) {
         while conn.batch.is_none()
             && conn.has_room()
-            && conn.pings.owes()
+            && !matches!(conn.stage, Stage::Ending { .. })
             && !self.is_sending_too_much(conn)
         {
-            if let Some(pong) = conn.pings.next_pong() {
-                conn.seal(&pong);
+            let now = Instant::now();
+            match self.pong_at(conn, now) {
+                None => return,
+                Some(at) if at > now => return self.due(at),
+                Some(_) => {}
             }
+            if conn.mux.daemons.is_empty()
+                && let Some((_, len)) = conn.pings.pong_due(now)
+            {
+                self.idle_pongs.take_many(kibibytes(len), now);
+            }
+            let Some(pong) = conn.pings.next_pong(now) else { return };
+            conn.seal(&pong);
         }
     }
 
@@ -377,6 +398,12 @@ impl Switchboard {
     pub(crate) fn tend_conn(&mut self, id: ConnId, now: Instant) -> Result<(), Failure> {
         let (gagged, holding) = (self.is_gagged(), self.is_holding_too_much());
         let times = self.times;
+        match self.conns.get(&id).and_then(|conn| self.pong_at(conn, now)) {
+            Some(at) if at > now => self.due(at),
+            // It waits for time, or for room, of which an event tells.
+            Some(_) => self.wake(id),
+            None => {}
+        }
         let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
         let waiting = conn.mux.is_waiting();
         let gagged = gagged && conn.mux.daemons.is_empty();
@@ -425,6 +452,11 @@ impl Switchboard {
             self.end(id, &why)
         }
     }
+}
+
+/// What a pong of so many bytes takes from the bucket.
+const fn kibibytes(len: u16) -> u32 {
+    1 + len as u32 / 1024
 }
 
 /// The connection broke.

@@ -11,7 +11,7 @@ use crate::rivals::Rivals;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Registry, Token};
-use primitives::{Features, Network, NodeId, Point};
+use primitives::{Bucket, Features, Network, NodeId, Point};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -82,6 +82,8 @@ pub(crate) struct Switchboard {
     pub(crate) total_held: usize,
     /// Bytes that wait for peers, over all of them.
     pub(crate) total_out: usize,
+    /// Pongs for peers without a daemon: one token is a kibibyte.
+    pub(crate) idle_pongs: Bucket,
     /// Which bounds over all connections stopped one of them? Then all are looked at once there is room.
     pub(crate) stopped: Stopped,
     /// How much may wait for all peers together.

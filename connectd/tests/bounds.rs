@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use subdaemon::{PeerRecord, send_record};
 use wire::connectd::*;
 use wire::{Message, Ping, Pong};
@@ -131,9 +131,70 @@ fn a_peer_that_does_not_read_stops_its_daemons() {
 }
 
 #[test]
-fn a_peer_that_wants_more_pongs_than_it_reads_is_hung_up_on() {
+fn ping_flood_costs_a_burst_of_pongs_and_one_a_second() {
     let _dog = watchdog();
     let mut node = Node::start(1);
+    let (mut peer, with) = Raw::connect(2, &mut node);
+    let start = Instant::now();
+    for _ in 0..10_000 {
+        peer.link.say(&Ping { num_pong_bytes: 65531, ignored: vec![] }.encode()).unwrap();
+    }
+    let (bytes, mut stream) =
+        (peer.link.out().waiting().to_vec(), peer.stream.try_clone().unwrap());
+    let writer = aside(move || drop(stream.write_all(&bytes)));
+    let (mut pongs, mut last) = (0, vec![]);
+    while let Some(m) = peer.hear() {
+        pongs += u64::from(m.starts_with(&[0, 19]));
+        last = m;
+    }
+    println!("10000 pings of 6 bytes bring {pongs} pongs in {:?}", start.elapsed());
+    assert!(pongs <= u64::from(PONG_BURST) + 1 + start.elapsed().as_secs(), "{pongs}");
+    assert!(last.starts_with(&[0, 1]), "the peer hears why");
+    let gone = node.disconnected();
+    assert_eq!(gone.connection, with.connection);
+    writer.recv().unwrap();
+}
+
+#[test]
+fn peers_without_a_channel_share_their_pongs() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    let start = Instant::now();
+    // Each comes anew, takes its burst, and goes: two megabytes each time.
+    let mut bytes = 0;
+    for n in 0..8 {
+        let (mut peer, _) = Raw::connect(2 + n, &mut node);
+        for _ in 0..PONG_BURST {
+            peer.say(&Ping { num_pong_bytes: 65531, ignored: vec![] }.encode());
+        }
+        peer.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut room = vec![0; 1 << 16];
+        while let Ok(n @ 1..) = peer.stream.read(&mut room) {
+            bytes += n as u64;
+        }
+        drop(peer);
+        node.disconnected();
+    }
+    // As much as the bucket held, and what came into it since.
+    let most = u64::from(IDLE_PONGS_BURST) * 1024 + 257 * start.elapsed().as_millis() as u64;
+    println!("{bytes} bytes in {:?}", start.elapsed());
+    assert!(bytes <= most + 65536 * 2, "{bytes} bytes, {most} allowed");
+    // One with a channel is not concerned.
+    let (mut friend, with) = Raw::connect(50, &mut node);
+    let mut daemon = node.attach(&with, channel(1));
+    daemon.send_raw(&message(channel(1), 7, 0)).unwrap();
+    assert_eq!(number_in(&friend.hear().unwrap()), 7);
+    for _ in 0..PONG_BURST {
+        friend.say(&Ping { num_pong_bytes: 65531, ignored: vec![] }.encode());
+        assert_eq!(friend.hear().unwrap().len(), 65535);
+    }
+}
+
+#[test]
+fn a_peer_that_wants_more_pongs_than_it_reads_is_hung_up_on() {
+    let _dog = watchdog();
+    let times = Times { last_words: Duration::from_millis(300), ..Times::default() };
+    let mut node = Node::with_times(1, times);
     let (mut peer, with) = Raw::connect(2, &mut node);
     let ping = Ping { num_pong_bytes: 65531, ignored: vec![] }.encode();
     let writer = aside(move || {

@@ -29,6 +29,9 @@ pub mod feature {
     pub const ZEROCONF: FeatureBit = 50;
     pub const SIMPLE_CLOSE: FeatureBit = 60;
     pub const SPLICE: FeatureBit = 62;
+    /// Bits of a peer's `init` from here on are judged and forgotten: a message has room for half a million of them. BOLT 9 ends at 63,
+    /// and the experiments of other implementations are below this.
+    pub const KEPT: FeatureBit = 2048;
 
     /// Name of a pair as CLN prints it, `None` where we have no word for it.
     pub const fn name(even: FeatureBit) -> Option<&'static str> {
@@ -117,6 +120,23 @@ impl Features {
         all.iter_mut().rev().zip(short.0.iter().rev()).for_each(|(a, b)| *a |= b);
         Self(all)
     }
+    /// The bits below this one.
+    pub fn below(&self, end: FeatureBit) -> Self {
+        let (bytes, bits) = (end.div_ceil(8), end % 8);
+        let skipped = self.0.len().saturating_sub(bytes);
+        let mut kept = self.0.get(skipped..).unwrap_or_default().to_vec();
+        if bits > 0
+            && kept.len() == bytes
+            && let Some(highest) = kept.first_mut()
+        {
+            *highest &= (1 << bits) - 1;
+        }
+        Self::from_be_bytes(&kept)
+    }
+    /// Those of a peer's that are kept while it is connected, and shown: below [`feature::KEPT`].
+    pub fn kept(&self) -> Self {
+        self.below(feature::KEPT)
+    }
     /// The bits that are set, lowest first.
     pub fn bits(&self) -> impl Iterator<Item = FeatureBit> + '_ {
         (0..self.0.len() * 8).filter(|bit| self.has_bit(*bit))
@@ -177,6 +197,19 @@ mod tests {
             "{text}"
         );
         assert_eq!(format!("{:?}", Features::none().with(1).with(40)), "[1, 40]");
+    }
+
+    #[test]
+    fn features_below_a_bit_are_those_below_it() {
+        let all = Features::from_be_bytes(&[0xff; 65535]);
+        for end in [0, 1, 7, 8, 9, 63, 64, 2047, 2048] {
+            assert_eq!(all.below(end).bits().collect::<Vec<_>>(), Vec::from_iter(0..end));
+        }
+        let few = Features::none().with(3).with(20);
+        assert_eq!(few.below(20).bits().collect::<Vec<_>>(), [3]);
+        assert_eq!(few.below(20).as_be_bytes(), [8]);
+        assert_eq!(few.below(1000), few);
+        assert_eq!(all.kept().as_be_bytes().len(), 256);
     }
 
     #[test]
