@@ -5,6 +5,7 @@ use crate::node::Node;
 use crate::supervisor::{ChildId, Role};
 use crate::turn::{Fatal, Stop, Turn};
 use crate::{channels, peers};
+use std::time::Instant;
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
 use wire::daemon::Log;
@@ -66,7 +67,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop
         Role::Hsmd => {
             Err(Fatal("hsmd is gone: nothing can be signed, so the node stops".to_owned()).into())
         }
-        Role::Connectd => peers::connectd_gone(node, turn),
+        Role::Connectd => peers::connectd_gone(node, turn, Instant::now()),
         Role::Opening(number) => channels::opening::gone(node, turn, child, number),
         Role::Channel(number) => channels::live::gone(node, turn, child, number),
         Role::Closing(number) => channels::closing::gone(node, turn, child, number),

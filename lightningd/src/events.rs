@@ -54,6 +54,10 @@ pub enum Event {
     RpcGone(crate::rpc::ConnId),
     /// A peer with channels is to be dialled again.
     Reconnect(primitives::NodeId, Instant),
+    /// connectd died, and the pause that ends then is over.
+    StartConnectd(Instant),
+    /// This connectd listens nowhere: is an address free now?
+    ListenAgain(ChildId),
     /// SIGTERM, or the `stop` command.
     Shutdown(Option<Caller>),
 }
@@ -96,6 +100,8 @@ impl Event {
             | Self::Decide(..)
             | Self::Htlc(_)
             | Self::Reconnect(..)
+            | Self::StartConnectd(_)
+            | Self::ListenAgain(_)
             | Self::RpcTimeout(_)
             | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),

@@ -105,7 +105,7 @@ pub fn fundchannel(
     let peer = args.need_node("id")?;
     if node.trusts_tip()
         && node.peers.connection(peer).is_none()
-        && crate::peers::rpc::connect_to_fund(node, turn, peer, args, caller)
+        && crate::peers::rpc::connect_to_fund(node, turn, peer, args, caller)?
     {
         return Ok(Answer::Later);
     }

@@ -4,6 +4,7 @@
 use super::*;
 use crate::channels::State;
 use crate::channels::testing::peer;
+use crate::supervisor::{ChildId, Role};
 use crate::testing::{Rig, Said};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -149,7 +150,7 @@ fn frame_of(word: &Word) -> Option<Vec<u8>> {
 
 /// connectd is there, and captured.
 fn enter(rig: &mut Rig) {
-    rig.node.peers.connectd = Some(CONNECTD);
+    rig.node.peers.connectd.run(CONNECTD);
     rig.node.supervisor.assign(CONNECTD, Role::Connectd);
 }
 
@@ -161,8 +162,7 @@ fn happens(rig: &mut Rig, word: &Word) -> Vec<Said> {
     if let Some(body) = frame_of(word) {
         let said = hears(rig, body);
         if said.contains(&Said::Kill(CONNECTD - 1000)) {
-            // Five deaths in ten minutes stop the node.
-            rig.node.peers.restarts.clear();
+            // However often it dies, the node goes on.
             rig.run(Event::ChildGone(CONNECTD));
             enter(rig);
         }
@@ -259,6 +259,18 @@ proptest! {
 fn stranger(n: u16) -> NodeId {
     let secret = primitives::SecretKey::from_slice(&[&[1; 30][..], &n.to_be_bytes()].concat());
     NodeId(primitives::Point::from_secret_key(secp256k1::SECP256K1, &secret.unwrap()).serialize())
+}
+
+#[test]
+fn features_of_65_kb_are_not_kept() {
+    let mut rig = Rig::new("long-features", &[]);
+    enter(&mut rig);
+    let address = Address { host: "10.0.0.1".to_owned(), port: 9735 };
+    let mut word = connected(peer(5), 1, false, address);
+    word.features = Features::from_be_bytes(&[0xaa; 60_000]);
+    hears(&mut rig, word.encode());
+    let kept = &rig.node.peers.connection(peer(5)).unwrap().features;
+    assert_eq!(kept.as_be_bytes(), [0xaa; 256]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Who we are connected to, and connectd, which does the connecting.
 
 mod address;
+mod connectd;
+#[cfg(test)]
+mod connectd_tests;
 mod dialled;
 #[cfg(test)]
 mod evil_tests;
@@ -8,30 +11,27 @@ pub mod rpc;
 mod store;
 
 pub use address::parse_address;
+pub use connectd::{activate, begin, connectd_gone, listen_again, start_again, warnings};
 pub use store::load;
 
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
-use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
-use crate::turn::{Fatal, Stop, Turn};
+use crate::turn::{Stop, Turn};
 use crate::waits::For;
 use address::MAX_HOST;
+use connectd::{Connectd, Doors};
 use dialled::Dialled;
 use primitives::{ChannelId, ChannelNumber, Features, NodeId};
 use serde_json::json;
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use wire::connectd::*;
 use wire::daemon::LogLevel;
-use wire::hsm::Capability;
 use wire::{Bytes, Message};
 
-/// connectd may die this often in ten minutes; then the node stops.
-const MAX_RESTARTS: usize = 5;
-const RESTART_WINDOW: Duration = Duration::from_secs(600);
 /// Between two dials of a peer with channels: it doubles from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
@@ -71,11 +71,9 @@ pub struct Peer {
 pub struct Peers {
     /// By id.
     pub all: BTreeMap<NodeId, Peer>,
-    connectd: Option<ChildId>,
-    restarts: VecDeque<Instant>,
+    connectd: Connectd,
     dialled: Dialled,
-    /// What connectd listens on.
-    pub listening: Vec<Address>,
+    doors: Doors,
     next_ask: Cell<u64>,
 }
 
@@ -90,111 +88,10 @@ impl Peers {
     }
 }
 
-/// Starts connectd.
-pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    let hsm = turn.hsm.new_client(node.id, ChannelNumber(0), &[Capability::Ecdh], None)?;
-    let (listen, must_listen) = listen_addresses(node)?;
-    let init = ConnectdInit {
-        node_id: node.id,
-        network: node.network,
-        features: node.features.clone(),
-        listen,
-        must_listen,
-        disable_dns: node.config.flag("disable-dns"),
-    };
-    let id = node.supervisor.next_id();
-    turn.say(Outgoing::Spawn(ChildSpec {
-        id,
-        daemon: Daemon::Connectd,
-        source: "connectd".to_owned(),
-        node: None,
-        init: init.encode(),
-        fds: vec![hsm],
-    }));
-    turn.install(move |node| {
-        node.supervisor.assign(id, Role::Connectd);
-        node.peers.connectd = Some(id);
-    });
-    Ok(())
-}
-
-/// What to listen on, and whether failing to is an error.
-fn listen_addresses(node: &Node) -> Result<(Vec<Address>, bool), Fatal> {
-    let port = node.network.default_port();
-    if node.config.flag("offline") {
-        return Ok((vec![], false));
-    }
-    let given: Vec<&str> = ["addr", "bind-addr"]
-        .iter()
-        .flat_map(|o| node.config.all(o))
-        .filter_map(|s| s.value.as_deref())
-        .collect();
-    if given.is_empty() {
-        if !node.config.bool_or("autolisten", true) {
-            return Ok((vec![], false));
-        }
-        // Both families where the machine has them; one is enough.
-        let any = |host: &str| Address { host: host.to_owned(), port };
-        return Ok((vec![any("::"), any("0.0.0.0")], false));
-    }
-    let parsed = given
-        .into_iter()
-        .map(|text| {
-            parse_address(text, port).ok_or_else(|| {
-                Fatal(format!("--addr/--bind-addr={text}: should be HOST or HOST:PORT"))
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((parsed, true))
-}
-
 fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, message: &M, fds: Vec<OwnedFd>) {
-    if let Some(child) = node.peers.connectd {
+    if let Some(child) = node.peers.connectd.child() {
         turn.say(Outgoing::Order { child, body: message.encode(), fds });
     }
-}
-
-/// The chain is caught up: peers may come, and those with channels are dialled.
-pub fn activate(node: &Node, turn: &mut Turn<'_>) {
-    order(node, turn, &Activate {}, vec![]);
-    for peer in node.channels.peers_to_reconnect() {
-        dial_again(node, turn, peer);
-    }
-}
-
-/// connectd is gone, and with it every connection.
-pub fn connectd_gone(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    let now = Instant::now();
-    let recent = node.peers.restarts.iter().filter(|at| now - **at < RESTART_WINDOW).count();
-    if recent >= MAX_RESTARTS {
-        return Err(
-            Fatal(format!("connectd died {recent} times in ten minutes: the node stops")).into()
-        );
-    }
-    log::error!("connectd is gone; starting another");
-    let connected: Vec<_> = node
-        .peers
-        .all
-        .iter()
-        .filter_map(|(id, p)| p.connection.as_ref().map(|c| (*id, c.number)))
-        .collect();
-    for (peer, number) in connected {
-        disconnected(node, turn, peer, number, "connectd died")?;
-    }
-    turn.install(move |node| {
-        node.peers.connectd = None;
-        node.peers.dialled.clear();
-        node.peers.restarts.push_back(now);
-        node.peers.restarts.retain(|at| now - *at < RESTART_WINDOW);
-    });
-    begin(node, turn)?;
-    if node.chain.caught_up {
-        turn.then(Event::Channel(
-            ChannelNumber(0),
-            crate::channels::ChannelEvent::ActivateConnectd,
-        ));
-    }
-    Ok(())
 }
 
 /// connectd said something.
@@ -205,7 +102,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
             log::error!("connectd failed: {}", f.text);
             Ok(())
         }
-        FromConnectd::Listening(l) => listening(turn, l),
+        FromConnectd::Listening(l) => connectd::listening(node, turn, l),
         FromConnectd::Connected(c) => connected(node, turn, c),
         FromConnectd::ConnectFailed(f) => {
             connect_failed(node, turn, &f);
@@ -236,22 +133,6 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
     }
 }
 
-fn listening(turn: &mut Turn<'_>, l: Listening) -> Result<(), Stop> {
-    for f in &l.failures {
-        log::warn!("cannot listen on {}: {}", f.address, f.why);
-    }
-    if l.addresses.is_empty() && !l.failures.is_empty() {
-        let all: Vec<_> = l.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
-        let text = format!(
-            "cannot listen anywhere: {}. Choose another with --addr, or --autolisten=false",
-            all.join("; ")
-        );
-        return Err(Fatal(text).into());
-    }
-    turn.install(move |node| node.peers.listening = l.addresses);
-    Ok(())
-}
-
 /// May there be such a connection? connectd may be captured: what it makes up shall fill neither memory nor rows.
 fn may_be_there(node: &Node, c: &Connected) -> Result<(), Stop> {
     if c.node.point().is_none() || c.node == node.id {
@@ -268,8 +149,10 @@ fn may_be_there(node: &Node, c: &Connected) -> Result<(), Stop> {
     Ok(())
 }
 
-fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop> {
+fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), Stop> {
     may_be_there(node, &c)?;
+    // As connectd does, which may be captured.
+    c.features = c.features.kept();
     let id = c.node;
     crate::log::line(
         LogLevel::Debug,
@@ -403,6 +286,7 @@ fn dial_again(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
     if node.peers.connection(peer).is_some()
         || !node.channels.wants_connection(peer)
         || node.config.flag("offline")
+        || node.peers.connectd.child().is_none()
     {
         return;
     }

@@ -35,7 +35,7 @@ fn show(address: &Address) -> String {
 
 /// Every address, as `getinfo` lists them.
 pub fn bindings(node: &Node) -> Value {
-    node.peers.listening.iter().map(address_json).collect()
+    node.peers.listening().iter().map(address_json).collect()
 }
 
 const fn direction(d: Direction) -> &'static str {
@@ -106,6 +106,7 @@ pub fn connect(
         let text = "Unable to connect, no address known for peer";
         return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
     }
+    node.peers.needs_connectd()?;
     let already = node.waits.any(|f| super::waits_for(f, peer));
     crate::waits::add(node, turn, caller, For::Connect(peer), Some(CONNECT_TIMEOUT_SECONDS));
     if !already {
@@ -115,23 +116,25 @@ pub fn connect(
 }
 
 /// `fundchannel` with a peer that is not here: it is dialled, and the command runs again once it is. False: nobody knows where.
+/// `Err`: nobody can be dialled at the moment.
 pub fn connect_to_fund(
     node: &Node,
     turn: &mut Turn<'_>,
     peer: NodeId,
     args: &Args,
     caller: &Caller,
-) -> bool {
+) -> Result<bool, RpcError> {
     let Some(address) = node.peers.all.get(&peer).and_then(|p| p.address.clone()) else {
-        return false;
+        return Ok(false);
     };
+    node.peers.needs_connectd()?;
     let already = node.waits.any(|f| super::waits_for(f, peer));
     let what = For::Fund(peer, args.to_json());
     crate::waits::add(node, turn, caller, what, Some(CONNECT_TIMEOUT_SECONDS));
     if !already {
         dial(node, turn, peer, vec![address]);
     }
-    true
+    Ok(true)
 }
 
 /// `disconnect id [force]`.

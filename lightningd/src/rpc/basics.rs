@@ -63,6 +63,9 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
         Some(_) => put(&mut out, "warning_bitcoind_sync", node.stale_warning()),
         None => put(&mut out, "warning_bitcoind_sync", Some("Bitcoind has not answered yet.")),
     }
+    for (name, text) in crate::peers::warnings(node) {
+        put(&mut out, name, text);
+    }
     Ok(Answer::Now(out))
 }
 
