@@ -5,6 +5,7 @@ use crate::link::Link;
 use crate::mux::Mux;
 use crate::pings::Pings;
 use crate::rivals::Opened;
+use crate::strangers::Shown;
 use mio::net::TcpStream;
 use primitives::NodeId;
 use std::collections::VecDeque;
@@ -51,6 +52,8 @@ pub(crate) struct Conn {
     pub(crate) since: Instant,
     pub(crate) mux: Mux,
     pub(crate) pings: Pings,
+    /// How far a stranger has come.
+    pub(crate) shown: Shown,
     /// Our `init` goes out as soon as the handshake is over.
     pub(crate) owes_init: bool,
     /// May there be something to read?
@@ -96,6 +99,7 @@ impl Conn {
             since: now,
             mux: Mux::default(),
             pings: Pings::new(now, times),
+            shown: Shown::Nothing,
             owes_init: false,
             readable: true,
             queued: false,
@@ -184,6 +188,10 @@ impl Conn {
                 Ok(n) => {
                     subdaemon::barrier::pass("after a write to the peer");
                     self.link.out().sent(n);
+                    if self.stage == Stage::Handshaking {
+                        // To a stranger nothing is said before its act one was good.
+                        self.shown = Shown::ActOne;
+                    }
                     self.took = Instant::now();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -204,6 +212,7 @@ impl Conn {
             match self.stream.read(room) {
                 Ok(n) => {
                     self.link.filled(n);
+                    self.shown = self.shown.max(if n > 0 { Shown::Bytes } else { Shown::Nothing });
                     return Ok(Some(n));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

@@ -9,7 +9,7 @@
 //! fed from outside is bounded by name in [`limits`]: a source whose queue is full is not read until there is room.
 //!
 //! From pure to impure: [`link`] is a connection as bytes, [`rivals`] says which of two connections with one peer
-//! stays, [`greeting`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
+//! stays, [`strangers`] which connection makes room for another, [`greeting`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
 //! `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk` are what the `switchboard` does.
 #![deny(clippy::indexing_slicing)]
 
@@ -27,6 +27,7 @@ pub mod resolver;
 pub mod rivals;
 mod serve;
 pub mod sort;
+pub mod strangers;
 mod switchboard;
 mod talk;
 
@@ -39,7 +40,7 @@ use crate::switchboard::{ORDERS, REPORTS, RESOLVER, Switchboard};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use primitives::Bucket;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -154,7 +155,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         relieved: 0,
         conns: HashMap::new(),
         next_id: 0,
-        strangers: VecDeque::new(),
+        strangers: BTreeSet::new(),
         lingering: Default::default(),
         rivals: Rivals::new(init.node_id),
         dials: Default::default(),

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-/// Connections in all, whoever opened them. Beyond it the oldest inbound one without a daemon makes room.
+/// Connections in all, whoever opened them. Beyond it an inbound one without a daemon makes room, of the source that has most
+/// of them ([`crate::strangers`]).
 pub const MAX_CONNECTIONS: usize = 1500;
 /// Descriptors in use, connections and daemons' sockets together, above which nobody is let in and nobody dialled: the
 /// process may have 4096, and the master's attachments must always find room. Where the machine allows fewer, so do we.
@@ -14,8 +15,15 @@ pub const SPARE_DESCRIPTORS: usize = 300;
 pub const ACCEPT_QUANTUM: usize = 32;
 /// Connections that were told something last and are read to their end.
 pub const MAX_LINGERING: usize = 64;
-/// Inbound connections that have not shown who they are. The oldest makes room for the newest.
-pub const MAX_STRANGERS: usize = 128;
+/// Inbound connections that have not shown who they are. For a further one another makes room, of the source that has most of them
+/// ([`crate::strangers`]). Several hundred, so that chance is kind to a friend who comes from the flood's own address.
+pub const MAX_STRANGERS: usize = 512;
+/// Strangers from one address that, where they are more than the idle peers of any, make room before an idle peer does.
+pub const MANY_STRANGERS: usize = 32;
+/// Connections that the kernel keeps for us until we let them in.
+pub const BACKLOG: i32 = 1024;
+/// Seconds that the kernel waits for a connection's first bytes before it shows it to us: BOLT 8 has the initiator speak first.
+pub const DEFER_ACCEPT: u8 = 5;
 /// Connections with one peer that are authenticated but not settled; see [`crate::rivals`].
 pub const MAX_RIVALS: usize = 4;
 /// Dials under way. A further one waits for a free place.

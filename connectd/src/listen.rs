@@ -1,9 +1,12 @@
 //! Doors: binding, and letting strangers in within bounds.
 
 use crate::conn::{Conn, ConnId, Stage};
-use crate::limits::{ACCEPT_QUANTUM, MAX_CONNECTIONS, MAX_STRANGERS};
+use crate::limits::{
+    ACCEPT_QUANTUM, BACKLOG, DEFER_ACCEPT, MANY_STRANGERS, MAX_CONNECTIONS, MAX_STRANGERS,
+};
 use crate::link::Link;
 use crate::rivals::Opened;
+use crate::strangers::{self, Candidate, Shown};
 use crate::switchboard::{LISTENERS, Switchboard, token_of};
 use mio::net::TcpListener;
 use mio::{Interest, Token};
@@ -17,8 +20,6 @@ use std::os::fd::AsRawFd;
 use subdaemon::Failure;
 use wire::connectd::{Address, DialFailure, Listening};
 
-/// Strangers whom the kernel keeps for us until we let them in.
-const BACKLOG: i32 = 128;
 /// More doors than this nobody has.
 pub(crate) const MAX_LISTENERS: usize = 64;
 
@@ -71,6 +72,9 @@ fn bind_one(address: &Address) -> io::Result<TcpListener> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
+    if let Err(e) = subdaemon::defer_accept(&fd, DEFER_ACCEPT) {
+        log::debug!("TCP_DEFER_ACCEPT: {e}: silent connections are let in");
+    }
     listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(TcpListener::from_std(std::net::TcpListener::from(fd)))
 }
@@ -135,12 +139,8 @@ impl Switchboard {
         mut stream: mio::net::TcpStream,
         from: SocketAddr,
     ) -> Result<(), Failure> {
-        self.strangers
-            .retain(|id| self.conns.get(id).is_some_and(|conn| conn.stage == Stage::Handshaking));
-        if self.strangers.len() >= MAX_STRANGERS
-            && let Some(oldest) = self.strangers.pop_front()
-        {
-            self.end(oldest, "too many strangers at the door")?;
+        if self.strangers.len() >= MAX_STRANGERS {
+            self.evict(&self.strangers_here(), "too many strangers at the door")?;
         }
         if self.is_crowded() && !self.make_room()? {
             log::debug!("{from}: not let in, all places are taken");
@@ -159,16 +159,9 @@ impl Switchboard {
         let conn = Conn::new(id, stream, link, from, None, self.times);
         self.due(conn.since + self.times.handshake);
         self.conns.insert(id, conn);
-        self.strangers.push_back(id);
-        self.wake(id);
-        Ok(())
-    }
-
-    /// Who has said its name is no stranger, and who is gone neither.
-    fn forget_friends(&mut self) {
-        let conns = &self.conns;
-        self.strangers
-            .retain(|id| conns.get(id).is_some_and(|conn| conn.stage == Stage::Handshaking));
+        self.strangers.insert(id);
+        // Its first act may be there: the next one to be let in shall not push it out as one that has shown nothing.
+        self.serve(id)
     }
 
     /// Is there no place for another connection?
@@ -177,22 +170,60 @@ impl Switchboard {
         self.conns.len() >= MAX_CONNECTIONS || self.conns.len() + daemons >= self.max_descriptors
     }
 
-    /// Ends the oldest inbound connection that serves no channel. Strangers come after that: they may be friends in the
-    /// middle of their handshake, and are few; where they are many, they come first.
+    fn strangers_here(&self) -> Vec<Candidate<ConnId, Shown>> {
+        let here = self.strangers.iter().filter_map(|id| self.conns.get(id));
+        here.map(|c| Candidate { id: c.id, ip: c.address.ip(), rank: c.shown }).collect()
+    }
+
+    /// Inbound connections of peers that serve no channel.
+    fn idle_here(&self) -> Vec<Candidate<ConnId, Idle>> {
+        let idle = |conn: &Conn| {
+            let rank = match &conn.stage {
+                Stage::Connecting | Stage::Handshaking => return None,
+                Stage::Ending { .. } => Idle::Ending,
+                Stage::Greeting(_) => Idle::Greeting,
+                Stage::Running(_) => Idle::Running,
+            };
+            let is_idle = conn.opened() == Opened::ByThem && conn.mux.daemons.is_empty();
+            is_idle.then_some(Candidate { id: conn.id, ip: conn.address.ip(), rank })
+        };
+        let mut all: Vec<_> = self.conns.values().filter_map(idle).collect();
+        // So that nothing but what is drawn decides.
+        all.sort_unstable_by_key(|c| c.id);
+        all
+    }
+
+    /// Ends an inbound connection that serves no channel. Strangers come after that: they may be friends in the middle of their
+    /// handshake, and are few; where they are many, all together or from one address, they come first.
     pub(crate) fn make_room(&mut self) -> Result<bool, Failure> {
-        self.forget_friends();
-        let is_idle = |conn: &&Conn| {
-            conn.node().is_some() && conn.opened() == Opened::ByThem && conn.mux.daemons.is_empty()
-        };
-        let idle = self.conns.values().filter(is_idle).map(|conn| conn.id).min();
-        let victim = match idle {
-            Some(idle) if self.strangers.len() <= MAX_STRANGERS / 2 => Some(idle),
-            Some(_) | None => self.strangers.pop_front().or(idle),
-        };
-        let Some(victim): Option<ConnId> = victim else { return Ok(false) };
-        self.end(victim, "all places are taken, and nothing was going on here")?;
+        let (strangers, idle) = (self.strangers_here(), self.idle_here());
+        let flood = strangers::largest(&strangers);
+        let many = strangers.len() > MAX_STRANGERS / 2
+            || (flood > MANY_STRANGERS && flood > strangers::largest(&idle));
+        let why = "all places are taken, and nothing was going on here";
+        if many || idle.is_empty() { self.evict(&strangers, why) } else { self.evict(&idle, why) }
+    }
+
+    fn evict<R: Copy + Ord>(
+        &mut self,
+        candidates: &[Candidate<ConnId, R>],
+        why: &str,
+    ) -> Result<bool, Failure> {
+        let drawn = u64::from_le_bytes(subdaemon::random::<8>());
+        let Some(victim) = strangers::victim(candidates, drawn) else { return Ok(false) };
+        self.end(victim.id, why)?;
         Ok(true)
     }
+}
+
+/// How far a connection has come whose peer has no channel here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Idle {
+    /// It was told something last.
+    Ending,
+    /// Its `init` is awaited.
+    Greeting,
+    Running,
 }
 
 /// A key for one handshake.

@@ -232,6 +232,7 @@ impl Switchboard {
             self.dial_crossed(node, conn.id);
             return Err(Stop::HangUp("crossed with another connection".to_owned()));
         }
+        self.strangers.remove(&conn.id);
         conn.stage = Stage::Greeting(node);
         conn.owes_init = true;
         Ok(())

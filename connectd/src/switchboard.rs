@@ -12,7 +12,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Registry, Token};
 use primitives::{Bucket, Features, Network, NodeId, Point};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders};
@@ -69,8 +69,8 @@ pub(crate) struct Switchboard {
     pub(crate) max_descriptors: usize,
     pub(crate) conns: HashMap<ConnId, Conn>,
     pub(crate) next_id: ConnId,
-    /// Inbound connections in the order they came, some of them strangers no more.
-    pub(crate) strangers: VecDeque<ConnId>,
+    /// Inbound connections that have not shown who they are.
+    pub(crate) strangers: BTreeSet<ConnId>,
     /// Connections that are over, read until the peer has read our last words.
     pub(crate) lingering: BTreeMap<ConnId, (TcpStream, Instant)>,
     pub(crate) rivals: Rivals<ConnId>,
@@ -236,6 +236,7 @@ impl Switchboard {
     /// The end of a connection that was taken out of the table: everybody who should know is told.
     pub(crate) fn bury(&mut self, mut conn: Conn, why: &str) -> Result<(), Failure> {
         conn.mux.detach_all(&self.registry);
+        self.strangers.remove(&conn.id);
         self.total_out -= conn.counted.0;
         self.total_held -= conn.counted.1;
         log::debug!("{}: connection {} ends: {why}", conn.name(), conn.id);

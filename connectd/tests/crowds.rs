@@ -162,9 +162,35 @@ fn a_full_house_of_the_idle_lets_in_who_is_about_to_say_its_name() {
     let mut friend = Raw::first_act(2, &node);
     node.disconnected();
     let _crowd = [(); 3].map(|()| {
-        let stranger = std::net::TcpStream::connect(node.at).unwrap();
+        let mut stranger = std::net::TcpStream::connect(node.at).unwrap();
+        std::io::Write::write_all(&mut stranger, &[0]).unwrap();
         node.disconnected();
         stranger
     });
     assert!(friend.finish_handshake());
+}
+
+#[test]
+fn many_identities_from_one_address_push_out_each_other() {
+    let _dog = watchdog();
+    let settings = Settings { max_descriptors: 8, ..Settings::default() };
+    let mut node = Node::with_settings(init_of(1), 1, settings);
+    let mut come = |secret: u8, from: [u8; 4]| {
+        let mut peer = Raw::over(connect_from(from, node.at), secret, &node);
+        assert!(peer.finish_handshake());
+        peer.say(&connectd::greeting::ours(&features(), primitives::Network::Regtest, None));
+        loop {
+            match node.heard() {
+                FromConnectd::Connected(c) if c.node == node_id(secret) => return peer,
+                FromConnectd::Disconnected(d) => {
+                    assert_ne!(d.node, node_id(2), "the friend, who came first, is pushed out");
+                }
+                other => unreachable!("{other:?}"),
+            }
+        }
+    };
+    let mut friend = come(2, [127, 0, 0, 3]);
+    let _crowd: Vec<Raw> = (3..100).map(|n| come(n, [127, 0, 0, 2])).collect();
+    friend.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
+    while friend.hear().unwrap() != (Pong { ignored: vec![0] }).encode() {}
 }

@@ -13,6 +13,7 @@ mod hsm;
 mod logger;
 pub mod memory;
 mod peer;
+mod tcp;
 pub mod testing;
 mod wait;
 
@@ -23,6 +24,7 @@ pub use hsm::{Hsm, answer_frame, fits_hsmd};
 pub use logger::level_of;
 pub use peer::{Peer, PeerRecord, recv_record, send_record};
 pub use sandbox::{Box as Sandbox, Mode as SandboxMode};
+pub use tcp::defer_accept;
 pub use wait::{Ready, wait};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};

@@ -236,7 +236,10 @@ impl Raw {
     }
     /// Dials and says the first act.
     pub fn first_act(secret: u8, node: &Node) -> Self {
-        let stream = TcpStream::connect(node.at).unwrap();
+        Self::over(TcpStream::connect(node.at).unwrap(), secret, node)
+    }
+    /// Says the first act on a connection that stands.
+    pub fn over(stream: TcpStream, secret: u8, node: &Node) -> Self {
         stream.set_nodelay(true).unwrap();
         let link = Link::dialler(point(secret), point(node.secret), random_key());
         let mut raw = Self { stream, link, secret };
@@ -323,6 +326,16 @@ impl Raw {
         }
         last
     }
+}
+
+/// A connection that comes from this address of the machine's own: any of 127.0.0.0/8.
+pub fn connect_from(from: [u8; 4], at: SocketAddr) -> TcpStream {
+    use nix::sys::socket::*;
+    use std::os::fd::AsRawFd;
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((from, 0)))).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(at)).unwrap();
+    TcpStream::from(fd)
 }
 
 pub fn random_key() -> SecretKey {
