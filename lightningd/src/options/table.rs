@@ -143,6 +143,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         Int,
         "Let the database be full at so many pages, until lightningd begins anew",
     ),
+    dev(
+        "dev-restart-pause",
+        Int,
+        "Milliseconds at most between connectd's death and its next start",
+    ),
     dev("dev-commit-delay", Int, "Milliseconds that each write to the disk takes longer"),
     dev("dev-save-plugin-io", Text, "Keep what plugins hear and say in this directory"),
     dev("dev-barriers", Text, "Count barriers in this directory, and die where it says"),

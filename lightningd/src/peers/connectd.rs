@@ -199,7 +199,8 @@ pub fn connectd_gone(node: &Node, turn: &mut Turn<'_>, now: Instant) -> Result<(
 
 fn start_later(node: &Node, turn: &mut Turn<'_>, now: Instant) {
     let mut backoff = node.peers.connectd.backoff;
-    let again = now + backoff.fail(now);
+    let longest = node.config.u32_or("dev-restart-pause", u32::MAX);
+    let again = now + backoff.fail(now).min(Duration::from_millis(longest.into()));
     log::error!(
         "connectd is gone, {} in a row: no peer can be reached; starting another in {:?}",
         backoff.failures(),

@@ -44,6 +44,10 @@
 //! | a large commitment's dear child, a high market, a raised mempool minimum | packages and replacements by bitcoind's own rules | `packages::*` |
 //! | one process captured | it costs its channel at most, and never makes us punishable | `captured::*`; all sequences: the table "Captured daemons" of ARCHITECTURE |
 //! | an HTLC that one valid commitment trims, on a channel that failed | it pays no invoice: each commitment that may confirm must have it | `small::htlc_that_*` |
+//! | a flood of connections that say nothing, a byte, or act one | the source that takes most loses; a friend with 800 ms of round trip is in at its first try | `doors::stranger_flood_*`; all orders: `connectd/src/strangers_tests.rs` |
+//! | one address with many identities | idle peers make room by the same rule | `connectd/tests/crowds.rs`: `many_identities_*` |
+//! | pings that ask for 65 kB, features of 65 kB | 32 pongs at once, then one a second; bits from 2048 on are not kept | `connectd/tests/bounds.rs`: `ping_flood_*`, `peers_without_a_channel_*`; `lightningd/src/peers/evil_tests.rs` |
+//! | connectd is crashed again and again; processes or descriptors are used up | the node goes on with the chain, its claims and its RPC, and starts them again, later each time | `doors::connectd_that_*`, `doors::daemon_that_*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!
 //! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and construction of a commitment by one
@@ -55,6 +59,7 @@ mod closings;
 mod crowds;
 mod deep;
 mod disorder;
+mod doors;
 mod endings;
 mod exposure;
 mod flood;
