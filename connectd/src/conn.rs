@@ -212,7 +212,10 @@ impl Conn {
             match self.stream.read(room) {
                 Ok(n) => {
                     self.link.filled(n);
-                    self.shown = self.shown.max(if n > 0 { Shown::Bytes } else { Shown::Nothing });
+                    if n > 0 && self.shown < Shown::ActOne {
+                        let whole = self.link.room().is_empty();
+                        self.shown = if whole { Shown::WholeAct } else { Shown::Bytes };
+                    }
                     return Ok(Some(n));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

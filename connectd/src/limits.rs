@@ -12,7 +12,9 @@ pub const MAX_DESCRIPTORS: usize = 3500;
 /// Descriptors kept free for everything else: doors, lines, the lingering, attachments under way.
 pub const SPARE_DESCRIPTORS: usize = 300;
 /// Connections let in per turn of the loop.
-pub const ACCEPT_QUANTUM: usize = 32;
+pub const ACCEPT_QUANTUM: usize = 64;
+/// Strangers served per turn of the loop.
+pub const HANDSHAKE_QUANTUM: usize = 8;
 /// Connections that were told something last and are read to their end.
 pub const MAX_LINGERING: usize = 64;
 /// Inbound connections that have not shown who they are. For a further one another makes room, of the source that has most of them
@@ -20,8 +22,9 @@ pub const MAX_LINGERING: usize = 64;
 pub const MAX_STRANGERS: usize = 512;
 /// Strangers from one address that, where they are more than the idle peers of any, make room before an idle peer does.
 pub const MANY_STRANGERS: usize = 32;
-/// Connections that the kernel keeps for us until we let them in.
-pub const BACKLOG: i32 = 1024;
+/// Connections that the kernel keeps for us until we let them in, first in, first out: more would let a flood that is faster than we are
+/// keep a friend waiting.
+pub const BACKLOG: i32 = 512;
 /// Seconds that the kernel waits for a connection's first bytes before it shows it to us: BOLT 8 has the initiator speak first.
 pub const DEFER_ACCEPT: u8 = 5;
 /// Connections with one peer that are authenticated but not settled; see [`crate::rivals`].

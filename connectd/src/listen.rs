@@ -2,7 +2,8 @@
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::limits::{
-    ACCEPT_QUANTUM, BACKLOG, DEFER_ACCEPT, MANY_STRANGERS, MAX_CONNECTIONS, MAX_STRANGERS,
+    ACCEPT_QUANTUM, BACKLOG, DEFER_ACCEPT, HANDSHAKE_QUANTUM, MANY_STRANGERS, MAX_CONNECTIONS,
+    MAX_STRANGERS,
 };
 use crate::link::Link;
 use crate::rivals::Opened;
@@ -14,6 +15,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -160,8 +162,13 @@ impl Switchboard {
         self.due(conn.since + self.times.handshake);
         self.conns.insert(id, conn);
         self.strangers.insert(id);
-        // Its first act may be there: the next one to be let in shall not push it out as one that has shown nothing.
-        self.serve(id)
+        self.wake(id);
+        // Its first act may be there: the next one to be let in shall not push it out as one that has shown nothing. If it
+        // is over already, its turn finds that out.
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let _ = conn.read();
+        }
+        Ok(())
     }
 
     /// Is there no place for another connection?
@@ -173,6 +180,20 @@ impl Switchboard {
     fn strangers_here(&self) -> Vec<Candidate<ConnId, Shown>> {
         let here = self.strangers.iter().filter_map(|id| self.conns.get(id));
         here.map(|c| Candidate { id: c.id, ip: c.address.ip(), rank: c.shown }).collect()
+    }
+
+    /// Strangers who wait for a later turn of the loop: there is time for few in each, since each may cost a Diffie-Hellman, and by
+    /// then some of a flood's have made room.
+    pub(crate) fn strangers_later(&self) -> BTreeSet<ConnId> {
+        let waiting = self.ready.iter().filter(|id| self.strangers.contains(id));
+        let waiting: Vec<_> = waiting
+            .filter_map(|id| self.conns.get(id))
+            .map(|c| Candidate { id: c.id, ip: c.address.ip(), rank: c.shown })
+            .collect();
+        if waiting.len() <= HANDSHAKE_QUANTUM {
+            return BTreeSet::new();
+        }
+        strangers::served_first(&waiting).into_iter().skip(HANDSHAKE_QUANTUM).collect()
     }
 
     /// Inbound connections of peers that serve no channel.

@@ -8,6 +8,7 @@
 //! /16 of IPv4, is seen by the network around it, which counts an eighth as much, since strangers to each other share it. Tor, proxies
 //! and containers bring many peers through one local address, which counts like [`LOCAL_SHARE`] sources.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -35,6 +36,8 @@ pub enum Shown {
     Nothing,
     /// Some bytes came.
     Bytes,
+    /// As many as act one has; nobody has looked at them.
+    WholeAct,
     /// A good act one came, act two is out.
     ActOne,
 }
@@ -74,6 +77,28 @@ pub fn victim<C: Copy, R: Copy + Ord>(
     candidates: &[Candidate<C, R>],
     random: u64,
 ) -> Option<Candidate<C, R>> {
+    let weights = weights(candidates);
+    let heaviest = weights.iter().max()?;
+    let of_heaviest: Vec<_> = candidates
+        .iter()
+        .zip(&weights)
+        .filter_map(|(candidate, weight)| (weight == heaviest).then_some(candidate))
+        .collect();
+    let least = of_heaviest.iter().map(|c| c.rank).min()?;
+    let equals = || of_heaviest.iter().filter(|c| c.rank == least);
+    let n = usize::try_from(random % equals().count().max(1) as u64).unwrap_or_default();
+    equals().nth(n).map(|c| **c)
+}
+
+/// In which order these are served where there is not time for all: the sources with the fewest first, of each what has come farthest.
+pub fn served_first<C: Copy, R: Copy + Ord>(candidates: &[Candidate<C, R>]) -> Vec<C> {
+    let mut order: Vec<_> = candidates.iter().zip(weights(candidates)).collect();
+    order.sort_by_key(|(candidate, weight)| (*weight, Reverse(candidate.rank)));
+    order.into_iter().map(|(candidate, _)| candidate.id).collect()
+}
+
+/// How much each one's source has of all.
+fn weights<C, R>(candidates: &[Candidate<C, R>]) -> Vec<usize> {
     let sources: Vec<Source> = candidates.iter().map(|c| Source::of(c.ip)).collect();
     let (mut own, mut wide) = (BTreeMap::new(), BTreeMap::new());
     for source in &sources {
@@ -86,17 +111,7 @@ pub fn victim<C: Copy, R: Copy + Ord>(
         // In units of a local connection's share.
         if source.is_local { all } else { all * LOCAL_SHARE }
     };
-    let weights: Vec<usize> = sources.iter().map(weight).collect();
-    let heaviest = weights.iter().max()?;
-    let of_heaviest: Vec<_> = candidates
-        .iter()
-        .zip(&weights)
-        .filter_map(|(candidate, weight)| (weight == heaviest).then_some(candidate))
-        .collect();
-    let least = of_heaviest.iter().map(|c| c.rank).min()?;
-    let equals = || of_heaviest.iter().filter(|c| c.rank == least);
-    let n = usize::try_from(random % equals().count().max(1) as u64).unwrap_or_default();
-    equals().nth(n).map(|c| **c)
+    sources.iter().map(weight).collect()
 }
 
 /// How many of these come from the address that most of them come from.

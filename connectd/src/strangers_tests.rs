@@ -110,6 +110,18 @@ proptest! {
         }
     }
 
+    /// A lone source is served before a flood, whatever it has shown, and everybody is served in the end.
+    #[test]
+    fn lone_address_is_served_before_a_flood(at in 0..100usize, rank in shown()) {
+        let flood = |id| Candidate { id, ip: v4(0x5001_0001), rank: Shown::ActOne };
+        let mut places: Vec<Place> = (0..100).map(flood).collect();
+        places.insert(at, Candidate { id: u64::MAX, ip: v4(0x0808_0808), rank });
+        let mut order = served_first(&places);
+        prop_assert_eq!(order[0], u64::MAX);
+        order.sort_unstable();
+        prop_assert_eq!(order, Vec::from_iter((0..100).chain([u64::MAX])));
+    }
+
     /// Among equals each may go.
     #[test]
     fn chance_decides_among_equals(count in 1..50u64, random: u64) {

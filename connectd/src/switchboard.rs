@@ -123,9 +123,12 @@ impl Switchboard {
                 self.take_orders()?;
             }
             self.accept()?;
+            let later = self.strangers_later();
             for _ in 0..self.ready.len() {
-                if let Some(id) = self.ready.pop_front() {
-                    self.serve(id)?;
+                match self.ready.pop_front() {
+                    Some(id) if later.contains(&id) => self.ready.push_back(id),
+                    Some(id) => self.serve(id)?,
+                    None => {}
                 }
             }
             self.dial_waiting()?;
