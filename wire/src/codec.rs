@@ -48,7 +48,7 @@ impl fmt::Display for Problem {
             Self::BadSignature => f.write_str("the signature is out of range or has a high S"),
             Self::Unknown(n) => write!(f, "{n} is no known value"),
             Self::NotText => f.write_str("the text is not UTF-8"),
-            Self::TooLong(n) => write!(f, "a text of {n} bytes, of at most {MAX_CUT_TEXT}"),
+            Self::TooLong(n) => write!(f, "a text of {n} bytes, {MAX_CUT_TEXT} are the most"),
             Self::Trailing(n) => write!(f, "{n} bytes follow the end"),
             Self::TlvOrder(t) => write!(f, "TLV {t} is out of order or repeated"),
             Self::UnknownEvenTlv(t) => write!(f, "TLV {t} is even and unknown"),

@@ -95,8 +95,9 @@ fn handshake_slowly(node: &Node, from: [u8; 4], round_trip: Duration) -> bool {
         return false;
     }
     let asks = initiator.act_two(&answer).unwrap();
-    let shared = onion::shared_secret(&asks.point(), &secret);
-    let (act, _) = asks.answer(&shared);
+    let question = asks.question();
+    let shared = onion::shared_secret(&question.point, &secret);
+    let (act, _) = asks.answer(noise::mix(&question.chaining_key, &shared));
     std::thread::sleep(round_trip);
     // The first byte of the node's init.
     stream.write_all(&act).and_then(|()| stream.read_exact(&mut [0])).is_ok()
