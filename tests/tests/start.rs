@@ -240,3 +240,12 @@ fn stdout_that_nobody_reads_stops_nothing() {
     });
     node.stop();
 }
+
+#[test]
+fn c_code_is_built_with_stack_protector_and_fortify() {
+    let binary = std::fs::read(tests::bin_dir().join("lightningd")).unwrap();
+    // Named by the linker where the compiler put a check: SQLite and libsecp256k1 are in there.
+    for symbol in [&b"__stack_chk_fail"[..], b"__memcpy_chk"] {
+        assert!(binary.windows(symbol.len()).any(|at| at == symbol), "{}", symbol.escape_ascii());
+    }
+}

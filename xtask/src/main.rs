@@ -6,6 +6,7 @@ mod aarch64;
 mod bitcoind;
 mod cache;
 mod demo;
+mod deny;
 mod packages;
 mod pyln;
 mod regtest;
@@ -24,6 +25,7 @@ cargo xtask sweep [WORD..]  kills each process at each of its barriers: hours; H
 cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
 cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
 cargo xtask tidy            checks which crate may use which
+cargo xtask deny            checks what the suite is built from: known flaws, licences, duplicates, sources
 cargo xtask release         builds the executables for others, in target/release: the same bytes wherever the tree lies
 cargo xtask reproduce       shows that: builds one of them in two folders";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
         ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
         ["tidy"] => tidy::run(),
+        ["deny"] => deny::run(),
         ["release"] => release::run(),
         ["reproduce"] => release::reproduce(),
         _ => Err(USAGE.to_owned()),

@@ -63,7 +63,7 @@ fn errors_so_far(stranger: &mut Stranger) -> Vec<String> {
 }
 
 /// The lie of an opening that is never funded; its name.
-fn fake(stranger: Stranger, n: u64) -> Live {
+pub(crate) fn fake(stranger: Stranger, n: u64) -> Live {
     let mut draft = stranger.propose(Plan::new(n));
     let txid = bitcoin::Txid::hash(&temporary(n).0);
     draft.create(OutPoint { txid, vout: 0 });

@@ -17,6 +17,7 @@
 //! | pinning by a cheap commitment with a large child | the node bumps whichever commitment stands in the mempool, with or without packages | `pinned::*` |
 //! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |
 //! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel; a complete payment waits for it | `fundings::*` |
+//! | a log that strangers fill | a line is cut, each stranger and all of them have a share, what is left out is counted | `logs::*`; `lightningd/src/log/budget.rs` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
 //! | fake channels, by many strangers | a proposal that is refused costs no process and no commit; births have a budget per peer and for all strangers; idle openings and unfunded channels give way to newcomers; no daemon for an unfunded channel before its peer speaks of it | `crowds::*` |
 //! | LDK's monitor bloat | channels that are given up before they are funded keep their place among few, and end after 2016 blocks | `openings::ldk_monitor_bloat_*`, `tests/tests/openings.rs` |
@@ -66,6 +67,7 @@ mod flood;
 mod forwards;
 mod fundings;
 mod lies;
+mod logs;
 mod openings;
 mod packages;
 mod pinned;
