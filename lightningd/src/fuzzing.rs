@@ -22,7 +22,10 @@ pub fn socket(bytes: &[u8]) {
                 parameters(&request.params);
                 reply_text(&id, &Ok(request.params), filter.as_ref())
             }
-            Err((id, error)) => reply_text(&id, &Err(error), None),
+            Err((id, error)) => {
+                assert!(error.message.len() <= primitives::MAX_CUT_TEXT, "{error:?}");
+                reply_text(&id, &Err(error), None)
+            }
         };
         assert!(text.ends_with("\n\n"), "{text}");
         assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
@@ -40,7 +43,13 @@ pub fn parameters(given: &Value) {
         let names = method.params.iter().map(|p| p.name.to_owned());
         let by_name: Map<String, Value> = names.zip(positions.iter().cloned()).collect();
         for given in [given, &Value::from(positions.clone()), &Value::Object(by_name)] {
-            let Ok(args) = Args::parse(method.params, given) else { continue };
+            let args = match Args::parse(method.params, given) {
+                Ok(args) => args,
+                Err(e) => {
+                    assert!(e.message.len() <= primitives::MAX_CUT_TEXT, "{e:?}");
+                    continue;
+                }
+            };
             for name in method.params.iter().map(|p| p.name) {
                 let _ = (args.text(name), args.number(name), args.number32(name), args.bool(name));
                 let _ = (args.msat(name), args.sat_or_all(name), args.node(name), args.hash(name));

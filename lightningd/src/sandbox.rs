@@ -33,8 +33,8 @@ pub fn begin() -> Result<(), Fatal> {
 }
 
 /// Root's processes are held by fewer walls than others': an operator should mean it.
-pub fn refuse_root(config: &Config) -> Result<(), Fatal> {
-    if nix::unistd::geteuid().is_root() && !config.flag("allow-root") {
+pub fn refuse_root(is_root: bool, config: &Config) -> Result<(), Fatal> {
+    if is_root && !config.flag("allow-root") {
         return Err(Fatal(
             "lightningd should not run as root: start it as a user of its own, or say --allow-root"
                 .to_owned(),
@@ -82,6 +82,17 @@ pub fn shed(decision: &Decision) -> Result<(), Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_is_refused_unless_told() {
+        let config = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+            Config::load(&args, None).unwrap()
+        };
+        assert!(refuse_root(true, &config(&[])).unwrap_err().0.contains("--allow-root"));
+        assert!(refuse_root(true, &config(&["--allow-root"])).is_ok());
+        assert!(refuse_root(false, &config(&[])).is_ok());
+    }
 
     fn decided(said: Option<&str>, lacking: &[&str]) -> Result<Decision, String> {
         let said = said.map(|s| format!("--sandbox={s}"));

@@ -178,7 +178,7 @@ fn print_help() {
 }
 
 fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
-    sandbox::refuse_root(config)?;
+    sandbox::refuse_root(nix::unistd::geteuid().is_root(), config)?;
     if config.network() == Network::Bitcoin {
         let text =
             "this software is young: put no more on --network=bitcoin than you can bear to lose";

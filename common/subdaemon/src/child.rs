@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
 use wire::daemon::{LogLevel, Start, Status};
 use wire::{Malformed, Message, Request, Wire};
+use zeroize::Zeroize;
 
 /// What a daemon is born with.
 #[derive(Debug)]
@@ -266,11 +267,16 @@ impl Master {
         let mut body = R::NUMBER.to_be_bytes().to_vec();
         question.put(&mut body);
         barrier::pass("before an ask");
-        line.conn.send(&body, &[]).map_err(gone)?;
+        let sent = line.conn.send(&body, &[]);
+        // Keys of onions and revoked secrets pass here.
+        body.zeroize();
+        sent.map_err(gone)?;
         barrier::pass("after an ask");
-        let frame = line.conn.recv().map_err(gone)?;
+        let mut frame = line.conn.recv().map_err(gone)?;
         barrier::pass("after the master's answer");
-        take_answer::<R>(&frame.body)
+        let answer = take_answer::<R>(&frame.body);
+        frame.body.zeroize();
+        answer
     }
 
     /// One line on what this daemon is doing. `lasting`: until the next state.

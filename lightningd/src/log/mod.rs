@@ -4,7 +4,7 @@
 
 mod budget;
 
-use budget::{Budgets, LeftOut};
+use budget::{Budgets, LeftOut, Said};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::{NodeId, cut_text};
 use std::collections::{BTreeSet, VecDeque};
@@ -189,17 +189,24 @@ fn say(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, tex
     let mut lines = text.lines();
     for part in lines.by_ref().take(MAX_LINES) {
         let part = cut_text(part);
-        match log.budgets.spend(level, node, source, part.len() + OVERHEAD, Instant::now()) {
-            Ok(None) => {}
-            Ok(Some(left_out)) => say_left_out(log, left_out),
-            Err(()) => continue,
-        }
-        put(log, level, node, source, &part);
+        say_line(log, level, node, source, &part);
     }
     let rest = lines.count();
     if rest > 0 {
-        put(log, level, node, source, &format!("... ({rest} lines more)"));
+        say_line(log, level, node, source, &format!("... ({rest} lines more)"));
     }
+}
+
+/// One line, if whoever says it has not spent its share.
+fn say_line(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+    let wanted = is_wanted(&log.filters, level, node, source);
+    let said = Said { level, node, source, len: text.len() + OVERHEAD, wanted };
+    match log.budgets.spend(said, Instant::now()) {
+        Ok(None) => {}
+        Ok(Some(left_out)) => say_left_out(log, left_out),
+        Err(()) => return,
+    }
+    put(log, level, node, source, text);
 }
 
 /// What a line takes beside its text: the time, the level, who says it about whom.

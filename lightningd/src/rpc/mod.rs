@@ -65,9 +65,10 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// Without data.
+    /// Without data. A text is cut: it may repeat what a caller or a peer wrote.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        let message = message.into();
+        Self { code, message: primitives::cut_text(&message).into_owned(), data: None }
     }
     /// A parameter was wrong.
     pub fn params(message: impl Into<String>) -> Self {
