@@ -75,6 +75,7 @@ impl Resolver {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .env_clear()
+            .env("MALLOC_ARENA_MAX", "2")
             .spawn()?;
         Ok(Self { process, socket })
     }

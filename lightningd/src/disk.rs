@@ -7,7 +7,8 @@
 use crate::options::Config;
 use crate::turn::Fatal;
 use nix::fcntl::posix_fallocate;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// In the network's directory: room for the chain's rows when there is no other. Given back when it is needed.
 const RESERVE_FILE: &str = "lightningd-reserve";
 const RESERVE: u64 = 32 << 20;
+/// Without a reserve, so much is waited for before lightningd begins anew.
+const BEGIN_WITH: u64 = 8 << 20;
 /// How long after a start it is taken, and after it could not be.
 const RESERVE_AFTER: Duration = Duration::from_secs(10);
 /// The operator hears of it from here on: but never of more than a tenth of the disk.
@@ -24,7 +27,7 @@ const SCARCE: u64 = 1 << 30;
 const EXHAUSTED: u64 = 64 << 20;
 
 /// How much room there is, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Space {
     /// Enough.
     #[default]
@@ -52,38 +55,43 @@ fn judge(before: Space, free: u64, total: u64) -> Space {
 /// What is looked at, and what it was like.
 #[derive(Debug)]
 pub struct Disk {
-    /// Where the database is; then, where the log's files are.
-    dirs: Vec<PathBuf>,
+    /// Where the database is, and what lies beside the secret.
+    ours: [PathBuf; 2],
+    /// Where the log's files are.
+    logs: Vec<PathBuf>,
     /// A test's: the free bytes stand in this file.
     pretended: Option<PathBuf>,
     looked: Option<Instant>,
     database: Space,
     log: Space,
     reserve: bool,
+    /// It was said that there is none.
+    warned: bool,
     /// No reserve is taken before: a node that is only started and stopped needs none.
     reserve_from: Instant,
 }
 
 impl Disk {
-    /// For the current directory and the log's files.
-    pub fn new(config: &Config) -> Self {
+    /// For this database, the current directory and the log's files.
+    pub fn new(config: &Config, database: &Path) -> Self {
         let logs = config.all("log-file").iter().filter_map(|said| said.value.clone());
         let parent = |path: String| Path::new(&path).parent().map(Path::to_path_buf);
         let logs = logs.filter(|path| path != "-").filter_map(parent);
-        let here = PathBuf::from(".");
-        let dirs = std::iter::once(here.clone())
-            .chain(logs.map(|dir| if dir.as_os_str().is_empty() { here.clone() } else { dir }))
-            .collect();
+        let named = |dir: PathBuf| if dir.as_os_str().is_empty() { ".".into() } else { dir };
+        let beside = database.parent().map(Path::to_path_buf).unwrap_or_default();
+        let (ours, logs) = ([named(beside), ".".into()], logs.map(named).collect());
         let pretended = config.text("dev-free-space-file").map(PathBuf::from);
         let wait = if pretended.is_some() { Duration::ZERO } else { RESERVE_AFTER };
         let space = Space::Ample;
         Self {
-            dirs,
+            ours,
+            logs,
             pretended,
             looked: None,
             database: space,
             log: space,
             reserve: false,
+            warned: false,
             reserve_from: Instant::now() + wait,
         }
     }
@@ -100,24 +108,51 @@ impl Disk {
         }
         self.looked = Some(now);
         let before = (self.database, self.log);
-        let spaces: Vec<_> = self.dirs.iter().map(|dir| self.free(dir)).collect();
-        let mut spaces = spaces.into_iter();
-        if let Some((free, total)) = spaces.next().flatten() {
-            self.database = judge(before.0, free, total);
-            self.log = self.database;
-            say(before.0, self.database, free);
+        let judged = |dirs: &[PathBuf], before: Space| {
+            let known = dirs.iter().filter_map(|dir| self.free(dir));
+            known.map(|(free, total)| (judge(before, free, total), free)).max_by_key(|(s, _)| *s)
+        };
+        let (ours, logs) = (judged(&self.ours, before.0), judged(&self.logs, before.1));
+        if let Some((space, free)) = ours {
+            self.database = space;
+            say(before.0, space, free);
         }
-        for (free, total) in spaces.flatten() {
-            if judge(before.1, free, total) == Space::Exhausted {
-                self.log = Space::Exhausted;
-            }
-        }
+        let full = logs.is_some_and(|(space, _)| space == Space::Exhausted);
+        self.log = if full { Space::Exhausted } else { self.database };
         crate::log::write_only_broken(self.log == Space::Exhausted);
         if self.database == Space::Ample && !self.reserve && now >= self.reserve_from {
             self.reserve_from = now + RESERVE_AFTER;
-            self.reserve = keep_reserve(Path::new(RESERVE_FILE));
+            self.keep_reserve();
         }
         before != (self.database, self.log)
+    }
+
+    /// Takes room that only we give back.
+    fn keep_reserve(&mut self) {
+        let path = self.reserve_file();
+        match take_room(&path) {
+            Ok(()) => self.reserve = true,
+            Err(e) => {
+                self.give_back_reserve();
+                if !std::mem::replace(&mut self.warned, true) {
+                    log::warn!("{}: no room can be kept for a full disk: {e}", path.display());
+                }
+            }
+        }
+    }
+    fn reserve_file(&self) -> PathBuf {
+        let [database, _] = &self.ours;
+        database.join(RESERVE_FILE)
+    }
+    /// Has the database room for what must be written now. True: there was some to give.
+    pub fn give_back_reserve(&self) -> bool {
+        let path = self.reserve_file();
+        let had = std::fs::metadata(&path).is_ok_and(|m| m.len() > 0);
+        std::fs::remove_file(&path).is_ok() && had
+    }
+    /// Is there room enough to begin anew?
+    pub fn has_room(&self) -> bool {
+        self.ours.iter().filter_map(|dir| self.free(dir)).all(|(free, _)| free >= BEGIN_WITH)
     }
 
     /// Free bytes for us, and all. `None`: nobody knows.
@@ -163,45 +198,34 @@ fn say(before: Space, now: Space, free: u64) {
     }
 }
 
-/// Takes room that only we give back. False: there is none, or no way to take it.
-fn keep_reserve(path: &Path) -> bool {
-    let kept = crate::files::open_ours(path).map_err(|e| e.to_string()).and_then(|file| {
-        let has = file.metadata().map_or(0, |m| m.blocks() * 512);
-        if has >= RESERVE {
-            return Ok(());
-        }
-        posix_fallocate(&file, 0, RESERVE.cast_signed()).map_err(|e| e.to_string())
-    });
-    match kept {
-        Ok(()) => true,
-        Err(e) => {
-            log::debug!("{}: {e}", path.display());
-            give_back_reserve();
-            false
-        }
+fn take_room(path: &Path) -> Result<(), String> {
+    let mut options = File::options();
+    // Not to append: the C library refuses to fill such a file itself, where the file system cannot.
+    options.create(true).write(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(|e| e.to_string())?;
+    let has = file.metadata().map_or(0, |m| m.blocks() * 512);
+    if has < RESERVE {
+        posix_fallocate(&file, 0, RESERVE.cast_signed()).map_err(|e| e.to_string())?;
     }
+    Ok(())
 }
 
 /// What a caller hears whose request would have something stored, or promised.
 pub const NO_ROOM: &str =
     "the disk is full: nothing is stored, sent or promised until there is room";
 
-/// Has the database room for what must be written now. True: there was some to give.
-pub fn give_back_reserve() -> bool {
-    let path = Path::new(RESERVE_FILE);
-    let had = std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
-    std::fs::remove_file(path).is_ok() && had
-}
-
 /// Set for the lightningd that has begun anew.
 pub const ANEW: &str = "FULMEN_ANEW";
 
 /// Texts of SQLite's and of the system's for a disk without room.
-const FULL: [&str; 2] = ["database or disk is full", "No space left on device"];
+const FULL: [&str; 3] =
+    ["database or disk is full", "No space left on device", "Disk quota exceeded"];
+/// What SQLite says where a file beside the database cannot grow. It says so of a broken disk, too.
+const UNCLEAR: &str = "disk I/O error";
 
 /// Did the node fail for want of room?
-pub fn is_full(why: &Fatal) -> bool {
-    FULL.iter().any(|text| why.0.contains(text))
+pub fn is_full(why: &Fatal, space: Space) -> bool {
+    FULL.iter().any(|text| why.0.contains(text)) || space != Space::Ample && why.0.contains(UNCLEAR)
 }
 
 #[cfg(test)]
@@ -239,9 +263,12 @@ mod tests {
         db.pragma_update(None, "max_page_count", 2).unwrap();
         let many = "CREATE TABLE t (a); INSERT INTO t VALUES (randomblob(100000))";
         let why: Fatal = db.execute_batch(many).unwrap_err().into();
-        assert!(is_full(&why), "{why}");
+        assert!(is_full(&why, Space::Ample), "{why}");
         let full = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
-        assert!(is_full(&Fatal(format!("lightningd-revocations: {full}"))));
-        assert!(!is_full(&Fatal("the database failed: database is locked".to_owned())));
+        assert!(is_full(&Fatal(format!("lightningd-revocations: {full}")), Space::Ample));
+        let io = Fatal("the database failed: disk I/O error".to_owned());
+        assert!(is_full(&io, Space::Exhausted) && !is_full(&io, Space::Ample));
+        let locked = Fatal("the database failed: database is locked".to_owned());
+        assert!(!is_full(&locked, Space::Exhausted));
     }
 }

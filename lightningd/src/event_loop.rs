@@ -170,10 +170,30 @@ impl Io {
         Ok(())
     }
 
-    /// Ends every other process at once, and leaves the rest as a crash would.
-    pub fn abandon(mut self) {
+    /// How much room there was when it was looked last.
+    pub const fn space(&self) -> Space {
+        self.disk.space()
+    }
+
+    /// Ends every other process at once, leaves the rest as a crash would, and waits for room to begin anew. False: the end was
+    /// asked for meanwhile.
+    pub fn abandon(mut self) -> bool {
         self.kennel.end_all();
         self.nursery.end_all();
+        let mut has_room = self.disk.give_back_reserve();
+        let mut ready = Events::with_capacity(16);
+        while !has_room {
+            if self.poll.poll(&mut ready, Some(LOOK_FOR_ROOM)).is_err() || self.is_told_to_end() {
+                return false;
+            }
+            has_room = self.disk.has_room();
+        }
+        true
+    }
+    fn is_told_to_end(&mut self) -> bool {
+        let signal = self.signals.read_signal();
+        let number = signal.ok().flatten().map(|info| info.ssi_signo as i32);
+        number.is_some_and(|n| n == Signal::SIGTERM as i32 || n == Signal::SIGINT as i32)
     }
 
     /// Ends everything in order. The caller's answer is the very last thing.

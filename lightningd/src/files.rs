@@ -9,7 +9,10 @@ use std::path::Path;
 pub fn open_ours(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.create(true).read(true).append(true).mode(0o600);
-    options.custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(|e| match e.raw_os_error() {
+    // /dev/stdout and the like are links of the system's. A pipe that is full must not hold up the node.
+    let is_device = path.parent() == Some(Path::new("/dev"));
+    let flags = if is_device { nix::libc::O_NONBLOCK } else { nix::libc::O_NOFOLLOW };
+    options.custom_flags(flags).open(path).map_err(|e| match e.raw_os_error() {
         Some(nix::libc::ELOOP) => std::io::Error::other(
             "it is a symbolic link, and lightningd follows none there: name the file itself",
         ),

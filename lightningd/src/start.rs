@@ -56,6 +56,7 @@ type Exit = (u8, Fatal);
 fn run(args: &[String]) -> Result<(), Exit> {
     let generic = |e: Fatal| (1, e);
     sandbox::begin().map_err(generic)?;
+    let from = std::env::current_dir().ok();
     let config = Config::load(args, std::env::var_os("HOME").map(PathBuf::from).as_deref())
         .map_err(generic)?;
     if config.flag("version") {
@@ -73,7 +74,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
     let passphrase = config.flag("hsm-passphrase").then(|| passphrase::ask(is_new)).transpose()?;
     let has_passphrase = passphrase.is_some();
-    begin_log(&config, passphrase.as_ref()).map_err(generic)?;
+    begin_log(&config, passphrase.as_ref(), from.as_deref()).map_err(generic)?;
     let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
     log::info!("{}", version());
     if config.network() == Network::Bitcoin {
@@ -122,7 +123,8 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let crash_after = node.config.int_or("dev-crash-after", 0);
     let plugin_dir = executables.plugin_dir().to_path_buf();
     let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
-    let disk = crate::disk::Disk::new(&node.config);
+    let database = PathBuf::from(database_file(&node.config).map_err(generic)?);
+    let disk = crate::disk::Disk::new(&node.config, &database);
     let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll, disk).map_err(generic)?;
     io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
     if let Some(dir) = node.config.text("dev-save-plugin-io") {
@@ -136,25 +138,37 @@ fn run(args: &[String]) -> Result<(), Exit> {
         io.spawn_plugin(&mut node, id, plugin);
     }
     if let Err(fatal) = io.run(&mut node) {
-        return Err(generic(begin_anew(io, fatal, has_passphrase)));
+        return Err(generic(begin_anew(io, fatal, has_passphrase, from.as_deref())));
     }
     io.end(&node);
     Ok(())
 }
 
-/// A full disk: with the reserve there is room for what the chain brings. What is in memory may be ahead of what is on disk, so
-/// this process becomes another one that reads it, as after a crash. Comes back where that would not help.
-fn begin_anew(io: Io, why: Fatal, has_passphrase: bool) -> Fatal {
-    if !crate::disk::is_full(&why) || has_passphrase || !crate::disk::give_back_reserve() {
+/// This program, told the same: in the directory in which it was told that, since paths may be relative to it.
+fn myself_again(from: Option<&Path>) -> std::io::Result<std::process::Command> {
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    again.args(std::env::args_os().skip(1));
+    if let Some(from) = from {
+        again.current_dir(from);
+    }
+    Ok(again)
+}
+
+/// A full disk: with the reserve, or once somebody has made room, there is some for what the chain brings. What is in memory may be
+/// ahead of what is on disk, so this process becomes another one that reads it, as after a crash. Comes back where that cannot be.
+fn begin_anew(io: Io, why: Fatal, has_passphrase: bool, from: Option<&Path>) -> Fatal {
+    if !crate::disk::is_full(&why, io.space()) {
         return why;
     }
+    if has_passphrase {
+        return Fatal(format!("{why}: make room, and start lightningd with its passphrase"));
+    }
     log::error!("{why}: lightningd gives its reserve back and begins anew from what is on disk");
-    io.abandon();
-    let failed = match std::env::current_exe() {
-        Ok(me) => std::process::Command::new(me)
-            .args(std::env::args_os().skip(1))
-            .env(crate::disk::ANEW, "1")
-            .exec(),
+    if !io.abandon() {
+        return why;
+    }
+    let failed = match myself_again(from) {
+        Ok(mut again) => again.env(crate::disk::ANEW, "1").exec(),
         Err(e) => e,
     };
     Fatal(format!("{why}; and lightningd cannot begin anew: {failed}"))
@@ -207,7 +221,11 @@ const SECRET_FILE: &str = "hsm_secret";
 /// Set for the child of a `--daemon`, which goes on.
 const IS_DAEMON: &str = "FULMEN_DAEMON";
 
-fn begin_log(config: &Config, passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
+fn begin_log(
+    config: &Config,
+    passphrase: Option<&SecretBytes>,
+    from: Option<&Path>,
+) -> Result<(), Fatal> {
     let texts = |name: &str| -> Vec<String> {
         config.all(name).iter().filter_map(|s| s.value.clone()).collect()
     };
@@ -224,13 +242,13 @@ fn begin_log(config: &Config, passphrase: Option<&SecretBytes>) -> Result<(), Fa
     )
     .map_err(Fatal)?;
     if config.flag("daemon") {
-        daemonize(passphrase)?;
+        daemonize(passphrase, from)?;
     }
     Ok(())
 }
 
 /// In the background: a child with a session of its own goes on, the parent is done.
-fn daemonize(passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
+fn daemonize(passphrase: Option<&SecretBytes>, from: Option<&Path>) -> Result<(), Fatal> {
     use std::process::Stdio;
     let failed = |e: std::io::Error| Fatal(format!("--daemon: {e}"));
     if std::env::var_os(IS_DAEMON).is_some() {
@@ -241,8 +259,8 @@ fn daemonize(passphrase: Option<&SecretBytes>) -> Result<(), Fatal> {
         }
         return Ok(());
     }
-    let mut child = std::process::Command::new(std::env::current_exe().map_err(failed)?)
-        .args(std::env::args_os().skip(1))
+    let mut child = myself_again(from)
+        .map_err(failed)?
         .env(IS_DAEMON, "1")
         .stdin(if passphrase.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::null())

@@ -114,7 +114,10 @@ impl Pair {
     }
     /// The same with options of their own.
     pub fn with(alice_options: &[&str], bob_options: &[&str]) -> Self {
-        let scratch = Scratch::new();
+        Self::within(Scratch::new(), alice_options, bob_options)
+    }
+    /// The same in this folder.
+    pub fn within(scratch: Scratch, alice_options: &[&str], bob_options: &[&str]) -> Self {
         let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
         let alice = Node::start(&scratch.path().join("alice"), &bitcoind, alice_options);
         let bob = Node::start(&scratch.path().join("bob"), &bitcoind, bob_options);

@@ -107,7 +107,12 @@ fn full_database_has_lightningd_begin_anew_with_its_reserve() {
     let room = Room(scratch.path().join("room"));
     room.set(PLENTY);
     let told = format!("--dev-free-space-file={}", room.0.display());
-    let pair = Pair::with(&[], &[&told, "--dev-database-pages=60"]);
+    // The directory as seen from here: the lightningd that begins anew must find the same one.
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let folder = Scratch::new();
+    let dir = format!("--lightning-dir={up}{}", folder.path().join("bob").display());
+    let pair = Pair::within(folder, &[], &[&told, &dir, "--dev-database-pages=60"]);
     let id = pair.open(1_000_000);
     let pid = pair.bob.pid();
     // From here on the database takes no further page.

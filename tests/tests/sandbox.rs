@@ -62,8 +62,13 @@ fn sandbox_holds_every_process_of_a_node() {
             let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
             let names: Vec<_> =
                 environment.split('\0').filter_map(|v| Some(v.split_once('=')?.0)).collect();
-            let ours =
-                ["HOME", "LIGHTNINGD_PLUGIN", "LIGHTNINGD_VERSION", "FULMEN_SANDBOX_REQUIRED"];
+            let ours = [
+                "MALLOC_ARENA_MAX",
+                "HOME",
+                "LIGHTNINGD_PLUGIN",
+                "LIGHTNINGD_VERSION",
+                "FULMEN_SANDBOX_REQUIRED",
+            ];
             assert!(names.iter().all(|n| ours.contains(n)), "{name}: {names:?}");
         }
         seen.push(name);

@@ -22,7 +22,7 @@ pub(crate) struct List {
     pub(crate) absent: Rules,
 }
 
-/// A condition on an argument, which the kernel shows as 64 bits.
+/// A condition on an argument. The kernel shows 64 bits; of a number that it takes for an `int` 32 count.
 #[derive(Clone, Copy)]
 enum Arg {
     /// This one has this value.
@@ -31,6 +31,8 @@ enum Arg {
     IsNot(u8, u64),
     /// Of these bits, it has these.
     Bits(u8, u64, u64),
+    /// It points nowhere: all 64 bits count.
+    Null(u8),
 }
 
 impl List {
@@ -53,12 +55,14 @@ impl List {
 
 fn rule(args: &[Arg]) -> Option<SeccompRule> {
     let conditions = args.iter().map(|arg| {
-        let (at, op, value) = match *arg {
-            Arg::Is(at, value) => (at, SeccompCmpOp::Eq, value),
-            Arg::IsNot(at, value) => (at, SeccompCmpOp::Ne, value),
-            Arg::Bits(at, mask, value) => (at, SeccompCmpOp::MaskedEq(mask), value),
+        use SeccompCmpArgLen::{Dword, Qword};
+        let (at, len, op, value) = match *arg {
+            Arg::Is(at, value) => (at, Dword, SeccompCmpOp::Eq, value),
+            Arg::IsNot(at, value) => (at, Dword, SeccompCmpOp::Ne, value),
+            Arg::Bits(at, mask, value) => (at, Dword, SeccompCmpOp::MaskedEq(mask), value),
+            Arg::Null(at) => (at, Qword, SeccompCmpOp::Eq, 0),
         };
-        SeccompCondition::new(at, SeccompCmpArgLen::Dword, op, value)
+        SeccompCondition::new(at, len, op, value)
     });
     SeccompRule::new(conditions.collect::<Result<_, _>>().ok()?).ok()
 }
@@ -215,7 +219,7 @@ fn talk(list: &mut List) {
     list.when(libc::SYS_ioctl, &[Arg::Is(1, libc::FIONBIO)]);
     list.when(libc::SYS_prctl, &[Arg::Is(0, bits(libc::PR_SET_NAME))]);
     // To look at a limit of its own, not to set one.
-    list.when(libc::SYS_prlimit64, &[Arg::Is(0, 0), Arg::Is(2, 0)]);
+    list.when(libc::SYS_prlimit64, &[Arg::Is(0, 0), Arg::Null(2)]);
     // abort.
     let me = u64::from(std::process::id());
     list.when(libc::SYS_tgkill, &[Arg::Is(0, me), Arg::Is(2, bits(libc::SIGABRT))]);
@@ -248,13 +252,18 @@ fn read_files(list: &mut List) {
         (libc::O_ACCMODE, libc::O_WRONLY),
         (libc::O_ACCMODE, libc::O_RDWR),
         (libc::O_CREAT, libc::O_CREAT),
+        (libc::O_TRUNC, libc::O_TRUNC),
     ] {
         list.quietly_refused_when(libc::SYS_openat, &[Arg::Bits(2, bits(mask), bits(value))]);
         #[cfg(target_arch = "x86_64")]
         list.quietly_refused_when(libc::SYS_open, &[Arg::Bits(1, bits(mask), bits(value))]);
     }
-    // A library for another way of looking up names may be loaded when it is first asked for.
-    list.any(&[libc::SYS_mmap]);
+    // A library for another way of looking up names may be loaded when it is first asked for: from a file, and not to be written.
+    let (run, anonymous) = (libc::PROT_EXEC | libc::PROT_WRITE, bits(libc::MAP_ANONYMOUS));
+    list.when(
+        libc::SYS_mmap,
+        &[Arg::Bits(2, bits(run), bits(libc::PROT_EXEC)), Arg::Bits(3, anonymous, 0)],
+    );
 }
 
 fn client(list: &mut List) {
@@ -269,18 +278,31 @@ fn client(list: &mut List) {
     // nscd's socket, and the kernel's list of interfaces: lookups go on without.
     let hosts = [libc::AF_INET, libc::AF_INET6].map(|family| Arg::IsNot(0, bits(family)));
     list.quietly_refused_when(libc::SYS_socket, &hosts);
+    // Neither raw sockets nor protocols that hardly anybody has looked at.
+    for kind in (0..=TYPE).filter(|kind| ![1, 2].contains(kind)) {
+        list.quietly_refused_when(libc::SYS_socket, &[Arg::Bits(1, TYPE, kind)]);
+    }
+    let known = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP].map(|p| Arg::IsNot(2, bits(p)));
+    list.quietly_refused_when(libc::SYS_socket, &known);
 }
 
-/// Sockets of these families and types; the flags beside the type do not count.
+/// Sockets of these families and types, with the usual protocol; the flags beside the type do not count.
 fn sockets(list: &mut List, families: &[i32], types: &[i32]) {
-    const TYPE: u64 = 0xf;
     for family in families {
         for kind in types {
-            let args = [Arg::Is(0, bits(*family)), Arg::Bits(1, TYPE, bits(*kind))];
-            list.when(libc::SYS_socket, &args);
+            for protocol in [0, libc::IPPROTO_TCP] {
+                let (family, kind) = (bits(*family), bits(*kind));
+                let protocol = Arg::Is(2, bits(protocol));
+                list.when(
+                    libc::SYS_socket,
+                    &[Arg::Is(0, family), Arg::Bits(1, TYPE, kind), protocol],
+                );
+            }
         }
     }
 }
+/// The type among the flags of `socket`.
+const TYPE: u64 = 0xf;
 
 fn not_quiet(list: &mut List, calls: &[libc::c_long]) {
     for call in calls {

@@ -61,15 +61,19 @@ pub(crate) fn restrict(which: &Box) -> Result<(), String> {
     }
 }
 
+/// Those that are there, and where the files that matter really lie.
 fn names() -> Vec<PathBuf> {
-    NAMES.iter().map(Path::new).map(Path::to_path_buf).collect()
+    let real = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
+    let real = real.iter().filter_map(|file| std::fs::canonicalize(file).ok());
+    let dirs = real.filter_map(|file| file.parent().map(Path::to_path_buf));
+    NAMES.iter().map(PathBuf::from).chain(dirs).collect()
 }
 
-/// Has this kernel Landlock at all?
+/// Has this kernel Landlock, as far as files go? Version 3 knows of truncation.
 pub(crate) fn is_there() -> bool {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V1))
+        .handle_access(AccessFs::from_all(ABI::V3))
         .and_then(|r| r.create())
         .is_ok()
 }

@@ -2,6 +2,7 @@
 
 use crate::{Barriers, Box};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// A child that passes descriptors needs this many: those in flight count against it.
 const MAX_FDS: u64 = 4096;
@@ -20,7 +21,11 @@ pub fn undumpable() -> Result<(), String> {
     lower(Resource::RLIMIT_CORE, 0)
 }
 
+#[allow(unsafe_code)]
 pub(crate) fn set(which: &Box, barriers: Barriers) -> Result<(), String> {
+    // A write to a file fails: stderr may be one.
+    // SAFETY: to ignore a signal runs no code of ours.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map_err(|e| e.to_string())?;
     lower(Resource::RLIMIT_NOFILE, MAX_FDS)?;
     lower(Resource::RLIMIT_AS, MAX_ADDRESSES)?;
     match barriers {

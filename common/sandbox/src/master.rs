@@ -67,5 +67,16 @@ pub fn inherit_nothing() -> Result<(), String> {
     // SAFETY: the call marks descriptors, and closes none.
     let done =
         unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    nix::errno::Errno::result(done).map(|_| ()).map_err(|e| e.to_string())
+    if done == 0 {
+        return Ok(());
+    }
+    // Before Linux 5.11 each is marked by itself.
+    let open = std::fs::read_dir("/proc/self/fd").map_err(|e| format!("/proc/self/fd: {e}"))?;
+    for name in open.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        if let Some(fd) = name.parse::<i32>().ok().filter(|fd| *fd > 2) {
+            // SAFETY: a flag is set on a number, which may be that of the directory that is read here.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
 }

@@ -119,6 +119,11 @@ fn table() -> Vec<Row> {
         row("read another's memory", libc::SYS_process_vm_readv, [parent, 0, 0, 0], NONE),
         row("write another's memory", libc::SYS_process_vm_writev, [parent, 0, 0, 0], NONE),
         row("limit lightningd", libc::SYS_prlimit64, [parent, 7, 0, 0], NONE),
+        row("set an own limit, from high memory", libc::SYS_prlimit64, [0, 7, 1 << 32, 0], NONE),
+        row("open to empty", libc::SYS_openat, [cwd, path, libc::O_TRUNC as i64, 0], NONE),
+        row("socket: SCTP", libc::SYS_socket, [libc::AF_INET.into(), 1, 132, 0], NONE),
+        row("socket: MPTCP", libc::SYS_socket, [libc::AF_INET.into(), 1, 262, 0], NONE),
+        row("socket: raw", libc::SYS_socket, [libc::AF_INET.into(), 3, 0, 0], NONE),
         row("set an own limit", libc::SYS_prlimit64, [0, 7, path, 0], NONE),
         row("priority of lightningd", libc::SYS_setpriority, [0, parent, 19, 0], NONE),
         row("scheduling of lightningd", libc::SYS_sched_setaffinity, [parent, 0, 0, 0], NONE),
@@ -147,12 +152,7 @@ fn table() -> Vec<Row> {
         row("another filter", libc::SYS_seccomp, [0, 0, 0, 0], NONE),
         row("watch files", libc::SYS_inotify_init1, [0, 0, 0, 0], NONE),
         row("terminals", libc::SYS_ioctl, [0, 0x5412, 0, 0], NONE),
-        row(
-            "memory to run, mapped",
-            libc::SYS_mmap,
-            prot(libc::PROT_EXEC | libc::PROT_READ),
-            READS,
-        ),
+        row("memory to run, mapped", libc::SYS_mmap, prot(libc::PROT_EXEC | libc::PROT_READ), NONE),
         row("own threads' marks", libc::SYS_set_robust_list, [0, 0, 0, 0], THREADED),
     ];
     #[cfg(target_arch = "x86_64")]

@@ -65,7 +65,10 @@ impl Config {
         config.base = match directory.and_then(|s| s.value) {
             Some(dir) => std::path::absolute(&dir)
                 .map_err(|e| Fatal(format!("--lightning-dir={dir}: {e}")))?,
-            None => home.map_or_else(|| PathBuf::from("."), |h| h.join(".lightning")),
+            None => {
+                let dir = home.map_or_else(|| PathBuf::from("."), |h| h.join(".lightning"));
+                std::path::absolute(&dir).map_err(|e| Fatal(format!("{}: {e}", dir.display())))?
+            }
         };
         if explicit.is_none() {
             files.extend(files::read(&config.base.join("config"), false)?);

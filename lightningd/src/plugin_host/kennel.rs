@@ -3,7 +3,7 @@
 use super::saved::Saved;
 use super::{PluginId, PluginMessage};
 use crate::objects::Objects;
-use crate::supervisor::set_nonblocking;
+use crate::supervisor::{FEW_ARENAS, set_nonblocking};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{Signal, killpg};
@@ -92,7 +92,8 @@ impl Kennel {
     fn set_environment(&self, command: &mut Command, path: &Path, version: &str) {
         match &self.ours {
             Some((mode, ours)) if ours.contains(path) => {
-                command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "HOME"));
+                command.env_clear().env(FEW_ARENAS.0, FEW_ARENAS.1);
+                command.envs(std::env::vars_os().filter(|(name, _)| name == "HOME"));
                 if *mode == sandbox::Mode::Required {
                     command.env(SANDBOX_REQUIRED, "1");
                 }

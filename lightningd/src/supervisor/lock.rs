@@ -17,18 +17,26 @@ const WARN_AGAIN: Duration = Duration::from_secs(10);
 /// How often it is looked whether they are gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The file, and lightningd's own lock on it.
+/// Beside the file: locked by the one lightningd that there is, whatever its pid file is called.
+const MASTER: &str = "lightningd.lock";
+
+/// The file, and lightningd's own locks.
 #[derive(Debug)]
 pub struct ChildrenLock {
     path: PathBuf,
-    /// Shared with nobody's: it keeps other lightningds out.
-    _ours: File,
+    /// One that no other lightningd has, and one like its children's.
+    _ours: [File; 2],
 }
 
 impl ChildrenLock {
     /// Waits for the children of the lightningd before, and names them if that takes long.
     pub fn after_old_children(path: &Path) -> Result<Self, Fatal> {
         let failed = |e: io::Error| Fatal(format!("{}: {e}", path.display()));
+        let alone = open(&path.with_file_name(MASTER)).map_err(failed)?;
+        alone.try_lock().map_err(|e| {
+            let dir = path.parent().unwrap_or(path).display();
+            Fatal(format!("another lightningd runs in {dir} ({e})"))
+        })?;
         let file = open(path).map_err(failed)?;
         let (mut waited, mut say_at) = (Duration::ZERO, OLD_CHILDREN_WARN_AFTER);
         loop {
@@ -39,17 +47,16 @@ impl ChildrenLock {
             }
             if waited >= say_at {
                 log::warn!(
-                    "daemons of the lightningd before are still there{}: waiting until they are gone",
-                    pids(path)
+                    "daemons of the lightningd before are still there: waiting until they are gone"
                 );
                 say_at = waited + WARN_AGAIN;
             }
             std::thread::sleep(LOOK_AGAIN);
             waited += LOOK_AGAIN;
         }
-        // From alone to shared. The lock of the pid file keeps every other lightningd out meanwhile.
+        // From alone to shared. The other lock keeps every other lightningd out meanwhile.
         file.unlock().and_then(|()| file.lock_shared()).map_err(failed)?;
-        Ok(Self { path: path.to_path_buf(), _ours: file })
+        Ok(Self { path: path.to_path_buf(), _ours: [alone, file] })
     }
 
     /// A lock for one child, to be held while it lives.
@@ -65,22 +72,6 @@ impl ChildrenLock {
 
 fn open(path: &Path) -> io::Result<File> {
     crate::files::open_ours(path)
-}
-
-/// Who has the file open, as far as /proc lets us see: for the operator.
-fn pids(path: &Path) -> String {
-    let Ok(path) = std::fs::canonicalize(path) else { return String::new() };
-    let has_it = |pid: &str| {
-        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        open.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path))
-    };
-    let me = std::process::id().to_string();
-    let Ok(all) = std::fs::read_dir("/proc") else { return String::new() };
-    let names = all.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let holders: Vec<_> = names
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()) && *name != me && has_it(name))
-        .collect();
-    if holders.is_empty() { String::new() } else { format!(" (pid {})", holders.join(", ")) }
 }
 
 #[cfg(test)]
@@ -100,7 +91,6 @@ mod tests {
         assert!(next.try_lock().is_err(), "the other child still has its own");
         drop(other);
         assert!(next.try_lock().is_ok(), "the captured one holds up nobody any more");
-        assert!(!pids(&path).contains(&std::process::id().to_string()));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

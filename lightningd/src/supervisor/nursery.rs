@@ -20,6 +20,8 @@ use wire::daemon::{LogLevel, Start};
 
 /// What may wait for one child: beyond it, it is not reading and is ended.
 const MAX_QUEUED: usize = 64 * 1024 * 1024;
+/// Each arena of the C library's takes addresses, of which a box has no end.
+pub const FEW_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 /// What is read of one child in one round, so that none starves the others.
 const MAX_READ_PER_ROUND: usize = 1024 * 1024;
 /// Lines of stderr beyond this many bytes a round are cut: a child in panic must not fill the log.
@@ -118,7 +120,7 @@ impl Nursery {
         let lock = self.common.lock.for_child().map_err(|e| failed("no lock", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
-        command.env_clear();
+        command.env_clear().env(FEW_ARENAS.0, FEW_ARENAS.1);
         crate::barriers::tell_child(&mut command, self.common.barriers.as_deref(), &spec.source);
         // It ends with whatever it has started.
         let mut process = command
@@ -395,19 +397,28 @@ mod tests {
     use nix::sys::signal::kill;
     use std::os::unix::net::UnixStream;
 
-    fn nursery() -> Nursery {
+    /// Where a test's lock is, until the test ends.
+    struct Folder(PathBuf);
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn nursery() -> (Nursery, Folder) {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("fulmen-nursery-{}-{n}", std::process::id()));
-        let lock = ChildrenLock::after_old_children(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        Nursery::new(Common {
+        let dir = std::env::temp_dir().join(format!("fulmen-nursery-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let lock = ChildrenLock::after_old_children(&dir.join("lock")).unwrap();
+        let nursery = Nursery::new(Common {
             level: LogLevel::Debug,
             developer: false,
             sandbox: sandbox::Mode::Required,
             lock,
             barriers: None,
-        })
+        });
+        (nursery, Folder(dir))
     }
 
     fn process(pid: Pid, source: &str, down: OwnedFd, up: OwnedFd) -> Process {
@@ -454,7 +465,7 @@ mod tests {
             ("a frame that cannot be read", &unreadable as &dyn Fn(OwnedFd) -> Option<OwnedFd>),
             ("a closed line", &closed),
         ] {
-            let mut nursery = nursery();
+            let (mut nursery, _folder) = nursery();
             let (pid, up, _down) = stubborn(&mut nursery);
             assert_eq!(kill(pid, None), Ok(()), "it lives");
             let _kept = spoil(up);
@@ -475,7 +486,7 @@ mod tests {
         let (up, up_child) = subdaemon::stream_pair().unwrap();
         // Waited for already: nothing will take it out of the list before another child dies.
         let process = Process { exited: true, ..process(Pid::this(), "connectd", down, up) };
-        let mut nursery = nursery();
+        let (mut nursery, _folder) = nursery();
         nursery.children.insert(1, process);
         drop((down_child, up_child));
         let (mut daemons, connectds) = UnixStream::pair().unwrap();
@@ -486,7 +497,7 @@ mod tests {
 
     #[test]
     fn child_that_cannot_be_started_leaves_nothing_behind() {
-        let mut nursery = nursery();
+        let (mut nursery, _folder) = nursery();
         let missing = [(Daemon::Openingd, PathBuf::from("/nowhere/lightning_openingd"))];
         let at = Executables { paths: missing.into(), plugin_dir: PathBuf::new() };
         let poll = mio::Poll::new().unwrap();

@@ -77,6 +77,9 @@ impl Config {
     }
 }
 
+/// What bitcoind makes in its data directory for a network other than the main one.
+const NETWORK_DIRS: [&str; 4] = ["testnet3", "testnet4", "signet", "regtest"];
+
 fn cookie_file(datadir: Option<&str>, network: Network) -> Result<PathBuf, String> {
     let datadir = match datadir {
         Some(datadir) => PathBuf::from(datadir),
@@ -85,12 +88,13 @@ fn cookie_file(datadir: Option<&str>, network: Network) -> Result<PathBuf, Strin
             PathBuf::from(home.ok_or("neither bitcoin-datadir nor $HOME is set")?).join(".bitcoin")
         }
     };
+    let [testnet, testnet4, signet, regtest] = NETWORK_DIRS;
     let subdirectory = match network {
         Network::Bitcoin => "",
-        Network::Testnet => "testnet3",
-        Network::Testnet4 => "testnet4",
-        Network::Signet => "signet",
-        Network::Regtest => "regtest",
+        Network::Testnet => testnet,
+        Network::Testnet4 => testnet4,
+        Network::Signet => signet,
+        Network::Regtest => regtest,
     };
     // The box has another current directory.
     std::path::absolute(datadir.join(subdirectory).join(".cookie")).map_err(|e| e.to_string())
@@ -156,14 +160,23 @@ enum Trouble {
 
 impl Bitcoind {
     /// The directory in which bitcoind makes its cookie anew at each start, if that is how we prove who we are. Where bitcoind has
-    /// not made the directory itself yet, the one above.
+    /// not made a network's directory yet, its data directory; never what is above that.
     pub(crate) fn cookie_dir(&self) -> Vec<PathBuf> {
         let file = match &self.config.auth {
             Auth::Cookie(file) => file.as_path(),
             Auth::Password(_) => return Vec::new(),
         };
-        let two = file.ancestors().skip(1).take(2).find(|dir| dir.is_dir());
-        two.map(Path::to_path_buf).into_iter().collect()
+        let dir = file.parent().unwrap_or(file);
+        let of_network = NETWORK_DIRS.iter().any(|name| dir.ends_with(name));
+        let above = dir.parent().filter(|_| of_network);
+        let known = [Some(dir), above].into_iter().flatten().find(|dir| dir.is_dir());
+        if known.is_none() {
+            log::warn!(
+                "{} is not there: once bitcoind has made it, start lightningd again",
+                dir.display()
+            );
+        }
+        known.map(Path::to_path_buf).into_iter().collect()
     }
     pub(crate) fn new(config: Config) -> Result<Self, String> {
         Ok(Self {
