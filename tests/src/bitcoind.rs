@@ -142,9 +142,11 @@ impl Bitcoind {
             pool.as_array()?.iter().any(|t| t == txid).then_some(())
         });
     }
-    /// A transaction, as bitcoind knows it.
+    /// A transaction, once bitcoind knows it: whoever names it may not have sent it yet.
     pub fn transaction(&self, txid: &str) -> Transaction {
-        let raw = self.rpc("getrawtransaction", &json!([txid]));
+        let raw = crate::wait_for("a transaction", || {
+            self.try_rpc("getrawtransaction", &json!([txid])).ok()
+        });
         bitcoin::consensus::encode::deserialize_hex(raw.as_str().unwrap()).unwrap()
     }
 
