@@ -1,11 +1,9 @@
 //! One channel between us, who keep to its verbs, and a peer that says anything: no step makes a state that contradicts
 //! itself, loses money, or cannot be built.
-#![no_main]
 
 use channel::commitment::build;
 use channel::keys::{CommitmentKeys, commitment_secret};
 use channel::{Channel, Constants};
-use libfuzzer_sys::fuzz_target;
 use primitives::*;
 use secp256k1::SECP256K1;
 use std::sync::LazyLock;
@@ -205,7 +203,7 @@ fn step(channel: &Channel, input: &mut Input<'_>) -> Option<Option<Channel>> {
     Some(next)
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let Some(flags) = input.byte() else { return };
     let mut channel = opened(flags);
@@ -222,4 +220,4 @@ fuzz_target!(|data: &[u8]| {
         let _ = (next.spendable(), next.receivable());
         channel = next;
     }
-});
+}

@@ -1,8 +1,6 @@
 //! Haggling with somebody who names anything: we stay in our range, and it ends.
-#![no_main]
 
 use closingd::negotiation::{Negotiation, Range, Role, Step};
-use libfuzzer_sys::fuzz_target;
 use primitives::Sat;
 
 struct Numbers<'a>(&'a [u8]);
@@ -16,7 +14,7 @@ impl Numbers<'_> {
     }
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some((flags, rest)) = data.split_first() else { return };
     let mut numbers = Numbers(rest);
     let role = if flags & 1 == 0 { Role::Opener } else { Role::Accepter };
@@ -66,4 +64,4 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     assert!(counters <= 66, "{counters} offers");
-});
+}

@@ -1,10 +1,8 @@
 //! A connection as connectd sees it: bytes of a stranger in pieces of any size, or a peer that can speak the cipher and says
 //! what it likes; and the judge of its `init`.
-#![no_main]
 
 use connectd::greeting;
 use connectd::link::{Link, Step};
-use libfuzzer_sys::fuzz_target;
 use primitives::{Features, Network, Point, Secret, SecretKey, feature};
 use secp256k1::SECP256K1;
 use secp256k1::ecdh::SharedSecret;
@@ -84,7 +82,7 @@ fn written(link: &mut Link) -> Vec<u8> {
     bytes
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some(([mode, most], mut data)) = data.split_first_chunk::<2>() else { return };
     let most = usize::from(*most) * 7 + 1;
     let mut link = Link::listener(id(1), key(2));
@@ -111,4 +109,4 @@ fuzz_target!(|data: &[u8]| {
     }
     let said = written(&mut peer);
     assert!(feed(&mut link, 1, &said, most));
-});
+}

@@ -1,10 +1,8 @@
 //! The stream between two processes of the suite: whatever the other end writes, in pieces of any size, frames or an error.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use subdaemon::FrameBuffer;
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     let (mut buffer, mut taken) = (FrameBuffer::default(), 0);
     for piece in data.chunks(usize::from(*piece) + 1) {
@@ -18,4 +16,4 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     assert!(taken <= data.len());
-});
+}

@@ -1,6 +1,5 @@
 //! One close, and a chain that shows anything: transactions of any inputs, outputs and witnesses, reorganisations, restarts.
 //! What follows is always about outputs that are there, says one thing of each HTLC, and is the same after a restart.
-#![no_main]
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -9,7 +8,6 @@ use bitcoin::{Amount, Sequence, TxIn, TxOut, Witness};
 use channel::Channel;
 use channel::commitment::{build, delayed_script};
 use channel::keys::{CommitmentKeys, Shachain, commitment_secret, index_of};
-use libfuzzer_sys::fuzz_target;
 use onchaind::Resolver;
 use primitives::*;
 use secp256k1::SECP256K1;
@@ -229,7 +227,7 @@ fn judge(resolver: &Resolver, init: &OnchaindInit) {
     assert_eq!((&again.claims, &again.outputs), (&now.claims, &now.outputs));
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let Some(which) = input.byte() else { return };
     let (state, number, side, tx, delayed) = &CLOSES[usize::from(which) % CLOSES.len()];
@@ -305,4 +303,4 @@ fuzz_target!(|data: &[u8]| {
         }
         judge(&resolver, &init);
     }
-});
+}

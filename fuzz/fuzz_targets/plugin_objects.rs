@@ -1,12 +1,10 @@
 //! JSON objects on a stream, as plugins read them from lightningd, and parameters of their methods.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use sdk::{Objects, Params, RawValue, kind};
 
 const MOST: usize = 1000;
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let mut objects = Objects::new(data, MOST);
     while let Ok(Some(object)) = objects.next_object() {
         assert!(object.first() == Some(&b'{') && object.len() <= MOST);
@@ -18,4 +16,4 @@ fuzz_target!(|data: &[u8]| {
             let _ = (params.required("d", &kind::LABEL), params.required("d", &kind::ANY));
         }
     }
-});
+}

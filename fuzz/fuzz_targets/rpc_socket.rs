@@ -1,9 +1,6 @@
 //! JSON-RPC: bytes on the socket, requests with any parameters, for every method.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some((mode, data)) = data.split_first() else { return };
     if mode % 2 == 0 {
         lightningd::fuzzing::socket(data);
@@ -14,4 +11,4 @@ fuzz_target!(|data: &[u8]| {
     request.extend_from_slice(data);
     request.push(b'}');
     lightningd::fuzzing::socket(&request);
-});
+}

@@ -1,8 +1,6 @@
 //! Every set of messages, of the BOLTs and of the suite: bytes are refused or read, and what was read is written as it was
 //! read. The first byte chooses the set, so that a corpus keeps them apart.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use wire::{Decoded, Message};
 
 /// What is read once must be read again from what it is written as, and be the same.
@@ -16,7 +14,7 @@ macro_rules! rereads {
     };
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     let _ = wire::channel_of(bytes);
     match which % 22 {
@@ -47,4 +45,4 @@ fuzz_target!(|data: &[u8]| {
         20 => drop(wire::channeld::ChannelAsk::decode(bytes)),
         _ => drop(wire::closingd::ClosingAsk::decode(bytes)),
     }
-});
+}

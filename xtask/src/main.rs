@@ -1,4 +1,4 @@
-//! What one does with the tree: `cargo xtask demo`, `test`, `sweep`, `bitcoind`, `pyln`, `tidy`.
+//! What one does with the tree: `cargo xtask demo`, `test`, `sweep`, `fuzz`, `bitcoind`, `pyln`, `tidy`.
 //!
 //! Depends on as little as possible: it is built before anything else, on a machine that has only Rust, gcc and python3.
 
@@ -7,6 +7,7 @@ mod bitcoind;
 mod cache;
 mod demo;
 mod deny;
+mod fuzz;
 mod packages;
 mod pyln;
 mod regtest;
@@ -22,6 +23,8 @@ const USAGE: &str = "\
 cargo xtask demo [--keep]   two nodes on a chain of their own open a channel, pay, and close it
 cargo xtask test            every test of the tree
 cargo xtask sweep [WORD..]  kills each process at each of its barriers: hours; HACKING.md says how to do less
+cargo xtask fuzz [--seconds N | --minutes N] [--keep] [TARGET..]
+                            feeds the fuzz targets, 20 seconds each; --keep adds what was found to their corpora
 cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
 cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
 cargo xtask tidy            checks which crate may use which
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ["demo", "--keep"] => demo::run(true),
         ["test", rest @ ..] => test::run(rest),
         ["sweep", words @ ..] => sweep::run(words),
+        ["fuzz", words @ ..] => fuzz::run(words),
         ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
         ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
         ["tidy"] => tidy::run(),

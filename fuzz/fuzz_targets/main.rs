@@ -1,0 +1,50 @@
+//! All targets in one program, which is linked once: `FUZZ_TARGET` names the one that libFuzzer feeds. `cargo xtask fuzz`
+//! builds it, and runs each target from its corpus.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        $(mod $name;)*
+        /// A target's name, and what takes the bytes.
+        const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name::run)),*];
+    };
+}
+
+targets! {
+    backend_answers
+    bitcoind_answers
+    channel_verbs
+    cli_answers
+    closing_negotiation
+    configuration
+    connectd_link
+    daemon_frames
+    hsm_secret
+    invoice
+    noise_acts
+    onchain_resolver
+    onion
+    opening_judge
+    plugin_objects
+    plugin_words
+    resolver_answers
+    revocation_witness
+    rpc_socket
+    wire_messages
+}
+
+/// Read once, before libFuzzer begins.
+static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
+    if let Some((_, run)) = TARGETS.iter().find(|(name, _)| *name == wanted) {
+        return *run;
+    }
+    // No target: their names, for `cargo xtask fuzz`.
+    TARGETS.iter().for_each(|(name, _)| println!("{name}"));
+    std::process::exit(2);
+});
+
+fuzz_target!(init: { LazyLock::force(&TARGET); }, |data: &[u8]| TARGET(data));
