@@ -108,6 +108,12 @@ fn answered_once<R: Request>(answer: Option<R::Answer>) -> Answered {
 }
 
 impl Hsm {
+    /// With this node's keys, as after `Unlock`.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn unlocked(node: NodeKeys) -> Self {
+        Self { node: Some(node), ..Self::default() }
+    }
+
     /// Is the secret there?
     pub(crate) fn is_unlocked(&self) -> bool {
         self.node.is_some()

@@ -14,6 +14,8 @@ mod channel_keys;
 mod claims;
 mod clients;
 mod derive;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod judge;
 mod messages;
 mod refusal;
@@ -21,12 +23,6 @@ mod secret_file;
 mod wallet;
 
 pub use clients::run;
-
-/// Bytes of an `hsm_secret`, read with this passphrase: for whoever throws anything at it. True where they are a secret.
-#[cfg(feature = "fuzzing")]
-pub fn reads_as_secret(content: &[u8], passphrase: Option<&str>) -> bool {
-    secret_file::understand(std::path::Path::new("hsm_secret"), content, passphrase).is_ok()
-}
 
 #[cfg(test)]
 mod cln_vectors;

@@ -177,8 +177,11 @@ impl<'a> Target<'a> {
             format!("\nagain: FUZZ_TARGET={} {program} {}", self.name, file.display())
         });
         let said: Vec<&str> = log.lines().filter(|l| tells(l)).collect();
-        let tail = said[said.len().saturating_sub(12)..].join("\n");
-        Err(format!("{}: {status}\n{tail}\nlog: {}{again}", self.name, self.log().display()))
+        let panics = said.iter().position(|l| l.contains("panicked at"));
+        let from = panics.unwrap_or(said.len().saturating_sub(12));
+        let shown: Vec<&str> = said.into_iter().skip(from).take(12).collect();
+        let (shown, log) = (shown.join("\n"), self.log());
+        Err(format!("{}: {status}\n{shown}\nlog: {}{again}", self.name, log.display()))
     }
 
     /// Executions, a second, and libFuzzer's coverage: edges, and edges with how often and which compares.

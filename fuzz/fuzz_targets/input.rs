@@ -1,0 +1,23 @@
+//! The bytes of one execution, read as choices.
+
+pub struct Input<'a>(pub &'a [u8]);
+
+impl<'a> Input<'a> {
+    pub fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+    /// Any number of bytes up to this many, fewer at the end.
+    pub fn bytes(&mut self, most: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(most.min(self.0.len()));
+        self.0 = rest;
+        bytes
+    }
+    pub fn below(&mut self, limit: usize) -> Option<usize> {
+        self.byte().map(|byte| usize::from(byte) % limit)
+    }
+    pub fn pick<T: Clone>(&mut self, among: &[T]) -> Option<T> {
+        self.below(among.len()).map(|at| among[at].clone())
+    }
+}
