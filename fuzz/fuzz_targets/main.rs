@@ -25,10 +25,12 @@ targets! {
     configuration
     connectd_link
     daemon_frames
+    damaged_rows
     frames_with_descriptors
     hsm_machine
     hsm_secret
     invoice
+    master_hears
     noise_acts
     onchain_resolver
     onion

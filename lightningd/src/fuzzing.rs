@@ -1,5 +1,11 @@
 //! Doors for those who throw anything at our parsers: what a stranger wrote, and every question that is asked of it.
 
+mod master;
+mod rows;
+
+pub use master::hears;
+pub use rows::Damaged;
+
 use crate::chain::feerates::Estimates;
 use crate::objects::Objects;
 use crate::options::Config;

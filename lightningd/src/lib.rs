@@ -38,7 +38,9 @@ mod rpc_server;
 mod sandbox;
 mod start;
 mod supervisor;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod testing;
 mod turn;
 mod waits;

@@ -17,7 +17,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use subdaemon::Frame;
 use wire::channeld::*;
-use wire::hsm::{Completed, ForgetChannel, HsmRequest, NewClient, SignWallet};
+use wire::hsm::{
+    CompleteClosing, Completed, ForgetChannel, HsmRequest, NewClient, SignLocalCommitment,
+    SignWallet,
+};
 use wire::{Message, Request};
 
 /// The test's hsmd does not sign the claim of an HTLC with this preimage.
@@ -81,6 +84,14 @@ fn hsmd(fd: OwnedFd) {
             }
             Ok(HsmRequest::NewClient(_)) => subdaemon::answer_frame::<NewClient>(&()),
             Ok(HsmRequest::ForgetChannel(_)) => subdaemon::answer_frame::<ForgetChannel>(&()),
+            Ok(HsmRequest::SignLocalCommitment(_)) => {
+                let refused = Completed::Refused { why: "a test".to_owned() };
+                subdaemon::answer_frame::<SignLocalCommitment>(&refused)
+            }
+            Ok(HsmRequest::CompleteClosing(_)) => {
+                let refused = Completed::Refused { why: "a test".to_owned() };
+                subdaemon::answer_frame::<CompleteClosing>(&refused)
+            }
             Ok(_) | Err(_) => return,
         };
         drop(frame.fds);
@@ -98,6 +109,15 @@ impl Rig {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{end}", path.display()));
         }
+        Self::over(path, channels)
+    }
+
+    /// The same, with nothing on any disk.
+    pub fn in_memory(channels: &[(u64, u8)]) -> Self {
+        Self::over(PathBuf::from(":memory:"), channels)
+    }
+
+    fn over(path: PathBuf, channels: &[(u64, u8)]) -> Self {
         let db = crate::db::open(&path).unwrap();
         // What is tested is what is written, not the disk.
         db.pragma_update(None, "synchronous", "OFF").unwrap();
@@ -175,14 +195,14 @@ impl Rig {
 
     /// One turn of one event.
     pub fn run(&mut self, event: Event) -> Vec<Said> {
-        let outbox = turn::run(
-            &mut self.node,
-            &self.db,
-            &mut self.hsm,
-            vec![event],
-            crate::dispatch::handle,
-        );
-        self.said(outbox.unwrap().0)
+        let outbox = self.outgoing(event);
+        self.said(outbox)
+    }
+
+    /// The same, and all that it would say.
+    pub fn outgoing(&mut self, event: Event) -> Vec<Outgoing> {
+        let handle = crate::dispatch::handle;
+        turn::run(&mut self.node, &self.db, &mut self.hsm, vec![event], handle).unwrap().0
     }
 
     fn said(&self, outbox: Vec<Outgoing>) -> Vec<Said> {

@@ -22,7 +22,9 @@ pub mod rpc;
 mod state;
 mod store;
 mod strangers;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub mod testing;
 mod watch;
 pub mod watermark;

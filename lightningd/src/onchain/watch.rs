@@ -37,7 +37,7 @@ fn outputs_to_watch(seen: &Seen, spends: impl Fn(&OutPoint) -> bool) -> Vec<OutP
 
 impl Onchain {
     /// Rebuilds the watch from the cases.
-    pub(super) fn watch_all(&mut self) {
+    pub(crate) fn watch_all(&mut self) {
         self.watched.clear();
         for (number, case) in &self.cases {
             for seen in case.txs() {
