@@ -226,4 +226,23 @@ mod tests {
         rows.load(&[0xff; 200]);
         assert_eq!(load().map(|node| node.channels.all.len()).map_err(|e| e.0), Ok(2));
     }
+    /// Every address up to the last is derived at the start: a damaged number must not take hours of it.
+    #[test]
+    fn address_index_beyond_the_most_is_refused_at_load() {
+        for (statement, table) in [
+            ("UPDATE vars SET value = 2147483647 WHERE key = 'wallet_last_index'", "vars"),
+            ("UPDATE vars SET value = 1000001 WHERE key = 'wallet_last_index'", "vars"),
+            ("UPDATE outputs SET key_index = 2147483648", "outputs"),
+            ("UPDATE onchain SET sweep_index = 2147483648", "onchain"),
+        ] {
+            let rows = Damaged::new();
+            rows.db.execute_batch(statement).unwrap();
+            let mut config = Config::default();
+            config.network = Some(Network::Regtest);
+            let id = channel::peer(9);
+            let loaded = start::load(config, id, rows.xpub, Supervisor::default(), &rows.db);
+            let Err(fatal) = loaded else { panic!("{statement}") };
+            assert!(fatal.0.contains(&format!("a row in {table} ")), "{fatal}");
+        }
+    }
 }
