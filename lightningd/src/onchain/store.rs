@@ -42,6 +42,9 @@ pub fn load(db: &Connection) -> Result<Onchain, Fatal> {
     while let Some(row) = rows.next()? {
         let channel = number(row.get(0)?)?;
         if let Some(index) = row.get::<_, Option<u32>>(1)? {
+            if index > crate::wallet::MAX_INDEX {
+                return Err(corrupt("onchain", format!("address index {index}")));
+            }
             room.sweep_index.insert(channel, index);
         }
         if let Some(text) = row.get::<_, Option<String>>(2)? {

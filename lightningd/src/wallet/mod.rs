@@ -18,7 +18,9 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many addresses beyond the last one issued are watched: a database put back to an earlier state still sees its money.
-const LOOKAHEAD: u32 = 50;
+const LOOKAHEAD: u32 = if cfg!(feature = "fuzzing") { 2 } else { 50 };
+/// The highest address index. All up to the last one issued are derived at each start, which takes a minute or two for so many.
+pub const MAX_INDEX: u32 = if cfg!(feature = "fuzzing") { 200 } else { 1_000_000 };
 /// What a coinbase output waits for. Consensus.
 pub const COINBASE_MATURITY: u32 = 100;
 
@@ -122,7 +124,7 @@ impl Wallet {
     }
 
     fn watch(&mut self) {
-        let upto = self.last_index.get().saturating_add(LOOKAHEAD);
+        let upto = self.last_index.get().saturating_add(LOOKAHEAD).min(MAX_INDEX);
         for index in self.watched_to.get() + 1..=upto {
             for kind in [AddressKind::Bech32, AddressKind::Taproot] {
                 let script = self.script(index, kind);
@@ -138,9 +140,10 @@ impl Wallet {
     }
 }
 
-/// Issues the next address index: never issued before.
+/// Issues the next address index: never issued before. Past [`MAX_INDEX`] that one serves again: what is to be paid to us, be it a
+/// claim, needs an address.
 pub fn next_index(node: &Node, turn: &mut Turn<'_>) -> Result<u32, Fatal> {
-    let index = node.wallet.last_index.get() + 1;
+    let index = (node.wallet.last_index.get() + 1).min(MAX_INDEX);
     node.wallet.last_index.set(index);
     store::set_last_index(turn.db, index)?;
     turn.install(|node| node.wallet.watch());

@@ -1,6 +1,6 @@
 //! `newaddr`, `listfunds`, `withdraw`, and reservations.
 
-use super::{AddressKind, Wanted, address, build, next_index, sign, spend};
+use super::{AddressKind, MAX_INDEX, Wanted, address, build, next_index, sign, spend};
 use crate::chain::{BroadcastFor, broadcast};
 use crate::node::Node;
 use crate::rpc::args::Args;
@@ -26,6 +26,9 @@ pub fn newaddr(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
             .into());
         }
     };
+    if node.wallet.last_index.get() >= MAX_INDEX {
+        return Err(Stop::refused(format!("no more addresses than {MAX_INDEX} can be issued")));
+    }
     let index = next_index(node, turn)?;
     let mut out = Map::new();
     for (name, kind) in kinds {

@@ -1,6 +1,6 @@
 //! The wallet's rows.
 
-use super::{Output, Spend};
+use super::{MAX_INDEX, Output, Spend};
 use crate::db::{corrupt, get_var, set_var, sql};
 use crate::turn::Fatal;
 use bitcoin::hashes::Hash;
@@ -14,7 +14,11 @@ const LAST_INDEX: &str = "wallet_last_index";
 /// The last address index issued, and every output. Whoever reserved one was an attempt of the life before: none is reserved now.
 pub fn load(db: &Connection) -> Result<(u32, BTreeMap<OutPoint, Output>), Fatal> {
     db.execute("UPDATE outputs SET reserved_until = 0 WHERE reserved_until != 0", [])?;
-    let last = get_var::<u32>(db, LAST_INDEX)?.unwrap_or(0);
+    let index = |table: &str, stored: u32| {
+        let far = || corrupt(table, format!("address index {stored}, of at most {MAX_INDEX}"));
+        if stored <= MAX_INDEX { Ok(stored) } else { Err(far()) }
+    };
+    let last = index("vars", get_var::<u32>(db, LAST_INDEX)?.unwrap_or(0))?;
     let mut statement = db.prepare(
         "SELECT txid, vout, amount_sat, script, key_index, is_coinbase, confirmed_height, spent_txid, spent_height,
                 reserved_until FROM outputs",
@@ -29,7 +33,7 @@ pub fn load(db: &Connection) -> Result<(u32, BTreeMap<OutPoint, Output>), Fatal>
         let output = Output {
             amount: Sat(amount),
             script: ScriptBuf::from_bytes(row.get(3)?),
-            key_index: row.get(4)?,
+            key_index: index("outputs", row.get(4)?)?,
             coinbase: row.get(5)?,
             confirmed: row.get::<_, Option<u32>>(6)?.map(BlockHeight),
             spent: spent_txid.map(|t| Spend {
