@@ -20,6 +20,7 @@ targets! {
     backend_answers
     bitcoind_answers
     channel_verbs
+    channeld_loop
     cli_answers
     closing_negotiation
     configuration
