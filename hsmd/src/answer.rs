@@ -111,7 +111,7 @@ impl Hsm {
     /// With this node's keys, as after `Unlock`.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn unlocked(node: NodeKeys) -> Self {
-        Self { node: Some(node), ..Self::default() }
+        Self { node: Some(Box::new(node)), ..Self::default() }
     }
 
     /// Is the secret there?

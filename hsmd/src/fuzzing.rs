@@ -80,7 +80,7 @@ impl Keys {
     /// Where the derivation hits no key: nobody has seen that.
     pub fn new(secret: u8, peer: &NodeId, channel: ChannelNumber) -> Self {
         let keys = ChannelKeys::derive(&node(secret), peer, channel);
-        Self(keys.expect("a number that makes keys"))
+        Self(*keys.expect("a number that makes keys"))
     }
     /// That node's id.
     pub fn node_id(secret: u8) -> NodeId {
@@ -92,7 +92,7 @@ impl Keys {
     }
     /// Its secret of this commitment.
     pub fn secret(&self, number: CommitmentNumber) -> Option<SecretKey> {
-        self.0.secret(number)
+        self.0.commitment_secret(number).map(|key| *key)
     }
     /// Its signatures on the other end's commitment, as this end sees it. `None` where there is no such transaction.
     pub fn sign(
