@@ -15,7 +15,9 @@ mod store;
 #[cfg(test)]
 pub(crate) use broadcast::sent_first;
 pub use broadcast::{BroadcastFor, broadcast, broadcast_first, keep, rebroadcast, send, taken};
-pub use store::{confirmed, give_up, give_up_spends, load, on_its_way, sent_to_spend};
+pub use store::{
+    confirmed, forget_spends, give_up, give_up_spends, load, on_its_way, sent_to_spend,
+};
 
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;

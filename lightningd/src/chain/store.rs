@@ -178,6 +178,18 @@ pub fn give_up_spends(db: &Connection, of: primitives::OutPoint) -> Result<(), F
     Ok(())
 }
 
+/// What spends this output and is in no block is forgotten: nobody will ever want to hear of it again.
+pub fn forget_spends(db: &Connection, of: primitives::OutPoint) -> Result<(), Fatal> {
+    let mut forget =
+        db.prepare_cached("DELETE FROM transactions WHERE txid = ?1 AND height IS NULL")?;
+    for tx in unconfirmed(db)? {
+        if tx.input.iter().any(|i| i.previous_output == of) {
+            forget.execute([tx.compute_txid().to_byte_array()])?;
+        }
+    }
+    Ok(())
+}
+
 /// A row of `listtransactions`: raw, height, index.
 pub(super) type TransactionRow = (Transaction, Option<u32>, Option<u32>);
 

@@ -8,7 +8,7 @@ pub(super) use limit::{limit_peer_close, resume_limit};
 
 use super::error_to_peer::{self, Known};
 use super::phase::{hears, takes};
-use super::{Channel, Owner, State, live, order, set_state, store, update, watermark};
+use super::{Channel, Owner, State, live, order, set_state, store, strangers, update, watermark};
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
@@ -193,6 +193,10 @@ pub(super) fn begin(
     else {
         return Err(Stop::refused("channeld is ready to close before both sent shutdown"));
     };
+    if strangers::puts_off_close(channel) {
+        strangers::put_off_close(node, turn, channel);
+        return Ok(());
+    }
     // A closing has none of it.
     let state = &channel.live;
     if !state.htlcs.0.is_empty() || state.fees.0.len() > 1 || state.commitment != state.revoked {

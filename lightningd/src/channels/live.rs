@@ -288,6 +288,11 @@ fn asked(
             }
             answer::<PersistReady>(turn, child);
         }
+        ChannelAsk::PersistShutdown(_) | ChannelAsk::GetShutdownScript(_)
+            if strangers::puts_off_close(channel) =>
+        {
+            strangers::put_off_close(node, turn, channel);
+        }
         ChannelAsk::PersistShutdown(s) => {
             if s.by == Side::Local && !super::closing::is_our_script(node, channel, &s.script) {
                 return Err(Stop::refused("channeld would have us paid where nobody said"));

@@ -69,6 +69,10 @@ pub enum ChannelEvent {
     NewTip(BlockHeight),
     /// The funding of this channel is in a block now: its peer wants to hear of it.
     FundingSeen,
+    /// These came to nothing, each for its reason: more of them than one turn may forget.
+    ForgetAll(Vec<(ChannelNumber, String)>),
+    /// This channel of this peer's was forgotten: hsmd has to hear so.
+    Forgotten(NodeId),
     /// The child of this channel is gone; look whether it needs another.
     ChildGone(ChannelNumber),
 }
@@ -413,6 +417,10 @@ pub fn handle(
             crate::onchain::new_tip(node, turn, height)
         }
         ChannelEvent::FundingSeen => strangers::funding_seen(node, turn, number),
+        ChannelEvent::ForgetAll(over) => watch::forget_some(node, turn, over),
+        ChannelEvent::Forgotten(peer) => {
+            Ok(turn.hsm.ask(&wire::hsm::ForgetChannel { peer, channel: number })?)
+        }
         ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
     }
 }

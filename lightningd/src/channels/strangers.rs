@@ -6,15 +6,15 @@
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
 use super::{Channel, ChannelEvent, Channels, Owner, State, live};
-use crate::events::Event;
+use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use primitives::{Bucket, ChannelNumber, Msat, NodeId, Side};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use wire::Error;
 use wire::channeld::Birth;
 use wire::daemon::LogLevel;
+use wire::{Error, Warning};
 
 /// Channels of one peer that wait for their funding.
 pub const MAX_UNFUNDED_PER_PEER: usize = 4;
@@ -217,6 +217,25 @@ pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Re
     live::start(node, turn, channel, Birth::Reconnected)
 }
 
+/// Does a close of this channel wait until its funding is seen? BOLT 2, shutdown: a peer may say it as soon as it has `funding_signed`.
+/// Of a channel that it made up, a closing would cost a script of the wallet, a record that is never given back, and a transaction that
+/// is sent with every block and never taken. One that our user asked for begins at once.
+pub fn puts_off_close(channel: &Channel) -> bool {
+    channel.is_unseen() && channel.closer != Some(Side::Local) && !channel.close_asked
+}
+
+/// Such a close began, and nothing of it is stored: its daemon and the connection end. BOLT 2, "Message Retransmission": the peer says
+/// `shutdown` again on its next connection, and is answered once the funding is seen.
+pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+    let why = "shutdown before the funding was seen in a block: say it again after that";
+    channel.log(LogLevel::Debug, why);
+    crate::peers::tell(node, turn, channel.peer, &Warning::new(channel.id, why));
+    crate::peers::hang_up(node, turn, channel.peer);
+    if let Some(child) = channel.owner.child() {
+        turn.say(Outgoing::Kill { child, why: why.to_owned() });
+    }
+}
+
 /// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
 /// failed before, our commitment is good for something now.
 pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
@@ -233,145 +252,5 @@ pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Rig;
-    use primitives::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn id(n: u64) -> NodeId {
-        let mut id = [2; 33];
-        id[..8].copy_from_slice(&n.to_be_bytes());
-        NodeId(id)
-    }
-
-    /// How many of these, one after the other at one time, bear something?
-    fn born(
-        strangers: &mut Strangers,
-        peers: impl Iterator<Item = u64>,
-        stranger: bool,
-        now: Instant,
-    ) -> usize {
-        peers
-            .filter(|peer| {
-                let may = strangers.may_bear(id(*peer), stranger, now);
-                if may {
-                    strangers.bears(id(*peer), stranger, now);
-                }
-                may
-            })
-            .count()
-    }
-
-    /// A channel of this stranger's that waits for its funding.
-    fn unseen(rig: &Rig, number: u64, peer: NodeId) -> Channel {
-        let mut channel = rig.channel(1).clone();
-        channel.number = ChannelNumber(number);
-        channel.peer = peer;
-        channel.id = ChannelId(peer.0[..32].try_into().unwrap());
-        channel.state = State::AwaitingLockin;
-        channel.live.params.opener = Side::Remote;
-        channel.live.params.funding.vout = number as u32;
-        channel.ready = Sides::default();
-        channel.funding_height = None;
-        channel.owner = Owner::Nobody;
-        channel
-    }
-
-    #[test]
-    fn unfunded_channels_give_way_to_newer_ones_oldest_first() {
-        let mut rig = Rig::new("unfunded", &[(1, 1)]);
-        let friend = rig.channel(1).peer;
-        rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().funding_height =
-            Some(BlockHeight(50));
-        // The oldest is a friend's, and gives way to nobody.
-        let mut channels = vec![unseen(&rig, 2, friend)];
-        channels.extend((3..3 + MAX_UNFUNDED as u64).map(|n| unseen(&rig, n, id(n))));
-        let newest = channels.pop().unwrap();
-        for channel in channels {
-            rig.node.channels.insert(channel);
-        }
-        let store = |rig: &mut Rig, channel: &Channel| {
-            rig.turn(|node, turn| {
-                make_room(node, turn, channel)?;
-                let channel = channel.clone();
-                turn.install(move |node| node.channels.insert(channel));
-                Ok(())
-            });
-            let waiting: Vec<u64> = rig.node.channels.all.keys().map(|n| n.0).collect();
-            waiting
-        };
-        let all = store(&mut rig, &newest);
-        assert_eq!((all.len(), &all[..3]), (MAX_UNFUNDED + 2, &[1, 2, 3][..]));
-        let another = unseen(&rig, 9_000, id(9_000));
-        let all = store(&mut rig, &another);
-        assert_eq!((all.len(), &all[..4]), (MAX_UNFUNDED + 2, &[1, 2, 4, 5][..]));
-        // Nothing is left of it in any index.
-        assert_eq!(rig.node.channels.count_with(id(3)), 0);
-        assert!(!rig.node.channels.by_peer.contains_key(&id(3)));
-        assert_eq!(rig.node.channels.by_funding.len(), all.len());
-        let of_friend = unseen(&rig, 9_001, friend);
-        assert_eq!(store(&mut rig, &of_friend).len(), MAX_UNFUNDED + 3);
-    }
-
-    #[test]
-    fn daemon_of_unfunded_channel_gives_way_oldest_first() {
-        let mut rig = Rig::new("unfunded-daemons", &[(1, 1)]);
-        for n in 0..MAX_UNFUNDED_DAEMONS as u64 {
-            assert!(rig.node.channels.daemon_gives_way().is_none());
-            let mut channel = unseen(&rig, 10 + n, id(n));
-            channel.owner = Owner::Channeld(500 - n);
-            rig.node.channels.insert(channel);
-        }
-        let last = 10 + MAX_UNFUNDED_DAEMONS as u64 - 1;
-        assert_eq!(rig.node.channels.daemon_gives_way().map(|c| c.number.0), Some(last));
-        // One that is funded is served whoever else is.
-        let funded = rig.node.channels.all.get_mut(&ChannelNumber(last)).unwrap();
-        funded.funding_height = Some(BlockHeight(50));
-        assert!(rig.node.channels.daemon_gives_way().is_none());
-    }
-
-    #[test]
-    fn births_of_one_peer_are_bounded() {
-        let (mut strangers, start) = (Strangers::default(), Instant::now());
-        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start), 10);
-        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 9 * SECOND), 0);
-        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 30 * SECOND), 3);
-        // Another has its own.
-        assert_eq!(born(&mut strangers, (0..2).map(|_| 2), true, start + 30 * SECOND), 2);
-    }
-
-    #[test]
-    fn births_of_all_strangers_are_bounded_and_a_peer_with_a_channel_is_none() {
-        let (mut strangers, start) = (Strangers::default(), Instant::now());
-        assert_eq!(born(&mut strangers, 0..500, true, start), 10);
-        assert_eq!(born(&mut strangers, 1000..1500, true, start + 7 * SECOND), 7);
-        assert_eq!(born(&mut strangers, (0..500).map(|_| 1), false, start + 7 * SECOND), 20);
-    }
-
-    #[test]
-    fn words_to_one_peer_are_bounded_and_cost_no_births() {
-        let (mut strangers, now) = (Strangers::default(), Instant::now());
-        let told = (0..500).filter(|_| {
-            let may = strangers.may_hear(id(1), now);
-            if may {
-                strangers.hears(id(1), now);
-            }
-            may
-        });
-        assert_eq!(told.count(), 32);
-        assert!(strangers.may_bear(id(1), true, now));
-    }
-
-    #[test]
-    fn remembered_peers_are_bounded_whoever_comes() {
-        let (mut strangers, start) = (Strangers::default(), Instant::now());
-        for n in 0..20_000 {
-            strangers.hears(id(n), start);
-        }
-        assert_eq!(strangers.peers.len(), MAX_PEERS);
-        strangers.hears(id(30_000), start + 100 * SECOND);
-        assert_eq!(strangers.peers.len(), 1);
-    }
-}
+#[path = "strangers_tests.rs"]
+mod tests;

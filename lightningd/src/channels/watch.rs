@@ -140,10 +140,11 @@ pub fn connect(
             },
         );
     let mut missing = missing_fundings(node, turn)?;
+    let mut over = Vec::new();
     for (index, tx) in block.txdata.iter().enumerate() {
         let txid = if waiting.is_empty() { None } else { Some(tx.compute_txid()) };
         for channel in txid.and_then(|t| waiting.get(&t)).into_iter().flatten() {
-            funding_confirmed(node, turn, channel, tx, height, index)?;
+            over.extend(funding_confirmed(node, turn, channel, tx, height, index)?);
         }
         for input in &tx.input {
             for channel in missing.remove(&input.previous_output).into_iter().flatten() {
@@ -157,6 +158,7 @@ pub fn connect(
             }
         }
     }
+    forget_all(node, turn, over)?;
     turn.also(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(height)));
     Ok(())
 }
@@ -234,6 +236,14 @@ fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> 
 /// After the block was taken in: depths, and what they bring.
 pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::forget_expired_onions(turn.db, height)?;
+    // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
+    let is_over = |c: &&Channel| {
+        let waits = c.funding_height.is_none() && c.spend.is_none();
+        waits && c.opener() == Side::Remote && (height - c.first_height).0 >= FORGET_UNFUNDED
+    };
+    let why = format!("its funding did not confirm within {FORGET_UNFUNDED} blocks");
+    let over = node.channels.all.values().filter(is_over).map(|c| (c.number, why.clone()));
+    forget_all(node, turn, over.collect())?;
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
         depth_changed(node, turn, channel, height)?;
@@ -254,7 +264,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
     Ok(())
 }
 
-/// The funding's output is what was agreed on, or there is no channel. (CVE-2019-12998.)
+/// The funding's output is what was agreed on, or there is no channel: it, and why. (CVE-2019-12998.)
 fn funding_confirmed(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -262,12 +272,12 @@ fn funding_confirmed(
     tx: &Transaction,
     height: BlockHeight,
     index: usize,
-) -> Result<(), Stop> {
+) -> Result<Option<(ChannelNumber, String)>, Stop> {
     let params = &channel.live.params;
     if let Err(why) = funds(params, tx) {
         let text = format!("the funding transaction is not what was agreed: {why}");
         crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
-        return forget(node, turn, channel, &text);
+        return Ok(Some((channel.number, text)));
     }
     let scid = u32::try_from(index).ok().zip(u16::try_from(params.funding.vout).ok());
     let scid = scid.and_then(|(tx, out)| ShortChannelId::new(height.0, tx, out));
@@ -281,7 +291,7 @@ fn funding_confirmed(
     });
     channel.log(LogLevel::Info, &format!("funding confirmed in block {height}: {scid}"));
     turn.also(Event::Channel(channel.number, ChannelEvent::FundingSeen));
-    Ok(())
+    Ok(None)
 }
 
 /// Is the output that these parameters name what they say?
@@ -310,16 +320,6 @@ fn depth_changed(
     let Some(confirmed) = channel.funding_height else {
         if let Some((_, height)) = channel.spend {
             return hopeless(node, turn, channel, (tip - height).0 + 1);
-        }
-        let age = (tip - channel.first_height).0;
-        // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
-        if channel.opener() == Side::Remote && age >= FORGET_UNFUNDED {
-            return forget(
-                node,
-                turn,
-                channel,
-                &format!("its funding did not confirm within {FORGET_UNFUNDED} blocks"),
-            );
         }
         return Ok(());
     };
@@ -466,6 +466,48 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
     Ok(())
 }
 
+/// Channels that are forgotten in one turn. Strangers may have thousands end with one block, and other events wait for a turn's end.
+const FORGOTTEN_AT_ONCE: usize = 50;
+
+/// These come to nothing, each for its reason. All but the first [`FORGOTTEN_AT_ONCE`] have turns of their own: should we die before
+/// those, each of a peer's is found again by its age. Ours are first.
+fn forget_all(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    mut over: Vec<(ChannelNumber, String)>,
+) -> Result<(), Stop> {
+    let is_peers =
+        |n: ChannelNumber| node.channels.all.get(&n).is_some_and(|c| c.opener() == Side::Remote);
+    over.sort_by_key(|(number, _)| is_peers(*number));
+    forget_some(node, turn, over)
+}
+
+/// The first of them; the others later.
+pub(super) fn forget_some(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    mut over: Vec<(ChannelNumber, String)>,
+) -> Result<(), Stop> {
+    let later = over.split_off(over.len().min(FORGOTTEN_AT_ONCE));
+    for (number, why) in over {
+        // It may be gone, or there after all.
+        let channel = node.channels.all.get(&number);
+        if let Some(channel) = channel.filter(|c| c.funding_height.is_none()) {
+            forget(node, turn, channel, &why)?;
+        }
+    }
+    if !later.is_empty() {
+        turn.then(Event::Channel(ChannelNumber(0), ChannelEvent::ForgetAll(later)));
+    }
+    Ok(())
+}
+
+/// May a transaction that spends its funding be stored, to be sent with each block? Of what strangers made up none is.
+fn may_be_published(channel: &Channel) -> bool {
+    let is_made_up = channel.is_unseen() && channel.cause != "user";
+    channel.close_tx.is_some() || (!channel.state.is_open() && !is_made_up)
+}
+
 /// A channel that came to nothing leaves no trace but this line.
 pub(super) fn forget(
     node: &Node,
@@ -479,10 +521,13 @@ pub(super) fn forget(
     }
     super::closing::refuse_closers(node, turn, channel.number, why);
     crate::onchain::forget(node, turn, channel.number)?;
-    crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
+    if may_be_published(channel) {
+        crate::chain::forget_spends(turn.db, channel.live.params.funding)?;
+    }
     store::forget(turn.db, channel.number)?;
-    turn.hsm.ask(&wire::hsm::ForgetChannel { peer: channel.peer, channel: channel.number })?;
     let (number, peer) = (channel.number, channel.peer);
+    // Not before it is on disk that there is no such channel: this event may be taken back.
+    turn.then(Event::Channel(number, ChannelEvent::Forgotten(peer)));
     turn.say(crate::events::Outgoing::Forgotten { channel: number });
     turn.install(move |node| {
         node.channels.remove(number);

@@ -196,7 +196,8 @@ impl Watermarks {
     }
 
     /// A channel that revoked nothing is forgotten: its record's place is for another's, or strangers who open channels for nothing would
-    /// make the file grow. Should its row come back with a database that was put back, nothing is known of it, and so nothing published.
+    /// make the file grow. Should its row come back with a database that was put back: it has no record then, or that of nothing revoked until
+    /// another channel takes its place. Its first commitment, the only one, is not revoked in either case.
     pub fn forget(&mut self, channel: ChannelNumber) {
         if self.counts.get(&channel) == Some(&CommitmentNumber(0)) {
             self.counts.remove(&channel);

@@ -1,7 +1,7 @@
 //! How long a close may take: what a local `close` asked for, or the limit of a close that the peer began.
 
 use super::{DEFAULT_UNILATERAL_SECONDS, close_in_time};
-use crate::channels::{Channel, store, update};
+use crate::channels::{Channel, store, strangers, update};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use primitives::Side;
@@ -36,7 +36,7 @@ pub fn asked(
     channel: &Channel,
     seconds: Option<u64>,
 ) -> Result<(), Stop> {
-    if seconds.is_none() && is_of_peer(channel) {
+    if seconds.is_none() && is_of_peer(channel) && !strangers::puts_off_close(channel) {
         return limit_peer_close(node, turn, channel);
     }
     let seconds = seconds.unwrap_or(DEFAULT_UNILATERAL_SECONDS);

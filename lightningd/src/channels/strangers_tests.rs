@@ -1,0 +1,260 @@
+//! What peers without a funded channel may cost, and what is never taken from them.
+
+use super::*;
+use crate::channels::store;
+use crate::events::Outgoing;
+use crate::testing::{Rig, Said};
+use primitives::*;
+use wire::Request;
+use wire::channeld::{GetShutdownScript, PersistShutdown};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn id(n: u64) -> NodeId {
+    let mut id = [2; 33];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    NodeId(id)
+}
+
+/// How many of these, one after the other at one time, bear something?
+fn born(
+    strangers: &mut Strangers,
+    peers: impl Iterator<Item = u64>,
+    stranger: bool,
+    now: Instant,
+) -> usize {
+    peers
+        .filter(|peer| {
+            let may = strangers.may_bear(id(*peer), stranger, now);
+            if may {
+                strangers.bears(id(*peer), stranger, now);
+            }
+            may
+        })
+        .count()
+}
+
+/// A channel of this stranger's that waits for its funding.
+fn unseen(rig: &Rig, number: u64, peer: NodeId) -> Channel {
+    let mut channel = rig.channel(1).clone();
+    channel.number = ChannelNumber(number);
+    channel.peer = peer;
+    channel.id = ChannelId(peer.0[..32].try_into().unwrap());
+    channel.state = State::AwaitingLockin;
+    channel.live.params.opener = Side::Remote;
+    channel.live.params.funding.vout = number as u32;
+    channel.ready = Sides::default();
+    channel.funding_height = None;
+    channel.owner = Owner::Nobody;
+    channel
+}
+
+#[test]
+fn unfunded_channels_give_way_to_newer_ones_oldest_first() {
+    let mut rig = Rig::new("unfunded", &[(1, 1)]);
+    let friend = rig.channel(1).peer;
+    rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().funding_height =
+        Some(BlockHeight(50));
+    // The oldest is a friend's, and gives way to nobody.
+    let mut channels = vec![unseen(&rig, 2, friend)];
+    channels.extend((3..3 + MAX_UNFUNDED as u64).map(|n| unseen(&rig, n, id(n))));
+    let newest = channels.pop().unwrap();
+    for channel in channels {
+        rig.node.channels.insert(channel);
+    }
+    let store = |rig: &mut Rig, channel: &Channel| {
+        rig.turn(|node, turn| {
+            make_room(node, turn, channel)?;
+            let channel = channel.clone();
+            turn.install(move |node| node.channels.insert(channel));
+            Ok(())
+        });
+        let waiting: Vec<u64> = rig.node.channels.all.keys().map(|n| n.0).collect();
+        waiting
+    };
+    let all = store(&mut rig, &newest);
+    assert_eq!((all.len(), &all[..3]), (MAX_UNFUNDED + 2, &[1, 2, 3][..]));
+    let another = unseen(&rig, 9_000, id(9_000));
+    let all = store(&mut rig, &another);
+    assert_eq!((all.len(), &all[..4]), (MAX_UNFUNDED + 2, &[1, 2, 4, 5][..]));
+    // Nothing is left of it in any index.
+    assert_eq!(rig.node.channels.count_with(id(3)), 0);
+    assert!(!rig.node.channels.by_peer.contains_key(&id(3)));
+    assert_eq!(rig.node.channels.by_funding.len(), all.len());
+    let of_friend = unseen(&rig, 9_001, friend);
+    assert_eq!(store(&mut rig, &of_friend).len(), MAX_UNFUNDED + 3);
+}
+
+#[test]
+fn daemon_of_unfunded_channel_gives_way_oldest_first() {
+    let mut rig = Rig::new("unfunded-daemons", &[(1, 1)]);
+    for n in 0..MAX_UNFUNDED_DAEMONS as u64 {
+        assert!(rig.node.channels.daemon_gives_way().is_none());
+        let mut channel = unseen(&rig, 10 + n, id(n));
+        channel.owner = Owner::Channeld(500 - n);
+        rig.node.channels.insert(channel);
+    }
+    let last = 10 + MAX_UNFUNDED_DAEMONS as u64 - 1;
+    assert_eq!(rig.node.channels.daemon_gives_way().map(|c| c.number.0), Some(last));
+    // One that is funded is served whoever else is.
+    let funded = rig.node.channels.all.get_mut(&ChannelNumber(last)).unwrap();
+    funded.funding_height = Some(BlockHeight(50));
+    assert!(rig.node.channels.daemon_gives_way().is_none());
+}
+
+#[test]
+fn births_of_one_peer_are_bounded() {
+    let (mut strangers, start) = (Strangers::default(), Instant::now());
+    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start), 10);
+    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 9 * SECOND), 0);
+    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 30 * SECOND), 3);
+    // Another has its own.
+    assert_eq!(born(&mut strangers, (0..2).map(|_| 2), true, start + 30 * SECOND), 2);
+}
+
+#[test]
+fn births_of_all_strangers_are_bounded_and_a_peer_with_a_channel_is_none() {
+    let (mut strangers, start) = (Strangers::default(), Instant::now());
+    assert_eq!(born(&mut strangers, 0..500, true, start), 10);
+    assert_eq!(born(&mut strangers, 1000..1500, true, start + 7 * SECOND), 7);
+    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), false, start + 7 * SECOND), 20);
+}
+
+#[test]
+fn words_to_one_peer_are_bounded_and_cost_no_births() {
+    let (mut strangers, now) = (Strangers::default(), Instant::now());
+    let told = (0..500).filter(|_| {
+        let may = strangers.may_hear(id(1), now);
+        if may {
+            strangers.hears(id(1), now);
+        }
+        may
+    });
+    assert_eq!(told.count(), 32);
+    assert!(strangers.may_bear(id(1), true, now));
+}
+
+#[test]
+fn remembered_peers_are_bounded_whoever_comes() {
+    let (mut strangers, start) = (Strangers::default(), Instant::now());
+    for n in 0..20_000 {
+        strangers.hears(id(n), start);
+    }
+    assert_eq!(strangers.peers.len(), MAX_PEERS);
+    strangers.hears(id(30_000), start + 100 * SECOND);
+    assert_eq!(strangers.peers.len(), 1);
+}
+
+/// The rig's channel 1 as one that a stranger opened and whose funding nobody has seen, served by its channeld.
+fn made_up(rig: &mut Rig) {
+    let (peer, owner) = (rig.channel(1).peer, rig.channel(1).owner);
+    let mut channel = unseen(rig, 1, peer);
+    store::forget(&rig.db, channel.number).unwrap();
+    store::insert(&rig.db, &channel).unwrap();
+    channel.owner = owner;
+    rig.node.channels.remove(channel.number);
+    rig.node.channels.insert(channel);
+}
+
+fn ask<R: Request>(rig: &mut Rig, question: &R) -> Vec<Said> {
+    let mut body = R::NUMBER.to_be_bytes().to_vec();
+    question.put(&mut body);
+    rig.say(1, body)
+}
+
+#[test]
+fn close_that_peer_begins_waits_until_funding_is_seen() {
+    let mut rig = Rig::new("made-up-close", &[(1, 1)]);
+    made_up(&mut rig);
+    let script = ScriptBuf::from(vec![0; 22]);
+    let said = PersistShutdown { by: Side::Remote, script: script.clone() };
+    let before = rig.db.total_changes();
+    assert_eq!(ask(&mut rig, &said), [Said::Kill(1)]);
+    assert_eq!(ask(&mut rig, &GetShutdownScript {}), [Said::Kill(1)]);
+    // Nor where both scripts are stored.
+    let both = Sides { local: Some(script.clone()), remote: Some(script.clone()) };
+    rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().shutdown = both;
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let said_again = rig.turn(|node, turn| {
+        let fd = ours.try_clone().unwrap().into();
+        crate::channels::closing::begin(node, turn, &node.channels.all[&ChannelNumber(1)], fd)
+    });
+    assert_eq!(said_again, [Said::Kill(1)]);
+    assert_eq!(rig.db.total_changes(), before, "nothing is stored");
+    assert_eq!(rig.channel(1).state, State::AwaitingLockin);
+    // Its funding is seen: the peer says it again.
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    channel.shutdown = Sides::default();
+    channel.funding_height = Some(BlockHeight(100));
+    assert_eq!(ask(&mut rig, &said), []);
+    assert_eq!(rig.channel(1).shutdown.remote, Some(script));
+    assert_eq!(rig.channel(1).state, State::ShuttingDown);
+    assert_eq!(ask(&mut rig, &GetShutdownScript {}), []);
+}
+
+#[test]
+fn close_that_user_asks_for_begins_before_funding_is_seen() {
+    let mut rig = Rig::new("close-of-ours", &[(1, 1)]);
+    made_up(&mut rig);
+    rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().closer = Some(Side::Local);
+    let script = ScriptBuf::from(vec![0; 22]);
+    assert_eq!(ask(&mut rig, &PersistShutdown { by: Side::Remote, script }), []);
+    assert_eq!(rig.channel(1).state, State::ShuttingDown);
+    assert_eq!(rig.channel(1).closer, Some(Side::Local));
+}
+
+#[test]
+fn channels_without_funding_are_forgotten_fifty_in_a_turn() {
+    let mut rig = Rig::new("forgotten", &[(1, 1)]);
+    for n in 2..122 {
+        let channel = unseen(&rig, n, id(n));
+        store::insert(&rig.db, &channel).unwrap();
+        rig.node.channels.insert(channel);
+    }
+    let rows = |rig: &Rig| -> i64 {
+        rig.db.query_row("SELECT count(*) FROM channels", [], |row| row.get(0)).unwrap()
+    };
+    let later = |outbox: Vec<Outgoing>| {
+        outbox.into_iter().find_map(|o| match o {
+            Outgoing::Then(Event::Channel(_, ChannelEvent::ForgetAll(over))) => Some(over),
+            _ => None,
+        })
+    };
+    let mut waiting = later(rig.outbox(|node, turn| {
+        let event = ChannelEvent::NewTip(BlockHeight(2017));
+        crate::channels::handle(node, turn, ChannelNumber(0), event)
+    }));
+    let mut left = vec![rows(&rig)];
+    while let Some(over) = waiting {
+        waiting = later(rig.outbox(|node, turn| {
+            let event = ChannelEvent::ForgetAll(over.clone());
+            crate::channels::handle(node, turn, ChannelNumber(0), event)
+        }));
+        left.push(rows(&rig));
+    }
+    assert_eq!(left, [71, 21, 1]);
+    assert_eq!(rig.node.channels.all.len(), 1);
+}
+
+#[test]
+fn transactions_of_forgotten_channel_leave_no_row() {
+    let mut rig = Rig::new("forgotten-close", &[(1, 1)]);
+    made_up(&mut rig);
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    let input =
+        bitcoin::TxIn { previous_output: channel.live.params.funding, ..Default::default() };
+    let close = bitcoin::Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![input],
+        output: vec![],
+    };
+    channel.close_tx = Some(close.clone());
+    crate::chain::keep(&rig.db, &close).unwrap();
+    rig.turn(|node, turn| {
+        crate::channels::watch::forget(node, turn, &node.channels.all[&ChannelNumber(1)], "a test")
+    });
+    let rows: i64 =
+        rig.db.query_row("SELECT count(*) FROM transactions", [], |row| row.get(0)).unwrap();
+    assert_eq!((rows, rig.node.channels.all.len()), (0, 0));
+}
