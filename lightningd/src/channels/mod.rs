@@ -153,6 +153,8 @@ pub struct Channel {
     pub funding_tx: Option<Transaction>,
     /// Its block.
     pub funding_height: Option<BlockHeight>,
+    /// Its funding was in a block once, which may have left the chain.
+    pub was_in_block: bool,
     /// Our tip when the channel was made.
     pub first_height: BlockHeight,
     /// Who began to close it.

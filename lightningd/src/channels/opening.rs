@@ -254,6 +254,7 @@ fn opened(
         announcement_remote: None,
         funding_tx: funding_tx.clone(),
         funding_height: None,
+        was_in_block: false,
         first_height: node.chain.height(),
         closer: None,
         close_by: None,

@@ -348,6 +348,9 @@ pub(super) fn set_funding_height(
     at: Option<(BlockHeight, ShortChannelId)>,
 ) -> Result<(), Fatal> {
     set(db, channel, "funding_height", &at.map(|(h, _)| h.0))?;
+    if at.is_some() {
+        set(db, channel, "was_in_block", &true)?;
+    }
     set(db, channel, "scid", &at.map(|(_, s)| bits(s)))
 }
 pub(super) fn set_first_height(

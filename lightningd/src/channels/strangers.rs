@@ -21,6 +21,8 @@ pub const MAX_UNFUNDED_PER_PEER: usize = 4;
 /// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of [`ALL`] the
 /// oldest has waited for 83 minutes before it gives way: eight blocks, so that a funding that was broadcast has mostly been seen.
 const MAX_UNFUNDED: usize = 5000;
+/// Those of them that `push_msat` gave us something in: they give way to none.
+const MAX_UNFUNDED_WITH_PUSH: usize = 1000;
 /// Attempts of strangers under way at once: each is a process. Twice the burst of [`ALL`], so that an attempt has ten seconds at
 /// least before others take its place: openers that need no person for their funding need one or two.
 pub const MAX_ATTEMPTS: usize = 20;
@@ -113,14 +115,18 @@ impl Strangers {
 }
 
 impl Channel {
-    /// A peer's channel whose funding nobody has seen. The peer may have made it up: it costs a row, and a process only while the peer
-    /// speaks of it. One whose funding's block left the chain was real once, and is none.
+    /// A peer's channel whose funding was never in a block. The peer may have made it up: it costs a row, and a process only while the
+    /// peer speaks of it. One whose funding's block left the chain is real, and none of these.
     pub fn is_unseen(&self) -> bool {
         self.opener() == Side::Remote
             && self.funding_height.is_none()
+            && !self.was_in_block
             && self.spend.is_none()
             && !self.ready.local
             && !self.lost_state
+    }
+    fn has_nothing_of_ours(&self) -> bool {
+        self.live.balance.local == Msat(0) && self.live.htlcs.0.is_empty()
     }
 }
 
@@ -139,17 +145,24 @@ impl Channels {
     pub fn forgotten_by(&self, peer: NodeId, connection: u64) -> Option<&Channel> {
         let spoke = |c: &Channel| [c.served_connection, c.spoken_on].contains(&Some(connection));
         let idle = |c: &Channel| c.wants_peer() && c.owner == Owner::Nobody && !spoke(c);
-        let nothing = |c: &Channel| c.live.balance.local == Msat(0) && c.live.htlcs.0.is_empty();
-        self.with(peer).filter(|c| c.is_unseen() && idle(c) && nothing(c)).min_by_key(|c| c.number)
+        self.with(peer)
+            .filter(|c| c.is_unseen() && idle(c) && c.has_nothing_of_ours())
+            .min_by_key(|c| c.number)
     }
     fn unseen_of_strangers(&self) -> impl Iterator<Item = &Channel> {
         self.all.values().filter(|c| c.is_unseen() && self.is_stranger(c.peer))
     }
-    /// Whose place a further channel of a stranger takes: the oldest that waits for its funding.
+    /// Whose place a further channel of a stranger takes: the oldest that waits for its funding and has nothing of ours in it.
     fn gives_way(&self) -> Option<ChannelNumber> {
-        let mut waiting = self.unseen_of_strangers().map(|c| c.number);
-        let oldest = waiting.next();
-        oldest.filter(|_| waiting.count() + 1 >= MAX_UNFUNDED)
+        if self.unseen_of_strangers().count() < MAX_UNFUNDED {
+            return None;
+        }
+        self.unseen_of_strangers().find(|c| c.has_nothing_of_ours()).map(|c| c.number)
+    }
+    /// Would another channel with `push_msat` be one too many of those that give way to none?
+    pub fn has_room_for_push(&self) -> bool {
+        let ours = self.unseen_of_strangers().filter(|c| !c.has_nothing_of_ours());
+        ours.count() < MAX_UNFUNDED_WITH_PUSH
     }
     /// Whose process makes room for that of another channel whose funding nobody has seen: the one that was born first.
     fn daemon_gives_way(&self) -> Option<&Channel> {
@@ -163,8 +176,7 @@ impl Channels {
 }
 
 /// A channel is to be stored: a stranger's takes the place of the oldest of those that wait for their funding, where there are as many
-/// as may be. Should that funding confirm all the same, its peer has our signature and closes alone; of ours there is no more in it than
-/// `push_msat`.
+/// as may be. Should that funding confirm all the same, its peer has our signature and closes alone; of ours there is nothing in it.
 pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if !channel.is_unseen() {
         return Ok(());

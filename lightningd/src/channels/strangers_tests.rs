@@ -45,6 +45,7 @@ fn unseen(rig: &Rig, number: u64, peer: NodeId) -> Channel {
     channel.live.params.funding.vout = number as u32;
     channel.ready = Sides::default();
     channel.funding_height = None;
+    channel.live.balance.remote.0 += std::mem::take(&mut channel.live.balance.local.0);
     channel.owner = Owner::Nobody;
     channel
 }
@@ -257,4 +258,48 @@ fn transactions_of_forgotten_channel_leave_no_row() {
     let rows: i64 =
         rig.db.query_row("SELECT count(*) FROM transactions", [], |row| row.get(0)).unwrap();
     assert_eq!((rows, rig.node.channels.all.len()), (0, 0));
+}
+
+#[test]
+fn channel_with_push_or_once_in_a_block_gives_way_to_none() {
+    let mut rig = Rig::new("unfunded-ours", &[(1, 1)]);
+    // The three oldest: `push_msat` gave us something in one, a reorganisation took another's block, the third may go.
+    for n in 2..2 + MAX_UNFUNDED as u64 {
+        let mut channel = unseen(&rig, n, id(n));
+        channel.live.balance.local = Msat(u64::from(n == 2));
+        channel.was_in_block = n == 3;
+        rig.node.channels.insert(channel);
+    }
+    // The second does not count.
+    assert_eq!(rig.node.channels.gives_way(), None);
+    let another = unseen(&rig, 9000, id(9000));
+    rig.node.channels.insert(another);
+    assert_eq!(rig.node.channels.gives_way(), Some(ChannelNumber(4)));
+}
+
+#[test]
+fn channels_with_push_that_wait_for_their_funding_are_bounded() {
+    let mut rig = Rig::new("unfunded-push", &[(1, 1)]);
+    for n in 2..2 + MAX_UNFUNDED_WITH_PUSH as u64 {
+        assert!(rig.node.channels.has_room_for_push());
+        let mut channel = unseen(&rig, n, id(n));
+        channel.live.balance.local = Msat(1);
+        rig.node.channels.insert(channel);
+    }
+    assert!(!rig.node.channels.has_room_for_push());
+}
+
+#[test]
+fn funding_that_was_in_a_block_is_known_after_a_reorganisation_and_a_restart() {
+    let mut rig = Rig::new("was-in-block", &[(1, 1)]);
+    made_up(&mut rig);
+    assert!(rig.channel(1).is_unseen());
+    let scid = ShortChannelId::new(100, 1, 0).unwrap();
+    store::set_funding_height(&rig.db, ChannelNumber(1), Some((BlockHeight(100), scid))).unwrap();
+    rig.crash();
+    rig.turn(|node, turn| crate::channels::disconnect(node, turn, BlockHeight(100)));
+    assert_eq!(rig.channel(1).funding_height, None);
+    assert!(!rig.channel(1).is_unseen());
+    rig.crash();
+    assert!(!rig.channel(1).is_unseen());
 }

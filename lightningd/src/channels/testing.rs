@@ -87,6 +87,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         announcement_remote: None,
         funding_tx: None,
         funding_height: None,
+        was_in_block: false,
         first_height: BlockHeight(1),
         closer: None,
         close_tx: None,

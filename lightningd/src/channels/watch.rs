@@ -169,7 +169,7 @@ fn missing_fundings<'a>(
     turn: &Turn<'_>,
 ) -> Result<HashMap<OutPoint, Vec<&'a Channel>>, Stop> {
     let mut missing: HashMap<OutPoint, Vec<&Channel>> = HashMap::new();
-    // One that was never deep enough for us has nothing in it that could come back, and there may be thousands of them.
+    // Of one that was never in a block no coins are known, and there may be thousands of them.
     let was_there = |c: &&Channel| c.lacks_funding() && c.spend.is_none() && !c.is_unseen();
     for channel in node.channels.all.values().filter(was_there) {
         let funding = channel.live.params.funding.txid;
@@ -287,6 +287,7 @@ fn funding_confirmed(
     crate::chain::confirmed(turn.db, tx, height, index)?;
     update(turn, channel.number, move |c| {
         c.funding_height = Some(height);
+        c.was_in_block = true;
         c.scid = Some(scid);
     });
     channel.log(LogLevel::Info, &format!("funding confirmed in block {height}: {scid}"));

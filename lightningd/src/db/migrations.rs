@@ -315,6 +315,10 @@ CREATE INDEX htlcs_by_onion_expiry ON htlcs (expiry) WHERE onion_hmac IS NOT NUL
     "
 ALTER TABLE channels ADD COLUMN close_asked INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+ALTER TABLE channels ADD COLUMN was_in_block INTEGER NOT NULL DEFAULT 0;
+UPDATE channels SET was_in_block = 1 WHERE funding_height IS NOT NULL OR ready_local = 1;
+",
 ];
 
 /// Brings the database to this program's version, each step in a transaction of its own.

@@ -294,13 +294,18 @@ fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), S
     } else if !channels.strangers.may_bear(s.node, channels.is_stranger(s.node), now) {
         "too many channels are proposed at the moment, try again later"
     } else {
-        return judge(node, s, told).map_err(|refusal| refusal.to_string());
+        let open = judge(node, s, told).map_err(|refusal| refusal.to_string())?;
+        let is_extra = open.push_msat > Msat(0) && channels.is_stranger(s.node);
+        if !is_extra || channels.has_room_for_push() {
+            return Ok(());
+        }
+        "too many channels with push_msat wait for their funding, try again later"
     };
     Err(refusal.to_owned())
 }
 
 /// What openingd would say of the proposal.
-fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<(), Refusal> {
+fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
     let body = s.message.0.get(2..).unwrap_or_default();
     let open = OpenChannel::take_body(body).map_err(Refusal::Malformed)?;
     let ground = Ground {
@@ -309,7 +314,8 @@ fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<(), Refusal> {
         policy: told.policy.clone(),
         temporary_id: s.channel,
     };
-    ground.judge_proposal(&open).map(drop)
+    ground.judge_proposal(&open)?;
+    Ok(open)
 }
 
 /// The peer hears why, unless it heard so much already.

@@ -116,6 +116,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         announcement_remote: row.get("announcement_remote")?,
         funding_tx: tx("funding_tx")?,
         funding_height: row.get::<_, Option<u32>>("funding_height")?.map(BlockHeight),
+        was_in_block: row.get("was_in_block")?,
         first_height: BlockHeight(row.get("first_height")?),
         closer: closer.map(|remote| if remote { Side::Remote } else { Side::Local }),
         close_by: row.get::<_, Option<i64>>("close_by")?.map(i64::unsigned_abs),
