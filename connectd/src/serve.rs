@@ -455,9 +455,10 @@ impl Switchboard {
     }
 }
 
-/// What a pong of so many bytes takes from the bucket.
+/// What a pong of so many bytes takes from the bucket that all peers without a daemon share: nothing where it is small, so that an
+/// ordinary ping is answered whatever others ask for. Of those each peer gets one a second.
 const fn kibibytes(len: u16) -> u32 {
-    1 + len as u32 / 1024
+    len as u32 / 1024
 }
 
 /// The connection broke.
@@ -475,5 +476,28 @@ fn closed(conn: &Conn) -> String {
             "Cryptographic handshake: peer closed connection (wrong key?)".to_owned()
         }
         _ => "the peer closed the connection".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{IDLE_PONGS_BURST, IDLE_PONGS_EVERY};
+    use primitives::Bucket;
+
+    #[test]
+    fn small_pongs_are_paid_whatever_other_peers_ask_for() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(IDLE_PONGS_BURST, IDLE_PONGS_EVERY);
+        // Hundreds of connections that ask for small ones leave the bucket as it is.
+        for _ in 0..100_000 {
+            assert!(bucket.take_many(kibibytes(1), now));
+        }
+        assert!(bucket.is_full(now));
+        // Those that ask for large ones empty it.
+        let large = (0..1000).filter(|_| bucket.take_many(kibibytes(65531), now)).count();
+        assert_eq!(large, 65);
+        assert!(bucket.ready_at(kibibytes(65531), now).is_some_and(|at| at > now));
+        assert_eq!(bucket.ready_at(kibibytes(1023), now), Some(now));
     }
 }
