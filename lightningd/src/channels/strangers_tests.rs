@@ -3,6 +3,7 @@
 use super::*;
 use crate::channels::store;
 use crate::events::Outgoing;
+use crate::peers::Connection;
 use crate::testing::{Rig, Said};
 use primitives::*;
 use wire::Request;
@@ -90,17 +91,17 @@ fn unfunded_channels_give_way_to_newer_ones_oldest_first() {
 fn daemon_of_unfunded_channel_gives_way_oldest_first() {
     let mut rig = Rig::new("unfunded-daemons", &[(1, 1)]);
     for n in 0..MAX_UNFUNDED_DAEMONS as u64 {
-        assert!(rig.node.channels.daemon_gives_way().is_none());
+        assert!(rig.node.channels.daemon_gives_way(id(999)).is_none());
         let mut channel = unseen(&rig, 10 + n, id(n));
         channel.owner = Owner::Channeld(500 - n);
         rig.node.channels.insert(channel);
     }
     let last = 10 + MAX_UNFUNDED_DAEMONS as u64 - 1;
-    assert_eq!(rig.node.channels.daemon_gives_way().map(|c| c.number.0), Some(last));
+    assert_eq!(rig.node.channels.daemon_gives_way(id(999)).map(|c| c.number.0), Some(last));
     // One that is funded is served whoever else is.
     let funded = rig.node.channels.all.get_mut(&ChannelNumber(last)).unwrap();
     funded.funding_height = Some(BlockHeight(50));
-    assert!(rig.node.channels.daemon_gives_way().is_none());
+    assert!(rig.node.channels.daemon_gives_way(id(999)).is_none());
 }
 
 #[test]
@@ -302,4 +303,71 @@ fn funding_that_was_in_a_block_is_known_after_a_reorganisation_and_a_restart() {
     assert!(!rig.channel(1).is_unseen());
     rig.crash();
     assert!(!rig.channel(1).is_unseen());
+}
+
+/// The rig's only peer, its connection, and `count` channels of its that wait for their funding.
+fn waiting(rig: &mut Rig, count: u64, since: Instant) -> (NodeId, Connection) {
+    let peer = rig.channel(1).peer;
+    let connection = Connection {
+        number: 7,
+        since,
+        direction: wire::connectd::Direction::In,
+        address: wire::connectd::Address { host: "10.0.0.1".to_owned(), port: 9735 },
+        remote_addr: None,
+        features: Features::none(),
+    };
+    rig.node.peers.all.entry(peer).or_default().connection = Some(connection.clone());
+    let channels: Vec<_> = (1..=count).map(|n| unseen(rig, n, peer)).collect();
+    rig.node.channels.remove(ChannelNumber(1));
+    for channel in channels {
+        rig.node.channels.insert(channel);
+    }
+    (peer, connection)
+}
+
+#[test]
+fn silence_about_channel_counts_once_peer_took_up_another_or_had_time() {
+    let start = Instant::now();
+    let mut rig = Rig::new("silence", &[(1, 1)]);
+    let (peer, connection) = waiting(&mut rig, 4, start);
+    let forgotten =
+        |rig: &Rig, now| rig.node.channels.forgotten_by(peer, &connection, now).map(|c| c.number.0);
+    assert_eq!(forgotten(&rig, start), None);
+    assert_eq!(forgotten(&rig, start + SILENCE - SECOND), None);
+    assert_eq!(forgotten(&rig, start + SILENCE), Some(1));
+    // One that was opened on this connection tells nothing of the others.
+    let opened = rig.node.channels.all.get_mut(&ChannelNumber(4)).unwrap();
+    opened.served_connection = Some(7);
+    opened.reestablished = true;
+    assert_eq!(forgotten(&rig, start), None);
+    rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().spoken_on = Some(7);
+    assert_eq!(forgotten(&rig, start), Some(2));
+}
+
+#[test]
+fn all_channels_of_peer_are_resumed_for_one_birth_a_connection() {
+    let mut rig = Rig::new("resumed", &[(1, 1)]);
+    let (peer, _) = waiting(&mut rig, 4, Instant::now());
+    // Others have used up all but one of what strangers may bear.
+    for n in 0..9 {
+        rig.node.channels.strangers.bears(id(n), true, Instant::now());
+    }
+    for n in 1..=4 {
+        rig.turn(|node, turn| start_for_peer(node, turn, &node.channels.all[&ChannelNumber(n)]));
+    }
+    let served = rig.node.channels.with(peer).filter(|c| c.owner.child().is_some());
+    assert_eq!(served.count(), 4);
+    assert!(!rig.node.channels.strangers.may_bear(peer, true, Instant::now()));
+}
+
+#[test]
+fn daemon_of_peer_that_asks_does_not_give_way() {
+    let mut rig = Rig::new("asking", &[(1, 1)]);
+    for n in 0..MAX_UNFUNDED_DAEMONS as u64 {
+        let mut channel = unseen(&rig, 10 + n, id(n / 4));
+        channel.owner = Owner::Channeld(500 + n);
+        rig.node.channels.insert(channel);
+    }
+    let gives_way = |peer| rig.node.channels.daemon_gives_way(peer).map(|c| c.number.0);
+    assert_eq!((gives_way(id(0)), gives_way(id(1))), (Some(14), Some(10)));
 }

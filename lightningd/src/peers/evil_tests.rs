@@ -280,6 +280,7 @@ fn connections_above_their_limit_are_refused() {
     let address = Address { host: "10.0.0.1".to_owned(), port: 9735 };
     let connection = Connection {
         number: 1,
+        since: Instant::now(),
         direction: Direction::In,
         address: address.clone(),
         remote_addr: None,

@@ -43,6 +43,8 @@ const MAX_CONNECTIONS: usize = 2000;
 pub struct Connection {
     /// Its number, new in the life of connectd.
     pub number: u64,
+    /// Since when we know of it.
+    pub since: Instant,
     /// Who dialled.
     pub direction: Direction,
     /// Where it goes.
@@ -175,6 +177,7 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
     crate::waits::answer_all(node, turn, before, &Ok(json!({})));
     let connection = Connection {
         number: c.connection,
+        since: Instant::now(),
         direction: c.direction,
         address: c.address.clone(),
         remote_addr: c.remote_addr,

@@ -1,7 +1,7 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
-use crate::channels::strangers::{MAX_ATTEMPTS, MAX_UNFUNDED_PER_PEER};
+use crate::channels::strangers::{MAX_ATTEMPTS, MAX_UNFUNDED_PER_PEER, SILENCE};
 use crate::channels::{live, numbers};
 use crate::events::Outgoing;
 use crate::node::Node;
@@ -287,10 +287,8 @@ fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), S
         "not in sync with the chain yet, try again later"
     } else if channels.openings.values().any(rival) {
         "one channel at a time, please"
-    } else if channels.unseen_with(s.node) >= MAX_UNFUNDED_PER_PEER
-        && channels.forgotten_by(s.node, s.connection).is_none()
-    {
-        "too many of your channels wait for their funding"
+    } else if let Some(refusal) = has_too_many(node, s.node, now) {
+        refusal
     } else if !channels.strangers.may_bear(s.node, channels.is_stranger(s.node), now) {
         "too many channels are proposed at the moment, try again later"
     } else {
@@ -302,6 +300,19 @@ fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), S
         "too many channels with push_msat wait for their funding, try again later"
     };
     Err(refusal.to_owned())
+}
+
+/// Do as many channels of this peer wait for their funding as may, and is none of them forgotten by it?
+fn has_too_many(node: &Node, peer: NodeId, now: Instant) -> Option<&'static str> {
+    let connection = node.peers.connection(peer)?;
+    let forgotten_at = |at| node.channels.forgotten_by(peer, connection, at).is_some();
+    if node.channels.unseen_with(peer) < MAX_UNFUNDED_PER_PEER || forgotten_at(now) {
+        None
+    } else if forgotten_at(now + SILENCE) {
+        Some("your channels that wait for their funding may be reestablished yet, try again later")
+    } else {
+        Some("too many of your channels wait for their funding")
+    }
 }
 
 /// What openingd would say of the proposal.
