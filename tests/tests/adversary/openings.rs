@@ -236,7 +236,7 @@ fn cve_2020_26895_high_s_and_wrong_signatures_in_openings() {
     let nowhere = OutPoint { txid: Hash::from_byte_array([7; 32]), vout: 0 };
     for what in 0..3 {
         // The stranger opens.
-        let mut draft = Stranger::meet(1, &world).propose(Plan::new(1));
+        let mut draft = Stranger::meet(1 + 2 * what, &world).propose(Plan::new(1));
         let good = draft.funding_created(nowhere);
         let bytes = match what {
             0 => replaced(&good, &good.signature, &high_s(&good.signature)),
@@ -247,7 +247,8 @@ fn cve_2020_26895_high_s_and_wrong_signatures_in_openings() {
         assert!(!draft.line().end().is_empty());
         nothing_is_left(&world);
         // The node opens.
-        let stranger = Stranger::meet(1, &world);
+        // Another one: of the same the node may know the connection before.
+        let stranger = Stranger::meet(2 + 2 * what, &world);
         let call = world.fund(&stranger);
         let mut draft = stranger.accept(Plan::new(2));
         draft.created();
