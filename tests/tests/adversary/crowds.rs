@@ -302,3 +302,25 @@ fn unfunded_channels_that_their_peer_forgot_give_way_to_its_next() {
     let refused = stranger.propose_once(&plan(8), temporary(8)).unwrap_err();
     assert!(refused.contains("wait for their funding"), "{refused}");
 }
+
+#[test]
+fn close_that_stranger_begins_is_put_off_until_the_funding_confirms() {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    let shutdown = wire::Shutdown { channel_id: live.id, scriptpubkey: purse_script() };
+    live.say(&shutdown);
+    let why = live.line().end();
+    assert!(why.contains("before the funding was seen"), "{why}");
+    live.line().hung_up();
+    assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_AWAITING_LOCKIN");
+    assert!(world.node.children("lightning_closingd").is_empty());
+    assert!(!world.node.logged("BROKEN"));
+    live.stranger.hang_up();
+    world.mine(1);
+    live.reconnect(&world);
+    live.ready();
+    world.node.wait_normal(&live.name());
+    live.say(&shutdown);
+    live.hear_until(|m| matches!(m, wire::ChannelMessage::Shutdown(_)));
+    world.node.wait_state(&live.name(), "CLOSINGD_SIGEXCHANGE");
+}

@@ -19,7 +19,7 @@
 //! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel; a complete payment waits for it | `fundings::*` |
 //! | a log that strangers fill | a line is cut, each stranger and all of them have a share, what is left out is counted | `logs::*`; `lightningd/src/log/budget.rs` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
-//! | fake channels, by many strangers | a proposal that is refused costs no process and no commit; births have a budget per peer and for all strangers; idle openings and unfunded channels give way to newcomers; no daemon for an unfunded channel before its peer speaks of it | `crowds::*` |
+//! | fake channels, by many strangers | a proposal that is refused costs no process and no commit; births have a budget per peer and for all strangers; idle openings and unfunded channels give way to newcomers; no daemon for an unfunded channel before its peer speaks of it, and no closing before its funding is seen | `crowds::*` |
 //! | LDK's monitor bloat | channels that are given up before they are funded keep their place among few, and end after 2016 blocks | `openings::ldk_monitor_bloat_*`, `tests/tests/openings.rs` |
 //! | CLN's channel open race | a storm of reconnects in the middle of openings | `openings::cln_channel_open_race_*` |
 //! | CLN's all-zero txid | every field of the opening's messages at its ends | `openings::cln_zero_txid_assertion_*` |
