@@ -146,7 +146,13 @@ fn answer<R: Request>(answered: &Answered) -> R::Answer {
     R::Answer::from_bytes(&answered.answer).expect("what hsmd answers can be read")
 }
 
-const MASTER: &[Capability] = &[Capability::Master, Capability::Ecdh, Capability::Peel];
+/// The right that a question takes.
+fn needs(asked: &HsmRequest) -> Capability {
+    let row = HsmRequest::ROWS.iter().find(|row| row.name == asked.name());
+    row.expect("each question has its row").needs
+}
+
+const MASTER: &[Capability] = &[Capability::Master];
 
 impl World {
     fn new() -> Self {
@@ -213,10 +219,10 @@ impl World {
             Ok(HsmRequest::NewClient(q)) => q.seed.as_ref().map(|_| (q.peer, q.channel)),
             Ok(HsmRequest::SignLocalCommitment(q)) => Some((q.peer, q.channel)),
             Ok(HsmRequest::CompleteClosing(q)) => Some((q.peer, q.channel)),
-            Ok(HsmRequest::Ecdh(_) | HsmRequest::PeelOnions(_)) | Err(_) => None,
+            Ok(HsmRequest::MixEcdh(_) | HsmRequest::PeelOnions(_)) | Err(_) => None,
             Ok(_) => who,
         };
-        let allowed = asked.as_ref().is_ok_and(|q| rights.allow(q.needs()));
+        let allowed = asked.as_ref().is_ok_and(|q| rights.allow(needs(q)));
         if let Some(at) = ENDS.iter().position(|e| Some((e.peer, e.number)) == id) {
             self.channels[at].met |= allowed;
         }
@@ -224,7 +230,7 @@ impl World {
         let fds: VecDeque<_> = (0..fds).map(|_| null()).collect();
         let answered = self.hsm.answer(who, rights, body, fds)?;
         let asked = asked.expect("what is answered can be read");
-        assert!(rights.allow(asked.needs()), "{} without the right", asked.name());
+        assert!(rights.allow(needs(&asked)), "{} without the right", asked.name());
         let Some(answered) = answered else {
             let waits = matches!(asked, HsmRequest::RevokeLocal(_) | HsmRequest::SignClosing(_));
             assert!(waits && of.is_some(), "{} waits", asked.name());
@@ -373,7 +379,7 @@ impl Model {
                 assert!(q.number.0 <= self.shown.map_or(0, |n| n + 1) + 1, "a point too far");
             }
             // Nothing follows from the others that could be undone; which of them are whose, `needs` says.
-            _ => assert!(asked.needs() != Capability::Master),
+            _ => assert!(needs(asked) != Capability::Master),
         }
     }
 
@@ -723,7 +729,10 @@ fn child_asks(what: u8, model: &Model, ends: &Ends, input: &mut Input<'_>) -> Op
         },
         _ => match input.byte()? % 4 {
             0 => question(&CheckClosing { state: closing_state(input, model)?, signature }),
-            1 => question(&Ecdh { point: ends.point(Side::Remote, 1) }),
+            1 => question(&MixEcdh {
+                point: ends.point(Side::Remote, 1),
+                chaining_key: Secret::new([input.byte()?; 32]),
+            }),
             2 => {
                 let onions = usize::from(input.byte()?) * 8;
                 let onion = OnionPoint { ephemeral: ends.point(Side::Remote, 1), path_key: None };
