@@ -1,11 +1,11 @@
 //! Doors for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at a channel's other end.
 
 use crate::answer::{self, Who};
+use crate::blinding::secp;
 use crate::channel_keys::ChannelKeys;
 use crate::derive::{NodeKeys, Root};
 use channel::{Constants, closing};
 use primitives::*;
-use secp256k1::SECP256K1;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
@@ -106,6 +106,6 @@ impl Keys {
     pub fn sign_closing(&self, constants: &Constants, state: &ClosingState) -> Option<Signature> {
         let kept = closing::our_choice(constants, state).ok()?;
         let closing = closing::build(constants, state, kept).ok()?;
-        Some(SECP256K1.sign_ecdsa(&closing.sighash(constants), &self.0.funding))
+        Some(secp().sign_ecdsa(&closing.sighash(constants), &self.0.funding))
     }
 }
