@@ -183,8 +183,10 @@ impl Io {
         let mut has_room = self.disk.give_back_reserve();
         let mut ready = Events::with_capacity(16);
         while !has_room {
-            if self.poll.poll(&mut ready, Some(LOOK_FOR_ROOM)).is_err() || self.is_told_to_end() {
-                return false;
+            match self.poll.poll(&mut ready, Some(LOOK_FOR_ROOM)) {
+                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => return false,
+                Ok(()) | Err(_) if self.is_told_to_end() => return false,
+                Ok(()) | Err(_) => {}
             }
             has_room = self.disk.has_room();
         }

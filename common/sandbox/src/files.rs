@@ -69,11 +69,11 @@ fn names() -> Vec<PathBuf> {
     NAMES.iter().map(PathBuf::from).chain(dirs).collect()
 }
 
-/// Has this kernel Landlock, as far as files go? Version 3 knows of truncation.
+/// Has this kernel Landlock at all? What older versions of it lack, seccomp refuses.
 pub(crate) fn is_there() -> bool {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V3))
+        .handle_access(AccessFs::from_all(ABI::V1))
         .and_then(|r| r.create())
         .is_ok()
 }

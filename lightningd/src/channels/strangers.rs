@@ -130,7 +130,8 @@ impl Channel {
             && !self.lost_state
     }
     fn has_nothing_of_ours(&self) -> bool {
-        self.live.balance.local == Msat(0) && self.live.htlcs.0.is_empty()
+        // Of a database that may have been put back the rows prove nothing.
+        self.live.balance.local == Msat(0) && self.live.htlcs.0.is_empty() && !self.unproven
     }
 }
 
@@ -271,13 +272,16 @@ pub fn puts_off_close(channel: &Channel) -> bool {
     channel.is_unseen() && channel.closer != Some(Side::Local) && !channel.close_asked
 }
 
-/// Such a close began, and nothing of it is stored: its daemon and the connection end. BOLT 2, "Message Retransmission": the peer says
+/// Such a close began, and nothing of it is stored: its daemon and a stranger's connection end. BOLT 2, "Message Retransmission": the peer says
 /// `shutdown` again on its next connection, and is answered once the funding is seen.
 pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     let why = "shutdown before the funding was seen in a block: say it again after that";
     channel.log(LogLevel::Debug, why);
     crate::peers::tell(node, turn, channel.peer, &Warning::new(channel.id, why));
-    crate::peers::hang_up(node, turn, channel.peer);
+    // A friend's other channels, and HTLCs in them, are served on.
+    if node.channels.is_stranger(channel.peer) {
+        crate::peers::hang_up(node, turn, channel.peer);
+    }
     if let Some(child) = channel.owner.child() {
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
