@@ -1,13 +1,14 @@
 //! JSON objects one after the other, from bytes that come in pieces of any size. However they are cut, each byte is looked at a few
 //! times at most: a request that arrives byte by byte costs what it costs in one piece.
 
+use primitives::ObjectEnd;
 use serde_json::value::RawValue;
 
 /// What came and is no whole object yet.
 #[derive(Debug, Default)]
 pub struct Objects {
     bytes: Vec<u8>,
-    scan: Scan,
+    scan: ObjectEnd,
     /// So many of the bytes were scanned for the object's end.
     scanned: usize,
     /// When there were so many, they were the beginning of an object. Looked at again when there are twice as many.
@@ -41,8 +42,7 @@ impl Objects {
                 broken = Some(complaint(rest));
                 break;
             }
-            let Some(more) = self.scan.find_end(rest.get(self.scanned..).unwrap_or_default())
-            else {
+            let Some(more) = self.scan.find(rest.get(self.scanned..).unwrap_or_default()) else {
                 self.scanned = rest.len();
                 if rest.len() >= self.checked.saturating_mul(2).max(1) {
                     self.checked = rest.len();
@@ -76,36 +76,6 @@ impl Objects {
 fn complaint(bytes: &[u8]) -> String {
     let parsed = serde_json::from_slice::<&RawValue>(bytes);
     parsed.err().map_or_else(|| "expected an object".to_owned(), |e| e.to_string())
-}
-
-/// Where in an object we are.
-#[derive(Debug, Default)]
-struct Scan {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl Scan {
-    /// How many of these bytes, which come next, are left of the object, if its end is among them.
-    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, byte) in bytes.iter().enumerate() {
-            match (self.in_string, byte) {
-                (true, _) if self.escaped => self.escaped = false,
-                (true, b'\\') => self.escaped = true,
-                (_, b'"') => self.in_string = !self.in_string,
-                (false, b'{' | b'[') => self.depth += 1,
-                (false, b'}' | b']') => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
-                        return Some(at + 1);
-                    }
-                }
-                (true | false, _) => {}
-            }
-        }
-        None
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Each target starts from its corpus in the tree; its findings and new inputs stay under target/fuzz. `--keep` merges those
 //! inputs into the corpus of the tree, which stays small.
 
+use crate::release::RUST;
 use crate::{root, step};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,9 +28,6 @@ const COVERAGE: &[&str] = &[
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
-/// As in .cargo/config.toml, which these flags replace.
-const CIPHERS: &[&str] =
-    &["--cfg", "poly1305_backend=\"soft\"", "--cfg", "chacha20_backend=\"soft\""];
 
 struct Plan {
     seconds: u64,
@@ -96,7 +94,7 @@ fn build() -> Result<PathBuf, String> {
     }
     let triple = format!("{arch}-unknown-linux-gnu");
     let folder = root().join("target/fuzz");
-    let flags: Vec<&str> = CIPHERS.iter().chain(COVERAGE).copied().collect();
+    let flags: Vec<&str> = RUST.iter().chain(COVERAGE).copied().collect();
     // `--target` keeps the flags away from build scripts and macros.
     let mut cargo = crate::cargo();
     cargo

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// As in `.cargo/config.toml`, which a build with flags of its own does not read.
-const RUST: &[&str] = &["--cfg", "poly1305_backend=\"soft\"", "--cfg", "chacha20_backend=\"soft\""];
+pub(crate) const RUST: &[&str] =
+    &["--cfg", "poly1305_backend=\"soft\"", "--cfg", "chacha20_backend=\"soft\""];
 const C: &str =
     "-fstack-protector-strong -fstack-clash-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2";
 

@@ -10,6 +10,7 @@ mod chain;
 mod features;
 mod ids;
 mod network;
+mod object_end;
 mod secret;
 mod side;
 mod text;
@@ -23,6 +24,7 @@ pub use ids::{
     Preimage, Sha256Digest,
 };
 pub use network::Network;
+pub use object_end::ObjectEnd;
 pub use secret::{Secret, SecretBytes, SigningKey};
 pub use side::{Side, Sides};
 pub use text::{MAX_CUT_TEXT, cut_text};

@@ -1,5 +1,6 @@
 //! JSON objects one after the other on a stream, with or without space between them.
 
+use primitives::ObjectEnd;
 use std::fmt;
 use std::io::{self, BufRead};
 
@@ -49,7 +50,7 @@ impl<R: BufRead> Objects<R> {
     /// The next object's bytes, or `None` at the end of the stream.
     pub fn next_object(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         let mut object = Vec::new();
-        let mut scan = Scan::default();
+        let mut scan = ObjectEnd::default();
         loop {
             let available = match self.from.fill_buf() {
                 Ok(available) => available,
@@ -67,7 +68,7 @@ impl<R: BufRead> Objects<R> {
                 }
             }
             let skipped = available.len() - rest.len();
-            let end = scan.find_end(rest);
+            let end = scan.find(rest);
             let taken = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
             if object.len() + taken.len() > self.max {
                 return Err(FrameError::TooLong(self.max));
@@ -79,35 +80,5 @@ impl<R: BufRead> Objects<R> {
                 return Ok(Some(object));
             }
         }
-    }
-}
-
-/// Where in an object we are.
-#[derive(Default)]
-struct Scan {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl Scan {
-    /// Length up to the object's last brace, if it is among these bytes.
-    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, byte) in bytes.iter().enumerate() {
-            match (self.in_string, byte) {
-                (true, _) if self.escaped => self.escaped = false,
-                (true, b'\\') => self.escaped = true,
-                (_, b'"') => self.in_string = !self.in_string,
-                (false, b'{' | b'[') => self.depth += 1,
-                (false, b'}' | b']') => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
-                        return Some(at + 1);
-                    }
-                }
-                (_, _) => {}
-            }
-        }
-        None
     }
 }
