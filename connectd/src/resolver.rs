@@ -75,7 +75,7 @@ impl Resolver {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .env_clear()
-            .env("MALLOC_ARENA_MAX", "2")
+            .envs([subdaemon::FEW_ARENAS])
             .spawn()?;
         Ok(Self { process, socket })
     }

@@ -20,6 +20,11 @@ pub use master::{enter as enter_master, inherit_nothing};
 use seccompiler::{SeccompAction, SeccompFilter};
 use std::path::PathBuf;
 
+/// A variable and its value for each process that enters a box: each arena of the C library's takes addresses, of which a box has an end.
+pub const FEW_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+/// A variable that tells a plugin of ours that it enters its box or ends ([`Mode::Required`]).
+pub const REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
+
 /// What a process may still do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Box {

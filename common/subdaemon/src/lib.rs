@@ -23,7 +23,7 @@ pub use frame::{Conn, Filled, Frame, FrameBuffer, FrameError, OutQueue, send_fra
 pub use hsm::{Hsm, answer_frame, fits_hsmd};
 pub use logger::level_of;
 pub use peer::{Peer, PeerRecord, recv_record, send_record};
-pub use sandbox::{Box as Sandbox, Mode as SandboxMode};
+pub use sandbox::{Box as Sandbox, FEW_ARENAS, Mode as SandboxMode};
 pub use tcp::defer_accept;
 pub use wait::{Ready, wait};
 

@@ -3,7 +3,7 @@
 use super::saved::Saved;
 use super::{PluginId, PluginMessage};
 use crate::objects::Objects;
-use crate::supervisor::{FEW_ARENAS, set_nonblocking};
+use crate::supervisor::set_nonblocking;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{Signal, killpg};
@@ -26,8 +26,6 @@ const MAX_READ_PER_ROUND: usize = 1024 * 1024;
 const TOKENS_PER_PLUGIN: usize = 2;
 /// Variables of this beginning are between lightningd and its own processes.
 const INTERNAL: &str = "FULMEN_";
-/// A plugin of ours that has it must not run outside its box. The SDK knows it by the same name.
-const SANDBOX_REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
 
 struct Process {
     name: String,
@@ -92,10 +90,10 @@ impl Kennel {
     fn set_environment(&self, command: &mut Command, path: &Path, version: &str) {
         match &self.ours {
             Some((mode, ours)) if ours.contains(path) => {
-                command.env_clear().env(FEW_ARENAS.0, FEW_ARENAS.1);
+                command.env_clear().envs([sandbox::FEW_ARENAS]);
                 command.envs(std::env::vars_os().filter(|(name, _)| name == "HOME"));
                 if *mode == sandbox::Mode::Required {
-                    command.env(SANDBOX_REQUIRED, "1");
+                    command.env(sandbox::REQUIRED, "1");
                 }
             }
             Some(_) | None => {

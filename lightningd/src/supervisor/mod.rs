@@ -7,7 +7,7 @@ mod lock;
 mod nursery;
 
 pub use lock::ChildrenLock;
-pub use nursery::{ChildHeard, Common, FEW_ARENAS, Nursery, set_nonblocking};
+pub use nursery::{ChildHeard, Common, Nursery, set_nonblocking};
 
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, NodeId};

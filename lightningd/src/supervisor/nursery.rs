@@ -20,8 +20,6 @@ use wire::daemon::{LogLevel, Start};
 
 /// What may wait for one child: beyond it, it is not reading and is ended.
 const MAX_QUEUED: usize = 64 * 1024 * 1024;
-/// Each arena of the C library's takes addresses, of which a box has no end.
-pub const FEW_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 /// What is read of one child in one round, so that none starves the others.
 const MAX_READ_PER_ROUND: usize = 1024 * 1024;
 /// Lines of stderr beyond this many bytes a round are cut: a child in panic must not fill the log.
@@ -120,7 +118,7 @@ impl Nursery {
         let lock = self.common.lock.for_child().map_err(|e| failed("no lock", &e))?;
         let mut command = Command::new(at.path(spec.daemon));
         subdaemon::unblock_signals(&mut command);
-        command.env_clear().env(FEW_ARENAS.0, FEW_ARENAS.1);
+        command.env_clear().envs([sandbox::FEW_ARENAS]);
         crate::barriers::tell_child(&mut command, self.common.barriers.as_deref(), &spec.source);
         // It ends with whatever it has started.
         let mut process = command

@@ -45,11 +45,8 @@ pub fn run<S: Send + Sync>(spec: &'static Spec<S>) -> ExitCode {
     }
 }
 
-/// Set by a lightningd of this suite that has its processes boxed or not at all.
-const SANDBOX_REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
-
 fn sandbox_mode() -> sandbox::Mode {
-    match std::env::var_os(SANDBOX_REQUIRED) {
+    match std::env::var_os(sandbox::REQUIRED) {
         Some(_) => sandbox::Mode::Required,
         None => sandbox::Mode::BestEffort,
     }
