@@ -8,6 +8,7 @@ use crate::options::Config;
 use crate::turn::Fatal;
 use nix::fcntl::posix_fallocate;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,7 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// In the network's directory: room for the chain's rows when there is no other. Given back when it is needed.
 const RESERVE_FILE: &str = "lightningd-reserve";
 const RESERVE: u64 = 32 << 20;
-/// Without a reserve, so much is waited for before lightningd begins anew.
+/// Beside it, for a moment: whether there is room.
+const TRIED_FILE: &str = "lightningd-room";
+/// So much is waited for before lightningd begins anew.
 const BEGIN_WITH: u64 = 8 << 20;
 /// How long after a start it is taken, and after it could not be.
 const RESERVE_AFTER: Duration = Duration::from_secs(10);
@@ -52,15 +55,90 @@ fn judge(before: Space, free: u64, total: u64) -> Space {
     }
 }
 
+/// Where lightningd's own files are, and how much fits there.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// Where the database is, and what lies beside the secret.
+    dirs: [PathBuf; 2],
+    /// A test's: the free bytes stand in this file.
+    pretended: Option<PathBuf>,
+}
+
+impl Room {
+    /// For this database, and the current directory.
+    pub fn new(config: &Config, database: &Path) -> Self {
+        let pretended = config.text("dev-free-space-file").map(PathBuf::from);
+        Self { dirs: [directory_of(database), ".".into()], pretended }
+    }
+
+    /// Free bytes for us, and all. `None`: nobody knows.
+    fn free(&self, dir: &Path) -> Option<(u64, u64)> {
+        if let Some(file) = &self.pretended {
+            let said = std::fs::read_to_string(file).ok()?;
+            return Some((said.trim().parse().ok()?, u64::MAX));
+        }
+        let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+        let size = stat.fragment_size() as u64;
+        Some((stat.blocks_available() as u64 * size, stat.blocks() as u64 * size))
+    }
+
+    /// Enough to begin anew with? It is tried, not asked for: no file system says how much a quota leaves.
+    pub fn is_enough(&self) -> bool {
+        self.dirs.iter().all(|dir| {
+            self.free(dir).is_some_and(|(free, _)| free >= BEGIN_WITH)
+                && takes(dir, BEGIN_WITH).is_ok()
+        })
+    }
+
+    /// Did the node fail for want of room?
+    pub fn is_full(&self, why: &Fatal) -> bool {
+        is_full(why, || self.dirs.iter().try_for_each(|dir| takes(dir, BEGIN_WITH)))
+    }
+
+    fn reserve_file(&self) -> PathBuf {
+        let [database, _] = &self.dirs;
+        database.join(RESERVE_FILE)
+    }
+    /// Has the database room for what must be written now.
+    pub fn give_back_reserve(&self) {
+        match std::fs::remove_file(self.reserve_file()) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                log::error!("{}: the reserve cannot be given back: {e}", RESERVE_FILE);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn directory_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_path_buf(),
+        Some(_) | None => ".".into(),
+    }
+}
+
+/// Does so much fit there, for this process?
+fn takes(dir: &Path, bytes: u64) -> std::io::Result<()> {
+    let path = dir.join(TRIED_FILE);
+    let taken = take_room(&path, bytes);
+    let removed = std::fs::remove_file(&path);
+    taken.and(removed)
+}
+
+/// Where the text leaves it open it is tried whether there is room.
+fn is_full(why: &Fatal, tried: impl FnOnce() -> std::io::Result<()>) -> bool {
+    let lacks_room =
+        |e: std::io::Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    FULL.iter().any(|text| why.0.contains(text))
+        || why.0.contains(UNCLEAR) && tried().is_err_and(lacks_room)
+}
+
 /// What is looked at, and what it was like.
 #[derive(Debug)]
 pub struct Disk {
-    /// Where the database is, and what lies beside the secret.
-    ours: [PathBuf; 2],
+    ours: Room,
     /// Where the log's files are.
     logs: Vec<PathBuf>,
-    /// A test's: the free bytes stand in this file.
-    pretended: Option<PathBuf>,
     looked: Option<Instant>,
     database: Space,
     log: Space,
@@ -72,21 +150,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// For this database, the current directory and the log's files.
-    pub fn new(config: &Config, database: &Path) -> Self {
-        let logs = config.all("log-file").iter().filter_map(|said| said.value.clone());
-        let parent = |path: String| Path::new(&path).parent().map(Path::to_path_buf);
-        let logs = logs.filter(|path| path != "-").filter_map(parent);
-        let named = |dir: PathBuf| if dir.as_os_str().is_empty() { ".".into() } else { dir };
-        let beside = database.parent().map(Path::to_path_buf).unwrap_or_default();
-        let (ours, logs) = ([named(beside), ".".into()], logs.map(named).collect());
-        let pretended = config.text("dev-free-space-file").map(PathBuf::from);
-        let wait = if pretended.is_some() { Duration::ZERO } else { RESERVE_AFTER };
+    /// For this room, and the log's files.
+    pub fn new(ours: Room, logs: &[String]) -> Self {
+        let logs = logs.iter().filter(|path| *path != "-");
+        let wait = if ours.pretended.is_some() { Duration::ZERO } else { RESERVE_AFTER };
         let space = Space::Ample;
         Self {
+            logs: logs.map(|path| directory_of(Path::new(path))).collect(),
             ours,
-            logs,
-            pretended,
             looked: None,
             database: space,
             log: space,
@@ -109,10 +180,10 @@ impl Disk {
         self.looked = Some(now);
         let before = (self.database, self.log);
         let judged = |dirs: &[PathBuf], before: Space| {
-            let known = dirs.iter().filter_map(|dir| self.free(dir));
+            let known = dirs.iter().filter_map(|dir| self.ours.free(dir));
             known.map(|(free, total)| (judge(before, free, total), free)).max_by_key(|(s, _)| *s)
         };
-        let (ours, logs) = (judged(&self.ours, before.0), judged(&self.logs, before.1));
+        let (ours, logs) = (judged(&self.ours.dirs, before.0), judged(&self.logs, before.1));
         if let Some((space, free)) = ours {
             self.database = space;
             say(before.0, space, free);
@@ -129,41 +200,16 @@ impl Disk {
 
     /// Takes room that only we give back.
     fn keep_reserve(&mut self) {
-        let path = self.reserve_file();
-        match take_room(&path) {
+        let path = self.ours.reserve_file();
+        match take_room(&path, RESERVE) {
             Ok(()) => self.reserve = true,
             Err(e) => {
-                self.give_back_reserve();
+                self.ours.give_back_reserve();
                 if !std::mem::replace(&mut self.warned, true) {
                     log::warn!("{}: no room can be kept for a full disk: {e}", path.display());
                 }
             }
         }
-    }
-    fn reserve_file(&self) -> PathBuf {
-        let [database, _] = &self.ours;
-        database.join(RESERVE_FILE)
-    }
-    /// Has the database room for what must be written now. True: there was some to give.
-    pub fn give_back_reserve(&self) -> bool {
-        let path = self.reserve_file();
-        let had = std::fs::metadata(&path).is_ok_and(|m| m.len() > 0);
-        std::fs::remove_file(&path).is_ok() && had
-    }
-    /// Is there room enough to begin anew?
-    pub fn has_room(&self) -> bool {
-        self.ours.iter().filter_map(|dir| self.free(dir)).all(|(free, _)| free >= BEGIN_WITH)
-    }
-
-    /// Free bytes for us, and all. `None`: nobody knows.
-    fn free(&self, dir: &Path) -> Option<(u64, u64)> {
-        if let Some(file) = &self.pretended {
-            let said = std::fs::read_to_string(file).ok()?;
-            return Some((said.trim().parse().ok()?, u64::MAX));
-        }
-        let stat = nix::sys::statvfs::statvfs(dir).ok()?;
-        let size = stat.fragment_size() as u64;
-        Some((stat.blocks_available() as u64 * size, stat.blocks() as u64 * size))
     }
 
     /// For `getinfo`.
@@ -198,14 +244,14 @@ fn say(before: Space, now: Space, free: u64) {
     }
 }
 
-fn take_room(path: &Path) -> Result<(), String> {
+/// Makes the file as long as that, on the disk.
+fn take_room(path: &Path, bytes: u64) -> std::io::Result<()> {
     let mut options = File::options();
     // Not to append: the C library refuses to fill such a file itself, where the file system cannot.
     options.create(true).write(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(|e| e.to_string())?;
-    let has = file.metadata().map_or(0, |m| m.blocks() * 512);
-    if has < RESERVE {
-        posix_fallocate(&file, 0, RESERVE.cast_signed()).map_err(|e| e.to_string())?;
+    let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
+    if file.metadata()?.blocks() * 512 < bytes {
+        posix_fallocate(&file, 0, bytes.cast_signed())?;
     }
     Ok(())
 }
@@ -214,19 +260,11 @@ fn take_room(path: &Path) -> Result<(), String> {
 pub const NO_ROOM: &str =
     "the disk is full: nothing is stored, sent or promised until there is room";
 
-/// Set for the lightningd that has begun anew.
-pub const ANEW: &str = "FULMEN_ANEW";
-
 /// Texts of SQLite's and of the system's for a disk without room.
 const FULL: [&str; 3] =
     ["database or disk is full", "No space left on device", "Disk quota exceeded"];
-/// What SQLite says where a file beside the database cannot grow. It says so of a broken disk, too.
+/// What SQLite says where a quota is used up, or a file beside the database cannot grow. It says so of a broken disk, too.
 const UNCLEAR: &str = "disk I/O error";
-
-/// Did the node fail for want of room?
-pub fn is_full(why: &Fatal, space: Space) -> bool {
-    FULL.iter().any(|text| why.0.contains(text)) || space != Space::Ample && why.0.contains(UNCLEAR)
-}
 
 #[cfg(test)]
 mod tests {
@@ -263,12 +301,33 @@ mod tests {
         db.pragma_update(None, "max_page_count", 2).unwrap();
         let many = "CREATE TABLE t (a); INSERT INTO t VALUES (randomblob(100000))";
         let why: Fatal = db.execute_batch(many).unwrap_err().into();
-        assert!(is_full(&why, Space::Ample), "{why}");
+        assert!(is_full(&why, || Ok(())), "{why}");
+        let fails = |errno| Err(std::io::Error::from_raw_os_error(errno));
         let full = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
-        assert!(is_full(&Fatal(format!("lightningd-revocations: {full}")), Space::Ample));
+        assert!(is_full(&Fatal(format!("lightningd-revocations: {full}")), || Ok(())));
         let io = Fatal("the database failed: disk I/O error".to_owned());
-        assert!(is_full(&io, Space::Exhausted) && !is_full(&io, Space::Ample));
+        // SQLite says the same of a quota, of which the file system's figures say nothing.
+        assert!(is_full(&io, || fails(nix::libc::EDQUOT)));
+        assert!(is_full(&io, || fails(nix::libc::ENOSPC)));
+        assert!(!is_full(&io, || fails(nix::libc::EIO)));
+        assert!(!is_full(&io, || Ok(())));
         let locked = Fatal("the database failed: database is locked".to_owned());
-        assert!(!is_full(&locked, Space::Exhausted));
+        assert!(!is_full(&locked, || fails(nix::libc::ENOSPC)));
+    }
+
+    #[test]
+    fn room_that_nobody_knows_of_is_not_enough() {
+        let dir = std::env::temp_dir().join(format!("fulmen-room-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let here = Room { dirs: [dir.clone(), dir.clone()], pretended: None };
+        assert!(here.is_enough(), "a machine for tests has some");
+        assert!(std::fs::read_dir(&dir).unwrap().next().is_none(), "nothing is left of the trial");
+        let pretended = |text: &str| {
+            std::fs::write(dir.join("free"), text).unwrap();
+            Room { pretended: Some(dir.join("free")), ..here.clone() }.is_enough()
+        };
+        assert!(pretended(&BEGIN_WITH.to_string()) && !pretended("8000000") && !pretended("?"));
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(!here.is_enough());
     }
 }

@@ -58,6 +58,8 @@ pub struct Io {
     /// Children that are not read while the disk is full.
     muted: BTreeSet<Token>,
     disk: Disk,
+    /// --dev-database-pages, once a test says that there is little room; 0 for no limit.
+    database_pages: u32,
     tidied: Instant,
     queue: Vec<Event>,
     checkpointed: Instant,
@@ -104,6 +106,7 @@ impl Io {
             again: BTreeSet::new(),
             muted: BTreeSet::new(),
             disk,
+            database_pages: 0,
             tidied: Instant::now(),
             queue: Vec::new(),
             checkpointed: Instant::now(),
@@ -125,6 +128,11 @@ impl Io {
     /// --dev-save-plugin-io.
     pub fn save_plugin_io(&mut self, dir: &Path) {
         self.kennel.save_io_in(dir);
+    }
+
+    /// --dev-database-pages.
+    pub const fn limit_database_to(&mut self, pages: u32) {
+        self.database_pages = pages;
     }
 
     /// --dev-crash-after.
@@ -170,32 +178,11 @@ impl Io {
         Ok(())
     }
 
-    /// How much room there was when it was looked last.
-    pub const fn space(&self) -> Space {
-        self.disk.space()
-    }
-
-    /// Ends every other process at once, leaves the rest as a crash would, and waits for room to begin anew. False: the end was
-    /// asked for meanwhile.
-    pub fn abandon(mut self) -> bool {
+    /// Ends every other process at once, and leaves the rest as a crash would. Clients hear no more.
+    pub fn abandon(&mut self) {
+        self.rpc = RpcServer::default();
         self.kennel.end_all();
         self.nursery.end_all();
-        let mut has_room = self.disk.give_back_reserve();
-        let mut ready = Events::with_capacity(16);
-        while !has_room {
-            match self.poll.poll(&mut ready, Some(LOOK_FOR_ROOM)) {
-                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => return false,
-                Ok(()) | Err(_) if self.is_told_to_end() => return false,
-                Ok(()) | Err(_) => {}
-            }
-            has_room = self.disk.has_room();
-        }
-        true
-    }
-    fn is_told_to_end(&mut self) -> bool {
-        let signal = self.signals.read_signal();
-        let number = signal.ok().flatten().map(|info| info.ssi_signo as i32);
-        number.is_some_and(|n| n == Signal::SIGTERM as i32 || n == Signal::SIGINT as i32)
     }
 
     /// Ends everything in order. The caller's answer is the very last thing.
@@ -283,7 +270,7 @@ impl Io {
         let now = Instant::now();
         if self.disk.look(now) {
             node.space = self.disk.space();
-            self.limit_database(node);
+            self.limit_database();
             node.space_warning = self.disk.warning();
         }
         for token in std::mem::take(&mut self.muted) {
@@ -300,10 +287,8 @@ impl Io {
         }
     }
 
-    /// --dev-database-pages.
-    fn limit_database(&self, node: &Node) {
-        if let pages @ 1.. = node.config.u32_or("dev-database-pages", 0)
-            && std::env::var_os(crate::disk::ANEW).is_none()
+    fn limit_database(&self) {
+        if let pages @ 1.. = self.database_pages
             && let Err(e) = self.db.pragma_update(None, "max_page_count", pages)
         {
             log::error!("--dev-database-pages={pages}: {e}");

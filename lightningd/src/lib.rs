@@ -5,6 +5,7 @@
 //! On top: [`start`] (start-up as a table of contents), `node` (the struct of rooms), `turn`, `event_loop`, `events`.
 #![deny(clippy::indexing_slicing)]
 
+mod again;
 mod backoff;
 #[cfg(test)]
 mod bad_input;

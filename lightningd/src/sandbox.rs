@@ -63,13 +63,17 @@ pub fn decide(config: &Config, lacking: Vec<String>) -> Result<Decision, Fatal> 
     Ok(Decision { mode, lacking })
 }
 
-/// lightningd sheds what it does not need once it has its directory and its log.
-pub fn shed(decision: &Decision) -> Result<(), Fatal> {
+/// lightningd sheds what it does not need once it has its directory and its log. One that has begun anew is without it already: the
+/// kernel keeps a filter for good, and adds each further one to it.
+pub fn shed(decision: &Decision, is_anew: bool) -> Result<(), Fatal> {
     if !decision.lacking.is_empty() {
         log::warn!(
             "this machine lacks {}: daemons are held by the other walls only",
             decision.lacking.join(" and ")
         );
+    }
+    if is_anew {
+        return Ok(());
     }
     let missing = sandbox::enter_master(decision.mode)
         .map_err(|e| Fatal(format!("--sandbox=required: lightningd cannot shed {e}")))?;

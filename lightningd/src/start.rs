@@ -1,6 +1,8 @@
 //! Start-up as a table of contents, and the end.
 
+use crate::again::Myself;
 use crate::channels::watermark::Watermarks;
+use crate::disk::{Disk, Room};
 use crate::event_loop::{Io, child_base};
 use crate::hsm::HsmClient;
 use crate::node::{Node, our_features, our_invoice_features};
@@ -19,7 +21,6 @@ use primitives::{Network, NodeId, SecretBytes};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ pub fn version() -> String {
 /// From the command line to the exit code.
 pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match run(&args) {
+    match run(&Myself::at_start(), &args) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, fatal)) => {
             // Stderr for the person who started it, the log for the one who looks later.
@@ -48,15 +49,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// For whoever would use real bitcoins.
+const TOO_YOUNG: &str =
+    "this software is young: put no more on --network=bitcoin than you can bear to lose";
+
 /// In the network's directory.
 const CHILDREN_LOCK: &str = "lightningd-children.lock";
 
 type Exit = (u8, Fatal);
 
-fn run(args: &[String]) -> Result<(), Exit> {
+fn run(myself: &Myself, args: &[String]) -> Result<(), Exit> {
     let generic = |e: Fatal| (1, e);
     sandbox::begin().map_err(generic)?;
-    let from = std::env::current_dir().ok();
     let config = Config::load(args, std::env::var_os("HOME").map(PathBuf::from).as_deref())
         .map_err(generic)?;
     if config.flag("version") {
@@ -71,19 +75,55 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let boxes = sandbox::decide(&config, ::sandbox::lacking()).map_err(generic)?;
     make_directories(&config).map_err(generic)?;
     // A daemon is told by its parent, who had it confirmed.
-    let is_new = !Path::new(SECRET_FILE).exists() && std::env::var_os(IS_DAEMON).is_none();
+    let is_new = !Path::new(SECRET_FILE).exists() && !myself.is_daemon();
     let passphrase = config.flag("hsm-passphrase").then(|| passphrase::ask(is_new)).transpose()?;
     let has_passphrase = passphrase.is_some();
-    begin_log(&config, passphrase.as_ref(), from.as_deref()).map_err(generic)?;
-    let _lock = take_pid_file(&config).map_err(|e| (11, e))?;
+    begin_log(&config, myself, passphrase.as_ref()).map_err(generic)?;
+    let _pid_file = take_pid_file(&config).map_err(|e| (11, e))?;
+    let room = Room::new(&config, Path::new(&database_file(&config).map_err(generic)?));
+    // What it has locked stays so until this process is another.
+    let (mut io, (code, why)) = match begin(config, myself, &boxes, room.clone(), passphrase) {
+        Ok((mut node, mut io)) => match io.run(&mut node) {
+            Ok(()) => {
+                io.end(&node);
+                return Ok(());
+            }
+            Err(why) => (Some(io), generic(why)),
+        },
+        Err(exit) if myself.is_anew() => (None, exit),
+        Err(exit) => return Err(exit),
+    };
+    if !room.is_full(&why) {
+        return Err((code, why));
+    }
+    if has_passphrase {
+        let text = format!("{why}: make room, and start lightningd with its passphrase");
+        return Err((code, Fatal(text)));
+    }
+    log::error!("{why}: lightningd gives its reserve back and begins anew from what is on disk");
+    if let Some(io) = &mut io {
+        io.abandon();
+    }
+    room.give_back_reserve();
+    Err((code, myself.begin_anew(&room, &why)))
+}
+
+/// Everything up to the loop.
+fn begin(
+    config: Config,
+    myself: &Myself,
+    boxes: &sandbox::Decision,
+    room: Room,
+    passphrase: Option<SecretBytes>,
+) -> Result<(Node, Io), Exit> {
+    let generic = |e: Fatal| (1, e);
     log::info!("{}", version());
     if config.network() == Network::Bitcoin {
-        log::warn!(
-            "this software is young: put no more on --network=bitcoin than you can bear to lose"
-        );
+        log::warn!("{TOO_YOUNG}");
     }
-    sandbox::shed(&boxes).map_err(generic)?;
-    crate::files::warn_of_others(&database_file(&config).map_err(generic)?, &log_files(&config));
+    sandbox::shed(boxes, myself.is_anew()).map_err(generic)?;
+    let database = database_file(&config).map_err(generic)?;
+    crate::files::warn_of_others(&database, &log_files(&config));
     let children =
         ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
     raise_descriptor_limit();
@@ -105,8 +145,7 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
     let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network(), passphrase)?;
-    let db =
-        crate::db::open(Path::new(&database_file(&config).map_err(generic)?)).map_err(generic)?;
+    let db = crate::db::open(Path::new(&database)).map_err(generic)?;
     let fresh = crate::db::check_owner(&db, config.network(), id)
         .map_err(|e| (crate::db::EXIT_WRONG_DATABASE, e))?;
     if fresh && fresh_secret {
@@ -120,58 +159,25 @@ fn run(args: &[String]) -> Result<(), Exit> {
     let (watermarks, witness) =
         Watermarks::open(Path::new(crate::channels::watermark::FILE)).map_err(generic)?;
     crate::channels::hear_witness(&mut node.channels, &db, &witness).map_err(generic)?;
-    let crash_after = node.config.int_or("dev-crash-after", 0);
     let plugin_dir = executables.plugin_dir().to_path_buf();
     let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
-    let database = PathBuf::from(database_file(&node.config).map_err(generic)?);
-    let disk = crate::disk::Disk::new(&node.config, &database);
+    let disk = Disk::new(room, &log_files(&node.config));
     let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll, disk).map_err(generic)?;
+    if !myself.is_anew() {
+        io.limit_database_to(node.config.u32_or("dev-database-pages", 0));
+    }
     io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
     if let Some(dir) = node.config.text("dev-save-plugin-io") {
         io.save_plugin_io(Path::new(dir));
     }
-    if crash_after > 0 {
-        io.crash_at(Some(Instant::now() + Duration::from_secs(crash_after.unsigned_abs())));
+    if let seconds @ 1.. = node.config.int_or("dev-crash-after", 0) {
+        io.crash_at(Some(Instant::now() + Duration::from_secs(seconds.unsigned_abs())));
     }
     for plugin in plugins {
         let id = node.plugins.next_id();
         io.spawn_plugin(&mut node, id, plugin);
     }
-    if let Err(fatal) = io.run(&mut node) {
-        return Err(generic(begin_anew(io, fatal, has_passphrase, from.as_deref())));
-    }
-    io.end(&node);
-    Ok(())
-}
-
-/// This program, told the same: in the directory in which it was told that, since paths may be relative to it.
-fn myself_again(from: Option<&Path>) -> std::io::Result<std::process::Command> {
-    let mut again = std::process::Command::new(std::env::current_exe()?);
-    again.args(std::env::args_os().skip(1));
-    if let Some(from) = from {
-        again.current_dir(from);
-    }
-    Ok(again)
-}
-
-/// A full disk: with the reserve, or once somebody has made room, there is some for what the chain brings. What is in memory may be
-/// ahead of what is on disk, so this process becomes another one that reads it, as after a crash. Comes back where that cannot be.
-fn begin_anew(io: Io, why: Fatal, has_passphrase: bool, from: Option<&Path>) -> Fatal {
-    if !crate::disk::is_full(&why, io.space()) {
-        return why;
-    }
-    if has_passphrase {
-        return Fatal(format!("{why}: make room, and start lightningd with its passphrase"));
-    }
-    log::error!("{why}: lightningd gives its reserve back and begins anew from what is on disk");
-    if !io.abandon() {
-        return why;
-    }
-    let failed = match myself_again(from) {
-        Ok(mut again) => again.env(crate::disk::ANEW, "1").exec(),
-        Err(e) => e,
-    };
-    Fatal(format!("{why}; and lightningd cannot begin anew: {failed}"))
+    Ok((node, io))
 }
 
 /// Each channel takes some descriptors here: as many as the system lets us have, lest a spawn fails for want of one.
@@ -194,10 +200,8 @@ fn print_help() {
 fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
     sandbox::refuse_root(nix::unistd::geteuid().is_root(), config)?;
     if config.network() == Network::Bitcoin {
-        let text =
-            "this software is young: put no more on --network=bitcoin than you can bear to lose";
         // The log may not be open yet, and nobody should miss it.
-        eprintln!("lightningd: warning: {text}");
+        eprintln!("lightningd: warning: {TOO_YOUNG}");
     }
     if config.text("wallet").is_some_and(|w| !w.starts_with("sqlite3://")) {
         return Err(Fatal("--wallet: only sqlite3://FILE is supported".to_owned()));
@@ -218,19 +222,16 @@ fn make_directories(config: &Config) -> Result<(), Fatal> {
 
 /// In the network's directory.
 const SECRET_FILE: &str = "hsm_secret";
-/// Set for the child of a `--daemon`, which goes on.
-const IS_DAEMON: &str = "FULMEN_DAEMON";
-
 fn begin_log(
     config: &Config,
+    myself: &Myself,
     passphrase: Option<&SecretBytes>,
-    from: Option<&Path>,
 ) -> Result<(), Fatal> {
     let texts = |name: &str| -> Vec<String> {
         config.all(name).iter().filter_map(|s| s.value.clone()).collect()
     };
     let prefix = config.text("log-prefix").unwrap_or_default();
-    let files = texts("log-file");
+    let files = log_files(config);
     if config.flag("daemon") && files.is_empty() {
         return Err(Fatal("--daemon needs a --log-file".to_owned()));
     }
@@ -242,37 +243,9 @@ fn begin_log(
     )
     .map_err(Fatal)?;
     if config.flag("daemon") {
-        daemonize(passphrase, from)?;
+        myself.daemonize(passphrase)?;
     }
     Ok(())
-}
-
-/// In the background: a child with a session of its own goes on, the parent is done.
-fn daemonize(passphrase: Option<&SecretBytes>, from: Option<&Path>) -> Result<(), Fatal> {
-    use std::process::Stdio;
-    let failed = |e: std::io::Error| Fatal(format!("--daemon: {e}"));
-    if std::env::var_os(IS_DAEMON).is_some() {
-        // It leads one already if it has begun anew.
-        let leads = nix::unistd::getsid(None) == Ok(nix::unistd::Pid::this());
-        if !leads {
-            nix::unistd::setsid().map_err(|e| Fatal(format!("--daemon: {e}")))?;
-        }
-        return Ok(());
-    }
-    let mut child = myself_again(from)
-        .map_err(failed)?
-        .env(IS_DAEMON, "1")
-        .stdin(if passphrase.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    if let (Some(passphrase), Some(mut stdin)) = (passphrase, child.stdin.take()) {
-        stdin
-            .write_all(passphrase.expose())
-            .and_then(|()| stdin.write_all(b"\n"))
-            .map_err(failed)?;
-    }
-    std::process::exit(0);
 }
 
 fn log_files(config: &Config) -> Vec<String> {

@@ -1,9 +1,10 @@
 //! A disk that fills up: the node lives, promises nothing new, follows the chain, and goes on when there is room.
 
+use nix::unistd::Pid;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use tests::{Pair, Scratch, wait_for};
+use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
 
 /// How much room bob's disk has, as it is told.
 struct Room(PathBuf);
@@ -115,21 +116,53 @@ fn full_database_has_lightningd_begin_anew_with_its_reserve() {
     let pair = Pair::within(folder, &[], &[&told, &dir, "--dev-database-pages=60"]);
     let id = pair.open(1_000_000);
     let pid = pair.bob.pid();
+    let filters = filters_of(pid);
     // From here on the database takes no further page.
     let reserve = pair.bob.network_dir().join("lightningd-reserve");
     wait_for("a reserve", || reserve.exists().then_some(()));
-    room.set(500 << 20);
+    room.set(1 << 20);
     wait_for("a full database", || {
         pair.bitcoind.mine(20);
         pair.bob.logged("begins anew from what is on disk").then_some(())
     });
-    // The same process, and nothing is lost.
-    assert_eq!(pair.bob.pid(), pid);
+    wait_for("its reserve is given back", || (!reserve.exists()).then_some(()));
+    assert!(pair.bob.socket().is_err(), "nobody waits for an answer that cannot come");
+    room.set(PLENTY);
+    // The same process, under the same filters, and nothing is lost.
     pair.bob.wait_up();
+    assert_eq!(pair.bob.pid(), pid);
+    assert_eq!(filters_of(pid), filters);
     pair.alice.sync(&pair.bitcoind);
     pair.bob.sync(&pair.bitcoind);
     pair.bob.wait_normal(&id);
     pair.alice.connect(&pair.bob);
     let invoice = pair.bob.rpc("invoice", &json!([1_000_000, "after", "d"]));
     pair.alice.pay(invoice["bolt11"].as_str().unwrap());
+}
+
+/// How many filters the kernel holds this process's calls against.
+fn filters_of(pid: Pid) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("Seccomp_filters:"));
+    line.unwrap_or_default().to_owned()
+}
+
+#[test]
+fn lightningd_that_waits_for_room_ends_when_told_to() {
+    let scratch = Scratch::new();
+    let room = Room(scratch.path().join("room"));
+    room.set(PLENTY);
+    let told = format!("--dev-free-space-file={}", room.0.display());
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let options = [told.as_str(), "--dev-database-pages=60"];
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &options);
+    let reserve = node.network_dir().join("lightningd-reserve");
+    wait_for("a reserve", || reserve.exists().then_some(()));
+    room.set(1 << 20);
+    wait_for("a full database", || {
+        bitcoind.mine(20);
+        node.logged("begins anew from what is on disk").then_some(())
+    });
+    assert!(!node.terminate().success());
+    node.wait_log("the end was asked for before there was room");
 }
