@@ -181,10 +181,10 @@ pub(super) fn answered(
         (BroadcastFor::Commitment(number), Some(e)) => {
             log::info!("the commitment {txid} of channel {number} was not taken: {e}");
             crate::onchain::allocate_fees(turn);
-            crate::channels::closing::commitment_sent(node, turn, number);
+            crate::channels::fail::commitment_sent(node, turn, number);
         }
         (BroadcastFor::Commitment(number), None) => {
-            crate::channels::closing::commitment_sent(node, turn, number);
+            crate::channels::fail::commitment_sent(node, turn, number);
         }
         (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),
         (BroadcastFor::Withdrawal(caller, _), Some(e)) => {

@@ -1,6 +1,7 @@
 //! Commands for developers: what a node of good sense does only when it must.
 
-use super::closing::{fail_channel, find, sign_commitment};
+use super::closing::find;
+use super::fail::{fail_channel, sign_commitment};
 use crate::node::Node;
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};

@@ -357,7 +357,7 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     if channel.lost_state {
         // The witness beside the database says that our rows are old. A peer that says they are not lies.
         let text = "our data is old, and the peer did not say so";
-        return super::closing::fail_channel(node, turn, channel, "protocol", text);
+        return super::fail::fail_channel(node, turn, channel, "protocol", text);
     }
     update(turn, number, |c| {
         c.reestablished = true;
@@ -408,7 +408,7 @@ pub fn order_removal(channel: &Channel, turn: &mut Turn<'_>, id: HtlcId, removal
 pub fn peer_erred(node: &Node, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
     for channel in node.channels.with(peer).filter(|c| !c.reestablished) {
         let why = format!("the peer said error about all channels: {said}");
-        super::closing::fail_channel(node, turn, channel, "remote", &why)?;
+        super::fail::fail_channel(node, turn, channel, "remote", &why)?;
     }
     Ok(())
 }
@@ -434,11 +434,11 @@ pub(super) fn failed(
             // BOLT 2: having sent an error we fail the channel.
             channel.log(LogLevel::Unusual, text);
             let known = super::error_to_peer::Known::ToPeer;
-            super::closing::fail_known(node, turn, channel, "protocol", told, known)?;
+            super::fail::fail_known(node, turn, channel, "protocol", told, known)?;
         }
         Fault::PeerSaidError { said } => {
             channel.log(LogLevel::Unusual, text);
-            super::closing::fail_channel(
+            super::fail::fail_channel(
                 node,
                 turn,
                 channel,

@@ -7,6 +7,8 @@ pub mod dev;
 mod error_to_peer;
 #[cfg(test)]
 mod evil_tests;
+pub mod fail;
+mod forget;
 mod index;
 pub mod live;
 mod numbers;
@@ -70,7 +72,7 @@ pub enum ChannelEvent {
     /// The funding of this channel is in a block now: its peer wants to hear of it.
     FundingSeen,
     /// These came to nothing, each for its reason: more of them than one turn may forget.
-    ForgetAll(Vec<(ChannelNumber, String)>),
+    ForgetAll(Vec<forget::Over>),
     /// This channel of this peer's was forgotten: hsmd has to hear so.
     Forgotten(NodeId),
     /// The child of this channel is gone; look whether it needs another.
@@ -412,14 +414,14 @@ pub fn handle(
         },
         ChannelEvent::SignFunding => watch::sign_funding(node, turn, number),
         ChannelEvent::CloseTimeout => closing::timeout(node, turn, number),
-        ChannelEvent::Broadcast => closing::broadcast_commitment(node, turn, number),
+        ChannelEvent::Broadcast => fail::broadcast_commitment(node, turn, number),
         ChannelEvent::NewTip(height) => {
             watch::new_tip(node, turn, height)?;
             crate::htlcs::new_tip(node, turn)?;
             crate::onchain::new_tip(node, turn, height)
         }
         ChannelEvent::FundingSeen => strangers::funding_seen(node, turn, number),
-        ChannelEvent::ForgetAll(over) => watch::forget_some(node, turn, over),
+        ChannelEvent::ForgetAll(over) => forget::forget_some(node, turn, over),
         ChannelEvent::Forgotten(peer) => {
             Ok(turn.hsm.ask(&wire::hsm::ForgetChannel { peer, channel: number })?)
         }
@@ -435,7 +437,7 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         if channel.closing_begun && channel.state.is_open() && busy {
             // An older version took HTLCs after a closing was signed. No commitment changes any more: they end on chain.
             let why = "HTLCs were added after a closing transaction was signed";
-            closing::fail_channel(node, turn, channel, "protocol", why)?;
+            fail::fail_channel(node, turn, channel, "protocol", why)?;
         }
         watch::resume(node, turn, channel)?;
     }

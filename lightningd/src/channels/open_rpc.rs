@@ -273,7 +273,7 @@ pub fn funding_seen(
         (Some(c), Ok(_)) => {
             let text = "Channel open canceled by RPC(fundchannel_cancel)";
             crate::peers::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
-            super::watch::forget(node, turn, c, "cancelled before its funding was broadcast")?;
+            super::forget::forget(node, turn, c, "cancelled before its funding was broadcast")?;
             if let Some(tx) = &c.funding_tx {
                 let txid = tx.compute_txid();
                 crate::chain::give_up(turn.db, txid)?;

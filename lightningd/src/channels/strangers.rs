@@ -129,7 +129,7 @@ impl Channel {
             && !self.ready.local
             && !self.lost_state
     }
-    fn has_nothing_of_ours(&self) -> bool {
+    pub(super) fn has_nothing_of_ours(&self) -> bool {
         // Of a database that may have been put back the rows prove nothing.
         self.live.balance.local == Msat(0) && self.live.htlcs.0.is_empty() && !self.unproven
     }
@@ -214,7 +214,7 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
             node.channels.forgotten_by(channel.peer, connection, Instant::now())
     {
         let why = "its peer did not speak of it any more, and opened another";
-        super::watch::forget(node, turn, forgotten, why)?;
+        super::forget::forget(node, turn, forgotten, why)?;
         end_oldest_daemon(node, turn, channel.peer);
         return Ok(());
     }
@@ -226,7 +226,7 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
         Some(oldest) => {
             let why = "its funding was not seen, and others wait for theirs";
             crate::peers::tell(node, turn, oldest.peer, &Error::new(oldest.id, why));
-            super::watch::forget(node, turn, oldest, why)
+            super::forget::forget(node, turn, oldest, why)
         }
         None => Ok(()),
     }
@@ -272,8 +272,8 @@ pub fn puts_off_close(channel: &Channel) -> bool {
     channel.is_unseen() && channel.closer != Some(Side::Local) && !channel.close_asked
 }
 
-/// Such a close began, and nothing of it is stored: its daemon and a stranger's connection end. BOLT 2, "Message Retransmission": the peer says
-/// `shutdown` again on its next connection, and is answered once the funding is seen.
+/// Such a close began, and nothing of it is stored: the channel is not served again on this connection, whose other channels go on.
+/// BOLT 2, "Message Retransmission": the peer says `shutdown` again on its next one, and is answered once the funding is seen.
 pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     let why = "shutdown before the funding was seen in a block: say it again after that";
     channel.log(LogLevel::Debug, why);

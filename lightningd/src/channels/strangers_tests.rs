@@ -5,6 +5,8 @@ use crate::channels::store;
 use crate::events::Outgoing;
 use crate::peers::Connection;
 use crate::testing::{Rig, Said};
+use bitcoin::Txid;
+use bitcoin::hashes::Hash as _;
 use primitives::*;
 use wire::Request;
 use wire::channeld::{GetShutdownScript, PersistShutdown};
@@ -222,11 +224,15 @@ fn channels_without_funding_are_forgotten_fifty_in_a_turn() {
             _ => None,
         })
     };
+    // One of those that wait was in a block meanwhile, whose place another block took.
+    let came_back = ChannelNumber(121);
     let mut waiting = later(rig.outbox(|node, turn| {
         let event = ChannelEvent::NewTip(BlockHeight(2017));
         crate::channels::handle(node, turn, ChannelNumber(0), event)
     }));
     let mut left = vec![rows(&rig)];
+    let channel = rig.node.channels.all.get_mut(&came_back).unwrap();
+    (channel.was_in_block, channel.first_height) = (true, BlockHeight(2017));
     while let Some(over) = waiting {
         waiting = later(rig.outbox(|node, turn| {
             let event = ChannelEvent::ForgetAll(over.clone());
@@ -234,8 +240,9 @@ fn channels_without_funding_are_forgotten_fifty_in_a_turn() {
         }));
         left.push(rows(&rig));
     }
-    assert_eq!(left, [71, 21, 1]);
-    assert_eq!(rig.node.channels.all.len(), 1);
+    assert_eq!(left, [71, 21, 2]);
+    assert!(rig.node.channels.all.contains_key(&came_back));
+    assert_eq!(rig.node.channels.all.len(), 2);
 }
 
 #[test]
@@ -254,7 +261,7 @@ fn transactions_of_forgotten_channel_leave_no_row() {
     channel.close_tx = Some(close.clone());
     crate::chain::keep(&rig.db, &close).unwrap();
     rig.turn(|node, turn| {
-        crate::channels::watch::forget(node, turn, &node.channels.all[&ChannelNumber(1)], "a test")
+        crate::channels::forget::forget(node, turn, &node.channels.all[&ChannelNumber(1)], "a test")
     });
     let rows: i64 =
         rig.db.query_row("SELECT count(*) FROM transactions", [], |row| row.get(0)).unwrap();
@@ -370,4 +377,27 @@ fn daemon_of_peer_that_asks_does_not_give_way() {
     }
     let gives_way = |peer| rig.node.channels.daemon_gives_way(peer).map(|c| c.number.0);
     assert_eq!((gives_way(id(0)), gives_way(id(1))), (Some(14), Some(10)));
+}
+
+#[test]
+fn failed_channel_is_kept_where_its_rows_prove_not_that_nothing_is_ours() {
+    type Change = fn(&mut Channel);
+    let cases: [(&str, Change, bool); 6] = [
+        ("made up", |_| {}, false),
+        ("pushed", |c| c.live.balance.local = Msat(1), true),
+        ("was in a block", |c| c.was_in_block = true, true),
+        ("a database put back", |c| c.unproven = true, true),
+        ("old data", |c| c.lost_state = true, true),
+        ("double-spent", |c| c.spend = Some((Txid::all_zeros(), BlockHeight(9))), true),
+    ];
+    for (what, change, is_kept) in cases {
+        let mut rig = Rig::new("failed-unseen", &[(1, 1)]);
+        made_up(&mut rig);
+        change(rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap());
+        rig.turn(|node, turn| {
+            let channel = &node.channels.all[&ChannelNumber(1)];
+            crate::channels::fail::fail_channel(node, turn, channel, "remote", "unknown channel")
+        });
+        assert_eq!(rig.node.channels.all.contains_key(&ChannelNumber(1)), is_kept, "{what}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Channels and the chain: fundings that confirm, fundings that are spent, and depths.
 
+use super::forget::{Over, forget_all};
 use super::{Channel, ChannelEvent, State, live, order, set_state, store, update};
 use crate::chain::{BroadcastFor, broadcast, broadcast_first};
 use crate::events::Event;
@@ -242,7 +243,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
         waits && c.opener() == Side::Remote && (height - c.first_height).0 >= FORGET_UNFUNDED
     };
     let why = format!("its funding did not confirm within {FORGET_UNFUNDED} blocks");
-    let over = node.channels.all.values().filter(is_over).map(|c| (c.number, why.clone()));
+    let over = node.channels.all.values().filter(is_over).map(|c| Over::new(c, why.clone()));
     forget_all(node, turn, over.collect())?;
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
@@ -253,7 +254,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
             let delta = super::policy::cltv_delta(node);
             let live = &channel.live.htlcs.0;
             if let Some(why) = super::deadline::missed(live, &channel.decided, height, delta) {
-                super::closing::fail_channel(node, turn, channel, "protocol", &why)?;
+                super::fail::fail_channel(node, turn, channel, "protocol", &why)?;
                 if channel.unproven {
                     // It is not failed: the peer is asked to close.
                     crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &why));
@@ -272,12 +273,12 @@ fn funding_confirmed(
     tx: &Transaction,
     height: BlockHeight,
     index: usize,
-) -> Result<Option<(ChannelNumber, String)>, Stop> {
+) -> Result<Option<Over>, Stop> {
     let params = &channel.live.params;
     if let Err(why) = funds(params, tx) {
         let text = format!("the funding transaction is not what was agreed: {why}");
         crate::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
-        return Ok(Some((channel.number, text)));
+        return Ok(Some(Over::new(channel, text)));
     }
     let scid = u32::try_from(index).ok().zip(u16::try_from(params.funding.vout).ok());
     let scid = scid.and_then(|(tx, out)| ShortChannelId::new(height.0, tx, out));
@@ -464,81 +465,6 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
             }
         }
     }
-    Ok(())
-}
-
-/// Channels that are forgotten in one turn. Strangers may have thousands end with one block, and other events wait for a turn's end.
-const FORGOTTEN_AT_ONCE: usize = 50;
-
-/// These come to nothing, each for its reason. All but the first [`FORGOTTEN_AT_ONCE`] have turns of their own: should we die before
-/// those, each of a peer's is found again by its age. Ours are first.
-fn forget_all(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    mut over: Vec<(ChannelNumber, String)>,
-) -> Result<(), Stop> {
-    let is_peers =
-        |n: ChannelNumber| node.channels.all.get(&n).is_some_and(|c| c.opener() == Side::Remote);
-    over.sort_by_key(|(number, _)| is_peers(*number));
-    forget_some(node, turn, over)
-}
-
-/// The first of them; the others later.
-pub(super) fn forget_some(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    mut over: Vec<(ChannelNumber, String)>,
-) -> Result<(), Stop> {
-    let later = over.split_off(over.len().min(FORGOTTEN_AT_ONCE));
-    for (number, why) in over {
-        // It may be gone, or there after all.
-        let channel = node.channels.all.get(&number);
-        if let Some(channel) = channel.filter(|c| c.funding_height.is_none()) {
-            forget(node, turn, channel, &why)?;
-        }
-    }
-    if !later.is_empty() {
-        turn.then(Event::Channel(ChannelNumber(0), ChannelEvent::ForgetAll(later)));
-    }
-    Ok(())
-}
-
-/// May a transaction that spends its funding be stored, to be sent with each block? Of what strangers made up none is.
-fn may_be_published(channel: &Channel) -> bool {
-    let is_made_up = channel.is_unseen() && channel.cause != "user";
-    channel.close_tx.is_some() || (!channel.state.is_open() && !is_made_up)
-}
-
-/// A channel that came to nothing leaves no trace but this line.
-pub(super) fn forget(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    why: &str,
-) -> Result<(), Stop> {
-    channel.log(LogLevel::Unusual, &format!("channel {} is forgotten: {why}", channel.id));
-    if let Some(child) = channel.owner.child() {
-        turn.say(crate::events::Outgoing::Kill { child, why: why.to_owned() });
-    }
-    super::closing::refuse_closers(node, turn, channel.number, why);
-    crate::onchain::forget(node, turn, channel.number)?;
-    if may_be_published(channel) {
-        crate::chain::forget_spends(turn.db, channel.live.params.funding)?;
-    }
-    store::forget(turn.db, channel.number)?;
-    let (number, peer) = (channel.number, channel.peer);
-    // Not before it is on disk that there is no such channel: this event may be taken back.
-    turn.then(Event::Channel(number, ChannelEvent::Forgotten(peer)));
-    turn.say(crate::events::Outgoing::Forgotten { channel: number });
-    turn.install(move |node| {
-        node.channels.remove(number);
-        // Whoever comes under a new name each time leaves nothing behind.
-        let strange = node.channels.count_with(peer) == 0;
-        let known = node.peers.all.get(&peer);
-        if strange && known.is_some_and(|p| p.connection.is_none() && p.address.is_none()) {
-            node.peers.all.remove(&peer);
-        }
-    });
     Ok(())
 }
 
