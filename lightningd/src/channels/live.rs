@@ -500,7 +500,7 @@ pub(super) fn after_gone(
         return Ok(());
     }
     if channel.served_connection == Some(connection.number) {
-        if channel.begs() || channel.state == State::ClosingComplete {
+        if channel.begs() || channel.is_done_on(connection.number) {
             // It heard on this connection what there is to say.
             return Ok(());
         }

@@ -196,6 +196,8 @@ pub struct Channel {
     pub served_connection: Option<u64>,
     /// The last connection on which the peer spoke of it while no daemon of that connection was there.
     pub spoken_on: Option<u64>,
+    /// The connection on which the peer said `shutdown` before its funding was seen: nothing more is said of the channel there.
+    pub put_off_on: Option<u64>,
     /// channel_reestablish is through on this connection.
     pub reestablished: bool,
     /// What its daemon is doing.
@@ -295,6 +297,11 @@ impl Channel {
     /// Our data is old, and only the peer can close: it is asked to on every connection, until it does.
     pub fn begs(&self) -> bool {
         self.lost_state && self.state == State::AwaitingUnilateral
+    }
+    /// Has the peer heard on this connection what there is to say? A closing was agreed on, or its close is put off.
+    pub fn is_done_on(&self, connection: u64) -> bool {
+        let is_over = self.state == State::ClosingComplete;
+        is_over && self.served_connection == Some(connection) || self.put_off_on == Some(connection)
     }
     /// Can it carry payments now?
     pub fn is_usable(&self) -> bool {
@@ -466,12 +473,7 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             refuse(node, turn, &s, live::PLEASE_CLOSE);
             Ok(())
         }
-        // closingd has said on this connection what there is to say.
-        Some(channel)
-            if channel.state == State::ClosingComplete
-                && channel.owner == Owner::Nobody
-                && channel.served_connection == Some(s.connection) =>
-        {
+        Some(channel) if channel.owner == Owner::Nobody && channel.is_done_on(s.connection) => {
             crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
             Ok(())
         }

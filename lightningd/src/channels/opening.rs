@@ -275,6 +275,7 @@ fn opened(
         owner: Owner::Nobody,
         served_connection: None,
         spoken_on: None,
+        put_off_on: None,
         reestablished: false,
         status: (String::new(), None),
         changes: vec![],

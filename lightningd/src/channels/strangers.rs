@@ -278,23 +278,25 @@ pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     let why = "shutdown before the funding was seen in a block: say it again after that";
     channel.log(LogLevel::Debug, why);
     crate::peers::tell(node, turn, channel.peer, &Warning::new(channel.id, why));
-    // A friend's other channels, and HTLCs in them, are served on.
-    if node.channels.is_stranger(channel.peer) {
-        crate::peers::hang_up(node, turn, channel.peer);
-    }
+    let connection = node.peers.connection(channel.peer).map(|c| c.number);
+    update(turn, channel.number, move |c| c.put_off_on = connection);
     if let Some(child) = channel.owner.child() {
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
 }
 
 /// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
-/// failed before, our commitment is good for something now.
+/// failed before, our commitment is good for something now. Whose close was put off is hung up on: it connects anew, and says it again.
 pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     if channel.state == State::AwaitingUnilateral && channel.opener() == Side::Remote {
         turn.then(Event::Channel(number, ChannelEvent::Broadcast));
     }
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
+    if connection.is_some() && channel.put_off_on == connection {
+        crate::peers::hang_up(node, turn, channel.peer);
+        return Ok(());
+    }
     let is_idle = channel.owner == Owner::Nobody && channel.served_connection != connection;
     if is_idle && channel.wants_peer() {
         live::start(node, turn, channel, Birth::Reconnected)?;

@@ -108,6 +108,7 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         owner: Owner::Nobody,
         served_connection: None,
         spoken_on: None,
+        put_off_on: None,
         reestablished: false,
         status: (String::new(), None),
         changes: vec![],

@@ -1,5 +1,6 @@
 //! Crowds of strangers who open channels: what each proposal, and all of them, may cost in processes, commits and log.
 
+use crate::scenes::{node_pays, preimage};
 use bitcoin::OutPoint;
 use bitcoin::hashes::Hash;
 use primitives::*;
@@ -304,6 +305,30 @@ fn unfunded_channels_that_their_peer_forgot_give_way_to_its_next() {
 }
 
 #[test]
+fn close_that_friend_begins_too_early_leaves_its_other_channel_served() {
+    let world = World::new();
+    let mut funded = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    funded.lock_in(&world);
+    let held = node_pays(&world, &mut funded, 100_000_000, preimage(1).hash(), 40, 1);
+    // A second channel over the same connection, whose funding is in no block.
+    let connected = std::mem::replace(&mut funded.stranger, Stranger::new(1));
+    let mut early = connected.open(&world, Plan::new(2));
+    early.say(&wire::Shutdown { channel_id: early.id, scriptpubkey: purse_script() });
+    let why = early.line().end();
+    assert!(why.contains("before the funding was seen"), "{why}");
+    std::mem::swap(&mut funded.stranger, &mut early.stranger);
+    funded.fulfil(held, preimage(1));
+    funded.settle();
+    let paid = world.node.rpc(
+        "waitsendpay",
+        &json!({"payment_hash": preimage(1).hash().to_string(), "partid": 1, "groupid": 1}),
+    );
+    assert_eq!(paid["status"], "complete");
+    assert_eq!(world.node.channel(&early.name())["state"], "CHANNELD_AWAITING_LOCKIN");
+    assert!(!world.node.logged("BROKEN"));
+}
+
+#[test]
 fn close_that_stranger_begins_is_put_off_until_the_funding_confirms() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
@@ -311,12 +336,22 @@ fn close_that_stranger_begins_is_put_off_until_the_funding_confirms() {
     live.say(&shutdown);
     let why = live.line().end();
     assert!(why.contains("before the funding was seen"), "{why}");
-    live.line().hung_up();
+    wait_for("its daemon's end", || {
+        world.node.children("lightning_channeld").is_empty().then_some(())
+    });
+    // Nothing that it says of the channel has a daemon started again on this connection.
+    let (births, _) = counters(&world);
+    live.say(&shutdown);
+    live.say(&live.reestablish_message());
+    live.say(&ChannelReestablish { channel_id: ChannelId([7; 32]), ..live.reestablish_message() });
+    let why = live.line().end();
+    assert!(why.contains("unknown channel"), "{why}");
+    assert_eq!(counters(&world).0, births);
     assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_AWAITING_LOCKIN");
     assert!(world.node.children("lightning_closingd").is_empty());
     assert!(!world.node.logged("BROKEN"));
-    live.stranger.hang_up();
     world.mine(1);
+    live.line().hung_up();
     live.reconnect(&world);
     live.ready();
     world.node.wait_normal(&live.name());

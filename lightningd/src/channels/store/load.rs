@@ -145,6 +145,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         owner: Owner::Nobody,
         served_connection: None,
         spoken_on: None,
+        put_off_on: None,
         reestablished: false,
         status: (String::new(), None),
         changes: vec![],
