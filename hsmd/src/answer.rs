@@ -84,6 +84,9 @@ impl From<Refusal> for Bad {
     }
 }
 
+/// What an answer leaves on the stack is in this much of it.
+const STACK: usize = 64 * 1024;
+
 /// More than every answer with a secret has, but those about onions.
 const ROOM: usize = 512;
 /// What is told of one onion.
@@ -109,7 +112,7 @@ fn answered_once<R: Request>(answer: Option<R::Answer>) -> Answered {
 
 impl Hsm {
     /// With this node's keys, as after `Unlock`.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unlocked(node: NodeKeys) -> Self {
         Self { node: Some(Box::new(node)), ..Self::default() }
     }
@@ -147,7 +150,9 @@ impl Hsm {
             return Err(format!("{} with {} descriptors", question.name(), fds.len()));
         }
         let name = question.name();
-        self.decide(who, question, fds).map_err(|why| format!("{name}: {why}"))
+        let decided = self.decide(who, question, fds).map_err(|why| format!("{name}: {why}"));
+        memory::wipe_stack::<STACK>();
+        decided
     }
 
     fn decide(&mut self, who: Who, question: HsmRequest, fds: VecDeque<OwnedFd>) -> Answered {

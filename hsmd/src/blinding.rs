@@ -77,13 +77,28 @@ mod tests {
         }
     }
 
+    /// What the library adds to each secret that it multiplies by the generator: a number behind the first word of its context.
+    fn offset(context: &Secp256k1<All>) -> [u8; 32] {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = [0; 32];
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        memory.read_exact_at(&mut bytes, context.ctx().as_ptr() as u64 + 8).unwrap();
+        bytes
+    }
+
     /// A renewal takes the place of the context; whoever uses the one before ends with that.
     #[test]
-    fn blinding_is_another_context_after_each_renewal() {
+    fn blinding_is_another_random_point_after_each_renewal() {
+        let plain = || offset(&Secp256k1::new());
+        assert_eq!(plain(), plain(), "without randomness it is always the same");
         let mut blinding = Blinding::new(Instant::now());
-        let before = secp();
-        blinding.renew(Instant::now());
-        assert!(!Arc::ptr_eq(&before, &secp()));
+        let mut seen = vec![plain()];
+        for _ in 0..5 {
+            blinding.renew(Instant::now());
+            let context = offset(&secp());
+            assert!(!seen.contains(&context));
+            seen.push(context);
+        }
     }
 
     /// Renewed or not, the results are the same, and so are those of the global context.

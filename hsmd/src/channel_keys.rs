@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use subdaemon::memory;
 use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
 
+/// What a signature leaves on the stack is in this much of it.
+const STACK: usize = 8 * 1024;
+
 /// Derived once per channel, and kept in one place while the channel is known.
 pub(crate) struct ChannelKeys {
     pub(crate) funding: SigningKey,
@@ -144,7 +147,12 @@ impl ChannelKeys {
         let signature = secp().sign_ecdsa(&built.sighash(constants), &self.funding);
         let kind: EcdsaSighashType = constants.format.htlc_sighash();
         let htlcs = secret.map_or_else(Vec::new, |secret| {
-            cores::each(&built.htlcs, |h| secp().sign_ecdsa(&h.sighash(kind), &secret))
+            cores::each(&built.htlcs, |h| {
+                let signature = secp().sign_ecdsa(&h.sighash(kind), &secret);
+                // Of a thread that ends here nobody else wipes the stack.
+                memory::wipe_stack::<STACK>();
+                signature
+            })
         });
         SIGNATURES.fetch_add(1 + htlcs.len() as u64, Ordering::Relaxed);
         Ok(CommitmentSignatures { signature, htlcs })

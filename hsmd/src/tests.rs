@@ -24,6 +24,7 @@ mod captured;
 mod captured_onchaind;
 mod channel_life;
 mod claims;
+mod copies;
 mod evil;
 mod node;
 mod noise;

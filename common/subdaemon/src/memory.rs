@@ -7,6 +7,7 @@ use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use zeroize::Zeroize;
 
 /// What is kept out of the swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,15 @@ pub fn lock_pages_of<T>(value: &T) {
         let e = io::Error::last_os_error();
         log::info!("the pages of some keys may go to swap: {e}");
     }
+}
+
+/// Overwrites what calls that have returned left below the caller on this thread's stack, in so many bytes of it: a library that signs
+/// moves its keys through variables that nobody outside can name.
+#[inline(never)]
+pub fn wipe_stack<const BYTES: usize>() {
+    let mut below = [0u8; BYTES];
+    below.zeroize();
+    std::hint::black_box(&below);
 }
 
 #[cfg(test)]
