@@ -29,7 +29,7 @@ pub(super) fn connect(
         }
     });
     if node.chain.caught_up {
-        super::rebroadcast(node, turn);
+        super::rebroadcast(node, turn)?;
     }
     crate::waits::height_is(node, turn, height);
     log::debug!("block {height}: {hash}");

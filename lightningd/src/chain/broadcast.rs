@@ -88,27 +88,20 @@ pub fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFo
 }
 
 /// Sends everything that should be in a block and is not. What another transaction made impossible is given up once that one is buried.
-pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) {
-    match store::unconfirmed(turn.db) {
-        Ok(all) => {
-            let dead = double_spent(node, &all);
-            for txid in &dead {
-                log::info!("{txid} is sent no more: what it spends was spent {BURIED} blocks ago");
-                if let Err(e) = store::give_up(turn.db, *txid) {
-                    log::error!("{e}");
-                }
-            }
-            for tx in all.iter().filter(|tx| !dead.contains(&tx.compute_txid())) {
-                if let Err(e) = store::count_sending(turn.db, tx.compute_txid()) {
-                    return log::error!("{e}");
-                }
-                let claim = crate::onchain::attempt_of(node, tx.compute_txid());
-                let why = claim.map_or(BroadcastFor::Nobody, BroadcastFor::Attempt);
-                send(node, turn, tx, why);
-            }
-        }
-        Err(e) => log::error!("{e}"),
+pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    let all = store::unconfirmed(turn.db)?;
+    let dead = double_spent(node, &all);
+    for txid in &dead {
+        log::info!("{txid} is sent no more: what it spends was spent {BURIED} blocks ago");
+        store::give_up(turn.db, *txid)?;
     }
+    for tx in all.iter().filter(|tx| !dead.contains(&tx.compute_txid())) {
+        store::count_sending(turn.db, tx.compute_txid())?;
+        let claim = crate::onchain::attempt_of(node, tx.compute_txid());
+        let why = claim.map_or(BroadcastFor::Nobody, BroadcastFor::Attempt);
+        send(node, turn, tx, why);
+    }
+    Ok(())
 }
 
 /// Which of these spend a UTXO of the wallet that another transaction spent so many blocks ago that no reorganisation brings it back,

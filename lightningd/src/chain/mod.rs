@@ -419,7 +419,7 @@ fn block(
             });
             turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
         }
-        caught_up(node, turn);
+        caught_up(node, turn)?;
         stale::look(node, turn);
         crate::onchain::ask_mempool(node, turn);
         if !rescan::go_on(node, turn)? {
@@ -451,9 +451,9 @@ fn block(
 }
 
 /// Our tip is the backend's.
-pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
+pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     if node.chain.caught_up {
-        return;
+        return Ok(());
     }
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
@@ -461,7 +461,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     crate::htlcs::tip_found(node, turn);
     turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     crate::peers::activate(node, turn);
-    rebroadcast(node, turn);
+    rebroadcast(node, turn)
 }
 
 fn fees(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {

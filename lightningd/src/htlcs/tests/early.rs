@@ -129,8 +129,7 @@ fn early_failure_waits_for_the_chain_to_be_read() {
     rig.node.chain.caught_up = false;
     assert_eq!(tip(&mut rig, 203), NONE);
     let caught_up = |node: &crate::node::Node, turn: &mut Turn<'_>| -> Result<(), Stop> {
-        crate::chain::caught_up(node, turn);
-        Ok(())
+        crate::chain::caught_up(node, turn)
     };
     assert_eq!(back(&rig.turn(caught_up)), [0]);
 }
