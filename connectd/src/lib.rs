@@ -154,7 +154,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         max_out: settings.max_out,
         relieved: 0,
         conns: HashMap::new(),
-        next_id: 0,
+        next_id: init.last_connection,
         strangers: BTreeSet::new(),
         lingering: Default::default(),
         rivals: Rivals::new(init.node_id),

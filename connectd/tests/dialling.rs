@@ -24,6 +24,17 @@ fn order(node: &Node, to: NodeId, addresses: Vec<Address>) {
 }
 
 #[test]
+fn connections_are_numbered_on_from_those_of_the_connectd_before() {
+    let _dog = watchdog();
+    let last_connection = 7 << 32;
+    let init = ConnectdInit { last_connection, ..init_of(1) };
+    let mut a = Node::with(init, 1, Times::default());
+    let b = Node::start(2);
+    order(&a, b.id(), vec![address("127.0.0.1", b.at.port())]);
+    assert!(a.connected().connection > last_connection);
+}
+
+#[test]
 fn every_address_is_tried_and_every_failure_has_its_reason() {
     let _dog = watchdog();
     let times = Times { dial: Duration::from_millis(300), ..Times::default() };

@@ -42,6 +42,8 @@ crate::internal! {
         must_listen: bool,
         /// Hostnames are not resolved (--disable-dns).
         disable_dns: bool,
+        /// The number before the first connection's: none that a connectd before this one gave is given again.
+        last_connection: u64,
     }
     /// The chain is caught up: accept peers now.
     2001 => Activate {}

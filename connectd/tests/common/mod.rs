@@ -113,6 +113,7 @@ pub fn init_of(secret: u8) -> ConnectdInit {
         features: features(),
         listen: vec![Address { host: "127.0.0.1".into(), port: 0 }],
         must_listen: true,
+        last_connection: 0,
         disable_dns: false,
     }
 }

@@ -90,6 +90,11 @@ impl Connectd {
 }
 
 impl Peers {
+    /// As if this child were connectd.
+    #[cfg(test)]
+    pub const fn run_connectd(&mut self, child: ChildId) {
+        self.connectd.life = Life::Running(child);
+    }
     /// What connectd listens on.
     pub fn listening(&self) -> &[Address] {
         match &self.doors {
@@ -123,6 +128,7 @@ pub fn warnings(node: &Node) -> [(&'static str, Option<String>); 2] {
 pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let hsm = turn.hsm.new_client(node.id, ChannelNumber(0), &[Capability::Ecdh], None)?;
     let (listen, must_listen) = listen_addresses(node)?;
+    let id = node.supervisor.next_id();
     let init = ConnectdInit {
         node_id: node.id,
         network: node.network,
@@ -130,8 +136,8 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         listen,
         must_listen,
         disable_dns: node.config.flag("disable-dns"),
+        last_connection: id << 32,
     };
-    let id = node.supervisor.next_id();
     turn.say(Outgoing::Spawn(ChildSpec {
         id,
         daemon: Daemon::Connectd,

@@ -24,6 +24,22 @@ fn starts(rig: &mut Rig) {
     rig.turn(move |node, turn| start_again(node, turn, at));
 }
 
+#[test]
+fn each_connectd_numbers_its_connections_apart_from_the_one_before() {
+    let mut rig = Rig::new("connectd-numbers", &[]);
+    let begin = |rig: &mut Rig| {
+        let said = rig.outbox(super::connectd::begin);
+        let init = said.into_iter().find_map(|o| match o {
+            Outgoing::Spawn(spec) => ConnectdInit::take_body(&spec.init[2..]).ok(),
+            _ => None,
+        });
+        init.expect("connectd is born").last_connection
+    };
+    let first = begin(&mut rig);
+    dies(&mut rig, Instant::now());
+    assert!(begin(&mut rig) >= first + (1 << 32));
+}
+
 fn info(rig: &mut Rig) -> serde_json::Value {
     let told = RefCell::new(json!(null));
     rig.turn(|node, turn| {

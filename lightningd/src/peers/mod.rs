@@ -41,7 +41,7 @@ const MAX_CONNECTIONS: usize = 2000;
 /// A connection that exchanged `init`.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// Its number, new in the life of connectd.
+    /// Its number. No connectd gives one again that another gave before.
     pub number: u64,
     /// Since when we know of it.
     pub since: Instant,
