@@ -184,13 +184,15 @@ impl Disk {
             known.map(|(free, total)| (judge(before, free, total), free)).max_by_key(|(s, _)| *s)
         };
         let (ours, logs) = (judged(&self.ours.dirs, before.0), judged(&self.logs, before.1));
-        if let Some((space, free)) = ours {
+        if let Some((space, _)) = ours {
             self.database = space;
-            say(before.0, space, free);
         }
         let full = logs.is_some_and(|(space, _)| space == Space::Exhausted);
         self.log = if full { Space::Exhausted } else { self.database };
         crate::log::write_only_broken(self.log == Space::Exhausted);
+        if let Some((space, free)) = ours {
+            say(before.0, space, free);
+        }
         if self.database == Space::Ample && !self.reserve && now >= self.reserve_from {
             self.reserve_from = now + RESERVE_AFTER;
             self.keep_reserve();

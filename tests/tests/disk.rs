@@ -75,6 +75,7 @@ fn full_disk_has_payments_wait_and_the_chain_go_on() {
     let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
     assert!(answer.contains("\"complete\""), "{answer}");
     wait_warning(&pair, "");
+    pair.bob.wait_log("there is room on the disk of the database again");
     pair.bob.rpc("invoice", &json!([1_000_000, "while full", "d"]));
 }
 
