@@ -16,6 +16,10 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             Ok(())
         }
         Event::ChildGone(child) => crate::children::gone(node, turn, child),
+        Event::Overdue(child) => {
+            turn.say(Outgoing::Kill { child, why: "its work is done".to_owned() });
+            Ok(())
+        }
         Event::Plugin(plugin, message) => plugin_host::heard(node, turn, plugin, message),
         Event::PluginGone(plugin, why) => plugin_host::gone(node, turn, plugin, &why),
         Event::PluginBorn(plugin) => {

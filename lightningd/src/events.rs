@@ -26,6 +26,8 @@ pub enum Event {
     PeerRefused(NodeId, u64, Option<ChannelId>),
     /// A child's upward socket ended, after everything it said was handled.
     ChildGone(ChildId),
+    /// A child that has said its last word had its time to end.
+    Overdue(ChildId),
     /// A plugin said something.
     Plugin(PluginId, PluginMessage),
     /// A plugin's stdout ended.
@@ -86,6 +88,7 @@ impl Event {
             }
             Self::Connectd(FromConnectd::Connected(c)) => Blame::Peer(c.node, c.connection, None),
             Self::ChildGone(_)
+            | Self::Overdue(_)
             | Self::Connectd(_)
             | Self::PeerRefused(..)
             | Self::Plugin(..)

@@ -46,6 +46,7 @@ const LIES: &[Lie] = &[
         up: no_commitment,
         outlives: false,
     },
+    Lie { name: "openingd-that-stays", daemon: "lightning_openingd", up: nothing, outlives: true },
     Lie {
         name: "channeld-that-outlives-its-master",
         daemon: "lightning_channeld",

@@ -42,6 +42,22 @@ fn an_openingd_cannot_have_us_pay_a_channel_that_is_not_ours_to_close() {
 }
 
 #[test]
+fn openingd_that_stays_after_its_last_word_is_ended() {
+    let links = Scratch::new();
+    let pair = Pair::with(&[], &[&captured(links.path(), "openingd", "openingd-that-stays")]);
+    let stays = || pair.bob.children("openingd-that-stays");
+    let gone = |what: &str| wait_for(what, || stays().is_empty().then_some(()));
+    pair.alice.connect(&pair.bob);
+    pair.alice.rpc("fundchannel_start", &json!([pair.bob.id, 1_000_000]));
+    assert_eq!(stays().len(), 1);
+    pair.alice.rpc("fundchannel_cancel", &json!([pair.bob.id]));
+    gone("the end of one that failed");
+    let id = pair.open(1_000_000);
+    gone("the end of one that opened a channel");
+    pair.bob.wait_normal(&id);
+}
+
+#[test]
 fn an_openingd_cannot_have_us_accept_a_channel_that_is_not_ours_to_close() {
     for lie in LIES {
         let links = Scratch::new();
