@@ -124,7 +124,12 @@ pub fn close(
             "User or plugin invoked close command",
         )?;
     }
-    if node.peers.connection(channel.peer).is_none() {
+    let connection = node.peers.connection(channel.peer).map(|c| c.number);
+    if connection.is_some() && channel.put_off_on == connection {
+        // Nothing more is said of it on this connection: on the next one both say `shutdown`.
+        crate::peers::hang_up(node, turn, channel.peer);
+    }
+    if connection.is_none() {
         turn.say(Outgoing::Notify {
             caller: caller.clone(),
             level: "info",

@@ -183,6 +183,7 @@ pub fn heard(
             }));
         }
         FromChanneld::ReadyToClose(_) => {
+            crate::children::ends(turn, child);
             super::closing::begin(node, turn, channel, fd(frame.fds)?)?
         }
         // What closes it is signed by both: it needs no peer that publishes something.
@@ -501,7 +502,8 @@ pub(super) fn after_gone(
     }
     if channel.served_connection == Some(connection.number) {
         if channel.begs() || channel.is_done_on(connection.number) {
-            // It heard on this connection what there is to say.
+            // It heard on this connection what there is to say. What it said meanwhile is held for a daemon, and none comes.
+            crate::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
             return Ok(());
         }
         // BOLT 2: a channel is taken up again only on a new connection.

@@ -6,7 +6,7 @@ pub mod psbt;
 
 pub use begin::{Proposal, closing_script, propose, proposed};
 
-use super::{Channel, Owner, State, Totals, live, store, strangers};
+use super::{Channel, ChannelEvent, Owner, State, Totals, live, store, strangers};
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::rpc::{Caller, RpcError, code};
@@ -314,6 +314,7 @@ fn opened(
         node.channels.openings.remove(&number);
         node.channels.insert(copy);
     });
+    crate::children::ends(turn, opening.child);
     // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
     // there is no such channel for whoever opened it; ours has its record from the start.
     turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
@@ -403,8 +404,10 @@ fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Resul
         &Ok(json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"})),
     );
     let number = opening.number;
-    turn.hsm.ask(&wire::hsm::ForgetChannel { peer: opening.peer, channel: number })?;
+    // Not before it is certain that there is no such channel: this event may be taken back.
+    turn.then(Event::Channel(number, ChannelEvent::Forgotten(opening.peer)));
     turn.install(move |node| drop(node.channels.openings.remove(&number)));
+    crate::children::ends(turn, opening.child);
     Ok(())
 }
 

@@ -8,8 +8,9 @@ use crate::testing::{Rig, Said};
 use bitcoin::Txid;
 use bitcoin::hashes::Hash as _;
 use primitives::*;
-use wire::Request;
 use wire::channeld::{GetShutdownScript, PersistShutdown};
+use wire::connectd::Refuse;
+use wire::{Message, Request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -330,6 +331,25 @@ fn waiting(rig: &mut Rig, count: u64, since: Instant) -> (NodeId, Connection) {
         rig.node.channels.insert(channel);
     }
     (peer, connection)
+}
+
+#[test]
+fn word_held_for_a_daemon_that_does_not_come_is_released() {
+    let mut rig = Rig::new("put-off-word", &[(1, 1)]);
+    let (_, connection) = waiting(&mut rig, 1, Instant::now());
+    rig.node.peers.run_connectd(9);
+    let daemon = 1001;
+    rig.node.supervisor.assign(daemon, crate::supervisor::Role::Channel(ChannelNumber(1)));
+    let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
+    channel.owner = Owner::Channeld(daemon);
+    channel.served_connection = Some(connection.number);
+    channel.put_off_on = Some(connection.number);
+    let said = rig.outgoing(Event::ChildGone(daemon));
+    let refused = said.iter().any(|o| match o {
+        Outgoing::Order { child: 9, body, .. } => body.starts_with(&Refuse::NUMBER.to_be_bytes()),
+        _ => false,
+    });
+    assert!(refused, "{said:?}");
 }
 
 #[test]

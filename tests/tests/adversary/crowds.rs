@@ -329,6 +329,19 @@ fn close_that_friend_begins_too_early_leaves_its_other_channel_served() {
 }
 
 #[test]
+fn close_of_ours_begins_where_that_of_the_peer_was_put_off() {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.say(&wire::Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+    let why = live.line().end();
+    assert!(why.contains("before the funding was seen"), "{why}");
+    let _closes = world.call("close", &json!([live.name()]));
+    live.line().hung_up();
+    live.reconnect(&world);
+    live.hear_until(|m| matches!(m, wire::ChannelMessage::Shutdown(_)));
+}
+
+#[test]
 fn close_that_stranger_begins_is_put_off_until_the_funding_confirms() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
