@@ -24,11 +24,16 @@ impl Bucket {
 
     /// Takes `tokens`, or none of them (false) where there are fewer.
     pub fn take_many(&mut self, tokens: u32, now: Instant) -> bool {
-        let ready = self.ready_at(tokens, now).is_some_and(|at| at <= now);
+        let ready = self.has(tokens, now);
         if ready {
             self.full_at = Some(self.full_at.unwrap_or(now).max(now) + self.every * tokens);
         }
         ready
+    }
+
+    /// Are `tokens` there? Takes none.
+    pub fn has(&self, tokens: u32, now: Instant) -> bool {
+        self.ready_at(tokens, now).is_some_and(|at| at <= now)
     }
 
     /// When so many tokens are there, `now` at the earliest. `None`: never, the bucket does not hold so many.
@@ -78,6 +83,15 @@ mod tests {
         assert!(!bucket.take_many(3, now));
         assert!(bucket.take_many(2, now));
         assert_eq!(bucket.ready_at(10, now), Some(now + SECOND * 10));
+    }
+
+    #[test]
+    fn bucket_has_what_it_would_give_and_gives_nothing_when_asked() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(2, SECOND);
+        assert!((0..100).all(|_| bucket.has(2, now) && !bucket.has(3, now)));
+        assert!(bucket.take_many(2, now));
+        assert!(!bucket.has(1, now) && bucket.has(1, now + SECOND));
     }
 
     #[test]

@@ -85,12 +85,11 @@ impl Strangers {
 
     /// May a process be born because of this peer?
     pub fn may_bear(&self, peer: NodeId, stranger: bool, now: Instant) -> bool {
-        let has_one = |bucket: Bucket| bucket.ready_at(1, now).is_some_and(|at| at <= now);
         let of_peer = self.peer(peer);
         if stranger {
-            has_one(of_peer.births) && has_one(self.all)
+            of_peer.births.has(1, now) && self.all.has(1, now)
         } else {
-            has_one(of_peer.friendly)
+            of_peer.friendly.has(1, now)
         }
     }
     /// One is.
@@ -108,7 +107,7 @@ impl Strangers {
     }
     /// Is this peer told why it is refused?
     pub fn may_hear(&self, peer: NodeId, now: Instant) -> bool {
-        self.peer(peer).words.ready_at(1, now).is_some_and(|at| at <= now)
+        self.peer(peer).words.has(1, now)
     }
     /// It is.
     pub fn hears(&mut self, peer: NodeId, now: Instant) {

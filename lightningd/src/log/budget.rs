@@ -123,13 +123,12 @@ impl Budgets {
         let account = self.accounts.entry(whose.clone()).or_insert(new);
         let summary = if account.left_out > 0 { SUMMARY_BYTES } else { 0 };
         let len = u32::try_from(said.len).unwrap_or(u32::MAX).saturating_add(summary);
-        let has = |bucket: &Bucket| bucket.ready_at(len, now).is_some_and(|at| at <= now);
         let of_all = match &whose {
             Whose::Peer(_, true) => Some(&mut self.broken),
             Whose::Peer(_, false) | Whose::Strangers if is_stranger => Some(&mut self.strangers),
             Whose::Peer(_, false) | Whose::Source(..) | Whose::Strangers => None,
         };
-        let common = of_all.as_ref().is_none_or(|bucket| has(bucket));
+        let common = of_all.as_ref().is_none_or(|bucket| bucket.has(len, now));
         if !common || !account.bucket.take_many(len, now) {
             account.left_out += u64::from(said.wanted);
             return Err(());
