@@ -1,6 +1,7 @@
 //! What children say, sorted by who says it.
 
 use crate::events::Event;
+use crate::log::Speaker;
 use crate::node::Node;
 use crate::supervisor::{ChildId, Role};
 use crate::turn::{Fatal, Stop, Turn};
@@ -8,7 +9,7 @@ use crate::{channels, peers};
 use std::time::{Duration, Instant};
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
-use wire::daemon::Log;
+use wire::daemon::{Log, LogLevel};
 use wire::hsm::FromHsmd;
 
 /// How long a child may take to end that has said its last word.
@@ -56,15 +57,23 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
 
 /// A line of a child's, under its name.
 pub fn log_line(role: Role, peer: Option<primitives::NodeId>, line: &Log) {
-    let source = match role {
+    said(line.level, peer, &source(role), &line.text);
+}
+
+/// A child's words, which count with what children say: it may repeat them.
+pub fn said(level: LogLevel, peer: Option<primitives::NodeId>, source: &str, text: &str) {
+    crate::log::line_of(Speaker::Daemon, level, peer, source, text);
+}
+
+fn source(role: Role) -> String {
+    match role {
         Role::Hsmd => "hsmd".to_owned(),
         Role::Connectd => "connectd".to_owned(),
         Role::Opening(n) => format!("openingd-chan#{n}"),
         Role::Channel(n) => format!("channeld-chan#{n}"),
         Role::Closing(n) => format!("closingd-chan#{n}"),
         Role::Onchain(n) => format!("onchaind-chan#{n}"),
-    };
-    crate::log::line(line.level, peer, &source, &line.text);
+    }
 }
 
 /// A child is gone, and everything it said was handled.

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
+use wire::daemon::LogLevel;
 
 /// One thing that is ready to be handled.
 #[derive(Debug)]
@@ -118,7 +119,9 @@ impl Blame {
             Self::Caller(caller) => Some(Outgoing::Reply { caller, result: Err(refusal) }),
             Self::Child(child) => Some(Outgoing::Kill { child, why: refusal.message }),
             Self::Peer(node, connection, channel) => {
-                log::error!("what the peer {node} wanted is refused: {}", refusal.message);
+                // With what connectd says: captured, it says this of any peer, as often as it likes.
+                let text = format!("what the peer wanted is refused: {}", refusal.message);
+                crate::children::said(LogLevel::Broken, Some(node), "connectd", &text);
                 Some(Outgoing::Then(Event::PeerRefused(node, connection, channel)))
             }
             Self::Log(what) => {

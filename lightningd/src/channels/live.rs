@@ -424,7 +424,7 @@ pub(super) fn failed(
 ) -> Result<(), Stop> {
     match fault {
         Fault::Internal => {
-            channel.log(LogLevel::Broken, text);
+            channel.log_said(LogLevel::Broken, text);
             if node.config.flag("dev-fail-on-subdaemon-fail") {
                 return Err(
                     crate::turn::Fatal(format!("--dev-fail-on-subdaemon-fail: {text}")).into()
@@ -433,12 +433,12 @@ pub(super) fn failed(
         }
         Fault::PeerErred { told } => {
             // BOLT 2: having sent an error we fail the channel.
-            channel.log(LogLevel::Unusual, text);
+            channel.log_said(LogLevel::Unusual, text);
             let known = super::error_to_peer::Known::ToPeer;
             super::fail::fail_known(node, turn, channel, "protocol", told, known)?;
         }
         Fault::PeerSaidError { said } => {
-            channel.log(LogLevel::Unusual, text);
+            channel.log_said(LogLevel::Unusual, text);
             super::fail::fail_channel(
                 node,
                 turn,
@@ -448,11 +448,11 @@ pub(super) fn failed(
             )?;
         }
         Fault::PeerWarned { .. } | Fault::PeerSaidWarning { .. } => {
-            channel.log(LogLevel::Unusual, text)
+            channel.log_said(LogLevel::Unusual, text)
         }
         Fault::ConnectionLost | Fault::Cancelled => {
             // Nothing is wrong: what it waits for then follows from its state.
-            channel.log(LogLevel::Debug, text);
+            channel.log_said(LogLevel::Debug, text);
             update(turn, channel.number, |c| c.status = (String::new(), None));
             return Ok(());
         }

@@ -290,6 +290,10 @@ impl Channel {
     pub fn log(&self, level: wire::daemon::LogLevel, text: &str) {
         crate::log::line(level, Some(self.peer), &self.source(), text);
     }
+    /// The same for words of its daemon.
+    pub fn log_said(&self, level: wire::daemon::LogLevel, text: &str) {
+        crate::children::said(level, Some(self.peer), &self.source(), text);
+    }
     /// Is a daemon of ours to talk to the peer about it?
     pub fn wants_peer(&self) -> bool {
         self.state.wants_peer() || self.begs()

@@ -383,7 +383,8 @@ fn failed(
         | Fault::PeerSaidWarning { .. } => LogLevel::Unusual,
         Fault::ConnectionLost | Fault::Cancelled => LogLevel::Debug,
     };
-    crate::log::line(level, Some(opening.peer), &format!("openingd-chan#{}", opening.number), text);
+    let source = format!("openingd-chan#{}", opening.number);
+    crate::children::said(level, Some(opening.peer), &source, text);
     end(node, turn, opening, text)
 }
 

@@ -21,6 +21,17 @@ const MAX_KEPT_BYTES: usize = 2 * 1024 * 1024;
 /// Lines of one text: a report of a panic has a few.
 const MAX_LINES: usize = 32;
 
+/// Which process wrote a line. Limits and queues are apart: what one says hides nothing of another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Speaker {
+    /// This one.
+    Lightningd,
+    /// A subdaemon, in its own words: it may be captured.
+    Daemon,
+    /// A plugin.
+    Plugin,
+}
+
 /// A line as it is kept.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -55,7 +66,7 @@ struct State {
     skipped: usize,
     budgets: Budgets,
     only_broken: bool,
-    /// Lines that stdout took not.
+    /// Lines that were not written since stdout was full.
     unread: u64,
 }
 
@@ -162,22 +173,27 @@ pub fn least_level() -> LogLevel {
     state().filters.iter().map(|f| f.level).min().unwrap_or(LogLevel::Info).min(LogLevel::Debug)
 }
 
-/// Says it.
+/// Writes a line of lightningd's own.
 pub fn line(level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
-    say(&mut state(), level, node, source, text);
+    line_of(Speaker::Lightningd, level, node, source, text);
 }
 
-/// These peers have money in channels with us: they may have more written than strangers.
+/// Writes a line that another process said, or that it can have lightningd write as often as it likes.
+pub fn line_of(speaker: Speaker, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+    say(&mut state(), speaker, level, node, source, text);
+}
+
+/// These peers have funded channels with us: their limits are higher than strangers'.
 pub fn set_friends(friends: BTreeSet<NodeId>) {
     state().budgets.set_friends(friends);
 }
 
-/// With little space left only what is broken is written, for it to be found there.
+/// With little disk space left only BROKEN lines are written.
 pub fn write_only_broken(only: bool) {
     state().only_broken = only;
 }
 
-/// From time to time: how much was left out of the lines of those who had spent their share.
+/// From time to time: says how many lines were dropped of sources that were above their limits.
 pub fn sum_up() {
     let mut log = state();
     for left_out in log.budgets.sum_up(Instant::now()) {
@@ -185,22 +201,36 @@ pub fn sum_up() {
     }
 }
 
-fn say(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+fn say(
+    log: &mut State,
+    speaker: Speaker,
+    level: LogLevel,
+    node: Option<NodeId>,
+    source: &str,
+    text: &str,
+) {
     let mut lines = text.lines();
     for part in lines.by_ref().take(MAX_LINES) {
         let part = cut_text(part);
-        say_line(log, level, node, source, &part);
+        say_line(log, speaker, level, node, source, &part);
     }
     let rest = lines.count();
     if rest > 0 {
-        say_line(log, level, node, source, &format!("... ({rest} lines more)"));
+        say_line(log, speaker, level, node, source, &format!("... ({rest} lines more)"));
     }
 }
 
-/// One line, if whoever says it has not spent its share.
-fn say_line(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+/// One line, if it is within its limits.
+fn say_line(
+    log: &mut State,
+    speaker: Speaker,
+    level: LogLevel,
+    node: Option<NodeId>,
+    source: &str,
+    text: &str,
+) {
     let wanted = is_wanted(&log.filters, level, node, source);
-    let said = Said { level, node, source, len: text.len() + OVERHEAD, wanted };
+    let said = Said { speaker, level, node, source, len: text.len() + OVERHEAD, wanted };
     match log.budgets.spend(said, Instant::now()) {
         Ok(None) => {}
         Ok(Some(left_out)) => say_left_out(log, left_out),
@@ -267,7 +297,7 @@ fn write_out(log: &mut State, formatted: &str) {
     }
 }
 
-/// A line to stdout, if it takes one now: who reads it may be slow, or stopped, and must not stop the node. What is lost is counted.
+/// Writes a line to stdout if it has room now: a reader that is slow, or stopped, must not stop the node. Lines dropped are counted.
 fn write_to_stdout(unread: &mut u64, formatted: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     if !takes_a_line(stdout.as_fd()) {
@@ -276,7 +306,7 @@ fn write_to_stdout(unread: &mut u64, formatted: &str) -> std::io::Result<()> {
     }
     if *unread > 0 {
         let lost = std::mem::take(unread);
-        stdout.write_all(format!("... {lost} lines that nobody read\n").as_bytes())?;
+        stdout.write_all(format!("... {lost} lines dropped: stdout was full\n").as_bytes())?;
         if !takes_a_line(stdout.as_fd()) {
             *unread += 1;
             return Ok(());

@@ -93,7 +93,7 @@ fn a_filter_is_a_level_for_sources_or_peers_that_contain_its_word() {
 fn a_text_is_few_lines_and_each_of_them_short() {
     let mut log = log_of("", false);
     let text = format!("{}\n{}", "x".repeat(65_536), "y\n".repeat(65_536));
-    say(&mut log, LogLevel::Info, None, "lightningd", &text);
+    say(&mut log, Speaker::Lightningd, LogLevel::Info, None, "lightningd", &text);
     let longest = log.kept.iter().map(|line| line.text.len()).max();
     assert_eq!(longest, Some(primitives::MAX_CUT_TEXT));
     assert_eq!(log.kept.len(), MAX_LINES + 1);

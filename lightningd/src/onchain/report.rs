@@ -42,7 +42,7 @@ pub fn heard(
         }
         FromOnchaind::Status(s) => channels::update(turn, number, move |c| live::set_status(c, s)),
         FromOnchaind::Failed(f) => {
-            channel.log(LogLevel::Broken, &format!("onchaind failed: {}", f.text));
+            channel.log_said(LogLevel::Broken, &format!("onchaind failed: {}", f.text));
         }
         FromOnchaind::Resolved(r) => resolved(node, turn, channel, case, r.resolution)?,
         FromOnchaind::OnchainHeeded(heeded) => {

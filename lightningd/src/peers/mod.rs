@@ -101,7 +101,12 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
     match said {
         FromConnectd::Log(_) | FromConnectd::Status(_) => Ok(()),
         FromConnectd::Failed(f) => {
-            log::error!("connectd failed: {}", f.text);
+            crate::children::said(
+                LogLevel::Broken,
+                None,
+                "connectd",
+                &format!("failed: {}", f.text),
+            );
             Ok(())
         }
         FromConnectd::Listening(l) => connectd::listening(node, turn, l),
@@ -119,7 +124,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
         }
         FromConnectd::PeerComplained(c) => {
             let kind = if c.is_error { "error" } else { "warning" };
-            crate::log::line(
+            crate::children::said(
                 LogLevel::Unusual,
                 Some(c.node),
                 "connectd",
@@ -156,7 +161,7 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
     // As connectd does, which may be captured.
     c.features = c.features.kept();
     let id = c.node;
-    crate::log::line(
+    crate::children::said(
         LogLevel::Debug,
         Some(id),
         "connectd",
@@ -208,7 +213,7 @@ fn waits_for(what: &For, peer: NodeId) -> bool {
 fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
     let all: Vec<_> = f.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
     let text = format!("All addresses failed: {}", all.join("; "));
-    crate::log::line(LogLevel::Debug, Some(f.node), "connectd", &text);
+    crate::children::said(LogLevel::Debug, Some(f.node), "connectd", &text);
     let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
     crate::waits::answer_all(node, turn, |w| waits_for(w, f.node), &error);
     let peer = f.node;
@@ -228,7 +233,7 @@ fn disconnected(
     if node.peers.connection(peer).is_none_or(|c| c.number != number) {
         return Ok(());
     }
-    crate::log::line(LogLevel::Debug, Some(peer), "connectd", &format!("disconnected: {why}"));
+    crate::children::said(LogLevel::Debug, Some(peer), "connectd", &format!("disconnected: {why}"));
     turn.install(move |node| {
         let strange = node.channels.count_with(peer) == 0;
         if let Some(p) = node.peers.all.get_mut(&peer) {

@@ -13,6 +13,7 @@ pub use rpc::{forward, plugin as rpc_plugin};
 
 use crate::chain::Purpose;
 use crate::events::{Event, Outgoing};
+use crate::log::Speaker;
 use crate::node::Node;
 use crate::rpc::{Caller, RpcError, code};
 use crate::turn::{Fatal, Stop, Turn};
@@ -350,12 +351,9 @@ fn notification(plugin: &Plugin, message: &Value) {
         "broken" | "error" => LogLevel::Broken,
         _ => LogLevel::Info,
     };
-    crate::log::line(
-        level,
-        None,
-        &format!("plugin-{}", plugin.name()),
-        field("message").unwrap_or_default(),
-    );
+    let source = format!("plugin-{}", plugin.name());
+    let text = field("message").unwrap_or_default();
+    crate::log::line_of(Speaker::Plugin, level, None, &source, text);
 }
 
 /// A plugin's stdout ended.

@@ -368,7 +368,7 @@ fn read_stderr(process: &mut Process) -> bool {
         }
         Ok(n) => {
             let said = String::from_utf8_lossy(text.get(..n).unwrap_or_default()).into_owned();
-            crate::log::line(
+            crate::children::said(
                 LogLevel::Broken,
                 process.node,
                 &process.source,
