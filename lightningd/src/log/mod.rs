@@ -3,11 +3,13 @@
 //! A process has one log, so this room is the one thing here that is global.
 
 mod budget;
+mod kept;
 
 use budget::{Budgets, LeftOut, Said};
+use kept::Kept;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::{NodeId, cut_text};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,8 +18,6 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::daemon::LogLevel;
 
-/// What `getlog` can show at most.
-const MAX_KEPT_BYTES: usize = 2 * 1024 * 1024;
 /// Lines of one text: a report of a panic has a few.
 const MAX_LINES: usize = 32;
 
@@ -61,9 +61,7 @@ struct State {
     filters: Vec<Filter>,
     paths: Vec<String>,
     files: Vec<Option<File>>,
-    kept: VecDeque<Line>,
-    kept_bytes: usize,
-    skipped: usize,
+    kept: Kept,
     budgets: Budgets,
     only_broken: bool,
     /// Lines that were not written since stdout was full.
@@ -81,9 +79,7 @@ fn state() -> std::sync::MutexGuard<'static, State> {
             filters: vec![Filter { level: LogLevel::Info, subsystem: None }],
             paths: vec!["-".to_owned()],
             files: vec![None],
-            kept: VecDeque::new(),
-            kept_bytes: 0,
-            skipped: 0,
+            kept: Kept::default(),
             budgets: Budgets::new(),
             only_broken: false,
             unread: 0,
@@ -236,17 +232,26 @@ fn say_line(
         Ok(Some(left_out)) => say_left_out(log, left_out),
         Err(()) => return,
     }
-    put(log, level, node, source, text);
+    put(log, speaker, level, node, source, text);
 }
 
 /// What a line takes beside its text: the time, the level, who says it about whom.
 const OVERHEAD: usize = 120;
 
+/// Kept with the lines of the process that it counts, so that a flood's summaries push out nothing of lightningd's.
 fn say_left_out(log: &mut State, left_out: LeftOut) {
-    put(log, LogLevel::Unusual, left_out.node, "lightningd", &left_out.text);
+    let LeftOut { speaker, node, text } = left_out;
+    put(log, speaker, LogLevel::Unusual, node, "lightningd", &text);
 }
 
-fn put(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
+fn put(
+    log: &mut State,
+    speaker: Speaker,
+    level: LogLevel,
+    node: Option<NodeId>,
+    source: &str,
+    text: &str,
+) {
     if cfg!(feature = "fuzzing") {
         // Hours of it would fill the disk.
         return;
@@ -258,7 +263,8 @@ fn put(log: &mut State, level: LogLevel, node: Option<NodeId>, source: &str, tex
         write_out(log, &formatted);
     }
     let at = log.begun.elapsed();
-    keep(log, Line { at, level, node, source: source.to_owned(), text: text.to_owned() });
+    let line = Line { at, level, node, source: source.to_owned(), text: text.to_owned() };
+    log.kept.push(speaker, line);
 }
 
 /// Does any filter want this? A filter's subsystem is a part of the source, or of the peer's id.
@@ -270,19 +276,6 @@ fn is_wanted(filters: &[Filter], level: LogLevel, node: Option<NodeId>, source: 
                     || node.is_some_and(|n| n.to_string().contains(s.as_str()))
             })
     })
-}
-
-fn keep(log: &mut State, line: Line) {
-    if line.level == LogLevel::Io {
-        return;
-    }
-    log.kept_bytes += line.text.len() + line.source.len() + 64;
-    log.kept.push_back(line);
-    while log.kept_bytes > MAX_KEPT_BYTES {
-        let Some(gone) = log.kept.pop_front() else { break };
-        log.kept_bytes -= gone.text.len() + gone.source.len() + 64;
-        log.skipped += 1;
-    }
 }
 
 fn write_out(log: &mut State, formatted: &str) {
@@ -367,14 +360,13 @@ fn civil(days: i64) -> (i64, i64, i64) {
 /// For `getlog`: what is kept at this level and above, and how many lines are not.
 pub fn kept(least: LogLevel) -> (Vec<Line>, usize, usize) {
     let log = state();
-    let lines: Vec<Line> = log.kept.iter().filter(|l| l.level >= least).cloned().collect();
-    let skipped = log.skipped + log.kept.len() - lines.len();
-    (lines, skipped, log.kept_bytes)
+    let (lines, skipped) = log.kept.at_least(least);
+    (lines, skipped, log.kept.bytes())
 }
 
 /// Bytes that `getlog` keeps at most.
 pub const fn max_bytes() -> usize {
-    MAX_KEPT_BYTES
+    kept::MAX_BYTES
 }
 
 /// Seconds since 1970 when this process began to log.

@@ -15,9 +15,7 @@ fn log_of(prefix: &str, timestamps: bool) -> State {
         filters: vec![],
         paths: vec![],
         files: vec![],
-        kept: VecDeque::new(),
-        kept_bytes: 0,
-        skipped: 0,
+        kept: Kept::default(),
         budgets: Budgets::new(),
         only_broken: false,
         unread: 0,
@@ -94,8 +92,43 @@ fn a_text_is_few_lines_and_each_of_them_short() {
     let mut log = log_of("", false);
     let text = format!("{}\n{}", "x".repeat(65_536), "y\n".repeat(65_536));
     say(&mut log, Speaker::Lightningd, LogLevel::Info, None, "lightningd", &text);
-    let longest = log.kept.iter().map(|line| line.text.len()).max();
-    assert_eq!(longest, Some(primitives::MAX_CUT_TEXT));
-    assert_eq!(log.kept.len(), MAX_LINES + 1);
-    assert_eq!(log.kept.back().unwrap().text, "... (65505 lines more)");
+    let (lines, skipped) = log.kept.at_least(LogLevel::Debug);
+    let longest = lines.iter().map(|line| line.text.len()).max();
+    assert_eq!((longest, skipped), (Some(primitives::MAX_CUT_TEXT), 0));
+    assert_eq!(lines.len(), MAX_LINES + 1);
+    assert_eq!(lines.last().unwrap().text, "... (65505 lines more)");
+}
+
+/// A flood of debug lines, and one of a captured subdaemon's BROKEN lines.
+#[test]
+fn getlog_keeps_loud_lines_of_lightningd_through_floods_in_order_of_time() {
+    let mut log = log_of("", false);
+    let loud = |log: &mut State, speaker, level, n: usize| {
+        say(log, speaker, level, Some(peer()), "chan#1", &format!("line {n}"));
+    };
+    loud(&mut log, Speaker::Lightningd, LogLevel::Unusual, 0);
+    loud(&mut log, Speaker::Daemon, LogLevel::Broken, 1);
+    for n in 0..10 {
+        for _ in 0..10_000 {
+            let (room, text) = (format!("room-{n}"), "x".repeat(1000));
+            say(&mut log, Speaker::Lightningd, LogLevel::Debug, None, &room, &text);
+        }
+    }
+    loud(&mut log, Speaker::Lightningd, LogLevel::Broken, 2);
+    let texts = |log: &State, least| -> Vec<String> {
+        log.kept.at_least(least).0.into_iter().map(|line| line.text).collect()
+    };
+    assert_eq!(texts(&log, LogLevel::Unusual), ["line 0", "line 1", "line 2"]);
+    let all = texts(&log, LogLevel::Debug);
+    assert_eq!((&*all[0], &*all[1], &**all.last().unwrap()), ("line 0", "line 1", "line 2"));
+    assert!(log.kept.bytes() <= kept::MAX_BYTES && log.kept.at_least(LogLevel::Debug).1 > 0);
+    for n in 0..100_000u32 {
+        let captured = Some(primitives::NodeId(std::array::from_fn(|i| (n >> (i % 4 * 8)) as u8)));
+        let text = "x".repeat(1000);
+        say(&mut log, Speaker::Daemon, LogLevel::Broken, captured, "channeld-chan#2", &text);
+        say(&mut log, Speaker::Plugin, LogLevel::Unusual, None, &format!("plugin-{n}"), &text);
+    }
+    let kept = texts(&log, LogLevel::Unusual);
+    assert!(kept.contains(&"line 0".to_owned()) && kept.contains(&"line 2".to_owned()));
+    assert!(!kept.contains(&"line 1".to_owned()), "the flood was one");
 }
