@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The newest that the crate knows: an older kernel takes what it knows of it.
 const NEWEST: ABI = ABI::V9;
 
-/// What looking up names reads: the system's, none of the user's.
+/// What looking up names reads: the system's directories, none of the user's. A file that is replaced in one of them is read anew.
 const NAMES: &[&str] = &[
     "/etc",
     "/usr/lib",
@@ -20,15 +20,19 @@ const NAMES: &[&str] = &[
     "/run/systemd/resolve",
     "/run/NetworkManager",
     "/run/resolvconf",
+    "/run/connman",
+    "/run/netconfig",
 ];
+/// Links may lead from these to anywhere.
+const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
 /// Shuts everything but what the box reads. In force for the whole process only while it has one thread.
 pub(crate) fn restrict(which: &Box) -> Result<(), String> {
     let (reads, is_caller) = match which {
         Box::Leaf | Box::Threads | Box::Network => (vec![], false),
-        Box::Resolver => (names(), false),
+        Box::Resolver => (names(canonical), false),
         Box::Plugin { reads, calls: Calls::Hosts } => {
-            (names().into_iter().chain(reads.iter().cloned()).collect(), false)
+            (names(canonical).into_iter().chain(reads.iter().cloned()).collect(), false)
         }
         Box::Plugin { reads, calls: Calls::Lightningd } => (reads.clone(), true),
     };
@@ -61,12 +65,15 @@ pub(crate) fn restrict(which: &Box) -> Result<(), String> {
     }
 }
 
-/// Those that are there, and where the files that matter really lie.
-fn names() -> Vec<PathBuf> {
-    let real = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
-    let real = real.iter().filter_map(|file| std::fs::canonicalize(file).ok());
-    let dirs = real.filter_map(|file| file.parent().map(Path::to_path_buf));
-    NAMES.iter().map(PathBuf::from).chain(dirs).collect()
+/// The system's directories, and the file that each link leads to, without those beside it. (If such a file is replaced, and not in one
+/// of the directories, the new one is read after the next start of the process.)
+fn names(real: impl Fn(&Path) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let files = LINKS.iter().filter_map(|link| real(Path::new(link)));
+    NAMES.iter().map(PathBuf::from).chain(files).collect()
+}
+
+fn canonical(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok()
 }
 
 /// Has this kernel Landlock at all? What older versions of it lack, seccomp refuses.
@@ -76,4 +83,21 @@ pub(crate) fn is_there() -> bool {
         .handle_access(AccessFs::from_all(ABI::V1))
         .and_then(|r| r.create())
         .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_grants_the_file_that_a_link_leads_to_and_none_beside_it() {
+        let granted = names(|link| {
+            let is_resolv = link == Path::new("/etc/resolv.conf");
+            Some(if is_resolv { "/home/alice/dns/resolv.conf".into() } else { link.to_path_buf() })
+        });
+        let reads = |path: &str| granted.iter().any(|granted| Path::new(path).starts_with(granted));
+        assert!(reads("/home/alice/dns/resolv.conf"));
+        assert!(!reads("/home/alice/dns/key") && !reads("/home/alice/.ssh/id"));
+        assert!(reads("/etc/hosts") && reads("/run/systemd/resolve/stub-resolv.conf"));
+    }
 }
