@@ -270,11 +270,9 @@ fn client(list: &mut List) {
     list.any(CLIENT);
     list.any(&[libc::SYS_ioctl]);
     not_quiet(list, &[libc::SYS_uname]);
-    // How many bytes a name server's answer has.
-    list.quietly_refused_when(
-        libc::SYS_ioctl,
-        &[libc::FIONBIO, libc::FIONREAD].map(|request| Arg::IsNot(1, request)),
-    );
+    // How many bytes a name server's answer has; the number of the interface of a link-local one (`nameserver fe80::1%eth0`).
+    let asked = [libc::FIONBIO, libc::FIONREAD, libc::SIOCGIFINDEX];
+    list.quietly_refused_when(libc::SYS_ioctl, &asked.map(|request| Arg::IsNot(1, request)));
     // nscd's socket, and the kernel's list of interfaces: lookups go on without.
     let hosts = [libc::AF_INET, libc::AF_INET6].map(|family| Arg::IsNot(0, bits(family)));
     list.quietly_refused_when(libc::SYS_socket, &hosts);

@@ -152,6 +152,11 @@ fn table() -> Vec<Row> {
         row("another filter", libc::SYS_seccomp, [0, 0, 0, 0], NONE),
         row("watch files", libc::SYS_inotify_init1, [0, 0, 0, 0], NONE),
         row("terminals", libc::SYS_ioctl, [0, 0x5412, 0, 0], NONE),
+        row("number of an interface", libc::SYS_ioctl, [0, 0x8933, 0, 0], READS),
+        row("name of an interface", libc::SYS_ioctl, [0, 0x8910, 0, 0], NONE),
+        row("list of interfaces", libc::SYS_ioctl, [0, 0x8912, 0, 0], NONE),
+        row("hardware address of an interface", libc::SYS_ioctl, [0, 0x8927, 0, 0], NONE),
+        row("interface down", libc::SYS_ioctl, [0, 0x8914, 0, 0], NONE),
         row("memory to run, mapped", libc::SYS_mmap, prot(libc::PROT_EXEC | libc::PROT_READ), NONE),
         row("own threads' marks", libc::SYS_set_robust_list, [0, 0, 0, 0], THREADED),
     ];
@@ -284,6 +289,28 @@ fn make_threads(name: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What the C library asks for a name server with a link-local address: `nameserver fe80::1%lo`.
+fn interface_has_a_number_in_boxes_that_look_up_names() -> Result<(), String> {
+    for name in READS {
+        let (_, said, complained) = entered(&format!("lo {name}"));
+        if said.trim() != "1" || !complained.is_empty() {
+            return Err(format!("{name}: {said}{complained}"));
+        }
+    }
+    let (_, said, _) = entered("lo network");
+    if said.trim() == "0" { Ok(()) } else { Err(format!("network: {said}")) }
+}
+
+/// Says the number of the interface `lo`, which is the first of each machine.
+fn number_interface(name: &str) -> ExitCode {
+    if sandbox::enter(&named(name), Mode::Required, Barriers::Off).is_err() {
+        return ExitCode::FAILURE;
+    }
+    // SAFETY: the name is a C string that lives as long as the program.
+    println!("{}", unsafe { libc::if_nametoindex(c"lo".as_ptr()) });
+    ExitCode::SUCCESS
+}
+
 /// An abort is an abort, not a crash that looks like another.
 fn a_panic_in_a_box_ends_with_sigabrt() -> Result<(), String> {
     use std::os::unix::process::ExitStatusExt;
@@ -304,6 +331,7 @@ type Test = fn() -> Result<(), String>;
 fn main() -> ExitCode {
     if let Ok(name) = std::env::var(INSIDE) {
         return match name.split_once(' ') {
+            Some(("lo", name)) => number_interface(name),
             Some((_, name)) => make_threads(name),
             None if name == "count" => count(),
             None if name == "abort" => {
@@ -313,10 +341,14 @@ fn main() -> ExitCode {
             None => inside(&name),
         };
     }
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("each_box_refuses_what_its_table_says", each_box_refuses_what_its_table_says),
         ("refused_calls_are_named_once_and_counted", refused_calls_are_named_once_and_counted),
         ("threads_live_in_the_boxes_that_have_them", threads_live_in_the_boxes_that_have_them),
+        (
+            "interface_has_a_number_in_boxes_that_look_up_names",
+            interface_has_a_number_in_boxes_that_look_up_names,
+        ),
         ("a_panic_in_a_box_ends_with_sigabrt", a_panic_in_a_box_ends_with_sigabrt),
     ];
     let mut failed = 0;
