@@ -39,6 +39,11 @@ const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
 const FRIEND: Bucket = Bucket::new(20, Duration::from_millis(500));
 /// Births that all strangers may cause together: a process takes some ten milliseconds, so this is a hundredth of a core.
 const ALL: Bucket = Bucket::new(10, Duration::from_secs(1));
+/// Reconnects of one peer whose channels wait for their funding, each of which bears daemons. Apart from proposals: whoever paid for a funding
+/// that nobody has seen yet is not kept from its channel by others' proposals, nor by its own.
+const RECONNECTS: Bucket = Bucket::new(10, Duration::from_secs(10));
+/// The same of all such peers together.
+const ALL_RECONNECTS: Bucket = Bucket::new(20, Duration::from_millis(500));
 /// Refusals that one peer hears. Beyond it there is silence, for the peer and in the log.
 const WORDS: Bucket = Bucket::new(32, Duration::from_secs(1));
 /// Peers that are remembered. When so many have caused something within seconds, another has no limit but [`ALL`].
@@ -48,22 +53,33 @@ const MAX_PEERS: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     births: Bucket,
+    reconnects: Bucket,
     friendly: Bucket,
     words: Bucket,
 }
 
-const FRESH: Allowance = Allowance { births: PEER, friendly: FRIEND, words: WORDS };
+const FRESH: Allowance =
+    Allowance { births: PEER, reconnects: RECONNECTS, friendly: FRIEND, words: WORDS };
+
+impl Allowance {
+    /// Does it say nothing of the past?
+    fn is_fresh(&self, now: Instant) -> bool {
+        let Self { births, reconnects, friendly, words } = self;
+        [births, reconnects, friendly, words].iter().all(|bucket| bucket.is_full(now))
+    }
+}
 
 /// What each peer, and all strangers together, may still cause.
 #[derive(Debug)]
 pub struct Strangers {
     all: Bucket,
+    all_reconnects: Bucket,
     peers: HashMap<NodeId, Allowance>,
 }
 
 impl Default for Strangers {
     fn default() -> Self {
-        Self { all: ALL, peers: HashMap::new() }
+        Self { all: ALL, all_reconnects: ALL_RECONNECTS, peers: HashMap::new() }
     }
 }
 
@@ -73,9 +89,7 @@ impl Strangers {
     }
     fn change(&mut self, peer: NodeId, now: Instant, change: impl FnOnce(&mut Allowance)) {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
-            self.peers.retain(|_, a| {
-                ![a.births, a.friendly, a.words].iter().all(|bucket| bucket.is_full(now))
-            });
+            self.peers.retain(|_, a| !a.is_fresh(now));
             if self.peers.len() >= MAX_PEERS {
                 return;
             }
@@ -104,6 +118,17 @@ impl Strangers {
         if stranger {
             self.all.take(now);
         }
+    }
+    /// May daemons of channels be born that wait for their funding, because this stranger speaks of them on a new connection?
+    pub fn may_reconnect(&self, peer: NodeId, now: Instant) -> bool {
+        self.peer(peer).reconnects.has(1, now) && self.all_reconnects.has(1, now)
+    }
+    /// They are.
+    pub fn reconnects(&mut self, peer: NodeId, now: Instant) {
+        self.change(peer, now, |a| {
+            a.reconnects.take(now);
+        });
+        self.all_reconnects.take(now);
     }
     /// Is this peer told why it is refused?
     pub fn may_hear(&self, peer: NodeId, now: Instant) -> bool {
@@ -251,13 +276,20 @@ pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Re
         let peer = channel.peer;
         let (stranger, now) = (node.channels.is_stranger(peer), Instant::now());
         let is_first = !node.channels.has_taken_up_another(channel, connection);
-        if is_first && stranger && !node.channels.strangers.may_bear(peer, stranger, now) {
+        if is_first && stranger && !node.channels.strangers.may_reconnect(peer, now) {
             channel.log(LogLevel::Debug, "its peer comes back too often: hanging up");
             crate::peers::hang_up(node, turn, peer);
             return Ok(());
         }
         if is_first {
-            turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
+            turn.install(move |node| {
+                let strangers = &mut node.channels.strangers;
+                if stranger {
+                    strangers.reconnects(peer, now);
+                } else {
+                    strangers.bears(peer, stranger, now);
+                }
+            });
         }
         end_oldest_daemon(node, turn, channel.peer);
     }

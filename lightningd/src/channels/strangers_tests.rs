@@ -375,16 +375,48 @@ fn silence_about_channel_counts_once_peer_took_up_another_or_had_time() {
 fn all_channels_of_peer_are_resumed_for_one_birth_a_connection() {
     let mut rig = Rig::new("resumed", &[(1, 1)]);
     let (peer, _) = waiting(&mut rig, 4, Instant::now());
-    // Others have used up all but one of what strangers may bear.
-    for n in 0..9 {
-        rig.node.channels.strangers.bears(id(n), true, Instant::now());
+    // Others have used up all but one of what strangers may bear on reconnects.
+    for n in 0..19 {
+        rig.node.channels.strangers.reconnects(id(n), Instant::now());
     }
     for n in 1..=4 {
         rig.turn(|node, turn| start_for_peer(node, turn, &node.channels.all[&ChannelNumber(n)]));
     }
     let served = rig.node.channels.with(peer).filter(|c| c.owner.child().is_some());
     assert_eq!(served.count(), 4);
-    assert!(!rig.node.channels.strangers.may_bear(peer, true, Instant::now()));
+    assert!(!rig.node.channels.strangers.may_reconnect(peer, Instant::now()));
+}
+
+#[test]
+fn pending_channel_resumes_whatever_strangers_propose() {
+    let mut rig = Rig::new("resumed-in-crowd", &[(1, 1)]);
+    let (peer, _) = waiting(&mut rig, 1, Instant::now());
+    // A crowd, and the peer itself, have used up what proposals may bear.
+    let strangers = &mut rig.node.channels.strangers;
+    (0..1000).for_each(|_| strangers.bears(peer, true, Instant::now()));
+    (0..1000).for_each(|n| strangers.bears(id(n), true, Instant::now()));
+    assert!(!strangers.may_bear(peer, true, Instant::now()));
+    rig.turn(|node, turn| start_for_peer(node, turn, &node.channels.all[&ChannelNumber(1)]));
+    assert!(rig.node.channels.all[&ChannelNumber(1)].owner.child().is_some());
+}
+
+#[test]
+fn reconnects_of_pending_channels_are_bounded() {
+    let (mut strangers, start) = (Strangers::default(), Instant::now());
+    let mut reconnected = |peers: std::ops::Range<u64>, now| {
+        let may = |n: &u64| {
+            let may = strangers.may_reconnect(id(*n), now);
+            if may {
+                strangers.reconnects(id(*n), now);
+            }
+            may
+        };
+        peers.filter(may).count()
+    };
+    assert_eq!((0..500).map(|_| reconnected(1..2, start)).sum::<usize>(), 10);
+    assert_eq!(reconnected(0..500, start), 10);
+    assert_eq!(reconnected(0..10_000, start + 10 * SECOND), 20);
+    assert_eq!(reconnected(10_000..20_000, start + 12 * SECOND), 4);
 }
 
 #[test]
