@@ -11,14 +11,10 @@ use crate::strangers::{self, Candidate, Shown};
 use crate::switchboard::{LISTENERS, Switchboard, token_of};
 use mio::net::TcpListener;
 use mio::{Interest, Token};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::{Backlog, listen};
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use subdaemon::Failure;
 use wire::connectd::{Address, DialFailure, Listening};
 
@@ -58,22 +54,7 @@ pub(crate) fn bind_all(wanted: &[Address]) -> (Vec<Listener>, Listening) {
 }
 
 fn bind_one(address: &Address) -> io::Result<TcpListener> {
-    let ip: IpAddr = match address.host.as_str() {
-        "localhost" => IpAddr::from([127, 0, 0, 1]),
-        host => host.parse().map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "not an IP address to listen on")
-        })?,
-    };
-    let at = SocketAddr::new(ip, address.port);
-    let family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(family, SockType::Stream, flags, None)?;
-    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    if ip.is_ipv6() {
-        // So that [::] and 0.0.0.0 can both be bound to the same port.
-        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
-    }
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
+    let fd = subdaemon::bind_tcp(&address.host, address.port)?;
     if let Err(e) = subdaemon::defer_accept(&fd, DEFER_ACCEPT) {
         log::debug!("TCP_DEFER_ACCEPT: {e}: silent connections are let in");
     }

@@ -24,7 +24,7 @@ pub use hsm::{Hsm, answer_frame, fits_hsmd};
 pub use logger::level_of;
 pub use peer::{Peer, PeerRecord, recv_record, send_record};
 pub use sandbox::{Box as Sandbox, FEW_ARENAS, Mode as SandboxMode};
-pub use tcp::defer_accept;
+pub use tcp::{bind_tcp, defer_accept};
 pub use wait::{Ready, wait};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};

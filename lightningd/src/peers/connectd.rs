@@ -10,8 +10,8 @@ use crate::rpc::{RpcError, code};
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Fatal, Stop, Turn};
 use crate::waits::For;
+use nix::sys::socket::{Backlog, listen};
 use primitives::ChannelNumber;
-use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant};
 use wire::Message;
 use wire::connectd::{Activate, Address, ConnectdInit, Listening};
@@ -302,11 +302,27 @@ pub fn listen_again(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<
     Ok(())
 }
 
-/// Could a process listen there?
+/// Could connectd listen there?
 fn is_free(address: &Address) -> bool {
-    let ip = match address.host.as_str() {
-        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
-        host => host.parse().ok(),
-    };
-    ip.is_some_and(|ip| TcpListener::bind((ip, address.port)).is_ok())
+    subdaemon::bind_tcp(&address.host, address.port)
+        .is_ok_and(|socket| listen(&socket, Backlog::MAXALLOWABLE).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_is_free_for_ipv6_where_only_ipv4_has_it() {
+        let at = |host: &str, port| Address { host: host.to_owned(), port };
+        let taken = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert!(!is_free(&at("0.0.0.0", port)) && !is_free(&at("localhost", port)));
+        if subdaemon::bind_tcp("::1", 0).is_err() {
+            eprintln!("this machine has no IPv6");
+            return;
+        }
+        // As connectd binds it: [::] and 0.0.0.0 beside each other.
+        assert!(is_free(&at("::", port)));
+    }
 }
