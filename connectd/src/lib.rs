@@ -155,6 +155,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         relieved: 0,
         conns: HashMap::new(),
         next_id: init.last_connection,
+        friends: BTreeSet::new(),
         strangers: BTreeSet::new(),
         lingering: Default::default(),
         rivals: Rivals::new(init.node_id),

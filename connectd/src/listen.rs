@@ -123,7 +123,7 @@ impl Switchboard {
         from: SocketAddr,
     ) -> Result<(), Failure> {
         if self.strangers.len() >= MAX_STRANGERS {
-            self.evict(&self.strangers_here(), "too many strangers at the door")?;
+            self.evict(&self.strangers_here(), "too many connections before their handshake")?;
         }
         if self.is_crowded() && !self.make_room()? {
             log::debug!("{from}: not let in, all places are taken");
@@ -177,12 +177,16 @@ impl Switchboard {
         strangers::served_first(&waiting).into_iter().skip(HANDSHAKE_QUANTUM).collect()
     }
 
-    /// Inbound connections of peers that serve no channel.
+    /// Inbound connections without a daemon, of peers without a funded channel. A peer with one is known by its node id before lightningd
+    /// has heard of the connection and given it a daemon.
     fn idle_here(&self) -> Vec<Candidate<ConnId, Idle>> {
         let idle = |conn: &Conn| {
             let rank = match &conn.stage {
                 Stage::Connecting | Stage::Handshaking => return None,
                 Stage::Ending { .. } => Idle::Ending,
+                Stage::Greeting(node) | Stage::Running(node) if self.friends.contains(node) => {
+                    return None;
+                }
                 Stage::Greeting(_) => Idle::Greeting,
                 Stage::Running(_) => Idle::Running,
             };

@@ -58,6 +58,10 @@ impl Switchboard {
                 Ok(())
             }
             ToConnectd::PingPeer(order) => self.ping(&order),
+            ToConnectd::Friends(order) => {
+                self.friends = order.nodes.into_iter().collect();
+                Ok(())
+            }
         }
     }
 

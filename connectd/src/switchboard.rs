@@ -69,6 +69,8 @@ pub(crate) struct Switchboard {
     pub(crate) max_descriptors: usize,
     pub(crate) conns: HashMap<ConnId, Conn>,
     pub(crate) next_id: ConnId,
+    /// Peers with funded channels.
+    pub(crate) friends: BTreeSet<NodeId>,
     /// Inbound connections that have not shown who they are.
     pub(crate) strangers: BTreeSet<ConnId>,
     /// Connections that are over, read until the peer has read our last words.

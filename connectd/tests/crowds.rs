@@ -194,3 +194,40 @@ fn many_identities_from_one_address_push_out_each_other() {
     friend.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
     while friend.hear().unwrap() != (Pong { ignored: vec![0] }).encode() {}
 }
+
+/// Of two peers with a connection without a daemon, a crowd of others pushes out the one without a funded channel.
+#[test]
+fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
+    let _dog = watchdog();
+    let settings = Settings { max_descriptors: 8, ..Settings::default() };
+    let mut node = Node::with_settings(init_of(1), 1, settings);
+    node.master.order(&Friends { nodes: vec![node_id(2)] }, vec![]);
+    let crowd = |node: &mut Node, first: u8| -> Vec<Raw> {
+        let one = |n: u8| {
+            let mut peer = Raw::handshake(n, node);
+            peer.say(&connectd::greeting::ours(&features(), primitives::Network::Regtest, None));
+            loop {
+                match node.heard() {
+                    FromConnectd::Connected(c) if c.node == node_id(n) => return peer,
+                    FromConnectd::Connected(_) => {}
+                    FromConnectd::Disconnected(d) => assert_ne!(d.node, node_id(2), "{}", d.why),
+                    other => unreachable!("{other:?}"),
+                }
+            }
+        };
+        (first..first + 60).map(one).collect()
+    };
+    // Its id is known, its `init` is not there yet: lightningd knows nothing of it.
+    let mut friend = Raw::handshake(2, &node);
+    let init = friend.hear().unwrap();
+    assert_eq!(init[..2], [0, 16]);
+    let _others = crowd(&mut node, 10);
+    friend.say(&connectd::greeting::ours(&features(), primitives::Network::Regtest, None));
+    let with = node.connected();
+    assert_eq!(with.node, node_id(2));
+    // lightningd has heard of it, and connectd of no daemon yet.
+    let _more = crowd(&mut node, 80);
+    let mut daemon = node.attach(&with, channel(1));
+    daemon.send_raw(&message(channel(1), 7, 100)).unwrap();
+    assert_eq!(number_in(&friend.hear().unwrap()), 7);
+}

@@ -53,6 +53,10 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         Event::Reconnect(peer, at) => crate::peers::reconnect(node, turn, peer, at),
         Event::StartConnectd(at) => crate::peers::start_again(node, turn, at),
         Event::ListenAgain(child) => crate::peers::listen_again(node, turn, child),
+        Event::TellFriends => {
+            crate::peers::tell_friends(node, turn);
+            Ok(())
+        }
         Event::Shutdown(caller) => {
             log::info!("shutting down");
             turn.install(|node| node.shutting_down = true);

@@ -282,7 +282,11 @@ impl Io {
         }
         if now >= self.tidied + TIDY_EVERY {
             self.tidied = now;
-            crate::log::set_friends(node.channels.funded_peers());
+            let friends = node.channels.funded_peers();
+            if node.peers.is_news_to_connectd(&friends) {
+                self.queue.push(Event::TellFriends);
+            }
+            crate::log::set_friends(friends);
             crate::log::sum_up();
         }
     }

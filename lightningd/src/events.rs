@@ -61,6 +61,8 @@ pub enum Event {
     StartConnectd(Instant),
     /// This connectd listens nowhere: is an address free now?
     ListenAgain(ChildId),
+    /// connectd is to be told which peers have funded channels.
+    TellFriends,
     /// SIGTERM, or the `stop` command.
     Shutdown(Option<Caller>),
 }
@@ -106,6 +108,7 @@ impl Event {
             | Self::Reconnect(..)
             | Self::StartConnectd(_)
             | Self::ListenAgain(_)
+            | Self::TellFriends
             | Self::RpcTimeout(_)
             | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),

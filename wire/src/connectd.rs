@@ -60,6 +60,8 @@ crate::internal! {
     2006 => Refuse { node: NodeId, connection: u64, channel: ChannelId }
     /// Ping, and report the answer. `pong_bytes` of 65532 and more gets none.
     2007 => PingPeer { node: NodeId, connection: u64, ask: u64, length: u16, pong_bytes: u16 }
+    /// These peers have funded channels with us, in place of those said before: their connections make room for no others.
+    2008 => Friends { nodes: Vec<NodeId> }
 
     /// Bound and listening on these.
     2100 => Listening { addresses: Vec<Address>, failures: Vec<DialFailure> }
@@ -90,7 +92,7 @@ crate::internal! {
 
 crate::message_set! {
     /// Orders to connectd.
-    pub enum ToConnectd { ConnectdInit, Activate, Connect, Disconnect, Attach, Send, Refuse, PingPeer }
+    pub enum ToConnectd { ConnectdInit, Activate, Connect, Disconnect, Attach, Send, Refuse, PingPeer, Friends }
 }
 crate::message_set! {
     /// Reports of connectd.

@@ -11,10 +11,11 @@ use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Fatal, Stop, Turn};
 use crate::waits::For;
 use nix::sys::socket::{Backlog, listen};
-use primitives::ChannelNumber;
+use primitives::{ChannelNumber, NodeId};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use wire::Message;
-use wire::connectd::{Activate, Address, ConnectdInit, Listening};
+use wire::connectd::{Activate, Address, ConnectdInit, Friends, Listening};
 use wire::hsm::Capability;
 
 /// Between connectd's second death in a row and the next start; it doubles up to the longest.
@@ -101,6 +102,10 @@ impl Peers {
             Doors::Open(_, addresses) => addresses,
             Doors::NotYet | Doors::Shut(..) => &[],
         }
+    }
+    /// Was connectd told of other peers with funded channels than these?
+    pub fn is_news_to_connectd(&self, friends: &BTreeSet<NodeId>) -> bool {
+        self.connectd.child().is_some() && self.friends != *friends
     }
     /// `Err` while there is no connectd: nobody can be dialled. For whoever asks for a connection.
     pub(super) fn needs_connectd(&self) -> Result<(), RpcError> {
@@ -240,12 +245,20 @@ pub fn start_again(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<(), 
     Ok(())
 }
 
-/// Peers may come, and those with channels are dialled.
+/// Peers may come, and those with channels are dialled. Before the first of them connectd knows whose connections never make room.
 pub fn activate(node: &Node, turn: &mut Turn<'_>) {
+    tell_friends(node, turn);
     order(node, turn, &Activate {}, vec![]);
     for peer in node.channels.peers_to_reconnect() {
         super::dial_again(node, turn, peer);
     }
+}
+
+/// connectd is told which peers have funded channels.
+pub fn tell_friends(node: &Node, turn: &mut Turn<'_>) {
+    let friends = node.channels.funded_peers();
+    order(node, turn, &Friends { nodes: friends.iter().copied().collect() }, vec![]);
+    turn.install(move |node| node.peers.friends = friends);
 }
 
 /// connectd says, once, what it listens on. Nothing at all is the operator's mistake at the first start; later somebody has taken our

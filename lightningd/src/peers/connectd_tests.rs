@@ -6,6 +6,7 @@ use crate::channels::testing::peer;
 use crate::rpc::{Answer, Caller, args::Args};
 use crate::supervisor::ChildId;
 use crate::testing::Rig;
+use primitives::BlockHeight;
 use std::cell::RefCell;
 
 fn child(rig: &Rig) -> ChildId {
@@ -141,4 +142,37 @@ fn connectd_without_an_address_ends_the_first_start_and_no_other() {
     says(&mut rig, 100_000, 0).unwrap();
     assert_eq!(rig.node.peers.listening().len(), 64);
     assert_eq!(info(&mut rig).get("warning_listen"), None);
+}
+
+#[test]
+fn connectd_knows_peers_with_funded_channels_before_any_may_come() {
+    let mut rig = Rig::new("connectd-friends", &[(1, 1), (2, 2)]);
+    let channels = &mut rig.node.channels.all;
+    channels.get_mut(&ChannelNumber(1)).unwrap().funding_height = Some(BlockHeight(50));
+    channels.get_mut(&ChannelNumber(2)).unwrap().funding_height = None;
+    rig.turn(begin);
+    let orders = |outbox: Vec<Outgoing>| -> Vec<ToConnectd> {
+        let order = |outgoing| match outgoing {
+            Outgoing::Order { body, .. } => Some(ToConnectd::decode_known(&body).unwrap()),
+            _ => None,
+        };
+        outbox.into_iter().filter_map(order).collect()
+    };
+    let said = orders(rig.outbox(|node, turn| {
+        activate(node, turn);
+        Ok(())
+    }));
+    let [ToConnectd::Friends(first), ToConnectd::Activate(_), ..] = &said[..] else {
+        unreachable!("{said:?}")
+    };
+    assert_eq!(first.nodes, [peer(1)]);
+    assert!(!rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));
+    // Another funding confirms.
+    let second = rig.node.channels.all.get_mut(&ChannelNumber(2)).unwrap();
+    second.funding_height = Some(BlockHeight(60));
+    assert!(rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));
+    let said = orders(rig.outgoing(Event::TellFriends));
+    let [ToConnectd::Friends(both)] = &said[..] else { unreachable!("{said:?}") };
+    assert_eq!(both.nodes.len(), 2);
+    assert!(!rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));
 }

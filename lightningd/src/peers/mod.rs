@@ -11,7 +11,9 @@ pub mod rpc;
 mod store;
 
 pub use address::parse_address;
-pub use connectd::{activate, begin, connectd_gone, listen_again, start_again, warnings};
+pub use connectd::{
+    activate, begin, connectd_gone, listen_again, start_again, tell_friends, warnings,
+};
 pub use store::load;
 
 use crate::events::{Event, Outgoing};
@@ -25,7 +27,7 @@ use dialled::Dialled;
 use primitives::{ChannelId, ChannelNumber, Features, NodeId};
 use serde_json::json;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use wire::connectd::*;
@@ -76,6 +78,8 @@ pub struct Peers {
     connectd: Connectd,
     dialled: Dialled,
     doors: Doors,
+    /// What connectd was told last of peers with funded channels.
+    friends: BTreeSet<NodeId>,
     next_ask: Cell<u64>,
 }
 
