@@ -8,6 +8,7 @@
 //! /16 of IPv4, is seen by the network around it, which counts an eighth as much, since strangers to each other share it. Tor, proxies
 //! and containers bring many peers through one local address, which counts like [`LOCAL_SHARE`] sources.
 
+use primitives::Source;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -40,36 +41,6 @@ pub enum Shown {
     WholeAct,
     /// A good act one came, act two is out.
     ActOne,
-}
-
-/// The network around an address, and what one person has of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Source {
-    wide: u64,
-    own: u64,
-    is_local: bool,
-}
-
-/// Leading bits of an IPv6 address, in a number that no IPv4 address has: their first bit is 1.
-fn v6_bits(ip: std::net::Ipv6Addr, bits: u32) -> u64 {
-    let high = (u128::from(ip) >> 64) as u64;
-    1 << 63 | (high >> (64 - bits))
-}
-
-impl Source {
-    fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let bits = u64::from(u32::from(ip));
-                Self { wide: bits >> 16, own: bits, is_local: ip.is_loopback() || ip.is_private() }
-            }
-            IpAddr::V6(ip) => Self {
-                wide: v6_bits(ip, 32),
-                own: v6_bits(ip, 56),
-                is_local: ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-            },
-        }
-    }
 }
 
 /// Which of these makes room for one more. `None` where there are none. `random` decides among equals.

@@ -13,6 +13,7 @@ mod network;
 mod object_end;
 mod secret;
 mod side;
+mod source;
 mod text;
 
 pub use amount::{AmountError, FeeratePerKw, Msat, Sat};
@@ -27,6 +28,7 @@ pub use network::Network;
 pub use object_end::ObjectEnd;
 pub use secret::{Secret, SecretBytes, SigningKey};
 pub use side::{Side, Sides};
+pub use source::Source;
 pub use text::{MAX_CUT_TEXT, cut_text};
 
 pub use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};

@@ -510,6 +510,9 @@ pub(super) fn after_gone(
         crate::peers::hang_up(node, turn, channel.peer);
         return Ok(());
     }
+    if node.channels.is_delayed(channel.peer, connection.number) {
+        return Ok(());
+    }
     if channel.is_unseen() {
         // As on a new connection: the peer speaks first.
         return match channel.spoken_on == Some(connection.number) {

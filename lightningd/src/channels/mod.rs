@@ -1,5 +1,6 @@
 //! Channels: what each is, what state it is in, and which child has it. One child per channel at a time.
 
+mod budgets;
 pub mod closing;
 mod deadline;
 mod decision;
@@ -47,6 +48,7 @@ use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
 use wire::connectd::Spoke;
@@ -57,6 +59,8 @@ use wire::{Error, Message};
 pub enum ChannelEvent {
     /// A peer connected: its channels want daemons.
     PeerConnected(NodeId),
+    /// The daemons of this peer's channels were to come later on this connection: now.
+    Serve(NodeId, u64),
     /// The peer is to hear what this channel wants of forwards.
     TellUpdate,
     /// A channel was just opened by us: sign its funding and send it.
@@ -244,8 +248,10 @@ pub struct Channels {
     /// Short ids and aliases that channels had or have: whoever looks here checks what it finds.
     by_name: HashMap<ShortChannelId, ChannelNumber>,
     by_peer: HashMap<NodeId, Vec<ChannelNumber>>,
-    /// What strangers may still cost.
-    strangers: strangers::Strangers,
+    /// What peers may still cause.
+    budgets: budgets::Budgets,
+    /// Peers with funded channels that connected too often: on this connection their daemons come later.
+    delayed: BTreeMap<NodeId, u64>,
     /// Reserved numbers.
     numbers: numbers::Numbers,
     /// The highest created_index of any HTLC.
@@ -397,23 +403,9 @@ pub fn handle(
     event: ChannelEvent,
 ) -> Result<(), Stop> {
     match event {
-        ChannelEvent::PeerConnected(peer) => {
-            for channel in node.channels.with(peer) {
-                if !channel.wants_peer() {
-                    error_to_peer::connected(node, turn, channel);
-                    continue;
-                }
-                match channel.owner.child() {
-                    // Of the connection before: when it is gone, its successor is born.
-                    Some(child) => turn
-                        .say(Outgoing::Kill { child, why: "the peer connected anew".to_owned() }),
-                    // BOLT 2, "Message Retransmission": both sides send channel_reestablish, and the opener does without waiting for
-                    // ours. One who never does made the channel up, or waits for its funding as we do (`FundingSeen`).
-                    None if channel.is_unseen() => {}
-                    None => live::start(node, turn, channel, wire::channeld::Birth::Reconnected)?,
-                }
-            }
-            Ok(())
+        ChannelEvent::PeerConnected(peer) => strangers::connected(node, turn, peer),
+        ChannelEvent::Serve(peer, connection) => {
+            strangers::serve_late(node, turn, peer, connection)
         }
         ChannelEvent::ActivateConnectd => {
             crate::peers::activate(node, turn);
@@ -494,10 +486,14 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             Ok(())
         }
         None => {
-            if error_to_peer::is_complaint(&s.message.0) {
-                crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
+            let (peer, now) = (s.node, Instant::now());
+            // Ids are free: whoever heard of many that they are unknown hears no more.
+            let hears = node.channels.budgets.may_hear_of_unknown(peer, now);
+            if error_to_peer::is_complaint(&s.message.0) || !hears {
+                crate::peers::refuse(node, turn, peer, s.connection, s.channel);
             } else {
                 refuse(node, turn, &s, "unknown channel");
+                turn.install(move |node| node.channels.budgets.hears_of_unknown(peer, now));
             }
             Ok(())
         }

@@ -89,7 +89,7 @@ pub struct Proposed {
 
 impl Opening {
     /// Does the peer open?
-    fn is_theirs(&self) -> bool {
+    pub fn is_theirs(&self) -> bool {
         match self.attempt {
             Attempt::Theirs => true,
             Attempt::Funding { .. }

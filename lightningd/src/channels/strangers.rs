@@ -10,8 +10,7 @@ use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::peers::Connection;
 use crate::turn::{Stop, Turn};
-use primitives::{Bucket, ChannelNumber, Msat, NodeId, Side};
-use std::collections::HashMap;
+use primitives::{ChannelNumber, Msat, NodeId, Side};
 use std::time::{Duration, Instant};
 use wire::channeld::Birth;
 use wire::daemon::LogLevel;
@@ -19,12 +18,12 @@ use wire::{Error, Warning};
 
 /// Channels of one peer that wait for their funding.
 pub const MAX_UNFUNDED_PER_PEER: usize = 4;
-/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of [`ALL`] the
+/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of [`ALL`](super::budgets) the
 /// oldest has waited for 83 minutes before it gives way: eight blocks, so that a funding that was broadcast has mostly been seen.
 const MAX_UNFUNDED: usize = 5000;
 /// Those of them that `push_msat` gave us something in: they give way to none.
 const MAX_UNFUNDED_WITH_PUSH: usize = 1000;
-/// Attempts of strangers under way at once: each is a process. Twice the burst of [`ALL`], so that an attempt has ten seconds at
+/// Attempts of strangers under way at once: each is a process. Twice the burst of [`ALL`](super::budgets), so that an attempt has ten seconds at
 /// least before others take its place: openers that need no person for their funding need one or two.
 pub const MAX_ATTEMPTS: usize = 20;
 /// Processes of strangers' channels whose funding nobody has seen. A peer that loses its own is hung up on, and may come back.
@@ -32,115 +31,6 @@ const MAX_UNFUNDED_DAEMONS: usize = 40;
 
 /// So long after it connected a peer has taken up each channel that it knows.
 pub const SILENCE: Duration = Duration::from_secs(10);
-
-/// Births that one peer may cause. People open one channel with a peer, programs a handful, and try again after a refusal.
-const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
-/// The same of a peer with a funded channel, which cost it something.
-const FRIEND: Bucket = Bucket::new(20, Duration::from_millis(500));
-/// Births that all strangers may cause together: a process takes some ten milliseconds, so this is a hundredth of a core.
-const ALL: Bucket = Bucket::new(10, Duration::from_secs(1));
-/// Reconnects of one peer whose channels wait for their funding, each of which bears daemons. Apart from proposals: whoever paid for a funding
-/// that nobody has seen yet is not kept from its channel by others' proposals, nor by its own.
-const RECONNECTS: Bucket = Bucket::new(10, Duration::from_secs(10));
-/// The same of all such peers together.
-const ALL_RECONNECTS: Bucket = Bucket::new(20, Duration::from_millis(500));
-/// Refusals that one peer hears. Beyond it there is silence, for the peer and in the log.
-const WORDS: Bucket = Bucket::new(32, Duration::from_secs(1));
-/// Peers that are remembered. When so many have caused something within seconds, another has no limit but [`ALL`].
-const MAX_PEERS: usize = 4096;
-
-/// What one peer may still cause.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    births: Bucket,
-    reconnects: Bucket,
-    friendly: Bucket,
-    words: Bucket,
-}
-
-const FRESH: Allowance =
-    Allowance { births: PEER, reconnects: RECONNECTS, friendly: FRIEND, words: WORDS };
-
-impl Allowance {
-    /// Does it say nothing of the past?
-    fn is_fresh(&self, now: Instant) -> bool {
-        let Self { births, reconnects, friendly, words } = self;
-        [births, reconnects, friendly, words].iter().all(|bucket| bucket.is_full(now))
-    }
-}
-
-/// What each peer, and all strangers together, may still cause.
-#[derive(Debug)]
-pub struct Strangers {
-    all: Bucket,
-    all_reconnects: Bucket,
-    peers: HashMap<NodeId, Allowance>,
-}
-
-impl Default for Strangers {
-    fn default() -> Self {
-        Self { all: ALL, all_reconnects: ALL_RECONNECTS, peers: HashMap::new() }
-    }
-}
-
-impl Strangers {
-    fn peer(&self, peer: NodeId) -> Allowance {
-        self.peers.get(&peer).copied().unwrap_or(FRESH)
-    }
-    fn change(&mut self, peer: NodeId, now: Instant, change: impl FnOnce(&mut Allowance)) {
-        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
-            self.peers.retain(|_, a| !a.is_fresh(now));
-            if self.peers.len() >= MAX_PEERS {
-                return;
-            }
-        }
-        change(self.peers.entry(peer).or_insert(FRESH));
-    }
-
-    /// May a process be born because of this peer?
-    pub fn may_bear(&self, peer: NodeId, stranger: bool, now: Instant) -> bool {
-        let of_peer = self.peer(peer);
-        if stranger {
-            of_peer.births.has(1, now) && self.all.has(1, now)
-        } else {
-            of_peer.friendly.has(1, now)
-        }
-    }
-    /// One is.
-    pub fn bears(&mut self, peer: NodeId, stranger: bool, now: Instant) {
-        self.change(peer, now, |a| {
-            if stranger {
-                a.births.take(now)
-            } else {
-                a.friendly.take(now)
-            };
-        });
-        if stranger {
-            self.all.take(now);
-        }
-    }
-    /// May daemons of channels be born that wait for their funding, because this stranger speaks of them on a new connection?
-    pub fn may_reconnect(&self, peer: NodeId, now: Instant) -> bool {
-        self.peer(peer).reconnects.has(1, now) && self.all_reconnects.has(1, now)
-    }
-    /// They are.
-    pub fn reconnects(&mut self, peer: NodeId, now: Instant) {
-        self.change(peer, now, |a| {
-            a.reconnects.take(now);
-        });
-        self.all_reconnects.take(now);
-    }
-    /// Is this peer told why it is refused?
-    pub fn may_hear(&self, peer: NodeId, now: Instant) -> bool {
-        self.peer(peer).words.has(1, now)
-    }
-    /// It is.
-    pub fn hears(&mut self, peer: NodeId, now: Instant) {
-        self.change(peer, now, |a| {
-            a.words.take(now);
-        });
-    }
-}
 
 impl Channel {
     /// A peer's channel whose funding was never in a block. The peer may have made it up: it costs a row, and a process only while the
@@ -160,9 +50,15 @@ impl Channel {
 }
 
 impl Channels {
-    /// Has this peer no channel with us whose funding is in a block?
+    /// Has this peer no channel with us that cost anybody anything? One whose funding is in a block did, and so does one that we open.
     pub fn is_stranger(&self, peer: NodeId) -> bool {
-        !self.with(peer).any(|c| c.funding_height.is_some() && c.state.is_open())
+        let is_real = |c: &Channel| c.funding_height.is_some() || c.opener() == Side::Local;
+        !self.with(peer).any(|c| is_real(c) && c.state.is_open())
+            && !self.openings.values().any(|o| o.peer == peer && !o.is_theirs())
+    }
+    /// Do the daemons of this peer's channels come later on this connection?
+    pub fn is_delayed(&self, peer: NodeId, connection: u64) -> bool {
+        self.delayed.get(&peer) == Some(&connection)
     }
     /// Channels of this peer that wait for their funding.
     pub fn unseen_with(&self, peer: NodeId) -> usize {
@@ -265,6 +161,72 @@ fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>, asks: NodeId) {
     }
 }
 
+/// A peer connected: its channels get their daemons. One with a funded channel that connects again and again gets them later on that
+/// connection, so that the smallest channel does not buy a process and a commit with each.
+pub fn connected(node: &Node, turn: &mut Turn<'_>, peer: NodeId) -> Result<(), Stop> {
+    let now = Instant::now();
+    let at = node.channels.budgets.friend_at(peer, now);
+    if let Some(connection) = node.peers.connection(peer).map(|c| c.number).filter(|_| at > now) {
+        turn.install(move |node| {
+            node.channels.delayed.insert(peer, connection);
+        });
+        let later = ChannelEvent::Serve(peer, connection);
+        turn.at(at, Event::Channel(ChannelNumber(0), later));
+        return Ok(());
+    }
+    turn.install(move |node| {
+        node.channels.delayed.remove(&peer);
+    });
+    serve(node, turn, peer, now)
+}
+
+/// The time is over for which [`connected`] put it off.
+pub fn serve_late(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    connection: u64,
+) -> Result<(), Stop> {
+    if !node.channels.is_delayed(peer, connection) {
+        return Ok(());
+    }
+    turn.install(move |node| {
+        node.channels.delayed.remove(&peer);
+    });
+    if node.peers.connection(peer).is_none_or(|c| c.number != connection) {
+        return Ok(());
+    }
+    serve(node, turn, peer, Instant::now())
+}
+
+fn serve(node: &Node, turn: &mut Turn<'_>, peer: NodeId, now: Instant) -> Result<(), Stop> {
+    let Some(connection) = node.peers.connection(peer).map(|c| c.number) else { return Ok(()) };
+    let mut starts = false;
+    for channel in node.channels.with(peer) {
+        if !channel.wants_peer() {
+            super::error_to_peer::connected(node, turn, channel);
+            continue;
+        }
+        match channel.owner.child() {
+            // Its funding was seen before it was this peer's turn.
+            Some(_) if channel.served_connection == Some(connection) => continue,
+            // Of the connection before: when it is gone, its successor is started.
+            Some(child) => {
+                turn.say(Outgoing::Kill { child, why: "the peer connected anew".to_owned() });
+            }
+            // BOLT 2, "Message Retransmission": both sides send channel_reestablish, and the opener does without waiting for
+            // ours. One who never does made the channel up, or waits for its funding as we do (`FundingSeen`).
+            None if channel.is_unseen() => continue,
+            None => live::start(node, turn, channel, Birth::Reconnected)?,
+        }
+        starts = true;
+    }
+    if starts && !node.channels.is_stranger(peer) {
+        turn.install(move |node| node.channels.budgets.friend_connects(peer, now));
+    }
+    Ok(())
+}
+
 /// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded, and so are the
 /// connections that bear them: on each the first is counted, and those of the peer's other channels follow.
 pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
@@ -272,26 +234,23 @@ pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Re
         return Ok(());
     };
     update(turn, channel.number, move |c| c.spoken_on = Some(connection));
-    if channel.is_unseen() {
-        let peer = channel.peer;
-        let (stranger, now) = (node.channels.is_stranger(peer), Instant::now());
+    if node.channels.is_delayed(channel.peer, connection) {
+        // What came is held until its daemon is there.
+        return Ok(());
+    }
+    let peer = channel.peer;
+    if channel.is_unseen() && node.channels.is_stranger(peer) {
+        let now = Instant::now();
         let is_first = !node.channels.has_taken_up_another(channel, connection);
-        if is_first && stranger && !node.channels.strangers.may_reconnect(peer, now) {
+        if is_first && !node.channels.budgets.may_reconnect(peer, now) {
             channel.log(LogLevel::Debug, "its peer comes back too often: hanging up");
             crate::peers::hang_up(node, turn, peer);
             return Ok(());
         }
         if is_first {
-            turn.install(move |node| {
-                let strangers = &mut node.channels.strangers;
-                if stranger {
-                    strangers.reconnects(peer, now);
-                } else {
-                    strangers.bears(peer, stranger, now);
-                }
-            });
+            turn.install(move |node| node.channels.budgets.reconnects(peer, now));
         }
-        end_oldest_daemon(node, turn, channel.peer);
+        end_oldest_daemon(node, turn, peer);
     }
     live::start(node, turn, channel, Birth::Reconnected)
 }

@@ -1,6 +1,7 @@
 //! What peers without a funded channel may cost, and what is never taken from them.
 
 use super::*;
+use crate::channels::budgets::Proposer;
 use crate::channels::store;
 use crate::events::Outgoing;
 use crate::peers::Connection;
@@ -18,24 +19,6 @@ fn id(n: u64) -> NodeId {
     let mut id = [2; 33];
     id[..8].copy_from_slice(&n.to_be_bytes());
     NodeId(id)
-}
-
-/// How many of these, one after the other at one time, bear something?
-fn born(
-    strangers: &mut Strangers,
-    peers: impl Iterator<Item = u64>,
-    stranger: bool,
-    now: Instant,
-) -> usize {
-    peers
-        .filter(|peer| {
-            let may = strangers.may_bear(id(*peer), stranger, now);
-            if may {
-                strangers.bears(id(*peer), stranger, now);
-            }
-            may
-        })
-        .count()
 }
 
 /// A channel of this stranger's that waits for its funding.
@@ -105,49 +88,6 @@ fn daemon_of_unfunded_channel_gives_way_oldest_first() {
     let funded = rig.node.channels.all.get_mut(&ChannelNumber(last)).unwrap();
     funded.funding_height = Some(BlockHeight(50));
     assert!(rig.node.channels.daemon_gives_way(id(999)).is_none());
-}
-
-#[test]
-fn births_of_one_peer_are_bounded() {
-    let (mut strangers, start) = (Strangers::default(), Instant::now());
-    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start), 10);
-    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 9 * SECOND), 0);
-    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), true, start + 30 * SECOND), 3);
-    // Another has its own.
-    assert_eq!(born(&mut strangers, (0..2).map(|_| 2), true, start + 30 * SECOND), 2);
-}
-
-#[test]
-fn births_of_all_strangers_are_bounded_and_a_peer_with_a_channel_is_none() {
-    let (mut strangers, start) = (Strangers::default(), Instant::now());
-    assert_eq!(born(&mut strangers, 0..500, true, start), 10);
-    assert_eq!(born(&mut strangers, 1000..1500, true, start + 7 * SECOND), 7);
-    assert_eq!(born(&mut strangers, (0..500).map(|_| 1), false, start + 7 * SECOND), 20);
-}
-
-#[test]
-fn words_to_one_peer_are_bounded_and_cost_no_births() {
-    let (mut strangers, now) = (Strangers::default(), Instant::now());
-    let told = (0..500).filter(|_| {
-        let may = strangers.may_hear(id(1), now);
-        if may {
-            strangers.hears(id(1), now);
-        }
-        may
-    });
-    assert_eq!(told.count(), 32);
-    assert!(strangers.may_bear(id(1), true, now));
-}
-
-#[test]
-fn remembered_peers_are_bounded_whoever_comes() {
-    let (mut strangers, start) = (Strangers::default(), Instant::now());
-    for n in 0..20_000 {
-        strangers.hears(id(n), start);
-    }
-    assert_eq!(strangers.peers.len(), MAX_PEERS);
-    strangers.hears(id(30_000), start + 100 * SECOND);
-    assert_eq!(strangers.peers.len(), 1);
 }
 
 /// The rig's channel 1 as one that a stranger opened and whose funding nobody has seen, served by its channeld.
@@ -377,14 +317,14 @@ fn all_channels_of_peer_are_resumed_for_one_birth_a_connection() {
     let (peer, _) = waiting(&mut rig, 4, Instant::now());
     // Others have used up all but one of what strangers may bear on reconnects.
     for n in 0..19 {
-        rig.node.channels.strangers.reconnects(id(n), Instant::now());
+        rig.node.channels.budgets.reconnects(id(n), Instant::now());
     }
     for n in 1..=4 {
         rig.turn(|node, turn| start_for_peer(node, turn, &node.channels.all[&ChannelNumber(n)]));
     }
     let served = rig.node.channels.with(peer).filter(|c| c.owner.child().is_some());
     assert_eq!(served.count(), 4);
-    assert!(!rig.node.channels.strangers.may_reconnect(peer, Instant::now()));
+    assert!(!rig.node.channels.budgets.may_reconnect(peer, Instant::now()));
 }
 
 #[test]
@@ -392,31 +332,13 @@ fn pending_channel_resumes_whatever_strangers_propose() {
     let mut rig = Rig::new("resumed-in-crowd", &[(1, 1)]);
     let (peer, _) = waiting(&mut rig, 1, Instant::now());
     // A crowd, and the peer itself, have used up what proposals may bear.
-    let strangers = &mut rig.node.channels.strangers;
-    (0..1000).for_each(|_| strangers.bears(peer, true, Instant::now()));
-    (0..1000).for_each(|n| strangers.bears(id(n), true, Instant::now()));
-    assert!(!strangers.may_bear(peer, true, Instant::now()));
+    let strangers = &mut rig.node.channels.budgets;
+    let proposer = |peer| Proposer { peer, source: None, is_stranger: true };
+    (0..1000).for_each(|_| strangers.proposes(proposer(peer), Instant::now()));
+    (0..1000).for_each(|n| strangers.proposes(proposer(id(n)), Instant::now()));
+    assert!(!strangers.may_propose(proposer(peer), Instant::now()));
     rig.turn(|node, turn| start_for_peer(node, turn, &node.channels.all[&ChannelNumber(1)]));
     assert!(rig.node.channels.all[&ChannelNumber(1)].owner.child().is_some());
-}
-
-#[test]
-fn reconnects_of_pending_channels_are_bounded() {
-    let (mut strangers, start) = (Strangers::default(), Instant::now());
-    let mut reconnected = |peers: std::ops::Range<u64>, now| {
-        let may = |n: &u64| {
-            let may = strangers.may_reconnect(id(*n), now);
-            if may {
-                strangers.reconnects(id(*n), now);
-            }
-            may
-        };
-        peers.filter(may).count()
-    };
-    assert_eq!((0..500).map(|_| reconnected(1..2, start)).sum::<usize>(), 10);
-    assert_eq!(reconnected(0..500, start), 10);
-    assert_eq!(reconnected(0..10_000, start + 10 * SECOND), 20);
-    assert_eq!(reconnected(10_000..20_000, start + 12 * SECOND), 4);
 }
 
 #[test]
@@ -452,4 +374,30 @@ fn failed_channel_is_kept_where_its_rows_prove_not_that_nothing_is_ours() {
         });
         assert_eq!(rig.node.channels.all.contains_key(&ChannelNumber(1)), is_kept, "{what}");
     }
+}
+
+#[test]
+fn peer_that_we_open_a_channel_with_is_no_stranger() {
+    let mut rig = Rig::new("opening-of-ours", &[(1, 1)]);
+    let peer = id(5);
+    let pending = unseen(&rig, 2, peer);
+    rig.node.channels.insert(pending);
+    assert!(rig.node.channels.is_stranger(peer));
+    let mut ours = unseen(&rig, 3, peer);
+    ours.live.params.opener = Side::Local;
+    rig.node.channels.insert(ours);
+    assert!(!rig.node.channels.is_stranger(peer));
+    // Whatever strangers do: its connection, with our opening on it, stays.
+    let budgets = &mut rig.node.channels.budgets;
+    (0..1000).for_each(|n| budgets.reconnects(id(n), Instant::now()));
+    rig.node.peers.all.entry(peer).or_default().connection = Some(Connection {
+        number: 7,
+        since: Instant::now(),
+        direction: wire::connectd::Direction::In,
+        address: wire::connectd::Address { host: "10.0.0.1".to_owned(), port: 9735 },
+        remote_addr: None,
+        features: Features::none(),
+    });
+    rig.turn(|node, turn| start_for_peer(node, turn, &node.channels.all[&ChannelNumber(2)]));
+    assert!(rig.node.channels.all[&ChannelNumber(2)].owner.child().is_some());
 }

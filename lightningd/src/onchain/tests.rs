@@ -237,7 +237,7 @@ fn claims_are_made_when_the_chain_is_caught_up_and_not_a_block_later() {
     let mut rig = on_chain("caught-up", |rig| vec![paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
     rig.node.chain.caught_up = false;
-    rig.turn(|node, turn| crate::chain::caught_up(node, turn));
+    rig.turn(crate::chain::caught_up);
     assert_eq!(under_way(&rig), [vec![1]]);
 }
 
@@ -431,7 +431,7 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
     mine(&mut rig, 101, vec![spending(&[coin], &[(1_000, &script)])]);
     let sent = |rig: &mut Rig, height: u32| {
         mine(rig, height, vec![]);
-        rig.turn(|node, turn| crate::chain::rebroadcast(node, turn));
+        rig.turn(crate::chain::rebroadcast);
         let count = "SELECT count(*) FROM transactions WHERE broadcast = 1 AND height IS NULL";
         rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
     };

@@ -329,6 +329,34 @@ fn close_that_friend_begins_too_early_leaves_its_other_channel_served() {
 }
 
 #[test]
+fn friend_that_reconnects_without_end_costs_few_daemons_and_pays_on() {
+    let world = World::new();
+    let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
+    live.lock_in(&world);
+    let (births, commits) = counters(&world);
+    let begun = Instant::now();
+    let reestablish = live.reestablish_message();
+    for _ in 0..150 {
+        live.stranger.hang_up();
+        live.stranger.dial(&world);
+        live.say(&reestablish);
+    }
+    // The last of these connections is served, and the next one, too.
+    live.stranger.hang_up();
+    live.reconnect(&world);
+    wait_for("the channel to be usable", || {
+        (world.node.channel(&live.name())["reestablished"] == true).then_some(())
+    });
+    let id = node_pays(&world, &mut live, 50_000_000, preimage(1).hash(), 40, 1);
+    live.fulfil(id, preimage(1));
+    live.settle();
+    let (more_births, more_commits) = counters(&world);
+    let most = 20 + 2 * (begun.elapsed().as_secs() + 1);
+    assert!(more_births - births <= most, "{} of {most}", more_births - births);
+    assert!(more_commits - commits <= most + 30, "{} of {most}", more_commits - commits);
+}
+
+#[test]
 fn close_of_ours_begins_where_that_of_the_peer_was_put_off() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));

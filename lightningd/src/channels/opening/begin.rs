@@ -1,10 +1,12 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
+use crate::channels::budgets::Proposer;
 use crate::channels::strangers::{MAX_ATTEMPTS, MAX_UNFUNDED_PER_PEER, SILENCE};
 use crate::channels::{live, numbers};
 use crate::events::Outgoing;
 use crate::node::Node;
+use crate::peers::Connection;
 use crate::rpc::{RpcError, code};
 use crate::supervisor::{ChildSpec, Daemon, Role};
 use crate::turn::{Stop, Turn};
@@ -255,15 +257,15 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
     let features = Sides { local: node.features.clone(), remote: connection.features.clone() };
     // The reserve follows from the amount that the peer names: a hundredth is taken.
     let told = Told { policy: policy(node, Sat::ZERO, None), features, proposed: None };
-    if let Err(why) = acceptable(node, s, &told, now) {
+    if let Err(why) = acceptable(node, s, connection, &told, now) {
         refuse(node, turn, s, &why, now);
         return Ok(());
     }
-    let (peer, stranger) = (s.node, node.channels.is_stranger(s.node));
-    if stranger {
+    let who = proposer(node, s.node, connection);
+    if who.is_stranger {
         evict_oldest(node, turn)?;
     }
-    turn.install(move |node| node.channels.strangers.bears(peer, stranger, now));
+    turn.install(move |node| node.channels.budgets.proposes(who, now));
     let init = AcceptInit {
         network: node.network,
         local_features: told.features.local.clone(),
@@ -277,10 +279,22 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
     begin(node, turn, whom, s.channel, amounts, Attempt::Theirs, None, told, &init.encode())
 }
 
+fn proposer(node: &Node, peer: NodeId, connection: &Connection) -> Proposer {
+    let source = connection.address.host.parse().ok().map(Source::of);
+    Proposer { peer, source, is_stranger: node.channels.is_stranger(peer) }
+}
+
 /// Is this proposal worth an openingd now? `Err`: what the peer hears, [`MAX_TEXT`](::channel::opening::MAX_TEXT) at most. What costs
 /// least is asked first.
-fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), String> {
+fn acceptable(
+    node: &Node,
+    s: &Spoke,
+    connection: &Connection,
+    told: &Told,
+    now: Instant,
+) -> Result<(), String> {
     let channels = &node.channels;
+    let who = proposer(node, s.node, connection);
     // Under the same id it is another try at what was refused: that openingd has left, though we may not have heard so yet.
     let rival = |o: &Opening| o.is_theirs() && o.peer == s.node && o.temporary != s.channel;
     let refusal = if !node.trusts_tip() {
@@ -289,11 +303,11 @@ fn acceptable(node: &Node, s: &Spoke, told: &Told, now: Instant) -> Result<(), S
         "one channel at a time, please"
     } else if let Some(refusal) = has_too_many(node, s.node, now) {
         refusal
-    } else if !channels.strangers.may_bear(s.node, channels.is_stranger(s.node), now) {
+    } else if !channels.budgets.may_propose(who, now) {
         "too many channels are proposed at the moment, try again later"
     } else {
         let open = judge(node, s, told).map_err(|refusal| refusal.to_string())?;
-        let is_extra = open.push_msat > Msat(0) && channels.is_stranger(s.node);
+        let is_extra = open.push_msat > Msat(0) && who.is_stranger;
         if !is_extra || channels.has_room_for_push() {
             return Ok(());
         }
@@ -333,10 +347,10 @@ fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
 fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str, now: Instant) {
     crate::peers::refuse(node, turn, s.node, s.connection, s.channel);
     let peer = s.node;
-    if node.channels.strangers.may_hear(peer, now) {
+    if node.channels.budgets.may_hear(peer, now) {
         crate::log::line(LogLevel::Unusual, Some(peer), "opening", &format!("refused: {why}"));
         crate::peers::tell(node, turn, peer, &Error::new(s.channel, why));
-        turn.install(move |node| node.channels.strangers.hears(peer, now));
+        turn.install(move |node| node.channels.budgets.hears(peer, now));
     }
 }
 

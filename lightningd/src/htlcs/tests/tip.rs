@@ -15,7 +15,7 @@ fn what_arrives_before_the_tip_is_known_is_decided_on_with_the_tip() {
     let mut rig = behind("before-the-tip");
     assert_eq!(arrive(&mut rig, 0), []);
     assert_eq!((again(&mut rig), status(&rig)), (vec![], vec![]));
-    let said = rig.turn(|node, turn| crate::chain::caught_up(node, turn));
+    let said = rig.turn(crate::chain::caught_up);
     assert!(matches!(said[..], [Said::Offer(OUT, _)]), "{said:?}");
     assert_eq!(status(&rig), [OFFERED]);
 }
