@@ -318,6 +318,10 @@ impl Io {
     }
 
     fn gather_plugin(&mut self, id: PluginId, token: Token) {
+        if let Some(more) = self.kennel.read_stderr(id, token, PLUGIN_BASE) {
+            self.again.extend(more.then_some(token));
+            return;
+        }
         let mut heard = Vec::new();
         let more = self.kennel.read(id, &mut heard);
         self.queue.extend(heard.into_iter().map(|m| Event::Plugin(id, m)));

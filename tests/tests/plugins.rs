@@ -31,6 +31,7 @@ for line in sys.stdin:
             "rpcmethods": [{"name": "greet", "usage": "[name]", "description": "says hello"},
                            {"name": "fail", "usage": "", "description": "fails"},
                            {"name": "babble", "usage": "", "description": "writes nonsense"},
+                           {"name": "shout", "usage": "", "description": "fills stderr"},
                            {"name": "die", "usage": "", "description": "ends"}]})
     elif method == "init":
         options = params["options"]
@@ -44,6 +45,13 @@ for line in sys.stdin:
     elif method == "babble":
         sys.stdout.write("this is no JSON\n\n")
         sys.stdout.flush()
+    elif method == "shout":
+        sys.stderr.write("all is lost\n")
+        for n in range(20000):
+            sys.stderr.write("x" * 1000 + "\n")
+        sys.stderr.write("y" * 1000000 + "\nlast words")
+        sys.stderr.flush()
+        answer(request, {})
     elif method == "die":
         sys.exit(0)
 "#;
@@ -79,6 +87,19 @@ fn a_plugin_adds_methods_and_options() {
     let configs = node.rpc("listconfigs", &json!(["times"]))["configs"].clone();
     assert_eq!(configs["times"]["value_int"], 3);
     node.wait_log("plugin-greeter.py: plugin ready");
+}
+
+/// 21 MB, on what would be lightningd's own stderr: a file, perhaps, that nobody rotates.
+#[test]
+fn stderr_of_plugin_goes_to_the_log_within_its_limit() {
+    let (_scratch, _bitcoind, node) = node(&[]);
+    let before = node.log_size();
+    node.rpc("shout", &json!([]));
+    node.wait_log("plugin-greeter.py: stderr: all is lost");
+    node.wait_log("more lines of plugin-greeter.py");
+    let grown = node.log_size() - before;
+    assert!((500_000..2_000_000).contains(&grown), "{grown} bytes of log");
+    assert_eq!(node.rpc("greet", &json!([]))["said"], "Hello you");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The plugins' processes and pipes.
 
 use super::saved::Saved;
+use super::stderr::Stderr;
 use super::{PluginId, PluginMessage};
 use crate::objects::Objects;
 use crate::supervisor::set_nonblocking;
@@ -23,7 +24,8 @@ const MAX_QUEUED: usize = 64 * 1024 * 1024;
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// What is read of one plugin in one round.
 const MAX_READ_PER_ROUND: usize = 1024 * 1024;
-const TOKENS_PER_PLUGIN: usize = 2;
+/// Its stdout, stdin and stderr.
+const TOKENS_PER_PLUGIN: usize = 3;
 /// Variables of this beginning are between lightningd and its own processes.
 const INTERNAL: &str = "FULMEN_";
 
@@ -32,6 +34,7 @@ struct Process {
     child: Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
+    stderr: Stderr,
     out: Vec<u8>,
     written: usize,
     input: Objects,
@@ -85,6 +88,10 @@ impl Kennel {
         self.ours = Some((mode, ours.into_iter().collect()));
     }
 
+    fn is_ours(&self, path: &Path) -> bool {
+        self.ours.as_ref().is_some_and(|(_, ours)| ours.contains(path))
+    }
+
     /// What a plugin finds in its environment: ours nothing that it does not need; anybody else's what the operator gave to
     /// lightningd, without what lightningd tells its own processes.
     fn set_environment(&self, command: &mut Command, path: &Path, version: &str) {
@@ -129,13 +136,16 @@ impl Kennel {
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
             return Err(ErrorKind::BrokenPipe.into());
         };
         set_nonblocking(&stdin)?;
         set_nonblocking(&stdout)?;
+        set_nonblocking(&stderr)?;
         registry.register(
             &mut SourceFd(&stdout.as_raw_fd()),
             Self::token(id, 0, base),
@@ -146,11 +156,18 @@ impl Kennel {
             Self::token(id, 1, base),
             Interest::WRITABLE,
         )?;
+        registry.register(
+            &mut SourceFd(&stderr.as_raw_fd()),
+            Self::token(id, 2, base),
+            Interest::READABLE,
+        )?;
+        let stderr = Stderr::new(stderr, &name, self.is_ours(path));
         let process = Process {
             name,
             child,
             stdin,
             stdout,
+            stderr,
             out: vec![],
             written: 0,
             input: Objects::default(),
@@ -234,6 +251,12 @@ impl Kennel {
         }
     }
 
+    /// Logs what a plugin wrote to its stderr, if this is that token. `Some(true)`: there may be more.
+    pub fn read_stderr(&mut self, id: PluginId, token: Token, base: usize) -> Option<bool> {
+        let is_stderr = token == Self::token(id, 2, base);
+        is_stderr.then(|| self.plugins.get_mut(&id).is_some_and(|process| process.stderr.read()))
+    }
+
     /// Ends one.
     pub fn kill(&mut self, id: PluginId, why: &str) {
         if let Some(process) = self.plugins.get_mut(&id) {
@@ -249,6 +272,7 @@ impl Kennel {
             if let Err(e) = process.child.wait() {
                 log::debug!("wait for {}: {e}", process.name);
             }
+            process.stderr.last_words();
         }
     }
 

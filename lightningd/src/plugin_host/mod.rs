@@ -6,6 +6,7 @@ mod kennel;
 mod manifest;
 mod rpc;
 mod saved;
+mod stderr;
 
 pub use kennel::Kennel;
 pub use manifest::{Manifest, PluginOption};
