@@ -4,7 +4,7 @@
 //! The database of flaws is a git repository that a build machine may not reach. `deny-advisories.tsv` has what it says of the
 //! crates in our locks; here it becomes a repository in the form that cargo-deny reads.
 
-use crate::{cache, root, step};
+use crate::{advisories, cache, root, step};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +20,28 @@ const LOCKS: &[(&str, &[&str])] = &[
     ("tests/clients/rust/Cargo.toml", &["advisories", "sources"]),
 ];
 
+fn locks() -> Vec<PathBuf> {
+    LOCKS.iter().map(|(manifest, _)| root().join(manifest).with_file_name("Cargo.lock")).collect()
+}
+
+/// Makes the rows anew from a checkout of the database.
+pub(crate) fn refresh(database: &str) -> Result<(), String> {
+    let mut git = Command::new("git");
+    git.args(["-C", database, "log", "-1", "--format=%cs"]);
+    let said = git.output().map_err(|e| format!("git: {e}"))?;
+    let day = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    if day.len() != 10 {
+        return Err(format!("{database} is no checkout of a git repository"));
+    }
+    advisories::refresh(Path::new(database), &day, &locks())
+}
+
 pub(crate) fn run() -> Result<(), String> {
+    let facts = advisories::file();
+    let facts = std::fs::read_to_string(&facts).map_err(|e| format!("{}: {e}", facts.display()))?;
+    advisories::covers(&facts, &locks())?;
     let program = install()?;
     let databases = cache::dir("advisories")?;
-    let facts = root().join("deny-advisories.tsv");
-    let facts = std::fs::read_to_string(&facts).map_err(|e| format!("{}: {e}", facts.display()))?;
     make_database(&databases.join(DATABASE), &facts)?;
     let rules = root().join("deny.toml");
     let rules = std::fs::read_to_string(&rules).map_err(|e| format!("{}: {e}", rules.display()))?;
@@ -73,7 +90,10 @@ fn make_database(at: &Path, facts: &str) -> Result<(), String> {
     git(&["init", "--quiet"])?;
     git(&["add", "--all"])?;
     git(&["commit", "--quiet", "--message=facts"])?;
-    std::fs::write(at.join(".git/FETCH_HEAD"), "").map_err(failed)
+    // How old the facts are: cargo-deny takes none that are older than `deny.toml` says.
+    std::fs::write(at.join(".git/FETCH_HEAD"), "").map_err(failed)?;
+    let mut touch = Command::new("touch");
+    step(touch.arg("-d").arg(advisories::date(facts)?).arg(at.join(".git/FETCH_HEAD")))
 }
 
 /// A row as a file: where, and its text.

@@ -3,6 +3,7 @@
 //! Depends on as little as possible: it is built before anything else, on a machine that has only Rust, gcc and python3.
 
 mod aarch64;
+mod advisories;
 mod bitcoind;
 mod cache;
 mod demo;
@@ -29,8 +30,11 @@ cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints 
 cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
 cargo xtask tidy            checks which crate may use which
 cargo xtask deny            checks what the suite is built from: known flaws, licences, duplicates, sources
+cargo xtask deny --refresh DIR
+                            makes the rows of known flaws anew from a checkout of RustSec's advisory-db
 cargo xtask release         builds the executables for others, in target/release: the same bytes wherever the tree lies
-cargo xtask reproduce       shows that: builds one of them in two folders";
+cargo xtask reproduce [--all]
+                            shows that: builds one of them, or all, in two folders";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -45,8 +49,10 @@ fn main() -> ExitCode {
         ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
         ["tidy"] => tidy::run(),
         ["deny"] => deny::run(),
+        ["deny", "--refresh", database] => deny::refresh(database),
         ["release"] => release::run(),
-        ["reproduce"] => release::reproduce(),
+        ["reproduce"] => release::reproduce(false),
+        ["reproduce", "--all"] => release::reproduce(true),
         _ => Err(USAGE.to_owned()),
     };
     match result {

@@ -2,6 +2,7 @@
 //! `cargo xtask reproduce` shows: so that whoever does not trust a build can make it again.
 
 use crate::{cargo, root, step};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,24 +40,28 @@ fn cargo_home() -> Result<PathBuf, String> {
     home.ok_or_else(|| "neither CARGO_HOME nor HOME is set".to_owned())
 }
 
-/// Builds hsmd, which has C in it, in two folders that have nothing in common, and compares the bytes.
-pub(crate) fn reproduce() -> Result<(), String> {
+/// Builds hsmd, which has C in it, or all executables, in two folders that have nothing in common, and compares the bytes.
+pub(crate) fn reproduce(all: bool) -> Result<(), String> {
+    let what: &[&str] = if all { &["--workspace", "--bins"] } else { &["-p", "hsmd", "--bins"] };
     let base = std::env::temp_dir().join(format!("fulmen-reproduce-{}", std::process::id()));
     let folders = [base.join("one"), base.join("another/and/deeper")];
-    let built = folders.iter().map(|folder| build_in(folder)).collect::<Result<Vec<_>, _>>();
+    let built = folders.iter().map(|at| build_in(at, what)).collect::<Result<Vec<_>, _>>();
     let removed = std::fs::remove_dir_all(&base).map_err(|e| format!("{}: {e}", base.display()));
     let built = built?;
     removed?;
-    match built.as_slice() {
-        [one, other] if one == other => {
-            println!("reproduce: two folders, the same {} bytes of lightning_hsmd", one.len());
-            Ok(())
-        }
-        _ => Err("lightning_hsmd has other bytes when it is built in another folder".to_owned()),
+    let [one, other] = built.as_slice() else { return Err("two builds are wanted".to_owned()) };
+    let names: Vec<&str> = one.keys().map(String::as_str).collect();
+    let differ: Vec<&str> =
+        names.iter().filter(|name| one.get(**name) != other.get(**name)).copied().collect();
+    if names.is_empty() || one.len() != other.len() || !differ.is_empty() {
+        return Err(format!("built in another folder, these differ: {}", differ.join(", ")));
     }
+    println!("reproduce: two folders, the same bytes of {}", names.join(", "));
+    Ok(())
 }
 
-fn build_in(folder: &Path) -> Result<Vec<u8>, String> {
+/// The executables of a release build of the tree as it is now, by name.
+fn build_in(folder: &Path, what: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
     std::fs::create_dir_all(folder).map_err(failed)?;
     // What is in the tree now, committed or not, and nothing that was built.
@@ -75,6 +80,16 @@ fn build_in(folder: &Path) -> Result<Vec<u8>, String> {
         }
     }
     let target = folder.join("out");
-    step(in_place(folder, &target)?.args(["-p", "hsmd", "--bin", "lightning_hsmd"]))?;
-    std::fs::read(target.join("release/lightning_hsmd")).map_err(failed)
+    step(in_place(folder, &target)?.args(what))?;
+    let mut built = BTreeMap::new();
+    for entry in std::fs::read_dir(target.join("release")).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (name, is_file) = (entry.file_name(), entry.path().is_file());
+        let name = name.to_string_lossy().into_owned();
+        // Beside them are lists of what each was built from.
+        if is_file && !name.contains('.') {
+            built.insert(name, std::fs::read(entry.path()).map_err(failed)?);
+        }
+    }
+    Ok(built)
 }
