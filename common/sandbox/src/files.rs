@@ -34,6 +34,7 @@ pub(crate) fn restrict(which: &Box) -> Result<(), String> {
         Box::Plugin { reads, calls: Calls::Hosts } => {
             (names(canonical).into_iter().chain(reads.iter().cloned()).collect(), false)
         }
+        Box::Plugin { reads, calls: Calls::Given } => (reads.clone(), false),
         Box::Plugin { reads, calls: Calls::Lightningd } => (reads.clone(), true),
     };
     let mut files = AccessFs::from_all(NEWEST);
@@ -43,7 +44,9 @@ pub(crate) fn restrict(which: &Box) -> Result<(), String> {
     }
     let dials = match which {
         Box::Network | Box::Resolver | Box::Plugin { calls: Calls::Hosts, .. } => true,
-        Box::Leaf | Box::Threads | Box::Plugin { calls: Calls::Lightningd, .. } => false,
+        Box::Leaf | Box::Threads | Box::Plugin { calls: Calls::Given | Calls::Lightningd, .. } => {
+            false
+        }
     };
     let net = if dials { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) };
     let read = AccessFs::ReadFile | AccessFs::ReadDir;

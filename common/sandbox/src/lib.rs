@@ -10,10 +10,12 @@
 
 mod calls;
 mod files;
+mod inherited;
 mod limits;
 mod master;
 mod refused;
 
+pub use inherited::{RPC_SOCKET, rpc_socket};
 pub use limits::undumpable;
 pub use master::{enter as enter_master, inherit_nothing};
 
@@ -50,7 +52,9 @@ pub enum Box {
 pub enum Calls {
     /// Hosts over IP, and name servers.
     Hosts,
-    /// lightningd over its socket: a path.
+    /// lightningd over the connection that it was born with ([`rpc_socket`]), and nobody else.
+    Given,
+    /// lightningd over its socket: a path. For a plugin that another lightningd started.
     Lightningd,
 }
 

@@ -17,9 +17,9 @@ struct Row {
     allowed: &'static [&'static str],
 }
 
-const ALL: &[&str] = &["leaf", "threads", "network", "resolver", "hosts", "lightningd"];
+const ALL: &[&str] = &["leaf", "threads", "network", "resolver", "hosts", "given", "lightningd"];
 const NONE: &[&str] = &[];
-const THREADED: &[&str] = &["threads", "resolver", "hosts", "lightningd"];
+const THREADED: &[&str] = &["threads", "resolver", "hosts", "given", "lightningd"];
 const DIALS: &[&str] = &["network", "resolver", "hosts"];
 const CONNECTS: &[&str] = &["network", "resolver", "hosts", "lightningd"];
 const READS: &[&str] = &["resolver", "hosts"];
@@ -216,6 +216,7 @@ fn named(name: &str) -> Box {
         "network" => Box::Network,
         "resolver" => Box::Resolver,
         "hosts" => plugin(Calls::Hosts),
+        "given" => plugin(Calls::Given),
         "lightningd" => plugin(Calls::Lightningd),
         other => unreachable!("{other}"),
     }
@@ -300,7 +301,7 @@ fn count() -> ExitCode {
 
 /// In every box that has threads, they work: made, joined, and with memory of their own.
 fn threads_live_in_the_boxes_that_have_them() -> Result<(), String> {
-    for name in ["threads", "resolver", "hosts", "lightningd"] {
+    for name in THREADED {
         let (_, said, complained) = entered(&format!("make {name}"));
         if said.trim() != "4950" || !complained.is_empty() {
             return Err(format!("{name}: {said}{complained}"));
