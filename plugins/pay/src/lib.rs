@@ -45,15 +45,18 @@ pub static PLUGIN: Spec<State> = Spec {
     notifications: &["pay_success", "pay_failure"],
     start: |init: &Init| {
         let network = init.network.parse()?;
-        Ok(State { network, paying: Mutex::default(), own_id: OnceLock::new() })
+        let calls = init.rpc.calls();
+        Ok(State { network, calls, paying: Mutex::default(), own_id: OnceLock::new() })
     },
     // lightningd, and nothing else.
-    confine: |_| sandbox::Box::Plugin { reads: vec![], calls: sandbox::Calls::Lightningd },
+    confine: |state| sandbox::Box::Plugin { reads: vec![], calls: state.calls },
 };
 
 /// What is known between calls.
 pub struct State {
     network: primitives::Network,
+    /// How lightningd is reached.
+    calls: sandbox::Calls,
     /// The hashes that somebody waits for right now.
     paying: Mutex<HashSet<PaymentHash>>,
     /// Who we are, once asked.

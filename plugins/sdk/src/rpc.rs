@@ -1,16 +1,18 @@
-//! Calling lightningd: a blocking client for its unix socket, usable from any thread.
+//! Calling lightningd: a blocking client, usable from any thread. Over the connection that lightningd gave this process, or over its
+//! unix socket.
 
 use crate::answer::RpcError;
 use crate::frames::Objects;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 /// The longest answer that we hold. A full list of payments is far shorter.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
@@ -49,20 +51,48 @@ pub struct Rpc(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    socket: PathBuf,
+    way: Way,
     /// Who asks: the first part of every id.
     name: String,
     next_id: AtomicU64,
-    idle: Mutex<Vec<Connection>>,
+}
+
+/// How lightningd is reached.
+#[derive(Debug)]
+enum Way {
+    /// By a connection that it gave this process, for calls of all threads: the process needs no right to connect.
+    Given(Line),
+    /// By connecting to its socket, once for each of the calls that are under way at a time.
+    Path { socket: PathBuf, idle: Mutex<Vec<Connection>> },
 }
 
 type Connection = Objects<BufReader<UnixStream>>;
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+fn transport(why: &dyn fmt::Display) -> CallError {
+    CallError::Transport(why.to_string())
+}
+
 impl Rpc {
     /// Connects with the first call.
     pub fn new(socket: PathBuf, name: &str) -> Self {
-        let name = name.to_owned();
-        Self(Arc::new(Shared { socket, name, next_id: AtomicU64::new(0), idle: Mutex::default() }))
+        Self::by(Way::Path { socket, idle: Mutex::default() }, name)
+    }
+    /// Over a connection that stands. `Err` if its descriptor cannot be had twice.
+    pub fn over(stream: UnixStream, name: &str) -> std::io::Result<Self> {
+        Ok(Self::by(Way::Given(Line::new(stream)?), name))
+    }
+    fn by(way: Way, name: &str) -> Self {
+        Self(Arc::new(Shared { way, name: name.to_owned(), next_id: AtomicU64::new(0) }))
+    }
+    /// Whom a plugin's box must let it call, if it calls lightningd alone.
+    pub fn calls(&self) -> sandbox::Calls {
+        match self.0.way {
+            Way::Given(_) => sandbox::Calls::Given,
+            Way::Path { .. } => sandbox::Calls::Lightningd,
+        }
     }
 
     /// Calls a method and waits for its answer. Calls at the same time go over connections of their own.
@@ -87,46 +117,135 @@ impl Rpc {
         method: &str,
         params: &impl Serialize,
     ) -> Result<Box<RawValue>, CallError> {
-        let transport = |e: &dyn fmt::Display| CallError::Transport(e.to_string());
         let n = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let chain = if cause.is_empty() { String::new() } else { format!("{cause}/") };
         let id = format!("{chain}{}:{method}#{n}", self.0.name);
         let request = Request { jsonrpc: "2.0", id: &id, method, params };
         let mut text = serde_json::to_vec(&request).map_err(|e| transport(&e))?;
         text.extend_from_slice(b"\n\n");
+        let answer = match &self.0.way {
+            Way::Given(line) => line.call(&id, &text)?,
+            Way::Path { socket, idle } => call_by_path(socket, idle, &id, &text)?,
+        };
+        match (answer.result, answer.error) {
+            (Some(result), None) => Ok(result),
+            (_, Some(error)) => Err(CallError::Rpc(error)),
+            (None, None) => Err(transport(&"its answer has neither result nor error")),
+        }
+    }
+}
 
-        let mut connection = self.connection()?;
-        connection.get_mut().get_mut().write_all(&text).map_err(|e| transport(&e))?;
-        loop {
-            let object = connection
-                .next_object()
-                .map_err(|e| transport(&e))?
-                .ok_or_else(|| transport(&"it hung up"))?;
-            let answer: Response = serde_json::from_slice(&object).map_err(|e| transport(&e))?;
-            // Notifications have no id.
-            if answer.id.as_deref() != Some(&id) {
-                continue;
-            }
-            let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+fn call_by_path(
+    socket: &PathBuf,
+    idle: &Mutex<Vec<Connection>>,
+    id: &str,
+    text: &[u8],
+) -> Result<Response, CallError> {
+    let kept = lock(idle).pop();
+    let mut connection = match kept {
+        Some(connection) => connection,
+        None => {
+            let stream = UnixStream::connect(socket)
+                .map_err(|e| transport(&format!("{}: {e}", socket.display())))?;
+            objects(stream)
+        }
+    };
+    connection.get_mut().get_mut().write_all(text).map_err(|e| transport(&e))?;
+    loop {
+        let answer = next(&mut connection)?;
+        // Notifications have no id.
+        if answer.id.as_deref() == Some(id) {
+            let mut idle = lock(idle);
             if idle.len() < MAX_IDLE {
                 idle.push(connection);
             }
-            return match (answer.result, answer.error) {
-                (Some(result), None) => Ok(result),
-                (_, Some(error)) => Err(CallError::Rpc(error)),
-                (None, None) => Err(transport(&"its answer has neither result nor error")),
-            };
+            return Ok(answer);
         }
+    }
+}
+
+fn objects(stream: UnixStream) -> Connection {
+    Objects::new(BufReader::with_capacity(64 * 1024, stream), MAX_ANSWER)
+}
+
+fn next(connection: &mut Connection) -> Result<Response, CallError> {
+    let object = connection.next_object().map_err(|e| transport(&e))?;
+    serde_json::from_slice(&object.ok_or_else(|| transport(&"it hung up"))?)
+        .map_err(|e| transport(&e))
+}
+
+/// One connection for the calls of all threads: a thread of its own hands each answer to the call that it is for.
+#[derive(Debug)]
+struct Line {
+    writer: Mutex<UnixStream>,
+    /// Until the first call starts that thread: a plugin enters its box with one thread.
+    unread: Mutex<Option<UnixStream>>,
+    calls: Arc<Mutex<Pending>>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// By id, those that wait for their answer.
+    waiting: HashMap<String, mpsc::Sender<Response>>,
+    /// Why no answer will come any more.
+    over: Option<CallError>,
+}
+
+impl Line {
+    fn new(stream: UnixStream) -> std::io::Result<Self> {
+        let unread = Mutex::new(Some(stream.try_clone()?));
+        Ok(Self { writer: Mutex::new(stream), unread, calls: Arc::default() })
     }
 
-    fn connection(&self) -> Result<Connection, CallError> {
-        if let Some(idle) = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(idle);
+    fn call(&self, id: &str, text: &[u8]) -> Result<Response, CallError> {
+        self.listen()?;
+        let (answered, answer) = mpsc::channel();
+        let mut calls = lock(&self.calls);
+        if let Some(why) = &calls.over {
+            return Err(why.clone());
         }
-        let stream = UnixStream::connect(&self.0.socket)
-            .map_err(|e| CallError::Transport(format!("{}: {e}", self.0.socket.display())))?;
-        Ok(Objects::new(BufReader::with_capacity(64 * 1024, stream), MAX_ANSWER))
+        calls.waiting.insert(id.to_owned(), answered);
+        drop(calls);
+        let written = lock(&self.writer).write_all(text);
+        if let Err(e) = written {
+            lock(&self.calls).waiting.remove(id);
+            return Err(transport(&e));
+        }
+        answer.recv().map_err(|_| {
+            let over = lock(&self.calls).over.clone();
+            over.unwrap_or_else(|| transport(&"it hung up"))
+        })
     }
+
+    fn listen(&self) -> Result<(), CallError> {
+        let mut unread = lock(&self.unread);
+        let Some(stream) = unread.as_ref() else { return Ok(()) };
+        let stream = stream.try_clone().map_err(|e| transport(&e))?;
+        let calls = Arc::clone(&self.calls);
+        std::thread::Builder::new()
+            .spawn(move || hear(objects(stream), &calls))
+            .map_err(|e| transport(&e))?;
+        *unread = None;
+        Ok(())
+    }
+}
+
+/// Until lightningd hangs up, or says what is no answer.
+fn hear(mut connection: Connection, calls: &Mutex<Pending>) {
+    let why = loop {
+        match next(&mut connection) {
+            // Notifications have no id.
+            Ok(answer) => {
+                let call = answer.id.as_ref().and_then(|id| lock(calls).waiting.remove(id));
+                // Whoever waited may have given up.
+                call.map(|call| call.send(answer));
+            }
+            Err(why) => break why,
+        }
+    };
+    let mut calls = lock(calls);
+    calls.over = Some(why);
+    calls.waiting.clear();
 }
 
 #[derive(Serialize)]

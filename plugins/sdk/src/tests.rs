@@ -361,3 +361,39 @@ fn a_plugin_calls_lightningd_because_of_a_call() {
     lightningd.end();
     std::fs::remove_dir_all(dir).unwrap();
 }
+
+/// lightningd answers the last call first, and then hangs up.
+#[test]
+fn calls_of_all_threads_share_the_connection_that_was_given() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let rpc = Rpc::over(ours, "test").unwrap();
+    assert_eq!(rpc.calls(), sandbox::Calls::Given);
+    let lightningd = std::thread::spawn(move || {
+        let mut requests = Objects::new(BufReader::new(theirs), 1000);
+        let mut next = || -> Value {
+            serde_json::from_slice(&requests.next_object().unwrap().unwrap()).unwrap()
+        };
+        let asked: Vec<Value> = (0..50).map(|_| next()).collect();
+        let mut answers = String::new();
+        for request in asked.iter().rev() {
+            answers += &json!({"jsonrpc": "2.0", "method": "message", "params": {}}).to_string();
+            let result = &request["params"]["n"];
+            answers +=
+                &json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string();
+        }
+        let to = requests.get_mut().get_mut();
+        // However it is cut.
+        answers.as_bytes().chunks(7).for_each(|piece| to.write_all(piece).unwrap());
+        requests.next_object().unwrap();
+    });
+    let call = |n: u64| -> Result<u64, CallError> { rpc.call_as("double", &json!({ "n": n })) };
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..50).map(|n| (n, scope.spawn(move || call(n)))).collect();
+        calls.into_iter().for_each(|(n, call)| assert_eq!(call.join().unwrap(), Ok(n)));
+    });
+    // This one is not answered, and those after it are not even heard.
+    for n in [50, 51] {
+        assert!(matches!(call(n), Err(CallError::Transport(_))), "{n}");
+    }
+    lightningd.join().unwrap();
+}
