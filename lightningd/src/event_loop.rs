@@ -429,7 +429,13 @@ impl Io {
         node.plugins.born(id, plugin);
         let developer = node.config.developer();
         let version = crate::start::version();
-        match self.kennel.spawn(id, &path, developer, &version, self.poll.registry(), PLUGIN_BASE) {
+        let registry = self.poll.registry();
+        let rpc = self.kennel.is_caller(&path).then(|| self.rpc.connect_plugin(registry));
+        let born = rpc.transpose().and_then(|rpc| {
+            let how = (developer, version.as_str());
+            self.kennel.spawn(id, &path, rpc, how, registry, PLUGIN_BASE)
+        });
+        match born {
             Ok(()) => self.queue.push(Event::PluginBorn(id)),
             Err(e) => self
                 .queue

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 
 /// One request may be this long.
@@ -26,6 +27,8 @@ const MAX_UNREAD: usize = 4 * 1024 * 1024;
 const MAX_PER_ROUND: usize = 100;
 /// What is read of one client in one round.
 const MAX_READ: usize = 1024 * 1024;
+/// Long answers in one round for a plugin of ours, whose many calls share one connection, and which always reads.
+const MAX_LONG_FOR_OURS: usize = 64;
 /// Clients at once.
 const MAX_CLIENTS: usize = 1000;
 
@@ -39,6 +42,8 @@ struct Client {
     ear: Ear,
     /// Requests of its that were passed on and not answered yet.
     unanswered: usize,
+    /// Long answers that it gets in one round.
+    max_long: usize,
 }
 
 impl Client {
@@ -52,6 +57,7 @@ impl Client {
             notify: false,
             ear: Ear::Open,
             unanswered: 0,
+            max_long: 1,
         }
     }
 }
@@ -91,6 +97,8 @@ enum Reply {
 pub struct RpcServer {
     listener: Option<UnixListener>,
     clients: BTreeMap<ConnId, Client>,
+    /// Connections of our own plugins, which are heard once the socket is open.
+    given: Vec<UnixStream>,
     next: ConnId,
     /// Clients that are gone, and what they wait for with them.
     gone: Vec<ConnId>,
@@ -131,6 +139,36 @@ impl RpcServer {
             .register(&mut listener, LISTENER, Interest::READABLE)
             .map_err(|e| failed("poll", e))?;
         self.listener = Some(listener);
+        for stream in std::mem::take(&mut self.given) {
+            self.insert(stream, registry, MAX_LONG_FOR_OURS)
+                .map_err(|e| failed("a plugin's connection", e))?;
+        }
+        Ok(())
+    }
+
+    /// A connection for a plugin of ours: its end. What the plugin asks before the socket is open waits until then.
+    pub fn connect_plugin(&mut self, registry: &Registry) -> std::io::Result<OwnedFd> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let ours = UnixStream::from_std(ours);
+        if self.listener.is_some() {
+            self.insert(ours, registry, MAX_LONG_FOR_OURS)?;
+        } else {
+            self.given.push(ours);
+        }
+        Ok(theirs.into())
+    }
+
+    fn insert(
+        &mut self,
+        mut stream: UnixStream,
+        registry: &Registry,
+        max_long: usize,
+    ) -> std::io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut stream, token_of(self.next + 1), interest)?;
+        self.next += 1;
+        self.clients.insert(self.next, Client { max_long, ..Client::new(stream) });
         Ok(())
     }
 
@@ -138,18 +176,14 @@ impl RpcServer {
     pub fn accept(&mut self, registry: &Registry) {
         while let Some(listener) = &self.listener {
             match listener.accept() {
-                Ok((mut stream, _)) => {
+                Ok((stream, _)) => {
                     if self.clients.len() >= MAX_CLIENTS {
                         log::warn!("more than {MAX_CLIENTS} RPC clients: one was turned away");
                         continue;
                     }
-                    self.next += 1;
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(e) = registry.register(&mut stream, token_of(self.next), interest) {
+                    if let Err(e) = self.insert(stream, registry, 1) {
                         log::error!("poll for an RPC client: {e}");
-                        continue;
                     }
-                    self.clients.insert(self.next, Client::new(stream));
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
@@ -177,11 +211,12 @@ impl RpcServer {
         } else {
             (Filled::More, None)
         };
-        let mut taken = 0;
+        let (mut taken, mut long) = (0, 0);
         while taken < MAX_PER_ROUND && client.ear != Ear::Shut {
             let Some(raw) = client.waiting.pop_front() else { break };
             taken += 1;
-            if request(conn, client, &raw, events) == Reply::Long {
+            long += usize::from(request(conn, client, &raw, events) == Reply::Long);
+            if long >= client.max_long {
                 break;
             }
         }
@@ -436,6 +471,15 @@ mod tests {
         theirs.write_all(asks("getinfo", 1).as_bytes()).unwrap();
         let rounds: Vec<_> = (0..5).map(|_| round(&mut server)).collect();
         assert_eq!(rounds, [(100, true), (51, true), (1, true), (1, true), (0, false)]);
+    }
+
+    #[test]
+    fn plugin_with_one_connection_for_its_calls_gets_long_answers_together() {
+        let (mut server, mut theirs) = served();
+        server.clients.get_mut(&1).unwrap().max_long = MAX_LONG_FOR_OURS;
+        theirs.write_all(asks("listsendpays", MAX_LONG_FOR_OURS + 1).as_bytes()).unwrap();
+        assert_eq!(round(&mut server), (MAX_LONG_FOR_OURS, true));
+        assert_eq!(round(&mut server).0, 1);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use nix::unistd::Pid;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use tests::{Bitcoind, Node, Pair, Scratch, bin_dir};
 
 /// A line of /proc/PID/status.
@@ -69,7 +71,9 @@ fn sandbox_holds_every_process_of_a_node() {
                 "LIGHTNINGD_VERSION",
                 "FULMEN_SANDBOX_REQUIRED",
             ];
-            assert!(names.iter().all(|n| ours.contains(n)), "{name}: {names:?}");
+            let calls = name == "pay";
+            let is_expected = |n: &&str| ours.contains(n) || (calls && *n == "FULMEN_RPC_SOCKET");
+            assert!(names.iter().all(is_expected), "{name}: {names:?}");
         }
         seen.push(name);
     }
@@ -90,6 +94,31 @@ fn sandbox_holds_every_process_of_a_node() {
     let name = format!("localhost:{}", pair.bob.port);
     pair.alice.rpc("disconnect", &json!({"id": pair.bob.id, "force": true}));
     pair.alice.rpc("connect", &json!([format!("{}@{name}", pair.bob.id)]));
+    assert!(!pair.alice.logged("the sandbox refused"));
+}
+
+/// Nor any other: its box has no call that connects.
+#[test]
+fn pay_needs_no_path_to_the_rpc() {
+    let pair = Pair::new();
+    pair.open(1_000_000);
+    let invoice = pair.bob.rpc("invoice", &json!([1000, "no path", "no path"]));
+    let socket = pair.alice.network_dir().join("lightning-rpc");
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    std::fs::rename(&socket, socket.with_extension("away")).unwrap();
+    let request =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "pay", "params": [invoice["bolt11"]]});
+    stream.write_all(request.to_string().as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n\n") {
+        let mut chunk = [0; 4096];
+        let n = stream.read(&mut chunk).unwrap();
+        assert!(n > 0, "the node hung up");
+        answer.extend_from_slice(&chunk[..n]);
+    }
+    std::fs::rename(socket.with_extension("away"), &socket).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["result"]["status"], "complete", "{answer}");
     assert!(!pair.alice.logged("the sandbox refused"));
 }
 

@@ -7,12 +7,13 @@ use crate::objects::Objects;
 use crate::supervisor::set_nonblocking;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 const MAX_READ_PER_ROUND: usize = 1024 * 1024;
 /// Its stdout, stdin and stderr.
 const TOKENS_PER_PLUGIN: usize = 3;
+/// Those of our own plugins that call lightningd, by a connection that they are born with.
+const CALLERS: [&str; 1] = ["pay"];
 /// Variables of this beginning are between lightningd and its own processes.
 const INTERNAL: &str = "FULMEN_";
 
@@ -92,6 +95,11 @@ impl Kennel {
         self.ours.as_ref().is_some_and(|(_, ours)| ours.contains(path))
     }
 
+    /// Is a plugin of ours with this path to be born with a connection to the RPC?
+    pub fn is_caller(&self, path: &Path) -> bool {
+        self.is_ours(path) && CALLERS.iter().any(|name| path.ends_with(name))
+    }
+
     /// What a plugin finds in its environment: ours nothing that it does not need; anybody else's what the operator gave to
     /// lightningd, without what lightningd tells its own processes.
     fn set_environment(&self, command: &mut Command, path: &Path, version: &str) {
@@ -113,13 +121,13 @@ impl Kennel {
         command.env("LIGHTNINGD_PLUGIN", "1").env("LIGHTNINGD_VERSION", version);
     }
 
-    /// Starts one.
+    /// Starts one, with its end of a connection to the RPC where it is one of ours that calls.
     pub fn spawn(
         &mut self,
         id: PluginId,
         path: &Path,
-        developer: bool,
-        version: &str,
+        rpc: Option<OwnedFd>,
+        (developer, version): (bool, &str),
         registry: &Registry,
         base: usize,
     ) -> std::io::Result<()> {
@@ -131,6 +139,11 @@ impl Kennel {
         }
         subdaemon::unblock_signals(&mut command);
         self.set_environment(&mut command, path, version);
+        if let Some(rpc) = &rpc {
+            // Its number is the same there. No other process is started before it is closed here again.
+            fcntl(rpc, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            command.env(sandbox::RPC_SOCKET, rpc.as_raw_fd().to_string());
+        }
         // With a wrapper around it, it ends as a whole.
         let mut child = command
             .process_group(0)
@@ -138,6 +151,7 @@ impl Kennel {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
+        drop(rpc);
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
