@@ -2,7 +2,7 @@
 //! above a limit are dropped and counted; one line says how many.
 //!
 //! Groups keep floods apart. A line's group is the process that wrote it (lightningd, a subdaemon, a plugin), what it is about (a peer
-//! with a funded channel, any other peer, no peer), and whether it is BROKEN, goes to a file, or is only kept for `getlog`. So a captured
+//! with a funded channel, any other peer, no peer), and whether it is BROKEN, UNUSUAL, goes to a file, or is only kept for `getlog`. So a captured
 //! subdaemon cannot use up the limit of what lightningd says about its peer, nor that of lines about no peer, and new identities raise
 //! no limit. The sum over all groups bounds what the log takes of the disk.
 
@@ -25,13 +25,17 @@ const STRANGER: Bucket = bytes(64 * KIB, 256);
 /// All of them: 170 MB a day.
 const STRANGERS: Bucket = bytes(512 * KIB, 2 * KIB);
 /// A peer with a funded channel: debug lines of some thousands of payments, then of a few each second.
-const FRIEND: Bucket = bytes(16 * 1024 * KIB, 8 * KIB);
-/// All of them: 700 MB a day. A captured peer, and a hundred of them, use up no more of the disk.
-const FRIENDS: Bucket = bytes(64 * 1024 * KIB, 8 * KIB);
+const FRIEND: Bucket = bytes(16 * 1024 * KIB, 16 * KIB);
+/// All of them: 1.4 GB a day. A captured peer, and a hundred of them, use up no more of the disk.
+const FRIENDS: Bucket = bytes(64 * 1024 * KIB, 16 * KIB);
 /// A subdaemon without a peer, a room of lightningd, a plugin.
 const SOURCE: Bucket = bytes(1024 * KIB, 8 * KIB);
 /// All subdaemons without a peer, all rooms, all plugins.
 const SOURCES: Bucket = bytes(8 * 1024 * KIB, 16 * KIB);
+/// UNUSUAL lines of one source, or about one peer with a funded channel.
+const UNUSUAL: Bucket = bytes(1024 * KIB, KIB);
+/// UNUSUAL lines of all sources of a group.
+const ALL_UNUSUAL: Bucket = bytes(4096 * KIB, 4 * KIB);
 /// BROKEN lines of one source.
 const BROKEN: Bucket = bytes(256 * KIB, KIB);
 /// BROKEN lines of all sources of a group.
@@ -51,11 +55,12 @@ enum Subject {
     NoPeer,
 }
 
-/// Where a line goes. BROKEN lines have a limit of their own, so that no flood of others uses it up.
+/// How loud a line is, or where it goes. BROKEN and UNUSUAL lines have limits of their own, so that no flood of others uses them up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
     Broken,
-    /// To the log files, and to memory.
+    Unusual,
+    /// Less than that, and a filter wants it in a file.
     Written,
     /// To memory: no filter wants it in a file.
     OnlyKept,
@@ -79,8 +84,11 @@ impl Group {
             | (Broken, Stranger | Friend, Lightningd | Daemon | Plugin) => {
                 (BROKEN, Some(ALL_BROKEN))
             }
-            (Written | OnlyKept, Stranger, Lightningd | Daemon | Plugin) => {
+            (Unusual | Written | OnlyKept, Stranger, Lightningd | Daemon | Plugin) => {
                 (STRANGER, Some(STRANGERS))
+            }
+            (Unusual, Friend | NoPeer, Lightningd | Daemon | Plugin) => {
+                (UNUSUAL, Some(ALL_UNUSUAL))
             }
             (Written | OnlyKept, Friend, Lightningd | Daemon | Plugin) => (FRIEND, Some(FRIENDS)),
             (Written | OnlyKept, NoPeer, Lightningd | Daemon | Plugin) => (SOURCE, Some(SOURCES)),
@@ -156,17 +164,11 @@ impl Budgets {
         };
         let kind = match said.level {
             LogLevel::Broken => Kind::Broken,
-            LogLevel::Io
-            | LogLevel::Trace
-            | LogLevel::Debug
-            | LogLevel::Info
-            | LogLevel::Unusual => {
-                if said.wanted {
-                    Kind::Written
-                } else {
-                    Kind::OnlyKept
-                }
+            LogLevel::Unusual => Kind::Unusual,
+            LogLevel::Io | LogLevel::Trace | LogLevel::Debug | LogLevel::Info if said.wanted => {
+                Kind::Written
             }
+            LogLevel::Io | LogLevel::Trace | LogLevel::Debug | LogLevel::Info => Kind::OnlyKept,
         };
         Group { speaker: said.speaker, subject, kind }
     }

@@ -127,7 +127,7 @@ fn friends_share_a_limit_whatever_their_number() {
         let now = start + SECOND * second;
         let mut bytes = 0;
         for n in 0..100 {
-            let line = Said { len: 2000, ..said(Unusual, Some(node(n)), "channeld-chan#1") };
+            let line = Said { len: 2000, ..said(Debug, Some(node(n)), "channeld-chan#1") };
             while budgets.spend(line, now).is_ok() {
                 bytes += 2000;
             }
@@ -137,12 +137,12 @@ fn friends_share_a_limit_whatever_their_number() {
     let at_once = flood(0);
     assert!((60 * MIB..=64 * MIB).contains(&at_once), "{at_once}");
     let later: usize = (1..=600).map(flood).sum();
-    assert!(later <= 600 * 8192, "{later}");
+    assert!(later <= 600 * 16_384, "{later}");
 }
 
 /// All peers, subdaemons, rooms and plugins flood the log at every level that is written; lightningd's rooms are not broken.
 #[test]
-fn all_groups_together_write_200_mib_at_once_and_7_gib_a_day_at_most() {
+fn all_groups_write_250_mib_at_once_and_10_gib_a_day_at_most() {
     let (mut budgets, start) = (Budgets::new(), Instant::now());
     budgets.set_friends((0..10).map(node).collect());
     let named: Vec<String> = (0..20).map(|n| format!("source-{n}")).collect();
@@ -150,7 +150,7 @@ fn all_groups_together_write_200_mib_at_once_and_7_gib_a_day_at_most() {
         let now = start + SECOND * second;
         let mut total = 0;
         for speaker in [Lightningd, Daemon, Plugin] {
-            for level in [Broken, Unusual] {
+            for level in [Broken, Unusual, Debug] {
                 let peers = if speaker == Plugin { 0 } else { 20 };
                 let rooms = if (speaker, level) == (Lightningd, Broken) { 0 } else { named.len() };
                 let peers = (0..peers).map(|n| (Some(node(n)), "x"));
@@ -166,18 +166,21 @@ fn all_groups_together_write_200_mib_at_once_and_7_gib_a_day_at_most() {
         total
     };
     let at_once = flood(0, 2000);
-    assert!(at_once <= 200 * MIB, "{at_once}");
+    assert!(at_once <= 250 * MIB, "{at_once}");
     let later: usize = (1..=600).map(|second| flood(second, 2000)).sum();
-    assert!(later * 6 * 24 <= 7 * 1024 * MIB, "{}", later * 6 * 24 / MIB);
+    assert!(later * 6 * 24 <= 10 * 1024 * MIB, "{}", later * 6 * 24 / MIB);
 }
 
 #[test]
-fn line_that_no_file_wants_takes_nothing_from_those_that_are_written() {
+fn line_takes_nothing_from_the_limit_of_louder_lines() {
     let (mut budgets, now) = (Budgets::new(), Instant::now());
     for node in [Some(node(1)), None] {
         let unwanted = Said { wanted: false, ..said(Debug, node, "hsmd") };
         while budgets.spend(unwanted, now).is_ok() {}
-        assert_eq!(budgets.spend(said(Unusual, node, "hsmd"), now), Ok(None));
+        assert_eq!(budgets.spend(said(Debug, node, "hsmd"), now), Ok(None));
+        // Nor do those that are written take anything from louder ones.
+        while budgets.spend(said(Debug, node, "hsmd"), now).is_ok() {}
+        assert!(budgets.spend(said(Unusual, node, "hsmd"), now).is_ok());
     }
 }
 
