@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn plugin_with_one_connection_for_its_calls_gets_long_answers_together() {
+    fn plugin_on_one_connection_gets_long_answers_together() {
         let (mut server, mut theirs) = served();
         server.clients.get_mut(&1).unwrap().max_long = MAX_LONG_FOR_OURS;
         theirs.write_all(asks("listsendpays", MAX_LONG_FOR_OURS + 1).as_bytes()).unwrap();

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_grants_the_file_that_a_link_leads_to_and_none_beside_it() {
+    fn names_grants_the_file_a_link_leads_to_and_none_beside_it() {
         let granted = names(|link| {
             let is_resolv = link == Path::new("/etc/resolv.conf");
             Some(if is_resolv { "/home/alice/dns/resolv.conf".into() } else { link.to_path_buf() })

@@ -101,7 +101,7 @@ fn a_text_is_few_lines_and_each_of_them_short() {
 
 /// A flood of debug lines, and one of a captured subdaemon's BROKEN lines.
 #[test]
-fn getlog_keeps_loud_lines_of_lightningd_through_floods_in_order_of_time() {
+fn getlog_keeps_loud_lines_of_lightningd_through_floods() {
     let mut log = log_of("", false);
     let loud = |log: &mut State, speaker, level, n: usize| {
         say(log, speaker, level, Some(peer()), "chan#1", &format!("line {n}"));

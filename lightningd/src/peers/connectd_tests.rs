@@ -145,7 +145,7 @@ fn connectd_without_an_address_ends_the_first_start_and_no_other() {
 }
 
 #[test]
-fn connectd_knows_peers_with_funded_channels_before_any_may_come() {
+fn connectd_knows_funded_peers_before_any_may_come() {
     let mut rig = Rig::new("connectd-friends", &[(1, 1), (2, 2)]);
     let channels = &mut rig.node.channels.all;
     channels.get_mut(&ChannelNumber(1)).unwrap().funding_height = Some(BlockHeight(50));
