@@ -128,7 +128,7 @@ const TRIED_LEGACY: &[libc::c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const TRIED_LEGACY: &[libc::c_long] = &[];
 
-/// What accepts, dials and waits for many.
+/// What accepts, dials and waits for many. An epoll more would be watches more, which the kernel counts for a user.
 const NETWORK: &[libc::c_long] = &[
     libc::SYS_connect,
     libc::SYS_accept4,
@@ -136,7 +136,6 @@ const NETWORK: &[libc::c_long] = &[
     libc::SYS_setsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
-    libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     // For the end of the resolver, a child.

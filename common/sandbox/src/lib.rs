@@ -87,6 +87,7 @@ pub fn enter(which: &Box, mode: Mode, barriers: Barriers) -> Result<Vec<String>,
     note("limits", limits::set(which, barriers));
     // A path that is not absolute leads nowhere.
     note("leaving the directory", std::env::set_current_dir("/").map_err(|e| e.to_string()));
+    note("crashes that end it", refused::let_crashes_end());
     note("landlock", files::restrict(which));
     note("seccomp", refused::catch().and_then(|()| filter(which, barriers)));
     match mode {

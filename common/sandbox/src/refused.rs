@@ -19,6 +19,18 @@ pub(crate) fn catch() -> Result<(), String> {
     unsafe { sigaction(Signal::SIGSYS, &action) }.map(|_| ()).map_err(|e| e.to_string())
 }
 
+/// A crash ends the process. Rust's own handler gives the signal back to the kernel by a call that a box refuses, and returns: the
+/// same fault would come again for ever.
+#[allow(unsafe_code)]
+pub(crate) fn let_crashes_end() -> Result<(), String> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: the kernel's own answer to a signal runs no code of ours.
+        unsafe { sigaction(signal, &action) }.map_err(|e| format!("{signal}: {e}"))?;
+    }
+    Ok(())
+}
+
 #[allow(unsafe_code)]
 extern "C" fn refused(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let context = context.cast::<libc::ucontext_t>();
