@@ -322,7 +322,7 @@ fn start_hsmd(
         fds: vec![theirs],
     };
     nursery.spawn(spec, executables, poll.registry(), child_base()).map_err(Fatal)?;
-    Ok(HsmClient::new(ours))
+    HsmClient::new(ours)
 }
 
 /// CLN's exit code for whatever is wrong with the secret but its passphrase.

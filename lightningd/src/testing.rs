@@ -127,7 +127,7 @@ impl Rig {
         let (ours, theirs) = subdaemon::stream_pair().unwrap();
         let node = Self::load(&db);
         std::thread::spawn(move || hsmd(theirs));
-        let mut rig = Self { path, db, node, hsm: HsmClient::new(ours) };
+        let mut rig = Self { path, db, node, hsm: HsmClient::new(ours).unwrap() };
         rig.serve();
         rig
     }

@@ -4,7 +4,11 @@ use crate::barrier;
 use crate::child::take_answer;
 use crate::failure::Failure;
 use crate::frame::Conn;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::io::ErrorKind;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 use wire::hsm::HsmRequest;
 use wire::{Message, Request};
 use zeroize::Zeroizing;
@@ -17,6 +21,14 @@ impl Hsm {
     /// Over a blocking stream whose other end is hsmd's.
     pub fn new(fd: OwnedFd) -> Self {
         Self(Conn::new(fd))
+    }
+    /// For whom the node cannot wait for ever: a question that hsmd does not read or answer within `patience` fails.
+    pub fn with_patience(fd: OwnedFd, patience: Duration) -> std::io::Result<Self> {
+        let patience = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
+        let patience = TimeVal::microseconds(patience);
+        setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
+        setsockopt(&fd, sockopt::SendTimeout, &patience)?;
+        Ok(Self::new(fd))
     }
     /// Asks, and waits. hsmd answers at once or closes us: then we asked for what is not ours.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
@@ -33,8 +45,7 @@ impl Hsm {
         body.extend_from_slice(&R::NUMBER.to_be_bytes());
         question.put(&mut body);
         fits::<R>(&body).map_err(Failure::internal)?;
-        let lost =
-            |e: std::io::Error| Failure::internal(format!("hsmd closed us at {}: {e}", R::NAME));
+        let lost = |e: std::io::Error| lost(R::NAME, &e);
         barrier::pass("before a question to hsmd");
         self.0.send(&body, fds).map_err(lost)?;
         barrier::pass("after a question to hsmd");
@@ -45,12 +56,19 @@ impl Hsm {
     /// Sends a message that hsmd does not answer, in order with the questions on this socket. `Err` if hsmd closed it.
     pub fn order<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
         barrier::pass("before an order to hsmd");
-        self.0
-            .send(&message.encode(), &[])
-            .map_err(|e| Failure::internal(format!("hsmd closed us at {}: {e}", M::NAME)))?;
+        self.0.send(&message.encode(), &[]).map_err(|e| lost(M::NAME, &e))?;
         barrier::pass("after an order to hsmd");
         Ok(())
     }
+}
+
+/// Of a question or an order of this name.
+fn lost(name: &str, e: &std::io::Error) -> Failure {
+    Failure::internal(match e.kind() {
+        // Only where a patience was set.
+        ErrorKind::WouldBlock => format!("hsmd hangs: it has not answered {name} in time"),
+        _ => format!("hsmd closed us at {name}: {e}"),
+    })
 }
 
 /// `Err`, a sentence, where hsmd would close whoever asks this: it is longer than its row allows.

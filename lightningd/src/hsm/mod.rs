@@ -3,6 +3,7 @@
 use crate::turn::{Fatal, Stop};
 use primitives::{ChannelNumber, CommitmentNumber, NodeId, Point};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 use subdaemon::Hsm;
 use wire::Request;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
@@ -11,18 +12,32 @@ use wire::hsm::{
     ValidateLocalCommitment, Verdict,
 };
 
+/// hsmd answers within milliseconds, and a wallet of very many outputs within seconds. One that hangs would hang the node, which then ends
+/// as if hsmd had died: whoever watches over it starts it again.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn patient(fd: OwnedFd, patience: Duration) -> Result<Hsm, Fatal> {
+    Hsm::with_patience(fd, patience).map_err(|e| Fatal(format!("the socket to hsmd: {e}")))
+}
+
 /// Right: Master. hsmd dying stops the node, so every failure here is fatal.
 #[derive(Debug)]
 pub struct HsmClient {
     line: Hsm,
+    /// How long hsmd may take for an answer.
+    patience: Duration,
     /// For a client of the master's own when no descriptor is left: a commitment that must be published does not wait for one.
     spare: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl HsmClient {
     /// Over the master's own client socket.
-    pub fn new(fd: OwnedFd) -> Self {
-        Self { line: Hsm::new(fd), spare: subdaemon::stream_pair().ok() }
+    pub fn new(fd: OwnedFd) -> Result<Self, Fatal> {
+        Self::with_patience(fd, PATIENCE)
+    }
+    fn with_patience(fd: OwnedFd, patience: Duration) -> Result<Self, Fatal> {
+        let line = patient(fd, patience)?;
+        Ok(Self { line, patience, spare: subdaemon::stream_pair().ok() })
     }
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
@@ -113,7 +128,7 @@ impl HsmClient {
             .or_else(|e| self.spare.take().ok_or(e))
             .map_err(|e| Fatal(format!("no socket for a client of hsmd: {e}")))?;
         let client = NewClient { peer, channel, rights: Rights::of(rights), seed: Some(seed) };
-        Ok(Hsm::new(self.introduce(sockets, client)?))
+        patient(self.introduce(sockets, client)?, self.patience)
     }
     fn introduce(
         &mut self,
@@ -122,5 +137,20 @@ impl HsmClient {
     ) -> Result<OwnedFd, Fatal> {
         self.line.ask_with(&client, &[theirs.as_fd()]).map_err(|e| Fatal(e.to_string()))?;
         Ok(ours)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::hsm::GetBasepoints;
+
+    /// It lives, holds its socket, and reads nothing.
+    #[test]
+    fn hsmd_that_hangs_ends_the_node_rather_than_hanging_it() {
+        let (ours, _theirs) = subdaemon::stream_pair().unwrap();
+        let mut hsm = HsmClient::with_patience(ours, Duration::from_millis(10)).unwrap();
+        let fatal = hsm.ask(&GetBasepoints {}).unwrap_err();
+        assert!(fatal.0.contains("hsmd hangs"), "{fatal}");
     }
 }
