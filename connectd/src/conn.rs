@@ -7,10 +7,13 @@ use crate::pings::Pings;
 use crate::rivals::Opened;
 use crate::strangers::Shown;
 use mio::net::TcpStream;
+use nix::errno::Errno;
+use nix::sys::socket::{SockaddrStorage, getpeername};
 use primitives::NodeId;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Instant;
 use wire::connectd::{Address, Direction};
 
@@ -79,7 +82,7 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// A connection that is young.
+    /// A connection that is young: since `now`.
     pub(crate) fn new(
         id: ConnId,
         stream: TcpStream,
@@ -87,8 +90,8 @@ impl Conn {
         address: SocketAddr,
         dialled: Option<NodeId>,
         times: Times,
+        now: Instant,
     ) -> Self {
-        let now = Instant::now();
         Self {
             id,
             stream,
@@ -149,25 +152,25 @@ impl Conn {
         if let Some(e) = self.stream.take_error()? {
             return Err(e);
         }
-        match self.stream.peer_addr() {
+        match getpeername::<SockaddrStorage>(self.stream.as_raw_fd()) {
             Ok(_) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(e) => Err(e),
+            Err(Errno::ENOTCONN) => Ok(false),
+            Err(e) => Err(e.into()),
         }
     }
 
     /// Says something of this process's own, not within a daemon's batch.
-    pub(crate) fn say(&mut self, message: Vec<u8>) {
+    pub(crate) fn say(&mut self, message: Vec<u8>, now: Instant) {
         if self.batch.is_some() {
             self.after_batch.push_back(message);
         } else {
-            self.seal(&message);
+            self.seal(&message, now);
         }
     }
     /// Says something now.
-    pub(crate) fn seal(&mut self, message: &[u8]) {
+    pub(crate) fn seal(&mut self, message: &[u8], now: Instant) {
         if self.link.out_len() == 0 {
-            self.took = Instant::now();
+            self.took = now;
         }
         if let Err(e) = self.link.say(message) {
             log::error!("{}: not sent: {e}", self.name());
@@ -180,7 +183,7 @@ impl Conn {
     }
 
     /// Writes what waits, as far as TCP takes it.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, now: Instant) -> io::Result<()> {
         while !self.link.out().is_empty() {
             subdaemon::barrier::pass("before a write to the peer");
             match self.stream.write(self.link.out().waiting()) {
@@ -192,7 +195,7 @@ impl Conn {
                         // To a stranger nothing is said before its act one was good.
                         self.shown = Shown::ActOne;
                     }
-                    self.took = Instant::now();
+                    self.took = now;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

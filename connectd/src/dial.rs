@@ -4,10 +4,8 @@
 use crate::conn::{Conn, ConnId, Stage};
 use crate::limits::{MAX_ADDRESSES, MAX_DIALS, MAX_LOOKUPS, MAX_WAITING_DIALS};
 use crate::link::Link;
-use crate::listen::ephemeral;
 use crate::switchboard::{Switchboard, token_of};
 use mio::Interest;
-use mio::net::TcpStream;
 use primitives::NodeId;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -144,13 +142,12 @@ impl Switchboard {
             return Err("all places for connections are taken".to_owned());
         }
         let failed = |e: std::io::Error| format!("Connection establishment: {e}");
-        let mut stream = TcpStream::connect(at).map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        let mut stream = (self.outside.connect)(at).map_err(failed)?;
         let id = self.new_id();
         let both = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut stream, token_of(id, None), both).map_err(failed)?;
-        let link = Link::dialler(self.our_id, their_id, ephemeral());
-        let conn = Conn::new(id, stream, link, at, Some(node), self.times);
+        let link = Link::dialler(self.our_id, their_id, self.ephemeral());
+        let conn = Conn::new(id, stream, link, at, Some(node), self.times, self.now);
         self.due(conn.since + self.times.dial);
         self.conns.insert(id, conn);
         Ok(id)
@@ -171,7 +168,7 @@ impl Switchboard {
         if !resolver.ask(id, &address.host) {
             return Err("the resolver process takes no question".to_owned());
         }
-        let until = Instant::now() + self.times.lookup;
+        let until = self.now + self.times.lookup;
         self.dials.lookups.insert(id, Lookup { node, address: address.clone(), until });
         self.due(until);
         Ok(id)

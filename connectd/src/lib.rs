@@ -23,6 +23,7 @@ mod listen;
 mod mux;
 mod orders;
 pub mod pings;
+mod pongs;
 pub mod resolver;
 pub mod rivals;
 mod serve;
@@ -36,7 +37,7 @@ use crate::limits::{
 };
 use crate::resolver::Resolver;
 use crate::rivals::Rivals;
-use crate::switchboard::{ORDERS, REPORTS, RESOLVER, Switchboard};
+use crate::switchboard::{ORDERS, Outside, REPORTS, RESOLVER, Switchboard};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use primitives::Bucket;
@@ -118,6 +119,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     };
     let (listeners, listening) = listen::bind_all(&init.listen);
 
+    let now = Instant::now();
     let poll = Poll::new().map_err(Failure::internal)?;
     let registry = poll.registry().try_clone().map_err(Failure::internal)?;
     orders.never_wait()?;
@@ -136,6 +138,8 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     // The master decides what an address that cannot be had means: it knows which of them must be.
     master.report(&listening)?;
     Ok(Switchboard {
+        outside: Outside::MACHINE,
+        now,
         node_id: init.node_id,
         our_id,
         network: init.network,
@@ -161,7 +165,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         rivals: Rivals::new(init.node_id),
         dials: Default::default(),
         ready: VecDeque::new(),
-        next_scan: Instant::now(),
+        next_scan: now,
         total_held: 0,
         total_out: 0,
         idle_pongs: Bucket::new(IDLE_PONGS_BURST, IDLE_PONGS_EVERY),

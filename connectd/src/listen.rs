@@ -9,9 +9,10 @@ use crate::link::Link;
 use crate::rivals::Opened;
 use crate::strangers::{self, Candidate, Shown};
 use crate::switchboard::{LISTENERS, Switchboard, token_of};
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 use nix::sys::socket::{Backlog, listen};
+use primitives::SecretKey;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
@@ -104,7 +105,10 @@ impl Switchboard {
             for _ in 0..ACCEPT_QUANTUM {
                 let Some(listener) = self.listeners.get_mut(n).filter(|l| l.knocked) else { break };
                 match listener.socket.accept() {
-                    Ok((stream, from)) => self.welcome(stream, from)?,
+                    Ok((stream, from)) => match stream.set_nodelay(true) {
+                        Ok(()) => self.welcome(stream, from)?,
+                        Err(e) => log::debug!("{from}: {e}"),
+                    },
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.knocked = false,
                     // The stranger left, or the machine is short of something: the others wait for the next knock.
                     Err(e) => {
@@ -117,9 +121,10 @@ impl Switchboard {
         Ok(())
     }
 
-    fn welcome(
+    /// Somebody connected from there: is there room, and who makes it?
+    pub(crate) fn welcome(
         &mut self,
-        mut stream: mio::net::TcpStream,
+        mut stream: TcpStream,
         from: SocketAddr,
     ) -> Result<(), Failure> {
         if self.strangers.len() >= MAX_STRANGERS {
@@ -131,15 +136,12 @@ impl Switchboard {
         }
         let id = self.new_id();
         let both = Interest::READABLE | Interest::WRITABLE;
-        let ready = stream
-            .set_nodelay(true)
-            .and_then(|()| self.registry.register(&mut stream, token_of(id, None), both));
-        if let Err(e) = ready {
+        if let Err(e) = self.registry.register(&mut stream, token_of(id, None), both) {
             log::debug!("{from}: {e}");
             return Ok(());
         }
-        let link = Link::listener(self.our_id, ephemeral());
-        let conn = Conn::new(id, stream, link, from, None, self.times);
+        let link = Link::listener(self.our_id, self.ephemeral());
+        let conn = Conn::new(id, stream, link, from, None, self.times, self.now);
         self.due(conn.since + self.times.handshake);
         self.conns.insert(id, conn);
         self.strangers.insert(id);
@@ -210,12 +212,23 @@ impl Switchboard {
         if many || idle.is_empty() { self.evict(&strangers, why) } else { self.evict(&idle, why) }
     }
 
+    /// A key for one handshake.
+    pub(crate) fn ephemeral(&self) -> SecretKey {
+        loop {
+            // All but one in 2^128 of the numbers are keys.
+            if let Ok(key) = SecretKey::from_slice(&(self.outside.random)()) {
+                return key;
+            }
+        }
+    }
+
     fn evict<R: Copy + Ord>(
         &mut self,
         candidates: &[Candidate<ConnId, R>],
         why: &str,
     ) -> Result<bool, Failure> {
-        let drawn = u64::from_le_bytes(subdaemon::random::<8>());
+        let [a, b, c, d, e, f, g, h, ..] = (self.outside.random)();
+        let drawn = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let Some(victim) = strangers::victim(candidates, drawn) else { return Ok(false) };
         self.end(victim.id, why)?;
         Ok(true)
@@ -230,14 +243,4 @@ enum Idle {
     /// Its `init` is awaited.
     Greeting,
     Running,
-}
-
-/// A key for one handshake.
-pub(crate) fn ephemeral() -> primitives::SecretKey {
-    loop {
-        // All but one in 2^128 of the numbers are keys.
-        if let Ok(key) = primitives::SecretKey::from_slice(&subdaemon::random::<32>()) {
-            return key;
-        }
-    }
 }

@@ -7,7 +7,6 @@ use crate::switchboard::{Switchboard, token_of};
 use primitives::{ChannelId, NodeId};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 use subdaemon::{Failure, Orders};
 use wire::connectd::{Attach, PingPeer, Ponged, ToConnectd};
 
@@ -42,7 +41,7 @@ impl Switchboard {
                 self.with(order.node, order.connection, |board, conn| {
                     let last = ends_everything(&order.message.0);
                     conn.words = conn.words.saturating_add(order.message.0.len());
-                    conn.say(order.message.0);
+                    conn.say(order.message.0, board.now);
                     if last {
                         board.finish(conn, "we said error to every channel".to_owned());
                     } else if conn.words > MAX_WORDS {
@@ -97,9 +96,9 @@ impl Switchboard {
         let PingPeer { node, connection, ask, length, pong_bytes } = *order;
         let mut unanswered = true;
         self.with(node, connection, |board, conn| {
-            let now = Instant::now();
+            let now = board.now;
             if let Some((message, answered)) = conn.pings.order(ask, length, pong_bytes, now) {
-                conn.say(message);
+                conn.say(message, now);
                 board.due(now + board.times.pong);
                 unanswered = !answered;
             }

@@ -12,7 +12,6 @@ use crate::sort::{Belongs, sort};
 use crate::switchboard::Switchboard;
 use primitives::{ChannelId, NodeId, Point};
 use std::io;
-use std::time::Instant;
 use subdaemon::Failure;
 use wire::connectd::{Connected, PeerComplained, Ponged, Spoke};
 use wire::{Bytes, Decoded, Message, SetupMessage, Warning};
@@ -72,7 +71,7 @@ impl Switchboard {
             match conn.is_established() {
                 Ok(true) => {
                     conn.stage = Stage::Handshaking;
-                    conn.since = Instant::now();
+                    conn.since = self.now;
                     self.due(conn.since + self.times.handshake);
                 }
                 Ok(false) => return Ok(Then::Wait),
@@ -80,7 +79,7 @@ impl Switchboard {
             }
         }
         let mut more = false;
-        if let Err(e) = conn.flush() {
+        if let Err(e) = conn.flush(self.now) {
             return Ok(Then::Over(lost(conn, &e)));
         }
         conn.mux.flush();
@@ -101,18 +100,18 @@ impl Switchboard {
             None => {}
             Some(Stop::Fatal(failure)) => return Err(failure),
             Some(Stop::HangUp(why)) => {
-                let _ = conn.flush();
+                let _ = conn.flush(self.now);
                 return Ok(Then::Over(why));
             }
             Some(Stop::Warn(why)) => {
                 // Whatever a daemon was saying, it is not going to be finished.
                 conn.batch = None;
-                conn.seal(&Warning::new(ChannelId::ALL, &why).encode());
+                conn.seal(&Warning::new(ChannelId::ALL, &why).encode(), self.now);
                 self.finish(conn, why);
             }
             Some(Stop::Finish(why)) => self.finish(conn, why),
         }
-        if let Err(e) = conn.flush() {
+        if let Err(e) = conn.flush(self.now) {
             return Ok(Then::Over(lost(conn, &e)));
         }
         if conn.link.out_len() > 0 {
@@ -136,8 +135,8 @@ impl Switchboard {
         }
         let may_speak = |id| conn.batch.is_none_or(|(speaker, _)| speaker == id);
         let eager = conn.mux.daemons.iter().any(|d| d.readable && may_speak(d.id));
-        let now = Instant::now();
-        let owes = conn.batch.is_none() && self.pong_at(conn, now).is_some_and(|at| at <= now);
+        let owed = self.pong_at(conn).is_some_and(|at| at <= self.now);
+        let owes = conn.batch.is_none() && owed;
         let too_much = (eager || owes) && self.is_sending_too_much(conn);
         self.stopped.by_sent |= too_much;
         (eager || owes) && !too_much
@@ -145,7 +144,7 @@ impl Switchboard {
 
     /// From here on only what is queued is written.
     pub(crate) fn finish(&mut self, conn: &mut Conn, why: String) {
-        let until = Instant::now() + self.times.last_words;
+        let until = self.now + self.times.last_words;
         let (node, reported) = match &conn.stage {
             Stage::Greeting(node) => (*node, false),
             Stage::Running(node) => (*node, true),
@@ -175,7 +174,7 @@ impl Switchboard {
             if conn.owes_init && conn.link.is_open() {
                 conn.owes_init = false;
                 let seen = (conn.opened() == Opened::ByThem).then_some(conn.address);
-                conn.seal(&greeting::ours(&self.features, self.network, seen));
+                conn.seal(&greeting::ours(&self.features, self.network, seen), self.now);
             }
             let running = matches!(conn.stage, Stage::Running(_));
             match conn.link.step() {
@@ -187,7 +186,7 @@ impl Switchboard {
                     match conn.read() {
                         Ok(None) => return Ok(false),
                         Ok(Some(0)) => return Err(Stop::HangUp(closed(conn))),
-                        Ok(Some(_)) => conn.pings.heard(Instant::now()),
+                        Ok(Some(_)) => conn.pings.heard(self.now),
                         Err(e) => return Err(Stop::HangUp(lost(conn, &e))),
                     }
                 }
@@ -223,7 +222,7 @@ impl Switchboard {
         if node == self.node_id {
             return Err(Stop::HangUp("that is ourselves".to_owned()));
         }
-        let verdict = self.rivals.authenticated(node, conn.id, conn.opened(), Instant::now());
+        let verdict = self.rivals.authenticated(node, conn.id, conn.opened(), self.now);
         for old in verdict.close {
             self.dial_crossed(node, old);
             self.end(old, "the peer connected again")?;
@@ -270,7 +269,7 @@ impl Switchboard {
             remote_addr: greeting.remote_addr,
             features: greeting.features,
         })?;
-        self.due(Instant::now() + self.times.ping_idle);
+        self.due(self.now + self.times.ping_idle);
         Ok(())
     }
 
@@ -304,10 +303,9 @@ impl Switchboard {
             }
             return Ok(());
         }
-        let now = Instant::now();
         let spoke = Bytes(message.clone());
-        if conn.mux.hold(channel, message, now) {
-            self.due(now + self.times.held);
+        if conn.mux.hold(channel, message, self.now) {
+            self.due(self.now + self.times.held);
             self.report(&Spoke { node, connection: conn.id, channel, message: spoke })?;
         }
         Ok(())
@@ -363,43 +361,12 @@ impl Switchboard {
         Ok(())
     }
 
-    /// When the next pong for this peer may go, if one is owed.
-    fn pong_at(&self, conn: &Conn, now: Instant) -> Option<Instant> {
-        let (at, len) = conn.pings.pong_due(now)?;
-        if !conn.mux.daemons.is_empty() {
-            return Some(at);
-        }
-        Some(at.max(self.idle_pongs.ready_at(kibibytes(len), now)?))
-    }
-
-    /// Pongs go out as the queue has room, and as often as the peer may have them.
-    fn pay_pongs(&mut self, conn: &mut Conn) {
-        while conn.batch.is_none()
-            && conn.has_room()
-            && !matches!(conn.stage, Stage::Ending { .. })
-            && !self.is_sending_too_much(conn)
-        {
-            let now = Instant::now();
-            match self.pong_at(conn, now) {
-                None => return,
-                Some(at) if at > now => return self.due(at),
-                Some(_) => {}
-            }
-            if conn.mux.daemons.is_empty()
-                && let Some((_, len)) = conn.pings.pong_due(now)
-            {
-                self.idle_pongs.take_many(kibibytes(len), now);
-            }
-            let Some(pong) = conn.pings.next_pong(now) else { return };
-            conn.seal(&pong);
-        }
-    }
-
     /// What time demands of one connection.
-    pub(crate) fn tend_conn(&mut self, id: ConnId, now: Instant) -> Result<(), Failure> {
+    pub(crate) fn tend_conn(&mut self, id: ConnId) -> Result<(), Failure> {
+        let now = self.now;
         let (gagged, holding) = (self.is_gagged(), self.is_holding_too_much());
         let times = self.times;
-        match self.conns.get(&id).and_then(|conn| self.pong_at(conn, now)) {
+        match self.conns.get(&id).and_then(|conn| self.pong_at(conn)) {
             Some(at) if at > now => self.due(at),
             // It waits for time, or for room, of which an event tells.
             Some(_) => self.wake(id),
@@ -424,7 +391,7 @@ impl Switchboard {
                 let mut next = match conn.pings.due(now, deaf) {
                     Due::At(at) => at,
                     Due::Ping(ping) => {
-                        conn.say(ping);
+                        conn.say(ping, now);
                         now + times.pong
                     }
                     Due::Silent => return self.end(id, "no pong"),
@@ -455,12 +422,6 @@ impl Switchboard {
     }
 }
 
-/// What a pong of so many bytes takes from the bucket that all peers without a daemon share: nothing where it is small, so that an
-/// ordinary ping is answered whatever others ask for. Of those each peer gets one a second.
-const fn kibibytes(len: u16) -> u32 {
-    len as u32 / 1024
-}
-
 /// The connection broke.
 fn lost(conn: &Conn, e: &io::Error) -> String {
     match conn.stage {
@@ -476,25 +437,5 @@ fn closed(conn: &Conn) -> String {
             "Cryptographic handshake: peer closed connection (wrong key?)".to_owned()
         }
         _ => "the peer closed the connection".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::{IDLE_PONGS_BURST, IDLE_PONGS_EVERY};
-    use primitives::Bucket;
-
-    #[test]
-    fn small_pongs_are_paid_whatever_other_peers_ask_for() {
-        let now = Instant::now();
-        let mut bucket = Bucket::new(IDLE_PONGS_BURST, IDLE_PONGS_EVERY);
-        // Small ones leave the bucket as it is.
-        assert!((0..100_000).all(|_| bucket.take_many(kibibytes(1), now)));
-        assert!(bucket.is_full(now));
-        // Those that ask for large ones empty it.
-        let large = (0..1000).filter(|_| bucket.take_many(kibibytes(65531), now)).count();
-        assert_eq!(large, 65);
-        assert_eq!(bucket.ready_at(kibibytes(1023), now), Some(now));
     }
 }

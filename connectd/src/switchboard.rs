@@ -14,6 +14,7 @@ use mio::{Events, Poll, Registry, Token};
 use primitives::{Bucket, Features, Network, NodeId, Point};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders};
 use wire::Message;
@@ -48,8 +49,32 @@ pub(crate) struct Stopped {
     pub(crate) by_reports: bool,
 }
 
+/// What is neither decided here nor comes from a descriptor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outside {
+    /// Begins a connection with this address.
+    pub(crate) connect: fn(SocketAddr) -> io::Result<TcpStream>,
+    /// Nobody can foresee these bytes.
+    pub(crate) random: fn() -> [u8; 32],
+}
+
+impl Outside {
+    /// TCP, and the kernel's randomness.
+    pub(crate) const MACHINE: Self = Self { connect: connect_tcp, random: subdaemon::random::<32> };
+}
+
+fn connect_tcp(at: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(at)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Everything connectd knows.
 pub(crate) struct Switchboard {
+    /// What the process is told of and asks the machine for; a rig has others.
+    pub(crate) outside: Outside,
+    /// The time of this turn.
+    pub(crate) now: Instant,
     pub(crate) node_id: NodeId,
     pub(crate) our_id: Point,
     pub(crate) network: Network,
@@ -103,43 +128,57 @@ impl Switchboard {
         // Orders that came right behind the init were read with it.
         self.take_orders()?;
         loop {
-            let now = Instant::now();
-            let idle = self.ready.is_empty() && !self.may_accept();
-            let wait =
-                if idle { self.next_scan.saturating_duration_since(now) } else { Duration::ZERO };
-            match self.poll.poll(&mut events, Some(wait)) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                polled => polled.map_err(Failure::internal)?,
-            }
-            let mut orders = false;
-            for event in &events {
-                match event.token() {
-                    ORDERS => orders = true,
-                    REPORTS => {}
-                    RESOLVER => self.answers()?,
-                    Token(n) if n < CONNECTIONS => self.knock(n - LISTENERS),
-                    token => self.note(token, event),
-                }
-            }
-            if orders {
-                self.take_orders()?;
-            }
-            self.accept()?;
-            let later = self.strangers_later();
-            for _ in 0..self.ready.len() {
-                match self.ready.pop_front() {
-                    Some(id) if later.contains(&id) => self.ready.push_back(id),
-                    Some(id) => self.serve(id)?,
-                    None => {}
-                }
-            }
-            self.dial_waiting()?;
-            if Instant::now() >= self.next_scan {
-                self.tend()?;
-            }
-            self.master.flush()?;
-            self.relieve();
+            let left = self.next_scan.saturating_duration_since(Instant::now());
+            self.wait(&mut events, if self.is_idle() { left } else { Duration::ZERO })?;
+            self.turn(&events, Instant::now())?;
         }
+    }
+
+    /// Is nothing left to do before an event, or the next deadline?
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty() && !self.may_accept()
+    }
+
+    /// Gathers events for so long at most.
+    pub(crate) fn wait(&mut self, events: &mut Events, most: Duration) -> Result<(), Failure> {
+        match self.poll.poll(events, Some(most)) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+            polled => polled.map_err(Failure::internal),
+        }
+    }
+
+    /// One turn of the loop, at this time.
+    pub(crate) fn turn(&mut self, events: &Events, now: Instant) -> Result<(), Failure> {
+        self.now = now;
+        let mut orders = false;
+        for event in events {
+            match event.token() {
+                ORDERS => orders = true,
+                REPORTS => {}
+                RESOLVER => self.answers()?,
+                Token(n) if n < CONNECTIONS => self.knock(n - LISTENERS),
+                token => self.note(token, event),
+            }
+        }
+        if orders {
+            self.take_orders()?;
+        }
+        self.accept()?;
+        let later = self.strangers_later();
+        for _ in 0..self.ready.len() {
+            match self.ready.pop_front() {
+                Some(id) if later.contains(&id) => self.ready.push_back(id),
+                Some(id) => self.serve(id)?,
+                None => {}
+            }
+        }
+        self.dial_waiting()?;
+        if now >= self.next_scan {
+            self.tend()?;
+        }
+        self.master.flush()?;
+        self.relieve();
+        Ok(())
     }
 
     /// Marks what an event says.
@@ -277,7 +316,7 @@ impl Switchboard {
     /// Closing with bytes unread would reset the connection, and the peer might never read what we said last.
     fn linger(&mut self, mut conn: Conn) {
         let closed = conn.stream.shutdown(std::net::Shutdown::Write);
-        let until = Instant::now() + self.times.last_words;
+        let until = self.now + self.times.last_words;
         if closed.is_ok() && conn.link.out_len() == 0 {
             if self.lingering.len() >= MAX_LINGERING
                 && let Some((_, (mut stream, _))) = self.lingering.pop_first()
@@ -313,7 +352,7 @@ impl Switchboard {
 
     /// What time demands of every connection, and when to look again.
     fn tend(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
+        let now = self.now;
         self.next_scan = now + SCAN;
         while let Some(entry) = self.lingering.first_entry()
             && entry.get().1 <= now
@@ -326,9 +365,10 @@ impl Switchboard {
         }
         self.tend_lookups(now)?;
         self.knock_everywhere();
-        let all: Vec<ConnId> = self.conns.keys().copied().collect();
+        let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
+        all.sort_unstable();
         for id in all {
-            self.tend_conn(id, now)?;
+            self.tend_conn(id)?;
         }
         self.next_scan = self.next_scan.max(now + GRAIN);
         Ok(())

@@ -7,6 +7,7 @@ use crate::serve::Stop;
 use crate::sort::{batch_of, ends_everything};
 use crate::switchboard::Switchboard;
 use std::os::fd::AsFd;
+use std::time::Instant;
 use subdaemon::recv_record;
 use wire::connectd::{PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE, PeerControl};
 
@@ -42,7 +43,7 @@ impl Switchboard {
         if let Some((id, _)) = conn.batch
             && conn.mux.daemon(id).is_none()
         {
-            end_batch(conn);
+            end_batch(conn, self.now);
         }
         // Whoever was kept silent by a batch has its turn now.
         Ok(more || (was_batch && conn.batch.is_none()))
@@ -109,7 +110,7 @@ impl Switchboard {
             }
         };
         match self.record.get(..len).and_then(|record| record.split_first()) {
-            Some((&PEER_RECORD_MESSAGE, message)) => say_for(conn, id, message),
+            Some((&PEER_RECORD_MESSAGE, message)) => say_for(conn, id, message, self.now),
             Some((&PEER_RECORD_CONTROL, control)) => {
                 let control = PeerControl::decode_known(control);
                 self.control(conn, id, control.map_err(|e| e.to_string()))
@@ -152,13 +153,13 @@ impl Switchboard {
 }
 
 /// A daemon's message to the peer.
-fn say_for(conn: &mut Conn, id: DaemonId, message: &[u8]) -> Result<Read, Stop> {
-    conn.seal(message);
+fn say_for(conn: &mut Conn, id: DaemonId, message: &[u8], now: Instant) -> Result<Read, Stop> {
+    conn.seal(message, now);
     match (&mut conn.batch, batch_of(message)) {
         (Some((_, left)), _) => {
             *left = left.saturating_sub(1);
             if *left == 0 {
-                end_batch(conn);
+                end_batch(conn, now);
             }
         }
         (None, Some(size)) if size > 0 => conn.batch = Some((id, size)),
@@ -172,9 +173,9 @@ fn say_for(conn: &mut Conn, id: DaemonId, message: &[u8]) -> Result<Read, Stop> 
 }
 
 /// What waited for the batch to be complete goes out.
-fn end_batch(conn: &mut Conn) {
+fn end_batch(conn: &mut Conn, now: Instant) {
     conn.batch = None;
     while let Some(message) = conn.after_batch.pop_front() {
-        conn.seal(&message);
+        conn.seal(&message, now);
     }
 }
