@@ -2,24 +2,10 @@
 //! what it likes; and the judge of its `init`.
 
 use connectd::greeting;
+use crate::noise_keys::{id, key, mixed};
 use connectd::link::{Link, Step};
-use primitives::{Features, Network, Point, Secret, SecretKey, feature};
-use secp256k1::SECP256K1;
-use secp256k1::ecdh::SharedSecret;
-use wire::hsm::{MixEcdh, MixedKeys};
+use primitives::{Features, Network, feature};
 use wire::{Decoded, SetupMessage};
-
-fn key(byte: u8) -> SecretKey {
-    SecretKey::from_slice(&[byte; 32]).expect("a small number is a key")
-}
-fn id(byte: u8) -> Point {
-    key(byte).public_key(SECP256K1)
-}
-/// What hsmd answers.
-fn mixed(byte: u8, question: &MixEcdh) -> MixedKeys {
-    let shared = SharedSecret::new(&question.point, &key(byte)).secret_bytes();
-    noise::mix(&question.chaining_key, &Secret::new(shared))
-}
 
 /// Reads as much as there is room for, at most `most`.
 fn read(link: &mut Link, from: &mut &[u8], most: usize) -> usize {

@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::LazyLock;
 
+mod ends;
 mod input;
+mod noise_keys;
 
 macro_rules! targets {
     ($($name:ident)*) => {

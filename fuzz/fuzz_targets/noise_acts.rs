@@ -1,22 +1,8 @@
 //! BOLT 8's acts from a stranger, in either role; and the cipher, with one side honest and the bytes between them bent.
 
+use crate::noise_keys::{id, key, mixed};
 use noise::{HEADER_LEN, Initiator, Responder};
-use primitives::{Point, Secret, SecretKey};
-use secp256k1::SECP256K1;
-use secp256k1::ecdh::SharedSecret;
-use wire::hsm::{MixEcdh, MixedKeys};
-
-fn key(byte: u8) -> SecretKey {
-    SecretKey::from_slice(&[byte; 32]).expect("a small number is a key")
-}
-fn id(byte: u8) -> Point {
-    key(byte).public_key(SECP256K1)
-}
-/// What hsmd answers.
-fn mixed(byte: u8, question: &MixEcdh) -> MixedKeys {
-    let shared = SharedSecret::new(&question.point, &key(byte)).secret_bytes();
-    noise::mix(&question.chaining_key, &Secret::new(shared))
-}
+use wire::hsm::MixEcdh;
 
 /// The act with some bytes of it changed.
 fn bent(act: &[u8], bends: &mut &[u8]) -> Vec<u8> {
