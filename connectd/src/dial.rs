@@ -53,6 +53,15 @@ impl Dials {
     fn active(&self) -> usize {
         self.dials.values().filter(|dial| dial.current != Current::Place).count()
     }
+
+    /// Are dials within their bounds?
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn check(&self) {
+        assert!(self.active() <= MAX_DIALS && self.waiting.len() <= MAX_WAITING_DIALS);
+        assert!(self.lookups.len() <= MAX_LOOKUPS);
+        assert!(self.dials.values().all(|dial| dial.addresses.len() <= MAX_ADDRESSES));
+        assert!(self.waiting.iter().all(|node| self.dials.contains_key(node)));
+    }
 }
 
 impl Switchboard {

@@ -16,6 +16,8 @@
 pub mod bytes;
 mod conn;
 mod dial;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod greeting;
 pub mod limits;
 pub mod link;

@@ -277,4 +277,22 @@ impl Mux {
     pub(crate) fn oldest_held(&self) -> Option<(ChannelId, Instant)> {
         self.held.iter().map(|(id, held)| (*id, held.since)).min_by_key(|(_, since)| *since)
     }
+
+    /// Is what is held, and what waits for daemons, within its bounds?
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn check(&self) {
+        const MESSAGE: usize = 65_535;
+        let held = || self.held.values().flat_map(|held| &held.messages);
+        assert_eq!(self.held_bytes, held().map(Vec::len).sum::<usize>());
+        assert_eq!(self.held_messages, held().count());
+        assert!(self.held_bytes <= PEER_HELD_HIGH + MESSAGE);
+        assert!(self.held_messages <= MAX_HELD_MESSAGES && self.held.len() <= MAX_HELD_CHANNELS);
+        for daemon in &self.daemons {
+            // What was held, and a word to all after that.
+            assert!(daemon.inbox.len() <= MAX_HELD_MESSAGES + 2, "a daemon's queue");
+            let routes = self.routes.values().filter(|owner| **owner == daemon.id).count();
+            assert!(routes <= MAX_ROUTES_PER_DAEMON);
+        }
+        assert!(self.routes.values().all(|id| self.daemons.iter().any(|d| d.id == *id)));
+    }
 }

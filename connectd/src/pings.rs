@@ -138,6 +138,14 @@ impl Pings {
         self.waiting.push_back((Asker::Ourselves, OUR_PONG_BYTES, now));
         Due::Ping(ping(0, OUR_PONG_BYTES))
     }
+
+    /// Are pings and pongs within their bounds?
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn check(&self) {
+        assert!(self.owed.len() <= MAX_OWED_PONGS);
+        // The master's, and one of our own.
+        assert!(self.waiting.len() <= MAX_PINGS + 1);
+    }
 }
 
 fn ping(length: u16, num_pong_bytes: u16) -> Vec<u8> {

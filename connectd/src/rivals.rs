@@ -126,6 +126,25 @@ impl<C: Copy + PartialEq> Rivals<C> {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+impl Rivals<u64> {
+    /// Are these, and no others, the authenticated connections, few of each peer?
+    pub(crate) fn check(&self, known: std::collections::BTreeSet<(NodeId, u64)>) {
+        let seats =
+            self.peers.iter().flat_map(|(node, seats)| seats.iter().map(move |s| (node, s)));
+        let mut found = std::collections::BTreeSet::new();
+        for (node, seat) in seats {
+            assert!(found.insert((*node, seat.connection)), "twice");
+        }
+        assert_eq!(found, known);
+        for seats in self.peers.values() {
+            // One that was settled when the others came.
+            assert!(seats.len() <= MAX_RIVALS + 1, "{} connections with one peer", seats.len());
+            assert!(seats.iter().filter(|seat| seat.settled).count() <= 1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,7 @@ targets! {
     resolver_answers
     revocation_witness
     rpc_socket
+    switchboard
     wire_messages
 }
 
