@@ -1,8 +1,14 @@
 //! channeld's loop with a scripted master, hsmd and peer: bytes choose what each says next. It ends or goes on, and a
-//! revocation is asked of hsmd, and said to the peer, only after the master's answer to a `Persist` that has it.
+//! revocation is asked of hsmd, and said to the peer, only after the master's answer to a `Persist` that has it. An honest peer hears
+//! nothing from it that the law does not allow.
 
-use crate::input::Input;
+mod honest;
+
+use crate::ends::{Ends, signature};
+use crate::input::{Input, reached};
+use crate::noise_keys::key;
 use bitcoin::hashes::Hash;
+use honest::Honest;
 use hsmd::fuzzing::Keys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::*;
@@ -20,59 +26,41 @@ use wire::*;
 /// Steps of one execution, and milliseconds without a word after which channeld waits for the next.
 const STEPS: usize = 40;
 const QUIET: u16 = 1;
-const CHANNEL: ChannelNumber = ChannelNumber(7);
 
-struct Ends {
-    ours: Keys,
-    theirs: Keys,
-    init: ChanneldInit,
+/// Who reads the onions.
+const ONION_KEY: u8 = 7;
+
+static ENDS: LazyLock<Ends> = LazyLock::new(|| Ends::new(2, 7, Side::Local, true));
+static CHANNEL_ID: LazyLock<ChannelId> =
+    LazyLock::new(|| ChannelId::from_funding(&ENDS.params.funding));
+
+fn preimage(n: u8) -> Preimage {
+    Preimage([n % 4; 32])
 }
-
 fn point(keys: &Keys, number: u64) -> Point {
     let secret = keys.secret(CommitmentNumber(number)).expect("a small number has a secret");
     secret.public_key(SECP256K1)
 }
-fn signature() -> Signature {
-    Signature::from_compact(&[1; 64]).expect("any small numbers")
-}
 
-static ENDS: LazyLock<Ends> = LazyLock::new(|| {
-    let (us, them) = (Keys::node_id(1), Keys::node_id(2));
-    let (ours, theirs) = (Keys::new(1, &them, CHANNEL), Keys::new(2, &us, CHANNEL));
-    let terms = Terms {
-        dust_limit: Sat(546),
-        max_in_flight: Msat(u64::MAX),
-        reserve: Sat(10_000),
-        htlc_minimum: Msat(1),
-        to_self_delay: 6,
-        max_accepted_htlcs: 483,
-    };
+static INIT: LazyLock<ChanneldInit> = LazyLock::new(|| {
     let feerate = FeeratePerKw(1000);
     let state = ChannelState {
-        params: ChannelParams {
-            opener: Side::Local,
-            funding: OutPoint { txid: Txid::from_byte_array([5; 32]), vout: 0 },
-            amount: Sat(1_000_000),
-            push: Msat(400_000_000),
-            channel_type: Features::compulsory(&[feature::STATIC_REMOTEKEY, feature::ANCHORS]),
-            terms: Sides { local: terms.clone(), remote: terms },
-            basepoints: Sides { local: ours.points(), remote: theirs.points() },
-        },
-        balance: Sides { local: Msat(600_000_000), remote: Msat(400_000_000) },
+        params: ENDS.params.clone(),
+        balance: ENDS.constants.first_balance(),
         next_htlc_id: Sides::default(),
         htlcs: Long(vec![]),
         fees: Long(vec![FeeChange { feerate, stage: Stage::Irrevocable }]),
         commitment: Sides::default(),
         revoked: Sides::default(),
-        remote_point: point(&theirs, 0),
-        remote_next_point: Some(point(&theirs, 1)),
+        remote_point: point(&ENDS.theirs, 0),
+        remote_next_point: Some(point(&ENDS.theirs, 1)),
         remote_secrets: Long(vec![]),
         local_signatures: CommitmentSignatures { signature: signature(), htlcs: vec![] },
         last_sent: LastSent::Neither,
     };
     let features = Features::optional(&[feature::SHUTDOWN_ANYSEGWIT]);
-    let init = ChanneldInit {
-        channel: ChannelId::from_funding(&state.params.funding),
+    ChanneldInit {
+        channel: *CHANNEL_ID,
         birth: Birth::Reconnected,
         phase: ChannelPhase::Normal,
         state,
@@ -94,8 +82,7 @@ static ENDS: LazyLock<Ends> = LazyLock::new(|| {
         shutdown: Sides { local: None, remote: None },
         upfront_script: Sides { local: None, remote: None },
         failed: None,
-    };
-    Ends { ours, theirs, init }
+    }
 });
 
 struct World {
@@ -109,6 +96,23 @@ struct World {
     /// How many of its own the peer has revoked, and signed for us.
     revoked: u64,
     next_id: u64,
+    honest: Honest,
+    /// What somebody says next that is no honest answer.
+    lie: Lie,
+    /// HTLCs whose onions channeld has opened.
+    peeled: Vec<HtlcId>,
+}
+
+/// Somebody's next answer.
+#[derive(Clone, Copy, PartialEq)]
+enum Lie {
+    None,
+    /// hsmd does not like the signature, or the secret.
+    BadVerdict,
+    /// It knows the secret that the peer shows.
+    SecretIsOurs,
+    /// The master dies.
+    NoMaster,
 }
 
 /// `None`: channeld is gone, or we let it go.
@@ -116,7 +120,7 @@ type Goes = Option<()>;
 
 impl World {
     /// Serves whatever was said until nobody says anything more.
-    fn serve(&mut self, input: &mut Input<'_>) -> Goes {
+    fn serve(&mut self) -> Goes {
         loop {
             let ready = {
                 let fds = [self.up.as_fd(), self.hsm.as_fd(), self.peer.as_fd()];
@@ -127,53 +131,51 @@ impl World {
                 fds.map(|fd| fd.revents().is_some_and(|e| !e.is_empty()))
             };
             if ready[1] {
-                self.hsm_answers(input)?;
+                self.hsm_answers()?;
             } else if ready[0] {
-                self.master_answers(input)?;
+                self.master_answers()?;
             } else {
                 self.peer_hears()?;
             }
         }
     }
 
-    fn hsm_answers(&mut self, input: &mut Input<'_>) -> Goes {
+    fn hsm_answers(&mut self) -> Goes {
         let frame = self.hsm.recv().ok()?;
         let ours = &ENDS.ours;
-        let judged = |input: &mut Input<'_>| match input.byte() {
-            Some(255) => Verdict::Bad { why: "a lie".to_owned() },
-            _ => Verdict::Good,
+        let lie = self.lie;
+        let judged = || match lie {
+            Lie::BadVerdict => Verdict::Bad { why: "a lie".to_owned() },
+            Lie::None | Lie::SecretIsOurs | Lie::NoMaster => Verdict::Good,
         };
         let answer = match HsmRequest::decode(&frame.body).expect("channeld's own words") {
             HsmRequest::GetCommitmentPoint(q) => {
                 answer_frame::<GetCommitmentPoint>(&point(ours, q.number.0))
             }
             HsmRequest::SignRemoteCommitment(q) => {
-                let htlcs = vec![signature(); q.state.htlcs.0.len()];
-                let signed = CommitmentSignatures { signature: signature(), htlcs };
+                let signed = ours.sign(&ENDS.constants, &q.state).expect("it can be built");
                 answer_frame::<SignRemoteCommitment>(&signed)
             }
-            HsmRequest::RemoteRevoked(_) => answer_frame::<RemoteRevoked>(&judged(input)),
+            HsmRequest::RemoteRevoked(_) => answer_frame::<RemoteRevoked>(&judged()),
             HsmRequest::ValidateLocalCommitment(_) => {
-                answer_frame::<ValidateLocalCommitment>(&judged(input))
+                answer_frame::<ValidateLocalCommitment>(&judged())
             }
             HsmRequest::RevokeLocal(q) => {
                 assert!(q.number.0 < self.persisted, "asked before it is on disk");
+                reached("revocation", q.number.0 + 1);
                 let secret = ours.secret(q.number)?;
                 let next_point = point(ours, q.number.0 + 2);
                 answer_frame::<RevokeLocal>(&Revocation { secret, next_point })
             }
             HsmRequest::PeelOnions(q) => {
-                let keys = OnionKeys {
-                    rho: Secret::new([1; 32]),
-                    mu: Secret::new([2; 32]),
-                    um: Secret::new([3; 32]),
-                    ammag: Secret::new([4; 32]),
-                    next_ephemeral: point(ours, 0),
-                };
-                answer_frame::<PeelOnions>(&vec![keys; q.onions.len()])
+                let keys = q.onions.iter().map(|onion| {
+                    let shared = onion::shared_secret(&onion.ephemeral, &key(ONION_KEY));
+                    onion::onion_keys(&shared, &onion.ephemeral)
+                });
+                answer_frame::<PeelOnions>(&keys.collect())
             }
             HsmRequest::CheckSecret(_) => {
-                answer_frame::<CheckSecret>(&(input.byte() == Some(255)))
+                answer_frame::<CheckSecret>(&(self.lie == Lie::SecretIsOurs))
             }
             // Whatever else: hsmd closes the socket.
             _ => return None,
@@ -181,18 +183,19 @@ impl World {
         self.hsm.send(&answer, &[]).ok()
     }
 
-    fn master_answers(&mut self, input: &mut Input<'_>) -> Goes {
+    fn master_answers(&mut self) -> Goes {
         let frame = self.up.recv().ok()?;
         // A report wants no answer.
         let Ok(ask) = ChannelAsk::decode(&frame.body) else { return Some(()) };
-        if input.byte() == Some(255) {
-            // The master dies instead.
+        if self.lie == Lie::NoMaster {
             return None;
         }
         let answer = match ask {
             ChannelAsk::Persist(q) => {
                 let revoked = q.changes.iter().map(|c| c.revoked.local.0).max();
                 self.persisted = self.persisted.max(revoked.unwrap_or(0));
+                let read = q.peeled.0.iter().filter(|p| matches!(p.peeled, Peeled::Payload { .. }));
+                self.peeled.extend(read.map(|p| p.id));
                 answer_frame::<Persist>(&())
             }
             ChannelAsk::PersistPeerReady(_) => answer_frame::<PersistPeerReady>(&()),
@@ -208,8 +211,9 @@ impl World {
         let len = recv_record(self.peer.as_fd(), &mut self.room).ok()??;
         let record = self.room.get(..len?)?;
         let (&PEER_RECORD_MESSAGE, message) = record.split_first()? else { return Some(()) };
-        if let Ok(Decoded::Known(ChannelMessage::RevokeAndAck(m))) = ChannelMessage::decode(message)
-        {
+        let Ok(Decoded::Known(message)) = ChannelMessage::decode(message) else { return Some(()) };
+        self.honest.hears(&message);
+        if let ChannelMessage::RevokeAndAck(m) = message {
             let secret = |n: &u64| ENDS.ours.secret(CommitmentNumber(*n));
             let number = (0..self.persisted).find(|n| secret(n) == Some(m.per_commitment_secret));
             assert!(number.is_some(), "a revocation was said before it is on disk");
@@ -225,12 +229,27 @@ impl World {
         self.down.send(&order.encode(), &[]).ok()
     }
 
+    /// The honest peer says what it owes, and hears what follows.
+    fn dance(&mut self, words: usize) -> Goes {
+        for _ in 0..words {
+            if let Some(word) = self.honest.owes() {
+                self.tells(&word)?;
+                self.serve()?;
+            }
+            self.revoked = self.honest.revoked().unwrap_or(self.revoked);
+        }
+        Some(())
+    }
+
     fn step(&mut self, input: &mut Input<'_>) -> Goes {
         let what = input.byte()?;
-        let channel_id = ENDS.init.channel;
+        let channel_id = INIT.channel;
         let id = HtlcId(u64::from(what / 16) % (self.next_id + 1));
-        let preimage = Preimage([what % 4; 32]);
-        match what % 16 {
+        let preimage = preimage(what);
+        if matches!(what % 20, 0..=8 | 10) || (what % 20 == 9 && what >= 128) {
+            self.honest.is_betrayed();
+        }
+        match what % 20 {
             0..=2 => {
                 let amount = Msat(u64::from(input.byte()?) * 1_000_000);
                 let id = HtlcId(if what < 224 { self.next_id } else { u64::from(what) });
@@ -296,12 +315,12 @@ impl World {
             }),
             13 => self.orders(&Fulfil { id, preimage }),
             14 => self.orders(&FailHtlc { id, reason: vec![0; 32] }),
-            _ => match what / 16 % 4 {
+            15 => match what / 20 % 4 {
                 0 => self.orders(&HeightChanged { height: BlockHeight(100 + u32::from(what)) }),
                 1 => self.orders(&StartShutdown { script: script(what) }),
                 2 => {
                     let target = FeeratePerKw(u32::from(input.byte()?) * 50);
-                    self.orders(&FeesChanged { fees: FeePolicy { target, ..ENDS.init.fees.clone() } })
+                    self.orders(&FeesChanged { fees: FeePolicy { target, ..INIT.fees.clone() } })
                 }
                 _ => {
                     let length = usize::from(input.byte()?);
@@ -309,6 +328,35 @@ impl World {
                     self.down.send(body, &[]).ok()
                 }
             },
+            16 => {
+                let (amount, hash) = (Msat(u64::from(input.byte()?) * 400_000), input.byte()?);
+                match self.honest.adds(amount, hash) {
+                    Some(add) => {
+                        self.next_id += 1;
+                        self.tells(&add)
+                    }
+                    None => Some(()),
+                }
+            }
+            17 => match self.honest.ends(input.byte()?) {
+                Some(removal) => self.tells(&removal),
+                None => Some(()),
+            },
+            18 => {
+                // The master decides on an HTLC that it knows of.
+                let byte = input.byte()?;
+                let Some(id) = self.peeled.pop() else { return Some(()) };
+                match byte {
+                    0..=127 => self.orders(&Fulfil { id, preimage: crate::channeld_loop::preimage(byte) }),
+                    _ => self.orders(&FailHtlc { id, reason: vec![byte; 32] }),
+                }
+            }
+            19 if what >= 220 => {
+                self.lie = [Lie::BadVerdict, Lie::SecretIsOurs, Lie::NoMaster]
+                    [usize::from(input.byte()? % 3)];
+                Some(())
+            }
+            _ => self.dance(usize::from(what / 20) % 4 + 1),
         }
     }
 }
@@ -323,14 +371,25 @@ pub fn run(data: &[u8]) {
     let (script, child) = ScriptedMaster::new();
     let (hsm, hsm_theirs) = stream_pair().expect("two sockets");
     let (peer, peer_theirs) = peer_pair().expect("two sockets");
-    script.order(&ENDS.init, vec![hsm_theirs, peer_theirs]);
+    script.order(&*INIT, vec![hsm_theirs, peer_theirs]);
     let loops = std::thread::spawn(move || ::channeld::run(child));
     let (down, up) = script.into_sockets();
     let hsm = Conn::new(hsm);
-    let mut world =
-        World { down, up, hsm, peer, room: vec![], persisted: 0, revoked: 0, next_id: 0 };
+    let mut world = World {
+        down,
+        up,
+        hsm,
+        peer,
+        room: vec![],
+        persisted: 0,
+        revoked: 0,
+        next_id: 0,
+        honest: Honest::new(&INIT.state),
+        lie: Lie::None,
+        peeled: vec![],
+    };
     let reestablish = ChannelReestablish {
-        channel_id: ENDS.init.channel,
+        channel_id: INIT.channel,
         next_commitment_number: if first < 240 { 1 } else { u64::from(first) - 240 },
         next_revocation_number: u64::from(first >= 250),
         your_last_per_commitment_secret: [0; 32],
@@ -338,9 +397,9 @@ pub fn run(data: &[u8]) {
         next_funding: None,
         my_current_funding_locked: None,
     };
-    let _ = world.serve(&mut input).and_then(|()| world.tells(&reestablish.encode()));
+    let _ = world.serve().and_then(|()| world.tells(&reestablish.encode()));
     for _ in 0..STEPS {
-        if world.serve(&mut input).is_none() || world.step(&mut input).is_none() {
+        if world.serve().is_none() || world.step(&mut input).is_none() {
             break;
         }
     }

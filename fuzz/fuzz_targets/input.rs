@@ -1,5 +1,7 @@
 //! The bytes of one execution, read as choices.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
@@ -19,5 +21,13 @@ impl<'a> Input<'a> {
     }
     pub fn pick<T: Clone>(&mut self, among: &[T]) -> Option<T> {
         self.below(among.len()).map(|at| among[at].clone())
+    }
+}
+
+/// Says once how deep the inputs of this run have come so far: `cargo xtask fuzz` shows the last line.
+pub fn reached(what: &str, depth: u64) {
+    static DEEPEST: AtomicU64 = AtomicU64::new(0);
+    if depth > DEEPEST.fetch_max(depth, Ordering::Relaxed) {
+        eprintln!("reached: {what} {depth}");
     }
 }

@@ -182,7 +182,8 @@ impl<'a> Target<'a> {
         Err(format!("{}: {status}\n{shown}\nlog: {}{again}", self.name, log.display()))
     }
 
-    /// Executions, a second, and libFuzzer's coverage: edges, and edges with how often and which compares.
+    /// Executions, a second, and libFuzzer's coverage: edges, and edges with how often and which compares. Where the target says it: how
+    /// deep its inputs came.
     fn row(&self, log: &str) -> String {
         let stat = |name: &str| {
             let line = log.lines().rev().find_map(|l| l.strip_prefix("stat::")?.strip_prefix(name));
@@ -196,7 +197,9 @@ impl<'a> Target<'a> {
         let (executions, speed) =
             (stat("number_of_executed_units:"), stat("average_exec_per_sec:"));
         let (edges, features) = (figure("cov:"), figure("ft:"));
-        format!("{:<24}{executions:>12}{speed:>10}{edges:>8}{features:>8}", self.name)
+        let deepest = log.lines().rev().find_map(|l| l.strip_prefix("reached: "));
+        let deepest = deepest.map(|l| format!("  {l}")).unwrap_or_default();
+        format!("{:<24}{executions:>12}{speed:>10}{edges:>8}{features:>8}{deepest}", self.name)
     }
 
     /// Replaces the corpus of the tree with a small one that covers what it and the new inputs cover.
