@@ -2,6 +2,7 @@
 
 use super::world::{answer, needs};
 use crate::ends::Ends;
+use crate::input::reached;
 use hsmd::fuzzing::Answered;
 use primitives::*;
 use secp256k1::SECP256K1;
@@ -105,6 +106,7 @@ impl Model {
                 assert!(self.broadcast.is_none_or(|b| b > number), "{number} was broadcast");
                 assert_eq!(Some(out.secret), ends.ours.secret(q.number));
                 self.out.insert(number);
+                reached("revocation", number + 1);
             }
             HsmRequest::SignClosing(q) => self.closes(&q.state, ends),
             HsmRequest::GetCommitmentPoint(q) => {
