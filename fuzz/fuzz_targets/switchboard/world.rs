@@ -103,6 +103,7 @@ impl World {
             features: features(),
             listen: vec![],
             must_listen: false,
+            last_connection: 0,
             disable_dns: false,
         };
         master.order(&init, vec![hsm]);
