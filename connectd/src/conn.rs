@@ -1,6 +1,6 @@
 //! One TCP connection, from SYN to the last word.
 
-use crate::limits::{PEER_OUT_HIGH, Times};
+use crate::limits::{self, PEER_OUT_HIGH, Times};
 use crate::link::Link;
 use crate::mux::Mux;
 use crate::pings::Pings;
@@ -9,7 +9,7 @@ use crate::strangers::Shown;
 use mio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, getpeername};
-use primitives::NodeId;
+use primitives::{Bucket, NodeId};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -77,6 +77,8 @@ pub(crate) struct Conn {
     pub(crate) took: Instant,
     /// Bytes that the master had to say since the peer last had read everything.
     pub(crate) words: usize,
+    /// Channels that the peer may yet speak of and nobody serves.
+    pub(crate) refusals: Bucket,
     /// What the totals over all connections have counted of this one: bytes to send, bytes held.
     pub(crate) counted: (usize, usize),
 }
@@ -113,6 +115,7 @@ impl Conn {
             turn: 0,
             took: now,
             words: 0,
+            refusals: limits::REFUSALS,
             counted: (0, 0),
         }
     }

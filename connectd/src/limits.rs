@@ -1,6 +1,7 @@
 //! Every bound of this process, by name. What is fed from outside stops at one of these: a source whose queue is
 //! full is not read until there is room, or is hung up on.
 
+use primitives::Bucket;
 use std::time::Duration;
 
 /// Connections in all, whoever opened them. Beyond it an inbound one without a daemon makes room, of the source that has most
@@ -85,6 +86,9 @@ pub const MAX_WORDS: usize = 256 * 1024;
 pub const PEER_HELD_HIGH: usize = 128 * 1024;
 /// Channels of one peer without a daemon for which messages are held; a peer that speaks of more is hung up on.
 pub const MAX_HELD_CHANNELS: usize = 64;
+/// Channels that lightningd serves none of, of which a peer may speak on one connection, and how often beyond that. Each costs the master an
+/// event; a node that lost its database knows no channel of its peers.
+pub const REFUSALS: Bucket = Bucket::new(1000, Duration::from_millis(100));
 /// Messages held for one peer. Above it the peer is not read.
 pub const MAX_HELD_MESSAGES: usize = 256;
 /// Held bytes of all peers together. Above it a peer that would add to them is hung up on.

@@ -51,8 +51,12 @@ impl Switchboard {
                 Ok(())
             }
             ToConnectd::Refuse(order) => {
-                self.with(order.node, order.connection, |_, conn| {
+                self.with(order.node, order.connection, |board, conn| {
                     conn.mux.release(&order.channel);
+                    if !conn.refusals.take(board.now) {
+                        let why = "the peer speaks on and on of channels that nobody serves";
+                        board.finish(conn, why.to_owned());
+                    }
                 });
                 Ok(())
             }

@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use primitives::ChannelId;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use subdaemon::send_record;
 use wire::connectd::*;
 use wire::{Message, Ping, Pong, Warning};
@@ -66,20 +66,16 @@ fn a_peer_that_asks_about_channels_and_does_not_read_is_hung_up_on() {
     let (mut peer, with) = Raw::connect(2, &mut node);
     narrow(&peer);
     let writer = aside(move || {
-        for n in 0.. {
-            peer.link.say(&message(unheard_of(n), n, 0)).unwrap();
-            let bytes = peer.link.out().waiting().to_vec();
-            peer.link.out().sent(bytes.len());
-            if std::io::Write::write_all(&mut peer.stream, &bytes).is_err() {
-                return;
-            }
+        let mut n = 0;
+        while peer.tries_to_say(&message(unheard_of(n), n, 0)) {
+            n += 1;
         }
     });
     let mut said = 0;
     loop {
         match node.heard() {
             FromConnectd::Spoke(Spoke { node: id, connection, channel, .. }) => {
-                let error = wire::Error::new(channel, &"x".repeat(1000)).encode();
+                let error = wire::Error::new(channel, &"x".repeat(60_000)).encode();
                 said += error.len();
                 assert!(said < KERNEL + MAX_WORDS, "no bound on what waits for a peer");
                 node.master.order(&Refuse { node: id, connection, channel }, vec![]);
@@ -230,4 +226,35 @@ fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
     let mut daemon = node.attach(&with, channel(1));
     daemon.send_raw(&message(channel(1), 7, 100)).unwrap();
     assert_eq!(number_in(&friend.hear().unwrap()), 7);
+}
+
+#[test]
+fn channels_that_nobody_serves_are_heard_of_a_thousand_times() {
+    let _dog = watchdog();
+    let mut node = Node::start(1);
+    let (mut peer, with) = Raw::connect(2, &mut node);
+    std::thread::spawn(move || {
+        let mut n = 0;
+        // Until it is hung up on.
+        while peer.tries_to_say(&message(unheard_of(n), n, 0)) {
+            n += 1;
+        }
+    });
+    let (mut heard, begun) = (0, Instant::now());
+    let gone = loop {
+        match node.heard() {
+            FromConnectd::Spoke(s) => {
+                heard += 1;
+                let (connection, channel) = (s.connection, s.channel);
+                node.master.order(&Refuse { node: s.node, connection, channel }, vec![]);
+            }
+            FromConnectd::Disconnected(gone) => break gone,
+            _ => {}
+        }
+    };
+    assert_eq!(gone.connection, with.connection);
+    assert!(gone.why.contains("nobody serves"), "{}", gone.why);
+    // Some were under way.
+    let most = 1001 + MAX_HELD_CHANNELS as u128 + begun.elapsed().as_millis() / 100;
+    assert!((1000..=most).contains(&heard), "{heard}");
 }

@@ -300,6 +300,13 @@ impl Raw {
         self.link.say(message).unwrap();
         self.flush();
     }
+    /// The same; false once the other side is gone.
+    pub fn tries_to_say(&mut self, message: &[u8]) -> bool {
+        self.link.say(message).unwrap();
+        let bytes = self.link.out().waiting().to_vec();
+        self.link.out().sent(bytes.len());
+        self.stream.write_all(&bytes).is_ok()
+    }
     /// The next message; `None` at the end.
     pub fn hear(&mut self) -> Option<Vec<u8>> {
         loop {
