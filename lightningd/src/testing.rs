@@ -64,24 +64,25 @@ pub struct Rig {
     hsm: HsmClient,
 }
 
-/// An hsmd that gives every transaction of the wallet back as it is, and refuses every channel's seed: it knows better.
-fn hsmd(fd: OwnedFd) {
+/// Every transaction of the wallet comes back as it is.
+pub(crate) fn sign_wallet(q: SignWallet) -> Completed {
+    if is_unsigned(&q) {
+        return Completed::Refused { why: "a test".to_owned() };
+    }
+    let mut transaction = q.transaction;
+    for input in &mut transaction.input {
+        // As large as a signature and what it is for: an input of the wallet has 66 to 107 weight units.
+        input.witness = bitcoin::Witness::from_slice(&[[0; 64]]);
+    }
+    Completed::Ready { transaction }
+}
+
+/// An hsmd that signs for the wallet, and refuses every channel's seed: it knows better.
+pub fn hsmd(fd: OwnedFd) {
     let mut line = subdaemon::Conn::new(fd);
     while let Ok(frame) = line.recv() {
         let answer = match HsmRequest::decode(&frame.body) {
-            Ok(HsmRequest::SignWallet(q)) if is_unsigned(&q) => {
-                let refused = Completed::Refused { why: "a test".to_owned() };
-                subdaemon::answer_frame::<SignWallet>(&refused)
-            }
-            Ok(HsmRequest::SignWallet(q)) => {
-                let mut transaction = q.transaction;
-                for input in &mut transaction.input {
-                    // As large as a signature and what it is for: an input of the wallet has 66 to 107 weight units.
-                    input.witness = bitcoin::Witness::from_slice(&[[0; 64]]);
-                }
-                let signed = Completed::Ready { transaction };
-                subdaemon::answer_frame::<SignWallet>(&signed)
-            }
+            Ok(HsmRequest::SignWallet(q)) => subdaemon::answer_frame::<SignWallet>(&sign_wallet(q)),
             Ok(HsmRequest::NewClient(_)) => subdaemon::answer_frame::<NewClient>(&()),
             Ok(HsmRequest::ForgetChannel(_)) => subdaemon::answer_frame::<ForgetChannel>(&()),
             Ok(HsmRequest::SignLocalCommitment(_)) => {
@@ -109,15 +110,15 @@ impl Rig {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{end}", path.display()));
         }
-        Self::over(path, channels)
+        Self::over(path, channels, hsmd)
     }
 
-    /// The same, with nothing on any disk.
-    pub fn in_memory(channels: &[(u64, u8)]) -> Self {
-        Self::over(PathBuf::from(":memory:"), channels)
+    /// The same, with nothing on any disk, and this hsmd.
+    pub fn in_memory(channels: &[(u64, u8)], hsmd: fn(OwnedFd)) -> Self {
+        Self::over(PathBuf::from(":memory:"), channels, hsmd)
     }
 
-    fn over(path: PathBuf, channels: &[(u64, u8)]) -> Self {
+    fn over(path: PathBuf, channels: &[(u64, u8)], hsmd: fn(OwnedFd)) -> Self {
         let db = crate::db::open(&path).unwrap();
         // What is tested is what is written, not the disk.
         db.pragma_update(None, "synchronous", "OFF").unwrap();
@@ -139,7 +140,9 @@ impl Rig {
         let xpub = Xpub::from_priv(secp256k1::SECP256K1, &key);
         let id = channel::peer(9);
         let mut node = crate::start::load(config, id, xpub, Supervisor::default(), db).unwrap();
-        node.chain.headers.push_back((BlockHeight(100), bitcoin::BlockHash::all_zeros()));
+        if node.chain.headers.is_empty() {
+            node.chain.headers.push_back((BlockHeight(100), bitcoin::BlockHash::all_zeros()));
+        }
         node.chain.caught_up = true;
         node.chain.backend = Some(Backend { blocks: 100, headers: 100, syncing: false });
         node

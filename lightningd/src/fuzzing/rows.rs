@@ -4,7 +4,7 @@ use crate::channels::testing as channel;
 use crate::options::Config;
 use crate::start;
 use crate::supervisor::Supervisor;
-use crate::testing::Rig;
+use crate::testing::{Rig, hsmd};
 use bitcoin::bip32::{Xpriv, Xpub};
 use primitives::*;
 use rusqlite::types::Value;
@@ -75,7 +75,7 @@ impl Damaged {
     /// # Panics
     /// Where SQLite does not take what our own migrations made.
     pub fn new() -> Self {
-        let mut rig = Rig::in_memory(&[(1, 1), (2, 2)]);
+        let mut rig = Rig::in_memory(&[(1, 1), (2, 2)], hsmd);
         for number in [1, 2] {
             for (id, by) in [(0, Side::Remote), (0, Side::Local)] {
                 let live = &rig.channel(number).live;

@@ -1,8 +1,10 @@
 //! One frame of each role: words that its socket allows, about what is there, with values that are off.
 
-use super::{CAPACITY, CAPTURED, HONEST, Input, asked, preimage, signature, transaction};
+use super::{HONEST, Input, asked, preimage, signature, transaction};
 use crate::channels::testing::{adds, alias, htlc, peer, point, settles, step};
 use crate::testing::Rig;
+use crate::wallet::AddressKind;
+use bitcoin::hashes::Hash;
 use onion::{ForwardPayload, onion_keys};
 use primitives::*;
 use wire::channel_data::*;
@@ -103,7 +105,24 @@ pub(super) fn connectd_says(input: &mut Input<'_>) -> Option<Vec<u8>> {
     })
 }
 
-pub(super) fn openingd_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>> {
+/// A transaction that pays what this channel is, another for each `salt`.
+fn funding(params: &ChannelParams, salt: u8) -> Transaction {
+    let points = &params.basepoints;
+    let script = channel::keys::funding_script(&points.local.funding, &points.remote.funding);
+    let mut tx =
+        transaction(OutPoint::new(Txid::all_zeros(), salt.into()), params.funding.vout + 1);
+    if let Some(output) = tx.output.last_mut() {
+        output.value = bitcoin::Amount::from_sat(params.amount.0);
+        output.script_pubkey = script.to_p2wsh();
+    }
+    tx
+}
+
+pub(super) fn openingd_says(
+    rig: &Rig,
+    fundings: &mut Vec<Transaction>,
+    input: &mut Input<'_>,
+) -> Option<Vec<u8>> {
     let what = input.byte()?;
     Some(match what % 8 {
         0..=5 => {
@@ -119,10 +138,16 @@ pub(super) fn openingd_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>>
                 254 => Sides { local: all, remote: Msat(0) },
                 _ => Sides { local: Msat(0), remote: all },
             };
-            state.params.funding.vout = u32::from(input.byte()?);
             if input.byte()? < 200 {
                 let kind = [feature::STATIC_REMOTEKEY, feature::ANCHORS];
                 state.params.channel_type = Features::compulsory(&kind);
+            }
+            let (vout, salt) = (u32::from(input.byte()? % 4), input.byte()?);
+            state.params.funding.vout = vout;
+            if salt < 224 {
+                let tx = funding(&state.params, salt);
+                state.params.funding.txid = tx.compute_txid();
+                fundings.push(tx);
             }
             if input.byte()? == 255 {
                 state.commitment.local = CommitmentNumber(input.number()?);
@@ -171,9 +196,13 @@ fn stage(byte: u8) -> Stage {
     all.get(usize::from(byte)).copied().unwrap_or(Stage::Irrevocable)
 }
 
-pub(super) fn channeld_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>> {
+pub(super) fn channeld_says(
+    rig: &Rig,
+    number: ChannelNumber,
+    input: &mut Input<'_>,
+) -> Option<Vec<u8>> {
     let what = input.byte()?;
-    let live = &rig.node.channels.all.get(&CAPTURED)?.live;
+    let live = &rig.node.channels.all.get(&number)?.live;
     let there = |n: u8| {
         let htlcs = &live.htlcs.0;
         htlcs.get(usize::from(n) % htlcs.len().max(1)).cloned()
@@ -233,13 +262,13 @@ pub(super) fn channeld_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>>
             }
             (change, vec![])
         }
-        _ => return word(input),
+        _ => return word(rig, number, input),
     };
     Some(asked(&Persist { changes: vec![change], peeled: Long(peeled) }))
 }
 
 /// Any report or ask of channeld's beside `Persist`.
-fn word(input: &mut Input<'_>) -> Option<Vec<u8>> {
+fn word(rig: &Rig, number: ChannelNumber, input: &mut Input<'_>) -> Option<Vec<u8>> {
     let (what, byte) = (input.byte()?, input.byte()?);
     let (id, detail) = (HtlcId(u64::from(byte % 8)), "a lie".to_owned());
     Some(match what % 13 {
@@ -252,13 +281,19 @@ fn word(input: &mut Input<'_>) -> Option<Vec<u8>> {
         7 => asked(&PersistPeerReady { alias: None, next_point: point(byte % 100 + 1) }),
         8 => asked(&PersistReady {}),
         9 => {
-            let script = ScriptBuf::from(input.bytes(usize::from(byte)));
             let by = if what < 128 { Side::Local } else { Side::Remote };
+            let script = match by {
+                // One of the wallet's, mostly.
+                Side::Local if byte < 192 => {
+                    rig.node.wallet.script(u32::from(byte % 4), AddressKind::Taproot)
+                }
+                Side::Local | Side::Remote => ScriptBuf::from(input.bytes(usize::from(byte % 48))),
+            };
             asked(&PersistShutdown { by, script })
         }
         10 => asked(&GetShutdownScript {}),
         11 => asked(&PersistAnnouncement {
-            short_channel_id: alias(CAPTURED.0),
+            short_channel_id: alias(number.0),
             node_signature: signature(),
             bitcoin_signature: signature(),
         }),
@@ -266,11 +301,20 @@ fn word(input: &mut Input<'_>) -> Option<Vec<u8>> {
     })
 }
 
-pub(super) fn closingd_says(input: &mut Input<'_>) -> Option<Vec<u8>> {
+pub(super) fn closingd_says(
+    rig: &Rig,
+    number: ChannelNumber,
+    input: &mut Input<'_>,
+) -> Option<Vec<u8>> {
     let (what, byte) = (input.byte()?, input.byte()?);
-    let local = input.number()?;
+    let channel = rig.node.channels.all.get(&number)?;
+    let honest = channel.live.balance.local.0;
+    let local = if byte < 128 { honest } else { input.number()? };
     let state = ClosingState {
-        balance: Sides { local: Msat(local), remote: Msat(CAPACITY.wrapping_sub(local)) },
+        balance: Sides {
+            local: Msat(local),
+            remote: Msat((channel.live.params.amount.0 * 1000).wrapping_sub(local)),
+        },
         script: Sides {
             local: ScriptBuf::from(vec![byte; 22]),
             remote: ScriptBuf::from(vec![byte; 3]),
@@ -285,7 +329,11 @@ pub(super) fn closingd_says(input: &mut Input<'_>) -> Option<Vec<u8>> {
     })
 }
 
-pub(super) fn onchaind_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>> {
+pub(super) fn onchaind_says(
+    rig: &Rig,
+    channel: ChannelNumber,
+    input: &mut Input<'_>,
+) -> Option<Vec<u8>> {
     let what = input.byte()?;
     if what >= 240 {
         return chatter(input);
@@ -300,11 +348,11 @@ pub(super) fn onchaind_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>>
         2 => CloseKind::Revoked { number },
         _ => CloseKind::Unknown { number },
     };
-    let funding = rig.node.channels.all.get(&CAPTURED)?.live.params.funding;
+    let funding = rig.node.channels.all.get(&channel)?.live.params.funding;
     let txid = transaction(funding, 10).compute_txid();
     let mut claims = vec![];
     for _ in 0..input.byte()? % 12 {
-        claims.push(claim(rig, txid, input)?);
+        claims.push(claim(rig, channel, txid, input)?);
     }
     let ids = |input: &mut Input<'_>| {
         let many = input.byte()? % 4;
@@ -325,10 +373,10 @@ pub(super) fn onchaind_says(rig: &Rig, input: &mut Input<'_>) -> Option<Vec<u8>>
     Some(Resolved { resolution }.encode())
 }
 
-fn claim(rig: &Rig, txid: Txid, input: &mut Input<'_>) -> Option<Claim> {
+fn claim(rig: &Rig, captured: ChannelNumber, txid: Txid, input: &mut Input<'_>) -> Option<Claim> {
     let (vout, kind, shape) = (u32::from(input.byte()? % 12), input.byte()?, input.byte()?);
-    let peer = rig.node.channels.all.get(&CAPTURED)?.peer;
-    let channel = if kind >= 250 { HONEST } else { CAPTURED };
+    let peer = rig.node.channels.all.get(&captured)?.peer;
+    let channel = if kind >= 250 { HONEST } else { captured };
     let payment_hash = preimage(1).hash();
     let key = match kind % 5 {
         0 => WalletKey::Anchor { peer, channel },
