@@ -129,7 +129,9 @@ impl Mux {
     pub(crate) fn drained(&mut self) {
         let word = Drained {}.encode();
         self.each(|daemon| {
-            if std::mem::take(&mut daemon.paused) {
+            // A daemon that writes and does not read is paused again and again: one word that waits says it all.
+            let is_told = daemon.inbox.iter().any(|(kind, _)| *kind == PEER_RECORD_CONTROL);
+            if std::mem::take(&mut daemon.paused) && !is_told {
                 daemon.send(PEER_RECORD_CONTROL, &word)
             } else {
                 Ok(())
@@ -288,11 +290,31 @@ impl Mux {
         assert!(self.held_bytes <= PEER_HELD_HIGH + MESSAGE);
         assert!(self.held_messages <= MAX_HELD_MESSAGES && self.held.len() <= MAX_HELD_CHANNELS);
         for daemon in &self.daemons {
-            // What was held, and a word to all after that.
+            // What was held, and a word to all and a Drained after that.
             assert!(daemon.inbox.len() <= MAX_HELD_MESSAGES + 2, "a daemon's queue");
             let routes = self.routes.values().filter(|owner| **owner == daemon.id).count();
             assert!(routes <= MAX_ROUTES_PER_DAEMON);
         }
         assert!(self.routes.values().all(|id| self.daemons.iter().any(|d| d.id == *id)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It writes, is paused, and is told each time that it may go on: what it does not read must not pile up here.
+    #[test]
+    fn daemon_that_reads_nothing_has_one_drained_waiting() {
+        let (ours, _theirs) = subdaemon::peer_pair().unwrap();
+        while send_record(&ours, PEER_RECORD_MESSAGE, &[0; 1000]).unwrap() {}
+        let poll = mio::Poll::new().unwrap();
+        let mut mux = Mux::default();
+        mux.attach(poll.registry(), |_| Token(0), ChannelId([1; 32]), ours).unwrap();
+        for _ in 0..1000 {
+            mux.daemons[0].paused = true;
+            mux.drained();
+        }
+        assert_eq!(mux.daemons[0].inbox.len(), 1);
     }
 }
