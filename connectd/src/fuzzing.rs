@@ -3,7 +3,7 @@
 
 use crate::conn::{Conn, Stage};
 use crate::limits::{
-    MAX_CONNECTIONS, MAX_DAEMONS, MAX_LINGERING, MAX_STRANGERS, MAX_WORDS, PEER_IN_MAX,
+    MAX_CONNECTIONS, MAX_DAEMONS, MAX_LINGERING, MAX_PINGS, MAX_STRANGERS, MAX_WORDS, PEER_IN_MAX,
     PEER_OUT_MAX, READ_CHUNK, REPORTS_HIGH,
 };
 use crate::rivals::Opened;
@@ -143,13 +143,16 @@ impl Board {
     }
 }
 
+/// What this process may have to say itself: the master's words and one more, its pings and ours. A message has 65,535 bytes at most.
+const OWN_WORDS: usize = MAX_WORDS + 65_535 * (1 + MAX_PINGS + 1);
+
 fn check(conn: &Conn) {
-    assert!(conn.link.out_len() <= PEER_OUT_MAX + 2 * MAX_WORDS, "the peer's queue");
+    assert!(conn.link.out_len() <= PEER_OUT_MAX + OWN_WORDS, "the peer's queue");
     let most = if conn.link.is_open() { 2 * PEER_IN_MAX + READ_CHUNK } else { 128 };
     assert!(conn.link.incoming_capacity() <= most, "bytes from the peer");
     assert!(conn.mux.daemons.len() <= MAX_DAEMONS);
     let later: usize = conn.after_batch.iter().map(Vec::len).sum();
-    assert!(later <= 2 * MAX_WORDS, "behind a batch");
+    assert!(later <= OWN_WORDS, "behind a batch");
     conn.mux.check();
     conn.pings.check();
 }

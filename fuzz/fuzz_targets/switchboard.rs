@@ -19,7 +19,7 @@ use wire::{Bytes, Error, Init, Message, Ping, Rest, StartBatch, Warning};
 use world::{OTHERS, World};
 
 /// Steps of one execution.
-const STEPS: usize = 60;
+const STEPS: usize = 80;
 
 /// A full pool of strangers is a thousand descriptors, with both ends.
 static DESCRIPTORS: LazyLock<()> = LazyLock::new(|| {
@@ -198,7 +198,8 @@ fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
             world.comes(OTHERS + who % 4, source(kind, who));
             if what < 192 {
                 world.settle();
-                let says = init(0, input)?;
+                // Of these some are told that their network is another, and that is all.
+                let says = init(if what < 160 { 0 } else { 160 }, input)?;
                 world.peers.last_mut()?.says(&says);
             }
         }

@@ -12,8 +12,10 @@ use wire::{Decoded, Message, Pong, SetupMessage};
 const MAX_PENDING: usize = 256 * 1024;
 
 pub struct Peer {
-    /// `None`: it hung up, or was hung up on.
+    /// `None`: it hung up, or the connection broke.
     socket: Option<UnixStream>,
+    /// It was hung up on, and leaves its end open.
+    is_over: bool,
     link: Link,
     /// Its node key, one byte.
     pub key: u8,
@@ -44,6 +46,7 @@ impl Peer {
         socket.set_nonblocking(true).expect("a flag");
         Self {
             socket: Some(socket),
+            is_over: false,
             link,
             key,
             pending: vec![],
@@ -57,7 +60,10 @@ impl Peer {
     }
 
     pub fn is_over(&self) -> bool {
-        self.socket.is_none()
+        self.is_over || self.socket.is_none()
+    }
+    pub fn into_socket(self) -> Option<OwnedFd> {
+        self.socket.map(OwnedFd::from)
     }
     pub fn hang_up(&mut self) {
         self.socket = None;
@@ -117,11 +123,11 @@ impl Peer {
         loop {
             let Some(socket) = &mut self.socket else { return moved };
             let room = self.link.room();
-            if room.is_empty() {
+            if room.is_empty() || self.is_over {
                 return moved;
             }
             match socket.read(room) {
-                Ok(0) => self.socket = None,
+                Ok(0) => self.is_over = true,
                 Ok(n) => {
                     self.link.filled(n);
                     moved = true;

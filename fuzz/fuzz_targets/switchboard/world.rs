@@ -211,7 +211,7 @@ impl World {
         for n in 0..many {
             let (socket, theirs) = stream_pair().expect("two sockets");
             self.crowd.push_back(socket);
-            if self.crowd.len() > CROWD {
+            while self.crowd.len() > CROWD {
                 self.crowd.pop_front();
             }
             self.board.welcome(theirs, from(n as u8)).expect("nothing ends it");
@@ -221,6 +221,8 @@ impl World {
         if self.peers.len() >= PEERS {
             let gone = self.peers.remove(0);
             self.gone_kibibytes += self.idle_kibibytes(&gone);
+            // It says no more, and leaves its end open.
+            self.crowd.extend(gone.into_socket());
         }
         self.peers.push(peer);
     }
