@@ -239,6 +239,29 @@ fn unfunded_channel_bears_channeld_only_once_its_peer_speaks_of_it() {
     live.reconnect(&world);
 }
 
+/// Its peer may have paid for the funding. Each time the crowd has just used up what proposals of all strangers may bear.
+#[test]
+fn pending_channel_resumes_while_a_crowd_proposes_channels() {
+    let world = World::new();
+    let mut live = fake(Stranger::meet(1, &world), 1);
+    let (mut crowd, mut n) = (Vec::new(), 100);
+    for _ in 0..3 {
+        live.stranger.hang_up();
+        let refused = loop {
+            n += 1;
+            let mut stranger = Stranger::meet(n, &world);
+            let proposed = stranger.propose_once(&Plan::new(n), temporary(n));
+            crowd.push(stranger);
+            if let Err(why) = proposed {
+                break why;
+            }
+            assert!(n < 1000, "no proposal is refused");
+        };
+        assert!(refused.contains("too many"), "{refused}");
+        live.reconnect(&world);
+    }
+}
+
 #[test]
 fn unfunded_channel_bears_channeld_once_its_funding_is_seen() {
     let world = World::new();
