@@ -26,7 +26,7 @@ use wire::hsm::{CheckClosing, ClosingState, SignClosing, Verdict};
 /// What differs between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Go into the box once the init is read.
+    /// Go into the box before anything is read.
     pub sandbox: bool,
     /// How long a peer may think about a fee.
     pub patience: Duration,
@@ -46,13 +46,13 @@ impl Default for Settings {
 /// From birth to the end of the connection.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
+    if settings.sandbox {
+        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
+    }
     let (init, mut fds) = orders.recv_as(ToClosingd::decode_known)?;
     let ToClosingd::ClosingdInit(init) = init;
     let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
     let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
-    if settings.sandbox {
-        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
-    }
     let mut line = Line::new(orders, master, hsm, peer, init.channel, settings);
     match Closing::new(&init).and_then(|closing| closing.negotiate(&mut line)) {
         Ok(agreed) => {

@@ -56,7 +56,7 @@ use wire::onchaind::*;
 /// What differs between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Go into the box once the init is read.
+    /// Go into the box before anything is read.
     pub sandbox: bool,
 }
 impl Default for Settings {
@@ -74,13 +74,13 @@ const AT_ONCE: usize = 256;
 /// From birth to the master's end of it.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
+    if settings.sandbox {
+        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
+    }
     let (order, _) = orders.recv_as(ToOnchaind::decode_known)?;
     let ToOnchaind::OnchaindInit(init) = order else {
         return Err(Failure::internal("the first order is not its init"));
     };
-    if settings.sandbox {
-        subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
-    }
     let mut resolver = Resolver::new(init).map_err(Failure::internal)?;
     let mut said = resolver.resolution();
     master.status(Some(status::lasting(&said.close)), None)?;

@@ -27,7 +27,7 @@ use wire::openingd::{Opened, ToOpeningd};
 /// What differs between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Go into the box once the init is read.
+    /// Go into the box before anything is read.
     pub sandbox: bool,
     /// How long a peer may think about a message of ours.
     pub patience: Duration,
@@ -51,12 +51,12 @@ impl Default for Settings {
 /// From birth to hand-over.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
-    let (init, mut fds) = orders.recv_as(ToOpeningd::decode_known)?;
-    let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
-    let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
     if settings.sandbox {
         subdaemon::enter_sandbox(&Sandbox::Leaf, sandbox)?;
     }
+    let (init, mut fds) = orders.recv_as(ToOpeningd::decode_known)?;
+    let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
+    let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
 
     let (mut line, outcome) = match init {
         ToOpeningd::OpenInit(init) => {

@@ -4,9 +4,14 @@ use nix::unistd::Pid;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use subdaemon::{Conn, stream_pair};
 use tests::{Bitcoind, Node, Pair, Scratch, bin_dir};
+use wire::Message;
+use wire::daemon::{Log, LogLevel, Start};
 
 /// A line of /proc/PID/status.
 fn status(pid: Pid, field: &str) -> String {
@@ -120,6 +125,37 @@ fn pay_needs_no_path_to_the_rpc() {
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(answer["result"]["status"], "complete", "{answer}");
     assert!(!pair.alice.logged("the sandbox refused"));
+}
+
+/// Each is started by hand and given an init that no daemon understands: its box is closed before it looks at that.
+#[test]
+fn leaf_is_in_its_box_before_it_reads_its_init() {
+    for name in ["openingd", "channeld", "closingd", "onchaind"] {
+        let (down, stdin) = stream_pair().unwrap();
+        let (up, its_up) = stream_pair().unwrap();
+        let mut child = Command::new(bin_dir().join(format!("lightning_{name}")))
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (down, mut up) = (Conn::new(down), Conn::new(up));
+        let start = Start {
+            version: wire::VERSION,
+            log_level: LogLevel::Debug,
+            developer: false,
+            sandbox_required: true,
+        };
+        down.send(&start.encode(), &[its_up.as_fd()]).unwrap();
+        drop(its_up);
+        down.send(&[0xff; 8], &[]).unwrap();
+        let mut said = Vec::new();
+        while let Ok(frame) = up.recv() {
+            let log = frame.body.strip_prefix(&Log::NUMBER.to_be_bytes());
+            said.extend(log.map(|body| Log::take_body(body).unwrap().text));
+        }
+        assert!(!child.wait().unwrap().success(), "{name}");
+        assert!(said.iter().any(|line| line == "sandboxed"), "{name}: {said:?}");
+    }
 }
 
 #[test]
