@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::LazyLock;
-use subdaemon::{Filled, FrameBuffer, OutQueue, stream_pair};
+use subdaemon::{Filled, Flushed, FrameBuffer, OutQueue, stream_pair};
 
 /// The most descriptors of one frame, and of one message of the kernel's.
 const MAX_FDS: usize = 4;
@@ -75,7 +75,7 @@ impl Stream {
         let copies = files.iter().map(|n| FILES[*n].try_clone().expect("room for a descriptor"));
         self.queue.push(body, copies.collect());
         self.bytes += body.len() + 5;
-        let flushed = self.queue.flush(self.writer.as_fd()).ok()?;
+        let flushed = self.queue.flush(self.writer.as_fd()).ok()? == Flushed::All;
         assert!(!flushed || (self.queue.is_empty() && self.queue.bytes() == 0));
         if let Some(honest) = &mut self.honest {
             honest.push_back((body.to_vec(), many));

@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::LazyLock;
 
@@ -71,6 +72,9 @@ static ALLOCATOR: Bounded = Bounded;
 
 /// Read once, before libFuzzer begins.
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    // As Rust's runtime does, which is not here: a daemon's write to a socket that is closed fails.
+    // SAFETY: to ignore a signal runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.expect("a known signal");
     let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
     if let Some((_, run)) = TARGETS.iter().find(|(name, _)| *name == wanted) {
         return *run;

@@ -204,7 +204,9 @@ impl Io {
         let next = self.timers.keys().next().map(|(at, _)| *at);
         // Nobody says when there is room again.
         let look = (node.space == Space::Exhausted).then(|| Instant::now() + LOOK_FOR_ROOM);
-        let next = [next, look, self.exit_after, node.waits.next_due()].into_iter().flatten().min();
+        let retry = self.nursery.next_retry();
+        let next = [next, look, retry, self.exit_after, node.waits.next_due()];
+        let next = next.into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -213,6 +215,7 @@ impl Io {
         if self.exit_after.is_some_and(|at| at <= now) {
             std::process::abort();
         }
+        self.nursery.retry(now, self.poll.registry(), CHILD_BASE);
         while let Some(entry) = self.timers.first_entry().filter(|e| e.key().0 <= now) {
             self.queue.push(entry.remove());
         }

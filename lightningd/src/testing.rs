@@ -54,6 +54,51 @@ pub enum Said {
     CloseTimeout(u64, u64),
 }
 
+/// Has the test with this name go on in a process of its own, with other limits, as a user who has no other process and no capabilities
+/// (without being root: as the same user). False in the process that the test began in: that one has ended well.
+///
+/// # Panics
+/// If it has not.
+pub fn as_somebody_else(name: &str) -> bool {
+    use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+    const THERE: &str = "FULMEN_TEST_SOMEBODY";
+    if std::env::var_os(THERE).is_none() {
+        let me = std::env::current_exe().unwrap();
+        let out = std::process::Command::new(me).arg(name).env(THERE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        return false;
+    }
+    if geteuid().is_root() {
+        let id = 60_000 + std::process::id() % 5000;
+        let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+        setgroups(&[]).unwrap();
+        setresgid(gid, gid, gid).unwrap();
+        setresuid(uid, uid, uid).unwrap();
+    }
+    true
+}
+
+/// As many descriptors of this user on their way, between two sockets, as its limit allows. For [`as_somebody_else`].
+pub fn descriptors_on_their_way() -> (OwnedFd, OwnedFd) {
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use std::os::fd::AsRawFd;
+    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+    let (from, to) = subdaemon::stream_pair().unwrap();
+    let copies = [from.as_raw_fd(); 253];
+    let (bytes, rights) =
+        ([std::io::IoSlice::new(&[0])], [ControlMessage::ScmRights(copies.as_slice())]);
+    let refused = loop {
+        let flags = MsgFlags::MSG_DONTWAIT;
+        if let Err(e) = sendmsg::<()>(from.as_raw_fd(), &bytes, &rights, flags, None) {
+            break e;
+        }
+    };
+    assert_eq!(refused, nix::errno::Errno::ETOOMANYREFS);
+    (from, to)
+}
+
 /// A node, its rows, and daemons that the test speaks for.
 pub struct Rig {
     path: PathBuf,

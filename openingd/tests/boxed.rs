@@ -33,6 +33,7 @@ fn the_executable_opens_a_channel_inside_its_box() {
     drop(its_up);
     let (hsm, _) = hsmd(OURS);
     let (ours, socket) = peer_pair().unwrap();
+    up.keep(socket.try_clone().unwrap());
     let mut peer = Peer::new(ours);
     down.send(&open_init().encode(), &[hsm.as_fd(), socket.as_fd()]).unwrap();
     drop((hsm, socket));

@@ -140,8 +140,8 @@ impl Node {
     pub(crate) fn start(&mut self, birth: Birth, peer: OwnedFd) {
         assert!(self.child.is_none());
         let hsm = self.client();
-        let (script, child) = ScriptedMaster::new();
-        script.order(&self.init(birth), vec![hsm, peer]);
+        let (mut script, child) = ScriptedMaster::new();
+        script.order_and_keep(&self.init(birth), vec![hsm, peer]);
         let patience = self.patience;
         let thread = std::thread::spawn(move || crate::run_patiently(child, patience));
         self.child = Some(self.master.serve(script.into_sockets(), thread));

@@ -253,11 +253,13 @@ impl Master {
         std::os::fd::AsRawFd::as_raw_fd(&self.line().conn.as_fd())
     }
 
-    /// The last report: with it the peer's socket goes to the next daemon. It is moved, so nothing can be sent on it after.
+    /// The last report: with it the peer's socket goes to the next daemon, from the copy that the master kept. It is moved, so
+    /// nothing can be sent on it after.
     pub fn hand_over<M: Message>(&self, message: &M, peer: OwnedFd) -> Result<(), Failure> {
         barrier::pass("before the handover");
-        self.line().conn.send(&message.encode(), &[peer.as_fd()]).map_err(gone)?;
+        self.line().conn.send_kept(&message.encode()).map_err(gone)?;
         barrier::pass("after the handover");
+        drop(peer);
         Ok(())
     }
 

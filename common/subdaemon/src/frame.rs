@@ -2,10 +2,15 @@
 //!
 //! Descriptors ride on a frame's first byte. They arrive in the order of the frames that own them, so that each frame
 //! takes its number from the front of those received, however the kernel cut the stream.
+//!
+//! lightningd alone attaches any: no box leaves a daemon `sendmsg`, since the kernel counts descriptors on their way for a user,
+//! whose other processes could then send none. A daemon that hands its peer over says so by a mark in the header, and the reader
+//! takes the copy that it kept when it gave the daemon that socket.
 
 use crate::descriptors::{Received, receive};
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
+use nix::sys::uio::writev;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -15,6 +20,8 @@ use zeroize::Zeroize;
 const HEADER: usize = 5;
 /// The most descriptors that any frame carries.
 const MAX_FDS: usize = 4;
+/// In the place of their number: the descriptor that the reader has kept.
+const KEPT: u8 = 255;
 
 /// A message within the suite, with the descriptors that came attached.
 #[derive(Debug)]
@@ -30,7 +37,7 @@ pub struct Frame {
 pub enum FrameError {
     /// Longer than [`wire::MAX_FRAME`].
     TooLong(usize),
-    /// More or fewer descriptors than announced.
+    /// More or fewer descriptors than announced, or one handed over that was not kept.
     Descriptors,
 }
 impl fmt::Display for FrameError {
@@ -65,9 +72,15 @@ pub struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     fds: VecDeque<OwnedFd>,
+    kept: Option<OwnedFd>,
 }
 
 impl FrameBuffer {
+    /// Keeps a copy of a descriptor that the writer has: for the frame, one at most, that hands it over.
+    pub fn keep(&mut self, copy: OwnedFd) {
+        self.kept = Some(copy);
+    }
+
     /// Reads once from `fd`, as much as is there up to 64 KiB. Blocks only if `fd` does.
     pub fn fill(&mut self, fd: BorrowedFd<'_>) -> io::Result<Filled> {
         self.compact();
@@ -115,11 +128,17 @@ impl FrameBuffer {
             return Err(FrameError::TooLong(len));
         }
         let Some(body) = rest.get(..len) else { return Ok(None) };
-        let fds = usize::from(fds);
-        if fds > MAX_FDS || fds > self.fds.len() {
-            return Err(FrameError::Descriptors);
-        }
-        let frame = Frame { body: body.to_vec(), fds: self.fds.drain(..fds).collect() };
+        let fds = match fds {
+            KEPT => [self.kept.take().ok_or(FrameError::Descriptors)?].into(),
+            fds => {
+                let fds = usize::from(fds);
+                if fds > MAX_FDS || fds > self.fds.len() {
+                    return Err(FrameError::Descriptors);
+                }
+                self.fds.drain(..fds).collect()
+            }
+        };
+        let frame = Frame { body: body.to_vec(), fds };
         let end = self.start + HEADER + len;
         self.bytes.get_mut(self.start..end).unwrap_or_default().zeroize();
         self.start = end;
@@ -169,7 +188,15 @@ fn header(body: &[u8], fds: usize) -> [u8; HEADER] {
 
 /// Writes one frame, and blocks until it is written. For children towards master and hsmd, who always read.
 pub fn send_frame(fd: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let head = header(body, fds.len());
+    write_frame(fd, header(body, fds.len()), body, fds)
+}
+
+fn write_frame(
+    fd: BorrowedFd<'_>,
+    head: [u8; HEADER],
+    body: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let mut written = 0;
@@ -179,15 +206,31 @@ pub fn send_frame(fd: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io
             IoSlice::new(head.get(written.min(HEADER)..).unwrap_or_default()),
             IoSlice::new(body.get(written.saturating_sub(HEADER)..).unwrap_or_default()),
         ];
-        let control: &[ControlMessage<'_>] =
-            if written == 0 && !raw.is_empty() { &rights } else { &[] };
-        match sendmsg::<()>(fd.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+        let wrote = if written == 0 && !raw.is_empty() {
+            sendmsg::<()>(fd.as_raw_fd(), &iov, &rights, MsgFlags::MSG_NOSIGNAL, None)
+        } else {
+            // Rust's runtime has SIGPIPE ignored.
+            writev(fd, &iov)
+        };
+        match wrote {
             Ok(n) => written += n,
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
     }
     Ok(())
+}
+
+/// What became of what waits for a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// It is out.
+    All,
+    /// The descriptor takes no more before it can be written again.
+    Full,
+    /// Descriptors are attached, and too many of this user's are on their way (`unix(7)`, ETOOMANYREFS). The descriptor can be
+    /// written all the while: to look again is a matter of time.
+    InFlight,
 }
 
 /// Frames waiting to be written to a descriptor that must not block us, wiped once they are. The owner bounds it by [`OutQueue::bytes`].
@@ -216,15 +259,19 @@ impl OutQueue {
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
-    /// Writes what the descriptor takes. Ok(true): everything is out.
-    pub fn flush(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+    /// Writes what the descriptor takes.
+    pub fn flush(&mut self, fd: BorrowedFd<'_>) -> io::Result<Flushed> {
         while let Some((bytes, fds)) = self.frames.front_mut() {
             let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-            let rights = [ControlMessage::ScmRights(&raw)];
-            let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-            let iov = [IoSlice::new(bytes.get(self.written..).unwrap_or_default())];
+            let left = bytes.get(self.written..).unwrap_or_default();
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-            match sendmsg::<()>(fd.as_raw_fd(), &iov, control, flags, None) {
+            let wrote = if raw.is_empty() {
+                send(fd.as_raw_fd(), left, flags)
+            } else {
+                let rights = [ControlMessage::ScmRights(&raw)];
+                sendmsg::<()>(fd.as_raw_fd(), &[IoSlice::new(left)], &rights, flags, None)
+            };
+            match wrote {
                 Ok(n) => {
                     fds.clear();
                     self.written += n;
@@ -236,13 +283,12 @@ impl OutQueue {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(false),
-                // Too many descriptors of ours are in flight: the other end has to read first.
-                Err(Errno::ETOOMANYREFS) => return Ok(false),
+                Err(Errno::EAGAIN) => return Ok(Flushed::Full),
+                Err(Errno::ETOOMANYREFS) => return Ok(Flushed::InFlight),
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(true)
+        Ok(Flushed::All)
     }
 }
 
@@ -267,6 +313,15 @@ impl Conn {
     /// Writes one frame.
     pub fn send(&self, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         send_frame(self.fd.as_fd(), body, fds)
+    }
+    /// Writes one frame with which the descriptor changes hands that the reader has kept a copy of.
+    pub fn send_kept(&self, body: &[u8]) -> io::Result<()> {
+        let [a, b, c, d, _] = header(body, 0);
+        write_frame(self.fd.as_fd(), [a, b, c, d, KEPT], body, &[])
+    }
+    /// See [`FrameBuffer::keep`].
+    pub fn keep(&mut self, copy: OwnedFd) {
+        self.buffer.keep(copy);
     }
     /// Waits for the next frame; `UnexpectedEof` when the other end is gone.
     pub fn recv(&mut self) -> io::Result<Frame> {
@@ -360,6 +415,24 @@ mod tests {
         assert_eq!(got, want);
     }
 
+    #[test]
+    fn handed_over_descriptor_is_the_one_that_was_kept_and_only_once() {
+        let (a, b) = crate::stream_pair().unwrap();
+        let (x, y) = crate::stream_pair().unwrap();
+        let (writer, mut reader) = (Conn::new(a), Conn::new(b));
+        reader.keep(x);
+        writer.send(b"before", &[]).unwrap();
+        writer.send_kept(b"take it").unwrap();
+        writer.send_kept(b"again").unwrap();
+        assert!(reader.recv().unwrap().fds.is_empty());
+        let mut frame = reader.recv().unwrap();
+        nix::unistd::write(frame.fds.pop_front().unwrap(), &[7]).unwrap();
+        let mut got = [0; 1];
+        nix::unistd::read(&y, &mut got).unwrap();
+        assert_eq!(got, [7], "it is that descriptor");
+        assert_eq!(reader.recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
     /// How often this process holds these bytes, each given XORed with `MASK`.
     fn copies(masked: &[u8]) -> usize {
         use std::os::unix::fs::FileExt;
@@ -446,12 +519,12 @@ mod tests {
         for i in 0..100u8 {
             queue.push(&vec![i; 50_000], vec![]);
         }
-        assert!(!queue.flush(a.as_fd()).unwrap(), "no socket buffer takes 5 MB");
+        assert_eq!(queue.flush(a.as_fd()).unwrap(), Flushed::Full, "no socket buffer takes 5 MB");
         let reader = std::thread::spawn(move || {
             let mut conn = Conn::new(b);
             (0..100u8).all(|i| conn.recv().unwrap().body == vec![i; 50_000])
         });
-        while !queue.flush(a.as_fd()).unwrap() {
+        while queue.flush(a.as_fd()).unwrap() != Flushed::All {
             std::thread::yield_now();
         }
         assert_eq!(queue.bytes(), 0);

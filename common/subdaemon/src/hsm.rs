@@ -4,6 +4,7 @@ use crate::barrier;
 use crate::child::take_answer;
 use crate::failure::Failure;
 use crate::frame::Conn;
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::ErrorKind;
@@ -32,14 +33,16 @@ impl Hsm {
     }
     /// Asks, and waits. hsmd answers at once or closes us: then we asked for what is not ours.
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
-        self.ask_with(question, &[])
+        let none = || Failure::internal("a question without descriptors waits for descriptors");
+        self.ask_with(question, &[])?.ok_or_else(none)
     }
-    /// As [`Self::ask`], with descriptors: they stay open here, hsmd gets its own.
+    /// As [`Self::ask`], with descriptors: they stay open here, hsmd gets its own. `None` where too many descriptors of this user are
+    /// on their way: nothing was asked.
     pub fn ask_with<R: Request>(
         &mut self,
         question: &R,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<R::Answer, Failure> {
+    ) -> Result<Option<R::Answer>, Failure> {
         // Questions have secrets. With room from the start: a vector that grows would leave copies behind.
         let mut body = Zeroizing::new(Vec::with_capacity(2048));
         body.extend_from_slice(&R::NUMBER.to_be_bytes());
@@ -47,11 +50,14 @@ impl Hsm {
         fits::<R>(&body).map_err(Failure::internal)?;
         let lost = |e: std::io::Error| lost(R::NAME, &e);
         barrier::pass("before a question to hsmd");
-        self.0.send(&body, fds).map_err(lost)?;
+        match self.0.send(&body, fds) {
+            Err(e) if e.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) => return Ok(None),
+            sent => sent.map_err(lost)?,
+        }
         barrier::pass("after a question to hsmd");
         let frame = self.0.recv().map_err(lost)?;
         barrier::pass("after hsmd's answer");
-        take_answer::<R>(&Zeroizing::new(frame.body))
+        take_answer::<R>(&Zeroizing::new(frame.body)).map(Some)
     }
     /// Sends a message that hsmd does not answer, in order with the questions on this socket. `Err` if hsmd closed it.
     pub fn order<M: Message>(&mut self, message: &M) -> Result<(), Failure> {

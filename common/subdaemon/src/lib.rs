@@ -19,7 +19,7 @@ mod wait;
 
 pub use child::{Child, Master, Orders, enter_sandbox, is_log, main};
 pub use failure::Failure;
-pub use frame::{Conn, Filled, Frame, FrameBuffer, FrameError, OutQueue, send_frame};
+pub use frame::{Conn, Filled, Flushed, Frame, FrameBuffer, FrameError, OutQueue, send_frame};
 pub use hsm::{Hsm, answer_frame, fits_hsmd};
 pub use logger::level_of;
 pub use peer::{Peer, PeerRecord, recv_record, send_record};

@@ -7,7 +7,7 @@ use crate::barrier;
 use crate::failure::Failure;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -35,12 +35,29 @@ pub enum PeerRecord {
 /// The peer's socket. Handed over by [`Peer::into_fd`]: what nobody read stays in the kernel for the next daemon.
 #[derive(Debug)]
 pub struct Peer {
-    fd: OwnedFd,
+    fd: Line,
     queue: VecDeque<Vec<u8>>,
     bytes: usize,
     /// Room for the longest record, kept.
     room: Vec<u8>,
     stuck_since: Option<Instant>,
+}
+
+/// Ends the connection with whoever holds it, though the master has a copy: connectd shall not wait for that.
+#[derive(Debug)]
+struct Line(Option<OwnedFd>);
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("it is taken only with the peer itself").as_fd()
+    }
+}
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(fd) = &self.0 {
+            // It fails only where the other end is gone already.
+            let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
+        }
+    }
 }
 
 /// Writes one record: Ok(false) if the socket takes none now.
@@ -77,7 +94,13 @@ pub fn recv_record(
 impl Peer {
     /// Over one end of [`crate::peer_pair`].
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, queue: VecDeque::new(), bytes: 0, room: Vec::new(), stuck_since: None }
+        Self {
+            fd: Line(Some(fd)),
+            queue: VecDeque::new(),
+            bytes: 0,
+            room: Vec::new(),
+            stuck_since: None,
+        }
     }
 
     /// Says something to the peer: now, or as soon as the socket takes it, in order.
@@ -226,8 +249,8 @@ impl Peer {
     }
 
     /// Gives the socket away. Nothing may wait to be written: see [`Peer::is_queued`].
-    pub fn into_fd(self) -> OwnedFd {
-        self.fd
+    pub fn into_fd(mut self) -> OwnedFd {
+        self.fd.0.take().expect("it is taken only here")
     }
 }
 impl AsFd for Peer {
@@ -240,6 +263,19 @@ impl AsFd for Peer {
 mod tests {
     use super::*;
     use crate::peer_pair;
+
+    #[test]
+    fn peer_that_is_dropped_hangs_up_though_a_copy_is_kept() {
+        let (ours, theirs) = peer_pair().expect("a test has sockets");
+        let kept = ours.try_clone().expect("a test has descriptors");
+        drop(Peer::new(ours));
+        assert_eq!(recv_record(theirs.as_fd(), &mut Vec::new()), Ok(Some(None)));
+        drop(kept);
+        let (ours, theirs) = peer_pair().expect("a test has sockets");
+        let handed_over = Peer::new(ours).into_fd();
+        assert_eq!(recv_record(theirs.as_fd(), &mut Vec::new()), Ok(None));
+        drop(handed_over);
+    }
 
     #[test]
     fn all_is_written_once_the_other_end_reads_and_nothing_is_lost() {

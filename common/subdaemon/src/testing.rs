@@ -40,6 +40,16 @@ impl ScriptedMaster {
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         self.down.send(&message.encode(), &borrowed).expect("the child listens");
     }
+    /// As [`Self::order`], and keeps a copy of the last descriptor: the child may hand it over.
+    ///
+    /// # Panics
+    /// If the child is gone, or the machine has no descriptor left.
+    pub fn order_and_keep<M: Message>(&mut self, message: &M, fds: Vec<OwnedFd>) {
+        if let Some(last) = fds.last() {
+            self.up.keep(last.try_clone().expect("a test has descriptors"));
+        }
+        self.order(message, fds);
+    }
     /// Both sockets, downward and upward, for a master that listens in a thread of its own.
     pub fn into_sockets(self) -> (Conn, Conn) {
         (self.down, self.up)

@@ -30,11 +30,12 @@ pub fn sign_last_tx(
 ) -> Result<Answer, Stop> {
     let channel = find(node, &args.need_text("id")?)?;
     match sign_commitment(turn, channel)? {
-        Completed::Ready { transaction } => {
+        Some(Completed::Ready { transaction }) => {
             let raw = bitcoin::consensus::encode::serialize_hex(&transaction);
             Ok(Answer::Now(json!({"tx": raw})))
         }
-        Completed::Refused { why } => {
+        None => Err(RpcError::new(code::LIGHTNINGD, "hsmd cannot be asked now; try again").into()),
+        Some(Completed::Refused { why }) => {
             let text = format!("hsmd does not sign our commitment: {why}");
             Err(RpcError::new(code::LIGHTNINGD, text).into())
         }

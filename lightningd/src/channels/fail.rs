@@ -5,6 +5,7 @@ use super::error_to_peer::{self, Known};
 use super::{Channel, Owner, State, live, set_state, store, update};
 use crate::chain::{BroadcastFor, broadcast};
 use crate::events::{Event, Outgoing};
+use crate::hsm::{ASK_AGAIN, NoPoint};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use primitives::*;
@@ -81,8 +82,12 @@ fn is_nothing_to_us(channel: &Channel) -> bool {
     channel.is_unseen() && channel.has_nothing_of_ours()
 }
 
-/// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on.
-pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Completed, Stop> {
+/// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on. `None`: hsmd could
+/// not be asked now.
+pub(super) fn sign_commitment(
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+) -> Result<Option<Completed>, Stop> {
     let number = channel.number;
     let value = channel::Channel::new(channel.live.clone())
         .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
@@ -90,7 +95,8 @@ pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<
     let seed = live::hsm_seed(channel);
     let point = match turn.hsm.commitment_point(channel.peer, number, seed, newest)? {
         Ok(point) => point,
-        Err(why) => return Ok(Completed::Refused { why }),
+        Err(NoPoint::Later) => return Ok(None),
+        Err(NoPoint::Refused(why)) => return Ok(Some(Completed::Refused { why })),
     };
     let question = SignLocalCommitment {
         peer: channel.peer,
@@ -98,7 +104,7 @@ pub(super) fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<
         state: value.local_commitment(point),
         signatures: channel.live.local_signatures.clone(),
     };
-    Ok(turn.hsm.complete(&question)?)
+    Ok(Some(turn.hsm.complete(&question)?))
 }
 
 /// Publishes our newest commitment. After it was signed none of our secrets from its number on leaves hsmd.
@@ -132,7 +138,12 @@ pub(super) fn broadcast_commitment(
         );
         return Ok(());
     }
-    match sign_commitment(turn, channel)? {
+    let Some(signed) = sign_commitment(turn, channel)? else {
+        channel.log(LogLevel::Unusual, "hsmd cannot be asked to sign our commitment now");
+        turn.at(Instant::now() + ASK_AGAIN, Event::Channel(number, super::ChannelEvent::Broadcast));
+        return Ok(());
+    };
+    match signed {
         Completed::Ready { transaction } => {
             channel.log(
                 LogLevel::Info,

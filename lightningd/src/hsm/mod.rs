@@ -20,6 +20,21 @@ fn patient(fd: OwnedFd, patience: Duration) -> Result<Hsm, Fatal> {
     Hsm::with_patience(fd, patience).map_err(|e| Fatal(format!("the socket to hsmd: {e}")))
 }
 
+/// Why hsmd did not give a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoPoint {
+    /// It was not asked: too many descriptors of this user are on their way.
+    Later,
+    /// Why not: rows that a captured daemon asked for may contradict what hsmd has judged, and cost that channel, not the node.
+    Refused(String),
+}
+
+/// The kernel counts descriptors on their way for a user: another program of the operator's may have as many.
+const IN_FLIGHT: &str =
+    "no client of hsmd: too many descriptors of this user are on their way to their readers";
+/// When to ask again for what had to wait for that.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Right: Master. hsmd dying stops the node, so every failure here is fatal.
 #[derive(Debug)]
 pub struct HsmClient {
@@ -63,17 +78,18 @@ impl HsmClient {
         }
         .map_err(|e| Fatal(e.to_string()))
     }
-    /// Our point of a commitment of this channel, whose seed hsmd knows from then on. `Err` says why not: rows that a captured
-    /// daemon asked for may contradict what hsmd has judged, and cost that channel, not the node.
+    /// Our point of a commitment of this channel, whose seed hsmd knows from then on.
     pub fn commitment_point(
         &mut self,
         peer: NodeId,
         channel: ChannelNumber,
         seed: ChannelSeed,
         number: CommitmentNumber,
-    ) -> Result<Result<Point, String>, Fatal> {
-        let mut hsm = self.own_client(peer, channel, &[Capability::Points], seed)?;
-        Ok(hsm.ask(&GetCommitmentPoint { number }).map_err(|e| e.to_string()))
+    ) -> Result<Result<Point, NoPoint>, Fatal> {
+        let Some(mut hsm) = self.own_client(peer, channel, &[Capability::Points], seed)? else {
+            return Ok(Err(NoPoint::Later));
+        };
+        Ok(hsm.ask(&GetCommitmentPoint { number }).map_err(|e| NoPoint::Refused(e.to_string())))
     }
     /// Is this channel, which just began, one that we can close alone: are our keys in it, and did the peer sign our first
     /// commitment? `Err` says why not.
@@ -87,7 +103,9 @@ impl HsmClient {
     ) -> Result<Result<(), String>, Fatal> {
         let rights = [Capability::Points, Capability::Revoke];
         // A seed that contradicts what hsmd knows gets no client: the first question finds the socket closed.
-        let mut hsm = self.own_client(peer, channel, &rights, seed)?;
+        let Some(mut hsm) = self.own_client(peer, channel, &rights, seed)? else {
+            return Ok(Err(IN_FLIGHT.to_owned()));
+        };
         let point = match hsm.ask(&GetCommitmentPoint { number: CommitmentNumber::FIRST }) {
             Ok(point) => point,
             Err(why) => return Ok(Err(why.to_string())),
@@ -99,8 +117,8 @@ impl HsmClient {
             Err(why) => Err(why.to_string()),
         })
     }
-    /// A client socket for a child, with these rights and nothing else. Refused where there is no descriptor for it: that is no
-    /// failure of hsmd's.
+    /// A client socket for a child, with these rights and nothing else. Refused where there is no descriptor for it, or too many are
+    /// on their way: that is no failure of hsmd's.
     pub fn new_client(
         &mut self,
         peer: NodeId,
@@ -110,16 +128,17 @@ impl HsmClient {
     ) -> Result<OwnedFd, Stop> {
         let sockets = subdaemon::stream_pair()
             .map_err(|e| Stop::refused(format!("no socket for a client of hsmd: {e}")))?;
-        Ok(self.introduce(sockets, NewClient { peer, channel, rights: Rights::of(rights), seed })?)
+        let client = NewClient { peer, channel, rights: Rights::of(rights), seed };
+        self.introduce(sockets, client)?.ok_or_else(|| Stop::refused(IN_FLIGHT))
     }
-    /// A client of the master's own, for a few questions.
+    /// A client of the master's own, for a few questions. `None` where too many descriptors are on their way.
     fn own_client(
         &mut self,
         peer: NodeId,
         channel: ChannelNumber,
         rights: &[Capability],
         seed: ChannelSeed,
-    ) -> Result<Hsm, Fatal> {
+    ) -> Result<Option<Hsm>, Fatal> {
         if self.spare.is_none() {
             // The one before has given its descriptors back.
             self.spare = subdaemon::stream_pair().ok();
@@ -128,15 +147,16 @@ impl HsmClient {
             .or_else(|e| self.spare.take().ok_or(e))
             .map_err(|e| Fatal(format!("no socket for a client of hsmd: {e}")))?;
         let client = NewClient { peer, channel, rights: Rights::of(rights), seed: Some(seed) };
-        patient(self.introduce(sockets, client)?, self.patience)
+        let introduced = self.introduce(sockets, client)?;
+        introduced.map(|socket| patient(socket, self.patience)).transpose()
     }
     fn introduce(
         &mut self,
         (ours, theirs): (OwnedFd, OwnedFd),
         client: NewClient,
-    ) -> Result<OwnedFd, Fatal> {
-        self.line.ask_with(&client, &[theirs.as_fd()]).map_err(|e| Fatal(e.to_string()))?;
-        Ok(ours)
+    ) -> Result<Option<OwnedFd>, Fatal> {
+        let done = self.line.ask_with(&client, &[theirs.as_fd()]);
+        Ok(done.map_err(|e| Fatal(e.to_string()))?.map(|_| ours))
     }
 }
 
@@ -144,6 +164,36 @@ impl HsmClient {
 mod tests {
     use super::*;
     use wire::hsm::GetBasepoints;
+
+    /// What another program of the user's may bring about ends nothing: a child is refused, and the master asks later.
+    #[test]
+    fn client_waits_while_too_many_descriptors_are_on_their_way() {
+        let name = "client_waits_while_too_many_descriptors_are_on_their_way";
+        if !crate::testing::as_somebody_else(name) {
+            return;
+        }
+        let rig = crate::testing::Rig::new("hsm-in-flight", &[(1, 2)]);
+        let (ours, theirs) = subdaemon::stream_pair().unwrap();
+        let mut hsm = HsmClient::new(ours).unwrap();
+        let held = crate::testing::descriptors_on_their_way();
+        let rights = [Capability::Points];
+        let (peer, channel) = (NodeId([2; 33]), ChannelNumber(1));
+        let refused = hsm.new_client(peer, channel, &rights, None).unwrap_err();
+        assert!(matches!(refused, Stop::Refused(_)), "{refused:?}");
+        let seed = crate::channels::live::hsm_seed(&rig.node.channels.all[&ChannelNumber(1)]);
+        let point = hsm.commitment_point(peer, channel, seed, CommitmentNumber::FIRST).unwrap();
+        assert_eq!(point, Err(NoPoint::Later));
+        drop(held);
+        // Nothing of the questions before is on the line.
+        let hsmd = std::thread::spawn(move || {
+            let mut hsmd = subdaemon::Conn::new(theirs);
+            let frame = hsmd.recv().unwrap();
+            hsmd.send(&subdaemon::answer_frame::<NewClient>(&()), &[]).unwrap();
+            frame.fds.len()
+        });
+        assert!(hsm.new_client(peer, channel, &rights, None).is_ok());
+        assert_eq!(hsmd.join().unwrap(), 1);
+    }
 
     /// It lives, holds its socket, and reads nothing.
     #[test]

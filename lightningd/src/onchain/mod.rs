@@ -36,6 +36,7 @@ pub use watch::{
 
 use crate::channels::{self, Channel, State, live};
 use crate::events::{Event, Outgoing};
+use crate::hsm::{ASK_AGAIN, NoPoint};
 use crate::htlcs::{self, HtlcEvent};
 use crate::node::Node;
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
@@ -335,7 +336,10 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
         turn.at(soon, Event::Onchain(number, OnchainEvent::Begin));
         return Ok(());
     }
-    let init = init(node, turn, channel, case)?;
+    let Some(init) = init(node, turn, channel, case)? else {
+        turn.at(Instant::now() + ASK_AGAIN, Event::Onchain(number, OnchainEvent::Begin));
+        return Ok(());
+    };
     let child = node.supervisor.next_id();
     turn.say(Outgoing::Spawn(ChildSpec {
         id: child,
@@ -355,13 +359,13 @@ fn begin(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), 
     Ok(())
 }
 
-/// Everything that onchaind must know. It is told the rest as it happens.
+/// Everything that onchaind must know. It is told the rest as it happens. `None`: hsmd could not be asked now.
 fn init(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
     case: &Case,
-) -> Result<OnchaindInit, Stop> {
+) -> Result<Option<OnchaindInit>, Stop> {
     let constants = channel::Constants::new(channel.live.params.clone()).map_err(|e| {
         Stop::refused(format!("the rows of channel {} make no channel: {e}", channel.number))
     })?;
@@ -371,11 +375,15 @@ fn init(
     // Also where it is of no use here: from now on hsmd knows the channel that it is to sign for.
     let asked = if number <= newest { number } else { newest };
     let seed = live::hsm_seed(channel);
-    let point = turn.hsm.commitment_point(channel.peer, channel.number, seed, asked)?;
-    if let Err(why) = &point {
-        // What is in a commitment of the peer's can be taken all the same.
-        channel.log(LogLevel::Broken, &format!("hsmd does not believe our rows: {why}"));
-    }
+    let point = match turn.hsm.commitment_point(channel.peer, channel.number, seed, asked)? {
+        Ok(point) => Some(point),
+        Err(NoPoint::Later) => return Ok(None),
+        Err(NoPoint::Refused(why)) => {
+            // What is in a commitment of the peer's can be taken all the same.
+            channel.log(LogLevel::Broken, &format!("hsmd does not believe our rows: {why}"));
+            None
+        }
+    };
     let revoked_htlcs = if number < channel.live.revoked.remote {
         store::htlcs_in_remote(turn.db, channel.number, number)?
     } else {
@@ -386,19 +394,19 @@ fn init(
         Removal::Failed { .. } | Removal::Malformed { .. } => None,
     });
     let mined = |s: &Seen| Mined { transaction: s.tx.clone(), height: s.height };
-    Ok(OnchaindInit {
+    Ok(Some(OnchaindInit {
         peer: channel.peer,
         channel: channel.number,
         state: channel.live.clone(),
         number,
-        local_point: point.ok().filter(|_| number <= newest),
+        local_point: point.filter(|_| number <= newest),
         revoked_htlcs: Long(revoked_htlcs),
         upstream: Long(htlcs::upstream_expiries(node, channel)),
         preimages: Long(preimages.collect()),
         spend: mined(&case.spend),
         later: Long(case.later.iter().map(mined).collect()),
         height: node.chain.height(),
-    })
+    }))
 }
 
 /// A preimage of an HTLC that the peer offered: its onchaind claims with it.

@@ -57,6 +57,13 @@ impl Daemon {
             Self::Onchaind => "onchaind",
         }
     }
+    /// May it hand over the peer's socket, the last descriptor that comes with its init?
+    pub const fn hands_over(self) -> bool {
+        match self {
+            Self::Openingd | Self::Channeld => true,
+            Self::Hsmd | Self::Connectd | Self::Closingd | Self::Onchaind => false,
+        }
+    }
     /// Name of the executable.
     pub fn executable(self) -> String {
         format!("lightning_{}", self.name())
@@ -93,7 +100,7 @@ pub struct ChildSpec {
     pub node: Option<NodeId>,
     /// Its own init, sent after `Start`.
     pub init: Vec<u8>,
-    /// What comes attached to that.
+    /// What comes attached to that; a peer's socket last.
     pub fds: Vec<OwnedFd>,
 }
 

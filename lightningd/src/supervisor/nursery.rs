@@ -8,13 +8,14 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use primitives::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Stdio};
-use subdaemon::{Filled, Frame, FrameBuffer, OutQueue};
+use std::time::{Duration, Instant};
+use subdaemon::{Filled, Flushed, Frame, FrameBuffer, OutQueue};
 use wire::Message;
 use wire::daemon::{LogLevel, Start};
 
@@ -22,6 +23,8 @@ use wire::daemon::{LogLevel, Start};
 const MAX_QUEUED: usize = 64 * 1024 * 1024;
 /// What is read of one child in one round, so that none starves the others.
 const MAX_READ_PER_ROUND: usize = 1024 * 1024;
+/// How long to wait where too many descriptors are on their way to their readers.
+const RETRY_IN_FLIGHT: Duration = Duration::from_millis(100);
 /// Lines of stderr beyond this many bytes a round are cut: a child in panic must not fill the log.
 const MAX_STDERR: usize = 16 * 1024;
 
@@ -54,6 +57,8 @@ impl Process {
 pub struct Nursery {
     children: BTreeMap<ChildId, Process>,
     common: Common,
+    /// When those are written to again whose frames have descriptors while too many are on their way.
+    retry: Option<(Instant, BTreeSet<ChildId>)>,
 }
 
 /// What is so for every child.
@@ -86,7 +91,7 @@ const TOKENS_PER_CHILD: usize = 3;
 impl Nursery {
     /// None yet.
     pub const fn new(common: Common) -> Self {
-        Self { children: BTreeMap::new(), common }
+        Self { children: BTreeMap::new(), common, retry: None }
     }
 
     fn token(id: ChildId, which: usize, base: usize) -> Token {
@@ -112,6 +117,10 @@ impl Nursery {
     ) -> Result<(), String> {
         let failed =
             |what: &str, e: &dyn std::fmt::Display| format!("{}: {what}: {e}", spec.source);
+        let mut up_buffer = FrameBuffer::default();
+        if let Some(peer) = spec.fds.last().filter(|_| spec.daemon.hands_over()) {
+            up_buffer.keep(peer.try_clone().map_err(|e| failed("no descriptor", &e))?);
+        }
         let (down, down_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         set_nonblocking(&up).map_err(|e| failed("fcntl", &e))?;
@@ -151,7 +160,7 @@ impl Nursery {
             down,
             down_queue,
             up,
-            up_buffer: FrameBuffer::default(),
+            up_buffer,
             up_queue: OutQueue::default(),
             stderr,
             ended: false,
@@ -190,31 +199,49 @@ impl Nursery {
     /// Writes what goes. A socket that takes no more is watched until it does.
     pub fn flush(&mut self, id: ChildId, registry: &Registry, base: usize) {
         let Some(process) = self.children.get_mut(&id) else { return };
-        let up_done = process.up_queue.flush(process.up.as_fd());
-        let down_done = process.down_queue.flush(process.down.as_fd());
-        if up_done.is_err() || down_done.is_err() {
+        let up = process.up_queue.flush(process.up.as_fd());
+        let down = process.down_queue.flush(process.down.as_fd());
+        if up.is_err() || down.is_err() {
+            // The child is dead: its upward socket says so when it is read.
             process.drop_queues();
         }
-        let interest = if matches!(up_done, Ok(false)) {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
-        let up = process.up.as_raw_fd();
-        if matches!(up_done, Ok(false)) {
+        if matches!(up, Ok(Flushed::Full)) {
+            let fd = process.up.as_raw_fd();
+            let interest = Interest::READABLE | Interest::WRITABLE;
             let watched =
-                registry.reregister(&mut SourceFd(&up), Self::token(id, 0, base), interest);
+                registry.reregister(&mut SourceFd(&fd), Self::token(id, 0, base), interest);
             note_poll(watched, &process.source);
         }
-        if matches!(down_done, Ok(false)) {
-            let down = process.down.as_raw_fd();
+        if matches!(down, Ok(Flushed::Full)) {
+            let fd = process.down.as_raw_fd();
             let token = Self::token(id, 1, base);
             let watched = registry
-                .reregister(&mut SourceFd(&down), token, Interest::WRITABLE)
-                .or_else(|_| registry.register(&mut SourceFd(&down), token, Interest::WRITABLE));
+                .reregister(&mut SourceFd(&fd), token, Interest::WRITABLE)
+                .or_else(|_| registry.register(&mut SourceFd(&fd), token, Interest::WRITABLE));
             note_poll(watched, &process.source);
         }
-        // A write that failed means the child is dead: its upward socket says so when it is read.
+        if [up, down].iter().any(|flushed| matches!(flushed, Ok(Flushed::InFlight))) {
+            // The socket can be written, so that poll would say so at once, again and again.
+            let source = &process.source;
+            let (_, waiting) = self.retry.get_or_insert_with(|| {
+                log::warn!("{source} waits: too many descriptors of this user are on their way");
+                (Instant::now() + RETRY_IN_FLIGHT, BTreeSet::new())
+            });
+            waiting.insert(id);
+        }
+    }
+
+    /// When [`Nursery::retry`] has something to do.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.retry.as_ref().map(|(at, _)| *at)
+    }
+    /// Writes to those that waited for others' descriptors to arrive.
+    pub fn retry(&mut self, now: Instant, registry: &Registry, base: usize) {
+        if self.next_retry().is_some_and(|at| at <= now) {
+            for id in self.retry.take().into_iter().flat_map(|(_, waiting)| waiting) {
+                self.flush(id, registry, base);
+            }
+        }
     }
 
     /// Reads what a child said, up to a bound. True: there may be more.
@@ -335,6 +362,8 @@ fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
     }
     process.ended = true;
     process.drop_queues();
+    // With a copy of the peer's socket that was not handed over.
+    process.up_buffer = FrameBuffer::default();
     heard.push(ChildHeard::Gone);
 }
 
@@ -389,132 +418,5 @@ pub fn set_nonblocking(fd: impl AsFd) -> nix::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::supervisor::Daemon;
-    use nix::sys::signal::kill;
-    use std::os::unix::net::UnixStream;
-
-    /// Where a test's lock is, until the test ends.
-    struct Folder(PathBuf);
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn nursery() -> (Nursery, Folder) {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("fulmen-nursery-{}-{n}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let lock = ChildrenLock::after_old_children(&dir.join("lock")).unwrap();
-        let nursery = Nursery::new(Common {
-            level: LogLevel::Debug,
-            developer: false,
-            sandbox: sandbox::Mode::Required,
-            lock,
-            barriers: None,
-        });
-        (nursery, Folder(dir))
-    }
-
-    fn process(pid: Pid, source: &str, down: OwnedFd, up: OwnedFd) -> Process {
-        Process {
-            pid,
-            source: source.to_owned(),
-            node: None,
-            down,
-            down_queue: OutQueue::default(),
-            up,
-            up_buffer: FrameBuffer::default(),
-            up_queue: OutQueue::default(),
-            stderr: None,
-            ended: false,
-            exited: false,
-            killed: false,
-        }
-    }
-
-    /// A child that lives on whatever happens to its sockets, and its end of the upward one.
-    #[expect(clippy::zombie_processes, reason = "the nursery waits for it")]
-    fn stubborn(nursery: &mut Nursery) -> (Pid, OwnedFd, OwnedFd) {
-        let (down, down_child) = subdaemon::stream_pair().unwrap();
-        let (up, up_child) = subdaemon::stream_pair().unwrap();
-        set_nonblocking(&up).unwrap();
-        let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        let process = process(pid, "channeld-chan#1", down, up);
-        nursery.children.insert(1, process);
-        (pid, up_child, down_child)
-    }
-
-    #[test]
-    fn child_is_dead_before_its_end_is_reported() {
-        let unreadable = |up: OwnedFd| {
-            nix::unistd::write(&up, &[0xff; 5]).unwrap();
-            Some(up)
-        };
-        let closed = |up: OwnedFd| {
-            drop(up);
-            None
-        };
-        for (what, spoil) in [
-            ("a frame that cannot be read", &unreadable as &dyn Fn(OwnedFd) -> Option<OwnedFd>),
-            ("a closed line", &closed),
-        ] {
-            let (mut nursery, _folder) = nursery();
-            let (pid, up, _down) = stubborn(&mut nursery);
-            assert_eq!(kill(pid, None), Ok(()), "it lives");
-            let _kept = spoil(up);
-            let mut heard = Vec::new();
-            // A process that another test just forked may hold the socket for a moment.
-            while heard.is_empty() {
-                nursery.read(1, Nursery::token(1, 0, 0), 0, &mut heard);
-                std::thread::yield_now();
-            }
-            assert!(matches!(heard[..], [ChildHeard::Gone]), "{what}: {heard:?}");
-            assert_eq!(kill(pid, None), Err(Errno::ESRCH), "{what}: it is gone");
-        }
-    }
-
-    #[test]
-    fn a_socket_on_its_way_to_a_child_that_died_is_closed() {
-        let (down, down_child) = subdaemon::stream_pair().unwrap();
-        let (up, up_child) = subdaemon::stream_pair().unwrap();
-        // Waited for already: nothing will take it out of the list before another child dies.
-        let process = Process { exited: true, ..process(Pid::this(), "connectd", down, up) };
-        let (mut nursery, _folder) = nursery();
-        nursery.children.insert(1, process);
-        drop((down_child, up_child));
-        let (mut daemons, connectds) = UnixStream::pair().unwrap();
-        let poll = mio::Poll::new().unwrap();
-        nursery.send(1, false, b"serve this channel", vec![connectds.into()], poll.registry(), 0);
-        assert_eq!(daemons.read(&mut [0; 1]).unwrap(), 0, "whoever has the other end hears of it");
-    }
-
-    #[test]
-    fn child_that_cannot_be_started_leaves_nothing_behind() {
-        let (mut nursery, _folder) = nursery();
-        let missing = [(Daemon::Openingd, PathBuf::from("/nowhere/lightning_openingd"))];
-        let at = Executables { paths: missing.into(), plugin_dir: PathBuf::new() };
-        let poll = mio::Poll::new().unwrap();
-        let (mut connectds, daemons) = UnixStream::pair().unwrap();
-        let spec = ChildSpec {
-            id: 1,
-            daemon: Daemon::Openingd,
-            source: "openingd-chan#1".to_owned(),
-            node: None,
-            init: vec![],
-            fds: vec![daemons.into()],
-        };
-        let why = nursery.spawn(spec, &at, poll.registry(), 0).unwrap_err();
-        assert!(why.contains("cannot be started"), "{why}");
-        assert!(nursery.children.is_empty());
-        assert_eq!(
-            connectds.read(&mut [0; 1]).unwrap(),
-            0,
-            "whoever has the other end hears of it"
-        );
-    }
-}
+#[path = "nursery_tests.rs"]
+mod tests;

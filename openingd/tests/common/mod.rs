@@ -219,10 +219,10 @@ pub fn start(init: &impl Message, signer: Signer) -> Attempt {
     start_with(init, signer, settings())
 }
 pub fn start_with(init: &impl Message, signer: Signer, settings: Settings) -> Attempt {
-    let (master, child) = ScriptedMaster::new();
+    let (mut master, child) = ScriptedMaster::new();
     let (hsm, questions) = hsmd(signer);
     let (ours, theirs) = subdaemon::peer_pair().unwrap();
-    master.order(init, vec![hsm, theirs]);
+    master.order_and_keep(init, vec![hsm, theirs]);
     let daemon = std::thread::spawn(move || openingd::run(child, &settings));
     Attempt { master, peer: Some(Peer::new(ours)), questions, daemon }
 }

@@ -137,13 +137,17 @@ fn stand_between(lie: &Lie, real: &std::path::Path) -> Option<OwnedFd> {
     down.send(&body, &attached).expect("it listens");
     drop(child_up);
     let change = lie.up;
-    let is_hsmd = lie.daemon == "lightning_hsmd";
+    let mut init = orders.recv().expect("its init");
+    // A peer's socket comes last: with it the real one may hand the peer over.
+    let kept = init.fds.back().map(|fd| fd.try_clone().expect("a descriptor"));
+    if number_of(&init.body) == Some(HsmdInit::NUMBER) {
+        let masters = init.fds.pop_front().expect("the master's own line");
+        init.fds.push_back(between(masters, change));
+    }
+    pass(&down, &init);
+    drop(init);
     std::thread::spawn(move || {
-        while let Ok(mut frame) = orders.recv() {
-            if is_hsmd && number_of(&frame.body) == Some(HsmdInit::NUMBER) {
-                let masters = frame.fds.pop_front().expect("the master's own line");
-                frame.fds.push_back(between(masters, change));
-            }
+        while let Ok(frame) = orders.recv() {
             pass(&down, &frame);
         }
     });
@@ -156,6 +160,9 @@ fn stand_between(lie: &Lie, real: &std::path::Path) -> Option<OwnedFd> {
         }
     });
     let (mut reports, to_master) = (Conn::new(up), Conn::new(upward));
+    if lie.daemon != "lightning_hsmd" {
+        kept.into_iter().for_each(|fd| reports.keep(fd));
+    }
     while let Ok(mut frame) = reports.recv() {
         change(&mut frame.body);
         pass(&to_master, &frame);
