@@ -10,8 +10,9 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use subdaemon::{Sandbox, SandboxMode};
 use wire::{Problem, Wire};
 
@@ -123,11 +124,18 @@ impl Drop for Resolver {
 /// `main` of the helper process: answers until connectd is gone.
 pub fn serve() -> ExitCode {
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-    if let Err(why) = enter_box() {
+    let busy = Arc::new(AtomicUsize::new(0));
+    let (ask, questions) = channel();
+    let questions = Arc::new(Mutex::new(questions));
+    let beget = || {
+        for _ in 0..MAX_LOOKUPS {
+            beget_thread(&questions, &busy);
+        }
+    };
+    if let Err(why) = enter_box(beget) {
         eprintln!("connectd's resolver: {why}");
         return ExitCode::FAILURE;
     }
-    let busy = Arc::new(AtomicUsize::new(0));
     let mut record = [0; RECORD];
     loop {
         match recv(0, &mut record, MsgFlags::empty()) {
@@ -143,22 +151,40 @@ pub fn serve() -> ExitCode {
                     reply(&Answer { id, addresses: Err("too many names at once".into()) });
                     continue;
                 }
-                let mine = Arc::clone(&busy);
-                std::thread::spawn(move || {
-                    reply(&Answer { id, addresses: look_up(&host) });
-                    mine.fetch_sub(1, Ordering::Relaxed);
-                });
+                if ask.send((id, host)).is_err() {
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
 }
 
-/// The first lookup loads what later ones use (`/etc/nsswitch.conf` says which libraries); then the box closes.
-fn enter_box() -> Result<(), String> {
+type Question = (u64, String);
+
+/// Gives birth to a thread that looks names up, and waits until it runs: the box makes none. Where there is none left, fewer look up.
+fn beget_thread(questions: &Arc<Mutex<Receiver<Question>>>, busy: &Arc<AtomicUsize>) {
+    let (questions, busy) = (Arc::clone(questions), Arc::clone(busy));
+    let (born, runs) = channel();
+    let work = move || {
+        let _ = born.send(());
+        loop {
+            let next = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((id, host)) = next else { return };
+            reply(&Answer { id, addresses: look_up(&host) });
+            busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
+    if std::thread::Builder::new().spawn(work).is_ok() {
+        let _ = runs.recv();
+    }
+}
+
+/// The first lookup loads what later ones use (`/etc/nsswitch.conf` says which libraries); then the box closes, with its threads.
+fn enter_box(beget: impl FnOnce()) -> Result<(), String> {
     let _ = look_up("localhost");
     let best_effort = std::env::args().any(|arg| arg == BEST_EFFORT);
     let mode = if best_effort { SandboxMode::BestEffort } else { SandboxMode::Required };
-    subdaemon::enter_sandbox(&Sandbox::Resolver, mode).map_err(|e| e.to_string())
+    subdaemon::enter_sandbox_with(&Sandbox::Resolver, mode, beget).map_err(|e| e.to_string())
 }
 
 fn look_up(host: &str) -> Result<Vec<IpAddr>, String> {

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use subdaemon::memory;
 use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::*;
@@ -331,10 +332,10 @@ impl Hsm {
         if onions.len() > MAX_ONIONS {
             return Err(format!("{} onions at once, of at most {MAX_ONIONS}", onions.len()));
         }
-        let node = &self.node()?.node;
-        Ok(cores::each(onions, |o| {
-            let blinded = o.path_key.as_ref().map(|path_key| blinded_key(node, path_key));
-            let key = blinded.as_ref().unwrap_or(node);
+        let node = SigningKey::new(*self.node()?.node);
+        Ok(cores::each(&Arc::new(onions.to_vec()), move |_, o| {
+            let blinded = o.path_key.as_ref().map(|path_key| blinded_key(&node, path_key));
+            let key = blinded.as_ref().unwrap_or(&node);
             onion::onion_keys(&onion::shared_secret(&o.ephemeral, key), &o.ephemeral)
         }))
     }

@@ -164,9 +164,10 @@ mod tests {
             });
             time("renewal", 1000, &mut || blinding.renew(Instant::now()));
         }
-        let digests = [digest; 966];
+        channel::cores::begin();
+        let digests = Arc::new(vec![digest; 966]);
         let full = || {
-            channel::cores::each(&digests, |digest| secp().sign_ecdsa(digest, &key));
+            channel::cores::each(&digests, move |_, digest| secp().sign_ecdsa(digest, &key));
         };
         time("a full commitment, memory not locked", 20, &mut || full());
         println!("{:?}", subdaemon::memory::lock());

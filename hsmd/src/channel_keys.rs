@@ -147,9 +147,9 @@ impl ChannelKeys {
         let signature = secp().sign_ecdsa(&built.sighash(constants), &self.funding);
         let kind: EcdsaSighashType = constants.format.htlc_sighash();
         let htlcs = secret.map_or_else(Vec::new, |secret| {
-            cores::each(&built.htlcs, |h| {
+            cores::each(&built.htlcs, move |_, h| {
                 let signature = secp().sign_ecdsa(&h.sighash(kind), &secret);
-                // Of a thread that ends here nobody else wipes the stack.
+                // Of another thread than ours nobody else wipes the stack.
                 memory::wipe_stack::<STACK>();
                 signature
             })

@@ -1,7 +1,7 @@
 //! `lightning_hsmd`: everything is in the library.
 
 use std::process::ExitCode;
-use subdaemon::{Sandbox, enter_sandbox, memory};
+use subdaemon::{Sandbox, enter_sandbox_with, memory};
 
 fn main() -> ExitCode {
     subdaemon::main("lightning_hsmd", |child| {
@@ -9,6 +9,6 @@ fn main() -> ExitCode {
         memory::lock();
         // The secret file is the one thing that needs the file system.
         let mode = child.sandbox;
-        hsmd::run(child, || enter_sandbox(&Sandbox::Threads, mode))
+        hsmd::run(child, || enter_sandbox_with(&Sandbox::Threads, mode, channel::cores::begin))
     })
 }

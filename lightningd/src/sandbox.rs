@@ -83,6 +83,29 @@ pub fn shed(decision: &Decision, is_anew: bool) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// As many descriptors as there may be. With few, a captured process could keep us from passing any.
+pub fn raise_descriptor_limit() -> Result<(), Fatal> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|e| Fatal(format!("the limit of open files: {e}")))?;
+    enough_descriptors(hard)?;
+    if let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        log::warn!("the limit of open files cannot be raised: {e}");
+        enough_descriptors(soft)?;
+    }
+    Ok(())
+}
+
+fn enough_descriptors(limit: u64) -> Result<(), Fatal> {
+    let least = sandbox::MASTER_DESCRIPTORS;
+    if limit < least {
+        return Err(Fatal(format!(
+            "only {limit} open files are allowed, and lightningd needs {least}: raise the limit (`ulimit -n`, systemd: LimitNOFILE)"
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +119,13 @@ mod tests {
         assert!(refuse_root(true, &config(&[])).unwrap_err().0.contains("--allow-root"));
         assert!(refuse_root(true, &config(&["--allow-root"])).is_ok());
         assert!(refuse_root(false, &config(&[])).is_ok());
+    }
+
+    #[test]
+    fn node_needs_more_descriptors_than_a_box_could_hold_back() {
+        assert!(enough_descriptors(sandbox::MASTER_DESCRIPTORS).is_ok());
+        let why = enough_descriptors(sandbox::MASTER_DESCRIPTORS - 1).unwrap_err();
+        assert!(why.0.contains("LimitNOFILE"), "{why}");
     }
 
     fn decided(said: Option<&str>, lacking: &[&str]) -> Result<Decision, String> {

@@ -126,7 +126,7 @@ fn begin(
     crate::files::warn_of_others(&database, &log_files(&config));
     let children =
         ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
-    raise_descriptor_limit();
+    sandbox::raise_descriptor_limit().map_err(generic)?;
     let executables = find_executables(&config).map_err(|e| (10, e))?;
     executables.check_versions().map_err(|e| (10, e))?;
 
@@ -181,15 +181,6 @@ fn begin(
 }
 
 /// Each channel takes some descriptors here: as many as the system lets us have, lest a spawn fails for want of one.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(e) = raised {
-        log::warn!("the limit of open files cannot be raised: {e}");
-    }
-}
-
 fn print_help() {
     println!("lightningd {}: a Lightning node as a suite of small daemons\n", version());
     for spec in table::OPTIONS {

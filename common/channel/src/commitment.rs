@@ -15,6 +15,7 @@ use bitcoin::{
 use primitives::*;
 use secp256k1::{Message, SECP256K1};
 use std::fmt;
+use std::sync::Arc;
 use wire::channel_data::{CommitmentSignatures, CommitmentState, Htlc};
 
 /// A commitment's money, counted.
@@ -98,7 +99,7 @@ pub struct Commitment {
     /// The transaction, without witness.
     pub tx: Transaction,
     /// Its HTLC outputs, in the order of the outputs, each with the transaction that spends it.
-    pub htlcs: Vec<HtlcOutput>,
+    pub htlcs: Arc<Vec<HtlcOutput>>,
     /// Where the owner's delayed money is.
     pub to_local: Option<usize>,
     /// Where the other side's money is.
@@ -189,6 +190,7 @@ pub fn build(
             }
         }
     }
+    let htlcs = Arc::new(htlcs);
     Ok(Commitment { side: state.side, tx, htlcs, to_local, to_remote, keys, tally })
 }
 
@@ -347,12 +349,13 @@ impl Commitment {
         if self.htlcs.is_empty() {
             return Ok(());
         }
-        let keys = self.keys.htlc.as_ref().ok_or(BadSignatures::Commitment)?;
-        let pairs: Vec<_> = self.htlcs.iter().zip(&signatures.htlcs).collect();
-        let judged = crate::cores::each(&pairs, |(htlc, signature)| {
-            let digest = htlc.sighash(constants.format.htlc_sighash());
+        let key = self.keys.htlc.as_ref().ok_or(BadSignatures::Commitment)?[!self.side];
+        let kind = constants.format.htlc_sighash();
+        let signatures = signatures.htlcs.clone();
+        let judged = crate::cores::each(&self.htlcs, move |at, htlc| {
+            let signature = signatures.get(at).ok_or(BadSignatures::Commitment)?;
             SECP256K1
-                .verify_ecdsa(&digest, signature, &keys[!self.side])
+                .verify_ecdsa(&htlc.sighash(kind), signature, &key)
                 .map_err(|_| BadSignatures::Htlc { index: htlc.index })
         });
         judged.into_iter().collect()

@@ -1,75 +1,145 @@
 //! Signatures by the hundred, on as many cores as there are.
 //!
-//! A commitment may have 966 HTLC outputs, each with a signature to make or to check, and a peer that waits meanwhile.
+//! A commitment may have 966 HTLC outputs, each with a signature to make or to check, and a peer that waits meanwhile. The threads are
+//! born once ([`begin`]): a process in its box makes none.
 
 use std::num::NonZero;
-use std::panic::resume_unwind;
-use std::sync::OnceLock;
-use std::thread::{Builder, ScopedJoinHandle, available_parallelism, scope};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{Builder, available_parallelism};
 
-/// A thread costs about as much as one signature: it is not called for fewer.
+/// To wake a thread costs about as much as one signature: it is not called for fewer.
 const FEWEST: usize = 8;
 /// Others want to run as well.
 const MOST: usize = 8;
 
-/// `work` on every item, the results in the items' order.
-pub fn each<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
-    on(cores(), items, &work)
+type Job = Box<dyn FnOnce() + Send>;
+/// One for each thread but the caller's.
+static HANDS: OnceLock<Vec<Sender<Job>>> = OnceLock::new();
+
+/// Gives birth to the threads, and returns once they run. Without that [`each`] works alone.
+pub fn begin() {
+    HANDS.get_or_init(|| {
+        let cores = available_parallelism().map_or(1, NonZero::get).min(MOST);
+        (1..cores).filter_map(|_| hand()).collect()
+    });
 }
 
-fn cores() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| available_parallelism().map_or(1, NonZero::get).min(MOST))
+/// A thread that does what it is sent, one after the other. `None` if none could be made.
+fn hand() -> Option<Sender<Job>> {
+    let (sender, jobs) = channel::<Job>();
+    let (born, runs) = channel();
+    let work = move || {
+        // Whoever waits for it has gone only if the process ends.
+        let _ = born.send(());
+        jobs.iter().for_each(|job| job());
+    };
+    Builder::new().spawn(work).ok()?;
+    runs.recv().ok().map(|()| sender)
 }
 
-fn on<I: Sync, O: Send>(cores: usize, items: &[I], work: &(impl Fn(&I) -> O + Sync)) -> Vec<O> {
-    let hands = cores.min(items.len() / FEWEST).max(1);
-    let mut shares = items.chunks(items.len().div_ceil(hands).max(1));
-    let own = shares.next().unwrap_or_default();
-    let alone = |share: &[I]| share.iter().map(work).collect::<Vec<O>>();
-    scope(|scope| {
-        // Whoever cannot have a thread does that share as well.
-        let called: Vec<_> = shares
-            .map(|share| (share, Builder::new().spawn_scoped(scope, move || alone(share)).ok()))
-            .collect();
-        let mut done = alone(own);
-        done.reserve(items.len() - done.len());
-        for (share, thread) in called {
-            let theirs = thread.map(ScopedJoinHandle::join);
-            done.extend(match theirs {
-                Some(theirs) => theirs.unwrap_or_else(|panic| resume_unwind(panic)),
-                None => alone(share),
-            });
+/// `work` on every item with its place, the results in the items' order. Neither is held by anybody once it returns.
+pub fn each<I, O>(
+    items: &Arc<Vec<I>>,
+    work: impl Fn(usize, &I) -> O + Send + Sync + 'static,
+) -> Vec<O>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    on(HANDS.get().map_or(&[], Vec::as_slice), items, work)
+}
+
+fn on<I, O>(
+    hands: &[Sender<Job>],
+    items: &Arc<Vec<I>>,
+    work: impl Fn(usize, &I) -> O + Send + Sync + 'static,
+) -> Vec<O>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    let shares = (hands.len() + 1).min(items.len() / FEWEST).max(1);
+    if shares == 1 {
+        return items.iter().enumerate().map(|(at, item)| work(at, item)).collect();
+    }
+    let length = items.len().div_ceil(shares);
+    let share = move |items: &[I], at: usize| -> Vec<O> {
+        let all = items.iter().enumerate();
+        all.skip(at * length).take(length).map(|(at, item)| work(at, item)).collect()
+    };
+    let share = Arc::new(share);
+    let (done, results) = channel();
+    for (at, hand) in (1..shares).zip(hands) {
+        let (items, share, done) = (Arc::clone(items), Arc::clone(&share), done.clone());
+        let job = move || {
+            let part = share(&items, at);
+            // Secrets in `work` are erased when the caller has its results.
+            drop((items, share));
+            let _ = done.send((at, part));
+        };
+        // A thread that is gone takes no job: that share is missing below.
+        let _ = hand.send(Box::new(job));
+    }
+    drop(done);
+    let mut parts: Vec<Option<Vec<O>>> = (0..shares).map(|_| None).collect();
+    let own = share(items, 0);
+    for (at, part) in std::iter::once((0, own)).chain(results) {
+        if let Some(place) = parts.get_mut(at) {
+            *place = Some(part);
         }
-        done
-    })
+    }
+    let parts = parts.into_iter().enumerate();
+    parts.flat_map(|(at, part)| part.unwrap_or_else(|| share(items, at))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn hands(cores: usize) -> Vec<Sender<Job>> {
+        (1..cores).map(|_| hand().unwrap()).collect()
+    }
+
     #[test]
     fn every_item_is_worked_on_once_and_the_order_stays() {
         for cores in 1..=5 {
+            let hands = hands(cores);
             for count in (0..70).chain([966]) {
-                let items: Vec<usize> = (0..count).collect();
+                let items = Arc::new((0..count).collect::<Vec<usize>>());
                 let expected: Vec<usize> = items.iter().map(|i| i * 2).collect();
-                assert_eq!(on(cores, &items, &|i| i * 2), expected, "{cores} cores");
+                assert_eq!(on(&hands, &items, |_, i| i * 2), expected, "{cores} cores");
             }
         }
     }
 
     #[test]
     fn a_long_list_is_shared_and_a_short_one_is_not() {
+        let hands = hands(4);
         let threads = |count| {
-            let items = vec![(); count];
-            let mut ids = on(4, &items, &|()| format!("{:?}", std::thread::current().id()));
+            let items = Arc::new(vec![(); count]);
+            let mut ids = on(&hands, &items, |_, ()| format!("{:?}", std::thread::current().id()));
             ids.dedup();
             ids.len()
         };
         assert_eq!(threads(2 * FEWEST - 1), 1);
         assert_eq!(threads(2 * FEWEST), 2);
         assert_eq!(threads(966), 4);
+    }
+
+    #[test]
+    fn work_is_done_without_a_thread_that_is_gone_and_is_held_by_nobody_after() {
+        let mut hands = hands(4);
+        let (gone, jobs) = channel::<Job>();
+        drop(jobs);
+        hands.push(gone);
+        let (items, held) = (Arc::new((0..966).collect::<Vec<usize>>()), Arc::new(()));
+        let inside = Arc::clone(&held);
+        let work = move |_: usize, i: &usize| {
+            let _ = &inside;
+            *i
+        };
+        assert_eq!(on(&hands, &items, work), *items);
+        assert_eq!((Arc::strong_count(&items), Arc::strong_count(&held)), (1, 1));
     }
 }

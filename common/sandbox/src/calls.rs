@@ -46,6 +46,11 @@ impl List {
         self.any(calls);
         self.quiet.extend(calls.iter().map(|call| (*call, vec![])));
     }
+    /// Of this call's kinds this one fails quietly.
+    fn quietly_refused_kind(&mut self, call: libc::c_long, args: &[Arg]) {
+        self.when(call, args);
+        self.quiet.entry(call).or_default().extend(rule(args));
+    }
     /// All of this call is allowed but this, which fails quietly.
     fn quietly_refused_when(&mut self, call: libc::c_long, args: &[Arg]) {
         self.any(&[call]);
@@ -71,7 +76,8 @@ const fn bits(flags: i32) -> u64 {
     flags.unsigned_abs() as u64
 }
 
-/// What every process needs that talks and remembers.
+/// What every process needs that talks and remembers. Not `sendmsg`, which attaches descriptors: those on their way are counted for a
+/// user, and what one process holds there the others miss.
 const TALK: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -81,7 +87,6 @@ const TALK: &[libc::c_long] = &[
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
     libc::SYS_shutdown,
     libc::SYS_ppoll,
     libc::SYS_futex,
@@ -108,9 +113,9 @@ const TALK_LEGACY: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const TALK_LEGACY: &[libc::c_long] = &[];
 
-/// What libraries try on the way to what they do without: files, and who else is there.
+/// What libraries try on the way to what they do without: whether a file is there, and who else is. Not to open one: what they would is
+/// opened before the box closes (`refused::look_before`), so that whoever tries is captured, and is named.
 const TRIED: &[libc::c_long] = &[
-    libc::SYS_openat,
     libc::SYS_newfstatat,
     libc::SYS_fstat,
     libc::SYS_statx,
@@ -120,11 +125,10 @@ const TRIED: &[libc::c_long] = &[
     libc::SYS_uname,
     libc::SYS_sysinfo,
     libc::SYS_sched_getaffinity,
-    libc::SYS_rt_sigaction,
 ];
 #[cfg(target_arch = "x86_64")]
 const TRIED_LEGACY: &[libc::c_long] =
-    &[libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_access];
+    &[libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_access];
 #[cfg(not(target_arch = "x86_64"))]
 const TRIED_LEGACY: &[libc::c_long] = &[];
 
@@ -147,7 +151,7 @@ const NETWORK_LEGACY: &[libc::c_long] = &[libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
 const NETWORK_LEGACY: &[libc::c_long] = &[];
 
-/// What name lookups and HTTP clients need beside a socket.
+/// What name lookups and HTTP clients need beside a socket. glibc asks for both kinds of address by one `sendmmsg`.
 const CLIENT: &[libc::c_long] = &[
     libc::SYS_connect,
     libc::SYS_getsockopt,
@@ -168,7 +172,6 @@ pub(crate) fn list(which: &Box, barriers: Barriers) -> List {
     match which {
         Box::Leaf => {}
         Box::Threads => {
-            threads(&mut list);
             // Pages with keys, where not all of them may be.
             list.any(&[libc::SYS_mlock]);
         }
@@ -178,7 +181,6 @@ pub(crate) fn list(which: &Box, barriers: Barriers) -> List {
             sockets(&mut list, &[libc::AF_INET, libc::AF_INET6], &[libc::SOCK_STREAM]);
         }
         Box::Resolver => {
-            threads(&mut list);
             read_files(&mut list);
             client(&mut list);
         }
@@ -246,18 +248,12 @@ fn read_files(list: &mut List) {
     not_quiet(list, &[libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx]);
     not_quiet(list, &[libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_getcwd]);
     not_quiet(list, TRIED_LEGACY);
-    not_quiet(list, &[libc::SYS_openat]);
     list.any(&[libc::SYS_lseek, libc::SYS_pread64, libc::SYS_getdents64]);
-    for (mask, value) in [
-        (libc::O_ACCMODE, libc::O_WRONLY),
-        (libc::O_ACCMODE, libc::O_RDWR),
-        (libc::O_CREAT, libc::O_CREAT),
-        (libc::O_TRUNC, libc::O_TRUNC),
-    ] {
-        list.quietly_refused_when(libc::SYS_openat, &[Arg::Bits(2, bits(mask), bits(value))]);
-        #[cfg(target_arch = "x86_64")]
-        list.quietly_refused_when(libc::SYS_open, &[Arg::Bits(1, bits(mask), bits(value))]);
-    }
+    let writes = bits(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC);
+    let reads = bits(libc::O_RDONLY);
+    list.when(libc::SYS_openat, &[Arg::Bits(2, writes, reads)]);
+    #[cfg(target_arch = "x86_64")]
+    list.when(libc::SYS_open, &[Arg::Bits(1, writes, reads)]);
     // A library for another way of looking up names may be loaded when it is first asked for: from a file, and not to be written.
     let (run, anonymous) = (libc::PROT_EXEC | libc::PROT_WRITE, bits(libc::MAP_ANONYMOUS));
     list.when(
@@ -273,22 +269,23 @@ fn client(list: &mut List) {
     // How many bytes a name server's answer has; the number of the interface of a link-local one (`nameserver fe80::1%eth0`).
     let asked = [libc::FIONBIO, libc::FIONREAD, libc::SIOCGIFINDEX];
     list.quietly_refused_when(libc::SYS_ioctl, &asked.map(|request| Arg::IsNot(1, request)));
-    // nscd's socket, and the kernel's list of interfaces: lookups go on without.
-    let hosts = [libc::AF_INET, libc::AF_INET6].map(|family| Arg::IsNot(0, bits(family)));
-    list.quietly_refused_when(libc::SYS_socket, &hosts);
     // Neither raw sockets nor protocols that hardly anybody has looked at.
-    for kind in (0..=TYPE).filter(|kind| ![1, 2].contains(kind)) {
-        list.quietly_refused_when(libc::SYS_socket, &[Arg::Bits(1, TYPE, kind)]);
+    sockets(list, &[libc::AF_INET, libc::AF_INET6], &[libc::SOCK_STREAM, libc::SOCK_DGRAM]);
+    // nscd's socket, and the kernel's list of interfaces: glibc asks for them with a lookup every so often, and goes on without.
+    // So does whoever has an interface numbered, by a socket of any family.
+    for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+        let kind = Arg::Bits(1, TYPE, bits(kind));
+        list.quietly_refused_kind(libc::SYS_socket, &[Arg::Is(0, bits(libc::AF_UNIX)), kind]);
     }
-    let known = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP].map(|p| Arg::IsNot(2, bits(p)));
-    list.quietly_refused_when(libc::SYS_socket, &known);
+    let raw = Arg::Bits(1, TYPE, bits(libc::SOCK_RAW));
+    list.quietly_refused_kind(libc::SYS_socket, &[Arg::Is(0, bits(libc::AF_NETLINK)), raw]);
 }
 
-/// Sockets of these families and types, with the usual protocol; the flags beside the type do not count.
+/// Sockets of these families and types, with the usual protocols; the flags beside the type do not count.
 fn sockets(list: &mut List, families: &[i32], types: &[i32]) {
     for family in families {
         for kind in types {
-            for protocol in [0, libc::IPPROTO_TCP] {
+            for protocol in [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
                 let (family, kind) = (bits(*family), bits(*kind));
                 let protocol = Arg::Is(2, bits(protocol));
                 list.when(

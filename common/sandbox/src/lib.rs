@@ -16,7 +16,7 @@ mod master;
 mod refused;
 
 pub use inherited::{RPC_SOCKET, rpc_socket};
-pub use limits::undumpable;
+pub use limits::{MASTER_DESCRIPTORS, undumpable};
 pub use master::{enter as enter_master, inherit_nothing};
 
 use seccompiler::{SeccompAction, SeccompFilter};
@@ -32,7 +32,7 @@ pub const REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
 pub enum Box {
     /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
     Leaf,
-    /// The same, with threads. hsmd.
+    /// The same for many clients, with the threads it has. hsmd.
     Threads,
     /// Accept on the sockets it has, and dial over IP. connectd.
     Network,
@@ -76,12 +76,27 @@ pub enum Barriers {
     On,
 }
 
-/// Goes in, for good, with all threads. Says which walls could not be had; with [`Mode::Required`] that is an error.
+/// Goes in, for good. Says which walls could not be had; with [`Mode::Required`] that is an error.
 pub fn enter(which: &Box, mode: Mode, barriers: Barriers) -> Result<Vec<String>, String> {
+    enter_with(which, mode, barriers, || {})
+}
+
+/// The same, with threads: `beget` gives birth to them, and returns once they run. Only a plugin can have more later. Landlock holds for
+/// threads that are born in it, and seccomp for all that there are.
+pub fn enter_with(
+    which: &Box,
+    mode: Mode,
+    barriers: Barriers,
+    beget: impl FnOnce(),
+) -> Result<Vec<String>, String> {
     let mut missing = Vec::new();
     let mut note = |what: &str, result: Result<(), String>| {
         missing.extend(result.err().map(|why| format!("{what} ({why})")));
     };
+    match which {
+        Box::Threads | Box::Resolver | Box::Plugin { .. } => refused::look_before(),
+        Box::Leaf | Box::Network => {}
+    }
     note("no new privileges", limits::no_new_privileges());
     note("no dumps", undumpable());
     note("limits", limits::set(which, barriers));
@@ -89,6 +104,8 @@ pub fn enter(which: &Box, mode: Mode, barriers: Barriers) -> Result<Vec<String>,
     note("leaving the directory", std::env::set_current_dir("/").map_err(|e| e.to_string()));
     note("crashes that end it", refused::let_crashes_end());
     note("landlock", files::restrict(which));
+    beget();
+    note("no more processes", limits::no_more_processes(which));
     note("seccomp", refused::catch().and_then(|()| filter(which, barriers)));
     match mode {
         Mode::Required if !missing.is_empty() => Err(format!(

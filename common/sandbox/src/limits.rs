@@ -1,11 +1,26 @@
 //! Limits that the kernel keeps without a list.
 
-use crate::{Barriers, Box};
+use crate::{Barriers, Box, Calls};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// A child that passes descriptors needs this many: those in flight count against it.
-const MAX_FDS: u64 = 4096;
+/// A leaf, or a plugin that is born with its connection, has its sockets, and what a frame brings.
+const LEAF_DESCRIPTORS: u64 = 32;
+/// The resolver's 64 lookups have a few sockets and files each.
+const RESOLVER_DESCRIPTORS: u64 = 256;
+/// bcli has a connection for each request under way.
+const HOSTS_DESCRIPTORS: u64 = 512;
+/// A plugin of ours that dials lightningd itself has one for each request.
+const CALLER_DESCRIPTORS: u64 = 4096;
+/// Peers, or hsmd's clients.
+const MAX_DESCRIPTORS: u64 = 4096;
+/// What lightningd needs. Who is allowed fewer than are on their way, of all of this user's, can pass none; and those with a call that
+/// attaches them, resolver and bcli, can have as many on their way as they are allowed, and one message's.
+pub const MASTER_DESCRIPTORS: u64 = 1024;
+/// SCM_MAX_FD.
+const PER_MESSAGE: u64 = 253;
+const _: () = assert!(MASTER_DESCRIPTORS > RESOLVER_DESCRIPTORS + PER_MESSAGE + 256);
+const _: () = assert!(MASTER_DESCRIPTORS > HOSTS_DESCRIPTORS + PER_MESSAGE + 256);
 /// Addresses: each thread takes some hundred megabytes of them without using any.
 const MAX_ADDRESSES: u64 = 4 << 30;
 /// What a test's file of barriers may become.
@@ -26,16 +41,27 @@ pub(crate) fn set(which: &Box, barriers: Barriers) -> Result<(), String> {
     // A write to a file fails: stderr may be one.
     // SAFETY: to ignore a signal runs no code of ours.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map_err(|e| e.to_string())?;
-    lower(Resource::RLIMIT_NOFILE, MAX_FDS)?;
+    let descriptors = match which {
+        Box::Leaf | Box::Plugin { calls: Calls::Given, .. } => LEAF_DESCRIPTORS,
+        Box::Resolver => RESOLVER_DESCRIPTORS,
+        Box::Plugin { calls: Calls::Hosts, .. } => HOSTS_DESCRIPTORS,
+        Box::Plugin { calls: Calls::Lightningd, .. } => CALLER_DESCRIPTORS,
+        Box::Threads | Box::Network => MAX_DESCRIPTORS,
+    };
+    lower(Resource::RLIMIT_NOFILE, descriptors)?;
     lower(Resource::RLIMIT_AS, MAX_ADDRESSES)?;
     match barriers {
-        Barriers::Off => lower(Resource::RLIMIT_FSIZE, 0)?,
-        Barriers::On => lower(Resource::RLIMIT_FSIZE, MAX_BARRIER_FILE)?,
+        Barriers::Off => lower(Resource::RLIMIT_FSIZE, 0),
+        Barriers::On => lower(Resource::RLIMIT_FSIZE, MAX_BARRIER_FILE),
     }
+}
+
+/// Neither a process nor a thread more. The kernel counts those of a user: a number that bounds one process would stop it as soon as its
+/// user has others.
+pub(crate) fn no_more_processes(which: &Box) -> Result<(), String> {
     match which {
-        // Neither a process nor a thread more. (The kernel counts those of a user, not of a process.)
-        Box::Leaf | Box::Network => lower(Resource::RLIMIT_NPROC, 0),
-        Box::Threads | Box::Resolver | Box::Plugin { .. } => Ok(()),
+        Box::Leaf | Box::Threads | Box::Network | Box::Resolver => lower(Resource::RLIMIT_NPROC, 0),
+        Box::Plugin { .. } => Ok(()),
     }
 }
 

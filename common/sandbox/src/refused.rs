@@ -19,6 +19,15 @@ pub(crate) fn catch() -> Result<(), String> {
     unsafe { sigaction(Signal::SIGSYS, &action) }.map(|_| ()).map_err(|e| e.to_string())
 }
 
+/// Has libraries look at what they look at once, and would later be refused: glibc asks how much memory may be promised when a thread's
+/// arena first shrinks, and keeps the answer. Of no consequence where no thread can be had.
+pub(crate) fn look_before() {
+    let shrink = || drop((0..16).map(|_| Vec::<u8>::with_capacity(64 * 1024)).collect::<Vec<_>>());
+    if let Ok(thread) = std::thread::Builder::new().spawn(shrink) {
+        let _ = thread.join();
+    }
+}
+
 /// A crash ends the process. Rust's own handler gives the signal back to the kernel by a call that a box refuses, and returns: the
 /// same fault would come again for ever.
 #[allow(unsafe_code)]

@@ -106,8 +106,17 @@ pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) 
 
 /// Goes into a box, for good: once it has what it needs, and before anything that a stranger made is read.
 pub fn enter_sandbox(which: &sandbox::Box, mode: sandbox::Mode) -> Result<(), Failure> {
+    enter_sandbox_with(which, mode, || {})
+}
+
+/// The same, with the threads that `beget` gives birth to: see [`sandbox::enter_with`].
+pub fn enter_sandbox_with(
+    which: &sandbox::Box,
+    mode: sandbox::Mode,
+    beget: impl FnOnce(),
+) -> Result<(), Failure> {
     let barriers = if barrier::is_on() { sandbox::Barriers::On } else { sandbox::Barriers::Off };
-    let missing = sandbox::enter(which, mode, barriers).map_err(Failure::Internal)?;
+    let missing = sandbox::enter_with(which, mode, barriers, beget).map_err(Failure::Internal)?;
     if missing.is_empty() {
         log::debug!("sandboxed");
     } else {

@@ -17,7 +17,7 @@ mod tcp;
 pub mod testing;
 mod wait;
 
-pub use child::{Child, Master, Orders, enter_sandbox, is_log, main};
+pub use child::{Child, Master, Orders, enter_sandbox, enter_sandbox_with, is_log, main};
 pub use failure::Failure;
 pub use frame::{Conn, Filled, Flushed, Frame, FrameBuffer, FrameError, OutQueue, send_frame};
 pub use hsm::{Hsm, answer_frame, fits_hsmd};

@@ -1,10 +1,14 @@
 //! A connectd in a stranger's hands that tries to get out of its box. What became of each try is a line of the log, for the test.
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::{Pid, getppid, setpgid, setsid};
 use std::fmt::Display;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use subdaemon::{Child, Failure, Sandbox, enter_sandbox};
@@ -32,6 +36,13 @@ fn run(mut child: Child) -> Result<(), Failure> {
     tried("leave the session", setsid());
     tried("outlive lightningd", set_pdeathsig(None));
     tried("have more descriptors", setrlimit(Resource::RLIMIT_NOFILE, 4096, 4096));
+    let stdin = std::io::stdin();
+    let copies = [stdin.as_raw_fd(); 253];
+    let rights = [ControlMessage::ScmRights(&copies)];
+    let bytes = [IoSlice::new(&[0])];
+    let sent = sendmsg::<()>(stdin.as_raw_fd(), &bytes, &rights, MsgFlags::MSG_DONTWAIT, None);
+    tried("hold descriptors back", sent);
+    tried("watch more", Epoll::new(EpollCreateFlags::empty()));
     log::warn!("tried everything");
     loop {
         child.orders.recv()?;
