@@ -32,6 +32,8 @@ pub(crate) const LISTENERS: usize = 16;
 const CONNECTIONS: usize = 1 << 24;
 /// The two parts of such a token.
 const DAEMON_BITS: u32 = 24;
+/// What of a connection's number is in its token: the high bits tell one connectd from another, the master says which (`ConnectdInit`).
+const LOW_ID: ConnId = (1 << (usize::BITS - DAEMON_BITS)) - 1;
 
 /// Deadlines are looked at no oftener than this.
 const GRAIN: Duration = Duration::from_millis(20);
@@ -183,7 +185,9 @@ impl Switchboard {
 
     /// Marks what an event says.
     fn note(&mut self, token: Token, event: &Event) {
-        let (id, daemon) = source_of(token);
+        let (low, daemon) = source_of(token);
+        // The high bits are the same for all connections of this process.
+        let id = self.next_id & !LOW_ID | low;
         if let Some(daemon) = daemon {
             let Some(conn) = self.conns.get_mut(&id) else { return };
             if let Some(daemon) = conn.mux.daemon(daemon)
@@ -375,7 +379,7 @@ impl Switchboard {
     }
 }
 
-/// What a connection, or its daemon, is called towards poll.
+/// What a connection, or its daemon, is called towards poll: the low bits of its number, and which daemon.
 pub(crate) const fn token_of(id: ConnId, daemon: Option<DaemonId>) -> Token {
     let low = match daemon {
         None => 0,
@@ -385,8 +389,25 @@ pub(crate) const fn token_of(id: ConnId, daemon: Option<DaemonId>) -> Token {
     Token((id as usize) << DAEMON_BITS | low)
 }
 
+/// The low bits of the connection's number, and which of its daemons.
 const fn source_of(token: Token) -> (ConnId, Option<DaemonId>) {
     let low = token.0 & ((1 << DAEMON_BITS) - 1);
     let daemon = if low == 0 { None } else { Some(low as DaemonId - 1) };
     ((token.0 >> DAEMON_BITS) as ConnId, daemon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_has_the_low_bits_of_the_number_and_the_daemon() {
+        for high in [0, 1 << 40, 255 << 40, 256 << 40, 70_000 << 40] {
+            for low in [1, 2, 1 << 24, LOW_ID] {
+                for daemon in [None, Some(0), Some(1), Some((1 << 24) - 2)] {
+                    assert_eq!(source_of(token_of(high | low, daemon)), (low, daemon));
+                }
+            }
+        }
+    }
 }

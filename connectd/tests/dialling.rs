@@ -26,12 +26,18 @@ fn order(node: &Node, to: NodeId, addresses: Vec<Address>) {
 #[test]
 fn connections_are_numbered_on_from_those_of_the_connectd_before() {
     let _dog = watchdog();
-    let last_connection = 7 << 32;
+    let last_connection = 300 << 40;
     let init = ConnectdInit { last_connection, ..init_of(1) };
     let mut a = Node::with(init, 1, Times::default());
-    let b = Node::start(2);
+    let mut b = Node::start(2);
     order(&a, b.id(), vec![address("127.0.0.1", b.at.port())]);
-    assert!(a.connected().connection > last_connection);
+    assert_eq!(a.connected().connection, last_connection + 1);
+    b.connected();
+    order(&b, a.id(), vec![address("127.0.0.1", a.at.port())]);
+    // One that comes in, and is heard.
+    let (mut peer, with) = Raw::connect(3, &mut a);
+    peer.say(&message(channel(1), 1, 0));
+    assert_eq!((a.spoke().connection, with.connection), (last_connection + 2, last_connection + 2));
 }
 
 #[test]

@@ -42,7 +42,7 @@ crate::internal! {
         must_listen: bool,
         /// Hostnames are not resolved (--disable-dns).
         disable_dns: bool,
-        /// The number before the first connection's: none that a connectd before this one gave is given again.
+        /// The number before the first connection's: none that a connectd before this one gave is given again. Its last 40 bits are 0.
         last_connection: u64,
     }
     /// The chain is caught up: accept peers now.

@@ -129,6 +129,9 @@ pub fn warnings(node: &Node) -> [(&'static str, Option<String>); 2] {
     [("warning_connectd", down), ("warning_listen", shut)]
 }
 
+/// So many bits of a connection's number count it within one connectd; the others are that connectd's ChildId.
+const CONNECTION_BITS: u32 = 40;
+
 /// Starts connectd.
 pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let hsm = turn.hsm.new_client(node.id, ChannelNumber(0), &[Capability::Ecdh], None)?;
@@ -141,7 +144,7 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         listen,
         must_listen,
         disable_dns: node.config.flag("disable-dns"),
-        last_connection: id << 32,
+        last_connection: id << CONNECTION_BITS,
     };
     turn.say(Outgoing::Spawn(ChildSpec {
         id,

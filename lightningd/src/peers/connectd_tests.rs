@@ -38,7 +38,8 @@ fn each_connectd_numbers_its_connections_apart_from_the_one_before() {
     };
     let first = begin(&mut rig);
     dies(&mut rig, Instant::now());
-    assert!(begin(&mut rig) >= first + (1 << 32));
+    assert!(begin(&mut rig) >= first + (1 << 40));
+    assert_eq!(first % (1 << 40), 0);
 }
 
 fn info(rig: &mut Rig) -> serde_json::Value {
