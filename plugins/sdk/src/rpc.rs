@@ -2,7 +2,7 @@
 //! unix socket.
 
 use crate::answer::RpcError;
-use crate::frames::Objects;
+use crate::frames::{FrameError, Objects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 /// The longest answer that we hold. A full list of payments is far shorter.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
+/// A longer request lightningd hangs up on, and with it on the calls of all threads.
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
 /// Idle connections that are kept for the next call.
 const MAX_IDLE: usize = 8;
 
@@ -186,7 +188,7 @@ struct Line {
 #[derive(Debug, Default)]
 struct Pending {
     /// By id, those that wait for their answer.
-    waiting: HashMap<String, mpsc::Sender<Response>>,
+    waiting: HashMap<String, mpsc::Sender<Result<Response, CallError>>>,
     /// Why no answer will come any more.
     over: Option<CallError>,
 }
@@ -204,6 +206,12 @@ impl Line {
         if let Some(why) = &calls.over {
             return Err(why.clone());
         }
+        if text.len() > MAX_REQUEST {
+            return Err(transport(&format!(
+                "a request of {} bytes, and it takes {MAX_REQUEST} at most",
+                text.len()
+            )));
+        }
         calls.waiting.insert(id.to_owned(), answered);
         drop(calls);
         let written = lock(&self.writer).write_all(text);
@@ -211,9 +219,9 @@ impl Line {
             lock(&self.calls).waiting.remove(id);
             return Err(transport(&e));
         }
-        answer.recv().map_err(|_| {
+        answer.recv().unwrap_or_else(|_| {
             let over = lock(&self.calls).over.clone();
-            over.unwrap_or_else(|| transport(&"it hung up"))
+            Err(over.unwrap_or_else(|| transport(&"it hung up")))
         })
     }
 
@@ -230,22 +238,36 @@ impl Line {
     }
 }
 
-/// Until lightningd hangs up, or says what is no answer.
+/// Until lightningd hangs up, or says what is no answer. An answer that is too long fails its own call only.
 fn hear(mut connection: Connection, calls: &Mutex<Pending>) {
     let why = loop {
-        match next(&mut connection) {
-            // Notifications have no id.
-            Ok(answer) => {
-                let call = answer.id.as_ref().and_then(|id| lock(calls).waiting.remove(id));
-                // Whoever waited may have given up.
-                call.map(|call| call.send(answer));
+        let (id, answer) = match connection.next_object() {
+            Ok(Some(object)) => match serde_json::from_slice::<Response>(&object) {
+                Ok(answer) => (answer.id.clone(), Ok(answer)),
+                Err(e) => break transport(&e),
+            },
+            Ok(None) => break transport(&"it hung up"),
+            Err(FrameError::TooLong(max, beginning)) => {
+                let why = format!("an answer is longer than {max} bytes");
+                (id_in(&beginning), Err(transport(&why)))
             }
-            Err(why) => break why,
-        }
+            Err(e) => break transport(&e),
+        };
+        // Notifications have no id.
+        let call = id.and_then(|id| lock(calls).waiting.remove(&id));
+        // Whoever waited may have given up.
+        call.map(|call| call.send(answer));
     };
     let mut calls = lock(calls);
     calls.over = Some(why);
     calls.waiting.clear();
+}
+
+/// The id in the beginning of an answer, where lightningd writes it.
+fn id_in(beginning: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(beginning);
+    let rest = text.split_once("\"id\"")?.1.trim_start().strip_prefix(':')?.trim_start();
+    serde_json::Deserializer::from_str(rest).into_iter::<String>().next()?.ok()
 }
 
 #[derive(Serialize)]
@@ -264,4 +286,40 @@ struct Response {
     result: Option<Box<RawValue>>,
     #[serde(default)]
     error: Option<RpcError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_that_is_too_long_fails_its_own_call_alone() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let calls = Arc::new(Mutex::new(Pending::default()));
+        let [long, short, after] = ["long", "short", "after"].map(|id| {
+            let (answered, answer) = mpsc::channel();
+            lock(&calls).waiting.insert(id.to_owned(), answered);
+            answer
+        });
+        let hearing = Arc::clone(&calls);
+        let connection = Objects::new(BufReader::with_capacity(64, ours), 1000);
+        let thread = std::thread::spawn(move || hear(connection, &hearing));
+        let answer = |id: &str, text: &str| {
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":\"{id}\",\"result\":\"{text}\"}}\n\n")
+        };
+        for said in [
+            answer("short", "x"),
+            answer("long", &"}{\\\"".repeat(100_000)),
+            answer("after", &"y".repeat(900)),
+        ] {
+            theirs.write_all(said.as_bytes()).unwrap();
+        }
+        assert!(short.recv().unwrap().is_ok());
+        let why = long.recv().unwrap().unwrap_err().to_string();
+        assert!(why.contains("longer than 1000 bytes"), "{why}");
+        assert!(after.recv().unwrap().is_ok());
+        drop(theirs);
+        thread.join().unwrap();
+        assert!(lock(&calls).over.is_some());
+    }
 }
