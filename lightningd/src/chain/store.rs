@@ -141,8 +141,15 @@ pub(super) fn unconfirmed(db: &Connection) -> Result<Vec<Transaction>, Fatal> {
     let mut statement =
         db.prepare_cached("SELECT raw FROM transactions WHERE broadcast = 1 AND height IS NULL")?;
     let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-    rows.map(|raw| bitcoin::consensus::deserialize(&raw?).map_err(|e| corrupt("transactions", e)))
-        .collect()
+    let mut all = Vec::new();
+    for raw in rows {
+        match bitcoin::consensus::deserialize(&raw?) {
+            Ok(tx) => all.push(tx),
+            // The others are sent all the same, and the chain is watched on.
+            Err(e) => log::error!("a row of transactions is damaged and not sent: {e}"),
+        }
+    }
+    Ok(all)
 }
 
 /// Which of those spends this output, if one does.
