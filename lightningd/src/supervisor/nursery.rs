@@ -344,6 +344,12 @@ impl Nursery {
     }
 }
 
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        self.end_all();
+    }
+}
+
 /// Kills a child that is no longer read and waits for its exit. Otherwise a child that sent an undecodable frame, or closed its socket
 /// and kept running, would still hold its hsmd and peer sockets while its successor runs.
 fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
