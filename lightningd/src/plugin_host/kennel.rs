@@ -31,6 +31,17 @@ const TOKENS_PER_PLUGIN: usize = 3;
 const CALLERS: [&str; 1] = ["pay"];
 /// Variables of this beginning are between lightningd and its own processes.
 const INTERNAL: &str = "FULMEN_";
+/// What a service manager tells lightningd alone: its sockets, its credentials, where it says that it is ready.
+const OF_SERVICE: [&str; 8] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "CREDENTIALS_DIRECTORY",
+    "JOURNAL_STREAM",
+];
 
 struct Process {
     name: String,
@@ -42,6 +53,11 @@ struct Process {
     written: usize,
     input: Objects,
     saved: Option<Saved>,
+}
+
+/// Is this variable between lightningd and whoever started it, or its own processes? Of the others a user's plugin may need any.
+fn is_ours_alone(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(INTERNAL.as_bytes()) || OF_SERVICE.iter().any(|of| name == *of)
 }
 
 impl Process {
@@ -112,8 +128,7 @@ impl Kennel {
                 }
             }
             Some(_) | None => {
-                let internal = |name: &OsStr| name.as_bytes().starts_with(INTERNAL.as_bytes());
-                for (name, _) in std::env::vars_os().filter(|(name, _)| internal(name)) {
+                for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours_alone(name)) {
                     command.env_remove(name);
                 }
             }
@@ -310,4 +325,24 @@ fn take_messages(process: &mut Process, heard: &mut Vec<PluginMessage>) -> Resul
         return Err(format!("wrote a message of more than {MAX_MESSAGE} bytes"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugin_inherits_what_is_neither_ours_nor_the_service_managers() {
+        for (name, ours) in [
+            ("FULMEN_BARRIERS", true),
+            ("NOTIFY_SOCKET", true),
+            ("LISTEN_FDS", true),
+            ("CREDENTIALS_DIRECTORY", true),
+            ("PATH", false),
+            ("CLNREST_PORT", false),
+            ("LISTEN_ADDRESS", false),
+        ] {
+            assert_eq!(is_ours_alone(OsStr::new(name)), ours, "{name}");
+        }
+    }
 }

@@ -186,6 +186,7 @@ impl Executables {
         for (daemon, path) in &self.paths {
             let child = std::process::Command::new(path)
                 .arg("--version")
+                .env_clear()
                 .stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::piped())
                 .spawn()
