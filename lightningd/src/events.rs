@@ -90,6 +90,12 @@ impl Event {
                 Blame::Peer(s.node, s.connection, Some(s.channel))
             }
             Self::Connectd(FromConnectd::Connected(c)) => Blame::Peer(c.node, c.connection, None),
+            // Its daemons did not start: on another connection they may.
+            Self::Channel(
+                _,
+                ChannelEvent::Serve(peer, connection)
+                | ChannelEvent::PeerConnected(peer, connection),
+            ) => Blame::Peer(*peer, *connection, None),
             Self::ChildGone(_)
             | Self::Overdue(_)
             | Self::Connectd(_)

@@ -58,7 +58,7 @@ use wire::{Error, Message};
 #[derive(Debug)]
 pub enum ChannelEvent {
     /// A peer connected: its channels want daemons.
-    PeerConnected(NodeId),
+    PeerConnected(NodeId, u64),
     /// The daemons of this peer's channels were to come later on this connection: now.
     Serve(NodeId, u64),
     /// The peer is to hear what this channel wants of forwards.
@@ -403,7 +403,9 @@ pub fn handle(
     event: ChannelEvent,
 ) -> Result<(), Stop> {
     match event {
-        ChannelEvent::PeerConnected(peer) => strangers::connected(node, turn, peer),
+        ChannelEvent::PeerConnected(peer, connection) => {
+            strangers::connected(node, turn, peer, connection)
+        }
         ChannelEvent::Serve(peer, connection) => {
             strangers::serve_late(node, turn, peer, connection)
         }

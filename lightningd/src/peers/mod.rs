@@ -16,6 +16,7 @@ pub use connectd::{
 };
 pub use store::load;
 
+use crate::channels::ChannelEvent;
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -184,8 +185,9 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
     // A new connection means that the one before is over.
     let before = |f: &For| matches!(f, For::Disconnect(p, n) if *p == id && *n != c.connection);
     crate::waits::answer_all(node, turn, before, &Ok(json!({})));
+    let number = c.connection;
     let connection = Connection {
-        number: c.connection,
+        number,
         since: Instant::now(),
         direction: c.direction,
         address: c.address.clone(),
@@ -203,7 +205,7 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
             peer.address = Some(c.address);
         }
     });
-    turn.also(Event::Channel(ChannelNumber(0), crate::channels::ChannelEvent::PeerConnected(id)));
+    turn.also(Event::Channel(ChannelNumber(0), ChannelEvent::PeerConnected(id, number)));
     crate::waits::answer_all(node, turn, |f| *f == For::Connect(id), &result);
     crate::waits::fund_now(node, turn, id);
     Ok(())
