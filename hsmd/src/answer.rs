@@ -4,7 +4,7 @@
 //! bug (a peer's signature, a secret file, a row of the database) has its place in the answer.
 
 use crate::blinding::secp;
-use crate::channel_keys::ChannelKeys;
+use crate::channel_keys::{ChannelKeys, SIGNING_STACK};
 use crate::derive::NodeKeys;
 use crate::judge::Judge;
 use crate::messages::{blinded_key, double_sha256};
@@ -86,7 +86,7 @@ impl From<Refusal> for Bad {
 }
 
 /// What an answer leaves on the stack is in this much of it.
-const STACK: usize = 64 * 1024;
+const ANSWER_STACK: usize = 64 * 1024;
 
 /// More than every answer with a secret has, but those about onions.
 const ROOM: usize = 512;
@@ -152,7 +152,7 @@ impl Hsm {
         }
         let name = question.name();
         let decided = self.decide(who, question, fds).map_err(|why| format!("{name}: {why}"));
-        memory::wipe_stack::<STACK>();
+        memory::wipe_stack::<ANSWER_STACK>();
         decided
     }
 
@@ -336,7 +336,10 @@ impl Hsm {
         Ok(cores::each(&Arc::new(onions.to_vec()), move |_, o| {
             let blinded = o.path_key.as_ref().map(|path_key| blinded_key(&node, path_key));
             let key = blinded.as_ref().unwrap_or(&node);
-            onion::onion_keys(&onion::shared_secret(&o.ephemeral, key), &o.ephemeral)
+            let keys = onion::onion_keys(&onion::shared_secret(&o.ephemeral, key), &o.ephemeral);
+            // Of another thread than ours nobody else wipes the stack.
+            memory::wipe_stack::<SIGNING_STACK>();
+            keys
         }))
     }
 

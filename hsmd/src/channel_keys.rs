@@ -17,7 +17,7 @@ use subdaemon::memory;
 use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
 
 /// What a signature leaves on the stack is in this much of it.
-const STACK: usize = 8 * 1024;
+pub(crate) const SIGNING_STACK: usize = 8 * 1024;
 
 /// Derived once per channel, and kept in one place while the channel is known.
 pub(crate) struct ChannelKeys {
@@ -150,7 +150,7 @@ impl ChannelKeys {
             cores::each(&built.htlcs, move |_, h| {
                 let signature = secp().sign_ecdsa(&h.sighash(kind), &secret);
                 // Of another thread than ours nobody else wipes the stack.
-                memory::wipe_stack::<STACK>();
+                memory::wipe_stack::<SIGNING_STACK>();
                 signature
             })
         });

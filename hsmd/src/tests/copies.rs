@@ -66,7 +66,8 @@ fn unlocked() -> (answer::Hsm, Box<ChannelKeys>) {
 
 #[test]
 fn derived_htlc_key_is_nowhere_in_memory_after_signing() {
-    // A hundred are signed on several threads.
+    // A hundred are signed by several threads, where the machine has more than one core.
+    channel::cores::begin();
     for htlcs in [1, 100] {
         let (mut hsm, keys) = unlocked();
         let state = state(Side::Remote, 1, 400_000_000, &vec![2_000_000; htlcs]);

@@ -14,7 +14,7 @@ use wire::hsm::{
 
 /// hsmd answers within milliseconds, and a wallet of very many outputs within seconds. One that hangs would hang the node, which then ends
 /// as if hsmd had died: whoever watches over it starts it again.
-const PATIENCE: Duration = Duration::from_secs(300);
+const HSMD_ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 fn patient(fd: OwnedFd, patience: Duration) -> Result<Hsm, Fatal> {
     Hsm::with_patience(fd, patience).map_err(|e| Fatal(format!("the socket to hsmd: {e}")))
@@ -31,11 +31,12 @@ pub enum NoPoint {
 
 /// The kernel counts descriptors on their way for a user: another program of the operator's may have as many.
 const IN_FLIGHT: &str =
-    "no client of hsmd: too many descriptors of this user are on their way to their readers";
+    "cannot give hsmd a new client: too many descriptors of this user are in flight";
 /// When to ask again for what had to wait for that.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Right: Master. hsmd dying stops the node, so every failure here is fatal.
+/// Right: Master. `Err(Fatal)`: hsmd died or hung, which ends the node. Too many descriptors in flight is not fatal: the client is refused, or
+/// the caller asks again after [`ASK_AGAIN`].
 #[derive(Debug)]
 pub struct HsmClient {
     line: Hsm,
@@ -48,7 +49,7 @@ pub struct HsmClient {
 impl HsmClient {
     /// Over the master's own client socket.
     pub fn new(fd: OwnedFd) -> Result<Self, Fatal> {
-        Self::with_patience(fd, PATIENCE)
+        Self::with_patience(fd, HSMD_ANSWER_TIMEOUT)
     }
     fn with_patience(fd: OwnedFd, patience: Duration) -> Result<Self, Fatal> {
         let line = patient(fd, patience)?;
@@ -131,7 +132,7 @@ impl HsmClient {
         let client = NewClient { peer, channel, rights: Rights::of(rights), seed };
         self.introduce(sockets, client)?.ok_or_else(|| Stop::refused(IN_FLIGHT))
     }
-    /// A client of the master's own, for a few questions. `None` where too many descriptors are on their way.
+    /// A client of the master's own, for a few questions. `None` where too many descriptors are in flight, or none is left.
     fn own_client(
         &mut self,
         peer: NodeId,
@@ -143,9 +144,9 @@ impl HsmClient {
             // The one before has given its descriptors back.
             self.spare = subdaemon::stream_pair().ok();
         }
-        let sockets = subdaemon::stream_pair()
-            .or_else(|e| self.spare.take().ok_or(e))
-            .map_err(|e| Fatal(format!("no socket for a client of hsmd: {e}")))?;
+        let Some(sockets) = subdaemon::stream_pair().ok().or_else(|| self.spare.take()) else {
+            return Ok(None);
+        };
         let client = NewClient { peer, channel, rights: Rights::of(rights), seed: Some(seed) };
         let introduced = self.introduce(sockets, client)?;
         introduced.map(|socket| patient(socket, self.patience)).transpose()
