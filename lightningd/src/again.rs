@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Set for the child of a `--daemon`, which goes on.
 const IS_DAEMON: &str = "FULMEN_DAEMON";
-/// Set for a lightningd that has begun anew: its process, which an `exec` leaves as it was, and how many began anew in a row.
+/// "<pid> <n>": set across `exec` for a lightningd that restarts after a full disk; n counts restarts in a row. In another process's
+/// environment the pid is not its own, and the value says nothing.
 const ANEW: &str = "FULMEN_ANEW";
 /// Between two that begin anew in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -101,8 +102,8 @@ impl Myself {
         std::process::exit(0);
     }
 
-    /// Waits for room on the disk, and becomes a lightningd that was told the same. What is in memory may be ahead of what is on disk:
-    /// the new one reads that, as after a crash. Comes back, with why, where that cannot be, or the end was asked for.
+    /// Waits for free space and for the pause, then executes the same program with the same arguments: what is in memory may be ahead of
+    /// what is on disk, which the new one reads as after a crash. Returns only on failure, or when SIGTERM or SIGINT arrives meanwhile.
     pub fn begin_anew(&self, room: &Room, why: &Fatal) -> Fatal {
         let ran_well = self.started.elapsed() >= RAN_WELL;
         let in_a_row = if ran_well { 1 } else { self.in_a_row.saturating_add(1) };
@@ -144,7 +145,7 @@ fn wait_for_room(room: &Room, pause: Duration) -> Result<(), Fatal> {
         let fd = nix::poll::PollFd::new(signals.as_fd(), nix::poll::PollFlags::POLLIN);
         match nix::poll::poll(&mut [fd], LOOK_FOR_ROOM_MS) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Err(Fatal("the end was asked for before there was room".to_owned())),
+            Ok(_) => return Err(Fatal("stopped by a signal while waiting for free disk space".to_owned())),
             Err(e) => return Err(failed(e)),
         }
     }

@@ -83,7 +83,8 @@ pub fn shed(decision: &Decision, is_anew: bool) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// As many descriptors as there may be. With few, a captured process could keep us from passing any.
+/// Raises the limit of open files to the hard limit. `Err` below [`sandbox::MASTER_DESCRIPTORS`]: a captured resolver or bcli could then use up
+/// the user's descriptors in flight.
 pub fn raise_descriptor_limit() -> Result<(), Fatal> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn node_needs_more_descriptors_than_a_box_could_hold_back() {
+    fn descriptor_limit_below_1024_refuses_start() {
         assert!(enough_descriptors(sandbox::MASTER_DESCRIPTORS).is_ok());
         let why = enough_descriptors(sandbox::MASTER_DESCRIPTORS - 1).unwrap_err();
         assert!(why.0.contains("LimitNOFILE"), "{why}");

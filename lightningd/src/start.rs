@@ -100,7 +100,9 @@ fn run(myself: &Myself, args: &[String]) -> Result<(), Exit> {
         let text = format!("{why}: make room, and start lightningd with its passphrase");
         return Err((code, Fatal(text)));
     }
-    log::error!("{why}: lightningd gives its reserve back and begins anew from what is on disk");
+    log::error!(
+        "{why}: the disk is full; deleting lightningd-reserve and restarting from the database"
+    );
     if let Some(io) = &mut io {
         io.abandon();
     }
@@ -180,7 +182,6 @@ fn begin(
     Ok((node, io))
 }
 
-/// Each channel takes some descriptors here: as many as the system lets us have, lest a spawn fails for want of one.
 fn print_help() {
     println!("lightningd {}: a Lightning node as a suite of small daemons\n", version());
     for spec in table::OPTIONS {

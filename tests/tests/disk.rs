@@ -124,7 +124,7 @@ fn full_database_has_lightningd_begin_anew_with_its_reserve() {
     room.set(1 << 20);
     wait_for("a full database", || {
         pair.bitcoind.mine(20);
-        pair.bob.logged("begins anew from what is on disk").then_some(())
+        pair.bob.logged("restarting from the database").then_some(())
     });
     wait_for("its reserve is given back", || (!reserve.exists()).then_some(()));
     assert!(pair.bob.socket().is_err(), "nobody waits for an answer that cannot come");
@@ -162,8 +162,8 @@ fn lightningd_that_waits_for_room_ends_when_told_to() {
     room.set(1 << 20);
     wait_for("a full database", || {
         bitcoind.mine(20);
-        node.logged("begins anew from what is on disk").then_some(())
+        node.logged("restarting from the database").then_some(())
     });
     assert!(!node.terminate().success());
-    node.wait_log("the end was asked for before there was room");
+    node.wait_log("stopped by a signal while waiting for free disk space");
 }

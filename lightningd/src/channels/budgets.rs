@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
 /// The same of a peer with a funded channel, which cost it something. Each of its connections counts, too.
 const FRIEND: Bucket = Bucket::new(20, Duration::from_millis(500));
-/// Processes that all strangers' proposals may start: each takes some ten milliseconds, so this is a hundredth of a core.
+/// Processes that all strangers' proposals may start: each takes some ten milliseconds, so this and
+/// [`FIRST`] are two hundredths of a core.
 const ALL: Bucket = Bucket::new(10, Duration::from_secs(1));
 /// The same of proposals that are the first from their address within an hour: identities are free, and addresses are not, so that no
 /// number of identities behind a few addresses keeps a newcomer out.

@@ -18,14 +18,15 @@ use wire::{Error, Warning};
 
 /// Channels of one peer that wait for their funding.
 pub const MAX_UNFUNDED_PER_PEER: usize = 4;
-/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of [`ALL`](super::budgets) the
-/// oldest has waited for 83 minutes before it gives way: eight blocks, so that a funding that was broadcast has mostly been seen.
+/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of strangers'
+/// proposals ([`super::budgets`], two a second) the oldest has waited for 41 minutes before it is evicted: about four blocks, so that a
+/// funding that was broadcast has mostly been seen.
 const MAX_UNFUNDED: usize = 5000;
 /// Those of them that `push_msat` gave us something in: they give way to none.
 const MAX_UNFUNDED_WITH_PUSH: usize = 1000;
-/// Attempts of strangers under way at once: each is a process. Twice the burst of [`ALL`](super::budgets), so that an attempt has ten seconds at
-/// least before others take its place: openers that need no person for their funding need one or two.
-pub const MAX_ATTEMPTS: usize = 20;
+/// Openings of strangers under way at once: each is a process. Twice the burst of strangers' proposals ([`super::budgets`]), so that the oldest
+/// has ten seconds at least before it is evicted: openers that need no person for their funding need one or two.
+pub const MAX_ATTEMPTS: usize = 40;
 /// Processes of strangers' channels whose funding nobody has seen. A peer that loses its own is hung up on, and may come back.
 const MAX_UNFUNDED_DAEMONS: usize = 40;
 
@@ -163,10 +164,15 @@ fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>, asks: NodeId) {
 
 /// A peer connected: its channels get their daemons. One with a funded channel that connects again and again gets them later on that
 /// connection, so that the smallest channel does not buy a process and a commit with each.
-pub fn connected(node: &Node, turn: &mut Turn<'_>, peer: NodeId) -> Result<(), Stop> {
+pub fn connected(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    peer: NodeId,
+    connection: u64,
+) -> Result<(), Stop> {
     let now = Instant::now();
     let at = node.channels.budgets.friend_at(peer, now);
-    if let Some(connection) = node.peers.connection(peer).map(|c| c.number).filter(|_| at > now) {
+    if at > now {
         turn.install(move |node| {
             node.channels.delayed.insert(peer, connection);
         });

@@ -22,11 +22,11 @@ const fn bytes(burst: u32, per_second: u32) -> Bucket {
 }
 /// A peer without a funded channel: debug lines of some dozen handshakes or openings.
 const STRANGER: Bucket = bytes(64 * KIB, 256);
-/// All of them: 170 MB a day.
+/// All strangers, per group (speaker and kind): 170 MB a day.
 const STRANGERS: Bucket = bytes(512 * KIB, 2 * KIB);
 /// A peer with a funded channel: debug lines of some thousands of payments, then of a few each second.
 const FRIEND: Bucket = bytes(16 * 1024 * KIB, 16 * KIB);
-/// All of them: 1.4 GB a day. A captured peer, and a hundred of them, use up no more of the disk.
+/// All peers with a funded channel, per group: 1.4 GB a day, whatever their number.
 const FRIENDS: Bucket = bytes(64 * 1024 * KIB, 16 * KIB);
 /// A subdaemon without a peer, a room of lightningd, a plugin.
 const SOURCE: Bucket = bytes(1024 * KIB, 8 * KIB);

@@ -15,7 +15,7 @@ const BURST: u64 = 10;
 /// What one peer may begin at once, and then every ten seconds.
 const BURST_OF_PEER: u64 = 10;
 /// Attempts of strangers under way.
-const MAX_ATTEMPTS: usize = 20;
+const MAX_ATTEMPTS: usize = 40;
 /// Processes of strangers' channels whose funding was not seen.
 const MAX_UNFUNDED_DAEMONS: usize = 40;
 
