@@ -1,66 +1,32 @@
 //! One channel between us, who keep to its verbs, and a peer that says anything: no step makes a state that contradicts
 //! itself, loses money, or cannot be built.
 
+use crate::input::Input;
+use crate::sides::{basepoints, point, secret};
 use channel::commitment::build;
-use channel::keys::{CommitmentKeys, commitment_secret};
+use channel::keys::CommitmentKeys;
 use channel::{Channel, Constants};
 use primitives::*;
-use secp256k1::SECP256K1;
 use std::sync::LazyLock;
 use wire::channel_data::*;
 use wire::channeld::{FeePolicy, HtlcPolicy, Offer};
 use wire::{ChannelReestablish, Long, OnionPacket, UpdateAddHtlc};
 
-struct Input<'a>(&'a [u8]);
-impl Input<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*byte)
-    }
-    fn number(&mut self) -> Option<u64> {
-        let width = usize::from(self.byte()?) % 8 + 1;
-        let (number, rest) = self.0.split_at_checked(width)?;
-        self.0 = rest;
-        Some(number.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
-    }
-    fn signatures(&mut self, right: usize) -> Option<CommitmentSignatures> {
-        let count = if self.byte()? % 8 == 0 { usize::from(self.byte()?) } else { right };
-        let one = *ONE;
-        Some(CommitmentSignatures { signature: one, htlcs: vec![one; count] })
-    }
+fn signatures(input: &mut Input<'_>, right: usize) -> Option<CommitmentSignatures> {
+    let count = if input.byte()? % 8 == 0 { usize::from(input.byte()?) } else { right };
+    let one = *ONE;
+    Some(CommitmentSignatures { signature: one, htlcs: vec![one; count] })
 }
 
 static ONE: LazyLock<Signature> =
     LazyLock::new(|| Signature::from_compact(&[1; 64]).expect("any small numbers"));
 
-fn key(byte: u8) -> SecretKey {
-    SecretKey::from_slice(&[byte; 32]).expect("a key")
-}
-fn secret(side: Side, number: u64) -> SecretKey {
-    let seed = Secret::new([if side == Side::Local { 1 } else { 2 }; 32]);
-    commitment_secret(&seed, CommitmentNumber(number)).expect("a hash is a key")
-}
-fn point(side: Side, number: u64) -> Point {
-    secret(side, number).public_key(SECP256K1)
-}
 fn preimage(n: u8) -> Preimage {
     Preimage([n; 32])
 }
 
 fn opened(flags: u8) -> Channel {
     let bits: &[FeatureBit] = if flags & 1 == 0 { &[12] } else { &[12, 22] };
-    let basepoints = Sides::from_fn(|side| {
-        let start = if side == Side::Local { 10 } else { 20 };
-        let point = |n: u8| key(start + n).public_key(SECP256K1);
-        Basepoints {
-            funding: point(0),
-            revocation: point(1),
-            payment: point(2),
-            delayed_payment: point(3),
-            htlc: point(4),
-        }
-    });
     let terms = Terms {
         dust_limit: Sat(546),
         max_in_flight: Msat(u64::MAX),
@@ -76,7 +42,7 @@ fn opened(flags: u8) -> Channel {
         push: Msat(40_000_000),
         channel_type: bits.iter().fold(Features::none(), |f, b| f.with(*b)),
         terms: Sides { local: terms.clone(), remote: terms },
-        basepoints,
+        basepoints: basepoints(),
     };
     let balance = Constants::new(params.clone()).expect("ours").first_balance();
     let state = ChannelState {
@@ -168,11 +134,11 @@ fn step(channel: &Channel, input: &mut Input<'_>) -> Option<Option<Channel>> {
         11 => {
             let point = point(Side::Local, own.local.0 + 1);
             // How many signatures are right shows when they are not.
-            let right = match channel.receive_commit(point, input.signatures(1000)?) {
+            let right = match channel.receive_commit(point, signatures(input, 1000)?) {
                 Err(channel::PeerFault::SignatureCount { expected, .. }) => expected,
                 Ok(_) | Err(_) => 0,
             };
-            let signatures = input.signatures(right)?;
+            let signatures = signatures(input, right)?;
             channel.receive_commit(point, signatures).ok().map(|(next, state)| {
                 assert_eq!(must_build(&next, &state), next.local_signatures().htlcs.len());
                 next

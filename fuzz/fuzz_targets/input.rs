@@ -16,6 +16,17 @@ impl<'a> Input<'a> {
         self.0 = rest;
         bytes
     }
+    /// A number of so many bytes as the first of them says.
+    pub fn number(&mut self) -> Option<u64> {
+        let width = usize::from(self.byte()?) % 8 + 1;
+        Some(self.exactly(width)?.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
+    }
+    /// So many bytes, or none where there are fewer.
+    pub fn exactly(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
     pub fn below(&mut self, limit: usize) -> Option<usize> {
         self.byte().map(|byte| usize::from(byte) % limit)
     }

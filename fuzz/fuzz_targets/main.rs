@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 mod ends;
 mod input;
 mod noise_keys;
+mod sides;
 
 macro_rules! targets {
     ($($name:ident)*) => {

@@ -1,63 +1,31 @@
 //! One close, and a chain that shows anything: transactions of any inputs, outputs and witnesses, reorganisations, restarts.
 //! What follows is always about outputs that are there, says one thing of each HTLC, and is the same after a restart.
 
+use crate::input::Input;
+use crate::sides::{basepoints, point, secret};
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, TxIn, TxOut, Witness};
 use channel::Channel;
 use channel::commitment::{build, delayed_script};
-use channel::keys::{CommitmentKeys, Shachain, commitment_secret, index_of};
+use channel::keys::{CommitmentKeys, Shachain, index_of};
 use onchaind::Resolver;
 use primitives::*;
-use secp256k1::SECP256K1;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use wire::channel_data::*;
 use wire::onchaind::*;
 use wire::{Long, OnionPacket};
 
-struct Input<'a>(&'a [u8]);
-impl Input<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*byte)
-    }
-    fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
-        let (bytes, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(bytes.to_vec())
-    }
-}
-
 const CURRENT: CommitmentNumber = CommitmentNumber(5);
 
-fn secret(side: Side, number: CommitmentNumber) -> SecretKey {
-    let seed = Secret::new([if side == Side::Local { 1 } else { 2 }; 32]);
-    commitment_secret(&seed, number).expect("a hash is a key")
-}
-fn point(side: Side, number: CommitmentNumber) -> Point {
-    secret(side, number).public_key(SECP256K1)
-}
 fn preimage(n: u8) -> Preimage {
     Preimage([n % 3 + 1; 32])
 }
 
 fn state(anchors: bool) -> ChannelState {
     let bits: &[FeatureBit] = if anchors { &[12, 22] } else { &[12] };
-    let basepoints = Sides::from_fn(|side| {
-        let start = if side == Side::Local { 10 } else { 20 };
-        let point = |n: u8| SecretKey::from_slice(&[start + n; 32]).expect("a key");
-        let point = |n: u8| point(n).public_key(SECP256K1);
-        Basepoints {
-            funding: point(0),
-            revocation: point(1),
-            payment: point(2),
-            delayed_payment: point(3),
-            htlc: point(4),
-        }
-    });
     let terms = Terms {
         dust_limit: Sat(546),
         max_in_flight: Msat(u64::MAX),
@@ -84,7 +52,7 @@ fn state(anchors: bool) -> ChannelState {
     };
     let mut chain = Shachain::default();
     for n in 0..CURRENT.0 {
-        let (n, key) = (CommitmentNumber(n), secret(Side::Remote, CommitmentNumber(n)));
+        let (n, key) = (CommitmentNumber(n), secret(Side::Remote, n));
         chain = chain.insert(index_of(n), Secret::new(key.secret_bytes())).expect("of the chain");
     }
     let one = Signature::from_compact(&[1; 64]).expect("any small numbers");
@@ -97,7 +65,7 @@ fn state(anchors: bool) -> ChannelState {
             push: Msat(400_000_000),
             channel_type: bits.iter().fold(Features::none(), |f, b| f.with(*b)),
             terms: Sides { local: terms.clone(), remote: terms },
-            basepoints,
+            basepoints: basepoints(),
         },
         balance: Sides { local: Msat(600_000_000), remote: Msat(400_000_000) },
         next_htlc_id: Sides { local: HtlcId(6), remote: HtlcId(6) },
@@ -105,8 +73,8 @@ fn state(anchors: bool) -> ChannelState {
         fees: Long(vec![FeeChange { feerate: FeeratePerKw(1000), stage: Stage::Irrevocable }]),
         commitment: Sides { local: CURRENT, remote: CURRENT },
         revoked: Sides { local: CURRENT, remote: CURRENT },
-        remote_point: point(Side::Remote, CURRENT),
-        remote_next_point: Some(point(Side::Remote, CURRENT.next())),
+        remote_point: point(Side::Remote, CURRENT.0),
+        remote_next_point: Some(point(Side::Remote, CURRENT.0 + 1)),
         remote_secrets: Long(chain.stored().to_vec()),
         local_signatures: CommitmentSignatures { signature: one, htlcs: vec![one; 10] },
         last_sent: LastSent::Neither,
@@ -117,10 +85,10 @@ fn state(anchors: bool) -> ChannelState {
 fn spend(anchors: bool, side: Side, number: CommitmentNumber) -> (Transaction, ScriptBuf) {
     let channel = Channel::new(state(anchors)).expect("ours");
     let mut state = match side {
-        Side::Local => channel.local_commitment(point(side, CURRENT)),
+        Side::Local => channel.local_commitment(point(side, CURRENT.0)),
         Side::Remote => channel.remote_commitment(CURRENT).expect("the current one"),
     };
-    (state.number, state.point) = (number, point(side, number));
+    (state.number, state.point) = (number, point(side, number.0));
     let constants = channel.constants();
     let keys = CommitmentKeys::derive(&constants.params.basepoints, side, &state.point);
     let delayed = delayed_script(constants, &keys, side).to_p2wsh();
@@ -166,10 +134,10 @@ fn transaction(
         for _ in 0..input.byte()? % 4 {
             witness.push(match input.byte()? % 3 {
                 0 => preimage(input.byte()?).0.to_vec(),
-                1 => input.bytes(32)?,
+                1 => input.exactly(32)?.to_vec(),
                 _ => {
                     let count = usize::from(input.byte()?);
-                    input.bytes(count)?
+                    input.exactly(count)?.to_vec()
                 }
             });
         }
@@ -247,7 +215,7 @@ pub fn run(data: &[u8]) {
         channel: ChannelNumber(1),
         state: state.clone(),
         number: *number,
-        local_point: Some(point(Side::Local, *number)),
+        local_point: Some(point(Side::Local, number.0)),
         revoked_htlcs: Long(if *side == Side::Remote { revoked_htlcs } else { vec![] }),
         upstream: Long(vec![(HtlcId(1), BlockHeight(115))]),
         preimages: Long(vec![]),
