@@ -145,7 +145,11 @@ fn wait_for_room(room: &Room, pause: Duration) -> Result<(), Fatal> {
         let fd = nix::poll::PollFd::new(signals.as_fd(), nix::poll::PollFlags::POLLIN);
         match nix::poll::poll(&mut [fd], LOOK_FOR_ROOM_MS) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Err(Fatal("stopped by a signal while waiting for free disk space".to_owned())),
+            Ok(_) => {
+                return Err(Fatal(
+                    "stopped by a signal while waiting for free disk space".to_owned(),
+                ));
+            }
             Err(e) => return Err(failed(e)),
         }
     }

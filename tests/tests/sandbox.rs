@@ -1,5 +1,6 @@
 //! The boxes of a running node: every process is in one, and a captured connectd does not get out of its own.
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::Pid;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -49,8 +50,23 @@ fn descendants(of: Pid) -> Vec<Pid> {
     parents.keys().copied().filter(|pid| descends(*pid)).map(Pid::from_raw).collect()
 }
 
+/// A limit of a process, as hard as soft.
+fn limit(pid: Pid, name: &str) -> String {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let mut columns = line.split_whitespace();
+    let (soft, hard) = (columns.next().unwrap(), columns.next().unwrap());
+    assert_eq!(soft, hard, "{name}");
+    hard.to_owned()
+}
+
 #[test]
 fn sandbox_holds_every_process_of_a_node() {
+    // A careless shell leaves this open in lightningd: none of its children has it.
+    let scratch = Scratch::new();
+    let inherited = scratch.path().join("inherited");
+    let left_open = std::fs::File::create(&inherited).unwrap();
+    fcntl(&left_open, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let pair = Pair::new();
     pair.open(1_000_000);
     let master = pair.alice.pid();
@@ -60,10 +76,15 @@ fn sandbox_holds_every_process_of_a_node() {
         let name = executable(pid);
         assert_eq!(status(pid, "NoNewPrivs"), "1", "{name}");
         assert_eq!(status(pid, "Seccomp"), "2", "{name}");
-        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
-        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{name}: {core}");
+        assert_eq!(limit(pid, "Max core file size"), "0", "{name}");
         if pid != master {
+            assert_eq!(limit(pid, "Max address space"), (4u64 << 30).to_string(), "{name}");
+            assert_eq!(limit(pid, "Max file size"), "0", "{name}");
+            let makes_threads = ["bcli", "pay"].contains(&&*name);
+            assert!(makes_threads || limit(pid, "Max processes") == "0", "{name}");
+            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            let mut files = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            assert!(files.all(|file| file != inherited), "{name} inherited a descriptor");
             let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
             assert_eq!(dir, std::path::Path::new("/"), "{name}");
             let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();

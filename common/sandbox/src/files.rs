@@ -89,18 +89,5 @@ pub(crate) fn is_there() -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_grants_the_file_a_link_leads_to_and_none_beside_it() {
-        let granted = names(|link| {
-            let is_resolv = link == Path::new("/etc/resolv.conf");
-            Some(if is_resolv { "/home/alice/dns/resolv.conf".into() } else { link.to_path_buf() })
-        });
-        let reads = |path: &str| granted.iter().any(|granted| Path::new(path).starts_with(granted));
-        assert!(reads("/home/alice/dns/resolv.conf"));
-        assert!(!reads("/home/alice/dns/key") && !reads("/home/alice/.ssh/id"));
-        assert!(reads("/etc/hosts") && reads("/run/systemd/resolve/stub-resolv.conf"));
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

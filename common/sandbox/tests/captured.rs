@@ -4,14 +4,17 @@
 #![allow(unsafe_code)] // raw system calls, which nothing here relies on
 
 use nix::libc;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg, sendmsg};
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use sandbox::{Barriers, Box, Calls, Mode};
-use std::io::IoSlice;
+use std::io::{BufRead, BufReader, IoSlice, Read};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -36,13 +39,8 @@ const INSIDE: &str = "FULMEN_TEST_TASK";
 
 /// This program again, in a box, at a task. One that has not ended after a minute is ended.
 fn at(task: &str, name: &str) -> Result<Output, String> {
-    let me = std::env::current_exe().map_err(|e| e.to_string())?;
-    let mut command = Command::new(me);
-    command.env(INSIDE, format!("{task} {name}")).env_remove("RUST_BACKTRACE");
-    // As every process of the suite has it that enters one.
-    command.envs([sandbox::FEW_ARENAS]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| e.to_string())?;
+    let mut child = begin(task, name)?;
+    drop(child.stdin.take());
     let begun = Instant::now();
     while child.try_wait().map_err(|e| e.to_string())?.is_none() {
         if begun.elapsed() > Duration::from_secs(60) {
@@ -52,6 +50,16 @@ fn at(task: &str, name: &str) -> Result<Output, String> {
         std::thread::sleep(Duration::from_millis(10));
     }
     child.wait_with_output().map_err(|e| e.to_string())
+}
+
+fn begin(task: &str, name: &str) -> Result<Child, String> {
+    let me = std::env::current_exe().map_err(|e| e.to_string())?;
+    let mut command = Command::new(me);
+    command.env(INSIDE, format!("{task} {name}")).env_remove("RUST_BACKTRACE");
+    // As every process of the suite has it that enters one.
+    command.envs([sandbox::FEW_ARENAS]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|e| e.to_string())
 }
 
 fn in_box(name: &str) -> bool {
@@ -176,6 +184,66 @@ fn captured_box_makes_no_thread_unless_it_is_a_plugins() -> Result<(), String> {
         let made = if ["hosts", "lightningd"].contains(name) { MANY } else { 0 };
         if said.trim() != made.to_string() {
             return Err(format!("{name}: {said} threads: {out:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Says what the limits are, and waits to be looked at.
+fn be_limited(name: &str) {
+    be_somebody_else();
+    // A change of user has forbidden dumps, and this is about the box.
+    prctl::set_dumpable(true).expect("one's own");
+    let entered = match name {
+        "master" => sandbox::undumpable().is_ok(),
+        name => in_box(name),
+    };
+    let limits = [
+        Resource::RLIMIT_CORE,
+        Resource::RLIMIT_AS,
+        Resource::RLIMIT_FSIZE,
+        Resource::RLIMIT_NPROC,
+        Resource::RLIMIT_NOFILE,
+    ];
+    let all: Vec<_> = limits
+        .iter()
+        .map(|which| match getrlimit(*which) {
+            Ok((soft, hard)) if soft == hard => hard.to_string(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    println!("{entered} {}", all.join(" "));
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// The limits of each box, and whether anybody but root may look into the process: /proc shows root as the owner of what nobody may.
+fn box_has_its_limits_and_is_not_dumpable() -> Result<(), String> {
+    const AS: &str = "4294967296";
+    for (name, wanted) in [
+        ("leaf", format!("true 0 {AS} 0 0 32")),
+        ("threads", format!("true 0 {AS} 0 0 4096")),
+        ("network", format!("true 0 {AS} 0 0 4096")),
+        ("resolver", format!("true 0 {AS} 0 0 256")),
+        ("hosts", format!("true 0 {AS} 0 any 512")),
+        ("lightningd", format!("true 0 {AS} 0 any 4096")),
+        ("master", "true 0 any any any any".to_owned()),
+    ] {
+        let mut child = begin("be_limited", name)?;
+        let mut line = String::new();
+        let out = child.stdout.as_mut().ok_or("no stdout")?;
+        BufReader::new(out).read_line(&mut line).map_err(|e| e.to_string())?;
+        let owner = std::fs::metadata(format!("/proc/{}/status", child.id())).map(|m| m.uid());
+        drop(child.stdin.take());
+        child.wait().map_err(|e| e.to_string())?;
+        let fits = |(said, wanted): (&str, &str)| wanted == "any" || said == wanted;
+        let same = line.split_whitespace().zip(wanted.split_whitespace()).all(fits);
+        if !same || line.split_whitespace().count() != 6 {
+            return Err(format!("{name}: {line} where {wanted} was awaited"));
+        }
+        if !owner.as_ref().is_ok_and(|uid| *uid == 0) {
+            return Err(format!(
+                "{name}: it can be dumped, for {owner:?} owns its folder in /proc"
+            ));
         }
     }
     Ok(())
@@ -322,6 +390,7 @@ fn main() -> ExitCode {
             Some(("crash", name)) => crash(name),
             Some(("hold_back", name)) => hold_back(name),
             Some(("be_refused", name)) => be_refused(name),
+            Some(("be_limited", name)) => be_limited(name),
             Some((task, name)) if task.starts_with("ask_for_socket_") => {
                 ask_for_socket(task.trim_start_matches("ask_for_socket_"), name);
             }
@@ -331,13 +400,14 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 6] = [
         ("a_crash_in_a_box_ends_with_its_signal", a_crash_in_a_box_ends_with_its_signal),
         ("captured_box_holds_few_descriptors_back", captured_box_holds_few_descriptors_back),
         (
             "captured_box_makes_no_thread_unless_it_is_a_plugins",
             captured_box_makes_no_thread_unless_it_is_a_plugins,
         ),
+        ("box_has_its_limits_and_is_not_dumpable", box_has_its_limits_and_is_not_dumpable),
         (
             "what_only_a_captured_process_tries_is_named",
             what_only_a_captured_process_tries_is_named,
