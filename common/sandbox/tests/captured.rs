@@ -11,9 +11,11 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use sandbox::{Barriers, Box, Calls, Mode};
 use std::io::{BufRead, BufReader, IoSlice, Read};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -232,6 +234,8 @@ fn box_has_its_limits_and_is_not_dumpable() -> Result<(), String> {
         let mut line = String::new();
         let out = child.stdout.as_mut().ok_or("no stdout")?;
         BufReader::new(out).read_line(&mut line).map_err(|e| e.to_string())?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let directory = std::fs::read_link(format!("/proc/{}/cwd", child.id()));
         let owner = std::fs::metadata(format!("/proc/{}/status", child.id())).map(|m| m.uid());
         drop(child.stdin.take());
         child.wait().map_err(|e| e.to_string())?;
@@ -240,10 +244,52 @@ fn box_has_its_limits_and_is_not_dumpable() -> Result<(), String> {
         if !same || line.split_whitespace().count() != 6 {
             return Err(format!("{name}: {line} where {wanted} was awaited"));
         }
+        // Only root may look at the directory.
+        let elsewhere = directory.is_ok_and(|path| path != Path::new("/"));
+        let privileges = status.is_ok_and(|text| text.contains("NoNewPrivs:\t0"));
+        if name != "master" && (elsewhere || privileges) {
+            return Err(format!(
+                "{name}: another directory: {elsewhere}, privileges: {privileges}"
+            ));
+        }
         if !owner.as_ref().is_ok_and(|uid| *uid == 0) {
             return Err(format!(
                 "{name}: it can be dumped, for {owner:?} owns its folder in /proc"
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Says how a file that no box reads, and a socket without a path, are refused: seccomp lets these boxes ask for them.
+fn be_walled(name: &str) {
+    let mine = std::env::current_exe().expect("the program that runs has a path");
+    let address = SocketAddr::from_abstract_name(abstract_name(std::process::id()));
+    let address = address.expect("a short name");
+    let _outside = UnixListener::bind_addr(&address).expect("nobody else has this name");
+    if in_box(name) {
+        let file = std::fs::File::open(mine).map_err(|e| e.raw_os_error());
+        let socket = UnixStream::connect_addr(&address).map_err(|e| e.raw_os_error());
+        println!("{:?} {:?}", file.map(drop), socket.map(drop));
+    }
+}
+fn abstract_name(pid: u32) -> String {
+    format!("fulmen-captured-{pid}")
+}
+
+/// What each wall does by itself is in `files_tests.rs`: here, that it stands.
+fn landlock_stands_around_each_box_that_asks_for_files_or_paths() -> Result<(), String> {
+    let (denied, refused) = (Some(libc::EACCES), Some(libc::EPERM));
+    for (name, file, socket) in [
+        ("resolver", denied, refused),
+        ("hosts", denied, refused),
+        // Seccomp refuses the file.
+        ("lightningd", refused, refused),
+    ] {
+        let out = at("be_walled", name)?;
+        let wanted = format!("Err({file:?}) Err({socket:?})");
+        if String::from_utf8_lossy(&out.stdout).trim() != wanted {
+            return Err(format!("{name}: {out:?} where {wanted} was awaited"));
         }
     }
     Ok(())
@@ -391,6 +437,7 @@ fn main() -> ExitCode {
             Some(("hold_back", name)) => hold_back(name),
             Some(("be_refused", name)) => be_refused(name),
             Some(("be_limited", name)) => be_limited(name),
+            Some(("be_walled", name)) => be_walled(name),
             Some((task, name)) if task.starts_with("ask_for_socket_") => {
                 ask_for_socket(task.trim_start_matches("ask_for_socket_"), name);
             }
@@ -400,7 +447,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("a_crash_in_a_box_ends_with_its_signal", a_crash_in_a_box_ends_with_its_signal),
         ("captured_box_holds_few_descriptors_back", captured_box_holds_few_descriptors_back),
         (
@@ -408,6 +455,10 @@ fn main() -> ExitCode {
             captured_box_makes_no_thread_unless_it_is_a_plugins,
         ),
         ("box_has_its_limits_and_is_not_dumpable", box_has_its_limits_and_is_not_dumpable),
+        (
+            "landlock_stands_around_each_box_that_asks_for_files_or_paths",
+            landlock_stands_around_each_box_that_asks_for_files_or_paths,
+        ),
         (
             "what_only_a_captured_process_tries_is_named",
             what_only_a_captured_process_tries_is_named,
