@@ -1,4 +1,4 @@
-//! Signatures by the hundred, on as many cores as there are.
+//! Signatures by the hundred, on up to eight cores: in hsmd. Elsewhere each is made or checked by the thread that asks.
 //!
 //! A commitment may have 966 HTLC outputs, each with a signature to make or to check, and a peer that waits meanwhile. The threads are
 //! born once ([`begin`]): a process in its box makes none.

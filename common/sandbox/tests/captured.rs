@@ -21,7 +21,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const ALL: &[&str] = &["leaf", "threads", "network", "resolver", "hosts", "lightningd"];
+const ALL: &[&str] = &["leaf", "threads", "network", "resolver", "hosts", "given", "lightningd"];
 
 fn named(name: &str) -> Box {
     let plugin = |calls| Box::Plugin { reads: vec![], calls };
@@ -31,6 +31,7 @@ fn named(name: &str) -> Box {
         "network" => Box::Network,
         "resolver" => Box::Resolver,
         "hosts" => plugin(Calls::Hosts),
+        "given" => plugin(Calls::Given),
         "lightningd" => plugin(Calls::Lightningd),
         other => unreachable!("{other}"),
     }
@@ -183,7 +184,7 @@ fn captured_box_makes_no_thread_unless_it_is_a_plugins() -> Result<(), String> {
     for name in ALL {
         let out = at("make_threads", name)?;
         let said = String::from_utf8_lossy(&out.stdout);
-        let made = if ["hosts", "lightningd"].contains(name) { MANY } else { 0 };
+        let made = if ["hosts", "given", "lightningd"].contains(name) { MANY } else { 0 };
         if said.trim() != made.to_string() {
             return Err(format!("{name}: {said} threads: {out:?}"));
         }

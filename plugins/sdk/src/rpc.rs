@@ -278,7 +278,7 @@ struct Request<'a, P> {
     params: &'a P,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 struct Response {
     #[serde(default)]
     id: Option<String>,
