@@ -213,9 +213,8 @@ fn talk(list: &mut List) {
     // Nothing that was written is ever run.
     list.when(libc::SYS_mmap, &[Arg::Bits(2, bits(libc::PROT_EXEC), 0)]);
     list.when(libc::SYS_mprotect, &[Arg::Bits(2, bits(libc::PROT_EXEC), 0)]);
-    for command in
-        [libc::F_GETFL, libc::F_SETFL, libc::F_GETFD, libc::F_SETFD, libc::F_DUPFD_CLOEXEC]
-    {
+    // No copy of a descriptor: an epoll keeps a watch for each number that an open file ever had.
+    for command in [libc::F_GETFL, libc::F_SETFL, libc::F_GETFD, libc::F_SETFD] {
         list.when(libc::SYS_fcntl, &[Arg::Is(1, bits(command))]);
     }
     list.when(libc::SYS_ioctl, &[Arg::Is(1, libc::FIONBIO)]);

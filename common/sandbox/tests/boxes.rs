@@ -154,6 +154,11 @@ fn table() -> Vec<Row> {
         row("another filter", libc::SYS_seccomp, [0, 0, 0, 0], NONE),
         // The kernel counts what they watch for a user, not for a process.
         row("another epoll", libc::SYS_epoll_create1, [0, 0, 0, 0], NONE),
+        // A watch stays while its file is open, by whichever number: one for each that the file ever had.
+        row("another number", libc::SYS_fcntl, [0, libc::F_DUPFD_CLOEXEC.into(), 9, 0], NONE),
+        row("another number, old form", libc::SYS_fcntl, [0, libc::F_DUPFD.into(), 9, 0], NONE),
+        row("another number, older form", libc::SYS_dup, [0, 0, 0, 0], NONE),
+        row("this number", libc::SYS_dup3, [0, 9, 0, 0], NONE),
         row("a timer as a descriptor", libc::SYS_timerfd_create, [0, 0, 0, 0], NONE),
         row("a timer with a signal", libc::SYS_timer_create, [0, 0, 0, 0], NONE),
         row("a counter as a descriptor", libc::SYS_eventfd2, [0, 0, 0, 0], NONE),
