@@ -226,15 +226,15 @@ impl Line {
     }
 
     fn listen(&self) -> Result<(), CallError> {
-        let mut unread = lock(&self.unread);
-        let Some(stream) = unread.as_ref() else { return Ok(()) };
-        let stream = stream.try_clone().map_err(|e| transport(&e))?;
+        // The box has no call that copies a descriptor: this one goes to the thread, or is lost with it.
+        let Some(stream) = lock(&self.unread).take() else { return Ok(()) };
         let calls = Arc::clone(&self.calls);
-        std::thread::Builder::new()
-            .spawn(move || hear(objects(stream), &calls))
-            .map_err(|e| transport(&e))?;
-        *unread = None;
-        Ok(())
+        let born = std::thread::Builder::new().spawn(move || hear(objects(stream), &calls));
+        born.map(drop).map_err(|e| {
+            let why = transport(&e);
+            lock(&self.calls).over = Some(why.clone());
+            why
+        })
     }
 }
 
