@@ -48,9 +48,9 @@ impl Hsmd {
         let rights = Rights::of(&[Capability::Points, Capability::SignRemote, Capability::Revoke]);
         let question = NewClient { peer, channel: ChannelNumber(1), rights, seed: None };
         self.master.as_mut().unwrap().ask_with(&question, &[theirs.as_fd()]).unwrap();
-        let (master, child) = ScriptedMaster::new();
+        let (mut master, child) = ScriptedMaster::new();
         let (ours, socket) = subdaemon::peer_pair().unwrap();
-        master.order(init, vec![client, socket]);
+        master.order_and_keep(init, vec![client, socket]);
         let daemon = std::thread::spawn(move || openingd::run(child, &settings()));
         Attempt { master, peer: Some(Peer::new(ours)), questions: Questions::default(), daemon }
     }
