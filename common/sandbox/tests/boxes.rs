@@ -3,9 +3,12 @@
 //! No harness: a box holds for a whole process, with the threads of whoever runs the tests.
 #![allow(unsafe_code)] // raw system calls, which nothing here relies on
 
+mod common;
+
+use common::{ALL, Test, named, run};
 use nix::errno::Errno;
 use nix::libc;
-use sandbox::{Barriers, Box, Calls, Mode};
+use sandbox::{Barriers, Box, Mode};
 use std::process::{Command, ExitCode, Stdio};
 
 /// A call that may hurt somebody, or must go on working.
@@ -17,7 +20,6 @@ struct Row {
     allowed: &'static [&'static str],
 }
 
-const ALL: &[&str] = &["leaf", "threads", "network", "resolver", "hosts", "given", "lightningd"];
 const NONE: &[&str] = &[];
 const THREADED: &[&str] = &["hosts", "given", "lightningd"];
 const DIALS: &[&str] = &["network", "resolver", "hosts"];
@@ -223,20 +225,6 @@ const FCHMODAT2: i64 = 452;
 #[cfg(target_arch = "x86_64")]
 const X32: i64 = 0x4000_0000;
 
-fn named(name: &str) -> Box {
-    let plugin = |calls| Box::Plugin { reads: vec![], calls };
-    match name {
-        "leaf" => Box::Leaf,
-        "threads" => Box::Threads,
-        "network" => Box::Network,
-        "resolver" => Box::Resolver,
-        "hosts" => plugin(Calls::Hosts),
-        "given" => plugin(Calls::Given),
-        "lightningd" => plugin(Calls::Lightningd),
-        other => unreachable!("{other}"),
-    }
-}
-
 fn table_of(name: &str) -> Vec<Row> {
     if name == "master" { master_table() } else { table() }
 }
@@ -380,8 +368,6 @@ fn a_panic_in_a_box_ends_with_sigabrt() -> Result<(), String> {
 
 const INSIDE: &str = "FULMEN_TEST_BOX";
 
-type Test = fn() -> Result<(), String>;
-
 fn main() -> ExitCode {
     if let Ok(name) = std::env::var(INSIDE) {
         return match name.split_once(' ') {
@@ -405,19 +391,5 @@ fn main() -> ExitCode {
         ),
         ("a_panic_in_a_box_ends_with_sigabrt", a_panic_in_a_box_ends_with_sigabrt),
     ];
-    let mut failed = 0;
-    for (name, test) in tests {
-        match test() {
-            Ok(()) => println!("test {name} ... ok"),
-            Err(why) => {
-                failed += 1;
-                println!("test {name} ... FAILED\n{why}");
-            }
-        }
-    }
-    let (word, passed) = (if failed == 0 { "ok" } else { "FAILED" }, tests.len() - failed);
-    println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    run(&tests)
 }

@@ -3,12 +3,15 @@
 //! No harness: a box holds for a whole process. This program starts itself once for each box and task.
 #![allow(unsafe_code)] // raw system calls, which nothing here relies on
 
+mod common;
+
+use common::{ALL, Test, named, run};
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg, sendmsg};
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
-use sandbox::{Barriers, Box, Calls, Mode};
+use sandbox::{Barriers, Mode};
 use std::io::{BufRead, BufReader, IoSlice, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
@@ -20,22 +23,6 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-const ALL: &[&str] = &["leaf", "threads", "network", "resolver", "hosts", "given", "lightningd"];
-
-fn named(name: &str) -> Box {
-    let plugin = |calls| Box::Plugin { reads: vec![], calls };
-    match name {
-        "leaf" => Box::Leaf,
-        "threads" => Box::Threads,
-        "network" => Box::Network,
-        "resolver" => Box::Resolver,
-        "hosts" => plugin(Calls::Hosts),
-        "given" => plugin(Calls::Given),
-        "lightningd" => plugin(Calls::Lightningd),
-        other => unreachable!("{other}"),
-    }
-}
 
 /// For the environment: a task and a box.
 const INSIDE: &str = "FULMEN_TEST_TASK";
@@ -429,8 +416,6 @@ fn threads_born_on_the_way_in_work_and_are_held() -> Result<(), String> {
     Ok(())
 }
 
-type Test = fn() -> Result<(), String>;
-
 fn main() -> ExitCode {
     if let Ok(task) = std::env::var(INSIDE) {
         match task.split_once(' ') {
@@ -469,19 +454,5 @@ fn main() -> ExitCode {
             threads_born_on_the_way_in_work_and_are_held,
         ),
     ];
-    let mut failed = 0;
-    for (name, test) in tests {
-        match test() {
-            Ok(()) => println!("test {name} ... ok"),
-            Err(why) => {
-                failed += 1;
-                println!("test {name} ... FAILED\n{why}");
-            }
-        }
-    }
-    let (word, passed) = (if failed == 0 { "ok" } else { "FAILED" }, tests.len() - failed);
-    println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    run(&tests)
 }
