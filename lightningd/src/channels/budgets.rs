@@ -123,7 +123,7 @@ impl Budgets {
             of_peer.friendly.has(1, now)
         }
     }
-    /// One is.
+    /// Takes the tokens of a proposal for which one is started.
     pub fn proposes(&mut self, who: Proposer, now: Instant) {
         if !who.is_stranger {
             return self.take(who.peer, now, |a| &mut a.friendly);
@@ -148,7 +148,7 @@ impl Budgets {
     pub fn friend_at(&self, peer: NodeId, now: Instant) -> Instant {
         self.peer(peer).friendly.ready_at(1, now).unwrap_or(now)
     }
-    /// They are.
+    /// Takes the token of a connection on which they are started.
     pub fn friend_connects(&mut self, peer: NodeId, now: Instant) {
         self.take(peer, now, |a| &mut a.friendly);
     }
@@ -157,7 +157,7 @@ impl Budgets {
     pub fn may_reconnect(&self, peer: NodeId, now: Instant) -> bool {
         self.peer(peer).reconnects.has(1, now) && self.all_reconnects.has(1, now)
     }
-    /// They are.
+    /// Takes the tokens of a reconnect after which they are started.
     pub fn reconnects(&mut self, peer: NodeId, now: Instant) {
         self.take(peer, now, |a| &mut a.reconnects);
         self.all_reconnects.take(now);
@@ -167,7 +167,7 @@ impl Budgets {
     pub fn may_hear_of_unknown(&self, peer: NodeId, now: Instant) -> bool {
         self.peer(peer).unknown.has(1, now)
     }
-    /// It is.
+    /// Takes the token of one such error.
     pub fn hears_of_unknown(&mut self, peer: NodeId, now: Instant) {
         self.take(peer, now, |a| &mut a.unknown);
     }
@@ -176,7 +176,7 @@ impl Budgets {
     pub fn may_hear(&self, peer: NodeId, now: Instant) -> bool {
         self.peer(peer).words.has(1, now)
     }
-    /// It is.
+    /// Takes the token of one refusal.
     pub fn hears(&mut self, peer: NodeId, now: Instant) {
         self.take(peer, now, |a| &mut a.words);
     }
