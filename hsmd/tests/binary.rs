@@ -2,35 +2,22 @@
 
 use primitives::{ChannelNumber, Network, NodeId};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
-use subdaemon::{Conn, Hsm, stream_pair};
+use std::process::Command;
+use subdaemon::testing::start;
+use subdaemon::{Hsm, stream_pair};
 use wire::Message;
-use wire::daemon::{Log, LogLevel, Start};
+use wire::daemon::Log;
 use wire::hsm::*;
 
 #[test]
 fn the_daemon_works_in_its_box_and_ends_with_the_master() {
     let folder = std::env::temp_dir().join(format!("fulmen-hsmd-binary-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
-    let (down, stdin) = stream_pair().unwrap();
-    let (up, up_child) = stream_pair().unwrap();
     let (ours, theirs) = stream_pair().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lightning_hsmd"))
-        .current_dir(&folder)
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let down = Conn::new(down);
-    let start = Start {
-        version: wire::VERSION,
-        log_level: LogLevel::Debug,
-        developer: false,
-        sandbox_required: true,
-    };
-    down.send(&start.encode(), &[up_child.as_fd()]).unwrap();
+    let executable = env!("CARGO_BIN_EXE_lightning_hsmd");
+    let (mut child, down, mut up) = start(Command::new(executable).current_dir(&folder));
     down.send(&HsmdInit {}.encode(), &[theirs.as_fd()]).unwrap();
-    drop((up_child, theirs));
+    drop(theirs);
 
     let mut master = Hsm::new(ours);
     let path = "hsm_secret".to_owned();
@@ -58,7 +45,6 @@ fn the_daemon_works_in_its_box_and_ends_with_the_master() {
 
     drop(master);
     assert!(child.wait().unwrap().success());
-    let mut up = Conn::new(up);
     let mut lines = Vec::new();
     while let Ok(frame) = up.recv() {
         if let Some(body) = frame.body.strip_prefix(&Log::NUMBER.to_be_bytes()) {

@@ -5,31 +5,15 @@ mod common;
 
 use common::*;
 use primitives::*;
-use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
-use subdaemon::{Conn, stream_pair};
-use wire::daemon::{LogLevel, Start};
+use std::process::Command;
+use subdaemon::testing::start;
 use wire::onchaind::*;
 use wire::{Long, Message};
 
 #[test]
 fn the_daemon_works_in_its_box_and_ends_with_the_master() {
-    let (down, stdin) = stream_pair().unwrap();
-    let (up, up_child) = stream_pair().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lightning_onchaind"))
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (down, mut up) = (Conn::new(down), Conn::new(up));
-    let start = Start {
-        version: wire::VERSION,
-        log_level: LogLevel::Debug,
-        developer: false,
-        sandbox_required: true,
-    };
-    down.send(&start.encode(), &[up_child.as_fd()]).unwrap();
-    drop(up_child);
+    let executable = env!("CARGO_BIN_EXE_lightning_onchaind");
+    let (mut child, down, mut up) = start(&mut Command::new(executable));
     let mut world = World::plain(true);
     world.add(Side::Local, Msat(40_000_000), 1, 104).unwrap();
     world.settle();

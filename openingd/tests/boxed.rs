@@ -7,30 +7,17 @@ use common::scenes::*;
 use common::*;
 use primitives::ChannelId;
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
-use subdaemon::{Conn, Peer, PeerRecord, peer_pair, stream_pair};
-use wire::daemon::{Log, LogLevel, Start, Status};
+use std::process::Command;
+use subdaemon::testing::start;
+use subdaemon::{Peer, PeerRecord, peer_pair};
+use wire::daemon::{Log, Status};
 use wire::openingd::*;
 use wire::*;
 
 #[test]
 fn the_executable_opens_a_channel_inside_its_box() {
-    let (down, stdin) = stream_pair().unwrap();
-    let (up, its_up) = stream_pair().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lightning_openingd"))
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (down, mut up) = (Conn::new(down), Conn::new(up));
-    let start = Start {
-        version: wire::VERSION,
-        log_level: LogLevel::Debug,
-        developer: false,
-        sandbox_required: true,
-    };
-    down.send(&start.encode(), &[its_up.as_fd()]).unwrap();
-    drop(its_up);
+    let executable = env!("CARGO_BIN_EXE_lightning_openingd");
+    let (mut child, down, mut up) = start(&mut Command::new(executable));
     let (hsm, _) = hsmd(OURS);
     let (ours, socket) = peer_pair().unwrap();
     up.keep(socket.try_clone().unwrap());

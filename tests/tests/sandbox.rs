@@ -5,14 +5,13 @@ use nix::unistd::Pid;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
-use subdaemon::{Conn, stream_pair};
+use std::process::Command;
+use subdaemon::testing::start;
 use tests::{Bitcoind, Node, Pair, Scratch, bin_dir};
 use wire::Message;
-use wire::daemon::{Log, LogLevel, Start};
+use wire::daemon::Log;
 
 /// A line of /proc/PID/status.
 fn status(pid: Pid, field: &str) -> String {
@@ -152,22 +151,8 @@ fn pay_needs_no_path_to_the_rpc() {
 #[test]
 fn leaf_is_in_its_box_before_it_reads_its_init() {
     for name in ["openingd", "channeld", "closingd", "onchaind"] {
-        let (down, stdin) = stream_pair().unwrap();
-        let (up, its_up) = stream_pair().unwrap();
-        let mut child = Command::new(bin_dir().join(format!("lightning_{name}")))
-            .stdin(Stdio::from(stdin))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (down, mut up) = (Conn::new(down), Conn::new(up));
-        let start = Start {
-            version: wire::VERSION,
-            log_level: LogLevel::Debug,
-            developer: false,
-            sandbox_required: true,
-        };
-        down.send(&start.encode(), &[its_up.as_fd()]).unwrap();
-        drop(its_up);
+        let executable = bin_dir().join(format!("lightning_{name}"));
+        let (mut child, down, mut up) = start(&mut Command::new(executable));
         down.send(&[0xff; 8], &[]).unwrap();
         let mut said = Vec::new();
         while let Ok(frame) = up.recv() {

@@ -3,6 +3,7 @@
 use crate::child::Child;
 use crate::frame::{Conn, Frame};
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
 use wire::daemon::{LogLevel, Start};
 use wire::{Message, Request};
 
@@ -73,4 +74,26 @@ impl ScriptedMaster {
     pub fn answer<R: Request>(&self, answer: &R::Answer) {
         self.up.send(&crate::answer_frame::<R>(answer), &[]).expect("the child waits");
     }
+}
+
+/// Starts a daemon's executable as lightningd does, in its box: with its sockets, downward and upward.
+///
+/// # Panics
+/// If it cannot be started: this is for tests.
+pub fn start(executable: &mut Command) -> (std::process::Child, Conn, Conn) {
+    let (down, stdin) = crate::stream_pair().expect("a test has sockets");
+    let (up, its_up) = crate::stream_pair().expect("a test has sockets");
+    let executable = executable.stdin(Stdio::from(stdin)).stdout(Stdio::null());
+    let child = executable.spawn().expect("the executable is there");
+    let down = Conn::new(down);
+    let start = Start {
+        version: wire::VERSION,
+        log_level: LogLevel::Debug,
+        developer: false,
+        sandbox_required: true,
+    };
+    down.send(&start.encode(), &[its_up.as_fd()]).expect("the child's socket is open");
+    // The command would keep the child's end of the socket open.
+    executable.stdin(Stdio::null());
+    (child, down, Conn::new(up))
 }
