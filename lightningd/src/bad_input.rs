@@ -2,7 +2,7 @@
 
 use crate::chain::feerates::{Asked, Estimates};
 use crate::options::Config;
-use crate::plugin_host::Manifest;
+use crate::plugin_host::manifest::Manifest;
 use crate::rpc::{check_form, reply_text};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn arbitrary_words_are_amounts_feerates_and_addresses_or_an_error(text in word()) {
-        let _ = (primitives::Msat::parse(&text), Asked::parse(&text), crate::peers::parse_address(&text, 1));
+        let _ = (primitives::Msat::parse(&text), Asked::parse(&text), crate::peers::address::parse_address(&text, 1));
         let _ = (crate::json::from_hex(&text), text.parse::<primitives::ShortChannelId>(), text.parse::<primitives::Network>());
     }
 }

@@ -50,7 +50,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
         Role::Opening(number) => channels::opening::heard(node, turn, child, number, frame)?,
         Role::Channel(number) => channels::live::heard(node, turn, child, number, frame)?,
         Role::Closing(number) => channels::closing::heard(node, turn, child, number, frame)?,
-        Role::Onchain(number) => crate::onchain::heard(node, turn, child, number, &frame)?,
+        Role::Onchain(number) => crate::onchain::report::heard(node, turn, child, number, &frame)?,
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop
         Role::Hsmd => {
             Err(Fatal("hsmd is gone: nothing can be signed, so the node stops".to_owned()).into())
         }
-        Role::Connectd => peers::connectd_gone(node, turn, Instant::now()),
+        Role::Connectd => peers::connectd::connectd_gone(node, turn, Instant::now()),
         Role::Opening(number) => channels::opening::gone(node, turn, child, number),
         Role::Channel(number) => channels::live::gone(node, turn, child, number),
         Role::Closing(number) => channels::closing::gone(node, turn, child, number),

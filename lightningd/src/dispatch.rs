@@ -51,10 +51,10 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             Ok(())
         }
         Event::Reconnect(peer, at) => crate::peers::reconnect(node, turn, peer, at),
-        Event::StartConnectd(at) => crate::peers::start_again(node, turn, at),
-        Event::ListenAgain(child) => crate::peers::listen_again(node, turn, child),
+        Event::StartConnectd(at) => crate::peers::connectd::start_again(node, turn, at),
+        Event::ListenAgain(child) => crate::peers::connectd::listen_again(node, turn, child),
         Event::TellFriends => {
-            crate::peers::tell_friends(node, turn);
+            crate::peers::connectd::tell_friends(node, turn);
             Ok(())
         }
         Event::Shutdown(caller) => {

@@ -6,10 +6,12 @@ use crate::disk::{Disk, Space};
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
 use crate::node::Node;
-use crate::plugin_host::{Kennel, Plugin, PluginId, Stage};
+use crate::plugin_host::kennel::Kennel;
+use crate::plugin_host::{Plugin, PluginId, Stage};
 use crate::rpc::Caller;
 use crate::rpc_server::RpcServer;
-use crate::supervisor::{ChildHeard, ChildId, ChildSpec, Executables, Nursery, Role};
+use crate::supervisor::nursery::{ChildHeard, Nursery};
+use crate::supervisor::{ChildId, ChildSpec, Executables, Role};
 use crate::turn::{self, Fatal, Outbox};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -419,7 +421,7 @@ impl Io {
             path: path.clone(),
             stage: Stage::AwaitingManifest,
             important: false,
-            manifest: crate::plugin_host::Manifest::default(),
+            manifest: crate::plugin_host::manifest::Manifest::default(),
             starter,
             at_startup: false,
         };

@@ -3,13 +3,10 @@
 mod master;
 mod rows;
 
-pub use master::hears;
-pub use rows::Damaged;
-
 use crate::chain::feerates::Estimates;
 use crate::objects::Objects;
 use crate::options::Config;
-use crate::plugin_host::Manifest;
+use crate::plugin_host::manifest::Manifest;
 use crate::rpc::{args::Args, check_form, reply_text, table};
 use serde_json::{Map, Value};
 

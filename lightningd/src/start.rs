@@ -10,9 +10,9 @@ use crate::options::{Config, table};
 use crate::passphrase;
 use crate::plugin_host::{Plugin, PluginHost, Stage};
 use crate::sandbox;
-use crate::supervisor::{
-    ChildSpec, ChildrenLock, Common, Daemon, Executables, Nursery, Role, Supervisor,
-};
+use crate::supervisor::lock::ChildrenLock;
+use crate::supervisor::nursery::{Common, Nursery};
+use crate::supervisor::{ChildSpec, Daemon, Executables, Role, Supervisor};
 use crate::turn::Fatal;
 use crate::wallet::Wallet;
 use bitcoin::bip32::Xpub;
@@ -151,7 +151,7 @@ fn begin(
     let fresh = crate::db::check_owner(&db, config.network(), id)
         .map_err(|e| (crate::db::EXIT_WRONG_DATABASE, e))?;
     if fresh && fresh_secret {
-        crate::channels::begin_numbers(&db).map_err(generic)?;
+        crate::channels::store::numbers::begin_numbers(&db).map_err(generic)?;
     } else if fresh {
         log::warn!(
             "a new database under an hsm_secret that was there before: channels from an older database are unknown"
@@ -160,7 +160,7 @@ fn begin(
     let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
     let (watermarks, witness) =
         Watermarks::open(Path::new(crate::channels::watermark::FILE)).map_err(generic)?;
-    crate::channels::hear_witness(&mut node.channels, &db, &witness).map_err(generic)?;
+    crate::channels::witness::hear_witness(&mut node.channels, &db, &witness).map_err(generic)?;
     let plugin_dir = executables.plugin_dir().to_path_buf();
     let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
     let disk = Disk::new(room, &log_files(&node.config));
@@ -353,7 +353,7 @@ pub(crate) fn load(
     supervisor: Supervisor,
     db: &rusqlite::Connection,
 ) -> Result<Node, Fatal> {
-    let (last_index, outputs) = crate::wallet::load(db)?;
+    let (last_index, outputs) = crate::wallet::store::load(db)?;
     let network = config.network();
     let alias = alias(&config, id)?;
     let rgb = colour(&config, id)?;
@@ -364,14 +364,14 @@ pub(crate) fn load(
         rgb,
         features: our_features(),
         invoice_features: our_invoice_features(),
-        chain: crate::chain::load(db)?,
+        chain: crate::chain::store::load(db)?,
         wallet: Wallet::new(xpub, last_index, outputs),
-        peers: crate::peers::load(db)?,
-        channels: crate::channels::load(db)?,
-        onchain: crate::onchain::load(db)?,
-        htlcs: crate::htlcs::load(db)?,
-        invoices: crate::invoices::load(db)?,
-        payments: crate::payments::load(db)?,
+        peers: crate::peers::store::load(db)?,
+        channels: crate::channels::store::load::load(db)?,
+        onchain: crate::onchain::store::load(db)?,
+        htlcs: crate::htlcs::store::load(db)?,
+        invoices: crate::invoices::store::load(db)?,
+        payments: crate::payments::store::load(db)?,
         plugins: PluginHost::default(),
         supervisor,
         waits: crate::waits::Waits::default(),
@@ -492,7 +492,7 @@ fn initial_plugins(config: &Config, ours: &Path) -> Result<Vec<Plugin>, Fatal> {
             path,
             stage: Stage::AwaitingManifest,
             important,
-            manifest: crate::plugin_host::Manifest::default(),
+            manifest: crate::plugin_host::manifest::Manifest::default(),
             starter: None,
             at_startup: true,
         })

@@ -2,7 +2,9 @@
 //! A crash is the same rows in a new node.
 
 use crate::chain::Backend;
-use crate::channels::{self, ChannelEvent, Owner, State, testing as channel};
+use crate::channels;
+use crate::channels::state::State;
+use crate::channels::{ChannelEvent, Owner, testing as channel};
 use crate::events::{Event, Outgoing};
 use crate::hsm::HsmClient;
 use crate::node::Node;

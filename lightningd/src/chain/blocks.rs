@@ -17,8 +17,8 @@ pub(super) fn connect(
     store::add_block(turn.db, height, hash, &block.header)?;
     let time = block.header.time;
     crate::wallet::connect(node, turn, height, block)?;
-    crate::channels::connect(node, turn, height, block)?;
-    crate::onchain::connect(node, turn, height, block)?;
+    crate::channels::watch::connect(node, turn, height, block)?;
+    crate::onchain::watch::connect(node, turn, height, block)?;
     turn.install(move |node| {
         node.chain.headers.push_back((height, hash));
         node.chain.times.insert(height, time);
@@ -29,7 +29,7 @@ pub(super) fn connect(
         }
     });
     if node.chain.caught_up {
-        super::rebroadcast(node, turn)?;
+        crate::chain::broadcast::rebroadcast(node, turn)?;
     }
     crate::waits::height_is(node, turn, height);
     log::debug!("block {height}: {hash}");
@@ -56,6 +56,6 @@ pub(super) fn disconnect(
 pub(super) fn leave(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::remove_block(turn.db, height)?;
     crate::wallet::disconnect(node, turn, height)?;
-    crate::channels::disconnect(node, turn, height)?;
-    crate::onchain::disconnect(node, turn, height)
+    crate::channels::watch::disconnect(node, turn, height)?;
+    crate::onchain::watch::disconnect(node, turn, height)
 }

@@ -189,10 +189,10 @@ pub(super) fn answered(
             );
         }
         (BroadcastFor::Funding(number), refused) => {
-            crate::channels::funding_sent(node, turn, number, refused)?
+            crate::channels::watch::funding_sent(node, turn, number, refused)?
         }
         (BroadcastFor::Attempt(number), refused) => {
-            crate::onchain::answered(node, turn, number, txid, refused.as_deref())?;
+            crate::onchain::attempts::answered(node, turn, number, txid, refused.as_deref())?;
         }
         (BroadcastFor::Closing(number), refused) => {
             if let Some(e) = refused {

@@ -4,21 +4,15 @@
 //! all it means to the other rooms.
 
 pub mod answers;
-mod blocks;
-mod broadcast;
+pub mod blocks;
+pub mod broadcast;
 pub mod feerates;
 pub mod rescan;
 pub mod rpc;
 pub mod stale;
-mod store;
+pub mod store;
 
-#[cfg(test)]
-pub(crate) use broadcast::sent_first;
-pub use broadcast::{BroadcastFor, broadcast, broadcast_first, keep, rebroadcast, send, taken};
-pub use store::{
-    confirmed, forget_spends, give_up, give_up_spends, load, on_its_way, sent_to_spend,
-};
-
+use crate::chain::broadcast::{BroadcastFor, rebroadcast};
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
 use crate::node::Node;
@@ -201,7 +195,7 @@ pub fn answered(
         }
         Purpose::Broadcast(txid, why) => broadcast::answered(node, turn, txid, why, result),
         Purpose::MempoolSpends => {
-            crate::onchain::mempool_has(node, turn, result);
+            crate::onchain::watch::mempool_has(node, turn, result);
             Ok(())
         }
         Purpose::FundingSeen(number, caller) => {
@@ -330,8 +324,8 @@ fn disconnect(
 fn forget(node: &Node, turn: &mut Turn<'_>, below: BlockHeight) -> Result<(), Stop> {
     let highest = [
         crate::wallet::confirmed_below(node, below),
-        crate::channels::confirmed_below(node, below),
-        crate::onchain::confirmed_below(node, below),
+        crate::channels::watch::confirmed_below(node, below),
+        crate::onchain::watch::confirmed_below(node, below),
         store::confirmed_below(turn.db, below)?,
     ];
     if let Some(height) = highest.into_iter().flatten().max() {
@@ -385,7 +379,7 @@ fn rescan_height(node: &Node, blocks: u32) -> BlockHeight {
 /// The backend is the right one: open for business, though the chain may not be caught up.
 fn serve(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     turn.say(Outgoing::OpenRpc);
-    crate::peers::begin(node, turn)?;
+    crate::peers::connectd::begin(node, turn)?;
     crate::channels::begin(node, turn)?;
     turn.install(|node| {
         node.chain.serving = true;
@@ -421,7 +415,7 @@ fn block(
         }
         caught_up(node, turn)?;
         stale::look(node, turn);
-        crate::onchain::ask_mempool(node, turn);
+        crate::onchain::watch::ask_mempool(node, turn);
         if !rescan::go_on(node, turn)? {
             poll_later(node, turn);
         }
@@ -460,7 +454,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     crate::onchain::caught_up(node, turn);
     crate::htlcs::tip_found(node, turn);
     turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
-    crate::peers::activate(node, turn);
+    crate::peers::connectd::activate(node, turn);
     rebroadcast(node, turn)
 }
 

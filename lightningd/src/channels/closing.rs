@@ -1,15 +1,17 @@
 //! Channels that end: `close`, closingd, and failing a channel for good.
 
-mod fees;
-mod limit;
+pub mod fees;
+pub mod limit;
 
-pub use fees::{FeerateRange, max_fee};
-pub(super) use limit::{limit_peer_close, resume_limit};
+use crate::channels::closing::limit::limit_peer_close;
 
 use super::fail::fail_channel;
 use super::phase::{hears, takes};
-use super::{Channel, Owner, State, live, order, set_state, store, strangers, update, watermark};
-use crate::chain::{BroadcastFor, broadcast};
+use crate::chain::broadcast::{BroadcastFor, broadcast};
+use crate::channels::state::State;
+use crate::channels::{
+    Channel, Owner, live, order, set_state, store, strangers, update, watermark,
+};
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
 use crate::node::Node;
@@ -169,7 +171,7 @@ pub(super) fn shutdown_script(
         (None, None) => {
             let remote =
                 node.peers.connection(channel.peer).map(|c| c.features.clone()).unwrap_or_default();
-            super::opening::closing_script(node, turn, &remote)
+            crate::channels::opening::begin::closing_script(node, turn, &remote)
         }
     }
 }

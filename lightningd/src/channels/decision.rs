@@ -36,7 +36,7 @@ pub fn decide(
 /// that had it first, beyond its end and over restarts, until it has expired for good. The same HTLC said again after a reconnect is no other: it has its id.
 pub fn is_replayed(turn: &Turn<'_>, number: ChannelNumber, live: &LiveHtlc) -> Result<bool, Stop> {
     let Some(hmac) = live.onion.0.last_chunk::<32>() else { return Ok(false) };
-    Ok(store::is_replayed(turn.db, number, live.htlc.id, hmac)?)
+    Ok(store::onions::is_replayed(turn.db, number, live.htlc.id, hmac)?)
 }
 
 /// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in `Channel::decided` once

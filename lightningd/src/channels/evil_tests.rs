@@ -2,9 +2,10 @@
 //! for each role; what hsmd owes to them is in its own `tests/evil.rs` and `tests/phases.rs`.
 
 use super::testing::{adds, alias, htlc, point, step};
-use super::{Owner, State};
+use crate::channels::Owner;
+use crate::channels::state::State;
 use crate::events::Event;
-use crate::htlcs::Origin;
+use crate::htlcs::key::Origin;
 use crate::supervisor::Role;
 use crate::testing::{Rig, Said};
 use ::channel::phase::{Input, Rule, rule};

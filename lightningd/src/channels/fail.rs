@@ -2,8 +2,9 @@
 
 use super::closing::{answer_closers, refuse_closers};
 use super::error_to_peer::{self, Known};
-use super::{Channel, Owner, State, live, set_state, store, update};
-use crate::chain::{BroadcastFor, broadcast};
+use crate::chain::broadcast::{BroadcastFor, broadcast};
+use crate::channels::state::State;
+use crate::channels::{Channel, Owner, live, set_state, store, update};
 use crate::events::{Event, Outgoing};
 use crate::hsm::{ASK_AGAIN, NoPoint};
 use crate::node::Node;
@@ -149,7 +150,7 @@ pub(super) fn broadcast_commitment(
                 LogLevel::Info,
                 &format!("publishing our commitment {}", transaction.compute_txid()),
             );
-            crate::onchain::commitment_published(node, turn, number, &transaction)?;
+            crate::onchain::anchor::commitment_published(node, turn, number, &transaction)?;
             broadcast(node, turn, &transaction, BroadcastFor::Commitment(number))?;
             answer_closers(node, turn, number, "unilateral", &transaction);
         }

@@ -83,7 +83,7 @@ pub(super) fn forget(
     refuse_closers(node, turn, channel.number, why);
     crate::onchain::forget(node, turn, channel.number)?;
     if may_be_published(channel) {
-        crate::chain::forget_spends(turn.db, channel.live.params.funding)?;
+        crate::chain::store::forget_spends(turn.db, channel.live.params.funding)?;
     }
     store::forget(turn.db, channel.number)?;
     let (number, peer) = (channel.number, channel.peer);

@@ -1,6 +1,7 @@
 //! All channels, and the ways to one: its number, its names, its peer.
 
-use super::{Channel, Channels, Owner, State};
+use crate::channels::state::State;
+use crate::channels::{Channel, Channels, Owner};
 use primitives::*;
 use std::collections::BTreeSet;
 

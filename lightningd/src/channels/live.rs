@@ -1,8 +1,9 @@
 //! A channel with its channeld: birth, what it asks to be stored, what it reports.
 
 use super::phase::{hears, refused};
-use super::{Channel, Owner, State, order, set_state, store, strangers, update, watermark};
 use crate::chain::feerates::Use;
+use crate::channels::state::State;
+use crate::channels::{Channel, Owner, order, set_state, store, strangers, update, watermark};
 use crate::events::{Event, Outgoing};
 use crate::htlcs::HtlcEvent;
 use crate::node::Node;
@@ -58,11 +59,10 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
         local_balance: live.balance.local,
         broadcast: (channel.state.is_unilateral() && !channel.lost_state)
             .then_some(live.commitment.local),
-        closing: channel
-            .shutdown
-            .local
-            .clone()
-            .map(|script| ClosingTerms { script, max_fee: super::closing::max_fee(channel) }),
+        closing: channel.shutdown.local.clone().map(|script| ClosingTerms {
+            script,
+            max_fee: crate::channels::closing::fees::max_fee(channel),
+        }),
     }
 }
 

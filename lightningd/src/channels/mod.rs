@@ -1,43 +1,39 @@
 //! Channels: what each is, what state it is in, and which child has it. One child per channel at a time.
 
-mod budgets;
+pub mod budgets;
 pub mod closing;
-mod deadline;
-mod decision;
+pub mod deadline;
+pub mod decision;
 pub mod dev;
-mod error_to_peer;
+pub mod error_to_peer;
 #[cfg(test)]
 mod evil_tests;
 pub mod fail;
-mod forget;
-mod index;
+pub mod forget;
+pub mod index;
 pub mod live;
-mod numbers;
+pub mod numbers;
 pub mod open_rpc;
 pub mod opening;
-mod our_update;
-mod persist;
-mod phase;
+pub mod our_update;
+pub mod persist;
+pub mod phase;
 #[cfg(test)]
 mod phase_tests;
 pub mod policy;
 pub mod rpc;
-mod state;
-mod store;
-mod strangers;
+pub mod state;
+pub mod store;
+pub mod strangers;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code))]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub mod testing;
-mod watch;
+pub mod watch;
 pub mod watermark;
-mod witness;
+pub mod witness;
 
-pub use decision::{decide, is_replayed};
-pub use state::State;
-pub use store::{begin_numbers, forget_removal, list_htlcs, load};
-pub use watch::{close_for_good, confirmed_below, connect, disconnect, ended_by, funding_sent};
-pub use witness::hear_witness;
+use crate::channels::state::State;
 
 use crate::events::Outgoing;
 use crate::node::Node;
@@ -171,7 +167,7 @@ pub struct Channel {
     /// peer began.
     pub close_asked: bool,
     /// What `close` said that its transaction may pay.
-    pub close_feerange: Option<closing::FeerateRange>,
+    pub close_feerange: Option<closing::fees::FeerateRange>,
     /// What closes it, once both signed that.
     pub close_tx: Option<Transaction>,
     /// What spent the funding.
@@ -410,7 +406,7 @@ pub fn handle(
             strangers::serve_late(node, turn, peer, connection)
         }
         ChannelEvent::ActivateConnectd => {
-            crate::peers::activate(node, turn);
+            crate::peers::connectd::activate(node, turn);
             Ok(())
         }
         ChannelEvent::TellUpdate => match node.channels.all.get(&number) {
@@ -463,7 +459,7 @@ pub fn fees_changed(node: &Node, turn: &mut Turn<'_>) {
 pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
     let number = s.message.0.first_chunk::<2>().map(|n| u16::from_be_bytes(*n));
     if number == Some(wire::OpenChannel::NUMBER) {
-        return opening::proposed(node, turn, &s);
+        return opening::begin::proposed(node, turn, &s);
     }
     let known = node.channels.by_id(s.node, s.channel);
     match known {

@@ -39,7 +39,7 @@ pub fn draw(node: &Node, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
     }
     // Where barriers are counted each attempt must pass the same ones: then it reserves its own number.
     let block = if subdaemon::barrier::is_on() { 1 } else { BLOCK };
-    let first = store::reserve_numbers(turn.db, block)?;
+    let first = store::numbers::reserve_numbers(turn.db, block)?;
     let end = first.0.saturating_add(block);
     // Said before anything else of this event: nobody learns a number of the block before the record is on disk.
     turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(end - 1) });
@@ -102,7 +102,7 @@ mod tests {
         crate::db::set_var(&rig.db, "next_channel_number", &crate::db::sql(first)).unwrap();
         let revoked = [(watermark::LAST, CommitmentNumber(record.unwrap()))].into();
         let witness = watermark::Witness { revoked, ..Default::default() };
-        super::super::hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
+        crate::channels::witness::hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
         rig.crash();
         assert_eq!(one(&mut rig).0, first + BLOCK);
     }

@@ -1,14 +1,16 @@
 //! `fundchannel`, `fundchannel_start`, `fundchannel_complete`, `fundchannel_cancel`.
 
 use super::opening::psbt::funding_output;
-use super::opening::{Attempt, Opening, Proposal, cancel, complete, propose};
 use crate::chain;
 use crate::chain::feerates::{Asked, Use};
+use crate::channels::opening::begin::{Proposal, propose};
+use crate::channels::opening::{Attempt, Opening, cancel, complete};
 use crate::node::Node;
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
 use crate::turn::{Stop, Turn};
-use crate::wallet::{self, Wanted};
+use crate::wallet;
+use crate::wallet::coins::Wanted;
 use primitives::*;
 use serde_json::{Value, json};
 
@@ -123,10 +125,15 @@ pub fn fundchannel(
         utxos: wallet::rpc::parse_utxos(args, "utxos")?,
         emergency: wallet::rpc::emergency_reserve(node, true),
     };
-    let funded = wallet::build(node, turn, &wanted)?;
+    let funded = wallet::coins::build(node, turn, &wanted)?;
     p.amount = funded.amount;
     check_push(&p)?;
-    wallet::reserve(node, turn, &funded.inputs, wallet::reservation_end(node.chain.height()))?;
+    wallet::reserve(
+        node,
+        turn,
+        &funded.inputs,
+        wallet::coins::reservation_end(node.chain.height()),
+    )?;
     propose(node, turn, p, Attempt::Funding { caller: caller.clone(), funded })?;
     Ok(Answer::Later)
 }
@@ -213,8 +220,9 @@ pub fn cancel_rpc(
     if node.peers.connection(peer).is_none() && node.channels.count_with(peer) == 0 {
         return Err(RpcError::new(code::FUNDING_UNKNOWN_PEER, "Unknown peer").into());
     }
-    let waits =
-        |c: &&super::Channel| c.state == super::State::AwaitingLockin && c.opener() == Side::Local;
+    let waits = |c: &&super::Channel| {
+        c.state == crate::channels::state::State::AwaitingLockin && c.opener() == Side::Local
+    };
     match node.channels.with(peer).find(waits) {
         Some(c) if !may_cancel(node, c) => {
             Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, BROADCAST).into())
@@ -276,9 +284,9 @@ pub fn funding_seen(
             super::forget::forget(node, turn, c, "cancelled before its funding was broadcast")?;
             if let Some(tx) = &c.funding_tx {
                 let txid = tx.compute_txid();
-                crate::chain::give_up(turn.db, txid)?;
+                crate::chain::store::give_up(turn.db, txid)?;
                 wallet::unspend(node, turn, txid)?;
-                chain::taken(turn, txid)?;
+                chain::broadcast::taken(turn, txid)?;
             }
             Ok(json!({"cancelled": text}))
         }
@@ -290,7 +298,8 @@ pub fn funding_seen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::{BroadcastFor, Purpose};
+    use crate::chain::Purpose;
+    use crate::chain::broadcast::BroadcastFor;
     use crate::testing::Rig;
     use bitcoin::{Amount, Transaction, TxIn, TxOut};
 
@@ -323,14 +332,14 @@ mod tests {
         rig.node.wallet.outputs.insert(spent, output);
         rig.turn(|node, turn| {
             let channel = &node.channels.all[&NUMBER];
-            let state = super::super::State::AwaitingLockin;
+            let state = crate::channels::state::State::AwaitingLockin;
             super::super::set_state(channel, turn, state, "user", "a test")?;
             super::super::store::set_funding_tx(turn.db, NUMBER, &funding)?;
             let copy = funding.clone();
             super::super::update(turn, NUMBER, move |c| c.funding_tx = Some(copy));
             wallet::spend(node, turn, &funding)?;
-            chain::keep(turn.db, &funding)?;
-            chain::sent_first(turn, txid)?;
+            chain::broadcast::keep(turn.db, &funding)?;
+            chain::broadcast::sent_first(turn, txid)?;
             turn.install(move |node| _ = node.chain.untaken.insert(txid, 1));
             Ok(())
         });
@@ -368,7 +377,10 @@ mod tests {
         assert!(!cancelled(&mut rig), "that sending is not answered");
         bitcoind_says(&mut rig, txid, &refusal());
         assert!(cancelled(&mut rig) && coin_is_free(&rig));
-        assert!(chain::sent_to_spend(&rig.db, coin().0).unwrap().is_none(), "it is sent no more");
+        assert!(
+            chain::store::sent_to_spend(&rig.db, coin().0).unwrap().is_none(),
+            "it is sent no more"
+        );
         rig.crash();
         assert!(rig.node.channels.all.is_empty() && coin_is_free(&rig));
     }

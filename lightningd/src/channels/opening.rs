@@ -1,18 +1,18 @@
 //! Attempts at channels, each with its openingd. Until the one turn that inserts the channel nothing is permanent.
 
-mod agreed;
-mod begin;
+pub mod agreed;
+pub mod begin;
 pub mod psbt;
 
-pub use begin::{Proposal, closing_script, propose, proposed};
-
-use super::{Channel, ChannelEvent, Owner, State, Totals, live, store, strangers};
+use crate::channels::state::State;
+use crate::channels::{Channel, ChannelEvent, Owner, Totals, live, store, strangers};
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::rpc::{Caller, RpcError, code};
 use crate::supervisor::{ChildId, Role};
 use crate::turn::{Stop, Turn};
-use crate::wallet::{self, Funded};
+use crate::wallet;
+use crate::wallet::coins::Funded;
 use primitives::*;
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! Our `channel_update`, told to the peer of the channel: what it must know to be paid through us, whether the channel is
 //! announced or not. BOLT 7, "The `channel_update` Message".
 
-use super::{Channel, State, policy};
+use crate::channels::state::State;
+use crate::channels::{Channel, policy};
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use primitives::*;

@@ -1,6 +1,6 @@
 //! A channeld that was captured: what it has stored may ruin its channel, and nothing else. And an error that no channeld reads.
 
-use crate::channels::State;
+use crate::channels::state::State;
 use crate::channels::testing::{adds, htlc, moves, settles};
 use crate::events::Event;
 use crate::testing::{Rig, Said};

@@ -1,6 +1,7 @@
 //! Which phase of its life a channel is in, and what it takes in that phase.
 
-use super::{Channel, State};
+use crate::channels::Channel;
+use crate::channels::state::State;
 use crate::turn::Stop;
 use channel::phase::{Input, Rule, rule, why_refused};
 use primitives::*;

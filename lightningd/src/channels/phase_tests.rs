@@ -2,7 +2,8 @@
 //! and after it was started again from its rows. What `channel::phase` refuses kills the daemon and changes nothing.
 
 use super::testing::{adds, alias, htlc, point, step};
-use super::{Channel, Owner, State, store};
+use crate::channels::state::State;
+use crate::channels::{Channel, Owner, store};
 use crate::events::Event;
 use crate::supervisor::Role;
 use crate::testing::{Rig, Said};

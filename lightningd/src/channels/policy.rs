@@ -2,7 +2,7 @@
 
 use super::{Channel, store, update};
 use crate::events::Event;
-use crate::htlcs::Policy;
+use crate::htlcs::judge::Policy;
 use crate::json::{now, put};
 use crate::node::Node;
 use crate::rpc::args::Args;
@@ -176,7 +176,7 @@ fn set(
     own.htlc_max = wanted.htlc_max.map(|m| m.min(most)).or(own.htlc_max);
     own.ignore_fee_limits = wanted.ignore_fee_limits.or(own.ignore_fee_limits);
     own.before = Some((old, now().saturating_add(wanted.delay).min(i64::MAX as u64)));
-    store::set_policy(turn.db, channel.number, &own)?;
+    store::policies::set_policy(turn.db, channel.number, &own)?;
     update(turn, channel.number, move |c| c.own_policy = own);
     let changed = Channel { own_policy: own, ..channel.clone() };
     if wanted.ignore_fee_limits.is_some() {

@@ -1,7 +1,8 @@
 //! `listpeerchannels`, `listclosedchannels`, and the channels of `listfunds`.
 
-use super::{Channel, State, policy};
-use crate::htlcs::Origin;
+use crate::channels::state::State;
+use crate::channels::{Channel, policy};
+use crate::htlcs::key::Origin;
 use crate::json::put;
 use crate::node::Node;
 use crate::rpc::args::Args;

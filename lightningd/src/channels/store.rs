@@ -1,19 +1,13 @@
 //! The channels' rows: writing them. Reading is in [`load`](mod@load).
 
-mod list;
-mod load;
-mod numbers;
-mod onions;
-mod policies;
+pub mod list;
+pub mod load;
+pub mod numbers;
+pub mod onions;
+pub mod policies;
 
-pub use list::list_htlcs;
-pub use load::load;
-pub use numbers::begin_numbers;
-pub(super) use numbers::{raise_numbers, reserve_numbers};
-pub(super) use onions::{forget_expired_onions, is_replayed};
-pub(super) use policies::set_policy;
-
-use super::{Channel, State, StateChange, Totals};
+use crate::channels::state::State;
+use crate::channels::{Channel, StateChange, Totals};
 use crate::db::sql;
 use crate::turn::Fatal;
 use bitcoin::Txid;
@@ -374,7 +368,7 @@ pub(super) fn set_close_asked(db: &Connection, channel: ChannelNumber) -> Result
 pub(super) fn set_close_feerange(
     db: &Connection,
     channel: ChannelNumber,
-    range: super::closing::FeerateRange,
+    range: crate::channels::closing::fees::FeerateRange,
 ) -> Result<(), Fatal> {
     set(db, channel, "close_min_per_kw", &range.min.0)?;
     set(db, channel, "close_max_per_kw", &range.max.0)

@@ -5,7 +5,8 @@
 //! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
-use super::{Channel, ChannelEvent, Channels, Owner, State, live, update};
+use crate::channels::state::State;
+use crate::channels::{Channel, ChannelEvent, Channels, Owner, live, update};
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::peers::Connection;

@@ -200,7 +200,7 @@ fn transactions_of_forgotten_channel_leave_no_row() {
         output: vec![],
     };
     channel.close_tx = Some(close.clone());
-    crate::chain::keep(&rig.db, &close).unwrap();
+    crate::chain::broadcast::keep(&rig.db, &close).unwrap();
     rig.turn(|node, turn| {
         crate::channels::forget::forget(node, turn, &node.channels.all[&ChannelNumber(1)], "a test")
     });
@@ -246,7 +246,7 @@ fn funding_that_was_in_a_block_is_known_after_a_reorganisation_and_a_restart() {
     let scid = ShortChannelId::new(100, 1, 0).unwrap();
     store::set_funding_height(&rig.db, ChannelNumber(1), Some((BlockHeight(100), scid))).unwrap();
     rig.crash();
-    rig.turn(|node, turn| crate::channels::disconnect(node, turn, BlockHeight(100)));
+    rig.turn(|node, turn| crate::channels::watch::disconnect(node, turn, BlockHeight(100)));
     assert_eq!(rig.channel(1).funding_height, None);
     assert!(!rig.channel(1).is_unseen());
     rig.crash();

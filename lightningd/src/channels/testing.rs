@@ -1,6 +1,7 @@
 //! Channels for tests: rows and values as openings leave them, and what their daemons would ask.
 
-use super::{Channel, Owner, State, Totals, store};
+use crate::channels::state::State;
+use crate::channels::{Channel, Owner, Totals, store};
 use primitives::*;
 use rusqlite::Connection;
 use secp256k1::SECP256K1;

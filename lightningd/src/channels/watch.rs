@@ -1,8 +1,9 @@
 //! Channels and the chain: fundings that confirm, fundings that are spent, and depths.
 
 use super::forget::{Over, forget_all};
-use super::{Channel, ChannelEvent, State, live, order, set_state, store, update};
-use crate::chain::{BroadcastFor, broadcast, broadcast_first};
+use crate::chain::broadcast::{BroadcastFor, broadcast, broadcast_first};
+use crate::channels::state::State;
+use crate::channels::{Channel, ChannelEvent, live, order, set_state, store, update};
 use crate::events::Event;
 use crate::node::Node;
 use crate::rpc::{RpcError, code};
@@ -37,7 +38,7 @@ pub(super) fn sign_funding(
     if is_signed(tx) {
         return broadcast(node, turn, tx, BroadcastFor::Funding(number));
     }
-    let signed = wallet::sign(node, turn, tx)?;
+    let signed = wallet::coins::sign(node, turn, tx)?;
     store::set_funding_tx(turn.db, number, &signed)?;
     let copy = signed.clone();
     update(turn, number, move |c| c.funding_tx = Some(copy));
@@ -106,7 +107,7 @@ pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Res
     {
         turn.then(Event::Channel(channel.number, ChannelEvent::SignFunding));
     }
-    super::closing::resume_limit(node, turn, channel);
+    crate::channels::closing::limit::resume_limit(node, turn, channel);
     match channel.state {
         State::AwaitingUnilateral if !channel.lost_state => {
             turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
@@ -154,7 +155,7 @@ pub fn connect(
             if let Some(number) = node.channels.by_funding.get(&input.previous_output)
                 && let Some(channel) = node.channels.all.get(number)
             {
-                crate::chain::confirmed(turn.db, tx, height, index)?;
+                crate::chain::store::confirmed(turn.db, tx, height, index)?;
                 spent(node, turn, channel, tx, height)?;
             }
         }
@@ -174,7 +175,9 @@ fn missing_fundings<'a>(
     let was_there = |c: &&Channel| c.lacks_funding() && c.spend.is_none() && !c.is_unseen();
     for channel in node.channels.all.values().filter(was_there) {
         let funding = channel.live.params.funding.txid;
-        for input in crate::chain::on_its_way(turn.db, funding)?.into_iter().flat_map(|t| t.input) {
+        for input in
+            crate::chain::store::on_its_way(turn.db, funding)?.into_iter().flat_map(|t| t.input)
+        {
             missing.entry(input.previous_output).or_default().push(channel);
         }
     }
@@ -223,12 +226,12 @@ fn double_spent(
 fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> Result<(), Stop> {
     if depth == HOPELESS + 1 {
         for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-            crate::htlcs::failed_on_chain(node, turn, channel.number, live.htlc.id)?;
+            crate::htlcs::resolve::failed_on_chain(node, turn, channel.number, live.htlc.id)?;
         }
     }
     if depth >= BURIED {
         crate::onchain::forget(node, turn, channel.number)?;
-        crate::chain::give_up(turn.db, channel.live.params.funding.txid)?;
+        crate::chain::store::give_up(turn.db, channel.live.params.funding.txid)?;
         close_for_good(channel, turn, "the double spend of its funding is buried")?;
     }
     Ok(())
@@ -236,7 +239,7 @@ fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> 
 
 /// After the block was taken in: depths, and what they bring.
 pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
-    store::forget_expired_onions(turn.db, height)?;
+    store::onions::forget_expired_onions(turn.db, height)?;
     // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
     let is_over = |c: &&Channel| {
         let waits = c.funding_height.is_none() && c.spend.is_none();
@@ -248,7 +251,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
         depth_changed(node, turn, channel, height)?;
-        super::closing::limit_peer_close(node, turn, channel)?;
+        crate::channels::closing::limit::limit_peer_close(node, turn, channel)?;
         // Only at the tip: a peer has had no chance while we were away.
         if node.chain.caught_up && channel.state.is_open() {
             let delta = super::policy::cltv_delta(node);
@@ -285,7 +288,7 @@ fn funding_confirmed(
     let scid =
         scid.ok_or_else(|| Stop::refused(format!("no short channel id fits {height}, {index}")))?;
     store::set_funding_height(turn.db, channel.number, Some((height, scid)))?;
-    crate::chain::confirmed(turn.db, tx, height, index)?;
+    crate::chain::store::confirmed(turn.db, tx, height, index)?;
     update(turn, channel.number, move |c| {
         c.funding_height = Some(height);
         c.was_in_block = true;
@@ -350,8 +353,8 @@ fn depth_changed(
 /// A channel whose end is buried: it is kept in the list of those. No other close of it can ever confirm.
 pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
     set_state(channel, turn, State::Closed, "onchain", why)?;
-    crate::chain::give_up_spends(turn.db, channel.live.params.funding)?;
-    crate::htlcs::forget_early_failures(turn, channel.number)?;
+    crate::chain::store::give_up_spends(turn.db, channel.live.params.funding)?;
+    crate::htlcs::early::forget(turn, channel.number)?;
     let (number, funding) = (channel.number, channel.live.params.funding);
     turn.install(move |node| {
         node.channels.by_funding.remove(&funding);

@@ -1,7 +1,8 @@
 //! What the witness beside the database proves of its rows, at the start.
 
 use super::watermark::{FILE, Witness};
-use super::{Channels, State, store};
+use crate::channels::state::State;
+use crate::channels::{Channels, store};
 use crate::turn::Fatal;
 
 /// Compares the rows with the witness beside them: channels whose rows are proved old are lost to us, as if the peer had said so.
@@ -12,7 +13,7 @@ pub fn hear_witness(
     db: &rusqlite::Connection,
     witness: &Witness,
 ) -> Result<(), Fatal> {
-    if let Some(next) = store::raise_numbers(db, witness.last_number())? {
+    if let Some(next) = store::numbers::raise_numbers(db, witness.last_number())? {
         log::warn!(
             "channels that this database does not know may have had numbers below {next}: the next channel gets that"
         );

@@ -1,7 +1,7 @@
 //! The database: opened once, by lightningd alone. Each room's `store.rs` holds that room's SQL; this room holds the
 //! connection, the version and the migrations.
 
-mod migrations;
+pub mod migrations;
 
 use crate::turn::Fatal;
 use primitives::{Network, NodeId};

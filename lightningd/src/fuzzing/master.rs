@@ -4,10 +4,11 @@ mod agrees;
 mod blocks;
 mod says;
 
+use crate::channels::Owner;
+use crate::channels::state::State;
 use crate::channels::testing::{adds, htlc, peer};
-use crate::channels::{Owner, State};
 use crate::events::{Event, Outgoing};
-use crate::htlcs::Origin;
+use crate::htlcs::key::Origin;
 use crate::onchain::{Case, OnchainEvent, Seen};
 use crate::supervisor::{ChildId, Role};
 use crate::testing::Rig;
@@ -170,11 +171,11 @@ impl World {
         let child = CAPTURED.0 + 1000;
         match self.captured {
             Captured::Connectd => {
-                let out = self.rig.outbox(crate::peers::begin);
+                let out = self.rig.outbox(crate::peers::connectd::begin);
                 self.settle(out.into());
             }
             Captured::Openingd => {
-                let out = self.rig.outbox(crate::peers::begin);
+                let out = self.rig.outbox(crate::peers::connectd::begin);
                 self.settle(out.into());
                 self.proposes(2_000_000);
             }
@@ -212,7 +213,7 @@ impl World {
     /// The stranger comes, or comes again: it proposes a channel, or speaks of the one that it has.
     fn comes(&mut self) {
         if self.connectd().is_none() {
-            let out = self.rig.outbox(crate::peers::begin);
+            let out = self.rig.outbox(crate::peers::connectd::begin);
             self.settle(out.into());
         }
         let theirs = self.rig.node.channels.all.values().find(|c| c.peer == peer(STRANGER));

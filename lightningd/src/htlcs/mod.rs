@@ -7,20 +7,16 @@
 //!
 //! Identity is (channel, direction, id): never a payment hash, never an amount.
 
-mod early;
+pub mod early;
 pub mod forward;
-mod judge;
-mod key;
-mod receive;
-mod resolve;
+pub mod judge;
+pub mod key;
+pub mod receive;
+pub mod resolve;
 pub mod rpc;
-mod store;
+pub mod store;
 
-pub use early::forget as forget_early_failures;
-pub use judge::Policy;
-pub use key::Origin;
-pub use resolve::{failed_on_chain, learned_preimage, upstream_expiries};
-pub use store::load;
+use crate::htlcs::key::Origin;
 
 use crate::channels::Channel;
 use crate::events::Event;
@@ -254,7 +250,7 @@ pub fn decide(
         Peeled::Refused { removal } => return settle(node, turn, number, id, removal.clone()),
         Peeled::Payload { payload, next, keys } => (payload, next, keys),
     };
-    if crate::channels::is_replayed(turn, number, live)? {
+    if crate::channels::decision::is_replayed(turn, number, live)? {
         channel
             .log(LogLevel::Unusual, &format!("failing HTLC {id}: its onion was received before"));
         return fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure);

@@ -6,7 +6,8 @@ use crate::channels::{Channel, policy};
 use crate::events::Event;
 use crate::invoices;
 use crate::node::Node;
-use crate::onchain::{self, Output};
+use crate::onchain;
+use crate::onchain::watch::Output;
 use crate::turn::{Stop, Turn};
 use channel::phase::Input;
 use onion::{Failure, FinalPayload};
@@ -90,7 +91,7 @@ pub(super) fn receive(
 /// Can this received HTLC be claimed, as far as the channel's phase and the chain tell? `None`: onchaind has yet to say what is in the
 /// commitment that confirmed.
 fn may_pay(node: &Node, channel: &Channel, id: HtlcId) -> Option<bool> {
-    match onchain::received_output(node, channel.number, id) {
+    match onchain::watch::received_output(node, channel.number, id) {
         Output::NotOnChain => Some(channel.lets(Input::AcceptHtlc, id)),
         Output::Undetermined => {
             (!channel.lets_with(Input::AcceptHtlc, id, || true)).then_some(false)

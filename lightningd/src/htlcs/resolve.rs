@@ -45,7 +45,7 @@ pub(super) fn settle(
     id: HtlcId,
     removal: Removal,
 ) -> Result<(), Stop> {
-    channels::decide(node, turn, channel, id, removal)
+    channels::decision::decide(node, turn, channel, id, removal)
 }
 
 /// Fails a received HTLC with an error that begins here.
@@ -166,7 +166,7 @@ pub(super) fn settled(
     match &live.removed {
         Some(StagedRemoval { removal, .. }) => {
             ended(node, turn, live.key, Removed::from(removal.clone()))?;
-            Ok(channels::forget_removal(turn.db, number, live.htlc.id)?)
+            Ok(channels::store::forget_removal(turn.db, number, live.htlc.id)?)
         }
         None => Err(Stop::refused(format!(
             "HTLC {} of channel {number} settled without a removal",

@@ -126,7 +126,7 @@ pub fn listhtlcs(
             Some(found.number)
         }
     };
-    let list: Vec<Value> = channels::list_htlcs(turn.db, of, page.start, page.limit)?
+    let list: Vec<Value> = channels::store::list::list_htlcs(turn.db, of, page.start, page.limit)?
         .iter()
         .map(|h| {
             let channel =

@@ -1,9 +1,10 @@
 //! The switch with its rows and without processes: every order of who says what, and a crash after each turn.
 
 use super::key::Origin;
-use super::{HtlcEvent, failed_on_chain, learned_preimage};
 use crate::channels::testing::{adds, alias, htlc, moves, point, settles};
 use crate::events::Event;
+use crate::htlcs::HtlcEvent;
+use crate::htlcs::resolve::{failed_on_chain, learned_preimage};
 use crate::payments::{Payment, Status};
 use crate::testing::{Rig, Said};
 use onion::{Failure, ForwardPayload, begin_error, onion_keys, unwrap_error};
@@ -12,10 +13,10 @@ use wire::channel_data::*;
 use wire::channeld::*;
 use wire::{Bytes, Long, Message, OnionPacket};
 
-mod early;
-mod late;
-mod receive;
-mod tip;
+pub mod early;
+pub mod late;
+pub mod receive;
+pub mod tip;
 
 /// From peer 1 over channel 1, to peer 2 over channel 2 or 3.
 const IN: u64 = 1;
@@ -251,7 +252,7 @@ fn what_a_daemon_had_not_read_when_it_went_over_to_closing_goes_elsewhere() {
     let mut rig = rig("closing");
     arrive(&mut rig, 0);
     let channel = rig.node.channels.all.get_mut(&ChannelNumber(OUT)).unwrap();
-    channel.state = crate::channels::State::ShuttingDown;
+    channel.state = crate::channels::state::State::ShuttingDown;
     let script = || Some(ScriptBuf::from(vec![0x51]));
     channel.shutdown = Sides { local: script(), remote: script() };
     let (ours, _theirs) = subdaemon::peer_pair().unwrap();

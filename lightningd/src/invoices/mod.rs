@@ -1,9 +1,7 @@
 //! What others are to pay us.
 
 pub mod rpc;
-mod store;
-
-pub use store::load;
+pub mod store;
 
 use crate::node::Node;
 use crate::turn::{Stop, Turn};

@@ -2,8 +2,8 @@
 //!
 //! A process has one log, so this room is the one thing here that is global.
 
-mod budget;
-mod kept;
+pub mod budget;
+pub mod kept;
 
 use budget::{Budgets, LeftOut, Said};
 use kept::Kept;

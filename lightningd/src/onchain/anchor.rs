@@ -8,7 +8,8 @@ use super::fees::{self, MAX_SHARE, Rates, Stake};
 use super::request::{Calm, Request, What};
 use super::send;
 use super::store;
-use crate::channels::{Channel, State};
+use crate::channels::Channel;
+use crate::channels::state::State;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
 use bitcoin::{Transaction, Txid};
@@ -191,7 +192,7 @@ fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> 
 /// The HTLCs that we lose if no commitment is in a block in time: those with an output on one that may still be, which we offered or
 /// have the preimage of.
 pub(super) fn at_risk(node: &Node, channel: &Channel, first: BlockHeight) -> Vec<AtRisk> {
-    let upstream = crate::htlcs::upstream_expiries(node, channel);
+    let upstream = crate::htlcs::resolve::upstream_expiries(node, channel);
     let upstream = |id| upstream.iter().find(|(of, _)| *of == id).map(|(_, e)| *e);
     let value = channel::Channel::new(channel.live.clone());
     // Rows that make no channel say nothing about outputs: each HTLC counts.

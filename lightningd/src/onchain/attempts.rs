@@ -19,7 +19,7 @@ pub(super) fn drop_attempt(
     attempt: &Attempt,
 ) -> Result<(), Stop> {
     let txid = attempt.txid;
-    chain::give_up(turn.db, txid)?;
+    chain::store::give_up(turn.db, txid)?;
     wallet::unspend(node, turn, txid)?;
     store::remove_attempt(turn.db, txid)?;
     let is_bump = attempt.kind == Kind::AnchorBump;

@@ -8,7 +8,9 @@ use super::commitments::Bumpable;
 use super::cost::{Cost, Parent, Utxo};
 use super::fees::MAX_SHARE;
 use super::send;
-use crate::chain::{self, BroadcastFor, Purpose};
+use crate::chain;
+use crate::chain::Purpose;
+use crate::chain::broadcast::BroadcastFor;
 use crate::channels::Channel;
 use crate::node::Node;
 use crate::plugin_host::call_backend;
@@ -122,7 +124,7 @@ pub(super) fn alternative_answered(
     let tip = Some(node.chain.height());
     let accepted =
         Attempt { refused: false, accepted: tip, refused_since: None, ..accepted.clone() };
-    chain::keep(turn.db, &accepted.tx)?;
+    chain::broadcast::keep(turn.db, &accepted.tx)?;
     keep(node, turn, number, accepted)?;
     turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, others)));
     // Another bump may spend the change of the one before.
@@ -144,14 +146,14 @@ pub(super) fn submit(
     let all = node.onchain.attempts.values().flatten();
     let parents = all.map(|a| &a.tx).filter(|tx| spent.contains(&tx.compute_txid()));
     if bumped_txid(child) != Some(ours.compute_txid()) {
-        chain::send(node, turn, &child.tx, why);
+        chain::broadcast::send(node, turn, &child.tx, why);
     } else if node.plugins.owner_of("submitpackage").is_some() {
         let package = [ours].into_iter().chain(parents).chain([&child.tx]);
         let params = json!({"txs": package.map(serialize_hex).collect::<Vec<_>>()});
         call_backend(node, turn, "submitpackage", &params, Purpose::Broadcast(child.txid, why));
     } else {
-        chain::send(node, turn, ours, BroadcastFor::Nobody);
-        chain::send(node, turn, &child.tx, why);
+        chain::broadcast::send(node, turn, ours, BroadcastFor::Nobody);
+        chain::broadcast::send(node, turn, &child.tx, why);
     }
 }
 

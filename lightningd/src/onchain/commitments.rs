@@ -17,7 +17,7 @@ const FUNDING_WITNESS_WEIGHT: u64 = 2 + 222;
 
 /// A commitment transaction with an anchor of ours.
 #[derive(Debug, Clone)]
-pub(super) struct Bumpable {
+pub struct Bumpable {
     /// Its id.
     pub txid: Txid,
     /// Our anchor on it.

@@ -5,36 +5,32 @@
 //! transaction of ours before it is in a block or has become impossible. What is watched follows from the rows alone, by one
 //! rule: every output of the commitment, and what spends one of those has at the same index.
 
-mod allocate;
-mod anchor;
-mod attempt;
-mod attempts;
-mod child;
-mod claims;
-mod commitments;
-mod cost;
-mod fees;
-mod plan;
-mod report;
-mod request;
-mod requests;
+pub mod allocate;
+pub mod anchor;
+pub mod attempt;
+pub mod attempts;
+pub mod child;
+pub mod claims;
+pub mod commitments;
+pub mod cost;
+pub mod fees;
+pub mod plan;
+pub mod report;
+pub mod request;
+pub mod requests;
 pub mod rpc;
-mod send;
-mod store;
+pub mod send;
+pub mod store;
 #[cfg(test)]
 mod tests;
-mod unjudged;
-mod watch;
+pub mod unjudged;
+pub mod watch;
 
-pub use anchor::commitment_published;
-pub use attempts::answered;
-pub use report::heard;
-pub use store::load;
-pub use watch::{
-    Output, ask_mempool, confirmed_below, connect, disconnect, mempool_has, received_output,
-};
+use crate::onchain::watch::ask_mempool;
 
-use crate::channels::{self, Channel, State, live};
+use crate::channels;
+use crate::channels::state::State;
+use crate::channels::{Channel, live};
 use crate::events::{Event, Outgoing};
 use crate::hsm::{ASK_AGAIN, NoPoint};
 use crate::htlcs::{self, HtlcEvent};
@@ -401,7 +397,7 @@ fn init(
         number,
         local_point: point.filter(|_| number <= newest),
         revoked_htlcs: Long(revoked_htlcs),
-        upstream: Long(htlcs::upstream_expiries(node, channel)),
+        upstream: Long(htlcs::resolve::upstream_expiries(node, channel)),
         preimages: Long(preimages.collect()),
         spend: mined(&case.spend),
         later: Long(case.later.iter().map(mined).collect()),
@@ -457,11 +453,11 @@ fn bury(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), S
     };
     // The rest was worth too little to be claimed, or onchaind has lied: whatever was offered for it shall not wait for ever.
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-        htlcs::failed_on_chain(node, turn, number, live.htlc.id)?;
+        htlcs::resolve::failed_on_chain(node, turn, number, live.htlc.id)?;
     }
     let text = format!("everything that followed {} is buried", case.spend.txid);
     end_case(node, turn, number, &text)?;
-    channels::close_for_good(channel, turn, &text)
+    channels::watch::close_for_good(channel, turn, &text)
 }
 
 /// The case is over, by burial or because its block left the chain.

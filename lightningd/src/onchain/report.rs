@@ -77,12 +77,12 @@ fn resolved(
     let before = case.resolution.as_ref();
     for (id, preimage) in &now.learned.0 {
         if before.is_none_or(|b| !b.learned.0.contains(&(*id, *preimage))) {
-            htlcs::learned_preimage(node, turn, number, *id, *preimage)?;
+            htlcs::resolve::learned_preimage(node, turn, number, *id, *preimage)?;
         }
     }
     for id in &now.failed.0 {
         if before.is_none_or(|b| !b.failed.0.contains(id)) {
-            htlcs::failed_on_chain(node, turn, number, *id)?;
+            htlcs::resolve::failed_on_chain(node, turn, number, *id)?;
         }
     }
     if before.is_none_or(|b| b.close != now.close) {

@@ -10,7 +10,8 @@ use super::plan::{Make, Past, Step, plan};
 use super::request::{Request, What};
 use super::requests::{self, has_lost_a_utxo};
 use super::{Case, child, store};
-use crate::chain::{self, BroadcastFor, broadcast};
+use crate::chain;
+use crate::chain::broadcast::{BroadcastFor, broadcast};
 use crate::channels::Channel;
 use crate::node::Node;
 use crate::turn::{Stop, Turn};
@@ -281,7 +282,7 @@ fn carry_out(
     // In the order of the verdicts: what was displaced is free to be spent by what comes after.
     match (attempt.kind, waiting.get(&number)) {
         (Kind::AnchorBump, Some(waits)) => {
-            chain::keep(turn.db, &attempt.tx)?;
+            chain::broadcast::keep(turn.db, &attempt.tx)?;
             child::submit(node, turn, number, waits.ours, &attempt);
             Ok(Done::Bumped(number, attempt))
         }

@@ -1,17 +1,21 @@
 //! Coins and claims, turn by turn, without a bitcoind: nobody takes what is sent, and nobody refuses it.
 
-mod allocation;
-mod bumps;
-mod caps;
-mod captured;
-mod chained;
-mod coins;
-mod evil;
-mod reorg;
+pub mod allocation;
+pub mod bumps;
+pub mod caps;
+pub mod captured;
+pub mod chained;
+pub mod coins;
+pub mod evil;
+pub mod reorg;
 
 use super::plan::tests::{claim, outpoint};
 use super::*;
 use crate::channels::testing::peer;
+use crate::onchain::anchor::commitment_published;
+use crate::onchain::attempts::answered;
+use crate::onchain::watch::connect;
+use crate::onchain::watch::disconnect;
 use crate::testing::{Rig, Said};
 use crate::wallet::{self, AddressKind, Output};
 use bitcoin::absolute::LockTime;
@@ -153,7 +157,7 @@ fn connect_all(
     block: &Block,
 ) -> Result<(), Stop> {
     crate::wallet::connect(node, turn, height, block)?;
-    crate::channels::connect(node, turn, height, block)?;
+    crate::channels::watch::connect(node, turn, height, block)?;
     connect(node, turn, height, block)?;
     let hash = block.block_hash();
     turn.install(move |node| node.chain.headers.push_back((height, hash)));
@@ -166,7 +170,7 @@ fn unmine(rig: &mut Rig, height: u32) -> Vec<Said> {
             .execute("UPDATE transactions SET height = NULL WHERE height = ?1", [height.0])
             .unwrap();
         crate::wallet::disconnect(node, turn, height)?;
-        crate::channels::disconnect(node, turn, height)?;
+        crate::channels::watch::disconnect(node, turn, height)?;
         disconnect(node, turn, height)?;
         turn.install(|node| {
             node.chain.headers.pop_back();
@@ -425,13 +429,18 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
     for tx in all.clone() {
         rig.turn(move |node, turn| {
             crate::wallet::spend(node, turn, &tx)?;
-            crate::chain::broadcast(node, turn, &tx, crate::chain::BroadcastFor::Nobody)
+            crate::chain::broadcast::broadcast(
+                node,
+                turn,
+                &tx,
+                crate::chain::broadcast::BroadcastFor::Nobody,
+            )
         });
     }
     mine(&mut rig, 101, vec![spending(&[coin], &[(1_000, &script)])]);
     let sent = |rig: &mut Rig, height: u32| {
         mine(rig, height, vec![]);
-        rig.turn(crate::chain::rebroadcast);
+        rig.turn(crate::chain::broadcast::rebroadcast);
         let count = "SELECT count(*) FROM transactions WHERE broadcast = 1 AND height IS NULL";
         rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
     };
@@ -464,7 +473,12 @@ fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between
     let sent = withdrawal.clone();
     rig.turn(move |node, turn| {
         crate::wallet::spend(node, turn, &sent)?;
-        crate::chain::broadcast(node, turn, &sent, crate::chain::BroadcastFor::Nobody)
+        crate::chain::broadcast::broadcast(
+            node,
+            turn,
+            &sent,
+            crate::chain::broadcast::BroadcastFor::Nobody,
+        )
     });
     assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));
     let given_up = claim.clone();

@@ -75,13 +75,13 @@ pub fn connect(
                 // The nearer one counts: what else it spends is whoever's wish who made it.
                 let near = levels.entry(*number).or_insert(level + 1);
                 *near = (*near).min(level + 1);
-            } else if let Some(number) = channels::ended_by(node, spent, tx) {
+            } else if let Some(number) = channels::watch::ended_by(node, spent, tx) {
                 levels.insert(number, 0);
             }
         }
         for (number, level) in levels {
             let seen = Seen::new(tx.clone(), height, level);
-            crate::chain::confirmed(turn.db, tx, height, position)?;
+            crate::chain::store::confirmed(turn.db, tx, height, position)?;
             store::add_seen(turn.db, number, &seen, position)?;
             let known = |o: &OutPoint| {
                 here.get(o)

@@ -3,7 +3,7 @@
 //! Later wins, but for options that may be given more than once. Unknown names are kept until the plugins have said which
 //! options are theirs; what nobody claims is fatal.
 
-mod files;
+pub mod files;
 pub mod table;
 
 use crate::turn::Fatal;

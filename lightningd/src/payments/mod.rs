@@ -1,12 +1,10 @@
 //! What we pay: each part is a row before its HTLC is offered, and ends as its HTLC does.
 
-mod failure;
+pub mod failure;
 pub mod onion_rpc;
-mod route;
+pub mod route;
 pub mod rpc;
-mod store;
-
-pub use store::load;
+pub mod store;
 
 use crate::channels::Channel;
 use crate::json::now;

@@ -3,7 +3,8 @@
 use super::{Payment, RouteHop, Status, error_of, route, store};
 use crate::channels;
 use crate::events::Event;
-use crate::htlcs::{HtlcEvent, Origin};
+use crate::htlcs::HtlcEvent;
+use crate::htlcs::key::Origin;
 use crate::invoices::rpc::{Page, hash_of_string};
 use crate::json::{hex, now, put};
 use crate::node::Node;

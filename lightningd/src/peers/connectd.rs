@@ -1,11 +1,12 @@
 //! connectd's life: started, found dead, started again, later each time. Without it no peer can be reached, but the chain is
 //! followed, claims are made and the RPC answers: its death never ends the node.
 
-use super::{Peers, disconnected, order, parse_address};
 use crate::backoff::Backoff;
 use crate::events::{Event, Outgoing};
 use crate::node::Node;
 use crate::peers::address::MAX_HOST;
+use crate::peers::address::parse_address;
+use crate::peers::{Peers, disconnected, order};
 use crate::rpc::{RpcError, code};
 use crate::supervisor::{ChildId, ChildSpec, Daemon, Role};
 use crate::turn::{Fatal, Stop, Turn};

@@ -3,6 +3,8 @@
 use super::connectd::{connectd_gone, listening, start_again};
 use super::*;
 use crate::channels::testing::peer;
+use crate::peers::connectd::activate;
+use crate::peers::connectd::begin;
 use crate::rpc::{Answer, Caller, args::Args};
 use crate::supervisor::ChildId;
 use crate::testing::Rig;

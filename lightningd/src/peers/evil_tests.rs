@@ -2,7 +2,7 @@
 //! no balance, and what it says of strangers leaves nothing behind.
 
 use super::*;
-use crate::channels::State;
+use crate::channels::state::State;
 use crate::channels::testing::peer;
 use crate::supervisor::{ChildId, Role};
 use crate::testing::{Rig, Said};

@@ -1,20 +1,14 @@
 //! Who we are connected to, and connectd, which does the connecting.
 
-mod address;
-mod connectd;
+pub mod address;
+pub mod connectd;
 #[cfg(test)]
 mod connectd_tests;
-mod dialled;
+pub mod dialled;
 #[cfg(test)]
 mod evil_tests;
 pub mod rpc;
-mod store;
-
-pub use address::parse_address;
-pub use connectd::{
-    activate, begin, connectd_gone, listen_again, start_again, tell_friends, warnings,
-};
-pub use store::load;
+pub mod store;
 
 use crate::channels::ChannelEvent;
 use crate::events::{Event, Outgoing};

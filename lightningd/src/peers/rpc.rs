@@ -1,7 +1,8 @@
 //! `connect`, `disconnect`, `listpeers`, `ping`.
 
-use super::{dial, hang_up, order, parse_address};
 use crate::node::Node;
+use crate::peers::address::parse_address;
+use crate::peers::{dial, hang_up, order};
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
 use crate::turn::{Stop, Turn};

@@ -4,7 +4,7 @@ use super::saved::Saved;
 use super::stderr::Stderr;
 use super::{PluginId, PluginMessage};
 use crate::objects::Objects;
-use crate::supervisor::set_nonblocking;
+use crate::supervisor::nursery::set_nonblocking;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};

@@ -2,15 +2,13 @@
 //!
 //! Like the supervisor in two halves: [`PluginHost`] is what the node knows, [`Kennel`] holds the processes.
 
-mod kennel;
-mod manifest;
-mod rpc;
-mod saved;
-mod stderr;
+pub mod kennel;
+pub mod manifest;
+pub mod rpc;
+pub mod saved;
+pub mod stderr;
 
-pub use kennel::Kennel;
-pub use manifest::{Manifest, PluginOption};
-pub use rpc::{forward, plugin as rpc_plugin};
+use crate::plugin_host::manifest::Manifest;
 
 use crate::chain::Purpose;
 use crate::events::{Event, Outgoing};

@@ -2,7 +2,7 @@
 
 use super::args::{Args, Param};
 use super::{Answer, Caller, RpcError, code, table};
-use crate::channels::State;
+use crate::channels::state::State;
 use crate::events::Event;
 use crate::json::{hex, put};
 use crate::node::Node;
@@ -63,7 +63,7 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
         Some(_) => put(&mut out, "warning_bitcoind_sync", node.stale_warning()),
         None => put(&mut out, "warning_bitcoind_sync", Some("Bitcoind has not answered yet.")),
     }
-    for (name, text) in crate::peers::warnings(node) {
+    for (name, text) in crate::peers::connectd::warnings(node) {
         put(&mut out, name, text);
     }
     Ok(Answer::Now(out))

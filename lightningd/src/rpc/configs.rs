@@ -6,7 +6,7 @@ use crate::json::put;
 use crate::node::Node;
 use crate::options::Said;
 use crate::options::table::{Kind, find as find_option};
-use crate::plugin_host::PluginOption;
+use crate::plugin_host::manifest::PluginOption;
 use crate::turn::{Stop, Turn};
 use serde_json::{Map, Value, json};
 

@@ -232,7 +232,7 @@ pub fn handle(
     request: RpcRequest,
 ) -> Result<(), crate::turn::Stop> {
     let Some(method) = table::find(&request.method) else {
-        return crate::plugin_host::forward(node, turn, caller, &request);
+        return crate::plugin_host::rpc::forward(node, turn, caller, &request);
     };
     if method.developer && !node.config.developer() {
         let text = format!("Command \"{}\" is developer-only", method.name);

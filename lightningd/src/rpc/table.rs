@@ -213,7 +213,7 @@ pub const METHODS: &[Method] = &[
             may("directory", Text),
             may("options", Any),
         ],
-        plugin_host::rpc_plugin,
+        plugin_host::rpc::plugin,
     ),
     method(
         "sendonion",

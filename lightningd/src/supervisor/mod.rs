@@ -3,11 +3,8 @@
 //! Two halves. [`Supervisor`] is the node's knowledge of who does what, changed by installs. [`Nursery`] holds the processes
 //! and sockets; only the loop touches it.
 
-mod lock;
-mod nursery;
-
-pub use lock::ChildrenLock;
-pub use nursery::{ChildHeard, Common, Nursery, set_nonblocking};
+pub mod lock;
+pub mod nursery;
 
 use crate::turn::Fatal;
 use primitives::{ChannelNumber, NodeId};

@@ -1,6 +1,7 @@
 //! The processes and their sockets.
 
-use super::{ChildId, ChildSpec, ChildrenLock, Executables};
+use crate::supervisor::lock::ChildrenLock;
+use crate::supervisor::{ChildId, ChildSpec, Executables};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;

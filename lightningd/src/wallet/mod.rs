@@ -2,12 +2,9 @@
 //!
 //! Keys never come here: addresses are derived from the public half, and hsmd signs descriptions.
 
-mod coins;
+pub mod coins;
 pub mod rpc;
-mod store;
-
-pub use coins::{Funded, Wanted, build, reservation_end, sign};
-pub use store::load;
+pub mod store;
 
 use crate::node::Node;
 use crate::turn::{Fatal, Stop, Turn};
@@ -199,7 +196,7 @@ pub fn connect(
             ours = true;
         }
         if ours {
-            crate::chain::confirmed(turn.db, tx, height, index)?;
+            crate::chain::store::confirmed(turn.db, tx, height, index)?;
         }
     }
     for txid in impossible(node, turn.db, block)? {
@@ -222,7 +219,7 @@ fn arrived(
     height: BlockHeight,
 ) -> Result<Output, Fatal> {
     // It may have been given up, and what spends it not.
-    let on_its_way = crate::chain::sent_to_spend(db, outpoint)?;
+    let on_its_way = crate::chain::store::sent_to_spend(db, outpoint)?;
     Ok(Output {
         amount: Sat(out.value.to_sat()),
         script: out.script_pubkey.clone(),
@@ -268,7 +265,7 @@ pub fn look_again(
             }
         }
         if ours {
-            crate::chain::confirmed(turn.db, tx, height, index)?;
+            crate::chain::store::confirmed(turn.db, tx, height, index)?;
         }
     }
     watch_up_to(node, turn, &found)?;
@@ -307,7 +304,7 @@ fn impossible(
     for ours in under_way {
         let (mut line, mut known) = (vec![ours], BTreeSet::from([ours]));
         while let Some(txid) = line.pop() {
-            let Some(tx) = crate::chain::on_its_way(db, txid)? else { continue };
+            let Some(tx) = crate::chain::store::on_its_way(db, txid)? else { continue };
             for input in tx.input {
                 let from = input.previous_output;
                 needs.entry(from).or_default().push((txid, ours));

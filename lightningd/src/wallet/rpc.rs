@@ -1,11 +1,12 @@
 //! `newaddr`, `listfunds`, `withdraw`, and reservations.
 
-use super::{AddressKind, MAX_INDEX, Wanted, address, build, next_index, sign, spend};
-use crate::chain::{BroadcastFor, broadcast};
+use crate::chain::broadcast::{BroadcastFor, broadcast};
 use crate::node::Node;
 use crate::rpc::args::Args;
 use crate::rpc::{Answer, Caller, RpcError, code};
 use crate::turn::{Stop, Turn};
+use crate::wallet::coins::{Wanted, build, sign};
+use crate::wallet::{AddressKind, MAX_INDEX, address, next_index, spend};
 use primitives::{OutPoint, Sat, ScriptBuf};
 use serde_json::{Map, Value, json};
 

@@ -1,7 +1,8 @@
 //! The limit of a close that the peer began, beside what a local `close` asks for, and after a restart.
 
+use crate::channels::state::State;
 use crate::channels::testing::htlc;
-use crate::channels::{ChannelEvent, Owner, State, store};
+use crate::channels::{ChannelEvent, Owner, store};
 use crate::events::Event;
 use crate::json::now;
 use crate::rpc::{Caller, args::Args, table};

@@ -1,9 +1,10 @@
 //! Reading the channels' rows, once, at the start.
 
 use super::{LAST_HTLC, policies};
-use crate::channels::closing::FeerateRange;
+use crate::channels::closing::fees::FeerateRange;
 use crate::channels::policy::OwnPolicy;
-use crate::channels::{Channel, Channels, Owner, State, StateChange, Totals};
+use crate::channels::state::State;
+use crate::channels::{Channel, Channels, Owner, StateChange, Totals};
 use crate::db::{corrupt, sql};
 use crate::turn::Fatal;
 use bitcoin::Txid;

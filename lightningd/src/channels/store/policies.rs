@@ -2,7 +2,7 @@
 
 use crate::channels::policy::OwnPolicy;
 use crate::db::{corrupt, sql};
-use crate::htlcs::Policy;
+use crate::htlcs::judge::Policy;
 use crate::turn::Fatal;
 use primitives::*;
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -195,7 +195,7 @@ fn early_failures_are_forgotten_with_their_incoming_channel() {
     for (channel, left) in [(OUT, 2), (IN, 0)] {
         rig.turn(|node, turn| {
             let channel = &node.channels.all[&ChannelNumber(channel)];
-            crate::channels::close_for_good(channel, turn, "a test")
+            crate::channels::watch::close_for_good(channel, turn, "a test")
         });
         assert_eq!((rows(&rig).len(), rig.node.htlcs.early.len()), (left, left), "{channel}");
     }

@@ -1,7 +1,8 @@
 //! Forwards that a peer lets wait: it holds back the revocation without which no commitment can have them.
 
 use super::*;
-use crate::channels::{ChannelEvent, State};
+use crate::channels::ChannelEvent;
+use crate::channels::state::State;
 
 /// The tip is there, and every room took it in. The forward expires at 200.
 fn tip(rig: &mut Rig, height: u32) -> Vec<Said> {

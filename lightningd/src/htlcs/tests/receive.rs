@@ -1,7 +1,8 @@
 //! Payments to us, by the time that they leave and by what holds them.
 
 use super::*;
-use crate::channels::{ChannelEvent, State};
+use crate::channels::ChannelEvent;
+use crate::channels::state::State;
 use crate::invoices::{self, Invoice};
 use crate::onchain::{Case, Seen};
 use onion::FinalPayload;

@@ -22,7 +22,7 @@
 //! 9. If the wanted feerate cannot be had, the highest one is paid that can, if it is relayed. A batch of claims is split first.
 //! 10. What was displaced is a request again, in the same block.
 
-mod fund;
+pub mod fund;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

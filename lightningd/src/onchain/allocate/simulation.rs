@@ -2,7 +2,7 @@
 //! market that moves.
 
 use super::tests::{FLOOR, paired, txid, utxo};
-mod rules;
+pub mod rules;
 
 use super::*;
 use crate::chain::feerates::Estimates;

@@ -1,6 +1,6 @@
 //! A table of the allocator's rules.
 
-mod bumps;
+pub mod bumps;
 
 use super::*;
 use crate::onchain::child;

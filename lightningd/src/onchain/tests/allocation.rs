@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::onchain::allocate::DUE_NOW_BLOCKS;
+use crate::onchain::attempts::answered;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

@@ -1,6 +1,9 @@
 //! The anchor bump of a channel whose peer's commitments may stand in the mempool instead of ours.
 
 use super::*;
+use crate::onchain::anchor::commitment_published;
+use crate::onchain::attempts::answered;
+use crate::onchain::watch::mempool_has;
 use serde_json::json;
 
 /// Our commitment of a channel with anchors waits to be in a block at a price of next to nothing; an HTLC of ours is in it. The peer's

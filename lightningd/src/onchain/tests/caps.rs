@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chain::feerates::Estimates;
+use crate::onchain::anchor::commitment_published;
 use wire::channel_data::Stage;
 
 /// A failed channel with anchors, whose commitment pays next to nothing. All that we have in it is one HTLC of this amount. The relay

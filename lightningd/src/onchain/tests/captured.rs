@@ -4,6 +4,7 @@ use super::evil::{
     CAPTURED, CAPTURED_CHILD, FORWARDS, UPSTREAM, captured, preimage, says, spend_of_peer,
 };
 use super::*;
+use crate::onchain::attempts::answered;
 use wire::onchaind::OutputStatus;
 
 /// A channel on chain that has nothing to do with the captured onchaind's.

@@ -2,6 +2,7 @@
 
 use super::coins::poor_commitment;
 use super::*;
+use crate::onchain::attempts::answered;
 
 const SMALL: u32 = 8;
 const LARGE: u32 = 9;
@@ -163,7 +164,7 @@ fn change_of_a_claim_is_not_spent_by_a_withdrawal() {
     let claim = of(&rig, CHANNEL).unwrap();
     let change = OutPoint { txid: claim.txid, vout: 1 };
     assert!(rig.node.wallet.outputs.contains_key(&change));
-    let wanted = |utxos| wallet::Wanted {
+    let wanted = |utxos| wallet::coins::Wanted {
         script: ScriptBuf::from(vec![0x51]),
         amount: Some(Sat(1_000)),
         feerate: FeeratePerKw(253),
@@ -174,7 +175,7 @@ fn change_of_a_claim_is_not_spent_by_a_withdrawal() {
     let mut rig = rig;
     for utxos in [None, Some(vec![change])] {
         rig.turn(move |node, turn| {
-            assert!(wallet::build(node, turn, &wanted(utxos.clone())).is_err());
+            assert!(wallet::coins::build(node, turn, &wanted(utxos.clone())).is_err());
             Ok(())
         });
     }
@@ -193,7 +194,12 @@ fn change_is_free_when_one_block_confirms_it_and_kills_its_spend() {
     for tx in [maker.clone(), payment] {
         rig.turn(move |node, turn| {
             wallet::spend(node, turn, &tx)?;
-            crate::chain::broadcast(node, turn, &tx, crate::chain::BroadcastFor::Nobody)
+            crate::chain::broadcast::broadcast(
+                node,
+                turn,
+                &tx,
+                crate::chain::broadcast::BroadcastFor::Nobody,
+            )
         });
     }
     assert!(spent_by(&rig, &change).is_some());

@@ -1,6 +1,8 @@
 //! One coin, and more than one transaction that wants it.
 
 use super::*;
+use crate::onchain::anchor::commitment_published;
+use crate::onchain::attempts::answered;
 
 const SMALL: u32 = 8;
 const LARGE: u32 = 9;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::channels::testing::{adds, alias, htlc, moves, point};
-use crate::htlcs::Origin;
+use crate::htlcs::key::Origin;
 use onion::{ForwardPayload, onion_keys};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;

@@ -44,7 +44,7 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
         refused_since: None,
     };
     rig.turn(|node, turn| {
-        crate::chain::keep(turn.db, &attempt.tx)?;
+        crate::chain::broadcast::keep(turn.db, &attempt.tx)?;
         attempts::keep(node, turn, CHANNEL, attempt.clone())
     });
     // Both in one block; it leaves the chain, and the peer's commitment is in the next.
