@@ -1,9 +1,9 @@
 //! Whatever an RPC client, a plugin, the backend or a file says: an answer or an error, never a panic.
 
-use crate::chain::feerates::{Asked, Estimates};
-use crate::options::Config;
-use crate::plugin_host::manifest::Manifest;
-use crate::rpc::{check_form, reply_text};
+use crate::api::rpc::{check_form, reply_text};
+use crate::kernel::plugins::manifest::Manifest;
+use crate::rooms::chain::feerates::{Asked, Estimates};
+use crate::sys::options::Config;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -109,8 +109,8 @@ proptest! {
 
     #[test]
     fn arbitrary_words_are_amounts_feerates_and_addresses_or_an_error(text in word()) {
-        let _ = (primitives::Msat::parse(&text), Asked::parse(&text), crate::peers::address::parse_address(&text, 1));
-        let _ = (crate::json::from_hex(&text), text.parse::<primitives::ShortChannelId>(), text.parse::<primitives::Network>());
+        let _ = (primitives::Msat::parse(&text), Asked::parse(&text), crate::rooms::peers::address::parse_address(&text, 1));
+        let _ = (crate::sys::json::from_hex(&text), text.parse::<primitives::ShortChannelId>(), text.parse::<primitives::Network>());
     }
 }
 

@@ -1,21 +1,23 @@
 //! Who handles what.
 
-use crate::events::{Event, Outgoing};
+use crate::api::rpc;
+use crate::kernel::plugins as plugin_host;
+use crate::kernel::turn::{Fatal, Stop, Turn};
+use crate::kernel::words::{Event, Outgoing};
 use crate::node::Node;
-use crate::turn::{Fatal, Stop, Turn};
-use crate::{chain, channels, htlcs, plugin_host, rpc};
+use crate::rooms::{chain, channels, htlcs};
 
 /// One event to its room.
 pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop> {
     match event {
         Event::Rpc(caller, request) => rpc::handle(node, turn, caller, request),
-        Event::Child(child, frame) => crate::children::heard(node, turn, child, frame),
-        Event::Connectd(said) => crate::peers::heard(node, turn, said),
+        Event::Child(child, frame) => crate::flows::children::heard(node, turn, child, frame),
+        Event::Connectd(said) => crate::rooms::peers::heard(node, turn, said),
         Event::PeerRefused(peer, connection, channel) => {
-            crate::peers::refused(node, turn, peer, connection, channel);
+            crate::rooms::peers::refused(node, turn, peer, connection, channel);
             Ok(())
         }
-        Event::ChildGone(child) => crate::children::gone(node, turn, child),
+        Event::ChildGone(child) => crate::flows::children::gone(node, turn, child),
         Event::Overdue(child) => {
             turn.say(Outgoing::Kill { child, why: "its work is done".to_owned() });
             Ok(())
@@ -41,20 +43,20 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         }
         Event::Chain(event) => chain::handle(node, turn, event),
         Event::Channel(number, event) => channels::handle(node, turn, number, event),
-        Event::Onchain(number, event) => crate::onchain::handle(node, turn, number, event),
-        Event::AllocateFees => crate::onchain::fees_due(node, turn),
+        Event::Onchain(number, event) => crate::rooms::onchain::handle(node, turn, number, event),
+        Event::AllocateFees => crate::rooms::onchain::fees_due(node, turn),
         Event::Decide(channel, id) => htlcs::decide(node, turn, channel, id),
         Event::Htlc(event) => htlcs::handle(node, turn, event),
-        Event::RpcTimeout(id) => crate::waits::timed_out(node, turn, id),
+        Event::RpcTimeout(id) => crate::kernel::waits::timed_out(node, turn, id),
         Event::RpcGone(conn) => {
             turn.install(move |node| node.waits.forget(conn));
             Ok(())
         }
-        Event::Reconnect(peer, at) => crate::peers::reconnect(node, turn, peer, at),
-        Event::StartConnectd(at) => crate::peers::connectd::start_again(node, turn, at),
-        Event::ListenAgain(child) => crate::peers::connectd::listen_again(node, turn, child),
+        Event::Reconnect(peer, at) => crate::rooms::peers::reconnect(node, turn, peer, at),
+        Event::StartConnectd(at) => crate::rooms::peers::connectd::start_again(node, turn, at),
+        Event::ListenAgain(child) => crate::rooms::peers::connectd::listen_again(node, turn, child),
         Event::TellFriends => {
-            crate::peers::connectd::tell_friends(node, turn);
+            crate::rooms::peers::connectd::tell_friends(node, turn);
             Ok(())
         }
         Event::Shutdown(caller) => {

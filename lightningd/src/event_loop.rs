@@ -1,18 +1,19 @@
 //! The loop: gather what is ready, run a turn over it, deliver what it said.
 
-use crate::backoff::Backoff;
-use crate::channels::watermark::Watermarks;
-use crate::disk::{Disk, Space};
-use crate::events::{Event, Outgoing};
-use crate::hsm::HsmClient;
+use crate::api::rpc::Caller;
+use crate::kernel::children::{ChildId, ChildSpec, Executables, Role};
+use crate::kernel::plugins::{Plugin, PluginId, Stage};
+use crate::kernel::turn;
+use crate::kernel::turn::{Fatal, Outbox};
+use crate::kernel::words::{Event, Outgoing};
 use crate::node::Node;
-use crate::plugin_host::kennel::Kennel;
-use crate::plugin_host::{Plugin, PluginId, Stage};
-use crate::rpc::Caller;
-use crate::rpc_server::RpcServer;
-use crate::supervisor::nursery::{ChildHeard, Nursery};
-use crate::supervisor::{ChildId, ChildSpec, Executables, Role};
-use crate::turn::{self, Fatal, Outbox};
+use crate::rooms::channels::watermark::Watermarks;
+use crate::sys::backoff::Backoff;
+use crate::sys::disk::{Disk, Space};
+use crate::sys::hsm::HsmClient;
+use crate::sys::kennel::Kennel;
+use crate::sys::nursery::{ChildHeard, Nursery};
+use crate::sys::socket::RpcServer;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
@@ -291,8 +292,8 @@ impl Io {
             if node.peers.is_news_to_connectd(&friends) {
                 self.queue.push(Event::TellFriends);
             }
-            crate::log::set_friends(friends);
-            crate::log::sum_up();
+            crate::sys::log::set_friends(friends);
+            crate::sys::log::sum_up();
         }
     }
 
@@ -347,7 +348,7 @@ impl Io {
             match self.signals.read_signal() {
                 Ok(Some(info)) => match Signal::try_from(info.ssi_signo as i32) {
                     Ok(Signal::SIGCHLD) => self.nursery.reap(),
-                    Ok(Signal::SIGHUP) => crate::log::reopen_files(),
+                    Ok(Signal::SIGHUP) => crate::sys::log::reopen_files(),
                     _ => self.queue.push(Event::Shutdown(None)),
                 },
                 Ok(None) | Err(Errno::EAGAIN) => return Ok(()),
@@ -366,7 +367,7 @@ impl Io {
 
     fn deliver_one(&mut self, node: &mut Node, what: Outgoing) -> Result<(), Fatal> {
         let registry = self.poll.registry();
-        let passed = crate::barriers::before(&what);
+        let passed = crate::sys::barriers::before(&what);
         match what {
             Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
             Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
@@ -410,7 +411,7 @@ impl Io {
         let Err(why) = born else { return self.unborn.begin(now) };
         let pause = self.unborn.fail(now);
         let text = format!("not started, {} in a row: {why}", self.unborn.failures());
-        crate::log::line(LogLevel::Broken, node, &source, &text);
+        crate::sys::log::line(LogLevel::Broken, node, &source, &text);
         self.next_timer += 1;
         self.timers.insert((now + pause, self.next_timer), Event::ChildGone(id));
     }
@@ -421,7 +422,7 @@ impl Io {
             path: path.clone(),
             stage: Stage::AwaitingManifest,
             important: false,
-            manifest: crate::plugin_host::manifest::Manifest::default(),
+            manifest: crate::kernel::plugins::manifest::Manifest::default(),
             starter,
             at_startup: false,
         };
@@ -451,7 +452,7 @@ impl Io {
     fn checkpoint_if_due(&mut self) {
         if self.checkpointed.elapsed() > CHECKPOINT_EVERY {
             self.checkpointed = Instant::now();
-            crate::db::checkpoint(&self.db);
+            crate::sys::db::checkpoint(&self.db);
         }
     }
 }

@@ -3,11 +3,12 @@
 mod master;
 mod rows;
 
-use crate::chain::feerates::Estimates;
-use crate::objects::Objects;
-use crate::options::Config;
-use crate::plugin_host::manifest::Manifest;
-use crate::rpc::{args::Args, check_form, reply_text, table};
+use crate::api::rpc::{check_form, reply_text, table};
+use crate::kernel::plugins::manifest::Manifest;
+use crate::rooms::chain::feerates::Estimates;
+use crate::sys::args::Args;
+use crate::sys::objects::Objects;
+use crate::sys::options::Config;
 use serde_json::{Map, Value};
 
 /// Bytes on the socket of JSON-RPC: each request has a form, or an answer that says why not.
@@ -75,7 +76,7 @@ pub fn configuration(words: &[String], file: Vec<u8>) {
 
 /// What the backend answers to each question but that of fees.
 pub fn backend(answer: &Value) {
-    use crate::chain::answers::{ChainInfo, block, is_unspent, mempool};
+    use crate::rooms::chain::answers::{ChainInfo, block, is_unspent, mempool};
     let _ = (ChainInfo::parse(answer), block(answer, primitives::BlockHeight(7)));
     let _ = (mempool(answer), is_unspent(answer));
 }
@@ -85,7 +86,7 @@ pub fn backend(answer: &Value) {
 /// # Panics
 /// Where what is raised over such a file is not what is read next.
 pub fn witness(bytes: &[u8]) {
-    crate::channels::watermark::survives(bytes);
+    crate::rooms::channels::watermark::survives(bytes);
 }
 
 /// What a plugin says it is, and what the backend says of fees.

@@ -1,50 +1,72 @@
 //! lightningd: the master of the suite. It holds the truth (SQLite), the view of the chain, JSON-RPC and plugins, and it
 //! spawns the daemons that do the rest. It never sees a secret and never speaks to a peer itself.
 //!
-//! Rooms are folders: `mod.rs` has a room's state and events, `store.rs` its SQL and nobody else's, `rpc.rs` its methods.
-//! On top: [`start`] (start-up as a table of contents), `node` (the struct of rooms), `turn`, `event_loop`, `events`.
+//! It stands on floors, from below: [`sys`], [`kernel`], [`rooms`], `node`, [`flows`], [`api`], and on top `dispatch`,
+//! `event_loop` and `start`. A file imports from its own floor and those below; ARCHITECTURE.md has the table.
 #![deny(clippy::indexing_slicing)]
 
-mod again;
-mod backoff;
+/// Descriptors, processes, files, SQLite, options, the log, JSON. Nothing here knows of channels or events.
+mod sys {
+    pub mod again;
+    pub mod args;
+    pub mod backoff;
+    pub mod barriers;
+    pub mod db;
+    pub mod disk;
+    pub mod files;
+    pub mod hsm;
+    pub mod json;
+    pub mod kennel;
+    pub mod lock;
+    pub mod log;
+    pub mod nursery;
+    pub mod objects;
+    pub mod options;
+    pub mod passphrase;
+    pub mod sandbox;
+    pub mod saved;
+    pub mod socket;
+    pub mod stderr;
+}
+/// What can happen, be said and be changed; the children, the plugins and the callers that wait.
+mod kernel {
+    pub mod children;
+    pub mod plugins;
+    pub mod turn;
+    pub mod waits;
+    pub mod words;
+}
+/// What the node knows, kept in rows, and what it does about it. A room calls the rooms below it.
+mod rooms {
+    pub mod chain;
+    pub mod channels;
+    pub mod htlcs;
+    pub mod invoices;
+    pub mod onchain;
+    pub mod payments;
+    pub mod peers;
+    pub mod wallet;
+}
+/// What happens across rooms, in order.
+mod flows {
+    pub mod block;
+    pub mod children;
+}
+/// What clients see: arguments in, JSON out.
+mod api {
+    pub mod rpc;
+}
 #[cfg(test)]
 mod bad_input;
-mod barriers;
-mod chain;
-mod channels;
-mod children;
-mod db;
-mod disk;
 mod dispatch;
 mod event_loop;
-mod events;
-mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod hsm;
-mod htlcs;
-mod invoices;
-mod json;
-mod log;
 mod node;
-mod objects;
-mod onchain;
-mod options;
-mod passphrase;
-mod payments;
-mod peers;
-mod plugin_host;
-mod rpc;
-mod rpc_server;
-mod sandbox;
 mod start;
-mod supervisor;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code))]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod testing;
-mod turn;
-mod waits;
-mod wallet;
 
 pub use start::main;

@@ -1,19 +1,19 @@
 //! The node: its rooms, and what it is.
 
-use crate::chain::Chain;
-use crate::channels::Channels;
-use crate::disk::Space;
-use crate::htlcs::Htlcs;
-use crate::invoices::Invoices;
-use crate::onchain::Onchain;
-use crate::options::Config;
-use crate::payments::Payments;
-use crate::peers::Peers;
-use crate::plugin_host::PluginHost;
-use crate::supervisor::Supervisor;
-use crate::turn::Counters;
-use crate::waits::Waits;
-use crate::wallet::Wallet;
+use crate::kernel::children::Supervisor;
+use crate::kernel::plugins::PluginHost;
+use crate::kernel::turn::Counters;
+use crate::kernel::waits::Waits;
+use crate::rooms::chain::Chain;
+use crate::rooms::channels::Channels;
+use crate::rooms::htlcs::Htlcs;
+use crate::rooms::invoices::Invoices;
+use crate::rooms::onchain::Onchain;
+use crate::rooms::payments::Payments;
+use crate::rooms::peers::Peers;
+use crate::rooms::wallet::Wallet;
+use crate::sys::disk::Space;
+use crate::sys::options::Config;
 use primitives::{Features, Network, NodeId, feature};
 
 /// Everything in memory. Handlers see it as it is and change it by installs.

@@ -1,20 +1,20 @@
 //! Start-up as a table of contents, and the end.
 
-use crate::again::Myself;
-use crate::channels::watermark::Watermarks;
-use crate::disk::{Disk, Room};
 use crate::event_loop::{Io, child_base};
-use crate::hsm::HsmClient;
+use crate::kernel::children::{ChildSpec, Daemon, Executables, Role, Supervisor};
+use crate::kernel::plugins::{Plugin, PluginHost, Stage};
+use crate::kernel::turn::Fatal;
 use crate::node::{Node, our_features, our_invoice_features};
-use crate::options::{Config, table};
-use crate::passphrase;
-use crate::plugin_host::{Plugin, PluginHost, Stage};
-use crate::sandbox;
-use crate::supervisor::lock::ChildrenLock;
-use crate::supervisor::nursery::{Common, Nursery};
-use crate::supervisor::{ChildSpec, Daemon, Executables, Role, Supervisor};
-use crate::turn::Fatal;
-use crate::wallet::Wallet;
+use crate::rooms::channels::watermark::Watermarks;
+use crate::rooms::wallet::Wallet;
+use crate::sys::again::Myself;
+use crate::sys::disk::{Disk, Room};
+use crate::sys::hsm::HsmClient;
+use crate::sys::lock::ChildrenLock;
+use crate::sys::nursery::{Common, Nursery};
+use crate::sys::options::{Config, table};
+use crate::sys::passphrase;
+use crate::sys::sandbox;
 use bitcoin::bip32::Xpub;
 use nix::fcntl::{Flock, FlockArg};
 use primitives::{Network, NodeId, SecretBytes};
@@ -125,7 +125,7 @@ fn begin(
     }
     sandbox::shed(boxes, myself.is_anew()).map_err(generic)?;
     let database = database_file(&config).map_err(generic)?;
-    crate::files::warn_of_others(&database, &log_files(&config));
+    crate::sys::files::warn_of_others(&database, &log_files(&config));
     let children =
         ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
     sandbox::raise_descriptor_limit().map_err(generic)?;
@@ -133,9 +133,9 @@ fn begin(
     executables.check_versions().map_err(|e| (10, e))?;
 
     let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
-    let barriers = crate::barriers::begin(&config).map_err(generic)?;
+    let barriers = crate::sys::barriers::begin(&config).map_err(generic)?;
     let common = Common {
-        level: crate::log::least_level(),
+        level: crate::sys::log::least_level(),
         developer: config.developer(),
         sandbox: boxes.mode,
         lock: children,
@@ -147,11 +147,11 @@ fn begin(
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
     let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network(), passphrase)?;
-    let db = crate::db::open(Path::new(&database)).map_err(generic)?;
-    let fresh = crate::db::check_owner(&db, config.network(), id)
-        .map_err(|e| (crate::db::EXIT_WRONG_DATABASE, e))?;
+    let db = crate::sys::db::open(Path::new(&database)).map_err(generic)?;
+    let fresh = crate::sys::db::check_owner(&db, config.network(), id)
+        .map_err(|e| (crate::sys::db::EXIT_WRONG_DATABASE, e))?;
     if fresh && fresh_secret {
-        crate::channels::store::numbers::begin_numbers(&db).map_err(generic)?;
+        crate::rooms::channels::store::numbers::begin_numbers(&db).map_err(generic)?;
     } else if fresh {
         log::warn!(
             "a new database under an hsm_secret that was there before: channels from an older database are unknown"
@@ -159,8 +159,9 @@ fn begin(
     }
     let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
     let (watermarks, witness) =
-        Watermarks::open(Path::new(crate::channels::watermark::FILE)).map_err(generic)?;
-    crate::channels::witness::hear_witness(&mut node.channels, &db, &witness).map_err(generic)?;
+        Watermarks::open(Path::new(crate::rooms::channels::watermark::FILE)).map_err(generic)?;
+    crate::rooms::channels::witness::hear_witness(&mut node.channels, &db, &witness)
+        .map_err(generic)?;
     let plugin_dir = executables.plugin_dir().to_path_buf();
     let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
     let disk = Disk::new(room, &log_files(&node.config));
@@ -227,7 +228,7 @@ fn begin_log(
     if config.flag("daemon") && files.is_empty() {
         return Err(Fatal("--daemon needs a --log-file".to_owned()));
     }
-    crate::log::configure(
+    crate::sys::log::configure(
         prefix,
         config.bool_or("log-timestamps", true),
         &texts("log-level"),
@@ -256,7 +257,7 @@ fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
     let path = pid_file(config);
     let shown = path.display();
     let file =
-        crate::files::open_ours(&path).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
+        crate::sys::files::open_ours(&path).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| {
         Fatal(format!("pid-file {shown} is locked ({e}): is lightningd already running there?"))
     })?;
@@ -271,7 +272,7 @@ pub fn remove_files(node: &Node) {
     for path in [PathBuf::from(node.rpc_file()), pid_file(&node.config)] {
         let is_socket = path.as_os_str() == node.rpc_file().as_str();
         let removed = if is_socket {
-            crate::files::remove_socket(&path)
+            crate::sys::files::remove_socket(&path)
         } else {
             std::fs::remove_file(&path)
         };
@@ -353,7 +354,7 @@ pub(crate) fn load(
     supervisor: Supervisor,
     db: &rusqlite::Connection,
 ) -> Result<Node, Fatal> {
-    let (last_index, outputs) = crate::wallet::store::load(db)?;
+    let (last_index, outputs) = crate::rooms::wallet::store::load(db)?;
     let network = config.network();
     let alias = alias(&config, id)?;
     let rgb = colour(&config, id)?;
@@ -364,19 +365,19 @@ pub(crate) fn load(
         rgb,
         features: our_features(),
         invoice_features: our_invoice_features(),
-        chain: crate::chain::store::load(db)?,
+        chain: crate::rooms::chain::store::load(db)?,
         wallet: Wallet::new(xpub, last_index, outputs),
-        peers: crate::peers::store::load(db)?,
-        channels: crate::channels::store::load::load(db)?,
-        onchain: crate::onchain::store::load(db)?,
-        htlcs: crate::htlcs::store::load(db)?,
-        invoices: crate::invoices::store::load(db)?,
-        payments: crate::payments::store::load(db)?,
+        peers: crate::rooms::peers::store::load(db)?,
+        channels: crate::rooms::channels::store::load::load(db)?,
+        onchain: crate::rooms::onchain::store::load(db)?,
+        htlcs: crate::rooms::htlcs::store::load(db)?,
+        invoices: crate::rooms::invoices::store::load(db)?,
+        payments: crate::rooms::payments::store::load(db)?,
         plugins: PluginHost::default(),
         supervisor,
-        waits: crate::waits::Waits::default(),
-        counters: crate::turn::Counters::default(),
-        space: crate::disk::Space::default(),
+        waits: crate::kernel::waits::Waits::default(),
+        counters: crate::kernel::turn::Counters::default(),
+        space: crate::sys::disk::Space::default(),
         space_warning: None,
         shutting_down: false,
         config,
@@ -413,7 +414,7 @@ fn colour(config: &Config, id: NodeId) -> Result<[u8; 3], Fatal> {
         let [a, b, c, ..] = id.0;
         return Ok([a, b, c]);
     };
-    crate::json::from_hex(text.trim_start_matches('#'))
+    crate::sys::json::from_hex(text.trim_start_matches('#'))
         .and_then(|b| b.try_into().ok())
         .ok_or_else(|| Fatal(format!("--rgb: '{text}' is no colour: six hexadecimal digits")))
 }
@@ -492,7 +493,7 @@ fn initial_plugins(config: &Config, ours: &Path) -> Result<Vec<Plugin>, Fatal> {
             path,
             stage: Stage::AwaitingManifest,
             important,
-            manifest: crate::plugin_host::manifest::Manifest::default(),
+            manifest: crate::kernel::plugins::manifest::Manifest::default(),
             starter: None,
             at_startup: true,
         })

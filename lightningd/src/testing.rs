@@ -1,16 +1,17 @@
 //! A node without processes, for tests of its rooms: real rows, real turns, real frames; what would leave is looked at.
 //! A crash is the same rows in a new node.
 
-use crate::chain::Backend;
-use crate::channels;
-use crate::channels::state::State;
-use crate::channels::{ChannelEvent, Owner, testing as channel};
-use crate::events::{Event, Outgoing};
-use crate::hsm::HsmClient;
+use crate::kernel::children::{ChildId, Role, Supervisor};
+use crate::kernel::turn;
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::{Event, Outgoing};
 use crate::node::Node;
-use crate::options::Config;
-use crate::supervisor::{ChildId, Role, Supervisor};
-use crate::turn::{self, Stop, Turn};
+use crate::rooms::chain::Backend;
+use crate::rooms::channels;
+use crate::rooms::channels::state::State;
+use crate::rooms::channels::{ChannelEvent, Owner, testing as channel};
+use crate::sys::hsm::HsmClient;
+use crate::sys::options::Config;
 use bitcoin::bip32::{Xpriv, Xpub};
 use bitcoin::hashes::Hash;
 use primitives::*;
@@ -166,7 +167,7 @@ impl Rig {
     }
 
     fn over(path: PathBuf, channels: &[(u64, u8)], hsmd: fn(OwnedFd)) -> Self {
-        let db = crate::db::open(&path).unwrap();
+        let db = crate::sys::db::open(&path).unwrap();
         // What is tested is what is written, not the disk.
         db.pragma_update(None, "synchronous", "OFF").unwrap();
         for (number, peer) in channels {

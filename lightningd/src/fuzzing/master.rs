@@ -4,13 +4,13 @@ mod agrees;
 mod blocks;
 mod says;
 
-use crate::channels::Owner;
-use crate::channels::state::State;
-use crate::channels::testing::{adds, htlc, peer};
-use crate::events::{Event, Outgoing};
-use crate::htlcs::key::Origin;
-use crate::onchain::{Case, OnchainEvent, Seen};
-use crate::supervisor::{ChildId, Role};
+use crate::kernel::children::{ChildId, Role};
+use crate::kernel::words::{Event, Outgoing};
+use crate::rooms::channels::Owner;
+use crate::rooms::channels::state::State;
+use crate::rooms::channels::testing::{adds, htlc, peer};
+use crate::rooms::htlcs::key::Origin;
+use crate::rooms::onchain::{Case, OnchainEvent, Seen};
 use crate::testing::Rig;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -171,11 +171,11 @@ impl World {
         let child = CAPTURED.0 + 1000;
         match self.captured {
             Captured::Connectd => {
-                let out = self.rig.outbox(crate::peers::connectd::begin);
+                let out = self.rig.outbox(crate::rooms::peers::connectd::begin);
                 self.settle(out.into());
             }
             Captured::Openingd => {
-                let out = self.rig.outbox(crate::peers::connectd::begin);
+                let out = self.rig.outbox(crate::rooms::peers::connectd::begin);
                 self.settle(out.into());
                 self.proposes(2_000_000);
             }
@@ -213,7 +213,7 @@ impl World {
     /// The stranger comes, or comes again: it proposes a channel, or speaks of the one that it has.
     fn comes(&mut self) {
         if self.connectd().is_none() {
-            let out = self.rig.outbox(crate::peers::connectd::begin);
+            let out = self.rig.outbox(crate::rooms::peers::connectd::begin);
             self.settle(out.into());
         }
         let theirs = self.rig.node.channels.all.values().find(|c| c.peer == peer(STRANGER));

@@ -1,9 +1,9 @@
 //! A database that somebody damaged: real rows in every table, whose columns then hold anything.
 
-use crate::channels::testing as channel;
-use crate::options::Config;
+use crate::kernel::children::Supervisor;
+use crate::rooms::channels::testing as channel;
 use crate::start;
-use crate::supervisor::Supervisor;
+use crate::sys::options::Config;
 use crate::testing::{Rig, hsmd};
 use bitcoin::bip32::{Xpriv, Xpub};
 use primitives::*;

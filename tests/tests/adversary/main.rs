@@ -15,9 +15,9 @@
 //! | LND's onion bomb | lengths in onions, at each width | `bounds::lnd_onion_bomb` |
 //! | flood and loot | claims of ninety HTLCs of one expiry begin in time for blocks that are full; 37 channels fail at once | `flood::*`, `disorder::disorder_while_an_htlc_is_held` |
 //! | pinning by a cheap commitment with a large child | the node bumps whichever commitment stands in the mempool, with or without packages | `pinned::*` |
-//! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/htlcs/tests.rs` |
+//! | time dilation | nothing new begins on a tip that is too old | `tests/tests/stale.rs`; `lightningd/src/rooms/htlcs/tests.rs` |
 //! | a funding that leaves the chain under a ready channel | it founds nothing until it is as deep again; a double spend ends the channel; a complete payment waits for it | `fundings::*` |
-//! | a log that strangers fill | a line is cut, each stranger and all of them have a share, what is left out is counted | `logs::*`; `lightningd/src/log/budget.rs` |
+//! | a log that strangers fill | a line is cut, each stranger and all of them have a share, what is left out is counted | `logs::*`; `lightningd/src/sys/log/budget.rs` |
 //! | fake channels | 10,000 openings; a bounded number of rows, processes and descriptors | `openings::fake_channels_dos_*` |
 //! | fake channels, by many strangers | a proposal that is refused costs no process and no commit; births have a budget per peer and for all strangers; idle openings and unfunded channels give way to newcomers; no daemon for an unfunded channel before its peer speaks of it, and no closing before its funding is seen; reconnects of pending channels have budgets apart from proposals | `crowds::*` |
 //! | LDK's monitor bloat | channels that are given up before they are funded keep their place among few, and end after 2016 blocks | `openings::ldk_monitor_bloat_*`, `tests/tests/openings.rs` |
@@ -47,7 +47,7 @@
 //! | an HTLC that one valid commitment trims, on a channel that failed | it pays no invoice: each commitment that may confirm must have it | `small::htlc_that_*` |
 //! | a flood of connections that say nothing, a byte, or act one | the source that takes most loses; a friend with 800 ms of round trip is in at its first try | `doors::stranger_flood_*`; all orders: `connectd/src/strangers_tests.rs` |
 //! | one address with many identities | idle peers make room by the same rule; one with a funded channel never does | `connectd/tests/crowds.rs`: `many_identities_*`, `friend_keeps_*` |
-//! | pings that ask for 65 kB, features of 65 kB | 32 pongs at once, then one a second; bits from 2048 on are not kept | `connectd/tests/bounds.rs`: `ping_flood_*`, `peers_without_a_channel_*`; `lightningd/src/peers/evil_tests.rs` |
+//! | pings that ask for 65 kB, features of 65 kB | 32 pongs at once, then one a second; bits from 2048 on are not kept | `connectd/tests/bounds.rs`: `ping_flood_*`, `peers_without_a_channel_*`; `lightningd/src/rooms/peers/evil_tests.rs` |
 //! | connectd is crashed again and again; processes or descriptors are used up | the node goes on with the chain, its claims and its RPC, and starts them again, later each time | `doors::connectd_that_*`, `doors::daemon_that_*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!

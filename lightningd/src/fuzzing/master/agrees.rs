@@ -2,7 +2,7 @@
 //! channel that it was asked for, unsigned. Whatever the master lets pass so happens.
 
 use super::signature;
-use crate::channels::testing::point;
+use crate::rooms::channels::testing::point;
 use crate::testing::sign_wallet;
 use channel::commitment::build;
 use channel::keys::CommitmentKeys;

@@ -1,9 +1,9 @@
 //! The chain of one run: blocks on top of the master's tip.
 
 use super::{STRANGER, World, transaction};
-use crate::chain::Purpose;
-use crate::channels::testing::peer;
-use crate::events::Event;
+use crate::kernel::words::Event;
+use crate::rooms::chain::Purpose;
+use crate::rooms::channels::testing::peer;
 use bitcoin::block::{Block, Header};
 use primitives::BlockHeight;
 use serde_json::json;
@@ -35,7 +35,7 @@ impl World {
             prev_blockhash,
             merkle_root: bitcoin::hashes::Hash::all_zeros(),
             // A tip that is old is not believed.
-            time: crate::json::now() as u32,
+            time: crate::sys::json::now() as u32,
             bits: bitcoin::CompactTarget::from_consensus(0),
             nonce: what.into(),
         };

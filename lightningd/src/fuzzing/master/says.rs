@@ -1,9 +1,9 @@
 //! One frame of each role: words that its socket allows, about what is there, with values that are off.
 
 use super::{HONEST, Input, asked, preimage, signature, transaction};
-use crate::channels::testing::{adds, alias, htlc, peer, point, settles, step};
+use crate::rooms::channels::testing::{adds, alias, htlc, peer, point, settles, step};
+use crate::rooms::wallet::AddressKind;
 use crate::testing::Rig;
-use crate::wallet::AddressKind;
 use bitcoin::hashes::Hash;
 use onion::{ForwardPayload, onion_keys};
 use primitives::*;

@@ -1,0 +1,327 @@
+//! Methods about the node itself: `getinfo getlog help check notifications stop decode`.
+
+use super::{Answer, Caller, RpcError, code, table};
+use crate::kernel::words::Event;
+use crate::node::Node;
+use crate::rooms::channels::state::State;
+use crate::sys::args::{Args, Param};
+use crate::sys::json::{hex, put};
+
+use crate::kernel::turn::{Stop, Turn};
+use invoice::Description;
+use serde_json::{Map, Value, json};
+
+/// `getinfo`.
+pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let count = |wanted: &dyn Fn(State) -> bool| {
+        node.channels.all.values().filter(|c| wanted(c.state)).count()
+    };
+    let pending = count(&|s| s == State::AwaitingLockin) + node.channels.openings.len();
+    let active = count(&|s| s == State::Normal);
+    let inactive = count(&|s| !matches!(s, State::AwaitingLockin | State::Normal));
+    let [r, g, b] = node.rgb;
+    let mut out = json!({
+        "id": node.id.to_string(),
+        "alias": node.alias,
+        "color": format!("{r:02x}{g:02x}{b:02x}"),
+        "num_peers": node.peers.all.values().filter(|p| p.connection.is_some()).count(),
+        "num_pending_channels": pending,
+        "num_active_channels": active,
+        "num_inactive_channels": inactive,
+        "address": [],
+        "binding": crate::api::rpc::peers::bindings(node),
+        "version": crate::start::version(),
+        "blockheight": node.chain.height().0,
+        "network": node.network.name(),
+        "fees_collected_msat": node.htlcs.fees_collected.0,
+        "lightning-dir": node.config.network_dir().display().to_string(),
+        "our_features": {
+            "init": node.features.to_string(),
+            "node": node.features.to_string(),
+            "channel": "",
+            "invoice": node.invoice_features.to_string(),
+        },
+    });
+    put(&mut out, "warning_disk_space", node.space_warning);
+    put(&mut out, "warning_sandbox", node.supervisor.sandbox_warning.clone());
+    match &node.chain.backend {
+        Some(b) if b.syncing => {
+            put(
+                &mut out,
+                "warning_bitcoind_sync",
+                Some("Bitcoind is not up-to-date with network."),
+            );
+        }
+        Some(b) if !node.chain.caught_up => {
+            let text = format!(
+                "Still loading latest blocks from bitcoind: {} of {}.",
+                node.chain.height(),
+                b.blocks
+            );
+            put(&mut out, "warning_lightningd_sync", Some(text));
+        }
+        Some(_) => put(&mut out, "warning_bitcoind_sync", node.stale_warning()),
+        None => put(&mut out, "warning_bitcoind_sync", Some("Bitcoind has not answered yet.")),
+    }
+    for (name, text) in crate::rooms::peers::connectd::warnings(node) {
+        put(&mut out, name, text);
+    }
+    Ok(Answer::Now(out))
+}
+
+/// A line of the log as `getlog` shows it.
+pub fn log_json(line: &crate::sys::log::Line) -> Value {
+    let mut out = json!({
+        "type": crate::sys::log::word(line.level).to_uppercase(),
+        "time": format!("{}.{:09}", line.at.as_secs(), line.at.subsec_nanos()),
+        "source": line.source,
+        "log": line.text,
+    });
+    put(&mut out, "node_id", line.node.map(|n| n.to_string()));
+    out
+}
+
+/// `getlog [level]`.
+pub fn getlog(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let word = args.text("level").unwrap_or_else(|| "info".to_owned());
+    let level = crate::sys::log::level(&word).ok_or_else(|| {
+        RpcError::params("level: should be 'io', 'trace', 'debug', 'info', 'unusual' or 'broken': invalid token (see logs for details)")
+    })?;
+    let (lines, skipped, bytes) = crate::sys::log::kept(level);
+    let mut list = Vec::with_capacity(lines.len() + 1);
+    if skipped > 0 {
+        list.push(json!({"type": "SKIPPED", "num_skipped": skipped}));
+    }
+    list.extend(lines.iter().map(log_json));
+    Ok(Answer::Now(json!({
+        "created_at": format!("{:.9}", crate::sys::log::created_at()),
+        "bytes_used": bytes,
+        "bytes_max": crate::sys::log::max_bytes(),
+        "log": list,
+    })))
+}
+
+/// A method's parameters, as `help` shows them.
+fn usage(name: &str, params: &[Param]) -> String {
+    let list: Vec<String> = params
+        .iter()
+        .map(|p| if p.required { p.name.to_owned() } else { format!("[{}]", p.name) })
+        .collect();
+    format!("{name} {}", list.join(" ")).trim_end().to_owned()
+}
+
+/// `help [command]`.
+pub fn help(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let mut all: Vec<(String, String)> =
+        table::METHODS.iter().map(|m| (m.name.to_owned(), usage(m.name, m.params))).collect();
+    for plugin in node.plugins.plugins.values() {
+        let own = plugin.manifest.methods.iter();
+        all.extend(
+            own.map(|m| (m.name.clone(), format!("{} {}", m.name, m.usage).trim_end().to_owned())),
+        );
+    }
+    all.sort();
+    if let Some(command) = args.text("command") {
+        all.retain(|(name, _)| *name == command);
+        if all.is_empty() {
+            return Err(RpcError::new(
+                code::METHOD_NOT_FOUND,
+                format!("Unknown command '{command}'"),
+            )
+            .into());
+        }
+    }
+    let list: Vec<Value> = all.into_iter().map(|(_, usage)| json!({"command": usage})).collect();
+    Ok(Answer::Now(json!({"help": list, "format-hint": "simple"})))
+}
+
+/// The parameters of `check` are those of the command it checks: it is handled before they are matched.
+pub fn check(node: &Node, params: &Value) -> Result<Value, RpcError> {
+    let (command, rest) = match params {
+        Value::Array(items) => {
+            let name = items.first().and_then(Value::as_str).map(str::to_owned);
+            (name, Value::Array(items.iter().skip(1).cloned().collect()))
+        }
+        Value::Object(members) => {
+            let name = members.get("command_to_check").and_then(Value::as_str).map(str::to_owned);
+            let rest: Map<String, Value> = members
+                .iter()
+                .filter(|(k, _)| *k != "command_to_check")
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
+            (name, Value::Object(rest))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (None, Value::Null),
+    };
+    let command =
+        command.ok_or_else(|| RpcError::params("missing required parameter: command_to_check"))?;
+    match table::find(&command) {
+        Some(method) if method.developer && !node.config.developer() => {
+            return Err(RpcError::new(
+                code::METHOD_NOT_FOUND,
+                format!("Command \"{command}\" is developer-only"),
+            ));
+        }
+        Some(method) => drop(Args::parse(method.params, &rest)?),
+        // A plugin that does not say it can check is believed.
+        None if node.plugins.owner_of(&command).is_some() => {}
+        None => {
+            return Err(RpcError::new(
+                code::METHOD_NOT_FOUND,
+                format!("Unknown command '{command}'"),
+            ));
+        }
+    }
+    Ok(json!({"command_to_check": command}))
+}
+
+/// In the table for `help`; requests go to [`check`].
+pub fn check_listed(_: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
+    Err(RpcError::params("missing required parameter: command_to_check").into())
+}
+
+/// In the table for `help`; the socket itself answers it, since it is about one connection.
+pub fn notifications(_: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
+    Err(RpcError::params(
+        "enable: should be 'true' or 'false': invalid token (see logs for details)",
+    )
+    .into())
+}
+
+/// `stop`: answered as the very last thing.
+pub fn stop(_: &Node, turn: &mut Turn<'_>, _: &Args, caller: &Caller) -> Result<Answer, Stop> {
+    turn.also(Event::Shutdown(Some(caller.clone())));
+    Ok(Answer::Later)
+}
+
+/// `dev-counters`: what benchmarks divide by payments.
+pub fn counters(node: &Node, turn: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let c = node.counters;
+    let signatures = turn.hsm.ask(&wire::hsm::CountSignatures {})?;
+    Ok(Answer::Now(json!({
+        "turns": c.turns,
+        "commits": c.commits,
+        "births": c.births,
+        "signatures": signatures,
+    })))
+}
+
+/// `decode string`: BOLT 11.
+pub fn decode(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let text = args.need_text("string")?;
+    let text = text.strip_prefix("lightning:").or(text.strip_prefix("LIGHTNING:")).unwrap_or(&text);
+    let decoded = invoice::Invoice::decode(text)
+        .map_err(|e| RpcError::params(format!("string: cannot be decoded: {e}")))?;
+    let t = &decoded.terms;
+    let mut out = json!({
+        "type": "bolt11 invoice",
+        "valid": true,
+        "currency": t.currency.prefix(),
+        "created_at": t.timestamp,
+        "expiry": t.expiry_seconds(),
+        "payee": decoded.payee.to_string(),
+    });
+    put(&mut out, "amount_msat", t.amount.map(|a| a.0));
+    match &t.description {
+        Description::Text(text) => put(&mut out, "description", Some(text.clone())),
+        Description::Hash(hash) => put(&mut out, "description_hash", Some(hash.to_string())),
+    }
+    put(&mut out, "min_final_cltv_expiry", Some(t.min_final_cltv().0));
+    put(&mut out, "payment_secret", Some(hex(&t.payment_secret.0)));
+    put(&mut out, "features", Some(t.features.to_string()));
+    let routes: Vec<Value> = t
+        .routes
+        .iter()
+        .map(|route| {
+            route
+                .iter()
+                .map(|h| {
+                    json!({"pubkey": h.node.to_string(), "short_channel_id": h.short_channel_id.to_string(),
+                        "fee_base_msat": h.fee_base_msat, "fee_proportional_millionths": h.fee_proportional_millionths,
+                        "cltv_expiry_delta": h.cltv_expiry_delta})
+                })
+                .collect()
+        })
+        .collect();
+    put(&mut out, "routes", (!routes.is_empty()).then_some(routes));
+    let fallbacks: Vec<Value> = t
+        .fallbacks
+        .iter()
+        .map(|f| {
+            let mut item = json!({"type": fallback_kind(f)});
+            put(&mut item, "addr", f.address(t.currency));
+            put(&mut item, "hex", Some(f.script().to_hex_string()));
+            item
+        })
+        .collect();
+    put(&mut out, "fallbacks", (!fallbacks.is_empty()).then_some(fallbacks));
+    put(&mut out, "payment_metadata", t.metadata.as_ref().map(|m| hex(m)));
+    let extra: Vec<Value> = t
+        .unknown
+        .iter()
+        .map(|u| json!({"tag": u.letter().to_string(), "data": u.text()}))
+        .collect();
+    put(&mut out, "extra", (!extra.is_empty()).then_some(extra));
+    put(&mut out, "payment_hash", Some(t.payment_hash.to_string()));
+    let der =
+        secp256k1::ecdsa::Signature::from_compact(decoded.signature.get(..64).unwrap_or_default());
+    put(&mut out, "signature", der.ok().map(|s| hex(&s.serialize_der())));
+    Ok(Answer::Now(out))
+}
+
+fn fallback_kind(f: &invoice::Fallback) -> &'static str {
+    let script = f.script();
+    match () {
+        () if script.is_p2pkh() => "P2PKH",
+        () if script.is_p2sh() => "P2SH",
+        () if script.is_p2wpkh() => "P2WPKH",
+        () if script.is_p2wsh() => "P2WSH",
+        () if script.is_p2tr() => "P2TR",
+        () => "UNKNOWN",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::chain::Backend;
+    use crate::testing::Rig;
+    use std::cell::RefCell;
+
+    fn info(rig: &mut Rig) -> Value {
+        let told = RefCell::new(Value::Null);
+        rig.turn(|node, turn| {
+            let caller = Caller { conn: 1, id: "1".to_owned(), filter: None, notify: false };
+            if let Answer::Now(value) = getinfo(node, turn, &Args::default(), &caller)? {
+                told.replace(value);
+            }
+            Ok(())
+        });
+        told.into_inner()
+    }
+
+    #[test]
+    fn getinfo_warns_while_the_chain_is_behind_and_not_after() {
+        let mut rig = Rig::new("sync-warnings", &[]);
+        let backend = |syncing| Some(Backend { blocks: 250, headers: 300, syncing });
+        let warnings = |rig: &mut Rig| {
+            let info = info(rig);
+            let text = |name: &str| info.get(name).and_then(Value::as_str).map(str::to_owned);
+            (text("warning_bitcoind_sync"), text("warning_lightningd_sync"))
+        };
+        rig.node.chain.caught_up = false;
+        for (says, bitcoind, lightningd) in [
+            (None, Some("Bitcoind has not answered yet."), None),
+            (backend(true), Some("Bitcoind is not up-to-date with network."), None),
+            (backend(false), None, Some("Still loading latest blocks from bitcoind: 100 of 250.")),
+        ] {
+            rig.node.chain.backend = says;
+            assert!(!rig.node.chain.is_synced());
+            let expected = (bitcoind.map(str::to_owned), lightningd.map(str::to_owned));
+            assert_eq!(warnings(&mut rig), expected);
+        }
+        rig.node.chain.caught_up = true;
+        assert!(rig.node.chain.is_synced());
+        assert_eq!(warnings(&mut rig), (None, None));
+    }
+}

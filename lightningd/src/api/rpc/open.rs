@@ -1,0 +1,420 @@
+//! `fundchannel`, `fundchannel_start`, `fundchannel_complete`, `fundchannel_cancel`.
+
+use crate::api::rpc::{Answer, Caller, RpcError, code};
+use crate::kernel::turn::{Stop, Turn};
+use crate::node::Node;
+use crate::rooms::chain;
+use crate::rooms::chain::feerates::{Asked, Use};
+use crate::rooms::channels::opening::begin::{Proposal, propose};
+use crate::rooms::channels::opening::psbt::funding_output;
+use crate::rooms::channels::opening::{Attempt, Opening, cancel, complete};
+use crate::rooms::wallet;
+use crate::rooms::wallet::coins::Wanted;
+use crate::sys::args::Args;
+use primitives::*;
+use serde_json::{Value, json};
+
+/// What the funding output's script will be as long as: a P2WSH of anything.
+fn placeholder() -> ScriptBuf {
+    let hash = bitcoin::hashes::Hash::all_zeros();
+    ScriptBuf::new_p2wsh(&hash)
+}
+
+fn common(node: &Node, args: &Args) -> Result<Proposal, RpcError> {
+    let peer = args.need_node("id")?;
+    if !node.chain.is_synced() {
+        return Err(RpcError::new(
+            code::FUNDING_STILL_SYNCING_BITCOIN,
+            "Still syncing with bitcoin network",
+        ));
+    }
+    if let Some(text) = node.stale_warning() {
+        return Err(RpcError::new(code::FUNDING_STILL_SYNCING_BITCOIN, text));
+    }
+    if node.peers.connection(peer).is_none() {
+        let known = node.peers.all.contains_key(&peer);
+        return Err(if known {
+            RpcError::new(code::FUNDING_PEER_NOT_CONNECTED, "Peer not connected")
+        } else {
+            RpcError::new(code::FUNDING_UNKNOWN_PEER, "Unknown peer")
+        });
+    }
+    let close_to = args
+        .text("close_to")
+        .map(|text| crate::api::rpc::wallet::parse_address(node, "close_to", &text))
+        .transpose()?;
+    let channel_type = match args.raw("channel_type") {
+        None => None,
+        Some(Value::Array(bits)) => {
+            let mut features = Features::none();
+            for bit in bits {
+                let bit = bit.as_u64().filter(|b| *b < 1000);
+                let bit = bit.ok_or_else(|| {
+                    RpcError::params("channel_type: should be an array of feature bits")
+                })?;
+                features = features.with(bit as usize);
+            }
+            Some(features)
+        }
+        Some(_) => {
+            return Err(RpcError::params("channel_type: should be an array of feature bits"));
+        }
+    };
+    let what = if node.peers.connection(peer).is_some_and(|c| c.features.offers(feature::ANCHORS)) {
+        Use::UnilateralAnchorClose
+    } else {
+        Use::UnilateralClose
+    };
+    let feerate = node.feerate(what).ok_or_else(|| {
+        RpcError::new(
+            code::LIGHTNINGD,
+            "Cannot estimate fees: give --force-feerates, or wait for bitcoind",
+        )
+    })?;
+    let reserve = args.msat("reserve").map(Msat::sat_ceil);
+    Ok(Proposal {
+        peer,
+        amount: Sat::ZERO,
+        push: push(args)?,
+        announce: args.bool("announce").unwrap_or(true),
+        feerate,
+        close_to,
+        reserve,
+        channel_type,
+        minimum_depth: args.number32("mindepth")?,
+    })
+}
+
+fn push(args: &Args) -> Result<Msat, RpcError> {
+    Ok(args.msat("push_msat").unwrap_or(Msat::ZERO))
+}
+
+fn check_push(p: &Proposal) -> Result<(), RpcError> {
+    if p.push > p.amount.msat() {
+        let text = format!("push_msat: {} is more than the channel's {}", p.push, p.amount);
+        return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text));
+    }
+    Ok(())
+}
+
+/// `fundchannel id amount [feerate] [announce] [minconf] [utxos] [push_msat] [close_to] ...`.
+pub fn fundchannel(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    if node.trusts_tip()
+        && node.peers.connection(peer).is_none()
+        && crate::api::rpc::peers::connect_to_fund(node, turn, peer, args, caller)?
+    {
+        return Ok(Answer::Later);
+    }
+    let mut p = common(node, args)?;
+    let asked = args.feerate("feerate").unwrap_or(Asked::Within(12));
+    let feerate = node.feerate_asked(asked).ok_or_else(|| {
+        RpcError::new(code::LIGHTNINGD, "Cannot estimate fees: give a feerate such as 253perkw")
+    })?;
+    let amount = args.sat_or_all("amount")?;
+    let wanted = Wanted {
+        script: placeholder(),
+        amount,
+        feerate,
+        minconf: args.number32("minconf")?.unwrap_or(1),
+        utxos: crate::api::rpc::wallet::parse_utxos(args, "utxos")?,
+        emergency: crate::api::rpc::wallet::emergency_reserve(node, true),
+    };
+    let funded = wallet::coins::build(node, turn, &wanted)?;
+    p.amount = funded.amount;
+    check_push(&p)?;
+    wallet::reserve(
+        node,
+        turn,
+        &funded.inputs,
+        wallet::coins::reservation_end(node.chain.height()),
+    )?;
+    propose(node, turn, p, Attempt::Funding { caller: caller.clone(), funded })?;
+    Ok(Answer::Later)
+}
+
+/// `fundchannel_start id amount [feerate] [announce] [close_to] [push_msat] [mindepth] [reserve] [channel_type]`.
+pub fn start(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let mut p = common(node, args)?;
+    let asked = args.sat_or_all("amount")?;
+    p.amount = asked
+        .ok_or_else(|| RpcError::params("amount: 'all' needs our own coins: use fundchannel"))?;
+    if let Some(asked) = args.feerate("feerate")
+        && let Some(rate) = node.feerate_asked(asked)
+    {
+        p.feerate = rate;
+    }
+    check_push(&p)?;
+    propose(node, turn, p, Attempt::Start { caller: caller.clone() })?;
+    Ok(Answer::Later)
+}
+
+fn attempt_with(node: &Node, peer: NodeId) -> Result<&Opening, RpcError> {
+    let ours = |o: &&Opening| o.peer == peer && !matches!(o.attempt, Attempt::Theirs);
+    node.channels.openings.values().find(ours).ok_or_else(|| {
+        RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.")
+    })
+}
+
+/// `fundchannel_complete id psbt [withhold]`.
+pub fn complete_rpc(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    let opening = attempt_with(node, peer)?;
+    let Attempt::StartAccepted { funding_script } = &opening.attempt else {
+        return Err(RpcError::new(
+            code::LIGHTNINGD,
+            "fundchannel_start is not that far, or this is already completing",
+        )
+        .into());
+    };
+    let funding = funding_output(&args.need_text("psbt")?, funding_script, opening.amount)?;
+    if node.channels.all.values().any(|c| c.live.params.funding == funding) {
+        let text = format!("the output {funding} is another channel's already");
+        return Err(RpcError::new(code::FUNDING_PSBT_INVALID, text).into());
+    }
+    complete(turn, opening, funding);
+    let next = Attempt::Completing {
+        caller: caller.clone(),
+        withhold: args.bool("withhold").unwrap_or(false),
+        funding,
+        funding_script: funding_script.clone(),
+    };
+    let number = opening.number;
+    turn.install(move |node| {
+        if let Some(o) = node.channels.openings.get_mut(&number) {
+            o.attempt = next;
+        }
+    });
+    Ok(Answer::Later)
+}
+
+/// `fundchannel_cancel id`.
+pub fn cancel_rpc(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let peer = args.need_node("id")?;
+    if let Ok(opening) = attempt_with(node, peer) {
+        cancel(turn, opening, "Channel open canceled by us");
+        let entry = (opening.number, caller.clone());
+        turn.install(move |node| node.channels.cancellers.push(entry));
+        return Ok(Answer::Later);
+    }
+    if node.peers.connection(peer).is_none() && node.channels.count_with(peer) == 0 {
+        return Err(RpcError::new(code::FUNDING_UNKNOWN_PEER, "Unknown peer").into());
+    }
+    let waits = |c: &&crate::rooms::channels::Channel| {
+        c.state == crate::rooms::channels::state::State::AwaitingLockin && c.opener() == Side::Local
+    };
+    match node.channels.with(peer).find(waits) {
+        Some(c) if !may_cancel(node, c) => {
+            Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, BROADCAST).into())
+        }
+        // What confirmed and was spent in blocks that we have not read looks like what never was.
+        Some(_) if !node.trusts_tip() => {
+            let text = "Cannot cancel: still syncing with the bitcoin network, and the funding may be in a block that was not read yet";
+            Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
+        }
+        // Somebody else may hold the funding: bitcoind knows whether it was published, in a block or not.
+        Some(c) => {
+            let funding = c.live.params.funding;
+            crate::kernel::plugins::call_backend(
+                node,
+                turn,
+                "getutxout",
+                &json!({"txid": funding.txid.to_string(), "vout": funding.vout}),
+                crate::rooms::chain::Purpose::FundingSeen(c.number, caller.clone()),
+            );
+            Ok(Answer::Later)
+        }
+        None => {
+            Err(RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.")
+                .into())
+        }
+    }
+}
+
+const BROADCAST: &str = "Cannot cancel: the funding transaction has been broadcast";
+
+/// As far as we know ourselves: both have signed, and whoever holds the funding may publish it at any time. One of ours is held
+/// by nobody else where bitcoind refused it each time.
+fn may_cancel(node: &Node, channel: &crate::rooms::channels::Channel) -> bool {
+    let ours = channel.funding_tx.as_ref();
+    channel.funding_height.is_none() && ours.is_none_or(|t| node.chain.nobody_has(t.compute_txid()))
+}
+
+/// bitcoind said whether it knows the funding of a channel that is to be cancelled.
+pub fn funding_seen(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    caller: &Caller,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let unsafe_now = |text: String| Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text));
+    let gone = RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.");
+    let seen = result
+        .map_err(|e| e.message)
+        .and_then(|answer| crate::rooms::chain::answers::is_unspent(&answer));
+    let answer = match (node.channels.all.get(&number), seen) {
+        (None, _) => Err(gone),
+        (Some(_), Err(why)) => unsafe_now(format!(
+            "Cannot cancel: bitcoind does not say whether the funding transaction was broadcast: {why}"
+        )),
+        (Some(c), Ok(seen)) if seen || !may_cancel(node, c) => unsafe_now(BROADCAST.to_owned()),
+        (Some(c), Ok(_)) => {
+            let text = "Channel open canceled by RPC(fundchannel_cancel)";
+            crate::rooms::peers::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
+            crate::rooms::channels::forget::forget(
+                node,
+                turn,
+                c,
+                "cancelled before its funding was broadcast",
+            )?;
+            if let Some(tx) = &c.funding_tx {
+                let txid = tx.compute_txid();
+                crate::rooms::chain::store::give_up(turn.db, txid)?;
+                wallet::unspend(node, turn, txid)?;
+                chain::broadcast::taken(turn, txid)?;
+            }
+            Ok(json!({"cancelled": text}))
+        }
+    };
+    turn.reply(caller.clone(), answer);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::chain::Purpose;
+    use crate::rooms::chain::broadcast::BroadcastFor;
+    use crate::testing::Rig;
+    use bitcoin::{Amount, Transaction, TxIn, TxOut};
+
+    const NUMBER: ChannelNumber = ChannelNumber(1);
+
+    fn coin() -> (OutPoint, wallet::Output) {
+        let coin = wallet::Output {
+            amount: Sat(100_000),
+            script: placeholder(),
+            key_index: 1,
+            coinbase: false,
+            confirmed: Some(BlockHeight(50)),
+            spent: None,
+            reserved_until: BlockHeight(0),
+        };
+        (OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), vout: 0 }, coin)
+    }
+
+    /// A channel of ours whose funding is signed and on its way to bitcoind.
+    fn sent(name: &str) -> (Rig, Txid) {
+        let mut rig = Rig::new(name, &[(1, 1)]);
+        let (spent, output) = coin();
+        let funding = Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![TxIn { previous_output: spent, ..TxIn::default() }],
+            output: vec![TxOut { value: Amount::from_sat(90_000), script_pubkey: placeholder() }],
+        };
+        let txid = funding.compute_txid();
+        rig.node.wallet.outputs.insert(spent, output);
+        rig.turn(|node, turn| {
+            let channel = &node.channels.all[&NUMBER];
+            let state = crate::rooms::channels::state::State::AwaitingLockin;
+            crate::rooms::channels::set_state(channel, turn, state, "user", "a test")?;
+            crate::rooms::channels::store::set_funding_tx(turn.db, NUMBER, &funding)?;
+            let copy = funding.clone();
+            crate::rooms::channels::update(turn, NUMBER, move |c| c.funding_tx = Some(copy));
+            wallet::spend(node, turn, &funding)?;
+            chain::broadcast::keep(turn.db, &funding)?;
+            chain::broadcast::sent_first(turn, txid)?;
+            turn.install(move |node| _ = node.chain.untaken.insert(txid, 1));
+            Ok(())
+        });
+        (rig, txid)
+    }
+    fn bitcoind_says(rig: &mut Rig, txid: Txid, answer: &Result<Value, RpcError>) {
+        rig.turn(|node, turn| {
+            let purpose = Purpose::Broadcast(txid, BroadcastFor::Funding(NUMBER));
+            chain::answered(node, turn, purpose, answer.clone())
+        });
+    }
+    /// Is the channel gone after `fundchannel_cancel`, and bitcoind's word that there is no such output?
+    fn cancelled(rig: &mut Rig) -> bool {
+        let missing = json!({"amount": null, "script": null});
+        let caller = Caller { conn: 1, id: "1".into(), filter: None, notify: false };
+        rig.turn(|node, turn| funding_seen(node, turn, NUMBER, &caller, Ok(missing.clone())));
+        !rig.node.channels.all.contains_key(&NUMBER)
+    }
+    fn coin_is_free(rig: &Rig) -> bool {
+        rig.node.wallet.outputs[&coin().0].spent.is_none()
+    }
+    fn refusal() -> Result<Value, RpcError> {
+        Ok(json!({"success": false, "errmsg": "mempool min fee not met"}))
+    }
+
+    #[test]
+    fn a_funding_that_bitcoind_refused_can_be_taken_back_with_its_coins() {
+        let (mut rig, txid) = sent("cancel-refused");
+        bitcoind_says(&mut rig, txid, &refusal());
+        assert!(!coin_is_free(&rig));
+        // It is so after a restart, which sends it again.
+        rig.crash();
+        assert!(!coin_is_free(&rig));
+        rig.node.chain.untaken.insert(txid, 1);
+        assert!(!cancelled(&mut rig), "that sending is not answered");
+        bitcoind_says(&mut rig, txid, &refusal());
+        assert!(cancelled(&mut rig) && coin_is_free(&rig));
+        assert!(
+            chain::store::sent_to_spend(&rig.db, coin().0).unwrap().is_none(),
+            "it is sent no more"
+        );
+        rig.crash();
+        assert!(rig.node.channels.all.is_empty() && coin_is_free(&rig));
+    }
+
+    #[test]
+    fn a_funding_that_bitcoind_may_have_is_not_taken_back() {
+        let no_verdict = Err(RpcError::new(code::LIGHTNINGD, "gone"));
+        for (name, first) in [("taken", Ok(json!({"success": true}))), ("unknown", no_verdict)] {
+            let (mut rig, txid) = sent(&format!("cancel-{name}"));
+            bitcoind_says(&mut rig, txid, &first);
+            // Evicted, and refused when it was sent again.
+            bitcoind_says(&mut rig, txid, &refusal());
+            assert!(!cancelled(&mut rig) && !coin_is_free(&rig), "{name}");
+        }
+        // Nor while bitcoind has not answered.
+        let (mut rig, _) = sent("cancel-under-way");
+        assert!(!cancelled(&mut rig));
+        // A process died before it heard what bitcoind answered.
+        let (mut rig, txid) = sent("cancel-before");
+        rig.crash();
+        rig.node.chain.untaken.insert(txid, 2);
+        bitcoind_says(&mut rig, txid, &refusal());
+        assert!(!cancelled(&mut rig));
+        // An older version wrote nothing of it.
+        let (mut rig, txid) = sent("cancel-older");
+        bitcoind_says(&mut rig, txid, &refusal());
+        rig.db.execute("UPDATE transactions SET untaken = NULL", []).unwrap();
+        rig.crash();
+        assert!(!cancelled(&mut rig));
+    }
+}

@@ -1,0 +1,402 @@
+//! Channels that end: `close`, closingd, and failing a channel for good.
+
+pub mod fees;
+pub mod limit;
+
+use crate::rooms::channels::closing::limit::limit_peer_close;
+
+use super::fail::fail_channel;
+use super::phase::{hears, takes};
+use crate::api::rpc::{Answer, Caller, RpcError, code};
+use crate::kernel::children::{ChildId, ChildSpec, Daemon, Role};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::waits::For;
+use crate::kernel::words::{Event, Outgoing};
+use crate::node::Node;
+use crate::rooms::chain::broadcast::{BroadcastFor, broadcast};
+use crate::rooms::channels::state::State;
+use crate::rooms::channels::{
+    Channel, Owner, live, order, set_state, store, strangers, update, watermark,
+};
+use crate::rooms::htlcs::HtlcEvent;
+use crate::sys::args::Args;
+use channel::phase::Input;
+use primitives::*;
+use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use subdaemon::{Frame, answer_frame};
+use wire::channeld::StartShutdown;
+use wire::closingd::*;
+use wire::hsm::{Capability, ClosingStored, CompleteClosing, Completed, MasterOrder};
+use wire::{Message, Wire};
+
+/// CLN's: two days, then alone.
+const DEFAULT_UNILATERAL_SECONDS: u64 = 172_800;
+
+pub fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
+    let by_peer = text.parse::<NodeId>().ok();
+    let by_id = text.parse::<ChannelId>().ok();
+    let by_scid = text.parse::<ShortChannelId>().ok();
+    if by_peer.is_none() && by_id.is_none() && by_scid.is_none() {
+        return Err(RpcError::params(
+            "id: should be a channel ID or short channel ID: invalid token (see logs for details)",
+        ));
+    }
+    let mut found = node.channels.all.values().filter(|c| {
+        by_peer == Some(c.peer)
+            || by_id == Some(c.id)
+            || by_scid.is_some_and(|s| c.scid == Some(s) || c.alias_local == s)
+    });
+    let Some(first) = found.next() else {
+        return Err(RpcError::new(
+            code::LIGHTNINGD,
+            format!("no channel {text}, and no peer with one"),
+        ));
+    };
+    if found.next().is_some() {
+        return Err(RpcError::new(
+            code::LIGHTNINGD,
+            "Peer has multiple channels: use channel_id or short_channel_id",
+        ));
+    }
+    Ok(first)
+}
+
+/// `close id [unilateraltimeout] [destination] [fee_negotiation_step] [wrong_funding] [force_lease_closed] [feerange]`.
+pub fn close(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    args: &Args,
+    caller: &Caller,
+) -> Result<Answer, Stop> {
+    let text = args.need_text("id")?;
+    if let Ok(peer) = text.parse::<NodeId>()
+        && let Some(opening) = node.channels.openings.values().find(|o| o.peer == peer)
+    {
+        super::opening::cancel(turn, opening, "closed by us");
+        return Ok(Answer::Now(json!({"type": "unopened"})));
+    }
+    fees::refuse_unfit(args)?;
+    let feerange = fees::asked(node, args)?;
+    let channel = find(node, &text)?;
+    let destination = args
+        .text("destination")
+        .map(|t| crate::api::rpc::wallet::parse_address(node, "destination", &t))
+        .transpose()?;
+    let seconds = args.number("unilateraltimeout");
+    match channel.state {
+        State::AwaitingLockin | State::Normal | State::ShuttingDown | State::ClosingSigExchange => {
+        }
+        State::ClosingComplete
+        | State::AwaitingUnilateral
+        | State::FundingSpendSeen
+        | State::Onchain
+        | State::Closed => {
+            return Err(RpcError::new(
+                code::LIGHTNINGD,
+                format!("Channel is in state {}", channel.state.name()),
+            )
+            .into());
+        }
+    }
+    crate::kernel::waits::add(node, turn, caller, For::Close(channel.number), None);
+    if let Some(range) = feerange {
+        // Kept like the script: a closingd that has begun goes on with what it was told, the next one hears this.
+        store::set_close_feerange(turn.db, channel.number, range)?;
+        update(turn, channel.number, move |c| c.close_feerange = Some(range));
+    }
+    if channel.shutdown.local.is_none() {
+        let script = shutdown_script(node, turn, channel, destination)?;
+        // Kept even if the peer is not there: said when it is.
+        store::set_shutdown(turn.db, channel.number, Side::Local, &script)?;
+        if channel.closer.is_none() {
+            store::set_closer(turn.db, channel.number, Side::Local)?;
+        }
+        order(channel, turn, &StartShutdown { script: script.clone() });
+        update(turn, channel.number, move |c| {
+            c.shutdown.local = Some(script);
+            c.closer = c.closer.or(Some(Side::Local));
+        });
+        set_state(
+            channel,
+            turn,
+            State::ShuttingDown,
+            "user",
+            "User or plugin invoked close command",
+        )?;
+    }
+    let connection = node.peers.connection(channel.peer).map(|c| c.number);
+    if connection.is_some() && channel.put_off_on == connection {
+        // Nothing more is said of it on this connection: on the next one both say `shutdown`.
+        crate::rooms::peers::hang_up(node, turn, channel.peer);
+    }
+    if connection.is_none() {
+        turn.say(Outgoing::Notify {
+            caller: caller.clone(),
+            level: "info",
+            text: "peer is offline, will negotiate once they reconnect".to_owned(),
+        });
+    }
+    limit::asked(node, turn, channel, seconds)?;
+    Ok(Answer::Later)
+}
+
+/// Looks again when the peer has had all its time.
+pub(super) fn close_in_time(turn: &mut Turn<'_>, number: ChannelNumber, by: Option<u64>) {
+    if let Some(by) = by {
+        let left = Duration::from_secs(by.saturating_sub(crate::sys::json::now()));
+        let event = Event::Channel(number, super::ChannelEvent::CloseTimeout);
+        turn.at(Instant::now() + left, event);
+    }
+}
+
+/// Where to be paid: fixed at the opening, wanted by whoever closes, or a new address.
+pub(super) fn shutdown_script(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    destination: Option<ScriptBuf>,
+) -> Result<ScriptBuf, Stop> {
+    match (&channel.upfront.local, destination) {
+        // BOLT 2, shutdown: a script fixed at the opening is the only one.
+        (Some(fixed), Some(wanted)) if *fixed != wanted => {
+            let text = format!(
+                "destination: the channel was opened to be closed to {fixed}, not {wanted}"
+            );
+            Err(RpcError::params(text).into())
+        }
+        (Some(fixed), _) => Ok(fixed.clone()),
+        (None, Some(wanted)) => Ok(wanted),
+        (None, None) => {
+            let remote =
+                node.peers.connection(channel.peer).map(|c| c.features.clone()).unwrap_or_default();
+            crate::rooms::channels::opening::begin::closing_script(node, turn, &remote)
+        }
+    }
+}
+
+/// May our `shutdown` name this script? channeld says it, and hsmd signs closings that pay it: so it is one that we said, that
+/// was fixed at the opening, or that the wallet can spend.
+pub(super) fn is_our_script(node: &Node, channel: &Channel, script: &ScriptBuf) -> bool {
+    match channel.shutdown.local.as_ref().or(channel.upfront.local.as_ref()) {
+        Some(ours) => ours == script,
+        None => node.wallet.index_of(script).is_some(),
+    }
+}
+
+/// Nothing is pending on either side: closingd takes over the peer's socket.
+pub(super) fn begin(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    let (Some(local), Some(remote)) =
+        (channel.shutdown.local.clone(), channel.shutdown.remote.clone())
+    else {
+        return Err(Stop::refused("channeld is ready to close before both sent shutdown"));
+    };
+    if strangers::puts_off_close(channel) {
+        strangers::put_off_close(node, turn, channel);
+        return Ok(());
+    }
+    // A closing has none of it.
+    let state = &channel.live;
+    if !state.htlcs.0.is_empty() || state.fees.0.len() > 1 || state.commitment != state.revoked {
+        return Err(Stop::refused("channeld is ready to close while something is pending"));
+    }
+    // channeld reads no more orders: what it was told to offer and did not is lost.
+    crate::rooms::payments::fail_unbound(node, turn, Some(channel.number))?;
+    turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
+    if !channel.state.wants_peer() {
+        return Ok(());
+    }
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    let number = channel.number;
+    let script = Sides { local, remote };
+    let (min_fee, ideal_fee, max_fee) = fees::of(node, channel, &script);
+    let mut seed = live::hsm_seed(channel);
+    if let Some(terms) = &mut seed.closing {
+        terms.max_fee = max_fee;
+    }
+    let hsm = turn.hsm.new_client(channel.peer, number, &[Capability::SignClosing], Some(seed))?;
+    let init = ClosingdInit {
+        channel: channel.id,
+        params: channel.live.params.clone(),
+        balance: channel.live.balance,
+        script,
+        min_fee,
+        max_fee,
+        ideal_fee,
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+    };
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Closingd,
+        source: format!("closingd-chan#{number}"),
+        node: Some(channel.peer),
+        init: init.encode(),
+        fds: vec![hsm, peer],
+    }));
+    set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
+    limit_peer_close(node, turn, channel)?;
+    turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
+    update(turn, number, move |c| c.owner = Owner::Closingd(child));
+    Ok(())
+}
+
+/// A closing transaction is about to be signed: in the rows, in the revocation file and to hsmd, before closingd hears that it may.
+fn closing_begins(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    let number = channel.number;
+    store::set_closing_begun(turn.db, number)?;
+    let count = watermark::while_closing(channel.live.revoked.local);
+    turn.say(Outgoing::Revoked { channel: number, count });
+    let told = ClosingStored { peer: channel.peer, channel: number };
+    turn.say(Outgoing::OrderHsmd(MasterOrder::ClosingStored(told)));
+    update(turn, number, |c| c.closing_begun = true);
+    Ok(())
+}
+
+/// closingd said or asked something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: Frame,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    let broken =
+        |e: wire::Malformed| Stop::refused(format!("closingd sent what it should not: {e}"));
+    let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
+    if ClosingAsk::has(code) {
+        let ask = ClosingAsk::decode(&frame.body).map_err(broken)?;
+        takes(channel, Input::from(&ask))?;
+        closing_begins(turn, channel)?;
+        match ask {
+            ClosingAsk::PersistOffer(o) => {
+                store::add_close_offer(turn.db, number, &o.state.to_bytes())?;
+                turn.say(Outgoing::Answer { child, body: answer_frame::<PersistOffer>(&()) });
+            }
+            ClosingAsk::PersistPeerSignature(p) => {
+                store::add_close_offer(turn.db, number, &p.state.to_bytes())?;
+                turn.say(Outgoing::Answer {
+                    child,
+                    body: answer_frame::<PersistPeerSignature>(&()),
+                });
+            }
+        }
+        return Ok(());
+    }
+    let report = FromClosingd::decode_known(&frame.body).map_err(broken)?;
+    // It was failed or spent meanwhile: what is under way already counts.
+    if !hears(channel, Input::reported_by_closingd(&report))? {
+        return Ok(());
+    }
+    match report {
+        FromClosingd::Log(line) => {
+            crate::flows::children::log_line(Role::Closing(number), Some(channel.peer), &line)
+        }
+        FromClosingd::Status(s) => update(turn, number, move |c| live::set_status(c, s)),
+        FromClosingd::Failed(f) => live::failed(node, turn, channel, &f.fault, &f.text)?,
+        FromClosingd::ClosingAgreed(a) => agreed(node, turn, channel, a)?,
+    }
+    Ok(())
+}
+
+/// Both signed the same closing.
+fn agreed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    a: ClosingAgreed,
+) -> Result<(), Stop> {
+    let question = CompleteClosing {
+        peer: channel.peer,
+        channel: channel.number,
+        state: a.state,
+        signature: a.signature,
+    };
+    let tx = match turn.hsm.complete(&question)? {
+        Completed::Ready { transaction } => transaction,
+        Completed::Refused { why } => {
+            return Err(Stop::refused(format!("hsmd does not sign the closing: {why}")));
+        }
+    };
+    store::set_close_tx(turn.db, channel.number, &tx)?;
+    let copy = tx.clone();
+    update(turn, channel.number, move |c| c.close_tx = Some(copy));
+    set_state(channel, turn, State::ClosingComplete, &channel.cause, "Closing complete")?;
+    broadcast(node, turn, &tx, BroadcastFor::Closing(channel.number))?;
+    answer_closers(node, turn, channel.number, "mutual", &tx);
+    Ok(())
+}
+
+pub(super) fn answer_closers(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    kind: &str,
+    tx: &Transaction,
+) {
+    let (raw, txid) =
+        (bitcoin::consensus::encode::serialize_hex(tx), tx.compute_txid().to_string());
+    let result: Value =
+        json!({"type": kind, "tx": raw, "txid": txid, "txs": [raw], "txids": [txid]});
+    crate::kernel::waits::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
+}
+
+/// Nothing closes this channel for now: who waits for it hears why.
+pub(super) fn refuse_closers(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, why: &str) {
+    let error = RpcError::new(code::LIGHTNINGD, format!("Channel cannot be closed: {why}"));
+    crate::kernel::waits::answer_all(node, turn, |f| *f == For::Close(number), &Err(error));
+}
+
+/// closingd is gone.
+pub fn gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    update(turn, number, |c| {
+        c.owner = Owner::Nobody;
+        c.reestablished = false;
+    });
+    if channel.wants_peer() {
+        turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
+    }
+    Ok(())
+}
+
+/// `close` was told to go alone after so long. Another may have given the peer more time since.
+pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    let is_due = channel.close_by.is_some_and(|by| by <= crate::sys::json::now());
+    let said = &channel.shutdown;
+    if !is_due || !channel.state.is_open() || (said.local.is_none() && said.remote.is_none()) {
+        return Ok(());
+    }
+    if limit::begins_after_htlcs(turn, channel)? {
+        return Ok(());
+    }
+    let (cause, why) = if limit::is_of_peer(channel) {
+        (
+            "protocol",
+            "BOLT 2, closing_signed: no agreement in time on the close that the peer began",
+        )
+    } else {
+        ("user", "close: the peer did not agree in time")
+    };
+    fail_channel(node, turn, channel, cause, why)
+}

@@ -1,0 +1,82 @@
+//! How long a close may take: what a local `close` asked for, or the limit of a close that the peer began.
+
+use super::{DEFAULT_UNILATERAL_SECONDS, close_in_time};
+use crate::kernel::turn::{Stop, Turn};
+use crate::node::Node;
+use crate::rooms::channels::{Channel, store, strangers, update};
+use primitives::Side;
+
+/// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the channel. Its time begins once no
+/// HTLC is pending: those have deadlines of their own.
+pub fn limit_peer_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    let stalls = channel.state.is_open()
+        && is_of_peer(channel)
+        && channel.shutdown.remote.is_some()
+        && channel.live.htlcs.0.is_empty();
+    if !stalls || channel.close_by.is_some() {
+        return Ok(());
+    }
+    let by = Some(crate::sys::json::now() + seconds(node));
+    store::set_close_by(turn.db, channel.number, by)?;
+    update(turn, channel.number, move |c| c.close_by = by);
+    close_in_time(turn, channel.number, by);
+    Ok(())
+}
+
+/// Is the channel's limit that of a close that the peer began, and none that a local `close` asked for?
+pub fn is_of_peer(channel: &Channel) -> bool {
+    channel.closer == Some(Side::Remote) && !channel.close_asked
+}
+
+/// A local `close` with this `unilateraltimeout`, 0 for a wait without limit. The last one decides, also after a restart. One that says
+/// nothing leaves the limit of a close that the peer began as it is.
+pub fn asked(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    seconds: Option<u64>,
+) -> Result<(), Stop> {
+    if seconds.is_none() && is_of_peer(channel) && !strangers::puts_off_close(channel) {
+        return limit_peer_close(node, turn, channel);
+    }
+    let seconds = seconds.unwrap_or(DEFAULT_UNILATERAL_SECONDS);
+    let by = (seconds > 0).then(|| crate::sys::json::now() + seconds.min(366 * 86400));
+    store::set_close_by(turn.db, channel.number, by)?;
+    store::set_close_asked(turn.db, channel.number)?;
+    update(turn, channel.number, move |c| {
+        c.close_by = by;
+        c.close_asked = true;
+    });
+    close_in_time(turn, channel.number, by);
+    Ok(())
+}
+
+fn seconds(node: &Node) -> u64 {
+    let default = DEFAULT_UNILATERAL_SECONDS as u32;
+    let config = &node.config;
+    let seconds =
+        if config.developer() { config.u32_or("dev-peer-close-seconds", default) } else { default };
+    seconds.into()
+}
+
+/// After a start. The peer had no chance to agree while we were away: it gets an hour at least.
+pub fn resume_limit(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+    let grace = crate::sys::json::now() + seconds(node).min(3600);
+    let by = channel.close_by.map(|by| if is_of_peer(channel) { by.max(grace) } else { by });
+    close_in_time(turn, channel.number, by);
+}
+
+/// The time of a close is over. If HTLCs are pending in one that the peer began, clears its limit, which begins anew after them, and
+/// returns `true`.
+pub fn begins_after_htlcs(turn: &mut Turn<'_>, channel: &Channel) -> Result<bool, Stop> {
+    if !is_of_peer(channel) || channel.live.htlcs.0.is_empty() {
+        return Ok(false);
+    }
+    store::set_close_by(turn.db, channel.number, None)?;
+    update(turn, channel.number, |c| c.close_by = None);
+    Ok(true)
+}
+
+#[cfg(test)]
+#[path = "limit_tests.rs"]
+mod tests;

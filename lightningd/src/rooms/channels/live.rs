@@ -1,0 +1,527 @@
+//! A channel with its channeld: birth, what it asks to be stored, what it reports.
+
+use super::phase::{hears, refused};
+use crate::kernel::children::{ChildId, ChildSpec, Daemon, Role};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::{Event, Outgoing};
+use crate::node::Node;
+use crate::rooms::chain::feerates::Use;
+use crate::rooms::channels::state::State;
+use crate::rooms::channels::{
+    Channel, Owner, order, set_state, store, strangers, update, watermark,
+};
+use crate::rooms::htlcs::HtlcEvent;
+use channel::phase::{Input, Rule, rule};
+use primitives::*;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use subdaemon::{Frame, answer_frame};
+use wire::channel_data::*;
+use wire::channeld::*;
+use wire::daemon::{Fault, LogLevel};
+use wire::hsm::{Capability, ChannelSeed, ClosingTerms};
+use wire::{Message, Request};
+
+/// Of the funding, before a public channel is announced. BOLT 7.
+pub const ANNOUNCE_DEPTH: u32 = 6;
+
+/// What the fee estimates mean for this channel. BOLT 2, update_fee.
+pub fn fee_policy(node: &Node, channel: &Channel) -> FeePolicy {
+    let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
+    let what = if anchors { Use::UnilateralAnchorClose } else { Use::UnilateralClose };
+    let any = super::policy::ignores_fee_limits(node, channel);
+    let (min, max) = node.feerate_bounds_or_any(anchors, any);
+    // Without an estimate the feerate stays where it is.
+    let now = channel.live.fees.0.last().map_or(channel.initial_feerate, |f| f.feerate);
+    FeePolicy { target: node.feerate(what).unwrap_or(now), min, max }
+}
+
+/// Our own bounds on HTLCs.
+pub fn htlc_policy(node: &Node) -> HtlcPolicy {
+    let default_htlcs = if node.network.is_test() { 483 } else { 30 };
+    HtlcPolicy {
+        max_dust_exposure: node.config.msat_or("max-dust-htlc-exposure-msat", Msat(50_000_000)),
+        max_offered: node.config.u32_or("max-concurrent-htlcs", default_htlcs).min(483) as u16,
+        commit_time_ms: node.config.u32_or("commit-time", 10),
+    }
+}
+
+/// What hsmd is told of a channel when a client for it is made.
+pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
+    let live = &channel.live;
+    ChannelSeed {
+        params: live.params.clone(),
+        phase: channel.phase(),
+        local_number: live.commitment.local,
+        local_revoked: live.revoked.local,
+        remote_number: live.commitment.remote,
+        remote_revoked: live.revoked.remote,
+        remote_point: live.remote_point,
+        remote_next_point: live.remote_next_point,
+        local_balance: live.balance.local,
+        broadcast: (channel.state.is_unilateral() && !channel.lost_state)
+            .then_some(live.commitment.local),
+        closing: channel.shutdown.local.clone().map(|script| ClosingTerms {
+            script,
+            max_fee: crate::rooms::channels::closing::fees::max_fee(channel),
+        }),
+    }
+}
+
+/// What a peer hears of a channel whose data we lost.
+pub const PLEASE_CLOSE: &str = "we lost data: please close this channel";
+
+/// Gives birth to a channel's channeld on its peer's live connection.
+pub fn start(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    birth: Birth,
+) -> Result<(), Stop> {
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    let sockets = subdaemon::peer_pair()
+        .map_err(|e| Stop::refused(format!("no socket for channeld: {e}")))?;
+    let (ours, connectds) = sockets;
+    crate::rooms::peers::attach(node, turn, channel.peer, connection.number, channel.id, connectds);
+    start_with(node, turn, channel, birth, ours)
+}
+
+/// The same with the peer socket that openingd handed over.
+pub fn start_with(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    birth: Birth,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    let rights = [
+        Capability::Points,
+        Capability::SignRemote,
+        Capability::Revoke,
+        Capability::Peel,
+        Capability::SignGossip,
+    ];
+    let hsm =
+        turn.hsm.new_client(channel.peer, channel.number, &rights, Some(hsm_seed(channel)))?;
+    let depth = channel.funding_height.map_or(0, |h| (node.chain.height() - h).0 + 1);
+    let number = channel.number;
+    let init = ChanneldInit {
+        channel: channel.id,
+        birth,
+        phase: channel.phase(),
+        state: channel.live.clone(),
+        local_features: node.features.clone(),
+        remote_features: connection.features.clone(),
+        fees: fee_policy(node, channel),
+        policy: htlc_policy(node),
+        height: node.chain.height(),
+        ready: channel.ready,
+        funding_deep: channel.scid.is_some() && depth >= channel.minimum_depth,
+        alias: channel.alias_local,
+        announce: channel.announce,
+        announceable: channel.scid.filter(|_| depth >= ANNOUNCE_DEPTH),
+        have_announcement: channel.announcement_remote.is_some(),
+        shutdown: channel.shutdown.clone(),
+        upfront_script: channel.upfront.clone(),
+        failed: channel.begs().then(|| PLEASE_CLOSE.to_owned()),
+    };
+    let child = node.supervisor.next_id();
+    turn.say(Outgoing::Spawn(ChildSpec {
+        id: child,
+        daemon: Daemon::Channeld,
+        source: format!("channeld-chan#{number}"),
+        node: Some(channel.peer),
+        init: init.encode(),
+        fds: vec![hsm, peer],
+    }));
+    turn.install(move |node| node.supervisor.assign(child, Role::Channel(number)));
+    let served = connection.number;
+    update(turn, number, move |c| {
+        c.owner = Owner::Channeld(child);
+        c.served_connection = Some(served);
+        c.reestablished = false;
+    });
+    Ok(())
+}
+
+/// channeld said or asked something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: Frame,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    let broken =
+        |e: wire::Malformed| Stop::refused(format!("channeld sent what it should not: {e}"));
+    let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
+    if ChannelAsk::has(code) {
+        return asked(node, turn, child, channel, ChannelAsk::decode(&frame.body).map_err(broken)?);
+    }
+    let report = FromChanneld::decode_known(&frame.body).map_err(broken)?;
+    if !hears(channel, Input::reported(&report))? {
+        return Ok(());
+    }
+    match report {
+        FromChanneld::Log(line) => {
+            crate::flows::children::log_line(Role::Channel(number), Some(channel.peer), &line)
+        }
+        FromChanneld::Status(s) => update(turn, number, move |c| set_status(c, s)),
+        FromChanneld::Failed(f) => failed(node, turn, channel, &f.fault, &f.text)?,
+        FromChanneld::Reestablished(_) => reestablished(node, turn, channel)?,
+        FromChanneld::OfferRefused(r) => {
+            turn.also(Event::Htlc(HtlcEvent::Refused { channel: number, key: r.key, why: r.why }))
+        }
+        FromChanneld::PreimageLearned(p) => {
+            turn.also(Event::Htlc(HtlcEvent::Fulfilled {
+                channel: number,
+                id: p.id,
+                preimage: p.preimage,
+            }));
+        }
+        FromChanneld::ReadyToClose(_) => {
+            crate::flows::children::ends(turn, child);
+            super::closing::begin(node, turn, channel, fd(frame.fds)?)?
+        }
+        // What closes it is signed by both: it needs no peer that publishes something.
+        FromChanneld::WeAreBehind(b) if channel.state == State::ClosingComplete => {
+            channel.log(LogLevel::Unusual, &format!("after the close: {}", b.detail))
+        }
+        FromChanneld::WeAreBehind(b) => {
+            let text = format!(
+                "our data is old: {}. The peer must close; nothing of ours is broadcast",
+                b.detail
+            );
+            channel.log(LogLevel::Broken, &text);
+            super::lose_state(channel, turn)?;
+            if channel.state.is_open() {
+                set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
+            }
+        }
+        FromChanneld::TheyAreBehind(b) => {
+            channel.log(LogLevel::Unusual, &format!("the peer lost data: {}", b.detail))
+        }
+        FromChanneld::FeerateNow(_) => {}
+    }
+    Ok(())
+}
+
+/// The descriptor that a hand-over brings.
+pub fn fd(mut fds: VecDeque<OwnedFd>) -> Result<OwnedFd, Stop> {
+    fds.pop_front().ok_or_else(|| Stop::refused("a hand-over without a socket"))
+}
+
+pub fn set_status(channel: &mut Channel, status: wire::daemon::Status) {
+    if let Some(lasting) = status.lasting {
+        channel.status = (lasting, None);
+    }
+    if status.passing.is_some() {
+        channel.status.1 = status.passing;
+    }
+}
+
+fn answer<R: Request<Answer = ()>>(turn: &mut Turn<'_>, child: ChildId) {
+    turn.say(Outgoing::Answer { child, body: answer_frame::<R>(&()) });
+}
+
+fn asked(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    channel: &Channel,
+    ask: ChannelAsk,
+) -> Result<(), Stop> {
+    let number = channel.number;
+    let input = Input::from(&ask);
+    match (rule(channel.phase(), input), &ask) {
+        (Rule::Taken, _) => {}
+        // Nothing that was agreed changes: it is the script that a closing transaction may pay already. Rows from before the
+        // closing, put back, have none.
+        (Rule::Unchanged, ChannelAsk::PersistShutdown(s))
+            if channel.shutdown[s.by].as_ref().is_none_or(|known| *known == s.script) => {}
+        (Rule::Unchanged, ChannelAsk::GetShutdownScript(_)) if channel.shutdown.local.is_none() => {
+        }
+        (
+            Rule::Unchanged
+            | Rule::BeforeShutdown
+            | Rule::WithOutput
+            | Rule::Waits
+            | Rule::First
+            | Rule::Ignored
+            | Rule::Refused,
+            _,
+        ) => return Err(refused(channel, input)),
+    }
+    match ask {
+        ChannelAsk::Persist(p) => {
+            super::persist::persist(node, turn, channel, p)?;
+            answer::<Persist>(turn, child);
+        }
+        // BOLT 2, channel_ready: once more with another alias, or the same.
+        ChannelAsk::PersistPeerReady(p) if channel.ready.remote => {
+            if p.alias.is_some() && p.alias != channel.alias_remote {
+                store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
+                update(turn, number, move |c| c.alias_remote = p.alias);
+                turn.also(Event::Channel(number, super::ChannelEvent::TellUpdate));
+            }
+            answer::<PersistPeerReady>(turn, child);
+        }
+        ChannelAsk::PersistPeerReady(p) => {
+            store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
+            update(turn, number, move |c| {
+                c.ready.remote = true;
+                c.alias_remote = p.alias.or(c.alias_remote);
+                c.live.remote_next_point = c.live.remote_next_point.or(Some(p.next_point));
+            });
+            if channel.ready.local {
+                now_normal(turn, channel)?;
+            }
+            answer::<PersistPeerReady>(turn, child);
+        }
+        ChannelAsk::PersistReady(_) => {
+            store::set_ready(turn.db, number)?;
+            update(turn, number, |c| c.ready.local = true);
+            if channel.ready.remote {
+                now_normal(turn, channel)?;
+            }
+            answer::<PersistReady>(turn, child);
+        }
+        ChannelAsk::PersistShutdown(_) | ChannelAsk::GetShutdownScript(_)
+            if strangers::puts_off_close(channel) =>
+        {
+            strangers::put_off_close(node, turn, channel);
+        }
+        ChannelAsk::PersistShutdown(s) => {
+            if s.by == Side::Local && !super::closing::is_our_script(node, channel, &s.script) {
+                return Err(Stop::refused("channeld would have us paid where nobody said"));
+            }
+            if channel.shutdown[s.by].as_ref().is_some_and(|known| *known != s.script) {
+                // BOLT 2, shutdown: a side sends one; said again, it has the same script.
+                let known = channel.shutdown[s.by].clone().unwrap_or_default();
+                return Err(Stop::refused(format!(
+                    "channeld asked to store the shutdown script {}; {known} is stored",
+                    s.script
+                )));
+            }
+            store::set_shutdown(turn.db, number, s.by, &s.script)?;
+            if s.by == Side::Local && channel.shutdown_at.is_none() {
+                let at = channel.live.next_htlc_id.remote;
+                store::set_shutdown_at(turn.db, number, at)?;
+                update(turn, number, move |c| c.shutdown_at = Some(at));
+            }
+            if channel.closer.is_none() {
+                store::set_closer(turn.db, number, s.by)?;
+            }
+            let (by, script) = (s.by, s.script);
+            update(turn, number, move |c| {
+                c.shutdown[by] = Some(script);
+                c.closer = c.closer.or(Some(by));
+            });
+            if channel.phase() < ChannelPhase::Negotiating {
+                let (cause, text) = match by {
+                    Side::Local => ("user", "we sent shutdown"),
+                    Side::Remote => ("remote", "the peer sent shutdown"),
+                };
+                set_state(channel, turn, State::ShuttingDown, cause, text)?;
+            }
+            answer::<PersistShutdown>(turn, child);
+        }
+        ChannelAsk::GetShutdownScript(_) => {
+            let script = super::closing::shutdown_script(node, turn, channel, None)?;
+            turn.say(Outgoing::Answer { child, body: answer_frame::<GetShutdownScript>(&script) });
+        }
+        ChannelAsk::PersistAnnouncement(a) => {
+            let mut bytes = Vec::new();
+            wire::Wire::put(&a, &mut bytes);
+            store::set_announcement(turn.db, number, &bytes)?;
+            update(turn, number, move |c| c.announcement_remote = Some(bytes));
+            answer::<PersistAnnouncement>(turn, child);
+        }
+    }
+    Ok(())
+}
+
+fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    if channel.state == State::AwaitingLockin {
+        set_state(channel, turn, State::Normal, "unknown", "Lockin complete")?;
+        turn.also(Event::Channel(channel.number, super::ChannelEvent::TellUpdate));
+    }
+    Ok(())
+}
+
+/// The connection is as far as the old one was: what was decided is said again, what was not is decided.
+fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+    let number = channel.number;
+    if channel.lost_state {
+        // The witness beside the database says that our rows are old. A peer that says they are not lies.
+        let text = "our data is old, and the peer did not say so";
+        return super::fail::fail_channel(node, turn, channel, "protocol", text);
+    }
+    update(turn, number, |c| {
+        c.reestablished = true;
+        c.unproven = false;
+    });
+    turn.say(Outgoing::Revoked { channel: number, count: watermark::count_of(channel) });
+    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
+        if live.added != Stage::Irrevocable || live.removed.is_some() {
+            continue;
+        }
+        match channel.decided.get(&live.htlc.id) {
+            Some(removal) => order_removal(channel, turn, live.htlc.id, removal),
+            None => turn.also(Event::Decide(number, live.htlc.id)),
+        }
+    }
+    let now = crate::sys::json::now();
+    store::set_last_stable(turn.db, number, now)?;
+    update(turn, number, move |c| c.last_stable = Some(now));
+    turn.also(Event::Channel(number, super::ChannelEvent::TellUpdate));
+    Ok(())
+}
+
+/// Tells channeld how a received HTLC ends. A second time changes nothing there.
+pub fn order_removal(channel: &Channel, turn: &mut Turn<'_>, id: HtlcId, removal: &Removal) {
+    match removal {
+        Removal::Fulfilled { preimage } => {
+            order(channel, turn, &Fulfil { id, preimage: *preimage })
+        }
+        Removal::Failed { reason } => {
+            order(channel, turn, &FailHtlc { id, reason: reason.clone() })
+        }
+        Removal::Malformed { sha256_of_onion, failure_code } => {
+            order(
+                channel,
+                turn,
+                &FailMalformed {
+                    id,
+                    sha256_of_onion: *sha256_of_onion,
+                    failure_code: *failure_code,
+                },
+            );
+        }
+    }
+}
+
+/// BOLT 1, error about all channels: each of this peer's fails. A daemon that is past the reestablishing reads it itself, behind
+/// everything that the peer said before; the others may never have had this connection.
+pub fn peer_erred(node: &Node, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
+    for channel in node.channels.with(peer).filter(|c| !c.reestablished) {
+        let why = format!("the peer said error about all channels: {said}");
+        super::fail::fail_channel(node, turn, channel, "remote", &why)?;
+    }
+    Ok(())
+}
+
+/// channeld ends in failure. What that means for the channel depends on whose fault it was.
+pub(super) fn failed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    fault: &Fault,
+    text: &str,
+) -> Result<(), Stop> {
+    match fault {
+        Fault::Internal => {
+            channel.log_said(LogLevel::Broken, text);
+            if node.config.flag("dev-fail-on-subdaemon-fail") {
+                return Err(crate::kernel::turn::Fatal(format!(
+                    "--dev-fail-on-subdaemon-fail: {text}"
+                ))
+                .into());
+            }
+        }
+        Fault::PeerErred { told } => {
+            // BOLT 2: having sent an error we fail the channel.
+            channel.log_said(LogLevel::Unusual, text);
+            let known = super::error_to_peer::Known::ToPeer;
+            super::fail::fail_known(node, turn, channel, "protocol", told, known)?;
+        }
+        Fault::PeerSaidError { said } => {
+            channel.log_said(LogLevel::Unusual, text);
+            super::fail::fail_channel(
+                node,
+                turn,
+                channel,
+                "remote",
+                &format!("the peer said error: {said}"),
+            )?;
+        }
+        Fault::PeerWarned { .. } | Fault::PeerSaidWarning { .. } => {
+            channel.log_said(LogLevel::Unusual, text)
+        }
+        Fault::ConnectionLost | Fault::Cancelled => {
+            // Nothing is wrong: what it waits for then follows from its state.
+            channel.log_said(LogLevel::Debug, text);
+            update(turn, channel.number, |c| c.status = (String::new(), None));
+            return Ok(());
+        }
+    }
+    let text = text.to_owned();
+    update(turn, channel.number, move |c| c.status = (text, None));
+    Ok(())
+}
+
+/// A channel's child is gone, and everything it said was handled.
+pub fn gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
+    else {
+        return Ok(());
+    };
+    update(turn, number, |c| {
+        c.owner = Owner::Nobody;
+        c.reestablished = false;
+    });
+    // Offers that no commitment took are lost with it.
+    crate::rooms::payments::fail_unbound(node, turn, Some(number))?;
+    turn.also(Event::Htlc(HtlcEvent::Lost(number)));
+    turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
+    let _ = channel;
+    Ok(())
+}
+
+/// After a child's end: if its connection is still there it was for that a new one, or the daemon died alone.
+pub(super) fn after_gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner == Owner::Nobody) else {
+        return Ok(());
+    };
+    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
+    if !channel.wants_peer() {
+        // What the peer said to the daemon that just ended may be held for another, and none comes.
+        crate::rooms::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
+        return Ok(());
+    }
+    if channel.served_connection == Some(connection.number) {
+        if channel.begs() || channel.is_done_on(connection.number) {
+            // It heard on this connection what there is to say. What it said meanwhile is held for a daemon, and none comes.
+            crate::rooms::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
+            return Ok(());
+        }
+        // BOLT 2: a channel is taken up again only on a new connection.
+        crate::rooms::peers::hang_up(node, turn, channel.peer);
+        return Ok(());
+    }
+    if node.channels.is_delayed(channel.peer, connection.number) {
+        return Ok(());
+    }
+    if channel.is_unseen() {
+        // As on a new connection: the peer speaks first.
+        return match channel.spoken_on == Some(connection.number) {
+            true => strangers::start_for_peer(node, turn, channel),
+            false => Ok(()),
+        };
+    }
+    start(node, turn, channel, Birth::Reconnected)
+}

@@ -1,0 +1,443 @@
+//! Attempts at channels, each with its openingd. Until the one turn that inserts the channel nothing is permanent.
+
+pub mod agreed;
+pub mod begin;
+pub mod psbt;
+
+use crate::api::rpc::{Caller, RpcError, code};
+use crate::kernel::children::{ChildId, Role};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::{Event, Outgoing};
+use crate::node::Node;
+use crate::rooms::channels::state::State;
+use crate::rooms::channels::{Channel, ChannelEvent, Owner, Totals, live, store, strangers};
+use crate::rooms::wallet;
+use crate::rooms::wallet::coins::Funded;
+use primitives::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use subdaemon::Frame;
+use wire::channeld::Birth;
+use wire::daemon::{Fault, LogLevel};
+use wire::openingd::*;
+use wire::{Error, Message};
+
+/// How far an attempt is.
+#[derive(Debug, Clone)]
+pub enum Attempt {
+    /// `fundchannel`: the coins are reserved; what pays the channel waits for its script.
+    Funding { caller: Caller, funded: Funded },
+    /// The same, accepted: openingd exchanges signatures.
+    FundingSigned { caller: Caller, funded: Funded },
+    /// `fundchannel_start`: the peer has to accept.
+    Start { caller: Caller },
+    /// The same, accepted: somebody builds the funding.
+    StartAccepted { funding_script: ScriptBuf },
+    /// `fundchannel_complete`: openingd exchanges signatures.
+    Completing { caller: Caller, withhold: bool, funding: OutPoint, funding_script: ScriptBuf },
+    /// The peer opens.
+    Theirs,
+}
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Its number, which the channel will have.
+    pub number: ChannelNumber,
+    /// With whom.
+    pub peer: NodeId,
+    /// Under which id, until it has its final one.
+    pub temporary: ChannelId,
+    /// Its openingd.
+    pub child: ChildId,
+    /// How much.
+    pub amount: Sat,
+    /// Given to the peer at once.
+    pub push: Msat,
+    /// How far.
+    pub attempt: Attempt,
+    /// The script that every closing will pay us at, where one was asked for and the peer holds us to it.
+    pub close_to: Option<ScriptBuf>,
+    /// What the accepter waits for: the peer, once it has said so, or we.
+    pub minimum_depth: u32,
+    /// What its openingd was told: whatever comes of it is held against that.
+    pub told: Told,
+}
+
+/// The bounds within which openingd may agree to a channel.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Our terms, and what we bear of the peer's.
+    pub policy: OpeningPolicy,
+    /// What both sides offered in `init`.
+    pub features: Sides<Features>,
+    /// What we proposed; `None` where the peer proposes.
+    pub proposed: Option<Proposed>,
+}
+
+/// What we propose, and the peer can only take or leave.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// Of the first commitments.
+    pub feerate: FeeratePerKw,
+    /// To be announced?
+    pub announce: bool,
+    /// BOLT 2, "Defined Channel Types".
+    pub channel_type: Features,
+}
+
+impl Opening {
+    /// Does the peer open?
+    pub fn is_theirs(&self) -> bool {
+        match self.attempt {
+            Attempt::Theirs => true,
+            Attempt::Funding { .. }
+            | Attempt::FundingSigned { .. }
+            | Attempt::Start { .. }
+            | Attempt::StartAccepted { .. }
+            | Attempt::Completing { .. } => false,
+        }
+    }
+    fn coins(&self) -> Option<&Funded> {
+        match &self.attempt {
+            Attempt::Funding { funded, .. } | Attempt::FundingSigned { funded, .. } => Some(funded),
+            Attempt::Start { .. }
+            | Attempt::StartAccepted { .. }
+            | Attempt::Completing { .. }
+            | Attempt::Theirs => None,
+        }
+    }
+    fn caller(&self) -> Option<&Caller> {
+        match &self.attempt {
+            Attempt::Funding { caller, .. }
+            | Attempt::FundingSigned { caller, .. }
+            | Attempt::Start { caller }
+            | Attempt::Completing { caller, .. } => Some(caller),
+            Attempt::StartAccepted { .. } | Attempt::Theirs => None,
+        }
+    }
+}
+
+/// openingd said something.
+pub fn heard(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+    frame: Frame,
+) -> Result<(), Stop> {
+    let Some(opening) = node.channels.openings.get(&number).filter(|o| o.child == child) else {
+        return Ok(());
+    };
+    let broken =
+        |e: wire::Malformed| Stop::refused(format!("openingd sent what it should not: {e}"));
+    match FromOpeningd::decode_known(&frame.body).map_err(broken)? {
+        FromOpeningd::Log(line) => {
+            crate::flows::children::log_line(Role::Opening(number), Some(opening.peer), &line)
+        }
+        FromOpeningd::Status(_) => {}
+        FromOpeningd::Failed(f) => failed(node, turn, opening, &f.fault, &f.text)?,
+        FromOpeningd::Accepted(a) => accepted(node, turn, opening, a)?,
+        FromOpeningd::OpenProposed(p) => {
+            let _ = p;
+            let answer =
+                AcceptProposed { upfront_script: None, minimum_depth: None, reserve: None };
+            turn.say(Outgoing::Order { child, body: answer.encode(), fds: vec![] });
+        }
+        FromOpeningd::Opened(o) => opened(node, turn, opening, o, live::fd(frame.fds)?)?,
+    }
+    Ok(())
+}
+
+/// The peer accepted: the funding gets its script.
+fn accepted(node: &Node, turn: &mut Turn<'_>, opening: &Opening, a: Accepted) -> Result<(), Stop> {
+    let number = opening.number;
+    let next = match opening.attempt.clone() {
+        Attempt::Funding { caller, mut funded } => {
+            let output = funded.tx.output.get_mut(funded.vout as usize);
+            let output = output.ok_or_else(|| Stop::refused("the funding has no such output"))?;
+            output.script_pubkey = a.funding_script;
+            let funding = OutPoint { txid: funded.tx.compute_txid(), vout: funded.vout };
+            complete(turn, opening, funding);
+            Attempt::FundingSigned { caller, funded }
+        }
+        Attempt::Start { caller } => {
+            let mut result = json!({
+                "funding_address": wallet::address(&a.funding_script, node.network),
+                "scriptpubkey": a.funding_script.to_hex_string(),
+                "channel_type": crate::api::rpc::channels::channel_type_json(&a.channel_type),
+                "warning_usage": "The funding transaction MUST NOT be broadcast until after channel establishment has been successfully completed by running `fundchannel_complete`",
+                "mindepth": a.minimum_depth,
+            });
+            crate::sys::json::put(
+                &mut result,
+                "close_to",
+                opening.close_to.as_ref().map(|s| s.to_hex_string()),
+            );
+            turn.reply(caller, Ok(result));
+            Attempt::StartAccepted { funding_script: a.funding_script }
+        }
+        Attempt::FundingSigned { .. }
+        | Attempt::StartAccepted { .. }
+        | Attempt::Completing { .. }
+        | Attempt::Theirs => {
+            return Err(Stop::refused("openingd says Accepted when nothing was proposed"));
+        }
+    };
+    let depth = a.minimum_depth;
+    turn.install(move |node| {
+        if let Some(o) = node.channels.openings.get_mut(&number) {
+            o.attempt = next;
+            o.minimum_depth = depth;
+        }
+    });
+    Ok(())
+}
+
+/// Tells openingd which output the channel will be.
+pub fn complete(turn: &mut Turn<'_>, opening: &Opening, funding: OutPoint) {
+    turn.say(Outgoing::Order {
+        child: opening.child,
+        body: CompleteFunding { funding }.encode(),
+        fds: vec![],
+    });
+}
+
+/// Tells openingd to give up.
+pub fn cancel(turn: &mut Turn<'_>, opening: &Opening, why: &str) {
+    let order = CancelOpening { why: why.to_owned() };
+    turn.say(Outgoing::Order { child: opening.child, body: order.encode(), fds: vec![] });
+}
+
+/// Both first commitments are signed: the one turn in which the channel comes to be.
+fn opened(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    o: Opened,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    // Two channels on one output: the second is nobody's. Nor is the id free where the output is another: whoever knows a
+    // channel's output makes up as many with its id as there are numbers of outputs.
+    let (funding, id) = (o.state.params.funding, o.channel);
+    let mut known = node.channels.all.values().chain(node.channels.closed.values());
+    if known.any(|c| c.live.params.funding == funding || c.id == id) {
+        return Err(Stop::refused(format!("the output {funding} is another channel's already")));
+    }
+    let (funding_tx, withheld) = match &opening.attempt {
+        Attempt::FundingSigned { funded, .. } => (Some(funded.tx.clone()), false),
+        Attempt::Completing { withhold, .. } => (None, *withhold),
+        Attempt::Theirs => (None, false),
+        Attempt::Funding { .. } | Attempt::Start { .. } | Attempt::StartAccepted { .. } => {
+            return Err(Stop::refused("openingd says Opened before the funding was known"));
+        }
+    };
+    let local = o.state.balance.local;
+    let channel = Channel {
+        number: opening.number,
+        peer: opening.peer,
+        id: o.channel,
+        state: State::AwaitingLockin,
+        live: o.state,
+        announce: o.announce,
+        minimum_depth: o.minimum_depth,
+        initial_feerate: o.feerate,
+        alias_local: super::new_alias(node),
+        alias_remote: None,
+        scid: None,
+        ready: Sides { local: false, remote: false },
+        shutdown: Sides::default(),
+        shutdown_at: None,
+        closing_begun: false,
+        upfront: o.upfront_script,
+        announcement_remote: None,
+        funding_tx: funding_tx.clone(),
+        funding_height: None,
+        was_in_block: false,
+        first_height: node.chain.height(),
+        closer: None,
+        close_by: None,
+        close_asked: false,
+        close_feerange: None,
+        close_tx: None,
+        spend: None,
+        cause: "unknown".to_owned(),
+        reason: String::new(),
+        lost_state: false,
+        unproven: false,
+        withheld,
+        to_us_range: (local, local),
+        totals: Totals::default(),
+        peeled: BTreeMap::new(),
+        decided: BTreeMap::new(),
+        own_policy: super::policy::OwnPolicy::default(),
+        owner: Owner::Nobody,
+        served_connection: None,
+        spoken_on: None,
+        put_off_on: None,
+        reestablished: false,
+        status: (String::new(), None),
+        changes: vec![],
+        last_stable: None,
+    };
+    if let Err(why) = agreed::check(node, turn, opening, &channel)? {
+        return disown(node, turn, opening, channel.id, &why);
+    }
+    strangers::make_room(node, turn, &channel)?;
+    store::insert(turn.db, &channel)?;
+    answer_cancellers(
+        node,
+        turn,
+        opening.number,
+        &Err(RpcError::new(
+            code::FUNDING_CANCEL_NOT_SAFE,
+            "Cannot cancel: the channel was opened meanwhile",
+        )),
+    );
+    crate::sys::log::line(
+        LogLevel::Info,
+        Some(channel.peer),
+        &channel.source(),
+        &format!(
+            "channel {} of {}: first commitments signed",
+            channel.id, channel.live.params.amount
+        ),
+    );
+    if let Some(tx) = &funding_tx {
+        // Spent, no longer reserved with an end: whatever happens now, these coins are the channel's.
+        wallet::spend(node, turn, tx)?;
+    }
+    let number = channel.number;
+    let copy = channel.clone();
+    turn.install(move |node| {
+        node.channels.openings.remove(&number);
+        node.channels.insert(copy);
+    });
+    crate::flows::children::ends(turn, opening.child);
+    // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
+    // there is no such channel for whoever opened it; ours has its record from the start.
+    turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
+    live::start_with(
+        node,
+        turn,
+        &channel,
+        Birth::JustOpened { funding_signed: o.funding_signed },
+        peer,
+    )?;
+    match &opening.attempt {
+        Attempt::FundingSigned { caller, .. } => {
+            let caller = caller.clone();
+            turn.install(move |node| drop(node.channels.funders.insert(number, caller)));
+            turn.then(Event::Channel(number, super::ChannelEvent::SignFunding));
+        }
+        Attempt::Completing { caller, .. } => {
+            let result = json!({"channel_id": channel.id.to_string(), "commitments_secured": true});
+            turn.reply(caller.clone(), Ok(result));
+        }
+        Attempt::Funding { .. }
+        | Attempt::Start { .. }
+        | Attempt::StartAccepted { .. }
+        | Attempt::Theirs => {}
+    }
+    Ok(())
+}
+
+/// What openingd says was opened is not what was agreed: nobody believes it any more.
+fn disown(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    channel: ChannelId,
+    why: &str,
+) -> Result<(), Stop> {
+    let source = format!("openingd-chan#{}", opening.number);
+    let text = format!("it says Opened, but {why}");
+    crate::sys::log::line(LogLevel::Broken, Some(opening.peer), &source, &text);
+    turn.say(Outgoing::Kill { child: opening.child, why: text });
+    // The peer has, or is about to have, a channel that will never be funded.
+    crate::rooms::peers::tell(node, turn, opening.peer, &Error::new(channel, "internal error"));
+    end(node, turn, opening, "the daemon of this opening failed")
+}
+
+/// An attempt of a peer's ends because we say so.
+fn evict(node: &Node, turn: &mut Turn<'_>, opening: &Opening, why: &str) -> Result<(), Stop> {
+    turn.say(Outgoing::Kill { child: opening.child, why: why.to_owned() });
+    crate::rooms::peers::tell(node, turn, opening.peer, &Error::new(opening.temporary, why));
+    end(node, turn, opening, why)
+}
+
+/// openingd ends in failure: the coins are free again, and whoever asked hears why.
+fn failed(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    fault: &Fault,
+    text: &str,
+) -> Result<(), Stop> {
+    let level = match fault {
+        Fault::Internal => LogLevel::Broken,
+        Fault::PeerWarned { .. }
+        | Fault::PeerErred { .. }
+        | Fault::PeerSaidError { .. }
+        | Fault::PeerSaidWarning { .. } => LogLevel::Unusual,
+        Fault::ConnectionLost | Fault::Cancelled => LogLevel::Debug,
+    };
+    let source = format!("openingd-chan#{}", opening.number);
+    crate::flows::children::said(level, Some(opening.peer), &source, text);
+    end(node, turn, opening, text)
+}
+
+fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Result<(), Stop> {
+    if let Some(funded) = opening.coins() {
+        wallet::reserve(node, turn, &funded.inputs, BlockHeight(0))?;
+    }
+    if let Some(caller) = opening.caller() {
+        turn.reply(
+            caller.clone(),
+            Err(RpcError::new(code::LIGHTNINGD, format!("They sent or caused an error: {text}"))),
+        );
+    }
+    answer_cancellers(
+        node,
+        turn,
+        opening.number,
+        &Ok(json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"})),
+    );
+    let number = opening.number;
+    // Not before it is certain that there is no such channel: this event may be taken back.
+    turn.then(Event::Channel(number, ChannelEvent::Forgotten(opening.peer)));
+    turn.install(move |node| drop(node.channels.openings.remove(&number)));
+    crate::flows::children::ends(turn, opening.child);
+    Ok(())
+}
+
+fn answer_cancellers(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    result: &Result<serde_json::Value, RpcError>,
+) {
+    for (_, caller) in node.channels.cancellers.iter().filter(|(n, _)| *n == number) {
+        turn.reply(caller.clone(), result.clone());
+    }
+    turn.install(move |node| node.channels.cancellers.retain(|(n, _)| *n != number));
+}
+
+/// openingd is gone: if it left its attempt behind, that is over.
+pub fn gone(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
+    match node.channels.openings.get(&number).filter(|o| o.child == child) {
+        Some(opening) => {
+            // It said nothing to us, and so perhaps nothing to the peer.
+            let error = Error::new(opening.temporary, "internal error");
+            crate::rooms::peers::tell(node, turn, opening.peer, &error);
+            end(node, turn, opening, "the daemon of this opening ended")
+        }
+        None => Ok(()),
+    }
+}

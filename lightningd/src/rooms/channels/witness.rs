@@ -1,0 +1,136 @@
+//! What the witness beside the database proves of its rows, at the start.
+
+use super::watermark::{FILE, Witness};
+use crate::kernel::turn::Fatal;
+use crate::rooms::channels::state::State;
+use crate::rooms::channels::{Channels, store};
+
+/// Compares the rows with the witness beside them: channels whose rows are proved old are lost to us, as if the peer had said so.
+/// One that goes to the chain may have been a step behind when it was copied, the last that its daemon asked for. That nobody
+/// knows counts only where a peer can still show it.
+pub fn hear_witness(
+    channels: &mut Channels,
+    db: &rusqlite::Connection,
+    witness: &Witness,
+) -> Result<(), Fatal> {
+    if let Some(next) = store::numbers::raise_numbers(db, witness.last_number())? {
+        log::warn!(
+            "channels that this database does not know may have had numbers below {next}: the next channel gets that"
+        );
+    }
+    for channel in channels.all.values_mut() {
+        if witness.closing.contains(&channel.number) && !channel.closing_begun {
+            channel.log(
+                wire::daemon::LogLevel::Unusual,
+                "the database is older than this channel's closing negotiation; the peer may hold our signature on a closing transaction. No HTLC is accepted or forwarded. Run close on it",
+            );
+            store::set_closing_begun(db, channel.number)?;
+            channel.closing_begun = true;
+        }
+    }
+    let publishes = |state: State| state.is_open() || state.is_unilateral();
+    for channel in channels.all.values_mut().filter(|c| publishes(c.state)) {
+        let ours = channel.live.revoked.local;
+        match witness.revoked.get(&channel.number) {
+            Some(known) if *known > ours => {
+                let text = format!(
+                    "this database is old: {known} commitments were revoked, and it knows of {ours}. The peer must close; nothing of ours is broadcast"
+                );
+                channel.log(wire::daemon::LogLevel::Broken, &text);
+                store::set_lost_state(db, channel.number)?;
+                channel.lost_state = true;
+                channel.reason = text;
+            }
+            Some(_) => {}
+            // One that never revoked anything has a record, too: without it the rows may be from before the first payment.
+            None if !channel.state.is_open() => {}
+            None => {
+                channel.log(
+                    wire::daemon::LogLevel::Unusual,
+                    &format!(
+                        "{FILE} says nothing of this channel, as after a restore from a backup: nothing is published before the peer has shown where we are"
+                    ),
+                );
+                channel.unproven = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::channels::Channel;
+    use crate::testing::Rig;
+    use primitives::{ChannelNumber, CommitmentNumber};
+    use wire::channel_data::ChannelPhase;
+
+    /// A channel in this state, that has revoked so many, hears a witness that says so many: is it lost, or unproven?
+    fn hears(state: State, rows: u64, witness: Option<u64>) -> (bool, bool) {
+        let name = format!("witness-{}-{rows}-{witness:?}", state.name());
+        let mut rig = Rig::new(&name, &[(1, 1)]);
+        let set = |channel: &mut Channel| {
+            channel.state = state;
+            channel.live.revoked.local = CommitmentNumber(rows);
+        };
+        set(rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap());
+        let record = witness.map(|n| (ChannelNumber(1), CommitmentNumber(n)));
+        let witness = Witness { revoked: record.into_iter().collect(), ..Witness::default() };
+        hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
+        let channel = rig.channel(1);
+        (channel.lost_state, channel.unproven)
+    }
+
+    #[test]
+    fn a_channel_without_a_record_is_unproven_though_it_has_revoked_nothing() {
+        for rows in [0, 5] {
+            for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
+                assert_eq!(hears(state, rows, None), (false, true), "{state:?} {rows}");
+                assert_eq!(hears(state, rows, Some(rows)), (false, false), "{state:?} {rows}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_the_witness_is_ahead_of_are_lost_as_long_as_they_could_be_published() {
+        for (state, lost) in [
+            (State::AwaitingLockin, true),
+            (State::Normal, true),
+            (State::ClosingSigExchange, true),
+            // The channel's daemon may have asked for one step more before it died.
+            (State::AwaitingUnilateral, true),
+            // The block may leave the chain.
+            (State::FundingSpendSeen, true),
+            (State::Onchain, true),
+            // What closes it both have signed.
+            (State::ClosingComplete, false),
+        ] {
+            assert_eq!(hears(state, 0, Some(1)), (lost, false), "{state:?}");
+            assert_eq!(hears(state, 1, Some(1)), (false, false), "{state:?}");
+        }
+    }
+
+    /// A copy of the database from before the closing: the peer may hold our signature all the same.
+    #[test]
+    fn restored_database_with_closing_record_refuses_new_htlcs() {
+        for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
+            let mut rig = Rig::new(&format!("witness-closing-{}", state.name()), &[(1, 1)]);
+            rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().state = state;
+            let closing = [ChannelNumber(1)].into();
+            let revoked = [(ChannelNumber(1), CommitmentNumber(0))].into();
+            let witness = Witness { revoked, closing };
+            hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
+            assert_eq!(rig.channel(1).phase(), ChannelPhase::Negotiating, "{state:?}");
+            assert!(!rig.channel(1).lost_state && !rig.channel(1).unproven);
+            rig.crash();
+            assert!(rig.channel(1).closing_begun, "it is in the rows from then on");
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_the_chain_without_a_record_is_published_all_the_same() {
+        // No peer is talked to that could show anything, and no step follows it but one that was under way.
+        assert_eq!(hears(State::AwaitingUnilateral, 3, None), (false, false));
+    }
+}

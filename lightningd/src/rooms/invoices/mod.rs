@@ -1,0 +1,196 @@
+//! What others are to pay us.
+
+pub mod store;
+
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::waits;
+use crate::kernel::waits::For;
+use crate::node::Node;
+use onion::FinalPayload;
+use primitives::*;
+use std::collections::{BTreeMap, HashMap};
+use wire::channel_data::Htlc;
+
+/// How far an invoice is. As it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It may be paid.
+    Unpaid = 0,
+    /// It was.
+    Paid = 1,
+}
+
+/// An invoice.
+#[derive(Debug, Clone)]
+pub struct Invoice {
+    /// The order in which it was made.
+    pub created_index: u64,
+    /// The order in which it last changed.
+    pub updated_index: Option<u64>,
+    /// What its maker calls it.
+    pub label: String,
+    /// What it is locked with.
+    pub hash: PaymentHash,
+    /// What opens it.
+    pub preimage: Preimage,
+    /// What a payer must show.
+    pub secret: PaymentSecret,
+    /// How much; `None` leaves it to the payer.
+    pub amount: Option<Msat>,
+    /// What for.
+    pub description: Option<String>,
+    /// As payers get it.
+    pub bolt11: String,
+    /// How much time the last HTLC must leave.
+    pub min_final_cltv: CltvDelta,
+    /// How far.
+    pub status: Status,
+    /// Seconds since 1970.
+    pub expires_at: u64,
+    /// Set when paid.
+    pub paid: Option<Paid>,
+}
+
+/// How it was paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paid {
+    /// The order of payments.
+    pub index: u64,
+    /// All parts together.
+    pub received: Msat,
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+impl Invoice {
+    /// Can it no longer be paid, and was not?
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.status == Status::Unpaid && now >= self.expires_at
+    }
+    /// CLN's word.
+    pub fn status_name(&self, now: u64) -> &'static str {
+        match self.status {
+            Status::Paid => "paid",
+            Status::Unpaid if self.is_expired(now) => "expired",
+            Status::Unpaid => "unpaid",
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Invoices {
+    /// By created_index.
+    pub all: BTreeMap<u64, Invoice>,
+    by_hash: HashMap<PaymentHash, u64>,
+    by_label: HashMap<String, u64>,
+    by_pay_index: BTreeMap<u64, u64>,
+}
+
+impl Invoices {
+    /// The one of this hash.
+    pub fn by_hash(&self, hash: PaymentHash) -> Option<&Invoice> {
+        self.by_hash.get(&hash).and_then(|i| self.all.get(i))
+    }
+    /// The one of this label.
+    pub fn by_label(&self, label: &str) -> Option<&Invoice> {
+        self.by_label.get(label).and_then(|i| self.all.get(i))
+    }
+    /// The first that was paid after this one.
+    pub fn paid_after(&self, pay_index: u64) -> Option<&Invoice> {
+        let next = pay_index.checked_add(1)?;
+        self.by_pay_index.range(next..).next().and_then(|(_, i)| self.all.get(i))
+    }
+    /// Puts one in its place.
+    pub fn insert(&mut self, invoice: Invoice) {
+        self.by_hash.insert(invoice.hash, invoice.created_index);
+        self.by_label.insert(invoice.label.clone(), invoice.created_index);
+        if let Some(paid) = invoice.paid {
+            self.by_pay_index.insert(paid.index, invoice.created_index);
+        }
+        self.all.insert(invoice.created_index, invoice);
+    }
+    /// Forgets one.
+    pub fn remove(&mut self, created_index: u64) {
+        if let Some(gone) = self.all.remove(&created_index) {
+            self.by_hash.remove(&gone.hash);
+            self.by_label.remove(&gone.label);
+            if let Some(paid) = gone.paid {
+                self.by_pay_index.remove(&paid.index);
+            }
+        }
+    }
+}
+
+/// Does this HTLC pay an invoice of ours? The payer hears only that it does not; the log hears why.
+pub fn accepts(
+    node: &Node,
+    htlc: &Htlc,
+    wanted: &FinalPayload,
+    height: BlockHeight,
+) -> Result<(), String> {
+    let invoice = node.invoices.by_hash(htlc.payment_hash).ok_or("no invoice has this hash")?;
+    if invoice.status == Status::Paid {
+        return Err("it is paid already".to_owned());
+    }
+    if invoice.is_expired(crate::sys::json::now()) {
+        return Err("it is expired".to_owned());
+    }
+    // BOLT 4: the secret shows that the sender has the invoice, and is no node on the way that probes us.
+    if wanted.payment_secret != Some(invoice.secret) {
+        return Err("the payment secret is missing or another".to_owned());
+    }
+    if let Some(amount) = invoice.amount {
+        if wanted.total < amount {
+            return Err(format!("it asks for {amount}, and {} is announced", wanted.total));
+        }
+        // BOLT 4: more than twice as much is a mistake that we do not profit from.
+        if wanted.total.0 > amount.0.saturating_mul(2) {
+            return Err(format!(
+                "it asks for {amount}, and {} is more than twice that",
+                wanted.total
+            ));
+        }
+    }
+    let left = htlc.expiry - height;
+    if left < invoice.min_final_cltv {
+        return Err(format!("it leaves {left} blocks, and {} are needed", invoice.min_final_cltv));
+    }
+    Ok(())
+}
+
+/// All parts are there: the invoice is paid. What comes back opens them.
+pub fn paid(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    hash: PaymentHash,
+    received: Msat,
+) -> Result<Preimage, Stop> {
+    let invoice = node
+        .invoices
+        .by_hash(hash)
+        .ok_or_else(|| Stop::refused("an invoice was paid that is gone"))?;
+    let mut invoice = invoice.clone();
+    invoice.status = Status::Paid;
+    invoice.paid = Some(Paid {
+        index: crate::sys::db::next_index(turn.db, "pay_index")?,
+        received,
+        at: crate::sys::json::now(),
+    });
+    invoice.updated_index = Some(crate::sys::db::next_index(turn.db, "invoices_updated")?);
+    store::update(turn.db, &invoice)?;
+    log::info!("Resolved invoice '{}' with amount {received}", invoice.label);
+    let preimage = invoice.preimage;
+    let result = Ok(crate::api::rpc::invoices::to_json(&invoice));
+    let label = invoice.label.clone();
+    waits::answer_all(node, turn, |f| *f == For::Invoice(label.clone()), &result);
+    let index = invoice.paid.map_or(0, |p| p.index);
+    waits::answer_all(
+        node,
+        turn,
+        |f| matches!(f, For::AnyInvoice(after) if *after < index),
+        &result,
+    );
+    turn.install(move |node| node.invoices.insert(invoice));
+    Ok(preimage)
+}
