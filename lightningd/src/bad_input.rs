@@ -1,8 +1,9 @@
 //! Whatever an RPC client, a plugin, the backend or a file says: an answer or an error, never a panic.
 
-use crate::api::rpc::{check_form, reply_text};
 use crate::kernel::plugins::manifest::Manifest;
-use crate::rooms::chain::feerates::{Asked, Estimates};
+use crate::rooms::chain::feerates::Estimates;
+use crate::sys::args::Asked;
+use crate::sys::form::{check_form, reply_text};
 use crate::sys::options::Config;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -2,10 +2,12 @@
 
 use crate::api::rpc;
 use crate::kernel::plugins as plugin_host;
-use crate::kernel::turn::{Fatal, Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::{chain, channels, htlcs};
+use crate::sys::fatal::Fatal;
 
 /// One event to its room.
 pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop> {

@@ -1,19 +1,25 @@
 //! The loop: gather what is ready, run a turn over it, deliver what it said.
 
-use crate::api::rpc::Caller;
-use crate::kernel::children::{ChildId, ChildSpec, Executables, Role};
-use crate::kernel::plugins::{Plugin, PluginId, Stage};
+use crate::kernel::children::Role;
+use crate::kernel::plugins::Plugin;
 use crate::kernel::turn;
-use crate::kernel::turn::{Fatal, Outbox};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::turn::Outbox;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
 use crate::rooms::channels::watermark::Watermarks;
 use crate::sys::backoff::Backoff;
+use crate::sys::children::{ChildId, ChildSpec, PluginId};
 use crate::sys::disk::{Disk, Space};
+use crate::sys::executables::Executables;
+use crate::sys::fatal::Fatal;
+use crate::sys::form::Caller;
 use crate::sys::hsm::HsmClient;
 use crate::sys::kennel::Kennel;
 use crate::sys::nursery::{ChildHeard, Nursery};
 use crate::sys::socket::RpcServer;
+use crate::sys::tokens::{CHILD_BASE, LISTENER, PLUGIN_BASE, RPC_BASE, SIGNALS};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
@@ -27,12 +33,6 @@ use std::time::{Duration, Instant};
 use subdaemon::barrier;
 use wire::daemon::LogLevel;
 
-const SIGNALS: Token = Token(0);
-pub(crate) const LISTENER: Token = Token(1);
-/// Where the tokens of each kind of source begin.
-pub(crate) const RPC_BASE: usize = 1 << 32;
-const CHILD_BASE: usize = 1 << 40;
-const PLUGIN_BASE: usize = 1 << 48;
 /// A turn may write this many pages before the WAL is worked off beside the loop.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// How often a full disk is looked at while nothing happens.
@@ -434,7 +434,7 @@ impl Io {
         let path = plugin.path.clone();
         node.plugins.born(id, plugin);
         let developer = node.config.developer();
-        let version = crate::start::version();
+        let version = crate::sys::version::version();
         let registry = self.poll.registry();
         let rpc = self.kennel.is_caller(&path).then(|| self.rpc.connect_plugin(registry));
         let born = rpc.transpose().and_then(|rpc| {

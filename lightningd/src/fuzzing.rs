@@ -3,10 +3,11 @@
 mod master;
 mod rows;
 
-use crate::api::rpc::{check_form, reply_text, table};
+use crate::api::rpc::table;
 use crate::kernel::plugins::manifest::Manifest;
 use crate::rooms::chain::feerates::Estimates;
 use crate::sys::args::Args;
+use crate::sys::form::{check_form, reply_text};
 use crate::sys::objects::Objects;
 use crate::sys::options::Config;
 use serde_json::{Map, Value};

@@ -11,9 +11,13 @@ mod sys {
     pub mod args;
     pub mod backoff;
     pub mod barriers;
+    pub mod children;
     pub mod db;
     pub mod disk;
+    pub mod executables;
+    pub mod fatal;
     pub mod files;
+    pub mod form;
     pub mod hsm;
     pub mod json;
     pub mod kennel;
@@ -27,6 +31,8 @@ mod sys {
     pub mod saved;
     pub mod socket;
     pub mod stderr;
+    pub mod tokens;
+    pub mod version;
 }
 /// What can happen, be said and be changed; the children, the plugins and the callers that wait.
 mod kernel {

@@ -1,20 +1,24 @@
 //! Start-up as a table of contents, and the end.
 
 use crate::event_loop::{Io, child_base};
-use crate::kernel::children::{ChildSpec, Daemon, Executables, Role, Supervisor};
-use crate::kernel::plugins::{Plugin, PluginHost, Stage};
-use crate::kernel::turn::Fatal;
+use crate::kernel::children::{Role, Supervisor};
+use crate::kernel::plugins::{Plugin, PluginHost};
+use crate::kernel::words::rooms::Stage;
 use crate::node::{Node, our_features, our_invoice_features};
 use crate::rooms::channels::watermark::Watermarks;
 use crate::rooms::wallet::Wallet;
 use crate::sys::again::Myself;
+use crate::sys::children::{ChildSpec, Daemon};
 use crate::sys::disk::{Disk, Room};
+use crate::sys::executables::Executables;
+use crate::sys::fatal::Fatal;
+use crate::sys::files::plugins_in;
 use crate::sys::hsm::HsmClient;
 use crate::sys::lock::ChildrenLock;
 use crate::sys::nursery::{Common, Nursery};
 use crate::sys::options::{Config, table};
-use crate::sys::passphrase;
-use crate::sys::sandbox;
+use crate::sys::version::version;
+use crate::sys::{passphrase, sandbox};
 use bitcoin::bip32::Xpub;
 use nix::fcntl::{Flock, FlockArg};
 use primitives::{Network, NodeId, SecretBytes};
@@ -29,11 +33,6 @@ use wire::hsm::{HsmdInit, Unlock, UnlockAnswer};
 
 /// Our own plugins, started with every node. A backend is needed; the others are as good as needed.
 const BUILTIN_PLUGINS: [&str; 2] = ["bcli", "pay"];
-
-/// The version, as `--version` and `getinfo` say it: the CLN we answer like, then ours.
-pub fn version() -> String {
-    concat!("v26.06-fulmen-", env!("CARGO_PKG_VERSION")).to_owned()
-}
 
 /// From the command line to the exit code.
 pub fn main() -> ExitCode {
@@ -417,26 +416,6 @@ fn colour(config: &Config, id: NodeId) -> Result<[u8; 3], Fatal> {
     crate::sys::json::from_hex(text.trim_start_matches('#'))
         .and_then(|b| b.try_into().ok())
         .ok_or_else(|| Fatal(format!("--rgb: '{text}' is no colour: six hexadecimal digits")))
-}
-
-/// Executables of a directory that can be plugins: names without other punctuation than . - _
-pub fn plugins_in(dir: &Path) -> Result<Vec<PathBuf>, Fatal> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut out = Vec::new();
-    let entries =
-        std::fs::read_dir(dir).map_err(|e| Fatal(format!("plugin-dir {}: {e}", dir.display())))?;
-    for entry in entries {
-        let path = entry.map_err(|e| Fatal(format!("plugin-dir {}: {e}", dir.display())))?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
-        let runs = std::fs::metadata(&path)
-            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        if plain && runs {
-            out.push(path);
-        }
-    }
-    out.sort();
-    Ok(out)
 }
 
 /// Where our own plugins are.

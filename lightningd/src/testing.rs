@@ -1,15 +1,18 @@
 //! A node without processes, for tests of its rooms: real rows, real turns, real frames; what would leave is looked at.
 //! A crash is the same rows in a new node.
 
-use crate::kernel::children::{ChildId, Role, Supervisor};
+use crate::kernel::children::{Role, Supervisor};
 use crate::kernel::turn;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
 use crate::rooms::chain::Backend;
 use crate::rooms::channels;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{ChannelEvent, Owner, testing as channel};
+use crate::rooms::channels::{Owner, testing as channel};
+use crate::sys::children::ChildId;
 use crate::sys::hsm::HsmClient;
 use crate::sys::options::Config;
 use bitcoin::bip32::{Xpriv, Xpub};

@@ -1,15 +1,15 @@
 //! What children say, sorted by who says it.
 
-use crate::kernel::children::{ChildId, Role};
-use crate::kernel::turn::{Fatal, Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::children::{Role, log_line};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::event::Event;
 use crate::node::Node;
 use crate::rooms::{channels, peers};
-use crate::sys::log::Speaker;
+use crate::sys::children::ChildId;
+use crate::sys::fatal::Fatal;
 use std::time::{Duration, Instant};
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
-use wire::daemon::{Log, LogLevel};
 use wire::hsm::FromHsmd;
 
 /// How long a child may take to end that has said its last word.
@@ -55,27 +55,6 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
         }
     }
     Ok(())
-}
-
-/// A line of a child's, under its name.
-pub fn log_line(role: Role, peer: Option<primitives::NodeId>, line: &Log) {
-    said(line.level, peer, &source(role), &line.text);
-}
-
-/// A child's words, which count with what children say: it may repeat them.
-pub fn said(level: LogLevel, peer: Option<primitives::NodeId>, source: &str, text: &str) {
-    crate::sys::log::line_of(Speaker::Daemon, level, peer, source, text);
-}
-
-fn source(role: Role) -> String {
-    match role {
-        Role::Hsmd => "hsmd".to_owned(),
-        Role::Connectd => "connectd".to_owned(),
-        Role::Opening(n) => format!("openingd-chan#{n}"),
-        Role::Channel(n) => format!("channeld-chan#{n}"),
-        Role::Closing(n) => format!("closingd-chan#{n}"),
-        Role::Onchain(n) => format!("onchaind-chan#{n}"),
-    }
 }
 
 /// A child is gone, and everything it said was handled.

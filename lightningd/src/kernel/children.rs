@@ -3,66 +3,15 @@
 //! Two halves. [`Supervisor`] is the node's knowledge of who does what, changed by installs. [`Nursery`] holds the processes
 //! and sockets; only the loop touches it.
 
-use crate::kernel::turn::Fatal;
-use primitives::{ChannelNumber, NodeId};
+use crate::sys::children::{ChildId, Daemon};
+use crate::sys::executables::Executables;
+use crate::sys::fatal::Fatal;
+use crate::sys::log::said;
+use primitives::ChannelNumber;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-/// Number of a child, new for each: an ask of a killed one can never be taken for its successor's.
-pub type ChildId = u64;
-
-/// Which executable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Daemon {
-    /// Secrets.
-    Hsmd,
-    /// Connections.
-    Connectd,
-    /// One negotiation.
-    Openingd,
-    /// One live channel.
-    Channeld,
-    /// One closing.
-    Closingd,
-    /// One channel on chain.
-    Onchaind,
-}
-
-impl Daemon {
-    /// All that exist.
-    pub const ALL: [Self; 6] = [
-        Self::Hsmd,
-        Self::Connectd,
-        Self::Openingd,
-        Self::Channeld,
-        Self::Closingd,
-        Self::Onchaind,
-    ];
-    /// Short name, as the log has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hsmd => "hsmd",
-            Self::Connectd => "connectd",
-            Self::Openingd => "openingd",
-            Self::Channeld => "channeld",
-            Self::Closingd => "closingd",
-            Self::Onchaind => "onchaind",
-        }
-    }
-    /// May it hand over the peer's socket, the last descriptor that comes with its init?
-    pub const fn hands_over(self) -> bool {
-        match self {
-            Self::Openingd | Self::Channeld => true,
-            Self::Hsmd | Self::Connectd | Self::Closingd | Self::Onchaind => false,
-        }
-    }
-    /// Name of the executable.
-    pub fn executable(self) -> String {
-        format!("lightning_{}", self.name())
-    }
-}
+use wire::daemon::Log;
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,23 +28,6 @@ pub enum Role {
     Closing(ChannelNumber),
     /// This channel, on chain.
     Onchain(ChannelNumber),
-}
-
-/// A child that is to be born.
-#[derive(Debug)]
-pub struct ChildSpec {
-    /// Its number.
-    pub id: ChildId,
-    /// Which executable.
-    pub daemon: Daemon,
-    /// Its name in the log: `channeld-chan#3`.
-    pub source: String,
-    /// Whose channel it is.
-    pub node: Option<NodeId>,
-    /// Its own init, sent after `Start`.
-    pub init: Vec<u8>,
-    /// What comes attached to that; a peer's socket last.
-    pub fds: Vec<OwnedFd>,
 }
 
 /// Who does what.
@@ -125,13 +57,6 @@ impl Supervisor {
     pub fn forget(&mut self, child: ChildId) {
         self.roles.remove(&child);
     }
-}
-
-/// Where the executables are.
-#[derive(Debug, Clone)]
-pub struct Executables {
-    pub paths: BTreeMap<Daemon, PathBuf>,
-    pub plugin_dir: PathBuf,
 }
 
 impl Executables {
@@ -200,5 +125,21 @@ impl Executables {
             }
         }
         Ok(())
+    }
+}
+
+/// A line of a child's, under its name.
+pub fn log_line(role: Role, peer: Option<primitives::NodeId>, line: &Log) {
+    said(line.level, peer, &source(role), &line.text);
+}
+
+pub fn source(role: Role) -> String {
+    match role {
+        Role::Hsmd => "hsmd".to_owned(),
+        Role::Connectd => "connectd".to_owned(),
+        Role::Opening(n) => format!("openingd-chan#{n}"),
+        Role::Channel(n) => format!("channeld-chan#{n}"),
+        Role::Closing(n) => format!("closingd-chan#{n}"),
+        Role::Onchain(n) => format!("onchaind-chan#{n}"),
     }
 }

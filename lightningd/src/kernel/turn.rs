@@ -4,15 +4,16 @@
 //! commits once, and only then delivers what they said. Handlers see the node as it is (`&Node`) and leave the values that
 //! shall be as *installs*, run after their savepoint was released: a refusal takes back its rows, its values and its words.
 
-use crate::api::rpc::{Caller, RpcError};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::sys::disk::Space;
+use crate::sys::fatal::Fatal;
+use crate::sys::form::{Caller, RpcError};
 use crate::sys::hsm::HsmClient;
 use rusqlite::Connection;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Instant;
 use subdaemon::barrier;
 
@@ -25,24 +26,9 @@ pub enum Stop {
     Fatal(Fatal),
 }
 
-/// What the node cannot live with.
-#[derive(Debug)]
-pub struct Fatal(pub String);
-impl fmt::Display for Fatal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl std::error::Error for Fatal {}
-
 impl From<rusqlite::Error> for Stop {
     fn from(e: rusqlite::Error) -> Self {
         Self::Fatal(Fatal(format!("the database failed: {e}")))
-    }
-}
-impl From<rusqlite::Error> for Fatal {
-    fn from(e: rusqlite::Error) -> Self {
-        Self(format!("the database failed: {e}"))
     }
 }
 impl From<Fatal> for Stop {

@@ -1,9 +1,10 @@
 //! RPC callers that wait for something: what for, and until when.
 
-use crate::api::rpc::{Caller, ConnId, RpcError, RpcRequest, code};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::WaitId;
 use crate::node::Node;
+use crate::sys::form::{Caller, ConnId, RpcError, RpcRequest, code};
 use primitives::{BlockHeight, ChannelNumber, NodeId, PaymentHash};
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -32,9 +33,6 @@ pub enum For {
     /// This channel to be closed.
     Close(ChannelNumber),
 }
-
-/// Number of one wait, new for each: clients use the same id again and again.
-pub type WaitId = u64;
 
 /// One who waits.
 #[derive(Debug)]

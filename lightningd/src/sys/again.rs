@@ -1,8 +1,8 @@
 //! lightningd as another process: in the background (`--daemon`), or begun anew after a full disk.
 
-use crate::kernel::turn::Fatal;
 use crate::sys::backoff::Backoff;
 use crate::sys::disk::Room;
+use crate::sys::fatal::Fatal;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use primitives::SecretBytes;

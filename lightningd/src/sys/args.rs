@@ -1,7 +1,7 @@
 //! Parameters: by position or by name, each of a kind, checked before a handler runs. CLN's words for what is wrong.
 
-use crate::api::rpc::RpcError;
-use primitives::*;
+use crate::sys::form::RpcError;
+use primitives::{FeeratePerKw, *};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -51,6 +51,7 @@ pub struct Param {
 pub const fn need(name: &'static str, kind: ArgKind) -> Param {
     Param { name, required: true, kind }
 }
+
 /// A parameter that may be left out.
 pub const fn may(name: &'static str, kind: ArgKind) -> Param {
     Param { name, required: false, kind }
@@ -111,7 +112,7 @@ fn check(param: &Param, value: &Value) -> Result<(), RpcError> {
             "should be a short_channel_id of form NxNxN",
         ),
         ArgKind::Feerate => (
-            text.is_some_and(|t| crate::rooms::chain::feerates::Asked::parse(t).is_some()),
+            text.is_some_and(|t| crate::sys::args::Asked::parse(t).is_some()),
             "should be an integer with optional perkw/perkb, <N>blocks, slow, normal, urgent or minimum",
         ),
         ArgKind::Array => (value.is_array(), "should be an array"),
@@ -254,13 +255,49 @@ impl Args {
         self.text(name).and_then(|t| t.parse().ok())
     }
     /// A feerate as it was asked for.
-    pub fn feerate(&self, name: &str) -> Option<crate::rooms::chain::feerates::Asked> {
-        self.text(name).and_then(|t| crate::rooms::chain::feerates::Asked::parse(&t))
+    pub fn feerate(&self, name: &str) -> Option<crate::sys::args::Asked> {
+        self.text(name).and_then(|t| crate::sys::args::Asked::parse(&t))
     }
 }
 
 fn missing(name: &str) -> RpcError {
     RpcError::params(format!("missing required parameter: {name}"))
+}
+
+/// A feerate as a person asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// This much.
+    Fixed(FeeratePerKw),
+    /// Whatever confirms within so many blocks.
+    Within(u32),
+    /// Whatever is relayed.
+    Minimum,
+}
+impl Asked {
+    /// CLN's forms: slow, normal, urgent, minimum, opening, ..., `N`, `Nperkb`, `Nperkw`, `Nblocks`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |digits: &str| {
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>().ok()).flatten()
+        };
+        Some(match text {
+            "slow" => Self::Within(100),
+            "normal" | "opening" => Self::Within(12),
+            "urgent" | "unilateral_close" | "penalty" => Self::Within(6),
+            "mutual_close" => Self::Within(100),
+            "minimum" => Self::Minimum,
+            _ => match (
+                text.strip_suffix("perkw"),
+                text.strip_suffix("perkb"),
+                text.strip_suffix("blocks"),
+            ) {
+                (Some(n), _, _) => Self::Fixed(FeeratePerKw(number(n)?)),
+                (_, Some(n), _) => Self::Fixed(FeeratePerKw::from_per_kvb(number(n)?.into())),
+                (_, _, Some(n)) => Self::Within(number(n)?),
+                _ => Self::Fixed(FeeratePerKw::from_per_kvb(number(text)?.into())),
+            },
+        })
+    }
 }
 
 #[cfg(test)]

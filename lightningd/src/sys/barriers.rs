@@ -1,8 +1,8 @@
 //! The barriers of the suite (`--dev-barriers`): which of the master's moments count, and the copies of the database that a test puts
 //! back later. What a barrier is, says `subdaemon::barrier`.
 
-use crate::kernel::turn::Fatal;
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::sys::fatal::Fatal;
 use crate::sys::options::Config;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};

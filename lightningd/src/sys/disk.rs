@@ -4,7 +4,7 @@
 //! requests that want a row; it goes on with the chain, with claims and with what only reads. Should the disk be full all the same, an
 //! own reserve is given back, and lightningd begins anew from what is on disk, as after a crash.
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use crate::sys::options::Config;
 use nix::fcntl::posix_fallocate;
 use std::fs::File;

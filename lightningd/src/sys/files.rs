@@ -1,9 +1,10 @@
 //! Files that others might reach: opened without following a link, shown to nobody, and said where somebody can read them.
 
+use crate::sys::fatal::Fatal;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens or makes a file of ours to append to. A link would have us write where somebody else says.
 pub fn open_ours(path: &Path) -> std::io::Result<File> {
@@ -61,6 +62,26 @@ pub fn warn_of_others(database: &str, logs: &[String]) {
     for text in open_to_others(all) {
         log::warn!("{text}");
     }
+}
+
+/// Executables of a directory that can be plugins: names without other punctuation than . - _
+pub fn plugins_in(dir: &Path) -> Result<Vec<PathBuf>, Fatal> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut out = Vec::new();
+    let entries =
+        std::fs::read_dir(dir).map_err(|e| Fatal(format!("plugin-dir {}: {e}", dir.display())))?;
+    for entry in entries {
+        let path = entry.map_err(|e| Fatal(format!("plugin-dir {}: {e}", dir.display())))?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+        let runs = std::fs::metadata(&path)
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        if plain && runs {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
 }
 
 #[cfg(test)]

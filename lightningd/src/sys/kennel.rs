@@ -2,7 +2,7 @@
 
 use super::saved::Saved;
 use super::stderr::Stderr;
-use crate::kernel::plugins::{PluginId, PluginMessage};
+use crate::sys::children::{PluginId, PluginMessage};
 use crate::sys::nursery::set_nonblocking;
 use crate::sys::objects::Objects;
 use mio::unix::SourceFd;

@@ -4,7 +4,7 @@
 //! different truths. So each child holds a lock on one file, and a new lightningd waits until it can have the file for itself.
 //! Each lock is its child's own: a captured child that gives it back, or keeps it, does so for itself alone.
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! The processes and their sockets.
 
-use crate::kernel::children::{ChildId, ChildSpec, Executables};
+use crate::sys::children::{ChildId, ChildSpec};
+use crate::sys::executables::Executables;
 use crate::sys::lock::ChildrenLock;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -408,7 +409,7 @@ fn read_stderr(process: &mut Process) -> bool {
         }
         Ok(n) => {
             let said = String::from_utf8_lossy(text.get(..n).unwrap_or_default()).into_owned();
-            crate::flows::children::said(
+            crate::sys::log::said(
                 LogLevel::Broken,
                 process.node,
                 &process.source,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::children::Daemon;
+use crate::sys::children::Daemon;
 use nix::sys::signal::kill;
 use std::os::unix::net::UnixStream;
 

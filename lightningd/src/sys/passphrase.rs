@@ -1,7 +1,7 @@
 //! `--hsm-passphrase`: asked for before anything else happens, on the terminal without an echo, or read off whatever stdin is. It
 //! goes to hsmd in its first question; every copy that was made of it here is wiped.
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use nix::errno::Errno;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use primitives::SecretBytes;

@@ -1,6 +1,6 @@
 //! `--sandbox`: which boxes there must be, and what lightningd itself goes without.
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use crate::sys::options::Config;
 use sandbox::Mode;
 

@@ -1,6 +1,6 @@
 //! `--dev-save-plugin-io`: what a plugin heard and what it said, byte for byte, in two files of its own.
 
-use crate::kernel::plugins::PluginId;
+use crate::sys::children::PluginId;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

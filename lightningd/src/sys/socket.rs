@@ -1,11 +1,11 @@
 //! The socket of JSON-RPC: who is connected, what they wrote, what waits for them.
 
-use crate::api::rpc::{Caller, ConnId, RpcError, RpcRequest, check_form, reply_text};
-use crate::event_loop::{LISTENER, RPC_BASE};
-use crate::kernel::turn::Fatal;
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
 use crate::node::Node;
+use crate::sys::fatal::Fatal;
+use crate::sys::form::{Caller, ConnId, RpcError, RpcRequest, check_form, code, reply_text};
 use crate::sys::objects::Objects;
+use crate::sys::tokens::{LISTENER, RPC_BASE};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde_json::value::RawValue;
@@ -356,7 +356,7 @@ const METHOD_WITHIN: usize = 1024;
 
 /// Says what was wrong, and listens no more.
 fn complain(client: &mut Client, text: &str) {
-    let error = RpcError::new(crate::api::rpc::code::INVALID_REQUEST, text);
+    let error = RpcError::new(code::INVALID_REQUEST, text);
     shut(client, &reply_text("null", &Err(error), None));
 }
 

@@ -1,10 +1,11 @@
 //! Methods about the node itself: `getinfo getlog help check notifications stop decode`.
 
-use super::{Answer, Caller, RpcError, code, table};
-use crate::kernel::words::Event;
+use crate::api::rpc::table;
+use crate::kernel::words::event::Event;
 use crate::node::Node;
 use crate::rooms::channels::state::State;
 use crate::sys::args::{Args, Param};
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, put};
 
 use crate::kernel::turn::{Stop, Turn};
@@ -30,7 +31,7 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
         "num_inactive_channels": inactive,
         "address": [],
         "binding": crate::api::rpc::peers::bindings(node),
-        "version": crate::start::version(),
+        "version": crate::sys::version::version(),
         "blockheight": node.chain.height().0,
         "network": node.network.name(),
         "fees_collected_msat": node.htlcs.fees_collected.0,

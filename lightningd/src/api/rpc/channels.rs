@@ -1,12 +1,12 @@
 //! `listpeerchannels`, `listclosedchannels`, and the channels of `listfunds`.
 
-use crate::api::rpc::{Answer, Caller};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, policy};
 use crate::rooms::htlcs::key::Origin;
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller};
 use crate::sys::json::put;
 use primitives::*;
 use serde_json::{Value, json};

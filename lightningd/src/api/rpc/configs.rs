@@ -1,10 +1,10 @@
 //! `listconfigs`: every option that was set or has a default worth showing, and where it comes from.
 
-use super::{Answer, Caller, RpcError};
 use crate::kernel::plugins::manifest::PluginOption;
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::put;
 use crate::sys::options::Said;
 use crate::sys::options::table::{Kind, find as find_option};

@@ -1,6 +1,5 @@
 //! `listforwards`, `delforward`, `listhtlcs`.
 
-use crate::api::rpc::{Answer, Caller, RpcError};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::channels;
@@ -9,6 +8,7 @@ use crate::rooms::htlcs::forward::Via;
 use crate::rooms::htlcs::store;
 use crate::rooms::htlcs::store::{Filter, Listed, Status};
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::put;
 use onion::Failure;
 use primitives::*;

@@ -1,6 +1,5 @@
 //! `invoice`, `listinvoices`, `delinvoice`, `waitinvoice`, `waitanyinvoice`.
 
-use crate::api::rpc::{Answer, Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits;
 use crate::kernel::waits::For;
@@ -8,6 +7,7 @@ use crate::node::Node;
 use crate::rooms::channels::policy;
 use crate::rooms::invoices::{Invoice, Status, store};
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, now, put};
 use invoice::{Currency, Description, Fallback, Terms};
 use primitives::*;

@@ -1,11 +1,11 @@
 //! `createonion` and `sendonion`: onions of a caller's own making.
 
 use crate::api::rpc::payments::{Part, earlier, index, start};
-use crate::api::rpc::{Answer, Caller, RpcError};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::payments::route;
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::{from_hex, hex};
 use onion::{Hop, ROUTING_INFO_LEN, build};
 use primitives::*;

@@ -1,16 +1,15 @@
 //! `fundchannel`, `fundchannel_start`, `fundchannel_complete`, `fundchannel_cancel`.
 
-use crate::api::rpc::{Answer, Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
-use crate::rooms::chain;
-use crate::rooms::chain::feerates::{Asked, Use};
+use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::opening::begin::{Proposal, propose};
 use crate::rooms::channels::opening::psbt::funding_output;
 use crate::rooms::channels::opening::{Attempt, Opening, cancel, complete};
-use crate::rooms::wallet;
 use crate::rooms::wallet::coins::Wanted;
-use crate::sys::args::Args;
+use crate::rooms::{chain, wallet};
+use crate::sys::args::{Args, Asked};
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::*;
 use serde_json::{Value, json};
 
@@ -240,7 +239,7 @@ pub fn cancel_rpc(
                 turn,
                 "getutxout",
                 &json!({"txid": funding.txid.to_string(), "vout": funding.vout}),
-                crate::rooms::chain::Purpose::FundingSeen(c.number, caller.clone()),
+                crate::kernel::words::rooms::Purpose::FundingSeen(c.number, caller.clone()),
             );
             Ok(Answer::Later)
         }
@@ -304,8 +303,7 @@ pub fn funding_seen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::chain::Purpose;
-    use crate::rooms::chain::broadcast::BroadcastFor;
+    use crate::kernel::words::rooms::{BroadcastFor, Purpose};
     use crate::testing::Rig;
     use bitcoin::{Amount, Transaction, TxIn, TxOut};
 

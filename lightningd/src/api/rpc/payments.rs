@@ -1,17 +1,17 @@
 //! `sendpay`, `waitsendpay`, `listsendpays`, `delpay`.
 
 use crate::api::rpc::invoices::{Page, hash_of_string};
-use crate::api::rpc::{Answer, Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits;
 use crate::kernel::waits::For;
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels;
-use crate::rooms::htlcs::HtlcEvent;
 use crate::rooms::htlcs::key::Origin;
 use crate::rooms::payments::{Payment, RouteHop, Status, error_of, route, store};
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, now, put};
 use primitives::*;
 use serde_json::{Value, json};

@@ -1,12 +1,12 @@
 //! `connect`, `disconnect`, `listpeers`, `ping`.
 
-use crate::api::rpc::{Answer, Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::peers::address::parse_address;
 use crate::rooms::peers::{dial, hang_up, order};
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::NodeId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

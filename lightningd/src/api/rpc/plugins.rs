@@ -1,11 +1,13 @@
 //! `plugin`, and calls that a plugin answers.
 
-use crate::api::rpc::{Answer, Caller, RpcError, RpcRequest, code};
-use crate::kernel::plugins::{CallFor, Plugin, PluginId, Stage, send_call};
+use crate::kernel::plugins::{CallFor, Plugin, send_call};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
 use crate::sys::args::Args;
+use crate::sys::children::PluginId;
+use crate::sys::form::{Answer, Caller, RpcError, RpcRequest, code};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -87,7 +89,7 @@ pub fn plugin(
                 .text("directory")
                 .or_else(|| args.text("plugin"))
                 .ok_or_else(|| RpcError::params("missing required parameter: directory"))?;
-            for path in crate::start::plugins_in(std::path::Path::new(&dir))
+            for path in crate::sys::files::plugins_in(std::path::Path::new(&dir))
                 .map_err(|e| RpcError::params(e.0))?
             {
                 turn.say(Outgoing::StartPlugin { path, starter: None });

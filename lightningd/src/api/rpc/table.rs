@@ -1,18 +1,15 @@
 //! Every method of lightningd: name, parameters in CLN's order, handler. `help` and `check` come from it.
 
-use super::{Answer, Caller, basics, configs};
-use crate::api::rpc::chain;
-use crate::api::rpc::htlcs;
-use crate::api::rpc::invoices;
-use crate::api::rpc::peers;
-use crate::api::rpc::wallet;
-use crate::api::rpc::{channels, dev, open as open_rpc};
-use crate::api::rpc::{onions, payments};
+use crate::api::rpc::{
+    basics, chain, channels, configs, dev, htlcs, invoices, onions, open as open_rpc, payments,
+    peers, wallet,
+};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::channels::{closing, policy};
 use crate::sys::args::ArgKind::*;
 use crate::sys::args::{Args, Param, may, need};
+use crate::sys::form::{Answer, Caller};
 
 /// What runs a method.
 pub type Handler = fn(&Node, &mut Turn<'_>, &Args, &Caller) -> Result<Answer, Stop>;

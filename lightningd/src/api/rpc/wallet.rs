@@ -1,12 +1,13 @@
 //! `newaddr`, `listfunds`, `withdraw`, and reservations.
 
-use crate::api::rpc::{Answer, Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::rooms::BroadcastFor;
 use crate::node::Node;
-use crate::rooms::chain::broadcast::{BroadcastFor, broadcast};
+use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::wallet::coins::{Wanted, build, sign};
 use crate::rooms::wallet::{AddressKind, MAX_INDEX, address, next_index, spend};
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::{OutPoint, Sat, ScriptBuf};
 use serde_json::{Map, Value, json};
 
@@ -106,7 +107,7 @@ pub fn withdraw(
     caller: &Caller,
 ) -> Result<Answer, Stop> {
     let script = parse_address(node, "destination", &args.need_text("destination")?)?;
-    let asked = args.feerate("feerate").unwrap_or(crate::rooms::chain::feerates::Asked::Within(12));
+    let asked = args.feerate("feerate").unwrap_or(crate::sys::args::Asked::Within(12));
     let feerate = node.feerate_asked(asked).ok_or_else(|| {
         RpcError::new(code::LIGHTNINGD, "Cannot estimate fees: give a feerate such as 253perkw")
     })?;

@@ -1,8 +1,8 @@
 //! The chain of one run: blocks on top of the master's tip.
 
 use super::{STRANGER, World, transaction};
-use crate::kernel::words::Event;
-use crate::rooms::chain::Purpose;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::Purpose;
 use crate::rooms::channels::testing::peer;
 use bitcoin::block::{Block, Header};
 use primitives::BlockHeight;

@@ -1,10 +1,12 @@
 //! What a plugin says it is: `getmanifest`.
 
-use super::{PluginId, Stage, send_init};
-use crate::api::rpc::RpcError;
+use crate::kernel::plugins::send_init;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
+use crate::sys::children::PluginId;
+use crate::sys::form::RpcError;
 use serde_json::{Map, Value, json};
 
 /// An option of a plugin.
@@ -137,8 +139,8 @@ pub(super) fn answered(
     with.stage = Stage::HasManifest;
     if at_startup {
         turn.install(move |node| node.plugins.born(id, with));
-        turn.also(crate::kernel::words::Event::Chain(
-            crate::rooms::chain::ChainEvent::PluginsChanged,
+        turn.also(crate::kernel::words::event::Event::Chain(
+            crate::kernel::words::rooms::ChainEvent::PluginsChanged,
         ));
     } else {
         send_init(node, turn, id, &with, false);

@@ -5,12 +5,17 @@
 pub mod manifest;
 
 use crate::kernel::plugins::manifest::Manifest;
+use crate::kernel::words::rooms::Stage;
+use crate::sys::children::{PluginId, PluginMessage};
+use crate::sys::form::code;
 
-use crate::api::rpc::{Caller, RpcError, code};
-use crate::kernel::turn::{Fatal, Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::Purpose;
 use crate::node::Node;
-use crate::rooms::chain::Purpose;
+use crate::sys::fatal::Fatal;
+use crate::sys::form::{Caller, RpcError};
 use crate::sys::log::Speaker;
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -18,25 +23,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use wire::daemon::LogLevel;
-
-/// Number of a plugin's life.
-pub type PluginId = u64;
-
-/// What a plugin wrote.
-pub type PluginMessage = Value;
-
-/// How far a plugin is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
-    /// Asked for its manifest.
-    AwaitingManifest,
-    /// It gave it; `init` waits until every first plugin did.
-    HasManifest,
-    /// Asked to begin.
-    AwaitingInit,
-    /// At work.
-    Active,
-}
 
 /// A plugin that lives.
 #[derive(Debug, Clone)]
@@ -332,7 +318,7 @@ fn init_answered(
         .any(|(i, p)| *i != id && p.at_startup && p.stage != Stage::Active);
     if !others_wait && !node.plugins.started {
         turn.install(|node| node.plugins.started = true);
-        turn.also(Event::Chain(crate::rooms::chain::ChainEvent::Begin));
+        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::Begin));
     }
     Ok(())
 }
@@ -388,7 +374,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result
         node.plugins.calls.retain(|_, c| c.plugin != id);
     });
     if blocked_start {
-        turn.also(Event::Chain(crate::rooms::chain::ChainEvent::PluginsChanged));
+        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::PluginsChanged));
     }
     Ok(())
 }
@@ -403,7 +389,7 @@ pub fn continue_start(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         init_all(node, turn)?;
     } else if first.iter().all(|p| p.stage == Stage::Active) {
         turn.install(|node| node.plugins.started = true);
-        turn.also(Event::Chain(crate::rooms::chain::ChainEvent::Begin));
+        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::Begin));
     }
     Ok(())
 }

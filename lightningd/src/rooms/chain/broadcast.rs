@@ -1,32 +1,15 @@
 //! Sending transactions: each is stored first, and sent again with every block until it is in one.
 
-use super::{Purpose, store};
-use crate::api::rpc::{Caller, RpcError, code};
 use crate::kernel::plugins::call_backend;
-use crate::kernel::turn::{Fatal, Stop, Turn};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::rooms::{BroadcastFor, Purpose};
 use crate::node::Node;
-use crate::rooms::onchain::BURIED;
+use crate::rooms::chain::{BURIED, store};
+use crate::sys::fatal::Fatal;
+use crate::sys::form::{RpcError, code};
 use bitcoin::{OutPoint, Transaction, Txid};
-use primitives::ChannelNumber;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-
-/// Who waits to hear how it went.
-#[derive(Debug, Clone)]
-pub enum BroadcastFor {
-    /// Nobody: it is sent again with the next block.
-    Nobody,
-    /// `withdraw`: if it is refused, its inputs are free again.
-    Withdrawal(Caller, Value),
-    /// A channel's funding.
-    Funding(ChannelNumber),
-    /// A channel's closing.
-    Closing(ChannelNumber),
-    /// A channel's commitment of ours: if it is refused, an anchor bump may be needed at once.
-    Commitment(ChannelNumber),
-    /// A claim of a channel on chain.
-    Attempt(ChannelNumber),
-}
 
 /// Stores a transaction, then sends it.
 pub fn broadcast(

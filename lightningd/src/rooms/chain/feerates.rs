@@ -1,6 +1,7 @@
 //! What transactions should pay, from the backend's estimates.
 
 use crate::node::Node;
+use crate::sys::args::Asked;
 use primitives::FeeratePerKw;
 use serde_json::Value;
 
@@ -40,43 +41,6 @@ impl Estimates {
         let (first, last) = (self.by_blocks.first()?, self.by_blocks.last()?);
         let found = self.by_blocks.iter().rev().find(|(b, _)| *b <= blocks);
         Some(found.map_or(first.1, |(_, rate)| *rate)).or(Some(last.1))
-    }
-}
-
-/// A feerate as a person asks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// This much.
-    Fixed(FeeratePerKw),
-    /// Whatever confirms within so many blocks.
-    Within(u32),
-    /// Whatever is relayed.
-    Minimum,
-}
-
-impl Asked {
-    /// CLN's forms: slow, normal, urgent, minimum, opening, ..., `N`, `Nperkb`, `Nperkw`, `Nblocks`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let number = |digits: &str| {
-            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>().ok()).flatten()
-        };
-        Some(match text {
-            "slow" => Self::Within(100),
-            "normal" | "opening" => Self::Within(12),
-            "urgent" | "unilateral_close" | "penalty" => Self::Within(6),
-            "mutual_close" => Self::Within(100),
-            "minimum" => Self::Minimum,
-            _ => match (
-                text.strip_suffix("perkw"),
-                text.strip_suffix("perkb"),
-                text.strip_suffix("blocks"),
-            ) {
-                (Some(n), _, _) => Self::Fixed(FeeratePerKw(number(n)?)),
-                (_, Some(n), _) => Self::Fixed(FeeratePerKw::from_per_kvb(number(n)?.into())),
-                (_, _, Some(n)) => Self::Within(number(n)?),
-                _ => Self::Fixed(FeeratePerKw::from_per_kvb(number(text)?.into())),
-            },
-        })
     }
 }
 

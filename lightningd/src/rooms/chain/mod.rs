@@ -10,17 +10,19 @@ pub mod rescan;
 pub mod stale;
 pub mod store;
 
-use crate::api::rpc::{Caller, RpcError};
 use crate::kernel::plugins::{BACKEND_METHODS, call_backend};
-use crate::kernel::turn::{Fatal, Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::{ChainEvent, HtlcEvent, Purpose};
 use crate::node::Node;
-use crate::rooms::chain::broadcast::{BroadcastFor, rebroadcast};
-use crate::rooms::htlcs::HtlcEvent;
+use crate::rooms::chain::broadcast::rebroadcast;
+use crate::sys::fatal::Fatal;
+use crate::sys::form::RpcError;
 use answers::ChainInfo;
 use bitcoin::{BlockHash, Txid};
 use feerates::Estimates;
-use primitives::{BlockHeight, ChannelNumber};
+use primitives::BlockHeight;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -29,38 +31,6 @@ use std::time::{Duration, Instant};
 pub const KEPT_HEADERS: usize = 144;
 /// Blocks between progress lines in the log.
 const PROGRESS_EVERY: u32 = 1000;
-
-/// What a question to the backend was for.
-#[derive(Debug, Clone)]
-pub enum Purpose {
-    /// getchaininfo.
-    ChainInfo,
-    /// getrawblockbyheight of this one.
-    Block(BlockHeight),
-    /// getrawblockbyheight of this one, which was there before; since when no tip was looked at.
-    Again(BlockHeight, Instant),
-    /// estimatefees.
-    Fees,
-    /// sendrawtransaction.
-    Broadcast(Txid, BroadcastFor),
-    /// mempoolspends.
-    MempoolSpends,
-    /// getutxout of a channel's funding, for `fundchannel_cancel`.
-    FundingSeen(ChannelNumber, Caller),
-}
-
-/// What happens in this room beside answers.
-#[derive(Debug)]
-pub enum ChainEvent {
-    /// The plugins are ready.
-    Begin,
-    /// A plugin showed its manifest, or fell, at start.
-    PluginsChanged,
-    /// Time to look.
-    Poll,
-    /// No header is left of the chain that our rows were made from: nothing that is in blocks below this height is certain any more.
-    Forget(BlockHeight),
-}
 
 /// A reorganisation of more blocks than this is read like blocks that were missed: what depends on the tip waits until it is there.
 const SHALLOW: u32 = 12;
@@ -473,6 +443,9 @@ fn fees(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
         crate::rooms::channels::fees_changed(node, turn);
     }
 }
+
+/// From here on no reorganisation is expected: the channel is forgotten.
+pub const BURIED: u32 = 100;
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,12 @@
 //! Channels are not touched: what their states followed from stays. New blocks come first: between those that are read again
 //! the tip is looked at as often as ever.
 
-use super::{Chain, Purpose, answers, poll, poll_later, rescan_height};
-use crate::api::rpc::RpcError;
 use crate::kernel::plugins::call_backend;
 use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::rooms::Purpose;
 use crate::node::Node;
+use crate::rooms::chain::{Chain, answers, poll, poll_later, rescan_height};
+use crate::sys::form::RpcError;
 use bitcoin::Block;
 use primitives::BlockHeight;
 use serde_json::{Value, json};

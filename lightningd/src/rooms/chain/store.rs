@@ -1,8 +1,8 @@
 //! The chain room's rows: headers, and transactions of ours.
 
 use super::{Chain, KEPT_HEADERS};
-use crate::kernel::turn::Fatal;
 use crate::sys::db::corrupt;
+use crate::sys::fatal::Fatal;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Transaction, Txid};
 use primitives::BlockHeight;

@@ -4,22 +4,25 @@ pub mod fees;
 pub mod limit;
 
 use crate::rooms::channels::closing::limit::limit_peer_close;
+use crate::sys::form::code;
 
 use super::fail::fail_channel;
 use super::phase::{hears, takes};
-use crate::api::rpc::{Answer, Caller, RpcError, code};
-use crate::kernel::children::{ChildId, ChildSpec, Daemon, Role};
+use crate::kernel::children::Role;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::{BroadcastFor, HtlcEvent};
 use crate::node::Node;
-use crate::rooms::chain::broadcast::{BroadcastFor, broadcast};
+use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{
     Channel, Owner, live, order, set_state, store, strangers, update, watermark,
 };
-use crate::rooms::htlcs::HtlcEvent;
 use crate::sys::args::Args;
+use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::sys::form::{Answer, Caller, RpcError};
 use channel::phase::Input;
 use primitives::*;
 use serde_json::{Value, json};
@@ -146,7 +149,7 @@ pub fn close(
 pub(super) fn close_in_time(turn: &mut Turn<'_>, number: ChannelNumber, by: Option<u64>) {
     if let Some(by) = by {
         let left = Duration::from_secs(by.saturating_sub(crate::sys::json::now()));
-        let event = Event::Channel(number, super::ChannelEvent::CloseTimeout);
+        let event = Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::CloseTimeout);
         turn.at(Instant::now() + left, event);
     }
 }
@@ -301,7 +304,7 @@ pub fn heard(
     }
     match report {
         FromClosingd::Log(line) => {
-            crate::flows::children::log_line(Role::Closing(number), Some(channel.peer), &line)
+            crate::kernel::children::log_line(Role::Closing(number), Some(channel.peer), &line)
         }
         FromClosingd::Status(s) => update(turn, number, move |c| live::set_status(c, s)),
         FromClosingd::Failed(f) => live::failed(node, turn, channel, &f.fault, &f.text)?,
@@ -374,7 +377,10 @@ pub fn gone(
         c.reestablished = false;
     });
     if channel.wants_peer() {
-        turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
+        turn.also(Event::Channel(
+            ChannelNumber(0),
+            crate::kernel::words::rooms::ChannelEvent::ChildGone(number),
+        ));
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Failing a channel for good: our newest commitment, published.
 
 use super::closing::{answer_closers, refuse_closers};
-use super::error_to_peer::{self, Known};
+use super::error_to_peer;
+use super::error_to_peer::Known;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::BroadcastFor;
 use crate::node::Node;
-use crate::rooms::chain::broadcast::{BroadcastFor, broadcast};
+use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, Owner, live, set_state, store, update};
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
@@ -68,7 +71,7 @@ pub(super) fn fail_known(
     if let Some(child) = channel.owner.child() {
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
-    turn.then(Event::Channel(channel.number, super::ChannelEvent::Broadcast));
+    turn.then(Event::Channel(channel.number, crate::kernel::words::rooms::ChannelEvent::Broadcast));
     match known {
         // Once bitcoind has answered to our commitment.
         Known::ToUs => {}
@@ -132,13 +135,16 @@ pub(super) fn broadcast_commitment(
         // Its child was told to end. What it asked before counts: only then is our newest commitment known.
         turn.at(
             Instant::now() + Duration::from_millis(20),
-            Event::Channel(number, super::ChannelEvent::Broadcast),
+            Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::Broadcast),
         );
         return Ok(());
     }
     let Some(signed) = sign_commitment(turn, channel)? else {
         channel.log(LogLevel::Unusual, "hsmd cannot be asked to sign our commitment now");
-        turn.at(Instant::now() + ASK_AGAIN, Event::Channel(number, super::ChannelEvent::Broadcast));
+        turn.at(
+            Instant::now() + ASK_AGAIN,
+            Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::Broadcast),
+        );
         return Ok(());
     };
     match signed {

@@ -1,26 +1,19 @@
 //! Channels that came to nothing: no row of them is kept.
 
 use super::closing::refuse_closers;
-use super::{Channel, ChannelEvent, store};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::{AbandonedChannel, ChannelEvent};
 use crate::node::Node;
+use crate::rooms::channels::{Channel, store};
 use primitives::*;
 use wire::daemon::LogLevel;
 
 /// Channels that are forgotten in one turn. Strangers may have thousands end with one block, and other events wait for a turn's end.
 const FORGOTTEN_AT_ONCE: usize = 50;
 
-/// A channel that came to nothing, and why.
-#[derive(Debug, Clone)]
-pub struct Over {
-    number: ChannelNumber,
-    why: String,
-    /// From when its funding was waited for.
-    since: BlockHeight,
-}
-
-impl Over {
+impl AbandonedChannel {
     pub(super) fn new(channel: &Channel, why: String) -> Self {
         Self { number: channel.number, why, since: channel.first_height }
     }
@@ -38,9 +31,10 @@ impl Over {
 pub(super) fn forget_all(
     node: &Node,
     turn: &mut Turn<'_>,
-    mut over: Vec<Over>,
+    mut over: Vec<AbandonedChannel>,
 ) -> Result<(), Stop> {
-    let is_peers = |o: &Over| o.channel(node).is_some_and(|c| c.opener() == Side::Remote);
+    let is_peers =
+        |o: &AbandonedChannel| o.channel(node).is_some_and(|c| c.opener() == Side::Remote);
     over.sort_by_key(is_peers);
     forget_some(node, turn, over)
 }
@@ -49,7 +43,7 @@ pub(super) fn forget_all(
 pub(super) fn forget_some(
     node: &Node,
     turn: &mut Turn<'_>,
-    mut over: Vec<Over>,
+    mut over: Vec<AbandonedChannel>,
 ) -> Result<(), Stop> {
     let later = over.split_off(over.len().min(FORGOTTEN_AT_ONCE));
     for over in over {

@@ -1,16 +1,18 @@
 //! A channel with its channeld: birth, what it asks to be stored, what it reports.
 
 use super::phase::{hears, refused};
-use crate::kernel::children::{ChildId, ChildSpec, Daemon, Role};
+use crate::kernel::children::Role;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{
     Channel, Owner, order, set_state, store, strangers, update, watermark,
 };
-use crate::rooms::htlcs::HtlcEvent;
+use crate::sys::children::{ChildId, ChildSpec, Daemon};
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::collections::VecDeque;
@@ -169,7 +171,7 @@ pub fn heard(
     }
     match report {
         FromChanneld::Log(line) => {
-            crate::flows::children::log_line(Role::Channel(number), Some(channel.peer), &line)
+            crate::kernel::children::log_line(Role::Channel(number), Some(channel.peer), &line)
         }
         FromChanneld::Status(s) => update(turn, number, move |c| set_status(c, s)),
         FromChanneld::Failed(f) => failed(node, turn, channel, &f.fault, &f.text)?,
@@ -267,7 +269,10 @@ fn asked(
             if p.alias.is_some() && p.alias != channel.alias_remote {
                 store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
                 update(turn, number, move |c| c.alias_remote = p.alias);
-                turn.also(Event::Channel(number, super::ChannelEvent::TellUpdate));
+                turn.also(Event::Channel(
+                    number,
+                    crate::kernel::words::rooms::ChannelEvent::TellUpdate,
+                ));
             }
             answer::<PersistPeerReady>(turn, child);
         }
@@ -349,7 +354,10 @@ fn asked(
 fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if channel.state == State::AwaitingLockin {
         set_state(channel, turn, State::Normal, "unknown", "Lockin complete")?;
-        turn.also(Event::Channel(channel.number, super::ChannelEvent::TellUpdate));
+        turn.also(Event::Channel(
+            channel.number,
+            crate::kernel::words::rooms::ChannelEvent::TellUpdate,
+        ));
     }
     Ok(())
 }
@@ -379,7 +387,7 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     let now = crate::sys::json::now();
     store::set_last_stable(turn.db, number, now)?;
     update(turn, number, move |c| c.last_stable = Some(now));
-    turn.also(Event::Channel(number, super::ChannelEvent::TellUpdate));
+    turn.also(Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::TellUpdate));
     Ok(())
 }
 
@@ -428,7 +436,7 @@ pub(super) fn failed(
         Fault::Internal => {
             channel.log_said(LogLevel::Broken, text);
             if node.config.flag("dev-fail-on-subdaemon-fail") {
-                return Err(crate::kernel::turn::Fatal(format!(
+                return Err(crate::sys::fatal::Fatal(format!(
                     "--dev-fail-on-subdaemon-fail: {text}"
                 ))
                 .into());
@@ -483,7 +491,10 @@ pub fn gone(
     // Offers that no commitment took are lost with it.
     crate::rooms::payments::fail_unbound(node, turn, Some(number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(number)));
-    turn.also(Event::Channel(ChannelNumber(0), super::ChannelEvent::ChildGone(number)));
+    turn.also(Event::Channel(
+        ChannelNumber(0),
+        crate::kernel::words::rooms::ChannelEvent::ChildGone(number),
+    ));
     let _ = channel;
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod policy;
 pub mod state;
 pub mod store;
 pub mod strangers;
+pub mod terms;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code))]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -30,12 +31,13 @@ pub mod watch;
 pub mod watermark;
 pub mod witness;
 
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 
-use crate::kernel::children::ChildId;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
+use crate::sys::children::ChildId;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
@@ -46,35 +48,6 @@ use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
 use wire::connectd::Spoke;
 use wire::{Error, Message};
-
-/// What happens to channels beside what children say. Number 0 stands for all of them.
-#[derive(Debug)]
-pub enum ChannelEvent {
-    /// A peer connected: its channels want daemons.
-    PeerConnected(NodeId, u64),
-    /// The daemons of this peer's channels were to come later on this connection: now.
-    Serve(NodeId, u64),
-    /// The peer is to hear what this channel wants of forwards.
-    TellUpdate,
-    /// A channel was just opened by us: sign its funding and send it.
-    SignFunding,
-    /// Another connectd is there: tell it to accept.
-    ActivateConnectd,
-    /// `close` waited for as long as it was told to.
-    CloseTimeout,
-    /// Publish our newest commitment.
-    Broadcast,
-    /// A block was taken in by every room.
-    NewTip(BlockHeight),
-    /// The funding of this channel is in a block now: its peer wants to hear of it.
-    FundingSeen,
-    /// These came to nothing, each for its reason: more of them than one turn may forget.
-    ForgetAll(Vec<forget::Over>),
-    /// This channel of this peer's was forgotten: hsmd has to hear so.
-    Forgotten(NodeId),
-    /// The child of this channel is gone; look whether it needs another.
-    ChildGone(ChannelNumber),
-}
 
 /// Which child has a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +137,7 @@ pub struct Channel {
     /// peer began.
     pub close_asked: bool,
     /// What `close` said that its transaction may pay.
-    pub close_feerange: Option<closing::fees::FeerateRange>,
+    pub close_feerange: Option<crate::rooms::channels::terms::FeerateRange>,
     /// What closes it, once both signed that.
     pub close_tx: Option<Transaction>,
     /// What spent the funding.
@@ -232,9 +205,9 @@ pub struct Channels {
     /// Attempts.
     pub openings: BTreeMap<ChannelNumber, opening::Opening>,
     /// Who waits for `fundchannel` to broadcast.
-    pub funders: BTreeMap<ChannelNumber, crate::api::rpc::Caller>,
+    pub funders: BTreeMap<ChannelNumber, crate::sys::form::Caller>,
     /// Who waits for `fundchannel_cancel`.
-    pub cancellers: Vec<(ChannelNumber, crate::api::rpc::Caller)>,
+    pub cancellers: Vec<(ChannelNumber, crate::sys::form::Caller)>,
     /// Failed and closed channels whose peer heard so.
     told: HashMap<ChannelNumber, error_to_peer::Told>,
     by_funding: HashMap<OutPoint, ChannelNumber>,
@@ -291,7 +264,7 @@ impl Channel {
     }
     /// The same for words of its daemon.
     pub fn log_said(&self, level: wire::daemon::LogLevel, text: &str) {
-        crate::flows::children::said(level, Some(self.peer), &self.source(), text);
+        crate::sys::log::said(level, Some(self.peer), &self.source(), text);
     }
     /// Is a daemon of ours to talk to the peer about it?
     pub fn wants_peer(&self) -> bool {

@@ -5,9 +5,10 @@
 //! block when the process ends is skipped.
 
 use super::{store, watermark};
-use crate::kernel::turn::{Fatal, Turn};
-use crate::kernel::words::Outgoing;
+use crate::kernel::turn::Turn;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
+use crate::sys::fatal::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
 use std::cell::Cell;
 
@@ -53,7 +54,7 @@ pub fn draw(node: &Node, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
 mod tests {
     use super::*;
     use crate::kernel::turn::Stop;
-    use crate::kernel::words::Event;
+    use crate::kernel::words::event::Event;
     use crate::testing::Rig;
 
     /// Draws one number in a turn of its own; what the turn says of the last number.

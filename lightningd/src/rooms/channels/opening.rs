@@ -4,15 +4,18 @@ pub mod agreed;
 pub mod begin;
 pub mod psbt;
 
-use crate::api::rpc::{Caller, RpcError, code};
-use crate::kernel::children::{ChildId, Role};
+use crate::kernel::children::Role;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, ChannelEvent, Owner, Totals, live, store, strangers};
+use crate::rooms::channels::{Channel, Owner, Totals, live, store, strangers};
 use crate::rooms::wallet;
 use crate::rooms::wallet::coins::Funded;
+use crate::sys::children::ChildId;
+use crate::sys::form::{Caller, RpcError, code};
 use primitives::*;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -134,7 +137,7 @@ pub fn heard(
         |e: wire::Malformed| Stop::refused(format!("openingd sent what it should not: {e}"));
     match FromOpeningd::decode_known(&frame.body).map_err(broken)? {
         FromOpeningd::Log(line) => {
-            crate::flows::children::log_line(Role::Opening(number), Some(opening.peer), &line)
+            crate::kernel::children::log_line(Role::Opening(number), Some(opening.peer), &line)
         }
         FromOpeningd::Status(_) => {}
         FromOpeningd::Failed(f) => failed(node, turn, opening, &f.fault, &f.text)?,
@@ -329,7 +332,10 @@ fn opened(
         Attempt::FundingSigned { caller, .. } => {
             let caller = caller.clone();
             turn.install(move |node| drop(node.channels.funders.insert(number, caller)));
-            turn.then(Event::Channel(number, super::ChannelEvent::SignFunding));
+            turn.then(Event::Channel(
+                number,
+                crate::kernel::words::rooms::ChannelEvent::SignFunding,
+            ));
         }
         Attempt::Completing { caller, .. } => {
             let result = json!({"channel_id": channel.id.to_string(), "commitments_secured": true});
@@ -384,7 +390,7 @@ fn failed(
         Fault::ConnectionLost | Fault::Cancelled => LogLevel::Debug,
     };
     let source = format!("openingd-chan#{}", opening.number);
-    crate::flows::children::said(level, Some(opening.peer), &source, text);
+    crate::sys::log::said(level, Some(opening.peer), &source, text);
     end(node, turn, opening, text)
 }
 

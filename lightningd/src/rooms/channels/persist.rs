@@ -6,9 +6,10 @@
 
 use super::{Channel, Totals, live_htlc, store, update};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
-use crate::rooms::htlcs::HtlcEvent;
 use primitives::*;
 use std::collections::BTreeSet;
 use wire::channel_data::*;

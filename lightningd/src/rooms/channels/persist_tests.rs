@@ -1,6 +1,6 @@
 //! A channeld that was captured: what it has stored may ruin its channel, and nothing else. And an error that no channeld reads.
 
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::testing::{adds, htlc, moves, settles};
 use crate::rooms::wallet::AddressKind;

@@ -3,7 +3,7 @@
 
 use super::testing::{adds, alias, htlc, point, step};
 use crate::kernel::children::Role;
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, Owner, store};
 use crate::testing::{Rig, Said};

@@ -1,12 +1,12 @@
 //! What we want of those who forward over our channels: the node's options, and what `setchannel` set for one channel.
 
 use super::{Channel, store, update};
-use crate::api::rpc::{Answer, Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
 use crate::node::Node;
-use crate::rooms::htlcs::judge::Policy;
+use crate::rooms::channels::terms::Policy;
 use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{now, put};
 use primitives::*;
 use serde_json::{Value, json};
@@ -183,7 +183,10 @@ fn set(
         let fees = super::live::fee_policy(node, &changed);
         super::order(channel, turn, &FeesChanged { fees });
     }
-    turn.also(Event::Channel(channel.number, super::ChannelEvent::TellUpdate));
+    turn.also(Event::Channel(
+        channel.number,
+        crate::kernel::words::rooms::ChannelEvent::TellUpdate,
+    ));
     let mut out = json!({
         "peer_id": channel.peer.to_string(),
         "channel_id": channel.id.to_string(),

@@ -6,10 +6,10 @@ pub mod numbers;
 pub mod onions;
 pub mod policies;
 
-use crate::kernel::turn::Fatal;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, StateChange, Totals};
 use crate::sys::db::sql;
+use crate::sys::fatal::Fatal;
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use primitives::*;
@@ -368,7 +368,7 @@ pub(super) fn set_close_asked(db: &Connection, channel: ChannelNumber) -> Result
 pub(super) fn set_close_feerange(
     db: &Connection,
     channel: ChannelNumber,
-    range: crate::rooms::channels::closing::fees::FeerateRange,
+    range: crate::rooms::channels::terms::FeerateRange,
 ) -> Result<(), Fatal> {
     set(db, channel, "close_min_per_kw", &range.min.0)?;
     set(db, channel, "close_max_per_kw", &range.max.0)

@@ -6,10 +6,12 @@
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, ChannelEvent, Channels, Owner, live, update};
+use crate::rooms::channels::{Channel, Channels, Owner, live, update};
 use crate::rooms::peers::Connection;
 use primitives::{ChannelNumber, Msat, NodeId, Side};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! What peers without a funded channel may cost, and what is never taken from them.
 
 use super::*;
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::budgets::Proposer;
 use crate::rooms::channels::store;
 use crate::rooms::peers::Connection;

@@ -1,15 +1,16 @@
 //! Channels and the chain: fundings that confirm, fundings that are spent, and depths.
 
-use super::forget::{Over, forget_all};
-use crate::api::rpc::{RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::{AbandonedChannel, BroadcastFor, ChannelEvent};
 use crate::node::Node;
-use crate::rooms::chain::broadcast::{BroadcastFor, broadcast, broadcast_first};
+use crate::rooms::chain::broadcast::{broadcast, broadcast_first};
+use crate::rooms::channels::forget::forget_all;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, ChannelEvent, live, order, set_state, store, update};
+use crate::rooms::channels::{Channel, live, order, set_state, store, update};
 use crate::rooms::wallet;
+use crate::sys::form::{RpcError, code};
 use bitcoin::{Block, Transaction, Txid};
 use primitives::*;
 use serde_json::json;
@@ -216,7 +217,7 @@ fn double_spent(
     set_spend(turn, channel, Some((txid, height)))?;
     crate::rooms::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
     if let Some(child) = channel.owner.child() {
-        turn.say(crate::kernel::words::Outgoing::Kill { child, why: text.clone() });
+        turn.say(crate::kernel::words::outgoing::Outgoing::Kill { child, why: text.clone() });
     }
     set_state(channel, turn, State::Onchain, "onchain", &text)?;
     super::closing::refuse_closers(node, turn, channel.number, &text);
@@ -252,7 +253,8 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
         waits && c.opener() == Side::Remote && (height - c.first_height).0 >= FORGET_UNFUNDED
     };
     let why = format!("its funding did not confirm within {FORGET_UNFUNDED} blocks");
-    let over = node.channels.all.values().filter(is_over).map(|c| Over::new(c, why.clone()));
+    let over =
+        node.channels.all.values().filter(is_over).map(|c| AbandonedChannel::new(c, why.clone()));
     forget_all(node, turn, over.collect())?;
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
@@ -287,12 +289,12 @@ fn funding_confirmed(
     tx: &Transaction,
     height: BlockHeight,
     index: usize,
-) -> Result<Option<Over>, Stop> {
+) -> Result<Option<AbandonedChannel>, Stop> {
     let params = &channel.live.params;
     if let Err(why) = funds(params, tx) {
         let text = format!("the funding transaction is not what was agreed: {why}");
         crate::rooms::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
-        return Ok(Some(Over::new(channel, text)));
+        return Ok(Some(AbandonedChannel::new(channel, text)));
     }
     let scid = u32::try_from(index).ok().zip(u16::try_from(params.funding.vout).ok());
     let scid = scid.and_then(|(tx, out)| ShortChannelId::new(height.0, tx, out));
@@ -394,7 +396,7 @@ fn spent(
     let txid = tx.compute_txid();
     set_spend(turn, channel, Some((txid, height)))?;
     if let Some(child) = channel.owner.child() {
-        turn.say(crate::kernel::words::Outgoing::Kill {
+        turn.say(crate::kernel::words::outgoing::Outgoing::Kill {
             child,
             why: "the funding was spent".to_owned(),
         });
@@ -421,7 +423,10 @@ fn spent(
     if mutual {
         super::closing::answer_closers(node, turn, channel.number, "mutual", tx);
         // What was to bump a commitment can never confirm: its UTXOs are free again, once the wallet heard of this block.
-        turn.also(Event::Onchain(channel.number, crate::rooms::onchain::OnchainEvent::GiveUp));
+        turn.also(Event::Onchain(
+            channel.number,
+            crate::kernel::words::rooms::OnchainEvent::GiveUp,
+        ));
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &text);

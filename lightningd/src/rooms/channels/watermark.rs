@@ -10,7 +10,7 @@
 //! ahead, which is no danger.
 
 use super::Channel;
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};

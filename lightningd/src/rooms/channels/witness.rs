@@ -1,9 +1,9 @@
 //! What the witness beside the database proves of its rows, at the start.
 
 use super::watermark::{FILE, Witness};
-use crate::kernel::turn::Fatal;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channels, store};
+use crate::sys::fatal::Fatal;
 
 /// Compares the rows with the witness beside them: channels whose rows are proved old are lost to us, as if the peer had said so.
 /// One that goes to the chain may have been a step behind when it was copied, the last that its daemon asked for. That nobody

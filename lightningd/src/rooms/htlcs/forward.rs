@@ -4,12 +4,13 @@
 //! that key, once. Until then nothing was said to anybody: a refusal, a death of that channel's daemon or a restart lets the
 //! switch look for another channel to the same peer, or fail it. Once it is bound only its own end decides.
 
-use super::judge::{self, Now, Takes, Way};
+use super::judge::{Now, Takes, Way};
 use super::key::Origin;
-use super::resolve::{self, Removed};
-use super::store::{self, Status};
+use super::resolve::Removed;
+use super::store::Status;
+use super::{judge, resolve, store};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::channels::{Channel, policy};

@@ -8,29 +8,9 @@
 //!   passing (`temporary_channel_failure`) or lasting (`permanent_channel_failure`), and both stand before
 //!   `channel_disabled`: that one is never ours.
 
+use crate::rooms::channels::terms::Policy;
 use onion::{Failure, ForwardPayload};
 use primitives::*;
-
-/// What a channel wants of those who forward over it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// For each HTLC.
-    pub fee_base: Msat,
-    /// Of what leaves, in millionths.
-    pub fee_ppm: u32,
-    /// The smallest that leaves.
-    pub htlc_min: Msat,
-    /// The largest that leaves.
-    pub htlc_max: Msat,
-}
-
-impl Policy {
-    /// The fee for this much. BOLT 7, "HTLC Fees". `None` is more than there is.
-    pub fn fee(&self, amount: Msat) -> Option<Msat> {
-        let proportional = u128::from(amount.0) * u128::from(self.fee_ppm) / 1_000_000;
-        u64::try_from(u128::from(self.fee_base.0) + proportional).ok().map(Msat)
-    }
-}
 
 /// Whether a channel takes HTLCs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,10 +15,11 @@ pub mod receive;
 pub mod resolve;
 pub mod store;
 
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::rooms::htlcs::key::Origin;
 
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
 use crate::node::Node;
 use crate::rooms::channels::Channel;
 use crate::rooms::payments;
@@ -31,50 +32,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 use wire::channel_data::{LiveHtlc, Removal, Stage};
-use wire::channeld::{OfferRefusal, Peeled};
+use wire::channeld::Peeled;
 use wire::daemon::LogLevel;
-
-/// What happens in the switch.
-#[derive(Debug)]
-pub enum HtlcEvent {
-    /// channeld did not offer it.
-    Refused {
-        /// Which channel's.
-        channel: ChannelNumber,
-        /// The master's key.
-        key: u64,
-        /// Why.
-        why: OfferRefusal,
-    },
-    /// The peer showed the preimage of one that we offered.
-    Fulfilled {
-        /// Which channel.
-        channel: ChannelNumber,
-        /// Which of ours.
-        id: HtlcId,
-        /// What opens it.
-        preimage: Preimage,
-    },
-    /// Its removal is irrevocable.
-    Settled {
-        /// Which channel.
-        channel: ChannelNumber,
-        /// As it was before it left.
-        htlc: Box<LiveHtlc>,
-    },
-    /// A channel's daemon is gone, and with it what it had not offered yet.
-    Lost(ChannelNumber),
-    /// Parts of this payment have waited long enough.
-    SetTimeout(PaymentHash, Instant),
-    /// The parts of this payment are worth an invoice with the last block.
-    SetComplete(PaymentHash),
-    /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
-    StorePayment(u64),
-    /// We have the tip, or waited long enough for it: whatever came since the start is decided on.
-    DecideAll,
-    /// Look for forwards whose incoming HTLC expires before the outgoing one is resolved.
-    CheckExpiring,
-}
 
 /// So long a start may take to find the tip before HTLCs fail for want of it.
 const TIP_PATIENCE: Duration = Duration::from_secs(60);

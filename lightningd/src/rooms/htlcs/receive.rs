@@ -1,14 +1,14 @@
 //! Payments to us: parts are held until they make up an invoice. BOLT 4, "Basic Multi-Part Payments".
 
 use super::resolve::{fail, settle};
-use super::{HtlcEvent, Htlcs};
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels::{Channel, policy};
-use crate::rooms::invoices;
-use crate::rooms::onchain;
+use crate::rooms::htlcs::Htlcs;
 use crate::rooms::onchain::watch::Output;
+use crate::rooms::{invoices, onchain};
 use channel::phase::Input;
 use onion::{Failure, FinalPayload};
 use primitives::*;

@@ -1,8 +1,8 @@
 //! The invoices' rows.
 
 use super::{Invoice, Invoices, Paid, Status};
-use crate::kernel::turn::Fatal;
 use crate::sys::db::{corrupt, sql};
+use crate::sys::fatal::Fatal;
 use primitives::*;
 use rusqlite::{Connection, params};
 

@@ -2,12 +2,10 @@
 //! them is in a block. BOLT 3, "to_local_anchor Output". Here: which commitment, what is at stake, and by when.
 
 use super::attempt::{Attempt, Kind, TRIES};
-use super::child;
 use super::commitments::{Bumpable, bumpable};
-use super::fees::{self, MAX_SHARE, Rates, Stake};
+use super::fees::{MAX_SHARE, Rates, Stake};
 use super::request::{Calm, Request, What};
-use super::send;
-use super::store;
+use super::{child, fees, send, store};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::channels::Channel;

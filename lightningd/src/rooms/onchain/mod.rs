@@ -25,17 +25,20 @@ mod tests;
 pub mod unjudged;
 pub mod watch;
 
+use crate::kernel::words::rooms::OnchainEvent;
+use crate::rooms::chain::BURIED;
 use crate::rooms::onchain::watch::ask_mempool;
 
-use crate::kernel::children::{ChildId, ChildSpec, Daemon, Role};
+use crate::kernel::children::Role;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
-use crate::rooms::channels;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, live};
-use crate::rooms::htlcs;
-use crate::rooms::htlcs::HtlcEvent;
+use crate::rooms::{channels, htlcs};
+use crate::sys::children::{ChildId, ChildSpec, Daemon};
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
 use attempt::{Attempt, GivenUp};
 use bitcoin::{Transaction, Txid};
@@ -49,27 +52,12 @@ use wire::daemon::LogLevel;
 use wire::onchaind::*;
 use wire::{Long, Message};
 
-/// From here on no reorganisation is expected: the channel is forgotten.
-pub const BURIED: u32 = 100;
 /// So long after the close nobody waits any more for fees to fall below what an output has: two weeks.
 const WORTHLESS_AFTER: u32 = 2016;
 /// So long onchaind may take to say what follows from a block, before nobody waits for it.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// onchaind is born again after it died, at most this much later.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// What happens in this room.
-#[derive(Debug, Clone, Copy)]
-pub enum OnchainEvent {
-    /// The channel wants an onchaind.
-    Begin,
-    /// A transaction of its end left the chain with its block.
-    Left(Txid),
-    /// All claims and anchor bumps of the channel are dropped: its end is buried, its block left the chain, or a mutual close confirmed.
-    GiveUp,
-    /// Everything was resolved a hundred blocks ago.
-    Bury,
-}
 
 /// A transaction of a channel's end, in a block.
 #[derive(Debug, Clone)]

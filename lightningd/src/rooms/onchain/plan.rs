@@ -2,7 +2,8 @@
 
 use super::attempt::{Attempt, Kind};
 use super::claims::DUST;
-use super::fees::{self, Rates, Stake};
+use super::fees;
+use super::fees::{Rates, Stake};
 use bitcoin::Txid;
 use primitives::*;
 use std::cmp::Reverse;

@@ -2,14 +2,14 @@
 //! reach beyond its channel.
 
 use super::{Case, Seen, allocate_fees, claims, store};
-use crate::kernel::children::{ChildId, Role};
+use crate::kernel::children::Role;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
-use crate::rooms::channels;
 use crate::rooms::channels::{Channel, live};
-use crate::rooms::htlcs;
-use crate::rooms::htlcs::HtlcEvent;
+use crate::rooms::{channels, htlcs};
+use crate::sys::children::ChildId;
 use primitives::*;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ pub fn heard(
         .map_err(|e| Stop::refused(format!("onchaind sent what it should not: {e}")))?;
     match said {
         FromOnchaind::Log(line) => {
-            crate::flows::children::log_line(Role::Onchain(number), Some(channel.peer), &line);
+            crate::kernel::children::log_line(Role::Onchain(number), Some(channel.peer), &line);
         }
         FromOnchaind::Status(s) => channels::update(turn, number, move |c| live::set_status(c, s)),
         FromOnchaind::Failed(f) => {

@@ -1,15 +1,13 @@
 //! What the fee allocator is told of the node: the wallet's UTXOs, and what is under way with them.
 
 use super::allocate::World;
-use super::anchor::{self, Unconfirmed};
+use super::anchor::Unconfirmed;
 use super::attempt::{Attempt, Kind};
-use super::child;
 use super::claims::Coin;
 use super::cost::{Parent, Utxo};
-use super::plan;
 use super::request::{Again, Request, Standing};
 use super::send::Waiting;
-use super::{Case, send};
+use super::{Case, anchor, child, plan, send};
 use crate::node::Node;
 use crate::rooms::wallet;
 use bitcoin::Txid;

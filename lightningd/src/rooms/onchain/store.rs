@@ -2,8 +2,8 @@
 
 use super::attempt::{Attempt, GivenUp, Kind};
 use super::{Case, Onchain, Seen};
-use crate::kernel::turn::Fatal;
 use crate::sys::db::{corrupt, sql};
+use crate::sys::fatal::Fatal;
 use bitcoin::hashes::Hash;
 use bitcoin::{Transaction, Txid};
 use primitives::*;

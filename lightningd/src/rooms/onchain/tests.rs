@@ -14,8 +14,7 @@ use super::*;
 use crate::rooms::channels::testing::peer;
 use crate::rooms::onchain::anchor::commitment_published;
 use crate::rooms::onchain::attempts::answered;
-use crate::rooms::onchain::watch::connect;
-use crate::rooms::onchain::watch::disconnect;
+use crate::rooms::onchain::watch::{connect, disconnect};
 use crate::rooms::wallet;
 use crate::rooms::wallet::{AddressKind, Output};
 use crate::testing::{Rig, Said};
@@ -436,7 +435,7 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
                 node,
                 turn,
                 &tx,
-                crate::rooms::chain::broadcast::BroadcastFor::Nobody,
+                crate::kernel::words::rooms::BroadcastFor::Nobody,
             )
         });
     }
@@ -457,7 +456,7 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
 fn rows_that_hsmd_knows_to_be_wrong_cost_their_channel_and_not_the_node() {
     let mut rig = Rig::new("contradiction", &[(1, 1)]);
     rig.go_to_chain(1);
-    rig.run(Event::Channel(CHANNEL, channels::ChannelEvent::Broadcast));
+    rig.run(Event::Channel(CHANNEL, crate::kernel::words::rooms::ChannelEvent::Broadcast));
     assert!(rig.node.onchain.published.is_empty());
     let mut rig = on_chain("contradiction-2", |_| vec![]);
     rig.run(Event::Onchain(CHANNEL, OnchainEvent::Begin));
@@ -480,7 +479,7 @@ fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between
             node,
             turn,
             &sent,
-            crate::rooms::chain::broadcast::BroadcastFor::Nobody,
+            crate::kernel::words::rooms::BroadcastFor::Nobody,
         )
     });
     assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));

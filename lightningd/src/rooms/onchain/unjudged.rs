@@ -3,9 +3,10 @@
 
 use super::commitments;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Event;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels;
-use crate::rooms::channels::{Channel, ChannelEvent, Owner, live};
+use crate::rooms::channels::{Channel, Owner, live};
 use bitcoin::Transaction;
 use channel::commitment::number_in;
 use primitives::*;

@@ -1,15 +1,15 @@
 //! What the chain shows of channels that ended.
 
 use super::report::is_belied_by;
-use super::{Case, Onchain, OnchainEvent, Seen, order, send, store, unjudged};
-use crate::api::rpc::RpcError;
 use crate::kernel::plugins::call_backend;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::{ChannelEvent, OnchainEvent, Purpose};
 use crate::node::Node;
-use crate::rooms::chain::Purpose;
 use crate::rooms::channels;
-use crate::rooms::channels::ChannelEvent;
+use crate::rooms::onchain::{Case, Onchain, Seen, order, send, store, unjudged};
+use crate::sys::form::RpcError;
 use bitcoin::Block;
 use primitives::*;
 use serde_json::{Value, json};

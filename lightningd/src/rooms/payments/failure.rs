@@ -1,8 +1,8 @@
 //! What a failed payment tells its maker: CLN's codes and fields.
 
 use super::Payment;
-use crate::api::rpc::code;
 use crate::node::Node;
+use crate::sys::form::code;
 use crate::sys::json::{hex, put};
 use onion::Failure;
 use primitives::{NodeId, ShortChannelId};
@@ -89,9 +89,9 @@ pub(super) fn local(node: &Node, payment: &Payment, failure: &Failure, why: &str
 
 #[cfg(test)]
 mod tests {
-    use crate::api::rpc::code::*;
     use crate::rooms::channels::testing::{peer, point};
     use crate::rooms::payments::{Payment, RouteHop, Status, failed};
+    use crate::sys::form::code::*;
     use crate::testing::Rig;
     use onion::{Failure, begin_error, onion_keys, wrap_error};
     use primitives::*;

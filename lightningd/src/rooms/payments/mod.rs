@@ -4,12 +4,12 @@ pub mod failure;
 pub mod route;
 pub mod store;
 
-use crate::api::rpc::{Caller, RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::channels::Channel;
+use crate::sys::form::{Caller, RpcError, code};
 use crate::sys::json::now;
 use onion::{Failure, unwrap_error};
 use primitives::*;

@@ -1,9 +1,9 @@
 //! Routes: as callers give them, and as onions carry them.
 
-use crate::api::rpc::{RpcError, code};
 use crate::node::Node;
 use crate::rooms::channels::Channel;
 use crate::sys::args::Args;
+use crate::sys::form::{RpcError, code};
 use crate::sys::json::put;
 use onion::{Failure, FinalPayload, ForwardPayload, Hop, ROUTING_INFO_LEN, build};
 use primitives::*;

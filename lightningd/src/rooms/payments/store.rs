@@ -1,8 +1,8 @@
 //! The payments' rows.
 
 use super::{Payment, Payments, RouteHop, Status};
-use crate::kernel::turn::Fatal;
 use crate::sys::db::{corrupt, sql};
+use crate::sys::fatal::Fatal;
 use primitives::*;
 use rusqlite::{Connection, params};
 use wire::{Long, Wire};

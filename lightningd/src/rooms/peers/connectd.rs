@@ -1,16 +1,18 @@
 //! connectd's life: started, found dead, started again, later each time. Without it no peer can be reached, but the chain is
 //! followed, claims are made and the RPC answers: its death never ends the node.
 
-use crate::api::rpc::{RpcError, code};
-use crate::kernel::children::{ChildId, ChildSpec, Daemon, Role};
-use crate::kernel::turn::{Fatal, Stop, Turn};
+use crate::kernel::children::Role;
+use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
-use crate::rooms::peers::address::MAX_HOST;
-use crate::rooms::peers::address::parse_address;
+use crate::rooms::peers::address::{MAX_HOST, parse_address};
 use crate::rooms::peers::{Peers, disconnected, order};
 use crate::sys::backoff::Backoff;
+use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::sys::fatal::Fatal;
+use crate::sys::form::{RpcError, code};
 use nix::sys::socket::{Backlog, listen};
 use primitives::{ChannelNumber, NodeId};
 use std::collections::BTreeSet;
@@ -243,7 +245,7 @@ pub fn start_again(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<(), 
     if node.chain.caught_up {
         turn.then(Event::Channel(
             ChannelNumber(0),
-            crate::rooms::channels::ChannelEvent::ActivateConnectd,
+            crate::kernel::words::rooms::ChannelEvent::ActivateConnectd,
         ));
     }
     Ok(())

@@ -2,12 +2,11 @@
 
 use super::connectd::{connectd_gone, listening, start_again};
 use super::*;
-use crate::api::rpc::{Answer, Caller};
-use crate::kernel::children::ChildId;
 use crate::rooms::channels::testing::peer;
-use crate::rooms::peers::connectd::activate;
-use crate::rooms::peers::connectd::begin;
+use crate::rooms::peers::connectd::{activate, begin};
 use crate::sys::args::Args;
+use crate::sys::children::ChildId;
+use crate::sys::form::{Answer, Caller};
 use crate::testing::Rig;
 use primitives::BlockHeight;
 use std::cell::RefCell;

@@ -2,9 +2,10 @@
 //! no balance, and what it says of strangers leaves nothing behind.
 
 use super::*;
-use crate::kernel::children::{ChildId, Role};
+use crate::kernel::children::Role;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::testing::peer;
+use crate::sys::children::ChildId;
 use crate::testing::{Rig, Said};
 use proptest::prelude::*;
 use std::collections::BTreeSet;

@@ -9,12 +9,13 @@ pub mod dialled;
 mod evil_tests;
 pub mod store;
 
-use crate::api::rpc::{RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
-use crate::kernel::words::{Event, Outgoing};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
-use crate::rooms::channels::ChannelEvent;
+use crate::sys::form::{RpcError, code};
 use address::MAX_HOST;
 use connectd::{Connectd, Doors};
 use dialled::Dialled;
@@ -99,7 +100,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
     match said {
         FromConnectd::Log(_) | FromConnectd::Status(_) => Ok(()),
         FromConnectd::Failed(f) => {
-            crate::flows::children::said(
+            crate::sys::log::said(
                 LogLevel::Broken,
                 None,
                 "connectd",
@@ -122,7 +123,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
         }
         FromConnectd::PeerComplained(c) => {
             let kind = if c.is_error { "error" } else { "warning" };
-            crate::flows::children::said(
+            crate::sys::log::said(
                 LogLevel::Unusual,
                 Some(c.node),
                 "connectd",
@@ -159,7 +160,7 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
     // As connectd does, which may be captured.
     c.features = c.features.kept();
     let id = c.node;
-    crate::flows::children::said(
+    crate::sys::log::said(
         LogLevel::Debug,
         Some(id),
         "connectd",
@@ -212,7 +213,7 @@ pub fn waits_for(what: &For, peer: NodeId) -> bool {
 fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
     let all: Vec<_> = f.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
     let text = format!("All addresses failed: {}", all.join("; "));
-    crate::flows::children::said(LogLevel::Debug, Some(f.node), "connectd", &text);
+    crate::sys::log::said(LogLevel::Debug, Some(f.node), "connectd", &text);
     let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
     crate::kernel::waits::answer_all(node, turn, |w| waits_for(w, f.node), &error);
     let peer = f.node;
@@ -232,12 +233,7 @@ fn disconnected(
     if node.peers.connection(peer).is_none_or(|c| c.number != number) {
         return Ok(());
     }
-    crate::flows::children::said(
-        LogLevel::Debug,
-        Some(peer),
-        "connectd",
-        &format!("disconnected: {why}"),
-    );
+    crate::sys::log::said(LogLevel::Debug, Some(peer), "connectd", &format!("disconnected: {why}"));
     turn.install(move |node| {
         let strange = node.channels.count_with(peer) == 0;
         if let Some(p) = node.peers.all.get_mut(&peer) {

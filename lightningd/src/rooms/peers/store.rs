@@ -1,7 +1,7 @@
 //! The peers' rows: where each was last reached.
 
 use super::{Peer, Peers};
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use primitives::NodeId;
 use rusqlite::{Connection, params};
 use wire::connectd::Address;

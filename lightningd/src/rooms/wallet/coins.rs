@@ -1,9 +1,9 @@
 //! Choosing coins and building what spends them.
 
 use super::{AddressKind, Output, next_script};
-use crate::api::rpc::{RpcError, code};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
+use crate::sys::form::{RpcError, code};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};

@@ -5,8 +5,9 @@
 pub mod coins;
 pub mod store;
 
-use crate::kernel::turn::{Fatal, Stop, Turn};
+use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
+use crate::sys::fatal::Fatal;
 use bitcoin::bip32::{ChildNumber, Xpub};
 use bitcoin::{Block, ScriptBuf, Txid};
 use primitives::{BlockHeight, Network, OutPoint, Sat};

@@ -1,8 +1,8 @@
 //! The wallet's rows.
 
 use super::{MAX_INDEX, Output, Spend};
-use crate::kernel::turn::Fatal;
 use crate::sys::db::{corrupt, get_var, set_var, sql};
+use crate::sys::fatal::Fatal;
 use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Txid};
 use primitives::{BlockHeight, OutPoint, Sat};

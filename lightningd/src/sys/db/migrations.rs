@@ -1,6 +1,6 @@
 //! The schema, as numbered steps that are only ever appended to. `user_version` is how many were taken.
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use rusqlite::Connection;
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 
 pub mod migrations;
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use primitives::{Network, NodeId};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::Path;

@@ -76,7 +76,9 @@ struct Group {
 impl Group {
     /// The limit of one source, and the one that all sources of the group share.
     const fn limits(self) -> (Bucket, Option<Bucket>) {
-        use {Kind::*, Speaker::*, Subject::*};
+        use Kind::*;
+        use Speaker::*;
+        use Subject::*;
         match (self.kind, self.subject, self.speaker) {
             // Its rooms are few, and none of their BROKEN lines is to be dropped for another room's.
             (Broken, NoPeer, Lightningd) => (BROKEN, None),

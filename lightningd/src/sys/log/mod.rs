@@ -405,6 +405,11 @@ impl log::Log for Facade {
     fn flush(&self) {}
 }
 
+/// A child's words, which count with what children say: it may repeat them.
+pub fn said(level: LogLevel, peer: Option<primitives::NodeId>, source: &str, text: &str) {
+    crate::sys::log::line_of(Speaker::Daemon, level, peer, source, text);
+}
+
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! CLN's configuration files: a `name` or `name=value` a line, comments, `include`.
 
 use super::Said;
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use std::path::{Path, PathBuf};
 
 /// As deep as includes may go.

@@ -6,7 +6,7 @@
 pub mod files;
 pub mod table;
 
-use crate::kernel::turn::Fatal;
+use crate::sys::fatal::Fatal;
 use primitives::{Msat, Network};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

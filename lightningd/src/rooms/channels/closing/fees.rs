@@ -1,21 +1,13 @@
 //! What a mutual close may pay: our bounds for closingd, and those that `close` was given.
 
 use super::Channel;
-use crate::api::rpc::RpcError;
 use crate::node::Node;
-use crate::rooms::chain::feerates::{Asked, Use};
-use crate::sys::args::Args;
+use crate::rooms::chain::feerates::Use;
+use crate::rooms::channels::terms::FeerateRange;
+use crate::sys::args::{Args, Asked};
+use crate::sys::form::RpcError;
 use primitives::*;
 use serde_json::Value;
-
-/// The lowest and the highest feerate that `close` was told to agree to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FeerateRange {
-    /// The lowest.
-    pub min: FeeratePerKw,
-    /// The highest.
-    pub max: FeeratePerKw,
-}
 
 /// A closing that pays less than this at most may not be relayed: 1000 units of weight at the lowest feerate, four times.
 const LEAST_MAX_FEE: Sat = Sat(1000);

@@ -1,11 +1,13 @@
 //! The limit of a close that the peer began, beside what a local `close` asks for, and after a restart.
 
-use crate::api::rpc::{Caller, table};
-use crate::kernel::words::Event;
+use crate::api::rpc::table;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::testing::htlc;
-use crate::rooms::channels::{ChannelEvent, Owner, store};
+use crate::rooms::channels::{Owner, store};
 use crate::sys::args::Args;
+use crate::sys::form::Caller;
 use crate::sys::json::now;
 use crate::testing::{Rig, Said};
 use primitives::*;

@@ -2,9 +2,10 @@
 //! was captured, this is where it fails.
 
 use super::{Attempt, Opening, Told};
-use crate::kernel::turn::{Fatal, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::{Channel, live, watch};
+use crate::sys::fatal::Fatal;
 use ::channel::RESERVE_PART;
 use primitives::*;
 use wire::channel_data::{FeeChange, LastSent, Stage, Terms};

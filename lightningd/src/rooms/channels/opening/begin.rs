@@ -1,10 +1,9 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
-use crate::api::rpc::{RpcError, code};
-use crate::kernel::children::{ChildSpec, Daemon, Role};
+use crate::kernel::children::Role;
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::Outgoing;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::channels::budgets::Proposer;
 use crate::rooms::channels::strangers::{MAX_ATTEMPTS, MAX_UNFUNDED_PER_PEER, SILENCE};
@@ -12,6 +11,9 @@ use crate::rooms::channels::{live, numbers};
 use crate::rooms::peers::Connection;
 use crate::rooms::wallet;
 use crate::rooms::wallet::AddressKind;
+use crate::sys::children::{ChildSpec, Daemon};
+use crate::sys::form::RpcError;
+use crate::sys::form::code;
 use ::channel::RESERVE_PART;
 use ::channel::opening::Refusal;
 use ::channel::opening::judge::Ground;

@@ -1,6 +1,6 @@
 //! The funding that somebody else pays for: which output of their PSBT the channel is, and under which id it will confirm.
 
-use crate::api::rpc::{RpcError, code};
+use crate::sys::form::{RpcError, code};
 use bitcoin::psbt::{Input, Psbt};
 use bitcoin::script::{Instruction, PushBytesBuf};
 use bitcoin::{OutPoint as Spent, ScriptBuf};

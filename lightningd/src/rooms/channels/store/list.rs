@@ -1,7 +1,7 @@
 //! HTLCs as rows have them, those that are over included: for `listhtlcs`.
 
-use crate::kernel::turn::Fatal;
 use crate::sys::db::{corrupt, sql};
+use crate::sys::fatal::Fatal;
 use primitives::*;
 use rusqlite::{Connection, params};
 use wire::channel_data::{Htlc, Stage};

@@ -1,12 +1,12 @@
 //! Reading the channels' rows, once, at the start.
 
 use super::{LAST_HTLC, policies};
-use crate::kernel::turn::Fatal;
-use crate::rooms::channels::closing::fees::FeerateRange;
 use crate::rooms::channels::policy::OwnPolicy;
 use crate::rooms::channels::state::State;
+use crate::rooms::channels::terms::FeerateRange;
 use crate::rooms::channels::{Channel, Channels, Owner, StateChange, Totals};
 use crate::sys::db::{corrupt, sql};
+use crate::sys::fatal::Fatal;
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use primitives::*;

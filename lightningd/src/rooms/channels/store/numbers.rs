@@ -1,8 +1,8 @@
 //! Which channel numbers were ever reserved under the node's secret: the row. `lightningd-revocations` says it too, for a database that was
 //! put back.
 
-use crate::kernel::turn::Fatal;
 use crate::sys::db::{get_var, set_var, sql};
+use crate::sys::fatal::Fatal;
 use primitives::ChannelNumber;
 use rusqlite::Connection;
 

@@ -1,7 +1,7 @@
 //! HMACs of received onions, in the rows of the HTLCs that had them first. BOLT 4, "Onion Decryption".
 
-use crate::kernel::turn::Fatal;
 use crate::sys::db::sql;
+use crate::sys::fatal::Fatal;
 use primitives::*;
 use rusqlite::{Connection, params};
 

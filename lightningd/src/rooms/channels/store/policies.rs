@@ -1,9 +1,9 @@
 //! What `setchannel` said, as rows.
 
-use crate::kernel::turn::Fatal;
 use crate::rooms::channels::policy::OwnPolicy;
-use crate::rooms::htlcs::judge::Policy;
+use crate::rooms::channels::terms::Policy;
 use crate::sys::db::{corrupt, sql};
+use crate::sys::fatal::Fatal;
 use primitives::*;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

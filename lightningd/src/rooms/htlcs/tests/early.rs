@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::chain::feerates::Estimates;
-use crate::rooms::channels::ChannelEvent;
 
 const NONE: [u64; 0] = [];
 
@@ -153,7 +153,7 @@ fn early_failure_comes_when_bitcoind_has_no_more_blocks() {
     rig.node.chain.backend = Some(backend);
     assert_eq!(tip(&mut rig, 203), NONE);
     let none = serde_json::json!({"blockhash": null, "block": null});
-    let purpose = crate::rooms::chain::Purpose::Block(BlockHeight(204));
+    let purpose = crate::kernel::words::rooms::Purpose::Block(BlockHeight(204));
     assert_eq!(back(&rig.run(Event::Backend(purpose, Ok(none)))), [0]);
 }
 

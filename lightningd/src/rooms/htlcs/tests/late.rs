@@ -1,7 +1,7 @@
 //! Forwards that a peer lets wait: it holds back the revocation without which no commitment can have them.
 
 use super::*;
-use crate::rooms::channels::ChannelEvent;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 
 /// The tip is there, and every room took it in. The forward expires at 200.

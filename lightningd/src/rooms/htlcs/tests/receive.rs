@@ -1,7 +1,7 @@
 //! Payments to us, by the time that they leave and by what holds them.
 
 use super::*;
-use crate::rooms::channels::ChannelEvent;
+use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 use crate::rooms::invoices;
 use crate::rooms::invoices::Invoice;

@@ -6,15 +6,12 @@ pub mod rules;
 
 use super::*;
 use crate::rooms::chain::feerates::Estimates;
-use crate::rooms::onchain::child;
 use crate::rooms::onchain::claims::{Coin, DUST};
 use crate::rooms::onchain::commitments::Bumpable;
-use crate::rooms::onchain::cost::Cost;
-use crate::rooms::onchain::cost::Parent;
-use crate::rooms::onchain::fees;
-use crate::rooms::onchain::fees::clearly_above;
-use crate::rooms::onchain::fees::{Rates, Stake};
+use crate::rooms::onchain::cost::{Cost, Parent};
+use crate::rooms::onchain::fees::{Rates, Stake, clearly_above};
 use crate::rooms::onchain::plan::Make;
+use crate::rooms::onchain::{child, fees};
 use bitcoin::hashes::{Hash, sha256d};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

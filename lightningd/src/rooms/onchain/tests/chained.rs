@@ -198,7 +198,7 @@ fn change_is_free_when_one_block_confirms_it_and_kills_its_spend() {
                 node,
                 turn,
                 &tx,
-                crate::rooms::chain::broadcast::BroadcastFor::Nobody,
+                crate::kernel::words::rooms::BroadcastFor::Nobody,
             )
         });
     }

@@ -2,7 +2,7 @@
 
 use super::unjudged::FundingSpend;
 use super::*;
-use crate::rooms::channels::ChannelEvent;
+use crate::kernel::words::rooms::ChannelEvent;
 
 #[test]
 fn a_coin_is_free_again_when_what_spent_it_left_the_chain_and_lost_to_another() {

@@ -1,18 +1,13 @@
-//! What can happen to the master, and what it can say.
+//! What can happen to the master.
 
-use crate::api::rpc::{Caller, RpcError, RpcRequest};
-use crate::kernel::children::{ChildId, ChildSpec};
-use crate::kernel::plugins::{PluginId, PluginMessage};
-use crate::rooms::chain::{ChainEvent, Purpose};
-use crate::rooms::channels::ChannelEvent;
-use crate::rooms::htlcs::HtlcEvent;
+use crate::kernel::words::rooms::{ChainEvent, ChannelEvent, HtlcEvent, Purpose};
+use crate::sys::children::{ChildId, PluginId, PluginMessage};
+use crate::sys::form::{Caller, RpcError, RpcRequest};
 use primitives::{ChannelId, ChannelNumber, HtlcId, NodeId};
 use serde_json::Value;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
-use wire::daemon::LogLevel;
 
 /// One thing that is ready to be handled.
 #[derive(Debug)]
@@ -36,7 +31,7 @@ pub enum Event {
     /// A plugin's process was started.
     PluginBorn(PluginId),
     /// A plugin had its time to show its manifest, or to begin.
-    PluginDue(PluginId, crate::kernel::plugins::Stage),
+    PluginDue(PluginId, crate::kernel::words::rooms::Stage),
     /// A call that the chain room made came back.
     Backend(Purpose, Result<Value, RpcError>),
     /// Something in the chain room.
@@ -44,7 +39,7 @@ pub enum Event {
     /// Something in the channels room.
     Channel(ChannelNumber, ChannelEvent),
     /// Something in the room of channels on chain.
-    Onchain(ChannelNumber, crate::rooms::onchain::OnchainEvent),
+    Onchain(ChannelNumber, crate::kernel::words::rooms::OnchainEvent),
     /// Something that the fees of claims and anchor bumps depend on has changed.
     AllocateFees,
     /// A received HTLC is to be decided on.
@@ -52,9 +47,9 @@ pub enum Event {
     /// Something in the HTLC switch.
     Htlc(HtlcEvent),
     /// An RPC that waits has waited long enough.
-    RpcTimeout(crate::kernel::waits::WaitId),
+    RpcTimeout(crate::kernel::words::rooms::WaitId),
     /// A client of the socket hung up.
-    RpcGone(crate::api::rpc::ConnId),
+    RpcGone(crate::sys::form::ConnId),
     /// A peer with channels is to be dialled again.
     Reconnect(primitives::NodeId, Instant),
     /// connectd died, and the pause that ends then is over.
@@ -79,7 +74,6 @@ pub enum Blame {
     /// Nobody but the log.
     Log(String),
 }
-
 impl Event {
     /// Who is told if this is refused.
     pub fn blame(&self) -> Blame {
@@ -119,81 +113,5 @@ impl Event {
             | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),
         }
-    }
-}
-impl Blame {
-    /// What is said in place of what was taken back.
-    pub fn told(self, refusal: RpcError) -> Option<Outgoing> {
-        match self {
-            Self::Caller(caller) => Some(Outgoing::Reply { caller, result: Err(refusal) }),
-            Self::Child(child) => Some(Outgoing::Kill { child, why: refusal.message }),
-            Self::Peer(node, connection, channel) => {
-                // With what connectd says: captured, it says this of any peer, as often as it likes.
-                let text = format!("what the peer wanted is refused: {}", refusal.message);
-                crate::flows::children::said(LogLevel::Broken, Some(node), "connectd", &text);
-                Some(Outgoing::Then(Event::PeerRefused(node, connection, channel)))
-            }
-            Self::Log(what) => {
-                log::error!("refused: {} ({what})", refusal.message);
-                None
-            }
-        }
-    }
-}
-
-/// What leaves after a commit.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// To an RPC client.
-    Reply { caller: Caller, result: Result<Value, RpcError> },
-    /// A notification about a running command, to a client that wants them.
-    Notify { caller: Caller, level: &'static str, text: String },
-    /// A child is born, with its init.
-    Spawn(ChildSpec),
-    /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a closing
-    /// transaction was stored to be signed (`watermark::while_closing`). Channel 0: the last channel number.
-    Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
-    /// lightningd-revocations needs no record of this channel any more, unless something of it was revoked.
-    Forgotten { channel: ChannelNumber },
-    /// To hsmd: something that its clients' questions may wait for is stored.
-    OrderHsmd(wire::hsm::MasterOrder),
-    /// An order to a child. One that is gone does not hear it.
-    Order { child: ChildId, body: Vec<u8>, fds: Vec<OwnedFd> },
-    /// The answer to a child's ask.
-    Answer { child: ChildId, body: Vec<u8> },
-    /// A child's end. `ChildGone` follows when everything it said was read.
-    Kill { child: ChildId, why: String },
-    /// A JSON-RPC request or notification to a plugin.
-    ToPlugin { plugin: PluginId, json: String },
-    /// A plugin is to be started.
-    StartPlugin { path: std::path::PathBuf, starter: Option<Caller> },
-    /// A plugin's end.
-    KillPlugin { plugin: PluginId, why: String },
-    /// Handle this in a turn of its own.
-    Then(Event),
-    /// Handle this at that time.
-    At(Instant, Event),
-    /// The RPC socket may be opened: everything is there.
-    OpenRpc,
-    /// Everything is to end, in order; then this caller hears that it did.
-    ShutDown(Option<Caller>),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wire::connectd::Spoke;
-
-    #[test]
-    fn what_a_peer_wants_and_cannot_have_is_not_held_against_connectd() {
-        let (node, channel) = (NodeId([2; 33]), ChannelId([3; 32]));
-        let message = wire::Bytes(vec![0, 32]);
-        let spoke = Spoke { node, connection: 7, channel, message };
-        let event = Event::Connectd(FromConnectd::Spoke(spoke));
-        let told = event.blame().told(RpcError::new(-1, "no socket for openingd"));
-        assert!(
-            matches!(told, Some(Outgoing::Then(Event::PeerRefused(n, 7, Some(c)))) if (n, c) == (node, channel)),
-            "{told:?}"
-        );
     }
 }
