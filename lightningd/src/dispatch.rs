@@ -24,14 +24,14 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             turn.say(Outgoing::Kill { child, why: "its work is done".to_owned() });
             Ok(())
         }
-        Event::Plugin(plugin, message) => plugin_host::heard(node, turn, plugin, message),
-        Event::PluginGone(plugin, why) => plugin_host::gone(node, turn, plugin, &why),
+        Event::Plugin(plugin, message) => plugin_host::heard::heard(node, turn, plugin, message),
+        Event::PluginGone(plugin, why) => plugin_host::life::gone(node, turn, plugin, &why),
         Event::PluginBorn(plugin) => {
-            plugin_host::ask_manifest(node, turn, plugin);
+            plugin_host::life::ask_manifest(node, turn, plugin);
             Ok(())
         }
         Event::PluginDue(plugin, stage) => {
-            plugin_host::due(node, turn, plugin, &stage);
+            plugin_host::life::due(node, turn, plugin, &stage);
             Ok(())
         }
         Event::Backend(purpose, result) => {
@@ -47,9 +47,9 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         Event::Channel(number, event) => channels::handle(node, turn, number, event),
         Event::Onchain(number, event) => crate::rooms::onchain::handle(node, turn, number, event),
         Event::AllocateFees => crate::rooms::onchain::fees_due(node, turn),
-        Event::Decide(channel, id) => htlcs::decide(node, turn, channel, id),
-        Event::Htlc(event) => htlcs::handle(node, turn, event),
-        Event::RpcTimeout(id) => crate::kernel::waits::timed_out(node, turn, id),
+        Event::Decide(channel, id) => htlcs::decide::decide(node, turn, channel, id),
+        Event::Htlc(event) => htlcs::decide::handle(node, turn, event),
+        Event::RpcTimeout(id) => crate::api::late::timed_out(node, turn, id),
         Event::RpcGone(conn) => {
             turn.install(move |node| node.waits.forget(conn));
             Ok(())

@@ -36,9 +36,11 @@ mod sys {
 }
 /// What can happen, be said and be changed; the children, the plugins and the callers that wait.
 mod kernel {
+    pub mod births;
     pub mod children;
     pub mod plugins;
     pub mod turn;
+    pub mod waiting;
     pub mod waits;
     pub mod words;
 }
@@ -60,6 +62,7 @@ mod flows {
 }
 /// What clients see: arguments in, JSON out.
 mod api {
+    pub mod late;
     pub mod rpc;
 }
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bitcoin::Block;
 use primitives::BlockHeight;
 
 /// A block joins our chain.
-pub fn connect(
+pub fn joins(
     node: &Node,
     turn: &mut Turn<'_>,
     height: BlockHeight,
@@ -16,9 +16,9 @@ pub fn connect(
     let hash = block.block_hash();
     store::add_block(turn.db, height, hash, &block.header)?;
     let time = block.header.time;
-    crate::rooms::wallet::connect(node, turn, height, block)?;
-    crate::rooms::channels::watch::connect(node, turn, height, block)?;
-    crate::rooms::onchain::watch::connect(node, turn, height, block)?;
+    crate::rooms::wallet::blocks::joined(node, turn, height, block)?;
+    crate::rooms::channels::watch::joined(node, turn, height, block)?;
+    crate::rooms::onchain::watch::joined(node, turn, height, block)?;
     turn.install(move |node| {
         node.chain.headers.push_back((height, hash));
         node.chain.times.insert(height, time);
@@ -31,14 +31,14 @@ pub fn connect(
     if node.chain.caught_up {
         crate::rooms::chain::broadcast::rebroadcast(node, turn)?;
     }
-    crate::kernel::waits::height_is(node, turn, height);
+    crate::kernel::waiting::height_is(node, turn, height);
     log::debug!("block {height}: {hash}");
     Ok(())
 }
 
 /// Our tip leaves it.
-pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
-    leave(node, turn, height)?;
+pub fn leaves(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    forget(node, turn, height)?;
     crate::rooms::chain::rescan::start_over(node, turn);
     turn.install(|node| {
         if let Some((gone, _)) = node.chain.headers.pop_back() {
@@ -49,9 +49,9 @@ pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Resu
 }
 
 /// What was in the block of this height is in none.
-pub fn leave(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+pub fn forget(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::remove_block(turn.db, height)?;
-    crate::rooms::wallet::disconnect(node, turn, height)?;
-    crate::rooms::channels::watch::disconnect(node, turn, height)?;
-    crate::rooms::onchain::watch::disconnect(node, turn, height)
+    crate::rooms::wallet::blocks::left(node, turn, height)?;
+    crate::rooms::channels::watch::left(node, turn, height)?;
+    crate::rooms::onchain::watch::left(node, turn, height)
 }

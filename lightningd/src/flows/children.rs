@@ -7,18 +7,10 @@ use crate::node::Node;
 use crate::rooms::{channels, peers};
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Fatal;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
 use wire::hsm::FromHsmd;
-
-/// How long a child may take to end that has said its last word.
-const TO_END: Duration = Duration::from_secs(3);
-
-/// A child has said its last word. It ends by itself; one that is captured, and does not, is killed.
-pub fn ends(turn: &mut Turn<'_>, child: ChildId) {
-    turn.at(Instant::now() + TO_END, Event::Overdue(child));
-}
 
 /// A frame came up.
 pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> Result<(), Stop> {

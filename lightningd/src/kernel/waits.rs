@@ -1,15 +1,12 @@
 //! RPC callers that wait for something: what for, and until when.
 
-use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::WaitId;
-use crate::node::Node;
-use crate::sys::form::{Caller, ConnId, RpcError, RpcRequest, code};
-use primitives::{BlockHeight, ChannelNumber, NodeId, PaymentHash};
-use serde_json::{Value, json};
+use crate::sys::form::{Caller, ConnId};
+use primitives::{ChannelNumber, NodeId, PaymentHash};
+use serde_json::Value;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a caller waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +33,19 @@ pub enum For {
 
 /// One who waits.
 #[derive(Debug)]
-struct Wait {
-    caller: Caller,
-    what: For,
-    until: Option<Instant>,
+pub struct Wait {
+    pub caller: Caller,
+    pub what: For,
+    pub until: Option<Instant>,
 }
 
 /// Everybody who waits.
 #[derive(Debug, Default)]
 pub struct Waits {
-    all: BTreeMap<WaitId, Wait>,
+    pub all: BTreeMap<WaitId, Wait>,
     /// Those that do not wait for ever: no longer in here than their wait.
     due: BTreeSet<(Instant, WaitId)>,
-    next: Cell<WaitId>,
+    pub next: Cell<WaitId>,
 }
 
 impl Waits {
@@ -71,11 +68,11 @@ impl Waits {
     pub fn due(&self, now: Instant) -> impl Iterator<Item = WaitId> {
         self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
     }
-    fn insert(&mut self, id: WaitId, wait: Wait) {
+    pub fn insert(&mut self, id: WaitId, wait: Wait) {
         self.due.extend(wait.until.map(|at| (at, id)));
         self.all.insert(id, wait);
     }
-    fn remove(&mut self, id: WaitId) {
+    pub fn remove(&mut self, id: WaitId) {
         let gone = self.all.remove(&id);
         if let Some(at) = gone.and_then(|w| w.until) {
             self.due.remove(&(at, id));
@@ -83,88 +80,10 @@ impl Waits {
     }
 }
 
-/// From now on this caller waits, at most so many seconds.
-pub fn add(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    caller: &Caller,
-    what: For,
-    timeout_seconds: Option<u64>,
-) {
-    let id = node.waits.next.get();
-    node.waits.next.set(id + 1);
-    // A year is as good as forever, and fits every clock.
-    let seconds = timeout_seconds.map(|s| Duration::from_secs(s.min(366 * 86400)));
-    let until = seconds.map(|s| Instant::now() + s);
-    let wait = Wait { caller: caller.clone(), what, until };
-    turn.install(move |node| node.waits.insert(id, wait));
-}
-
-/// Everybody who waits for something like this gets this, and waits no longer.
-pub fn answer_all(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    matches: impl Fn(&For) -> bool,
-    result: &Result<Value, RpcError>,
-) {
-    for (id, wait) in node.waits.all.iter().filter(|(_, w)| matches(&w.what)) {
-        turn.reply(wait.caller.clone(), result.clone());
-        let id = *id;
-        turn.install(move |node| node.waits.remove(id));
-    }
-}
-
-/// This peer is connected: whoever waited for that to fund a channel begins.
-pub fn fund_now(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
-    for (id, Wait { caller, what, .. }) in &node.waits.all {
-        let For::Fund(to, params) = what else { continue };
-        if *to != peer {
-            continue;
-        }
-        let id = *id;
-        turn.install(move |node| node.waits.remove(id));
-        let (method, params, raw) = ("fundchannel".to_owned(), params.clone(), String::new());
-        turn.also(Event::Rpc(caller.clone(), RpcRequest { method, params, raw }));
-    }
-}
-
-/// A new tip.
-pub fn height_is(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
-    let result = Ok(json!({"blockheight": height.0}));
-    answer_all(node, turn, |f| matches!(f, For::Height(h) if *h <= height.0), &result);
-}
-
-/// Somebody waited long enough. It may have been answered in this very round.
-pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Stop> {
-    let Some(Wait { caller, what, .. }) = node.waits.all.get(&id) else { return Ok(()) };
-    let error = match what {
-        For::Height(h) => {
-            RpcError::new(code::WAIT_TIMEOUT, format!("Timed out while waiting for block {h}"))
-        }
-        For::Invoice(label) => match node.invoices.by_label(label) {
-            Some(invoice) => crate::api::rpc::invoices::expired(invoice),
-            None => RpcError::new(code::LIGHTNINGD, "the invoice is gone"),
-        },
-        For::AnyInvoice(_) => RpcError::new(
-            code::INVOICE_WAIT_TIMED_OUT,
-            "Timed out while waiting for invoice to be paid",
-        ),
-        For::Payment(..) => RpcError::new(code::PAY_IN_PROGRESS, "Timed out while waiting"),
-        For::Connect(_) | For::Fund(..) => {
-            RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, "Timed out while connecting")
-        }
-        For::Disconnect(..) => RpcError::new(code::LIGHTNINGD, "Timed out while disconnecting"),
-        For::Pong(_) => RpcError::new(code::LIGHTNINGD, "Timed out while waiting for the pong"),
-        For::Close(_) => RpcError::new(code::LIGHTNINGD, "Timed out: the channel is still closing"),
-    };
-    turn.reply(caller.clone(), Err(error));
-    turn.install(move |node| node.waits.remove(id));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn wait(conn: ConnId, until: Option<Instant>) -> Wait {
         let caller = Caller { conn, id: "1".to_owned(), filter: None, notify: false };

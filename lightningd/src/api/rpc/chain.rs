@@ -125,7 +125,7 @@ pub fn waitblockheight(
     if now >= height {
         return Ok(Answer::Now(json!({"blockheight": now})));
     }
-    crate::kernel::waits::add(
+    crate::kernel::waiting::add(
         node,
         turn,
         caller,

@@ -3,6 +3,7 @@
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::channels::state::State;
+use crate::rooms::channels::view::{channel_type_json, feature_names};
 use crate::rooms::channels::{Channel, policy};
 use crate::rooms::htlcs::key::Origin;
 use crate::sys::args::Args;
@@ -11,25 +12,6 @@ use crate::sys::json::put;
 use primitives::*;
 use serde_json::{Value, json};
 use wire::channel_data::{Htlc, LiveHtlc, Stage};
-
-/// Bits and names of a channel type.
-pub fn channel_type_json(features: &Features) -> Value {
-    let bits: Vec<usize> = features.bits().collect();
-    let names: Vec<String> = bits
-        .iter()
-        .map(|bit| {
-            let name = match bit & !1 {
-                feature::STATIC_REMOTEKEY => "static_remotekey",
-                feature::ANCHORS => "anchors",
-                feature::SCID_ALIAS => "scid_alias",
-                feature::ZEROCONF => "zeroconf",
-                _ => "unknown",
-            };
-            format!("{name}/{}", if bit % 2 == 0 { "even" } else { "odd" })
-        })
-        .collect();
-    json!({"bits": bits, "names": names})
-}
 
 const fn side_name(side: Side) -> &'static str {
     match side {
@@ -193,17 +175,6 @@ fn put_totals(out: &mut Value, channel: &Channel) {
         put(out, count_name, Some(count));
         put(out, msat_name, Some(msat.0));
     }
-}
-
-fn feature_names(channel_type: &Features) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    if channel_type.offers(feature::STATIC_REMOTEKEY) {
-        names.push("option_static_remotekey");
-    }
-    if channel_type.offers(feature::ANCHORS) {
-        names.push("option_anchors");
-    }
-    names
 }
 
 /// What a channel is waiting for, for people: one lasting line, one passing line, and the evidence for its end.

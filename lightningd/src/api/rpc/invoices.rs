@@ -1,44 +1,22 @@
 //! `invoice`, `listinvoices`, `delinvoice`, `waitinvoice`, `waitanyinvoice`.
 
 use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::waits;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::channels::policy;
+use crate::rooms::invoices::view::{expired, to_json};
 use crate::rooms::invoices::{Invoice, Status, store};
 use crate::sys::args::Args;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, now, put};
 use invoice::{Currency, Description, Fallback, Terms};
 use primitives::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use wire::Bytes;
 use wire::hsm::SignInvoice;
 
 /// CLN's: a week.
 const DEFAULT_EXPIRY_SECONDS: u64 = 604_800;
-
-/// As every command shows it.
-pub fn to_json(i: &Invoice) -> Value {
-    let mut out = json!({
-        "label": i.label,
-        "bolt11": i.bolt11,
-        "payment_hash": i.hash.to_string(),
-    });
-    put(&mut out, "amount_msat", i.amount.map(|a| a.0));
-    put(&mut out, "status", Some(i.status_name(now())));
-    if let Some(paid) = i.paid {
-        put(&mut out, "pay_index", Some(paid.index));
-        put(&mut out, "amount_received_msat", Some(paid.received.0));
-        put(&mut out, "paid_at", Some(paid.at));
-        put(&mut out, "payment_preimage", Some(hex(&i.preimage.0)));
-    }
-    put(&mut out, "description", i.description.clone());
-    put(&mut out, "expires_at", Some(i.expires_at));
-    put(&mut out, "created_index", Some(i.created_index));
-    put(&mut out, "updated_index", i.updated_index);
-    out
-}
 
 /// `invoice amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]`.
 pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
@@ -285,17 +263,8 @@ pub fn delinvoice(
     store::remove(turn.db, index)?;
     turn.install(move |node| node.invoices.remove(index));
     let gone = Err(RpcError::new(code::LIGHTNINGD, "invoice deleted during wait"));
-    waits::answer_all(node, turn, |f| *f == For::Invoice(label.clone()), &gone);
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Invoice(label.clone()), &gone);
     Ok(Answer::Now(to_json(&shown)))
-}
-
-/// What a waiter hears of an invoice that nobody paid in time.
-pub fn expired(i: &Invoice) -> RpcError {
-    RpcError {
-        code: code::INVOICE_EXPIRED_DURING_WAIT,
-        message: "invoice expired during wait".to_owned(),
-        data: Some(to_json(i)),
-    }
 }
 
 /// `waitinvoice label`.
@@ -317,7 +286,7 @@ pub fn waitinvoice(
         return Err(expired(found).into());
     }
     let left = found.expires_at.saturating_sub(now()).saturating_add(1);
-    waits::add(node, turn, caller, For::Invoice(label), Some(left));
+    crate::kernel::waiting::add(node, turn, caller, For::Invoice(label), Some(left));
     Ok(Answer::Later)
 }
 
@@ -340,6 +309,6 @@ pub fn waitanyinvoice(
         )
         .into());
     }
-    waits::add(node, turn, caller, For::AnyInvoice(after), timeout);
+    crate::kernel::waiting::add(node, turn, caller, For::AnyInvoice(after), timeout);
     Ok(Answer::Later)
 }

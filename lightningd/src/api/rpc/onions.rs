@@ -1,8 +1,9 @@
 //! `createonion` and `sendonion`: onions of a caller's own making.
 
-use crate::api::rpc::payments::{Part, earlier, index, start};
+use crate::api::rpc::payments::index;
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
+use crate::rooms::payments::offer::{Part, earlier, start};
 use crate::rooms::payments::route;
 use crate::sys::args::Args;
 use crate::sys::form::{Answer, Caller, RpcError};

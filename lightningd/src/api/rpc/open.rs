@@ -127,7 +127,7 @@ pub fn fundchannel(
     let funded = wallet::coins::build(node, turn, &wanted)?;
     p.amount = funded.amount;
     check_push(&p)?;
-    wallet::reserve(
+    wallet::spend::reserve(
         node,
         turn,
         &funded.inputs,
@@ -234,7 +234,7 @@ pub fn cancel_rpc(
         // Somebody else may hold the funding: bitcoind knows whether it was published, in a block or not.
         Some(c) => {
             let funding = c.live.params.funding;
-            crate::kernel::plugins::call_backend(
+            crate::kernel::plugins::calls::call_backend(
                 node,
                 turn,
                 "getutxout",
@@ -280,7 +280,7 @@ pub fn funding_seen(
         (Some(c), Ok(seen)) if seen || !may_cancel(node, c) => unsafe_now(BROADCAST.to_owned()),
         (Some(c), Ok(_)) => {
             let text = "Channel open canceled by RPC(fundchannel_cancel)";
-            crate::rooms::peers::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
+            crate::rooms::peers::line::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
             crate::rooms::channels::forget::forget(
                 node,
                 turn,
@@ -290,7 +290,7 @@ pub fn funding_seen(
             if let Some(tx) = &c.funding_tx {
                 let txid = tx.compute_txid();
                 crate::rooms::chain::store::give_up(turn.db, txid)?;
-                wallet::unspend(node, turn, txid)?;
+                wallet::spend::unspend(node, turn, txid)?;
                 chain::broadcast::taken(turn, txid)?;
             }
             Ok(json!({"cancelled": text}))
@@ -341,7 +341,7 @@ mod tests {
             crate::rooms::channels::store::set_funding_tx(turn.db, NUMBER, &funding)?;
             let copy = funding.clone();
             crate::rooms::channels::update(turn, NUMBER, move |c| c.funding_tx = Some(copy));
-            wallet::spend(node, turn, &funding)?;
+            wallet::spend::spend(node, turn, &funding)?;
             chain::broadcast::keep(turn.db, &funding)?;
             chain::broadcast::sent_first(turn, txid)?;
             turn.install(move |node| _ = node.chain.untaken.insert(txid, 1));

@@ -4,26 +4,18 @@ use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::peers::address::parse_address;
-use crate::rooms::peers::{dial, hang_up, order};
+use crate::rooms::peers::line::{dial, hang_up, order};
+use crate::rooms::peers::view::{address_json, direction};
 use crate::sys::args::Args;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::NodeId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use wire::connectd::{Address, Connected, Direction, PingPeer};
+use wire::connectd::{Address, PingPeer};
 
 /// How long `connect` waits at most.
 const CONNECT_TIMEOUT_SECONDS: u64 = 120;
 const PING_TIMEOUT_SECONDS: u64 = 60;
-
-fn address_json(address: &Address) -> Value {
-    let kind = match address.host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(_)) => "ipv4",
-        Ok(std::net::IpAddr::V6(_)) => "ipv6",
-        Err(_) => "dns",
-    };
-    json!({"type": kind, "address": address.host, "port": address.port})
-}
 
 /// As people write an address with its port: IPv6 in brackets.
 fn show(address: &Address) -> String {
@@ -37,23 +29,6 @@ fn show(address: &Address) -> String {
 /// Every address, as `getinfo` lists them.
 pub fn bindings(node: &Node) -> Value {
     node.peers.listening().iter().map(address_json).collect()
-}
-
-const fn direction(d: Direction) -> &'static str {
-    match d {
-        Direction::In => "in",
-        Direction::Out => "out",
-    }
-}
-
-/// What `connect` answers.
-pub fn connect_result(id: NodeId, c: &Connected) -> Value {
-    json!({
-        "id": id.to_string(),
-        "features": c.features.to_string(),
-        "direction": direction(c.direction),
-        "address": address_json(&c.address),
-    })
 }
 
 /// `connect id [host] [port]`.
@@ -109,7 +84,7 @@ pub fn connect(
     }
     node.peers.needs_connectd()?;
     let already = node.waits.any(|f| crate::rooms::peers::waits_for(f, peer));
-    crate::kernel::waits::add(
+    crate::kernel::waiting::add(
         node,
         turn,
         caller,
@@ -137,7 +112,7 @@ pub fn connect_to_fund(
     node.peers.needs_connectd()?;
     let already = node.waits.any(|f| crate::rooms::peers::waits_for(f, peer));
     let what = For::Fund(peer, args.to_json());
-    crate::kernel::waits::add(node, turn, caller, what, Some(CONNECT_TIMEOUT_SECONDS));
+    crate::kernel::waiting::add(node, turn, caller, what, Some(CONNECT_TIMEOUT_SECONDS));
     if !already {
         dial(node, turn, peer, vec![address]);
     }
@@ -164,7 +139,7 @@ pub fn disconnect(
         )
         .into());
     }
-    crate::kernel::waits::add(node, turn, caller, For::Disconnect(peer, connection.number), None);
+    crate::kernel::waiting::add(node, turn, caller, For::Disconnect(peer, connection.number), None);
     hang_up(node, turn, peer);
     Ok(Answer::Later)
 }
@@ -247,7 +222,7 @@ pub fn ping(
         length: length as u16,
         pong_bytes,
     };
-    crate::kernel::waits::add(node, turn, caller, For::Pong(ask), Some(PING_TIMEOUT_SECONDS));
+    crate::kernel::waiting::add(node, turn, caller, For::Pong(ask), Some(PING_TIMEOUT_SECONDS));
     order(node, turn, &ping, vec![]);
     Ok(Answer::Later)
 }

@@ -1,12 +1,13 @@
 //! `plugin`, and calls that a plugin answers.
 
-use crate::kernel::plugins::{CallFor, Plugin, send_call};
+use crate::kernel::plugins::CallFor;
+use crate::kernel::plugins::calls::send_call;
+use crate::kernel::plugins::view::list_after;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
 use crate::sys::args::Args;
-use crate::sys::children::PluginId;
 use crate::sys::form::{Answer, Caller, RpcError, RpcRequest, code};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -40,24 +41,6 @@ pub fn forward(
     members.insert("id".to_owned(), json!(call));
     send_call(turn, id, call, Value::Object(members).to_string(), CallFor::Rpc(caller));
     Ok(())
-}
-
-fn list(node: &Node, extra: Option<(PluginId, &Plugin)>) -> Value {
-    let mut all: Vec<_> = node.plugins.plugins.iter().map(|(id, p)| (*id, p)).collect();
-    if let Some((id, plugin)) = extra.filter(|(id, _)| !node.plugins.plugins.contains_key(id)) {
-        all.push((id, plugin));
-    }
-    all.iter()
-        .map(|(id, p)| {
-            let active = p.stage == Stage::Active || extra.is_some_and(|(e, _)| e == *id);
-            json!({"name": p.path.display().to_string(), "active": active, "dynamic": p.manifest.dynamic})
-        })
-        .collect()
-}
-
-pub fn list_after(node: &Node, command: &str, now_active: Option<PluginId>) -> Value {
-    let extra = now_active.and_then(|id| node.plugins.plugins.get(&id).map(|p| (id, p)));
-    json!({"command": command, "plugins": list(node, extra)})
 }
 
 /// `plugin start|stop|startdir|rescan|list`.

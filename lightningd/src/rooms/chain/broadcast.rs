@@ -1,6 +1,6 @@
 //! Sending transactions: each is stored first, and sent again with every block until it is in one.
 
-use crate::kernel::plugins::call_backend;
+use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::words::rooms::{BroadcastFor, Purpose};
 use crate::node::Node;
@@ -165,7 +165,7 @@ pub(super) fn answered(
         (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),
         (BroadcastFor::Withdrawal(caller, _), Some(e)) => {
             store::give_up(turn.db, txid)?;
-            crate::rooms::wallet::unspend(node, turn, txid)?;
+            crate::rooms::wallet::spend::unspend(node, turn, txid)?;
             turn.reply(
                 caller,
                 Err(RpcError::new(code::LIGHTNINGD, format!("the transaction was refused: {e}"))),

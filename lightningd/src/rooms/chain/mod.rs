@@ -10,7 +10,8 @@ pub mod rescan;
 pub mod stale;
 pub mod store;
 
-use crate::kernel::plugins::{BACKEND_METHODS, call_backend};
+use crate::kernel::plugins::BACKEND_METHODS;
+use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
@@ -105,7 +106,7 @@ impl Chain {
 /// Something in this room.
 pub fn handle(node: &Node, turn: &mut Turn<'_>, event: ChainEvent) -> Result<(), Stop> {
     match event {
-        ChainEvent::PluginsChanged => crate::kernel::plugins::continue_start(node, turn),
+        ChainEvent::PluginsChanged => crate::kernel::plugins::life::continue_start(node, turn),
         ChainEvent::Begin => {
             if let Some(missing) =
                 BACKEND_METHODS.iter().find(|m| node.plugins.owner_of(m).is_none())
@@ -264,7 +265,7 @@ fn disconnect(
     blocks: u32,
 ) -> Result<(), Stop> {
     log::info!("block {height} ({hash}) is no longer in the chain");
-    crate::flows::block::disconnect(node, turn, height)?;
+    crate::flows::block::leaves(node, turn, height)?;
     if node.chain.headers.len() <= 1 {
         let older = store::headers_below(turn.db, height)?;
         if older.is_empty() {
@@ -291,14 +292,14 @@ fn disconnect(
 /// of them on. All in one turn, so that a crash loses none of it.
 fn forget(node: &Node, turn: &mut Turn<'_>, below: BlockHeight) -> Result<(), Stop> {
     let highest = [
-        crate::rooms::wallet::confirmed_below(node, below),
+        crate::rooms::wallet::blocks::confirmed_below(node, below),
         crate::rooms::channels::watch::confirmed_below(node, below),
         crate::rooms::onchain::watch::confirmed_below(node, below),
         store::confirmed_below(turn.db, below)?,
     ];
     if let Some(height) = highest.into_iter().flatten().max() {
         store::set_read_from(turn.db, height)?;
-        crate::flows::block::leave(node, turn, height)?;
+        crate::flows::block::forget(node, turn, height)?;
         turn.also(Event::Chain(ChainEvent::Forget(height)));
     }
     Ok(())
@@ -403,7 +404,7 @@ fn block(
         }
         return Ok(());
     }
-    crate::flows::block::connect(node, turn, height, &block)?;
+    crate::flows::block::joins(node, turn, height, &block)?;
     if height.0.is_multiple_of(PROGRESS_EVERY) && !node.chain.caught_up {
         let of = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
         log::info!("caught up to block {height} of {of}");
@@ -420,7 +421,7 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     log::info!("in sync with bitcoind at block {}", node.chain.height());
     turn.install(|node| node.chain.caught_up = true);
     crate::rooms::onchain::caught_up(node, turn);
-    crate::rooms::htlcs::tip_found(node, turn);
+    crate::rooms::htlcs::decide::tip_found(node, turn);
     turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     crate::rooms::peers::connectd::activate(node, turn);
     rebroadcast(node, turn)

@@ -4,7 +4,7 @@
 //! Channels are not touched: what their states followed from stays. New blocks come first: between those that are read again
 //! the tip is looked at as often as ever.
 
-use crate::kernel::plugins::call_backend;
+use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::words::rooms::Purpose;
 use crate::node::Node;
@@ -45,7 +45,7 @@ pub(super) fn go_on(node: &Node, turn: &mut Turn<'_>) -> Result<bool, Stop> {
         Rescan::Next(height, _) if height > node.chain.height() => {
             log::info!("blocks up to {} were looked at once more", node.chain.height());
             turn.install(|node| node.chain.rescan = Rescan::Done);
-            crate::rooms::wallet::take_found(node, turn)?;
+            crate::rooms::wallet::rescan::take_found(node, turn)?;
             Ok(false)
         }
         Rescan::Next(height, _) => {
@@ -115,7 +115,7 @@ pub(super) fn answered(
         poll_later(node, turn);
         return Ok(());
     }
-    crate::rooms::wallet::look_again(node, turn, height, &block)?;
+    crate::rooms::wallet::rescan::look_again(node, turn, height, &block)?;
     let next = BlockHeight(height.0.saturating_add(1));
     turn.install(move |node| node.chain.rescan = Rescan::Next(next, 0));
     if since.elapsed() < LOOK_AFTER && next <= node.chain.height() {

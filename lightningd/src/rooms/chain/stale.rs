@@ -51,9 +51,9 @@ pub(super) fn look(node: &Node, turn: &mut Turn<'_>) {
         (None, Some(_)) => {
             log::info!("bitcoind has a new block again: {}", node.chain.height());
             turn.install(|node| node.chain.stale_since = None);
-            crate::rooms::htlcs::tip_found(node, turn);
+            crate::rooms::htlcs::decide::tip_found(node, turn);
         }
-        (None, None) => crate::rooms::htlcs::tip_found(node, turn),
+        (None, None) => crate::rooms::htlcs::decide::tip_found(node, turn),
         (Some(_), Some(_) | None) => {}
     }
 }

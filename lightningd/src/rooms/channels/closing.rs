@@ -103,7 +103,7 @@ pub fn close(
             .into());
         }
     }
-    crate::kernel::waits::add(node, turn, caller, For::Close(channel.number), None);
+    crate::kernel::waiting::add(node, turn, caller, For::Close(channel.number), None);
     if let Some(range) = feerange {
         // Kept like the script: a closingd that has begun goes on with what it was told, the next one hears this.
         store::set_close_feerange(turn.db, channel.number, range)?;
@@ -132,7 +132,7 @@ pub fn close(
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
     if connection.is_some() && channel.put_off_on == connection {
         // Nothing more is said of it on this connection: on the next one both say `shutdown`.
-        crate::rooms::peers::hang_up(node, turn, channel.peer);
+        crate::rooms::peers::line::hang_up(node, turn, channel.peer);
     }
     if connection.is_none() {
         turn.say(Outgoing::Notify {
@@ -210,7 +210,7 @@ pub(super) fn begin(
         return Err(Stop::refused("channeld is ready to close while something is pending"));
     }
     // channeld reads no more orders: what it was told to offer and did not is lost.
-    crate::rooms::payments::fail_unbound(node, turn, Some(channel.number))?;
+    crate::rooms::payments::ends::fail_unbound(node, turn, Some(channel.number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
     if !channel.state.wants_peer() {
         return Ok(());
@@ -352,13 +352,13 @@ pub(super) fn answer_closers(
         (bitcoin::consensus::encode::serialize_hex(tx), tx.compute_txid().to_string());
     let result: Value =
         json!({"type": kind, "tx": raw, "txid": txid, "txs": [raw], "txids": [txid]});
-    crate::kernel::waits::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
 }
 
 /// Nothing closes this channel for now: who waits for it hears why.
 pub(super) fn refuse_closers(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, why: &str) {
     let error = RpcError::new(code::LIGHTNINGD, format!("Channel cannot be closed: {why}"));
-    crate::kernel::waits::answer_all(node, turn, |f| *f == For::Close(number), &Err(error));
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(number), &Err(error));
 }
 
 /// closingd is gone.

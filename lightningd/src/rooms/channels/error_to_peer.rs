@@ -60,7 +60,7 @@ pub(super) fn connected(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
 
 /// The peer speaks of a channel that is over.
 pub(super) fn spoke(node: &Node, turn: &mut Turn<'_>, channel: &Channel, s: &Spoke) {
-    crate::rooms::peers::refuse(node, turn, s.node, s.connection, s.channel);
+    crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
     let told = node.channels.told.get(&channel.number).copied();
     match told.filter(|t| t.connection == s.connection) {
         // BOLT 1: an error needs no answer. Two nodes that answered each other's would never end.
@@ -80,7 +80,7 @@ pub(super) fn is_complaint(message: &[u8]) -> bool {
 }
 
 fn say(node: &Node, turn: &mut Turn<'_>, channel: &Channel, connection: u64, why: &str) {
-    crate::rooms::peers::tell(node, turn, channel.peer, &Error::new(channel.id, why));
+    crate::rooms::peers::line::tell(node, turn, channel.peer, &Error::new(channel.id, why));
     remember(turn, channel, Told { connection, heard: 0 });
 }
 
@@ -95,6 +95,6 @@ fn hang_up(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     let needed = node.channels.with(channel.peer).any(other)
         || node.channels.openings.values().any(|o| o.peer == channel.peer);
     if !needed {
-        crate::rooms::peers::hang_up(node, turn, channel.peer);
+        crate::rooms::peers::line::hang_up(node, turn, channel.peer);
     }
 }

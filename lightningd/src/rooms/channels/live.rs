@@ -84,7 +84,14 @@ pub fn start(
     let sockets = subdaemon::peer_pair()
         .map_err(|e| Stop::refused(format!("no socket for channeld: {e}")))?;
     let (ours, connectds) = sockets;
-    crate::rooms::peers::attach(node, turn, channel.peer, connection.number, channel.id, connectds);
+    crate::rooms::peers::line::attach(
+        node,
+        turn,
+        channel.peer,
+        connection.number,
+        channel.id,
+        connectds,
+    );
     start_with(node, turn, channel, birth, ours)
 }
 
@@ -187,7 +194,7 @@ pub fn heard(
             }));
         }
         FromChanneld::ReadyToClose(_) => {
-            crate::flows::children::ends(turn, child);
+            crate::kernel::births::ends(turn, child);
             super::closing::begin(node, turn, channel, fd(frame.fds)?)?
         }
         // What closes it is signed by both: it needs no peer that publishes something.
@@ -489,7 +496,7 @@ pub fn gone(
         c.reestablished = false;
     });
     // Offers that no commitment took are lost with it.
-    crate::rooms::payments::fail_unbound(node, turn, Some(number))?;
+    crate::rooms::payments::ends::fail_unbound(node, turn, Some(number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(number)));
     turn.also(Event::Channel(
         ChannelNumber(0),
@@ -511,17 +518,23 @@ pub(super) fn after_gone(
     let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
     if !channel.wants_peer() {
         // What the peer said to the daemon that just ended may be held for another, and none comes.
-        crate::rooms::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
+        crate::rooms::peers::line::refuse(node, turn, channel.peer, connection.number, channel.id);
         return Ok(());
     }
     if channel.served_connection == Some(connection.number) {
         if channel.begs() || channel.is_done_on(connection.number) {
             // It heard on this connection what there is to say. What it said meanwhile is held for a daemon, and none comes.
-            crate::rooms::peers::refuse(node, turn, channel.peer, connection.number, channel.id);
+            crate::rooms::peers::line::refuse(
+                node,
+                turn,
+                channel.peer,
+                connection.number,
+                channel.id,
+            );
             return Ok(());
         }
         // BOLT 2: a channel is taken up again only on a new connection.
-        crate::rooms::peers::hang_up(node, turn, channel.peer);
+        crate::rooms::peers::line::hang_up(node, turn, channel.peer);
         return Ok(());
     }
     if node.channels.is_delayed(channel.peer, connection.number) {

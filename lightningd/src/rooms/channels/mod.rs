@@ -27,6 +27,7 @@ pub mod terms;
 #[cfg_attr(not(test), allow(dead_code))]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub mod testing;
+pub mod view;
 pub mod watch;
 pub mod watermark;
 pub mod witness;
@@ -388,7 +389,7 @@ pub fn handle(
         ChannelEvent::Broadcast => fail::broadcast_commitment(node, turn, number),
         ChannelEvent::NewTip(height) => {
             watch::new_tip(node, turn, height)?;
-            crate::rooms::htlcs::new_tip(node, turn)?;
+            crate::rooms::htlcs::decide::new_tip(node, turn)?;
             crate::rooms::onchain::new_tip(node, turn, height)
         }
         ChannelEvent::FundingSeen => strangers::funding_seen(node, turn, number),
@@ -413,8 +414,8 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         watch::resume(node, turn, channel)?;
     }
     crate::rooms::onchain::resume(node, turn);
-    crate::rooms::payments::fail_unbound(node, turn, None)?;
-    crate::rooms::htlcs::begin(node, turn)
+    crate::rooms::payments::ends::fail_unbound(node, turn, None)?;
+    crate::rooms::htlcs::decide::begin(node, turn)
 }
 
 /// New fee estimates: channeld of each channel hears what they mean.
@@ -438,7 +439,7 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             Ok(())
         }
         Some(channel) if channel.owner == Owner::Nobody && channel.is_done_on(s.connection) => {
-            crate::rooms::peers::refuse(node, turn, s.node, s.connection, s.channel);
+            crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
             Ok(())
         }
         Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {
@@ -458,7 +459,7 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
             // Ids are free: whoever heard of many that they are unknown hears no more.
             let hears = node.channels.budgets.may_hear_of_unknown(peer, now);
             if error_to_peer::is_complaint(&s.message.0) || !hears {
-                crate::rooms::peers::refuse(node, turn, peer, s.connection, s.channel);
+                crate::rooms::peers::line::refuse(node, turn, peer, s.connection, s.channel);
             } else {
                 refuse(node, turn, &s, "unknown channel");
                 turn.install(move |node| node.channels.budgets.hears_of_unknown(peer, now));
@@ -469,8 +470,8 @@ pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
 }
 
 fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str) {
-    crate::rooms::peers::refuse(node, turn, s.node, s.connection, s.channel);
-    crate::rooms::peers::tell(node, turn, s.node, &Error::new(s.channel, why));
+    crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
+    crate::rooms::peers::line::tell(node, turn, s.node, &Error::new(s.channel, why));
 }
 
 /// A new alias: random, so that it says nothing, and not in use.

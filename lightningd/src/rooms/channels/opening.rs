@@ -169,7 +169,7 @@ fn accepted(node: &Node, turn: &mut Turn<'_>, opening: &Opening, a: Accepted) ->
             let mut result = json!({
                 "funding_address": wallet::address(&a.funding_script, node.network),
                 "scriptpubkey": a.funding_script.to_hex_string(),
-                "channel_type": crate::api::rpc::channels::channel_type_json(&a.channel_type),
+                "channel_type": crate::rooms::channels::view::channel_type_json(&a.channel_type),
                 "warning_usage": "The funding transaction MUST NOT be broadcast until after channel establishment has been successfully completed by running `fundchannel_complete`",
                 "mindepth": a.minimum_depth,
             });
@@ -309,7 +309,7 @@ fn opened(
     );
     if let Some(tx) = &funding_tx {
         // Spent, no longer reserved with an end: whatever happens now, these coins are the channel's.
-        wallet::spend(node, turn, tx)?;
+        wallet::spend::spend(node, turn, tx)?;
     }
     let number = channel.number;
     let copy = channel.clone();
@@ -317,7 +317,7 @@ fn opened(
         node.channels.openings.remove(&number);
         node.channels.insert(copy);
     });
-    crate::flows::children::ends(turn, opening.child);
+    crate::kernel::births::ends(turn, opening.child);
     // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
     // there is no such channel for whoever opened it; ours has its record from the start.
     turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
@@ -362,14 +362,19 @@ fn disown(
     crate::sys::log::line(LogLevel::Broken, Some(opening.peer), &source, &text);
     turn.say(Outgoing::Kill { child: opening.child, why: text });
     // The peer has, or is about to have, a channel that will never be funded.
-    crate::rooms::peers::tell(node, turn, opening.peer, &Error::new(channel, "internal error"));
+    crate::rooms::peers::line::tell(
+        node,
+        turn,
+        opening.peer,
+        &Error::new(channel, "internal error"),
+    );
     end(node, turn, opening, "the daemon of this opening failed")
 }
 
 /// An attempt of a peer's ends because we say so.
 fn evict(node: &Node, turn: &mut Turn<'_>, opening: &Opening, why: &str) -> Result<(), Stop> {
     turn.say(Outgoing::Kill { child: opening.child, why: why.to_owned() });
-    crate::rooms::peers::tell(node, turn, opening.peer, &Error::new(opening.temporary, why));
+    crate::rooms::peers::line::tell(node, turn, opening.peer, &Error::new(opening.temporary, why));
     end(node, turn, opening, why)
 }
 
@@ -396,7 +401,7 @@ fn failed(
 
 fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Result<(), Stop> {
     if let Some(funded) = opening.coins() {
-        wallet::reserve(node, turn, &funded.inputs, BlockHeight(0))?;
+        wallet::spend::reserve(node, turn, &funded.inputs, BlockHeight(0))?;
     }
     if let Some(caller) = opening.caller() {
         turn.reply(
@@ -414,7 +419,7 @@ fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Resul
     // Not before it is certain that there is no such channel: this event may be taken back.
     turn.then(Event::Channel(number, ChannelEvent::Forgotten(opening.peer)));
     turn.install(move |node| drop(node.channels.openings.remove(&number)));
-    crate::flows::children::ends(turn, opening.child);
+    crate::kernel::births::ends(turn, opening.child);
     Ok(())
 }
 
@@ -441,7 +446,7 @@ pub fn gone(
         Some(opening) => {
             // It said nothing to us, and so perhaps nothing to the peer.
             let error = Error::new(opening.temporary, "internal error");
-            crate::rooms::peers::tell(node, turn, opening.peer, &error);
+            crate::rooms::peers::line::tell(node, turn, opening.peer, &error);
             end(node, turn, opening, "the daemon of this opening ended")
         }
         None => Ok(()),

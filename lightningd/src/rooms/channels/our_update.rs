@@ -46,6 +46,6 @@ pub(super) fn tell_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> 
     };
     let unsigned = update.encode().get(SIGNED_FROM..).unwrap_or_default().to_vec();
     update.signature = turn.hsm.ask(&wire::hsm::SignChannelUpdate { unsigned: Bytes(unsigned) })?;
-    crate::rooms::peers::tell(node, turn, channel.peer, &update);
+    crate::rooms::peers::line::tell(node, turn, channel.peer, &update);
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) fn persist(
         let live = ahead.as_ref().unwrap_or(&channel.live);
         check(channel, live, change, &mut sum)?;
         for ours in change.added.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-            crate::rooms::htlcs::bind(node, turn, channel, ours)?;
+            crate::rooms::htlcs::decide::bind(node, turn, channel, ours)?;
         }
         store::apply(turn.db, number, change, &node.channels.last_htlc)?;
         if n + 1 < ask.changes.len() {

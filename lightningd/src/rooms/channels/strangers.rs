@@ -149,7 +149,7 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     match node.channels.gives_way().and_then(|number| node.channels.all.get(&number)) {
         Some(oldest) => {
             let why = "its funding was not seen, and others wait for theirs";
-            crate::rooms::peers::tell(node, turn, oldest.peer, &Error::new(oldest.id, why));
+            crate::rooms::peers::line::tell(node, turn, oldest.peer, &Error::new(oldest.id, why));
             super::forget::forget(node, turn, oldest, why)
         }
         None => Ok(()),
@@ -161,7 +161,7 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
 fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>, asks: NodeId) {
     if let Some(oldest) = node.channels.daemon_gives_way(asks) {
         oldest.log(LogLevel::Debug, "its daemon gives way to another's: hanging up");
-        crate::rooms::peers::hang_up(node, turn, oldest.peer);
+        crate::rooms::peers::line::hang_up(node, turn, oldest.peer);
     }
 }
 
@@ -253,7 +253,7 @@ pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Re
         let is_first = !node.channels.has_taken_up_another(channel, connection);
         if is_first && !node.channels.budgets.may_reconnect(peer, now) {
             channel.log(LogLevel::Debug, "its peer comes back too often: hanging up");
-            crate::rooms::peers::hang_up(node, turn, peer);
+            crate::rooms::peers::line::hang_up(node, turn, peer);
             return Ok(());
         }
         if is_first {
@@ -276,7 +276,7 @@ pub fn puts_off_close(channel: &Channel) -> bool {
 pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
     let why = "shutdown before the funding was seen in a block: say it again after that";
     channel.log(LogLevel::Debug, why);
-    crate::rooms::peers::tell(node, turn, channel.peer, &Warning::new(channel.id, why));
+    crate::rooms::peers::line::tell(node, turn, channel.peer, &Warning::new(channel.id, why));
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
     update(turn, channel.number, move |c| c.put_off_on = connection);
     if let Some(child) = channel.owner.child() {
@@ -293,7 +293,7 @@ pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> 
     }
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
     if connection.is_some() && channel.put_off_on == connection {
-        crate::rooms::peers::hang_up(node, turn, channel.peer);
+        crate::rooms::peers::line::hang_up(node, turn, channel.peer);
         return Ok(());
     }
     let is_idle = channel.owner == Owner::Nobody && channel.served_connection != connection;

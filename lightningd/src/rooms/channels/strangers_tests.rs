@@ -256,7 +256,7 @@ fn funding_that_was_in_a_block_is_known_after_a_reorganisation_and_a_restart() {
     let scid = ShortChannelId::new(100, 1, 0).unwrap();
     store::set_funding_height(&rig.db, ChannelNumber(1), Some((BlockHeight(100), scid))).unwrap();
     rig.crash();
-    rig.turn(|node, turn| crate::rooms::channels::watch::disconnect(node, turn, BlockHeight(100)));
+    rig.turn(|node, turn| crate::rooms::channels::watch::left(node, turn, BlockHeight(100)));
     assert_eq!(rig.channel(1).funding_height, None);
     assert!(!rig.channel(1).is_unseen());
     rig.crash();

@@ -88,7 +88,7 @@ fn funded_result(channel: &Channel, tx: &Transaction) -> serde_json::Value {
         "txid": tx.compute_txid().to_string(),
         "outnum": channel.live.params.funding.vout,
         "channel_id": channel.id.to_string(),
-        "channel_type": crate::api::rpc::channels::channel_type_json(&channel.live.params.channel_type),
+        "channel_type": crate::rooms::channels::view::channel_type_json(&channel.live.params.channel_type),
     });
     crate::sys::json::put(
         &mut result,
@@ -128,7 +128,7 @@ pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Res
 }
 
 /// A block joined the chain.
-pub fn connect(
+pub fn joined(
     node: &Node,
     turn: &mut Turn<'_>,
     height: BlockHeight,
@@ -215,7 +215,7 @@ fn double_spent(
     );
     channel.log(LogLevel::Unusual, &text);
     set_spend(turn, channel, Some((txid, height)))?;
-    crate::rooms::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
+    crate::rooms::peers::line::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
     if let Some(child) = channel.owner.child() {
         turn.say(crate::kernel::words::outgoing::Outgoing::Kill { child, why: text.clone() });
     }
@@ -268,7 +268,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
                 super::fail::fail_channel(node, turn, channel, "protocol", &why)?;
                 if channel.unproven {
                     // It is not failed: the peer is asked to close.
-                    crate::rooms::peers::tell(
+                    crate::rooms::peers::line::tell(
                         node,
                         turn,
                         channel.peer,
@@ -293,7 +293,7 @@ fn funding_confirmed(
     let params = &channel.live.params;
     if let Err(why) = funds(params, tx) {
         let text = format!("the funding transaction is not what was agreed: {why}");
-        crate::rooms::peers::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
+        crate::rooms::peers::line::tell(node, turn, channel.peer, &Error::new(channel.id, &text));
         return Ok(Some(AbandonedChannel::new(channel, text)));
     }
     let scid = u32::try_from(index).ok().zip(u16::try_from(params.funding.vout).ok());
@@ -431,7 +431,7 @@ fn spent(
     }
     channel.log(LogLevel::Unusual, &text);
     let result = Err(RpcError::new(code::LIGHTNINGD, format!("Channel closed on chain: {text}")));
-    crate::kernel::waits::answer_all(node, turn, |f| *f == For::Close(channel.number), &result);
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(channel.number), &result);
     Ok(())
 }
 
@@ -452,7 +452,7 @@ pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> 
 }
 
 /// A block left the chain.
-pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     for channel in node.channels.all.values() {
         if channel.funding_height == Some(height) {
             channel.log(LogLevel::Unusual, &format!("the funding's block {height} left the chain"));

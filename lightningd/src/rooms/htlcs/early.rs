@@ -7,7 +7,6 @@
 //!
 //! A forward that is worth more waits: its incoming HTLC can be claimed with the preimage even after the peer's close.
 
-use super::forward::{Forward, Via, incoming};
 use super::resolve::{Removed, end};
 use super::store;
 use crate::kernel::turn::{Stop, Turn};
@@ -15,6 +14,8 @@ use crate::node::Node;
 use crate::rooms::chain::Backend;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::Channel;
+use crate::rooms::htlcs::forward::incoming;
+use crate::rooms::htlcs::{Early, Forward, Via};
 use crate::rooms::onchain;
 use channel::FAIL_BACK_BLOCKS;
 use primitives::*;
@@ -25,19 +26,6 @@ use wire::daemon::LogLevel;
 /// a child on its anchor (600), the HTLC transaction (706), the spends of its output and of to_local (600), and another
 /// channel's funding (620). The channel's other HTLCs are left out: its peer chooses their number.
 const CLOSE_WEIGHT: u64 = 3_800;
-
-/// A forward that was failed back before its outgoing HTLC was resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Early {
-    /// The channel whose close that avoided.
-    pub incoming: ChannelNumber,
-    /// The channel that has the outgoing HTLC.
-    pub outgoing: ChannelNumber,
-    /// Of the outgoing HTLC.
-    pub amount: Msat,
-    /// Was its preimage shown since?
-    pub lost: bool,
-}
 
 /// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a close.
 pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {

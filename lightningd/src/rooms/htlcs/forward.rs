@@ -14,6 +14,7 @@ use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::channels::{Channel, policy};
+pub use crate::rooms::htlcs::{Forward, Via};
 use channel::phase::{Input, takes_htlcs_yet, why_refused};
 use onion::{Failure, ForwardPayload, Payload};
 use primitives::*;
@@ -22,44 +23,6 @@ use wire::channel_data::LiveHtlc;
 use wire::channeld::{Offer, OfferRefusal, Peeled};
 use wire::daemon::LogLevel;
 use wire::hsm::OnionKeys;
-
-/// A forward that is under way.
-#[derive(Debug, Clone)]
-pub struct Forward {
-    /// The order in which it was made; also part of its HTLC's key.
-    pub index: u64,
-    /// Where it came from.
-    pub incoming: ChannelNumber,
-    /// What that was called.
-    pub in_scid: ShortChannelId,
-    /// Which of the peer's.
-    pub in_id: HtlcId,
-    /// What it brought.
-    pub in_amount: Msat,
-    /// What the channel is called that it goes over; before there is one, what the onion calls it.
-    pub out_scid: ShortChannelId,
-    /// What goes on.
-    pub out_amount: Msat,
-    /// Until when.
-    pub out_expiry: BlockHeight,
-    /// Milliseconds since 1970.
-    pub received_ms: u64,
-    /// How far it is.
-    pub via: Via,
-    /// Channels that did not take it.
-    pub tried: Vec<ChannelNumber>,
-}
-
-/// Where a forward's outgoing HTLC is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// Not offered.
-    Nowhere,
-    /// This channel's daemon was told. No row says so.
-    Offered(ChannelNumber),
-    /// It is this channel's HTLC of this id.
-    Bound(ChannelNumber, HtlcId),
-}
 
 /// A received HTLC whose onion names another channel.
 pub(super) fn begin(

@@ -6,7 +6,7 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels::{Channel, policy};
-use crate::rooms::htlcs::Htlcs;
+use crate::rooms::htlcs::{Htlcs, Part, Set};
 use crate::rooms::onchain::watch::Output;
 use crate::rooms::{invoices, onchain};
 use channel::phase::Input;
@@ -22,23 +22,6 @@ use wire::hsm::OnionKeys;
 const SET_TIMEOUT: Duration = Duration::from_secs(70);
 /// Sets that are incomplete at once. A part beyond them is failed, and may come again.
 const MAX_SETS: usize = 10_000;
-
-/// One part of a payment to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
-    channel: ChannelNumber,
-    id: HtlcId,
-    amount: Msat,
-    expiry: BlockHeight,
-}
-
-/// Parts that came, of a payment that is not complete.
-#[derive(Debug, Clone)]
-pub(super) struct Set {
-    parts: Vec<Part>,
-    total: Msat,
-    since: Instant,
-}
 
 /// A part of a payment to us. BOLT 4, "Payload for the Last Node", "Failure Messages".
 pub(super) fn receive(
@@ -74,7 +57,7 @@ pub(super) fn receive(
         let failure = Failure::TemporaryNodeFailure;
         return fail(node, turn, channel, live, keys, &failure);
     }
-    let accepted = invoices::accepts(node, htlc, wanted, height);
+    let accepted = invoices::settle::accepts(node, htlc, wanted, height);
     if let Err(why) = accepted {
         channel.log(LogLevel::Debug, &format!("HTLC {id} pays no invoice of ours: {why}"));
         return fail(node, turn, channel, live, keys, &unknown);
@@ -160,7 +143,7 @@ fn is_complete(node: &Node, set: &Set) -> bool {
 }
 
 fn complete(node: &Node, turn: &mut Turn<'_>, hash: PaymentHash, set: &Set) -> Result<(), Stop> {
-    let preimage = invoices::paid(node, turn, hash, set.sum())?;
+    let preimage = invoices::settle::paid(node, turn, hash, set.sum())?;
     for part in &set.parts {
         settle(node, turn, part.channel, part.id, Removal::Fulfilled { preimage })?;
     }
@@ -226,13 +209,6 @@ fn time_out(node: &Node, turn: &mut Turn<'_>, part: &Part) -> Result<(), Stop> {
     let live = channel.htlc(Side::Remote, part.id);
     let (Some(Peeled::Payload { keys, .. }), Some(live)) = (peeled, live) else { return Ok(()) };
     fail(node, turn, channel, live, keys, &Failure::MppTimeout)
-}
-
-impl Set {
-    /// What its parts bring.
-    fn sum(&self) -> Msat {
-        self.parts.iter().fold(Msat::ZERO, |sum, part| sum.saturating_add(part.amount))
-    }
 }
 
 impl Htlcs {

@@ -4,13 +4,14 @@
 //! A preimage counts from the moment that somebody showed it, on the wire or on chain. A failure counts when the outgoing HTLC
 //! is gone for good: its removal is irrevocable, or the chain says so. Each end may come more than once; only the first counts.
 
-use super::forward::{Forward, Via, incoming};
 use super::key::Origin;
 use super::store::Status;
 use super::{early, store};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
 use crate::rooms::channels::Channel;
+use crate::rooms::htlcs::forward::incoming;
+use crate::rooms::htlcs::{Forward, Via};
 use crate::rooms::{channels, payments};
 use onion::{Failure, begin_error, sha256_of_onion, wrap_error};
 use primitives::*;
@@ -79,12 +80,12 @@ pub(super) fn ended(node: &Node, turn: &mut Turn<'_>, key: u64, how: Removed) ->
             None => early::resolved(node, turn, index, &how),
         },
         Origin::Payment(_) => match how {
-            Removed::Fulfilled(preimage) => payments::fulfilled(node, turn, key, preimage),
-            Removed::Failed(reason) => payments::failed(node, turn, key, &reason),
+            Removed::Fulfilled(preimage) => payments::ends::fulfilled(node, turn, key, preimage),
+            Removed::Failed(reason) => payments::ends::failed(node, turn, key, &reason),
             Removed::Malformed { sha256_of_onion, failure_code } => {
-                payments::malformed(node, turn, key, sha256_of_onion, failure_code)
+                payments::ends::malformed(node, turn, key, sha256_of_onion, failure_code)
             }
-            Removed::OnChain => payments::failed_on_chain(node, turn, key),
+            Removed::OnChain => payments::ends::failed_on_chain(node, turn, key),
             Removed::Here(failure) => {
                 Err(Stop::refused(format!("payment {key} cannot fail here with {failure:?}")))
             }

@@ -19,7 +19,7 @@ pub(super) fn drop_attempt(
 ) -> Result<(), Stop> {
     let txid = attempt.txid;
     chain::store::give_up(turn.db, txid)?;
-    wallet::unspend(node, turn, txid)?;
+    wallet::spend::unspend(node, turn, txid)?;
     store::remove_attempt(turn.db, txid)?;
     let is_bump = attempt.kind == Kind::AnchorBump;
     turn.install(move |node| {
@@ -91,7 +91,7 @@ pub(super) fn keep(
     number: ChannelNumber,
     attempt: Attempt,
 ) -> Result<(), Stop> {
-    wallet::spend(node, turn, &attempt.tx)?;
+    wallet::spend::spend(node, turn, &attempt.tx)?;
     store::add_attempt(turn.db, number, &attempt)?;
     for outpoint in &attempt.claims {
         store::remove_claim_start(turn.db, outpoint)?;

@@ -8,7 +8,7 @@ use super::commitments::Bumpable;
 use super::cost::{Cost, Parent, Utxo};
 use super::fees::MAX_SHARE;
 use super::{claims, send};
-use crate::kernel::plugins::call_backend;
+use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::words::rooms::{BroadcastFor, Purpose};
 use crate::node::Node;

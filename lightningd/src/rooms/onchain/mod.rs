@@ -211,7 +211,7 @@ pub fn handle(
         OnchainEvent::Begin => begin(node, turn, number),
         // What is under way keeps its coins.
         OnchainEvent::Left(txid) if attempt_of(node, txid).is_some() => Ok(()),
-        OnchainEvent::Left(txid) => crate::rooms::wallet::unspend(node, turn, txid),
+        OnchainEvent::Left(txid) => crate::rooms::wallet::spend::unspend(node, turn, txid),
         OnchainEvent::GiveUp => drop_all(node, turn, number),
         OnchainEvent::Bury => bury(node, turn, number),
     }
@@ -237,7 +237,7 @@ pub fn caught_up(node: &Node, turn: &mut Turn<'_>) {
     for (number, case) in &node.onchain.cases {
         let known = case.resolution.as_ref().is_some_and(|r| has_our_htlcs(&r.close));
         if let Some(channel) = node.channels.all.get(number).filter(|_| known) {
-            htlcs::decide_received(turn, channel);
+            htlcs::decide::decide_received(turn, channel);
         }
     }
     allocate_fees(turn);

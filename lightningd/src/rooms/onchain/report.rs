@@ -90,7 +90,7 @@ fn resolved(
     if before.is_none_or(|b| b.close != now.close) {
         found_out(turn, channel, case, &now.close)?;
         if node.chain.caught_up && has_our_htlcs(&now.close) {
-            htlcs::decide_received(turn, channel);
+            htlcs::decide::decide_received(turn, channel);
         }
     }
     turn.install(move |node| {

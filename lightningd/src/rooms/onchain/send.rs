@@ -460,7 +460,7 @@ pub(super) fn sweep_script(
         return Ok(node.wallet.script(*index, wallet::AddressKind::Taproot));
     }
     // Within one turn it may be asked for twice: the second index takes the first one's place, and both are ours.
-    let index = wallet::next_index(node, turn)?;
+    let index = wallet::spend::next_index(node, turn)?;
     store::set_sweep_index(turn.db, number, index)?;
     turn.install(move |node| {
         node.onchain.sweep_index.insert(number, index);

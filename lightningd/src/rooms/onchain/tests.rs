@@ -14,7 +14,7 @@ use super::*;
 use crate::rooms::channels::testing::peer;
 use crate::rooms::onchain::anchor::commitment_published;
 use crate::rooms::onchain::attempts::answered;
-use crate::rooms::onchain::watch::{connect, disconnect};
+use crate::rooms::onchain::watch::{joined, left};
 use crate::rooms::wallet;
 use crate::rooms::wallet::{AddressKind, Output};
 use crate::testing::{Rig, Said};
@@ -156,9 +156,9 @@ fn connect_all(
     height: BlockHeight,
     block: &Block,
 ) -> Result<(), Stop> {
-    crate::rooms::wallet::connect(node, turn, height, block)?;
-    crate::rooms::channels::watch::connect(node, turn, height, block)?;
-    connect(node, turn, height, block)?;
+    crate::rooms::wallet::blocks::joined(node, turn, height, block)?;
+    crate::rooms::channels::watch::joined(node, turn, height, block)?;
+    joined(node, turn, height, block)?;
     let hash = block.block_hash();
     turn.install(move |node| node.chain.headers.push_back((height, hash)));
     Ok(())
@@ -169,9 +169,9 @@ fn unmine(rig: &mut Rig, height: u32) -> Vec<Said> {
         turn.db
             .execute("UPDATE transactions SET height = NULL WHERE height = ?1", [height.0])
             .unwrap();
-        crate::rooms::wallet::disconnect(node, turn, height)?;
-        crate::rooms::channels::watch::disconnect(node, turn, height)?;
-        disconnect(node, turn, height)?;
+        crate::rooms::wallet::blocks::left(node, turn, height)?;
+        crate::rooms::channels::watch::left(node, turn, height)?;
+        left(node, turn, height)?;
         turn.install(|node| {
             node.chain.headers.pop_back();
         });
@@ -430,7 +430,7 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
     let all = [ours, child];
     for tx in all.clone() {
         rig.turn(move |node, turn| {
-            crate::rooms::wallet::spend(node, turn, &tx)?;
+            crate::rooms::wallet::spend::spend(node, turn, &tx)?;
             crate::rooms::chain::broadcast::broadcast(
                 node,
                 turn,
@@ -474,7 +474,7 @@ fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between
     let withdrawal = spending(&[change], &[(40_000, &ScriptBuf::from(vec![0x55]))]);
     let sent = withdrawal.clone();
     rig.turn(move |node, turn| {
-        crate::rooms::wallet::spend(node, turn, &sent)?;
+        crate::rooms::wallet::spend::spend(node, turn, &sent)?;
         crate::rooms::chain::broadcast::broadcast(
             node,
             turn,

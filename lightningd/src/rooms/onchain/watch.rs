@@ -1,7 +1,7 @@
 //! What the chain shows of channels that ended.
 
 use super::report::is_belied_by;
-use crate::kernel::plugins::call_backend;
+use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
@@ -58,7 +58,7 @@ struct News {
 }
 
 /// A block joined the chain. A whole chain of spends may be in it.
-pub fn connect(
+pub fn joined(
     node: &Node,
     turn: &mut Turn<'_>,
     height: BlockHeight,
@@ -156,7 +156,7 @@ pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> 
 }
 
 /// A block left the chain: what was in it is no fact any more.
-pub fn disconnect(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::remove_seen_from(turn.db, height)?;
     for (number, case) in &node.onchain.cases {
         // What of these was ours is made again, and wants its coins.

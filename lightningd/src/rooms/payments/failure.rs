@@ -11,7 +11,7 @@ use serde_json::Value;
 type Told = (i64, String, Value);
 
 fn base(payment: &Payment) -> Value {
-    crate::api::rpc::payments::to_json(&Payment {
+    crate::rooms::payments::view::to_json(&Payment {
         status: super::Status::Failed,
         failure: None,
         ..payment.clone()
@@ -90,7 +90,8 @@ pub(super) fn local(node: &Node, payment: &Payment, failure: &Failure, why: &str
 #[cfg(test)]
 mod tests {
     use crate::rooms::channels::testing::{peer, point};
-    use crate::rooms::payments::{Payment, RouteHop, Status, failed};
+    use crate::rooms::payments::ends::failed;
+    use crate::rooms::payments::{Payment, RouteHop, Status};
     use crate::sys::form::code::*;
     use crate::testing::Rig;
     use onion::{Failure, begin_error, onion_keys, wrap_error};

@@ -8,7 +8,8 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::peers::address::{MAX_HOST, parse_address};
-use crate::rooms::peers::{Peers, disconnected, order};
+use crate::rooms::peers::line::order;
+use crate::rooms::peers::{Peers, disconnected};
 use crate::sys::backoff::Backoff;
 use crate::sys::children::{ChildId, ChildSpec, Daemon};
 use crate::sys::fatal::Fatal;
@@ -208,7 +209,7 @@ pub fn connectd_gone(node: &Node, turn: &mut Turn<'_>, now: Instant) -> Result<(
     }
     let waits = |f: &For| matches!(f, For::Connect(_) | For::Fund(..) | For::Pong(_));
     let error = RpcError::new(code::LIGHTNINGD, "connectd died meanwhile: try again");
-    crate::kernel::waits::answer_all(node, turn, waits, &Err(error));
+    crate::kernel::waiting::answer_all(node, turn, waits, &Err(error));
     turn.install(|node| node.peers.dialled.clear());
     start_later(node, turn, now);
     Ok(())

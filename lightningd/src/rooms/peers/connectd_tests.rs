@@ -2,6 +2,7 @@
 
 use super::connectd::{connectd_gone, listening, start_again};
 use super::*;
+use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::testing::peer;
 use crate::rooms::peers::connectd::{activate, begin};
 use crate::sys::args::Args;
@@ -10,6 +11,7 @@ use crate::sys::form::{Answer, Caller};
 use crate::testing::Rig;
 use primitives::BlockHeight;
 use std::cell::RefCell;
+use wire::Message;
 
 fn child(rig: &Rig) -> ChildId {
     rig.node.peers.connectd.child().expect("connectd runs")
@@ -93,7 +95,7 @@ fn connectd_that_is_down_is_said_to_be_and_nobody_waits_for_it() {
     let stranger = peer(5);
     rig.turn(move |node, turn| {
         let caller = Caller { conn: 1, id: "7".to_owned(), filter: None, notify: false };
-        crate::kernel::waits::add(node, turn, &caller, For::Connect(stranger), Some(120));
+        crate::kernel::waiting::add(node, turn, &caller, For::Connect(stranger), Some(120));
         Ok(())
     });
     for _ in 0..3 {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use subdaemon::Frame;
 use wire::channel_data::ChannelState;
-use wire::{Error, OpenChannel, Warning};
+use wire::{Bytes, Error, Message, OpenChannel, Warning};
 
 /// A number that the test can see being killed.
 const CONNECTD: ChildId = 5000;

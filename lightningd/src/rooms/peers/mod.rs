@@ -7,14 +7,16 @@ mod connectd_tests;
 pub mod dialled;
 #[cfg(test)]
 mod evil_tests;
+pub mod line;
 pub mod store;
+pub mod view;
 
 use crate::kernel::turn::{Stop, Turn};
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
-use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
+use crate::rooms::peers::line::{dial, order, refuse, tell};
 use crate::sys::form::{RpcError, code};
 use address::MAX_HOST;
 use connectd::{Connectd, Doors};
@@ -23,11 +25,9 @@ use primitives::{ChannelId, ChannelNumber, Features, NodeId};
 use serde_json::json;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use wire::connectd::*;
 use wire::daemon::LogLevel;
-use wire::{Bytes, Message};
 
 /// Between two dials of a peer with channels: it doubles from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -89,12 +89,6 @@ impl Peers {
     }
 }
 
-pub fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, message: &M, fds: Vec<OwnedFd>) {
-    if let Some(child) = node.peers.connectd.child() {
-        turn.say(Outgoing::Order { child, body: message.encode(), fds });
-    }
-}
-
 /// connectd said something.
 pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(), Stop> {
     match said {
@@ -118,7 +112,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
         FromConnectd::Spoke(s) => crate::rooms::channels::spoke(node, turn, s),
         FromConnectd::Ponged(p) => {
             let result = Ok(json!({"totlen": p.length}));
-            crate::kernel::waits::answer_all(node, turn, |f| *f == For::Pong(p.ask), &result);
+            crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Pong(p.ask), &result);
             Ok(())
         }
         FromConnectd::PeerComplained(c) => {
@@ -175,10 +169,10 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
     if outgoing {
         store::put(turn.db, id, &c.address)?;
     }
-    let result = Ok(crate::api::rpc::peers::connect_result(id, &c));
+    let result = Ok(crate::rooms::peers::view::connect_result(id, &c));
     // A new connection means that the one before is over.
     let before = |f: &For| matches!(f, For::Disconnect(p, n) if *p == id && *n != c.connection);
-    crate::kernel::waits::answer_all(node, turn, before, &Ok(json!({})));
+    crate::kernel::waiting::answer_all(node, turn, before, &Ok(json!({})));
     let number = c.connection;
     let connection = Connection {
         number,
@@ -200,8 +194,8 @@ fn connected(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<(), S
         }
     });
     turn.also(Event::Channel(ChannelNumber(0), ChannelEvent::PeerConnected(id, number)));
-    crate::kernel::waits::answer_all(node, turn, |f| *f == For::Connect(id), &result);
-    crate::kernel::waits::fund_now(node, turn, id);
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Connect(id), &result);
+    crate::kernel::waiting::fund_now(node, turn, id);
     Ok(())
 }
 
@@ -215,7 +209,7 @@ fn connect_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
     let text = format!("All addresses failed: {}", all.join("; "));
     crate::sys::log::said(LogLevel::Debug, Some(f.node), "connectd", &text);
     let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
-    crate::kernel::waits::answer_all(node, turn, |w| waits_for(w, f.node), &error);
+    crate::kernel::waiting::answer_all(node, turn, |w| waits_for(w, f.node), &error);
     let peer = f.node;
     turn.install(move |node| node.peers.dialled.end(peer));
     schedule_reconnect(node, turn, f.node);
@@ -229,7 +223,7 @@ fn disconnected(
     why: &str,
 ) -> Result<(), Stop> {
     let over = |f: &For| *f == For::Disconnect(peer, number);
-    crate::kernel::waits::answer_all(node, turn, over, &Ok(json!({})));
+    crate::kernel::waiting::answer_all(node, turn, over, &Ok(json!({})));
     if node.peers.connection(peer).is_none_or(|c| c.number != number) {
         return Ok(());
     }
@@ -246,7 +240,7 @@ fn disconnected(
     });
     let gone =
         Err(RpcError::new(code::CONNECT_DISCONNECTED_DURING, format!("disconnected: {why}")));
-    crate::kernel::waits::answer_all(node, turn, |f| waits_for(f, peer), &gone);
+    crate::kernel::waiting::answer_all(node, turn, |f| waits_for(f, peer), &gone);
     schedule_reconnect(node, turn, peer);
     Ok(())
 }
@@ -303,37 +297,6 @@ fn dial_again(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
     }
 }
 
-/// Has connectd dial this peer.
-pub fn dial(node: &Node, turn: &mut Turn<'_>, peer: NodeId, addresses: Vec<Address>) {
-    order(node, turn, &Connect { node: peer, addresses: addresses.clone() }, vec![]);
-    turn.install(move |node| node.peers.dialled.begin(peer, addresses));
-}
-
-/// Has connectd serve a channel id of a peer by this socket.
-pub fn attach(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    peer: NodeId,
-    connection: u64,
-    channel: ChannelId,
-    socket: OwnedFd,
-) {
-    order(node, turn, &Attach { node: peer, connection, channel }, vec![socket]);
-}
-
-/// Says something to a peer for a channel that no daemon serves.
-pub fn tell<M: Message>(node: &Node, turn: &mut Turn<'_>, peer: NodeId, message: &M) {
-    if let Some(connection) = node.peers.connection(peer) {
-        let message = Bytes(message.encode());
-        order(node, turn, &Send { node: peer, connection: connection.number, message }, vec![]);
-    }
-}
-
-/// What waits for this channel id is not wanted.
-pub fn refuse(node: &Node, turn: &mut Turn<'_>, peer: NodeId, connection: u64, channel: ChannelId) {
-    order(node, turn, &Refuse { node: peer, connection, channel }, vec![]);
-}
-
 /// What this peer wanted was taken back: it hears so, and connectd waits for no daemon.
 pub fn refused(
     node: &Node,
@@ -349,12 +312,5 @@ pub fn refused(
             tell(node, turn, peer, &wire::Error::new(channel, "internal error"));
         }
         None => order(node, turn, &Disconnect { node: peer, connection }, vec![]),
-    }
-}
-
-/// Closes the connection with a peer.
-pub fn hang_up(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
-    if let Some(connection) = node.peers.connection(peer) {
-        order(node, turn, &Disconnect { node: peer, connection: connection.number }, vec![]);
     }
 }

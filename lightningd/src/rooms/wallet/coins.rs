@@ -1,8 +1,9 @@
 //! Choosing coins and building what spends them.
 
-use super::{AddressKind, Output, next_script};
 use crate::kernel::turn::{Stop, Turn};
 use crate::node::Node;
+use crate::rooms::wallet::spend::next_script;
+use crate::rooms::wallet::{AddressKind, Output};
 use crate::sys::form::{RpcError, code};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;

@@ -188,7 +188,7 @@ pub fn closing_script(
     } else {
         AddressKind::Bech32
     };
-    Ok(wallet::next_script(node, turn, kind)?)
+    Ok(wallet::spend::next_script(node, turn, kind)?)
 }
 
 #[allow(clippy::too_many_arguments)] // one call for each of the two ways to begin
@@ -212,7 +212,7 @@ fn begin(
     let hsm = turn.hsm.new_client(peer, number, &rights, None)?;
     let (ours, connectds) = subdaemon::peer_pair()
         .map_err(|e| Stop::refused(format!("no socket for openingd: {e}")))?;
-    crate::rooms::peers::attach(node, turn, peer, connection, temporary, connectds);
+    crate::rooms::peers::line::attach(node, turn, peer, connection, temporary, connectds);
     let minimum_depth = match &attempt {
         Attempt::Theirs => funding_confirms(node),
         Attempt::Funding { .. }
@@ -253,7 +253,7 @@ fn begin(
 pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
     let Some(connection) = node.peers.connection(s.node).filter(|c| c.number == s.connection)
     else {
-        crate::rooms::peers::refuse(node, turn, s.node, s.connection, s.channel);
+        crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
         return Ok(());
     };
     let now = Instant::now();
@@ -348,11 +348,11 @@ fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
 
 /// The peer hears why, unless it heard so much already.
 fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str, now: Instant) {
-    crate::rooms::peers::refuse(node, turn, s.node, s.connection, s.channel);
+    crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
     let peer = s.node;
     if node.channels.budgets.may_hear(peer, now) {
         crate::sys::log::line(LogLevel::Unusual, Some(peer), "opening", &format!("refused: {why}"));
-        crate::rooms::peers::tell(node, turn, peer, &Error::new(s.channel, why));
+        crate::rooms::peers::line::tell(node, turn, peer, &Error::new(s.channel, why));
         turn.install(move |node| node.channels.budgets.hears(peer, now));
     }
 }

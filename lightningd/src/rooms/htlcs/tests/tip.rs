@@ -6,7 +6,7 @@ use super::*;
 fn behind(name: &str) -> Rig {
     let mut rig = narrow(name);
     rig.node.chain.caught_up = false;
-    assert_eq!(rig.turn(crate::rooms::htlcs::begin), []);
+    assert_eq!(rig.turn(crate::rooms::htlcs::decide::begin), []);
     rig
 }
 
@@ -65,7 +65,7 @@ fn what_arrives_at_a_start_with_an_old_tip_waits_for_a_new_one() {
     assert_eq!((rig.turn(caught_up), status(&rig)), (vec![], vec![]));
     tip_of(&mut rig, 0);
     let said = rig.turn(|node, turn| {
-        crate::rooms::htlcs::tip_found(node, turn);
+        crate::rooms::htlcs::decide::tip_found(node, turn);
         Ok(())
     });
     assert!(matches!(said[..], [Said::Offer(OUT, _)]), "{said:?}");

@@ -193,7 +193,7 @@ fn change_is_free_when_one_block_confirms_it_and_kills_its_spend() {
     let payment = spending(&[change, b], &[(80_000, &foreign)]);
     for tx in [maker.clone(), payment] {
         rig.turn(move |node, turn| {
-            wallet::spend(node, turn, &tx)?;
+            wallet::spend::spend(node, turn, &tx)?;
             crate::rooms::chain::broadcast::broadcast(
                 node,
                 turn,

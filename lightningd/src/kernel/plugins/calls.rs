@@ -1,0 +1,55 @@
+//! Calls to plugins.
+
+use crate::kernel::plugins::{Call, CallFor};
+use crate::kernel::turn::Turn;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::Purpose;
+use crate::node::Node;
+use crate::sys::children::PluginId;
+use crate::sys::form::{RpcError, code};
+use serde_json::{Value, json};
+
+pub fn call(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    plugin: PluginId,
+    method: &str,
+    params: &Value,
+    purpose: CallFor,
+) {
+    let id = node.plugins.call_id(None, method);
+    let json = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
+    send_call(turn, plugin, id, json, purpose);
+}
+
+pub fn send_call(
+    turn: &mut Turn<'_>,
+    plugin: PluginId,
+    id: String,
+    json: String,
+    purpose: CallFor,
+) {
+    turn.say(Outgoing::ToPlugin { plugin, json });
+    turn.install(move |node| {
+        node.plugins.calls.insert(id, Call { plugin, purpose });
+    });
+}
+
+/// Asks the backend.
+pub fn call_backend(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    method: &str,
+    params: &Value,
+    purpose: Purpose,
+) {
+    match node.plugins.owner_of(method) {
+        Some((plugin, _)) => call(node, turn, plugin, method, params, CallFor::Backend(purpose)),
+        None => {
+            let error =
+                RpcError::new(code::PLUGIN_TERMINATED, format!("no plugin answers {method}"));
+            turn.also(Event::Backend(purpose, Err(error)));
+        }
+    }
+}

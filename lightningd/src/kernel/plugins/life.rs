@@ -1,0 +1,254 @@
+//! The life of a plugin: its manifest is asked for, it is told to begin, it ends.
+
+use crate::kernel::plugins::calls::call;
+use crate::kernel::plugins::manifest::Manifest;
+use crate::kernel::plugins::{CallFor, Plugin};
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::words::rooms::Stage;
+use crate::node::Node;
+use crate::sys::children::PluginId;
+use crate::sys::fatal::Fatal;
+use crate::sys::form::{RpcError, code};
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+/// CLN's: a plugin has so long for its manifest, and again for its init.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Asks a plugin for its manifest: the first thing said to it.
+pub fn ask_manifest(node: &Node, turn: &mut Turn<'_>, plugin: PluginId) {
+    let params =
+        json!({"allow-deprecated-apis": node.config.bool_or("allow-deprecated-apis", true)});
+    call(node, turn, plugin, "getmanifest", &params, CallFor::Manifest);
+    turn.at(Instant::now() + ANSWER_WITHIN, Event::PluginDue(plugin, Stage::AwaitingManifest));
+}
+
+/// A plugin that still is at this stage hangs: nobody waits for it any longer.
+pub fn due(node: &Node, turn: &mut Turn<'_>, id: PluginId, stage: &Stage) {
+    if node.plugins.plugins.get(&id).is_some_and(|p| p.stage == *stage) {
+        let asked = if *stage == Stage::AwaitingInit { "init" } else { "getmanifest" };
+        let why = format!("did not answer {asked} within {} seconds", ANSWER_WITHIN.as_secs());
+        turn.say(Outgoing::KillPlugin { plugin: id, why });
+    }
+}
+
+/// Every first plugin has shown its manifest: options can be judged, and work begins.
+pub fn init_all(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    node.config.check_all_known(|name| node.plugins.has_option(name))?;
+    for (id, plugin) in node.plugins.plugins.iter().filter(|(_, p)| p.stage == Stage::HasManifest) {
+        send_init(node, turn, *id, plugin, true);
+    }
+    Ok(())
+}
+
+pub fn send_init(node: &Node, turn: &mut Turn<'_>, id: PluginId, plugin: &Plugin, startup: bool) {
+    let options = crate::kernel::plugins::life::option_values(node, &plugin.manifest);
+    let params = json!({
+        "options": options,
+        "configuration": {
+            "lightning-dir": node.config.network_dir().display().to_string(),
+            "rpc-file": node.rpc_file(),
+            "startup": startup,
+            "network": node.network.name(),
+            "feature_set": {
+                "init": node.features.to_string(),
+                "node": node.features.to_string(),
+                "channel": "",
+                "invoice": node.invoice_features.to_string(),
+            },
+        },
+    });
+    call(node, turn, id, "init", &params, CallFor::Init);
+    turn.at(Instant::now() + ANSWER_WITHIN, Event::PluginDue(id, Stage::AwaitingInit));
+    turn.install(move |node| {
+        if let Some(p) = node.plugins.plugins.get_mut(&id) {
+            p.stage = Stage::AwaitingInit;
+        }
+    });
+}
+
+pub fn init_answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    id: PluginId,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let Some(plugin) = node.plugins.plugins.get(&id) else { return Ok(()) };
+    let disabled = result.as_ref().ok().and_then(|r| r.get("disable")).and_then(Value::as_str);
+    if let Err(e) = &result {
+        turn.say(Outgoing::KillPlugin { plugin: id, why: format!("refused init: {}", e.message) });
+        return Ok(());
+    }
+    if let Some(reason) = disabled {
+        log::info!("plugin {} disabled itself: {reason}", plugin.name());
+        turn.say(Outgoing::KillPlugin { plugin: id, why: format!("disabled itself: {reason}") });
+    }
+    turn.install(move |node| {
+        if let Some(p) = node.plugins.plugins.get_mut(&id) {
+            p.stage = Stage::Active;
+        }
+    });
+    if let Some(caller) = plugin.starter.clone() {
+        turn.reply(caller, Ok(crate::kernel::plugins::view::list_after(node, "start", Some(id))));
+    }
+    let others_wait = node
+        .plugins
+        .plugins
+        .iter()
+        .any(|(i, p)| *i != id && p.at_startup && p.stage != Stage::Active);
+    if !others_wait && !node.plugins.started {
+        turn.install(|node| node.plugins.started = true);
+        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::Begin));
+    }
+    Ok(())
+}
+
+/// A plugin's stdout ended.
+pub fn gone(node: &Node, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result<(), Stop> {
+    let Some(plugin) = node.plugins.plugins.get(&id) else { return Ok(()) };
+    let text = format!("plugin {} ended: {why}", plugin.name());
+    if plugin.important && !node.shutting_down {
+        return Err(Fatal(format!(
+            "{text}. Plugin marked as important, shutting down lightningd!"
+        ))
+        .into());
+    }
+    log::info!("{text}");
+    for call in node.plugins.calls.values().filter(|c| c.plugin == id) {
+        let died = RpcError::new(
+            code::PLUGIN_TERMINATED,
+            "Plugin terminated before replying to RPC call.",
+        );
+        match &call.purpose {
+            CallFor::Rpc(caller) => turn.reply(caller.clone(), Err(died)),
+            CallFor::Backend(purpose) => turn.also(Event::Backend(purpose.clone(), Err(died))),
+            CallFor::Manifest | CallFor::Init => {}
+        }
+    }
+    if let Some(caller) = plugin.starter.clone().filter(|_| plugin.stage != Stage::Active) {
+        turn.reply(caller, Err(RpcError::new(code::PLUGIN_ERROR, text)));
+    }
+    let blocked_start = plugin.at_startup && !node.plugins.started;
+    turn.install(move |node| {
+        node.plugins.plugins.remove(&id);
+        node.plugins.calls.retain(|_, c| c.plugin != id);
+    });
+    if blocked_start {
+        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::PluginsChanged));
+    }
+    Ok(())
+}
+
+/// At start, after one of the first plugins fell: are the rest ready for the next step?
+pub fn continue_start(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    if node.plugins.started {
+        return Ok(());
+    }
+    let first: Vec<_> = node.plugins.plugins.values().filter(|p| p.at_startup).collect();
+    if first.iter().all(|p| p.stage == Stage::HasManifest) {
+        init_all(node, turn)?;
+    } else if first.iter().all(|p| p.stage == Stage::Active) {
+        turn.install(|node| node.plugins.started = true);
+        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::Begin));
+    }
+    Ok(())
+}
+
+pub(super) fn answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    id: PluginId,
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let Some(plugin) = node.plugins.plugins.get(&id) else { return Ok(()) };
+    let name = plugin.name();
+    let kill = |turn: &mut Turn<'_>, why: String| {
+        log::warn!("plugin {name}: {why}");
+        turn.say(Outgoing::KillPlugin { plugin: id, why });
+    };
+    let value = match result {
+        Ok(value) => value,
+        Err(e) => {
+            kill(turn, format!("refused getmanifest: {}", e.message));
+            return Ok(());
+        }
+    };
+    if let Some(reason) = value.get("disable").and_then(Value::as_str) {
+        turn.install(move |node| {
+            if let Some(p) = node.plugins.plugins.get_mut(&id) {
+                p.important = false;
+            }
+        });
+        kill(turn, format!("disabled itself: {reason}"));
+        return Ok(());
+    }
+    let manifest = match Manifest::parse(&value) {
+        Ok(manifest) => manifest,
+        Err(e) => {
+            kill(turn, format!("its manifest is wrong: {e}"));
+            return Ok(());
+        }
+    };
+    let clash = manifest.methods.iter().find(|m| {
+        crate::api::rpc::table::find(&m.name).is_some()
+            || node.plugins.owner_of(&m.name).is_some_and(|(owner, _)| owner != id)
+    });
+    if let Some(clash) = clash {
+        kill(turn, format!("method {} exists already", clash.name));
+        return Ok(());
+    }
+    let at_startup = plugin.at_startup;
+    let mut with = plugin.clone();
+    with.manifest = manifest;
+    with.stage = Stage::HasManifest;
+    if at_startup {
+        turn.install(move |node| node.plugins.born(id, with));
+        turn.also(crate::kernel::words::event::Event::Chain(
+            crate::kernel::words::rooms::ChainEvent::PluginsChanged,
+        ));
+    } else {
+        send_init(node, turn, id, &with, false);
+        turn.install(move |node| {
+            let mut with = with;
+            with.stage = Stage::AwaitingInit;
+            node.plugins.born(id, with);
+        });
+    }
+    Ok(())
+}
+
+/// What `init` tells a plugin of its options: real JSON types, what is unset and has no default left out.
+pub(super) fn option_values(node: &Node, manifest: &Manifest) -> Value {
+    let mut out = Map::new();
+    for option in &manifest.options {
+        let said = node.config.all(&option.name);
+        let typed = |text: Option<&str>| match option.kind.as_str() {
+            "flag" => json!(true),
+            "bool" => json!(text.is_none_or(|t| t == "true" || t == "1")),
+            "int" => text.and_then(|t| t.parse::<i64>().ok()).map_or(Value::Null, |n| json!(n)),
+            _ => json!(text.unwrap_or_default()),
+        };
+        let value = if said.is_empty() {
+            match &option.default {
+                Some(default) if option.kind != "flag" => {
+                    if option.multi && !default.is_array() {
+                        Some(json!([default]))
+                    } else {
+                        Some(default.clone())
+                    }
+                }
+                _ => None,
+            }
+        } else if option.multi {
+            Some(said.iter().map(|s| typed(s.value.as_deref())).collect())
+        } else {
+            said.last().map(|s| typed(s.value.as_deref()))
+        };
+        if let Some(value) = value {
+            out.insert(option.name.clone(), value);
+        }
+    }
+    Value::Object(out)
+}

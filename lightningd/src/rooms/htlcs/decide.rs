@@ -1,0 +1,170 @@
+//! Received HTLCs are decided on, each once: forwarded, kept for an invoice, or failed.
+
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::HtlcEvent;
+use crate::node::Node;
+use crate::rooms::channels::Channel;
+use crate::rooms::htlcs::key::Origin;
+use crate::rooms::htlcs::resolve::{Removed, ended, fail, settle};
+use crate::rooms::htlcs::{early, forward, receive, resolve};
+use crate::rooms::payments;
+use onion::{Failure, Payload, sha256_of_onion};
+use primitives::*;
+use std::time::{Duration, Instant};
+use wire::channel_data::{LiveHtlc, Removal, Stage};
+use wire::channeld::Peeled;
+use wire::daemon::LogLevel;
+
+/// So long a start may take to find the tip before HTLCs fail for want of it.
+const TIP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// After the load, before peers: what a crash may have left half said.
+pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    if !node.chain.caught_up {
+        turn.install(|node| node.htlcs.waits_for_tip = true);
+        turn.at(Instant::now() + TIP_PATIENCE, Event::Htlc(HtlcEvent::DecideAll));
+    }
+    resolve::begin(node, turn)?;
+    forward::lost(node, turn, None)
+}
+
+/// We may be at the tip, and it is new enough to be one: HTLCs that came before are decided on.
+pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
+    if node.htlcs.waits_for_tip && node.stale_tip().is_none() {
+        turn.also(Event::Htlc(HtlcEvent::DecideAll));
+    }
+}
+
+/// A block was taken in.
+pub fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+    forward::new_tip(node, turn);
+    receive::new_tip(node, turn)?;
+    early::check(node, turn)
+}
+
+fn decide_all(node: &Node, turn: &mut Turn<'_>) {
+    if node.htlcs.waits_for_tip {
+        turn.install(|node| node.htlcs.waits_for_tip = false);
+        for channel in node.channels.all.values() {
+            decide_received(turn, channel);
+        }
+    }
+}
+
+/// Every HTLC that this channel brought is decided on that was not yet, in this life. Also where its commitment is in a block:
+/// parts that were held for the rest of their payment are held again, and one whose channel never will be established is as good
+/// as any.
+pub fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
+    for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
+        turn.also(Event::Decide(channel.number, live.htlc.id));
+    }
+}
+
+/// Decides on a received HTLC that is irrevocable. A second time changes nothing.
+pub fn decide(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    id: HtlcId,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    let found = channel.htlc(Side::Remote, id);
+    let Some(live) = found.filter(|l| l.added == Stage::Irrevocable && l.removed.is_none()) else {
+        return Ok(());
+    };
+    let known = channel.decided.contains_key(&id) || node.htlcs.is_known(number, id);
+    if known || node.htlcs.waits_for_tip {
+        return Ok(());
+    }
+    let Some(peeled) = channel.peeled.get(&id) else {
+        channel.log(
+            LogLevel::Broken,
+            &format!("HTLC {id} is irrevocable, and its onion was never peeled"),
+        );
+        return Ok(());
+    };
+    let (payload, next, keys) = match &peeled.peeled {
+        Peeled::Unreadable { sha256_of_onion, failure_code } => {
+            let removal = Removal::Malformed {
+                sha256_of_onion: *sha256_of_onion,
+                failure_code: *failure_code,
+            };
+            return settle(node, turn, number, id, removal);
+        }
+        Peeled::Refused { removal: Removal::Fulfilled { .. } } => {
+            return Err(Stop::refused(format!("channeld refused HTLC {id} with a preimage")));
+        }
+        // Its removal may have been signed by nobody before the connection was lost: as a row it is said again.
+        Peeled::Refused { removal } => return settle(node, turn, number, id, removal.clone()),
+        Peeled::Payload { payload, next, keys } => (payload, next, keys),
+    };
+    if crate::rooms::channels::decision::is_replayed(turn, number, live)? {
+        channel
+            .log(LogLevel::Unusual, &format!("failing HTLC {id}: its onion was received before"));
+        return fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure);
+    }
+    match (Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()), next) {
+        (Err(e), _) => fail(node, turn, channel, live, keys, &e.into()),
+        (Ok(Payload::Final(wanted)), _) => {
+            receive::receive(node, turn, channel, live, &wanted, keys)
+        }
+        (Ok(Payload::Forward(wanted)), Some(next)) => {
+            forward::begin(node, turn, (channel, live), &wanted, next, keys)
+        }
+        // The payload was read as a forward because there is a next packet.
+        (Ok(Payload::Forward(_)), None) => {
+            fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure)
+        }
+        // Blinded paths are not offered by any feature of ours.
+        (Ok(Payload::Blinded(_)), _) => {
+            let sha = sha256_of_onion(live.onion.0.as_slice());
+            fail(node, turn, channel, live, keys, &Failure::InvalidOnionBlinding(sha))
+        }
+    }
+}
+
+/// An HTLC that we offer is about to be stored, under the key that we gave for it: what it is for knows of it, or the daemon
+/// is not believed.
+pub fn bind(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    live: &LiveHtlc,
+) -> Result<(), Stop> {
+    match Origin::of(live.key) {
+        Origin::Payment(index) => payments::ends::bind(node, turn, channel, index, live),
+        Origin::Forward(index) => forward::bind(node, turn, channel.number, index, live),
+    }
+}
+
+/// The switch's events.
+pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), Stop> {
+    match event {
+        HtlcEvent::Refused { channel, key, why } => match Origin::of(key) {
+            Origin::Payment(key) => payments::ends::refused(node, turn, channel, key, &why),
+            Origin::Forward(index) => forward::refused(node, turn, channel, index, &why),
+        },
+        HtlcEvent::Fulfilled { channel, id, preimage } => {
+            let live = node.channels.all.get(&channel).and_then(|c| c.htlc(Side::Local, id));
+            match live {
+                // channeld checked it; a captured one is not believed.
+                Some(live) if preimage.hash() != live.htlc.payment_hash => Err(Stop::refused(
+                    format!("channeld learned a preimage that does not open HTLC {id}"),
+                )),
+                Some(live) => ended(node, turn, live.key, Removed::Fulfilled(preimage)),
+                None => Ok(()),
+            }
+        }
+        HtlcEvent::Settled { channel, htlc } => resolve::settled(node, turn, channel, &htlc),
+        HtlcEvent::Lost(channel) => forward::lost(node, turn, Some(channel)),
+        HtlcEvent::SetTimeout(hash, since) => receive::set_timeout(node, turn, hash, since),
+        HtlcEvent::SetComplete(hash) => receive::set_complete(node, turn, hash),
+        HtlcEvent::StorePayment(key) => payments::ends::keep(node, turn, key),
+        HtlcEvent::DecideAll => {
+            decide_all(node, turn);
+            Ok(())
+        }
+        HtlcEvent::CheckExpiring => early::check(node, turn),
+    }
+}

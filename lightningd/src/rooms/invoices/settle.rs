@@ -1,0 +1,82 @@
+//! Payments that come: which invoice they are for, and that it is paid.
+
+use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::waits::For;
+use crate::node::Node;
+use crate::rooms::invoices::{Paid, Status, store};
+use onion::FinalPayload;
+use primitives::*;
+use wire::channel_data::Htlc;
+
+/// Does this HTLC pay an invoice of ours? The payer hears only that it does not; the log hears why.
+pub fn accepts(
+    node: &Node,
+    htlc: &Htlc,
+    wanted: &FinalPayload,
+    height: BlockHeight,
+) -> Result<(), String> {
+    let invoice = node.invoices.by_hash(htlc.payment_hash).ok_or("no invoice has this hash")?;
+    if invoice.status == Status::Paid {
+        return Err("it is paid already".to_owned());
+    }
+    if invoice.is_expired(crate::sys::json::now()) {
+        return Err("it is expired".to_owned());
+    }
+    // BOLT 4: the secret shows that the sender has the invoice, and is no node on the way that probes us.
+    if wanted.payment_secret != Some(invoice.secret) {
+        return Err("the payment secret is missing or another".to_owned());
+    }
+    if let Some(amount) = invoice.amount {
+        if wanted.total < amount {
+            return Err(format!("it asks for {amount}, and {} is announced", wanted.total));
+        }
+        // BOLT 4: more than twice as much is a mistake that we do not profit from.
+        if wanted.total.0 > amount.0.saturating_mul(2) {
+            return Err(format!(
+                "it asks for {amount}, and {} is more than twice that",
+                wanted.total
+            ));
+        }
+    }
+    let left = htlc.expiry - height;
+    if left < invoice.min_final_cltv {
+        return Err(format!("it leaves {left} blocks, and {} are needed", invoice.min_final_cltv));
+    }
+    Ok(())
+}
+
+/// All parts are there: the invoice is paid. What comes back opens them.
+pub fn paid(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    hash: PaymentHash,
+    received: Msat,
+) -> Result<Preimage, Stop> {
+    let invoice = node
+        .invoices
+        .by_hash(hash)
+        .ok_or_else(|| Stop::refused("an invoice was paid that is gone"))?;
+    let mut invoice = invoice.clone();
+    invoice.status = Status::Paid;
+    invoice.paid = Some(Paid {
+        index: crate::sys::db::next_index(turn.db, "pay_index")?,
+        received,
+        at: crate::sys::json::now(),
+    });
+    invoice.updated_index = Some(crate::sys::db::next_index(turn.db, "invoices_updated")?);
+    store::update(turn.db, &invoice)?;
+    log::info!("Resolved invoice '{}' with amount {received}", invoice.label);
+    let preimage = invoice.preimage;
+    let result = Ok(crate::rooms::invoices::view::to_json(&invoice));
+    let label = invoice.label.clone();
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Invoice(label.clone()), &result);
+    let index = invoice.paid.map_or(0, |p| p.index);
+    crate::kernel::waiting::answer_all(
+        node,
+        turn,
+        |f| matches!(f, For::AnyInvoice(after) if *after < index),
+        &result,
+    );
+    turn.install(move |node| node.invoices.insert(invoice));
+    Ok(preimage)
+}
