@@ -1,71 +1,75 @@
-//! Who handles what.
+//! One event, one hearer.
 
-use crate::api::rpc;
-use crate::kernel::plugins as plugin_host;
-use crate::kernel::turn::{Stop, Turn};
+use crate::api::{late, rpc};
+use crate::flows::{backend, block, children, htlc, peer};
+use crate::kernel::plugins;
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
-use crate::rooms::{chain, channels, htlcs};
-use crate::sys::fatal::Fatal;
+use crate::rooms::{channels, onchain, payments, peers};
+use crate::sys::fatal::{Fatal, Stop};
 
-/// One event to its room.
+/// Hands an event to the flow or the room that hears it. No `_`: a new event does not compile without its hearer.
 pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop> {
     match event {
-        Event::Rpc(caller, request) => rpc::handle(node, turn, caller, request),
-        Event::Child(child, frame) => crate::flows::children::heard(node, turn, child, frame),
-        Event::Connectd(said) => crate::rooms::peers::heard(node, turn, said),
-        Event::PeerRefused(peer, connection, channel) => {
-            crate::rooms::peers::refused(node, turn, peer, connection, channel);
-            Ok(())
-        }
-        Event::ChildGone(child) => crate::flows::children::gone(node, turn, child),
+        Event::Rpc(caller, request) => rpc::handle(node, turn, caller, request)?,
+        Event::Child(child, frame) => children::heard(node, turn, child, frame)?,
+        Event::ChildGone(child) => children::gone(node, turn, child)?,
         Event::Overdue(child) => {
             turn.say(Outgoing::Kill { child, why: "its work is done".to_owned() });
-            Ok(())
         }
-        Event::Plugin(plugin, message) => plugin_host::heard::heard(node, turn, plugin, message),
-        Event::PluginGone(plugin, why) => plugin_host::life::gone(node, turn, plugin, &why),
-        Event::PluginBorn(plugin) => {
-            plugin_host::life::ask_manifest(node, turn, plugin);
-            Ok(())
+        Event::Connectd(said) => peer::heard(node, turn, said)?,
+        Event::PeerRefused(peer, connection, channel) => {
+            peer::refused(node, turn, peer, connection, channel);
         }
-        Event::PluginDue(plugin, stage) => {
-            plugin_host::life::due(node, turn, plugin, &stage);
-            Ok(())
+        Event::PeerConnected(peer, connection) => {
+            channels::strangers::connected(node, turn, peer, connection)?;
         }
+        Event::ServePeer(peer, connection) => {
+            channels::strangers::serve_late(node, turn, peer, connection)?;
+        }
+        Event::Reconnect(peer, at) => peer::reconnect(node, turn, peer, at),
+        Event::StartConnectd(at) => peer::start_connectd(node, turn, at)?,
+        Event::ActivateConnectd => peer::activate(node, turn),
+        Event::ListenAgain(child) => peers::connectd::listen_again(node, turn, child)?,
+        Event::TellFundedPeers => peer::tell_funded(node, turn),
+        Event::Plugin(plugin, message) => plugins::heard::heard(node, turn, plugin, message)?,
+        Event::PluginGone(plugin, why) => plugins::life::gone(node, turn, plugin, &why)?,
+        Event::PluginBorn(plugin) => plugins::life::ask_manifest(node, turn, plugin),
+        Event::PluginDue(plugin, stage) => plugins::life::due(node, turn, plugin, &stage),
+        Event::PluginsChanged => plugins::life::continue_start(node, turn)?,
+        Event::PluginsReady => backend::begin(node, turn)?,
+        // Taken back, the question would never be asked again: the node would stand still and not know it.
         Event::Backend(purpose, result) => {
-            // Taken back, the question would never be asked again: the node would stand still and not know it.
-            chain::answered(node, turn, purpose, result).map_err(|stop| match stop {
-                Stop::Refused(e) => Stop::Fatal(Fatal(format!(
-                    "an answer of the Bitcoin backend cannot be used: {e}"
-                ))),
-                Stop::Fatal(fatal) => Stop::Fatal(fatal),
-            })
+            backend::answered(node, turn, purpose, result).map_err(never_refused)?;
         }
-        Event::Chain(event) => chain::handle(node, turn, event),
-        Event::Channel(number, event) => channels::handle(node, turn, number, event),
-        Event::Onchain(number, event) => crate::rooms::onchain::handle(node, turn, number, event),
-        Event::AllocateFees => crate::rooms::onchain::fees_due(node, turn),
-        Event::Decide(channel, id) => htlcs::decide::decide(node, turn, channel, id),
-        Event::Htlc(event) => htlcs::decide::handle(node, turn, event),
-        Event::RpcTimeout(id) => crate::api::late::timed_out(node, turn, id),
-        Event::RpcGone(conn) => {
-            turn.install(move |node| node.waits.forget(conn));
-            Ok(())
-        }
-        Event::Reconnect(peer, at) => crate::rooms::peers::reconnect(node, turn, peer, at),
-        Event::StartConnectd(at) => crate::rooms::peers::connectd::start_again(node, turn, at),
-        Event::ListenAgain(child) => crate::rooms::peers::connectd::listen_again(node, turn, child),
-        Event::TellFriends => {
-            crate::rooms::peers::connectd::tell_friends(node, turn);
-            Ok(())
-        }
+        Event::Chain(event) => backend::handle(node, turn, event)?,
+        Event::NewTip(height) => block::is_tip(node, turn, height)?,
+        Event::Channel(number, event) => channels::handle(node, turn, number, event)?,
+        Event::ForgetChannels(over) => channels::forget::forget_some(node, turn, over)?,
+        Event::ChannelForgotten(number, peer) => peer::channel_forgotten(node, turn, number, peer)?,
+        Event::Onchain(number, event) => onchain::handle(node, turn, number, event)?,
+        Event::AllocateFees => onchain::fees_due(node, turn)?,
+        Event::Decide(channel, id) => htlc::decide(node, turn, channel, id)?,
+        Event::Htlc(event) => htlc::handle(node, turn, event)?,
+        Event::StorePayment(index) => payments::ends::keep(node, turn, index)?,
+        Event::RpcTimeout(id) => late::timed_out(node, turn, id),
+        Event::RpcGone(conn) => turn.install(move |node| node.waits.forget(conn)),
         Event::Shutdown(caller) => {
             log::info!("shutting down");
             turn.install(|node| node.shutting_down = true);
             turn.say(Outgoing::ShutDown(caller));
-            Ok(())
         }
+    }
+    Ok(())
+}
+
+fn never_refused(stop: Stop) -> Stop {
+    match stop {
+        Stop::Refused(e) => {
+            Fatal(format!("an answer of the Bitcoin backend cannot be used: {e}")).into()
+        }
+        Stop::Fatal(fatal) => fatal.into(),
     }
 }

@@ -253,9 +253,12 @@ impl Io {
             _ if token == SIGNALS => return self.gather_signals(),
             _ if token == LISTENER => self.rpc.accept(self.poll.registry()),
             _ => {
-                if self.rpc.read(token, &mut self.queue) {
+                let mut asked = Vec::new();
+                if self.rpc.read(token, &mut asked) {
                     self.again.insert(token);
                 }
+                let asked = asked.into_iter().map(|(caller, request)| Event::Rpc(caller, request));
+                self.queue.extend(asked);
             }
         }
         Ok(())
@@ -290,7 +293,7 @@ impl Io {
             self.tidied = now;
             let friends = node.channels.funded_peers();
             if node.peers.is_news_to_connectd(&friends) {
-                self.queue.push(Event::TellFriends);
+                self.queue.push(Event::TellFundedPeers);
             }
             crate::sys::log::set_friends(friends);
             crate::sys::log::sum_up();
@@ -367,7 +370,10 @@ impl Io {
 
     fn deliver_one(&mut self, node: &mut Node, what: Outgoing) -> Result<(), Fatal> {
         let registry = self.poll.registry();
-        let passed = crate::sys::barriers::before(&what);
+        let passes = barrier::is_on() && what.has_barriers();
+        if passes {
+            barrier::pass("before a word");
+        }
         match what {
             Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
             Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
@@ -393,10 +399,13 @@ impl Io {
                 self.next_timer += 1;
                 self.timers.insert((when, self.next_timer), event);
             }
-            Outgoing::OpenRpc => self.rpc.open(node, registry)?,
+            Outgoing::OpenRpc => {
+                let mode = node.config.text("rpc-file-mode").unwrap_or("0600");
+                self.rpc.open(Path::new(&node.rpc_file()), mode, registry)?;
+            }
             Outgoing::ShutDown(caller) => self.stop.get_or_insert_default().extend(caller),
         }
-        if passed {
+        if passes {
             barrier::pass("after a word");
         }
         Ok(())

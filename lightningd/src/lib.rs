@@ -57,8 +57,14 @@ mod rooms {
 }
 /// What happens across rooms, in order.
 mod flows {
+    pub mod backend;
+    pub mod begin;
     pub mod block;
+    pub mod broadcast;
     pub mod children;
+    pub mod commitment;
+    pub mod htlc;
+    pub mod peer;
 }
 /// What clients see: arguments in, JSON out.
 mod api {

@@ -124,7 +124,11 @@ fn begin(
     }
     sandbox::shed(boxes, myself.is_anew()).map_err(generic)?;
     let database = database_file(&config).map_err(generic)?;
-    crate::sys::files::warn_of_others(&database, &log_files(&config));
+    crate::sys::files::warn_of_others(
+        &database,
+        crate::rooms::channels::watermark::FILE,
+        &log_files(&config),
+    );
     let children =
         ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
     sandbox::raise_descriptor_limit().map_err(generic)?;
@@ -372,7 +376,7 @@ pub(crate) fn load(
         htlcs: crate::rooms::htlcs::store::load(db)?,
         invoices: crate::rooms::invoices::store::load(db)?,
         payments: crate::rooms::payments::store::load(db)?,
-        plugins: PluginHost::default(),
+        plugins: PluginHost::new(crate::api::rpc::table::METHODS.iter().map(|m| m.name)),
         supervisor,
         waits: crate::kernel::waits::Waits::default(),
         counters: crate::kernel::turn::Counters::default(),
@@ -477,15 +481,4 @@ fn initial_plugins(config: &Config, ours: &Path) -> Result<Vec<Plugin>, Fatal> {
             at_startup: true,
         })
         .collect())
-}
-
-/// The line that scripts wait for.
-pub fn announce_ready(node: &Node) {
-    let [r, g, b] = node.rgb;
-    log::info!(
-        "Server started with public key {}, alias {} (color #{r:02x}{g:02x}{b:02x}) and lightningd {}",
-        node.id,
-        node.alias,
-        version()
-    );
 }

@@ -3,7 +3,7 @@
 
 use crate::kernel::children::{Role, Supervisor};
 use crate::kernel::turn;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::ChannelEvent;
@@ -13,6 +13,7 @@ use crate::rooms::channels;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Owner, testing as channel};
 use crate::sys::children::ChildId;
+use crate::sys::fatal::Stop;
 use crate::sys::hsm::HsmClient;
 use crate::sys::options::Config;
 use bitcoin::bip32::{Xpriv, Xpub};
@@ -202,7 +203,7 @@ impl Rig {
     /// The process dies here, and is there again with what is on its disk. What that says at once.
     pub fn crash(&mut self) -> Vec<Said> {
         self.node = Self::load(&self.db);
-        let mut said = self.turn(channels::begin);
+        let mut said = self.turn(crate::flows::begin::resume);
         self.serve();
         // Goes without saying, for each channel that waits for it.
         said.retain(|s| !matches!(s, Said::Publish(_)));

@@ -1,14 +1,14 @@
 //! Callers that have waited for as long as they said: what each hears.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::{For, Wait};
 use crate::kernel::words::rooms::WaitId;
 use crate::node::Node;
 use crate::sys::form::{RpcError, code};
 
 /// Somebody waited long enough. It may have been answered in this very round.
-pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Stop> {
-    let Some(Wait { caller, what, .. }) = node.waits.all.get(&id) else { return Ok(()) };
+pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) {
+    let Some(Wait { caller, what, .. }) = node.waits.all.get(&id) else { return };
     let error = match what {
         For::Height(h) => {
             RpcError::new(code::WAIT_TIMEOUT, format!("Timed out while waiting for block {h}"))
@@ -31,5 +31,4 @@ pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) -> Result<(), Sto
     };
     turn.reply(caller.clone(), Err(error));
     turn.install(move |node| node.waits.remove(id));
-    Ok(())
 }

@@ -1,8 +1,14 @@
-//! One block on, or one block off: everything it means, in one turn.
+//! A block joins our chain, or leaves it: each room hears of it once, in this order, in one event.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::flows::broadcast::rebroadcast;
+use crate::flows::htlc::with_chain;
+use crate::kernel::turn::Turn;
+use crate::kernel::waiting;
+use crate::kernel::words::event::Event;
 use crate::node::Node;
-use crate::rooms::chain::{KEPT_HEADERS, store};
+use crate::rooms::chain::headers;
+use crate::rooms::{channels, htlcs, onchain, wallet};
+use crate::sys::fatal::Stop;
 use bitcoin::Block;
 use primitives::BlockHeight;
 
@@ -13,45 +19,42 @@ pub fn joins(
     height: BlockHeight,
     block: &Block,
 ) -> Result<(), Stop> {
-    let hash = block.block_hash();
-    store::add_block(turn.db, height, hash, &block.header)?;
-    let time = block.header.time;
-    crate::rooms::wallet::blocks::joined(node, turn, height, block)?;
-    crate::rooms::channels::watch::joined(node, turn, height, block)?;
-    crate::rooms::onchain::watch::joined(node, turn, height, block)?;
-    turn.install(move |node| {
-        node.chain.headers.push_back((height, hash));
-        node.chain.times.insert(height, time);
-        while node.chain.headers.len() > KEPT_HEADERS {
-            if let Some((gone, _)) = node.chain.headers.pop_front() {
-                node.chain.times.remove(&gone);
-            }
-        }
-    });
+    headers::add(node, turn, height, block)?;
+    wallet::blocks::joined(node, turn, height, block)?;
+    channels::watch::joined(node, turn, height, block)?;
+    // Before what follows from the end of a channel.
+    turn.also(Event::NewTip(height));
+    onchain::watch::joined(node, turn, height, block)?;
     if node.chain.caught_up {
-        crate::rooms::chain::broadcast::rebroadcast(node, turn)?;
+        rebroadcast(node, turn)?;
     }
-    crate::kernel::waiting::height_is(node, turn, height);
-    log::debug!("block {height}: {hash}");
+    waiting::height_is(node, turn, height);
+    log::debug!("block {height}: {}", block.block_hash());
     Ok(())
 }
 
-/// Our tip leaves it.
+/// Every room has taken the block in: it is our tip.
+pub fn is_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    for (number, id) in channels::watch::new_tip(node, turn, height)? {
+        htlcs::resolve::failed_on_chain(node, turn, number, id)?;
+    }
+    with_chain(node, |chain| htlcs::decide::new_tip(node, turn, chain))?;
+    onchain::new_tip(node, turn, height)
+}
+
+/// Our tip leaves our chain.
 pub fn leaves(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     forget(node, turn, height)?;
-    crate::rooms::chain::rescan::start_over(node, turn);
-    turn.install(|node| {
-        if let Some((gone, _)) = node.chain.headers.pop_back() {
-            node.chain.times.remove(&gone);
-        }
-    });
+    wallet::rescan::start_over(node, turn);
+    headers::remove_tip(node, turn);
     Ok(())
 }
 
 /// What was in the block of this height is in none.
 pub fn forget(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
-    store::remove_block(turn.db, height)?;
-    crate::rooms::wallet::blocks::left(node, turn, height)?;
-    crate::rooms::channels::watch::left(node, turn, height)?;
-    crate::rooms::onchain::watch::left(node, turn, height)
+    headers::forget(turn, height)?;
+    wallet::blocks::left(node, turn, height)?;
+    let is_case = |number| node.onchain.cases.contains_key(&number);
+    channels::watch::left(node, turn, height, is_case)?;
+    onchain::watch::left(node, turn, height)
 }

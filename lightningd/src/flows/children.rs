@@ -1,12 +1,13 @@
 //! What children say, sorted by who says it.
 
+use crate::flows::{commitment, peer};
 use crate::kernel::children::{Role, log_line};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::node::Node;
-use crate::rooms::{channels, peers};
+use crate::rooms::channels;
 use crate::sys::children::ChildId;
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use std::time::Instant;
 use subdaemon::Frame;
 use wire::connectd::FromConnectd;
@@ -40,7 +41,11 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
             other => turn.also(Event::Connectd(other)),
         },
         Role::Opening(number) => channels::opening::heard(node, turn, child, number, frame)?,
-        Role::Channel(number) => channels::live::heard(node, turn, child, number, frame)?,
+        Role::Channel(number) => {
+            if let Some(step) = channels::live::heard(node, turn, child, number, frame)? {
+                commitment::store(node, turn, child, step)?;
+            }
+        }
         Role::Closing(number) => channels::closing::heard(node, turn, child, number, frame)?,
         Role::Onchain(number) => {
             crate::rooms::onchain::report::heard(node, turn, child, number, &frame)?
@@ -57,9 +62,15 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop
         Role::Hsmd => {
             Err(Fatal("hsmd is gone: nothing can be signed, so the node stops".to_owned()).into())
         }
-        Role::Connectd => peers::connectd::connectd_gone(node, turn, Instant::now()),
+        Role::Connectd => {
+            peer::connectd_gone(node, turn, Instant::now());
+            Ok(())
+        }
         Role::Opening(number) => channels::opening::gone(node, turn, child, number),
-        Role::Channel(number) => channels::live::gone(node, turn, child, number),
+        Role::Channel(number) => {
+            channels::live::gone(node, turn, child, number);
+            Ok(())
+        }
         Role::Closing(number) => channels::closing::gone(node, turn, child, number),
         Role::Onchain(number) => {
             crate::rooms::onchain::gone(node, turn, child, number);

@@ -8,7 +8,7 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::sys::disk::Space;
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{Caller, RpcError};
 use crate::sys::hsm::HsmClient;
 use rusqlite::Connection;
@@ -16,37 +16,6 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Instant;
 use subdaemon::barrier;
-
-/// Why an event came to nothing.
-#[derive(Debug)]
-pub enum Stop {
-    /// It was refused, by a rule of ours: whoever asked hears this, and nothing else happens.
-    Refused(RpcError),
-    /// The database or hsmd failed us: the suite stops before anything more is said.
-    Fatal(Fatal),
-}
-
-impl From<rusqlite::Error> for Stop {
-    fn from(e: rusqlite::Error) -> Self {
-        Self::Fatal(Fatal(format!("the database failed: {e}")))
-    }
-}
-impl From<Fatal> for Stop {
-    fn from(e: Fatal) -> Self {
-        Self::Fatal(e)
-    }
-}
-impl From<RpcError> for Stop {
-    fn from(e: RpcError) -> Self {
-        Self::Refused(e)
-    }
-}
-impl Stop {
-    /// A refusal that nobody in particular asked for: logged.
-    pub fn refused(text: impl Into<String>) -> Self {
-        Self::Refused(RpcError::new(-1, text))
-    }
-}
 
 type Install = Box<dyn FnOnce(&mut Node)>;
 

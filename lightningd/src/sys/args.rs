@@ -1,7 +1,7 @@
 //! Parameters: by position or by name, each of a kind, checked before a handler runs. CLN's words for what is wrong.
 
 use crate::sys::form::RpcError;
-use primitives::{FeeratePerKw, *};
+use primitives::{FeeratePerKw, Network, ScriptBuf, *};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -298,6 +298,17 @@ impl Asked {
             },
         })
     }
+}
+
+/// Reads an address of this network.
+pub fn parse_address(network: Network, name: &str, text: &str) -> Result<ScriptBuf, RpcError> {
+    let bad = |why: String| RpcError::params(format!("{name}: '{text}' {why}"));
+    let parsed: bitcoin::Address<bitcoin::address::NetworkUnchecked> =
+        text.parse().map_err(|e| bad(format!("is no address: {e}")))?;
+    let checked = parsed
+        .require_network(network.bitcoin())
+        .map_err(|_| bad(format!("is no address of {network}")))?;
+    Ok(checked.script_pubkey())
 }
 
 #[cfg(test)]

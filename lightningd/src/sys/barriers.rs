@@ -1,7 +1,6 @@
 //! The barriers of the suite (`--dev-barriers`): which of the master's moments count, and the copies of the database that a test puts
 //! back later. What a barrier is, says `subdaemon::barrier`.
 
-use crate::kernel::words::outgoing::Outgoing;
 use crate::sys::fatal::Fatal;
 use crate::sys::options::Config;
 use rusqlite::Connection;
@@ -11,8 +10,6 @@ use subdaemon::barrier;
 
 /// While this file is in the directory of the barriers, each commit is followed by a copy of the database.
 const COPIES: &str = "copies";
-/// Calls of the backend that come by the clock, and say nothing about a channel.
-const BY_THE_CLOCK: [&str; 3] = ["\"getchaininfo\"", "\"estimatefees\"", "\"mempoolspends\""];
 
 /// Where the suite counts, if it does. The master does from now on.
 pub fn begin(config: &Config) -> Result<Option<PathBuf>, Fatal> {
@@ -32,33 +29,6 @@ pub fn tell_child(command: &mut Command, dir: Option<&Path>, source: &str) {
         Some(dir) => command.env(barrier::VARIABLE, dir.join(source)),
         None => command.env_remove(barrier::VARIABLE),
     };
-}
-
-/// A barrier before this is said; true if one follows. Clients of the socket are the test itself, and the clock has no order.
-pub fn before(what: &Outgoing) -> bool {
-    let counts = barrier::is_on()
-        && match what {
-            Outgoing::Spawn(_)
-            | Outgoing::Revoked { .. }
-            | Outgoing::OrderHsmd(_)
-            | Outgoing::Order { .. }
-            | Outgoing::Answer { .. }
-            | Outgoing::Kill { .. } => true,
-            Outgoing::ToPlugin { json, .. } => !BY_THE_CLOCK.iter().any(|m| json.contains(m)),
-            Outgoing::Reply { .. }
-            | Outgoing::Notify { .. }
-            | Outgoing::StartPlugin { .. }
-            | Outgoing::KillPlugin { .. }
-            | Outgoing::Forgotten { .. }
-            | Outgoing::Then(_)
-            | Outgoing::At(..)
-            | Outgoing::OpenRpc
-            | Outgoing::ShutDown(_) => false,
-        };
-    if counts {
-        barrier::pass("before a word");
-    }
-    counts
 }
 
 /// The barrier after a commit that wrote something, and a copy of what is on the disk if a test wants one.

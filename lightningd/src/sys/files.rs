@@ -49,14 +49,14 @@ pub fn open_to_others<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<String> 
 }
 
 /// The network's directory, which is the current one, and whatever files of ours are in it already.
-pub fn warn_of_others(database: &str, logs: &[String]) {
+pub fn warn_of_others(database: &str, revocations: &str, logs: &[String]) {
     let beside = |end: &str| format!("{database}{end}");
     let names = [
         ".".to_owned(),
         database.to_owned(),
         beside("-wal"),
         beside("-shm"),
-        crate::rooms::channels::watermark::FILE.to_owned(),
+        revocations.to_owned(),
     ];
     let all = names.iter().chain(logs.iter().filter(|path| *path != "-")).map(Path::new);
     for text in open_to_others(all) {

@@ -1,7 +1,5 @@
 //! The socket of JSON-RPC: who is connected, what they wrote, what waits for them.
 
-use crate::kernel::words::event::Event;
-use crate::node::Node;
 use crate::sys::fatal::Fatal;
 use crate::sys::form::{Caller, ConnId, RpcError, RpcRequest, check_form, code, reply_text};
 use crate::sys::objects::Objects;
@@ -14,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// One request may be this long.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
@@ -113,24 +112,22 @@ fn conn_of(token: Token) -> ConnId {
 
 impl RpcServer {
     /// Binds the socket. A socket that somebody answers is another lightningd's.
-    pub fn open(&mut self, node: &Node, registry: &Registry) -> Result<(), Fatal> {
-        let path = std::path::PathBuf::from(node.rpc_file());
+    pub fn open(&mut self, path: &Path, mode: &str, registry: &Registry) -> Result<(), Fatal> {
         let shown = path.display();
         let failed =
             |what: &str, e: std::io::Error| Fatal(format!("rpc-file {shown}: {what}: {e}"));
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(Fatal(format!(
                 "rpc-file {shown} is in use: is another lightningd running?"
             )));
         }
-        crate::sys::files::remove_socket(&path)
+        crate::sys::files::remove_socket(path)
             .map_err(|e| failed("a stale socket cannot be removed", e))?;
-        let mode = node.config.text("rpc-file-mode").unwrap_or("0600");
         let mode = u32::from_str_radix(mode, 8)
             .map_err(|_| Fatal(format!("--rpc-file-mode: '{mode}' is no octal mode")))?;
         // Closed to others from the first moment on: the mask is for what lies between bind and chmod.
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-        let bound = UnixListener::bind(&path);
+        let bound = UnixListener::bind(path);
         nix::sys::stat::umask(before);
         let mut listener = bound.map_err(|e| failed("cannot be bound", e))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
@@ -196,7 +193,7 @@ impl RpcServer {
     }
 
     /// Reads requests. True: there is more for the next round.
-    pub fn read(&mut self, token: Token, events: &mut Vec<Event>) -> bool {
+    pub fn read(&mut self, token: Token, asked: &mut Vec<(Caller, RpcRequest)>) -> bool {
         let conn = conn_of(token);
         let Some(client) = self.clients.get_mut(&conn) else { return false };
         if client.out.len() - client.written > MAX_UNREAD {
@@ -215,7 +212,7 @@ impl RpcServer {
         while taken < MAX_PER_ROUND && client.ear != Ear::Shut {
             let Some(raw) = client.waiting.pop_front() else { break };
             taken += 1;
-            long += usize::from(request(conn, client, &raw, events) == Reply::Long);
+            long += usize::from(request(conn, client, &raw, asked) == Reply::Long);
             if long >= client.max_long {
                 break;
             }
@@ -378,7 +375,12 @@ fn hang_up(client: &mut Client) {
     let _ = fill(client);
 }
 
-fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<Event>) -> Reply {
+fn request(
+    conn: ConnId,
+    client: &mut Client,
+    raw: &RawValue,
+    asked: &mut Vec<(Caller, RpcRequest)>,
+) -> Reply {
     match check_form(raw) {
         Err((id, error)) => {
             let text = reply_text(&id, &Err(error), None);
@@ -397,7 +399,7 @@ fn request(conn: ConnId, client: &mut Client, raw: &RawValue, events: &mut Vec<E
             let tells_all = request.method.starts_with("list") || request.method == "getlog";
             let reply = if tells_all { Reply::Long } else { Reply::Short };
             client.unanswered += 1;
-            events.push(Event::Rpc(Caller { conn, id, filter, notify: client.notify }, request));
+            asked.push((Caller { conn, id, filter, notify: client.notify }, request));
             reply
         }
     }

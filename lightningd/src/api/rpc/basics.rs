@@ -8,7 +8,8 @@ use crate::sys::args::{Args, Param};
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, put};
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
+use crate::sys::fatal::Stop;
 use invoice::Description;
 use serde_json::{Map, Value, json};
 

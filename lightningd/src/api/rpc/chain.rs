@@ -1,10 +1,11 @@
 //! `feerates`, `listtransactions`, `waitblockheight`.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::chain::store;
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError};
 use primitives::FeeratePerKw;
 use serde_json::{Map, Value, json};

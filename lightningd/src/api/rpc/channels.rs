@@ -1,12 +1,13 @@
 //! `listpeerchannels`, `listclosedchannels`, and the channels of `listfunds`.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::view::{channel_type_json, feature_names};
 use crate::rooms::channels::{Channel, policy};
-use crate::rooms::htlcs::key::Origin;
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller};
 use crate::sys::json::put;
 use primitives::*;

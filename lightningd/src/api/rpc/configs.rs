@@ -1,9 +1,10 @@
 //! `listconfigs`: every option that was set or has a default worth showing, and where it comes from.
 
 use crate::kernel::plugins::manifest::PluginOption;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::put;
 use crate::sys::options::Said;

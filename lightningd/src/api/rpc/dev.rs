@@ -1,10 +1,11 @@
 //! Commands for developers: what a node of good sense does only when it must.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::closing::find;
 use crate::rooms::channels::fail::{fail_channel, sign_commitment};
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use serde_json::json;
 use wire::hsm::Completed;

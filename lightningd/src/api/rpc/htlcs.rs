@@ -1,12 +1,13 @@
 //! `listforwards`, `delforward`, `listhtlcs`.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::channels::Channel;
 use crate::rooms::htlcs::store::{Filter, Listed, Status};
 use crate::rooms::htlcs::{Via, store};
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::put;
 use onion::Failure;

@@ -1,12 +1,13 @@
 //! `invoice`, `listinvoices`, `delinvoice`, `waitinvoice`, `waitanyinvoice`.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::channels::policy;
 use crate::rooms::invoices::view::{expired, to_json};
 use crate::rooms::invoices::{Invoice, Status, store};
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, now, put};
 use invoice::{Currency, Description, Fallback, Terms};
@@ -124,8 +125,8 @@ fn fallbacks(node: &Node, args: &Args) -> Result<Vec<Fallback>, RpcError> {
     let list = given.as_array().ok_or_else(bad)?;
     list.iter()
         .map(|v| {
-            let script = crate::api::rpc::wallet::parse_address(
-                node,
+            let script = crate::sys::args::parse_address(
+                node.network,
                 "fallbacks",
                 v.as_str().ok_or_else(bad)?,
             )?;

@@ -44,7 +44,7 @@ pub fn handle(
     turn: &mut crate::kernel::turn::Turn<'_>,
     caller: Caller,
     request: RpcRequest,
-) -> Result<(), crate::kernel::turn::Stop> {
+) -> Result<(), crate::sys::fatal::Stop> {
     let Some(method) = table::find(&request.method) else {
         return crate::api::rpc::plugins::forward(node, turn, caller, &request);
     };

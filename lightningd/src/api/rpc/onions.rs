@@ -1,11 +1,12 @@
 //! `createonion` and `sendonion`: onions of a caller's own making.
 
 use crate::api::rpc::payments::index;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::payments::offer::{Part, earlier, start};
 use crate::rooms::payments::route;
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::{from_hex, hex};
 use onion::{Hop, ROUTING_INFO_LEN, build};

@@ -1,14 +1,16 @@
 //! `fundchannel`, `fundchannel_start`, `fundchannel_complete`, `fundchannel_cancel`.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::opening::begin::{Proposal, propose};
+use crate::rooms::channels::opening::cancel::{BROADCAST, may_cancel};
 use crate::rooms::channels::opening::psbt::funding_output;
 use crate::rooms::channels::opening::{Attempt, Opening, cancel, complete};
+use crate::rooms::wallet;
 use crate::rooms::wallet::coins::Wanted;
-use crate::rooms::{chain, wallet};
 use crate::sys::args::{Args, Asked};
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::*;
 use serde_json::{Value, json};
@@ -40,7 +42,7 @@ fn common(node: &Node, args: &Args) -> Result<Proposal, RpcError> {
     }
     let close_to = args
         .text("close_to")
-        .map(|text| crate::api::rpc::wallet::parse_address(node, "close_to", &text))
+        .map(|text| crate::sys::args::parse_address(node.network, "close_to", &text))
         .transpose()?;
     let channel_type = match args.raw("channel_type") {
         None => None,
@@ -123,6 +125,7 @@ pub fn fundchannel(
         minconf: args.number32("minconf")?.unwrap_or(1),
         utxos: crate::api::rpc::wallet::parse_utxos(args, "utxos")?,
         emergency: crate::api::rpc::wallet::emergency_reserve(node, true),
+        replaceable: crate::rooms::onchain::attempts_under_way(node),
     };
     let funded = wallet::coins::build(node, turn, &wanted)?;
     p.amount = funded.amount;
@@ -250,60 +253,12 @@ pub fn cancel_rpc(
     }
 }
 
-const BROADCAST: &str = "Cannot cancel: the funding transaction has been broadcast";
-
-/// As far as we know ourselves: both have signed, and whoever holds the funding may publish it at any time. One of ours is held
-/// by nobody else where bitcoind refused it each time.
-fn may_cancel(node: &Node, channel: &crate::rooms::channels::Channel) -> bool {
-    let ours = channel.funding_tx.as_ref();
-    channel.funding_height.is_none() && ours.is_none_or(|t| node.chain.nobody_has(t.compute_txid()))
-}
-
-/// bitcoind said whether it knows the funding of a channel that is to be cancelled.
-pub fn funding_seen(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    caller: &Caller,
-    result: Result<Value, RpcError>,
-) -> Result<(), Stop> {
-    let unsafe_now = |text: String| Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text));
-    let gone = RpcError::new(code::FUNDING_NOTHING_TO_CANCEL, "No channel funding in progress.");
-    let seen = result
-        .map_err(|e| e.message)
-        .and_then(|answer| crate::rooms::chain::answers::is_unspent(&answer));
-    let answer = match (node.channels.all.get(&number), seen) {
-        (None, _) => Err(gone),
-        (Some(_), Err(why)) => unsafe_now(format!(
-            "Cannot cancel: bitcoind does not say whether the funding transaction was broadcast: {why}"
-        )),
-        (Some(c), Ok(seen)) if seen || !may_cancel(node, c) => unsafe_now(BROADCAST.to_owned()),
-        (Some(c), Ok(_)) => {
-            let text = "Channel open canceled by RPC(fundchannel_cancel)";
-            crate::rooms::peers::line::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
-            crate::rooms::channels::forget::forget(
-                node,
-                turn,
-                c,
-                "cancelled before its funding was broadcast",
-            )?;
-            if let Some(tx) = &c.funding_tx {
-                let txid = tx.compute_txid();
-                crate::rooms::chain::store::give_up(turn.db, txid)?;
-                wallet::spend::unspend(node, turn, txid)?;
-                chain::broadcast::taken(turn, txid)?;
-            }
-            Ok(json!({"cancelled": text}))
-        }
-    };
-    turn.reply(caller.clone(), answer);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::words::rooms::{BroadcastFor, Purpose};
+    use crate::rooms::chain;
+    use crate::rooms::channels::opening::cancel::funding_seen;
     use crate::testing::Rig;
     use bitcoin::{Amount, Transaction, TxIn, TxOut};
 
@@ -352,7 +307,7 @@ mod tests {
     fn bitcoind_says(rig: &mut Rig, txid: Txid, answer: &Result<Value, RpcError>) {
         rig.turn(|node, turn| {
             let purpose = Purpose::Broadcast(txid, BroadcastFor::Funding(NUMBER));
-            chain::answered(node, turn, purpose, answer.clone())
+            crate::flows::backend::answered(node, turn, purpose, answer.clone())
         });
     }
     /// Is the channel gone after `fundchannel_cancel`, and bitcoind's word that there is no such output?

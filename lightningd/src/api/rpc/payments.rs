@@ -1,13 +1,14 @@
 //! `sendpay`, `waitsendpay`, `listsendpays`, `delpay`.
 
 use crate::api::rpc::invoices::{Page, hash_of_string};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::payments::offer::{Part, earlier, start};
 use crate::rooms::payments::view::{to_json, wait_result};
 use crate::rooms::payments::{Payment, RouteHop, Status, route, store};
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::*;
 use serde_json::{Value, json};

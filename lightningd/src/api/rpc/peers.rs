@@ -1,12 +1,13 @@
 //! `connect`, `disconnect`, `listpeers`, `ping`.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::peers::address::parse_address;
 use crate::rooms::peers::line::{dial, hang_up, order};
 use crate::rooms::peers::view::{address_json, direction};
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::NodeId;
 use serde_json::{Value, json};
@@ -83,7 +84,7 @@ pub fn connect(
         return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
     }
     node.peers.needs_connectd()?;
-    let already = node.waits.any(|f| crate::rooms::peers::waits_for(f, peer));
+    let already = node.waits.any(|f| crate::rooms::peers::connections::waits_for(f, peer));
     crate::kernel::waiting::add(
         node,
         turn,
@@ -110,7 +111,7 @@ pub fn connect_to_fund(
         return Ok(false);
     };
     node.peers.needs_connectd()?;
-    let already = node.waits.any(|f| crate::rooms::peers::waits_for(f, peer));
+    let already = node.waits.any(|f| crate::rooms::peers::connections::waits_for(f, peer));
     let what = For::Fund(peer, args.to_json());
     crate::kernel::waiting::add(node, turn, caller, what, Some(CONNECT_TIMEOUT_SECONDS));
     if !already {

@@ -3,11 +3,12 @@
 use crate::kernel::plugins::CallFor;
 use crate::kernel::plugins::calls::send_call;
 use crate::kernel::plugins::view::list_after;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, RpcRequest, code};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;

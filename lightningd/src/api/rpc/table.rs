@@ -4,11 +4,12 @@ use crate::api::rpc::{
     basics, chain, channels, configs, dev, htlcs, invoices, onions, open as open_rpc, payments,
     peers, wallet,
 };
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::{closing, policy};
 use crate::sys::args::ArgKind::*;
 use crate::sys::args::{Args, Param, may, need};
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller};
 
 /// What runs a method.

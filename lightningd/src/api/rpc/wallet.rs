@@ -1,15 +1,16 @@
 //! `newaddr`, `listfunds`, `withdraw`, and reservations.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
 use crate::node::Node;
 use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::wallet::coins::{Wanted, build, sign};
 use crate::rooms::wallet::spend::{next_index, spend};
 use crate::rooms::wallet::{AddressKind, MAX_INDEX, address};
-use crate::sys::args::Args;
+use crate::sys::args::{Args, parse_address};
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
-use primitives::{OutPoint, Sat, ScriptBuf};
+use primitives::{OutPoint, Sat};
 use serde_json::{Map, Value, json};
 
 /// `newaddr [addresstype]`.
@@ -70,17 +71,6 @@ pub fn listfunds(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resu
     Ok(Answer::Now(json!({"outputs": outputs, "channels": crate::api::rpc::channels::funds(node)})))
 }
 
-/// Reads an address of this network.
-pub fn parse_address(node: &Node, name: &str, text: &str) -> Result<ScriptBuf, RpcError> {
-    let bad = |why: String| RpcError::params(format!("{name}: '{text}' {why}"));
-    let parsed: bitcoin::Address<bitcoin::address::NetworkUnchecked> =
-        text.parse().map_err(|e| bad(format!("is no address: {e}")))?;
-    let checked = parsed
-        .require_network(node.network.bitcoin())
-        .map_err(|_| bad(format!("is no address of {}", node.network)))?;
-    Ok(checked.script_pubkey())
-}
-
 /// Reads `["txid:n", ...]`.
 pub fn parse_utxos(args: &Args, name: &'static str) -> Result<Option<Vec<OutPoint>>, RpcError> {
     let Some(Value::Array(items)) = args.raw(name) else { return Ok(None) };
@@ -107,7 +97,7 @@ pub fn withdraw(
     args: &Args,
     caller: &Caller,
 ) -> Result<Answer, Stop> {
-    let script = parse_address(node, "destination", &args.need_text("destination")?)?;
+    let script = parse_address(node.network, "destination", &args.need_text("destination")?)?;
     let asked = args.feerate("feerate").unwrap_or(crate::sys::args::Asked::Within(12));
     let feerate = node.feerate_asked(asked).ok_or_else(|| {
         RpcError::new(code::LIGHTNINGD, "Cannot estimate fees: give a feerate such as 253perkw")
@@ -119,6 +109,7 @@ pub fn withdraw(
         minconf: args.number32("minconf")?.unwrap_or(1),
         utxos: parse_utxos(args, "utxos")?,
         emergency: emergency_reserve(node, false),
+        replaceable: crate::rooms::onchain::attempts_under_way(node),
     };
     let funded = build(node, turn, &wanted)?;
     let signed = sign(node, turn, &funded.tx)?;

@@ -2,11 +2,12 @@
 
 use crate::kernel::plugins::life::init_answered;
 use crate::kernel::plugins::{CallFor, Plugin, life};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::sys::children::{PluginId, PluginMessage};
+use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use crate::sys::log::Speaker;
 use serde_json::Value;

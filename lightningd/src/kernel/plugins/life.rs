@@ -3,13 +3,13 @@
 use crate::kernel::plugins::calls::call;
 use crate::kernel::plugins::manifest::Manifest;
 use crate::kernel::plugins::{CallFor, Plugin};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
 use crate::sys::children::PluginId;
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{RpcError, code};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ pub fn init_answered(
         .any(|(i, p)| *i != id && p.at_startup && p.stage != Stage::Active);
     if !others_wait && !node.plugins.started {
         turn.install(|node| node.plugins.started = true);
-        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::Begin));
+        turn.also(Event::PluginsReady);
     }
     Ok(())
 }
@@ -136,7 +136,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result
         node.plugins.calls.retain(|_, c| c.plugin != id);
     });
     if blocked_start {
-        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::PluginsChanged));
+        turn.also(Event::PluginsChanged);
     }
     Ok(())
 }
@@ -151,7 +151,7 @@ pub fn continue_start(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         init_all(node, turn)?;
     } else if first.iter().all(|p| p.stage == Stage::Active) {
         turn.install(|node| node.plugins.started = true);
-        turn.also(Event::Chain(crate::kernel::words::rooms::ChainEvent::Begin));
+        turn.also(Event::PluginsReady);
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ pub(super) fn answered(
         }
     };
     let clash = manifest.methods.iter().find(|m| {
-        crate::api::rpc::table::find(&m.name).is_some()
+        node.plugins.own_methods.contains(&m.name.as_str())
             || node.plugins.owner_of(&m.name).is_some_and(|(owner, _)| owner != id)
     });
     if let Some(clash) = clash {
@@ -205,9 +205,7 @@ pub(super) fn answered(
     with.stage = Stage::HasManifest;
     if at_startup {
         turn.install(move |node| node.plugins.born(id, with));
-        turn.also(crate::kernel::words::event::Event::Chain(
-            crate::kernel::words::rooms::ChainEvent::PluginsChanged,
-        ));
+        turn.also(Event::PluginsChanged);
     } else {
         send_init(node, turn, id, &with, false);
         turn.install(move |node| {

@@ -15,7 +15,7 @@ use crate::sys::children::PluginId;
 use crate::kernel::words::rooms::Purpose;
 use crate::sys::form::Caller;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A plugin that lives.
@@ -70,6 +70,8 @@ pub struct PluginHost {
     /// Those that live.
     pub plugins: BTreeMap<PluginId, Plugin>,
     calls: BTreeMap<String, Call>,
+    /// Methods of lightningd's own: no plugin may have one of these names.
+    pub own_methods: BTreeSet<&'static str>,
     /// True once the first ones are at work.
     pub started: bool,
 }
@@ -79,6 +81,10 @@ pub const BACKEND_METHODS: [&str; 5] =
     ["getchaininfo", "estimatefees", "getrawblockbyheight", "sendrawtransaction", "getutxout"];
 
 impl PluginHost {
+    /// No plugin yet. `own_methods`: names that none may take.
+    pub fn new(own_methods: impl Iterator<Item = &'static str>) -> Self {
+        Self { own_methods: own_methods.collect(), ..Self::default() }
+    }
     /// A number nobody had.
     pub fn next_id(&self) -> PluginId {
         self.next_plugin.set(self.next_plugin.get() + 1);

@@ -1,9 +1,9 @@
 //! What can happen to the master.
 
-use crate::kernel::words::rooms::{ChainEvent, ChannelEvent, HtlcEvent, Purpose};
+use crate::kernel::words::rooms::{AbandonedChannel, ChainEvent, ChannelEvent, HtlcEvent, Purpose};
 use crate::sys::children::{ChildId, PluginId, PluginMessage};
 use crate::sys::form::{Caller, RpcError, RpcRequest};
-use primitives::{ChannelId, ChannelNumber, HtlcId, NodeId};
+use primitives::{BlockHeight, ChannelId, ChannelNumber, HtlcId, NodeId};
 use serde_json::Value;
 use std::time::Instant;
 use subdaemon::Frame;
@@ -34,9 +34,23 @@ pub enum Event {
     PluginDue(PluginId, crate::kernel::words::rooms::Stage),
     /// A call that the chain room made came back.
     Backend(Purpose, Result<Value, RpcError>),
-    /// Something in the chain room.
+    /// A plugin showed its manifest, or fell, at start.
+    PluginsChanged,
+    /// Every plugin that was started with the node is at work.
+    PluginsReady,
+    /// Something about our view of the chain.
     Chain(ChainEvent),
-    /// Something in the channels room.
+    /// A block was taken in by every room: it is our tip.
+    NewTip(BlockHeight),
+    /// A peer connected: its channels want daemons.
+    PeerConnected(NodeId, u64),
+    /// The daemons of this peer's channels were to come later on this connection: now.
+    ServePeer(NodeId, u64),
+    /// These channels came to nothing, each for its reason: more of them than one turn may forget.
+    ForgetChannels(Vec<AbandonedChannel>),
+    /// The rows of this channel of this peer's are gone: hsmd has to hear so.
+    ChannelForgotten(ChannelNumber, NodeId),
+    /// Something about a channel.
     Channel(ChannelNumber, ChannelEvent),
     /// Something in the room of channels on chain.
     Onchain(ChannelNumber, crate::kernel::words::rooms::OnchainEvent),
@@ -46,6 +60,8 @@ pub enum Event {
     Decide(ChannelNumber, HtlcId),
     /// Something in the HTLC switch.
     Htlc(HtlcEvent),
+    /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
+    StorePayment(u64),
     /// An RPC that waits has waited long enough.
     RpcTimeout(crate::kernel::words::rooms::WaitId),
     /// A client of the socket hung up.
@@ -56,8 +72,10 @@ pub enum Event {
     StartConnectd(Instant),
     /// This connectd listens nowhere: is an address free now?
     ListenAgain(ChildId),
+    /// Another connectd is there: tell it to accept.
+    ActivateConnectd,
     /// connectd is to be told which peers have funded channels.
-    TellFriends,
+    TellFundedPeers,
     /// SIGTERM, or the `stop` command.
     Shutdown(Option<Caller>),
 }
@@ -85,11 +103,9 @@ impl Event {
             }
             Self::Connectd(FromConnectd::Connected(c)) => Blame::Peer(c.node, c.connection, None),
             // Its daemons did not start: on another connection they may.
-            Self::Channel(
-                _,
-                ChannelEvent::Serve(peer, connection)
-                | ChannelEvent::PeerConnected(peer, connection),
-            ) => Blame::Peer(*peer, *connection, None),
+            Self::ServePeer(peer, connection) | Self::PeerConnected(peer, connection) => {
+                Blame::Peer(*peer, *connection, None)
+            }
             Self::ChildGone(_)
             | Self::Overdue(_)
             | Self::Connectd(_)
@@ -99,7 +115,14 @@ impl Event {
             | Self::PluginBorn(_)
             | Self::PluginDue(..)
             | Self::Backend(..)
+            | Self::PluginsChanged
+            | Self::PluginsReady
             | Self::Chain(_)
+            | Self::NewTip(_)
+            | Self::ForgetChannels(_)
+            | Self::ChannelForgotten(..)
+            | Self::StorePayment(_)
+            | Self::ActivateConnectd
             | Self::Channel(..)
             | Self::Onchain(..)
             | Self::AllocateFees
@@ -108,7 +131,7 @@ impl Event {
             | Self::Reconnect(..)
             | Self::StartConnectd(_)
             | Self::ListenAgain(_)
-            | Self::TellFriends
+            | Self::TellFundedPeers
             | Self::RpcTimeout(_)
             | Self::RpcGone(_)
             | Self::Shutdown(None) => Blame::Log(format!("{self:?}").chars().take(200).collect()),

@@ -9,6 +9,9 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wire::daemon::LogLevel;
 
+/// Calls of the backend that come by the clock, and say nothing about a channel.
+const BY_THE_CLOCK: [&str; 3] = ["\"getchaininfo\"", "\"estimatefees\"", "\"mempoolspends\""];
+
 /// What leaves after a commit.
 #[derive(Debug)]
 pub enum Outgoing {
@@ -45,6 +48,30 @@ pub enum Outgoing {
     OpenRpc,
     /// Everything is to end, in order; then this caller hears that it did.
     ShutDown(Option<Caller>),
+}
+
+impl Outgoing {
+    /// Is there a barrier before and after this is said? Clients of the socket are the test itself, and the clock has no order.
+    pub fn has_barriers(&self) -> bool {
+        match self {
+            Self::Spawn(_)
+            | Outgoing::Revoked { .. }
+            | Outgoing::OrderHsmd(_)
+            | Outgoing::Order { .. }
+            | Outgoing::Answer { .. }
+            | Outgoing::Kill { .. } => true,
+            Outgoing::ToPlugin { json, .. } => !BY_THE_CLOCK.iter().any(|m| json.contains(m)),
+            Outgoing::Reply { .. }
+            | Outgoing::Notify { .. }
+            | Outgoing::StartPlugin { .. }
+            | Outgoing::KillPlugin { .. }
+            | Outgoing::Forgotten { .. }
+            | Outgoing::Then(_)
+            | Outgoing::At(..)
+            | Outgoing::OpenRpc
+            | Outgoing::ShutDown(_) => false,
+        }
+    }
 }
 
 impl Blame {

@@ -1,7 +1,7 @@
 //! What rooms are told, and what they ask the backend for.
 
 use crate::sys::form::Caller;
-use bitcoin::Txid;
+use bitcoin::{Transaction, Txid};
 use primitives::{BlockHeight, ChannelNumber, *};
 use serde_json::Value;
 use std::time::Instant;
@@ -42,13 +42,9 @@ pub enum Purpose {
     FundingSeen(ChannelNumber, Caller),
 }
 
-/// What happens in this room beside answers.
+/// What happens to our view of the chain, beside answers of the backend.
 #[derive(Debug)]
 pub enum ChainEvent {
-    /// The plugins are ready.
-    Begin,
-    /// A plugin showed its manifest, or fell, at start.
-    PluginsChanged,
     /// Time to look.
     Poll,
     /// No header is left of the chain that our rows were made from: nothing that is in blocks below this height is certain any more.
@@ -72,33 +68,21 @@ pub enum BroadcastFor {
     Attempt(ChannelNumber),
 }
 
-/// What happens to channels beside what children say. Number 0 stands for all of them.
+/// What happens to a channel beside what its child says.
 #[derive(Debug)]
 pub enum ChannelEvent {
-    /// A peer connected: its channels want daemons.
-    PeerConnected(NodeId, u64),
-    /// The daemons of this peer's channels were to come later on this connection: now.
-    Serve(NodeId, u64),
     /// The peer is to hear what this channel wants of forwards.
     TellUpdate,
     /// A channel was just opened by us: sign its funding and send it.
     SignFunding,
-    /// Another connectd is there: tell it to accept.
-    ActivateConnectd,
     /// `close` waited for as long as it was told to.
     CloseTimeout,
     /// Publish our newest commitment.
     Broadcast,
-    /// A block was taken in by every room.
-    NewTip(BlockHeight),
     /// The funding of this channel is in a block now: its peer wants to hear of it.
     FundingSeen,
-    /// These came to nothing, each for its reason: more of them than one turn may forget.
-    ForgetAll(Vec<crate::kernel::words::rooms::AbandonedChannel>),
-    /// This channel of this peer's was forgotten: hsmd has to hear so.
-    Forgotten(NodeId),
-    /// The child of this channel is gone; look whether it needs another.
-    ChildGone(ChannelNumber),
+    /// Its child is gone; look whether it needs another.
+    ChildGone,
 }
 
 /// A channel that came to nothing, and why.
@@ -111,7 +95,7 @@ pub struct AbandonedChannel {
 }
 
 /// What happens in this room.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum OnchainEvent {
     /// The channel wants an onchaind.
     Begin,
@@ -121,6 +105,12 @@ pub enum OnchainEvent {
     GiveUp,
     /// Everything was resolved a hundred blocks ago.
     Bury,
+    /// Our commitment is about to be broadcast.
+    CommitmentSent(Transaction),
+    /// A received HTLC of the channel is to be claimed with this preimage.
+    Decided(HtlcId, Preimage),
+    /// The channel's commitment can never confirm: its funding was double-spent or never came, or a mutual close is buried.
+    ChannelForgotten,
 }
 
 /// What happens in the switch.
@@ -153,12 +143,12 @@ pub enum HtlcEvent {
     },
     /// A channel's daemon is gone, and with it what it had not offered yet.
     Lost(ChannelNumber),
+    /// A channel is over, and its end buried.
+    ChannelClosed(ChannelNumber),
     /// Parts of this payment have waited long enough.
     SetTimeout(PaymentHash, Instant),
     /// The parts of this payment are worth an invoice with the last block.
     SetComplete(PaymentHash),
-    /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
-    StorePayment(u64),
     /// We have the tip, or waited long enough for it: whatever came since the start is decided on.
     DecideAll,
     /// Look for forwards whose incoming HTLC expires before the outgoing one is resolved.

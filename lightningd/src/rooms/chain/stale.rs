@@ -41,19 +41,21 @@ impl Node {
 }
 
 /// With every look at the backend: the log hears when the tip becomes old, again while it stays so, and when that is over.
-pub(super) fn look(node: &Node, turn: &mut Turn<'_>) {
+/// True if the tip is believed.
+pub fn look(node: &Node, turn: &mut Turn<'_>) -> bool {
     let now = Instant::now();
     match (node.stale_warning(), node.chain.stale_since) {
         (Some(text), said) if said.is_none_or(|at| now.duration_since(at) >= SAID_EVERY) => {
             log::error!("{text}");
             turn.install(move |node| node.chain.stale_since = Some(now));
+            false
         }
+        (Some(_), Some(_) | None) => false,
         (None, Some(_)) => {
             log::info!("bitcoind has a new block again: {}", node.chain.height());
             turn.install(|node| node.chain.stale_since = None);
-            crate::rooms::htlcs::decide::tip_found(node, turn);
+            true
         }
-        (None, None) => crate::rooms::htlcs::decide::tip_found(node, turn),
-        (Some(_), Some(_) | None) => {}
+        (None, None) => true,
     }
 }

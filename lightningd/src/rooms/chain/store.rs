@@ -23,18 +23,14 @@ pub fn load(db: &Connection) -> Result<Chain, Fatal> {
 }
 
 /// So many sendings of a stored transaction have no answer, and each other one was refused. `None`: bitcoind may have it.
-pub(super) fn set_untaken(
-    db: &Connection,
-    txid: Txid,
-    under_way: Option<u32>,
-) -> Result<(), Fatal> {
+pub fn set_untaken(db: &Connection, txid: Txid, under_way: Option<u32>) -> Result<(), Fatal> {
     db.prepare_cached("UPDATE transactions SET untaken = ?2 WHERE txid = ?1")?
         .execute(params![txid.to_byte_array(), under_way])?;
     Ok(())
 }
 
 /// It is about to be sent once more.
-pub(super) fn count_sending(db: &Connection, txid: Txid) -> Result<(), Fatal> {
+pub fn count_sending(db: &Connection, txid: Txid) -> Result<(), Fatal> {
     db.prepare_cached(
         "UPDATE transactions SET untaken = untaken + 1 WHERE txid = ?1 AND untaken IS NOT NULL",
     )?
@@ -46,7 +42,7 @@ pub(super) fn count_sending(db: &Connection, txid: Txid) -> Result<(), Fatal> {
 pub(super) type Header = (BlockHeight, BlockHash, Option<u32>);
 
 /// The last [`KEPT_HEADERS`] below this height, the highest first.
-pub(super) fn headers_below(db: &Connection, height: BlockHeight) -> Result<Vec<Header>, Fatal> {
+pub fn headers_below(db: &Connection, height: BlockHeight) -> Result<Vec<Header>, Fatal> {
     let mut statement = db.prepare_cached(
         "SELECT height, hash, time FROM blocks WHERE height < ?1 ORDER BY height DESC LIMIT ?2",
     )?;
@@ -69,15 +65,12 @@ pub(super) fn hash_at(db: &Connection, height: u32) -> Result<Option<BlockHash>,
 pub(super) fn read_from(db: &Connection) -> Result<Option<BlockHeight>, Fatal> {
     Ok(crate::sys::db::get_var(db, READ_FROM)?.map(BlockHeight))
 }
-pub(super) fn set_read_from(db: &Connection, height: BlockHeight) -> Result<(), Fatal> {
+pub fn set_read_from(db: &Connection, height: BlockHeight) -> Result<(), Fatal> {
     crate::sys::db::set_var(db, READ_FROM, &height.0)
 }
 
 /// The highest block below this height that has a transaction of ours.
-pub(super) fn confirmed_below(
-    db: &Connection,
-    height: BlockHeight,
-) -> Result<Option<BlockHeight>, Fatal> {
+pub fn confirmed_below(db: &Connection, height: BlockHeight) -> Result<Option<BlockHeight>, Fatal> {
     let found: Option<u32> = db
         .prepare_cached("SELECT max(height) FROM transactions WHERE height < ?1")?
         .query_row([height.0], |row| row.get(0))?;
@@ -137,7 +130,7 @@ pub fn confirmed(
 }
 
 /// Those that are to be in a block and are not.
-pub(super) fn unconfirmed(db: &Connection) -> Result<Vec<Transaction>, Fatal> {
+pub fn unconfirmed(db: &Connection) -> Result<Vec<Transaction>, Fatal> {
     let mut statement =
         db.prepare_cached("SELECT raw FROM transactions WHERE broadcast = 1 AND height IS NULL")?;
     let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;

@@ -3,13 +3,14 @@
 pub mod fees;
 pub mod limit;
 
+use crate::rooms::channels::ChannelEvent;
 use crate::rooms::channels::closing::limit::limit_peer_close;
 use crate::sys::form::code;
 
 use super::fail::fail_channel;
 use super::phase::{hears, takes};
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
@@ -22,6 +23,7 @@ use crate::rooms::channels::{
 };
 use crate::sys::args::Args;
 use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError};
 use channel::phase::Input;
 use primitives::*;
@@ -85,7 +87,7 @@ pub fn close(
     let channel = find(node, &text)?;
     let destination = args
         .text("destination")
-        .map(|t| crate::api::rpc::wallet::parse_address(node, "destination", &t))
+        .map(|t| crate::sys::args::parse_address(node.network, "destination", &t))
         .transpose()?;
     let seconds = args.number("unilateraltimeout");
     match channel.state {
@@ -210,7 +212,6 @@ pub(super) fn begin(
         return Err(Stop::refused("channeld is ready to close while something is pending"));
     }
     // channeld reads no more orders: what it was told to offer and did not is lost.
-    crate::rooms::payments::ends::fail_unbound(node, turn, Some(channel.number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(channel.number)));
     if !channel.state.wants_peer() {
         return Ok(());
@@ -377,10 +378,7 @@ pub fn gone(
         c.reestablished = false;
     });
     if channel.wants_peer() {
-        turn.also(Event::Channel(
-            ChannelNumber(0),
-            crate::kernel::words::rooms::ChannelEvent::ChildGone(number),
-        ));
+        turn.also(Event::Channel(number, ChannelEvent::ChildGone));
     }
     Ok(())
 }

@@ -2,8 +2,11 @@
 
 use super::phase::takes;
 use super::{Channel, live, store, update};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::OnchainEvent;
 use crate::node::Node;
+use crate::sys::fatal::Stop;
 use channel::phase::Input;
 use primitives::*;
 use wire::channel_data::{LiveHtlc, Removal};
@@ -26,7 +29,7 @@ pub fn decide(
     if channel.state.is_open() {
         live::order_removal(channel, turn, id, &removal);
     } else {
-        onchain_decision(node, turn, channel, id, &removal);
+        onchain_decision(turn, channel, id, &removal);
     }
     update(turn, number, move |c| drop(c.decided.insert(id, removal)));
     Ok(())
@@ -41,16 +44,10 @@ pub fn is_replayed(turn: &Turn<'_>, number: ChannelNumber, live: &LiveHtlc) -> R
 
 /// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in `Channel::decided` once
 /// this turn is through: a preimage that comes now can still be used.
-fn onchain_decision(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    id: HtlcId,
-    removal: &Removal,
-) {
+fn onchain_decision(turn: &mut Turn<'_>, channel: &Channel, id: HtlcId, removal: &Removal) {
     let what = match removal {
         Removal::Fulfilled { preimage } => {
-            crate::rooms::onchain::learned_ours(node, turn, channel.number, id, *preimage);
+            turn.also(Event::Onchain(channel.number, OnchainEvent::Decided(id, *preimage)));
             "can be claimed with its preimage"
         }
         Removal::Failed { .. } | Removal::Malformed { .. } => "is left to the peer",

@@ -3,14 +3,15 @@
 use super::closing::{answer_closers, refuse_closers};
 use super::error_to_peer;
 use super::error_to_peer::Known;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::kernel::words::rooms::BroadcastFor;
+use crate::kernel::words::rooms::{BroadcastFor, OnchainEvent};
 use crate::node::Node;
 use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, Owner, live, set_state, store, update};
+use crate::sys::fatal::Stop;
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
 use primitives::*;
 use std::time::{Duration, Instant};
@@ -153,7 +154,7 @@ pub(super) fn broadcast_commitment(
                 LogLevel::Info,
                 &format!("publishing our commitment {}", transaction.compute_txid()),
             );
-            crate::rooms::onchain::anchor::commitment_published(node, turn, number, &transaction)?;
+            turn.also(Event::Onchain(number, OnchainEvent::CommitmentSent(transaction.clone())));
             broadcast(node, turn, &transaction, BroadcastFor::Commitment(number))?;
             answer_closers(node, turn, number, "unilateral", &transaction);
         }

@@ -1,12 +1,13 @@
 //! Channels that came to nothing: no row of them is kept.
 
 use super::closing::refuse_closers;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::kernel::words::rooms::{AbandonedChannel, ChannelEvent};
+use crate::kernel::words::rooms::{AbandonedChannel, OnchainEvent};
 use crate::node::Node;
 use crate::rooms::channels::{Channel, store};
+use crate::sys::fatal::Stop;
 use primitives::*;
 use wire::daemon::LogLevel;
 
@@ -14,7 +15,7 @@ use wire::daemon::LogLevel;
 const FORGOTTEN_AT_ONCE: usize = 50;
 
 impl AbandonedChannel {
-    pub(super) fn new(channel: &Channel, why: String) -> Self {
+    pub fn new(channel: &Channel, why: String) -> Self {
         Self { number: channel.number, why, since: channel.first_height }
     }
 
@@ -28,7 +29,7 @@ impl AbandonedChannel {
 
 /// These come to nothing. All but the first [`FORGOTTEN_AT_ONCE`] have turns of their own: should we die before
 /// those, each of a peer's is found again by its age. Ours are first.
-pub(super) fn forget_all(
+pub fn forget_all(
     node: &Node,
     turn: &mut Turn<'_>,
     mut over: Vec<AbandonedChannel>,
@@ -40,7 +41,7 @@ pub(super) fn forget_all(
 }
 
 /// The first of them; the others later.
-pub(super) fn forget_some(
+pub fn forget_some(
     node: &Node,
     turn: &mut Turn<'_>,
     mut over: Vec<AbandonedChannel>,
@@ -52,7 +53,7 @@ pub(super) fn forget_some(
         }
     }
     if !later.is_empty() {
-        turn.then(Event::Channel(ChannelNumber(0), ChannelEvent::ForgetAll(later)));
+        turn.then(Event::ForgetChannels(later));
     }
     Ok(())
 }
@@ -70,23 +71,15 @@ pub fn forget(node: &Node, turn: &mut Turn<'_>, channel: &Channel, why: &str) ->
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
     }
     refuse_closers(node, turn, channel.number, why);
-    crate::rooms::onchain::forget(node, turn, channel.number)?;
+    turn.also(Event::Onchain(channel.number, OnchainEvent::ChannelForgotten));
     if may_be_published(channel) {
         crate::rooms::chain::store::forget_spends(turn.db, channel.live.params.funding)?;
     }
     store::forget(turn.db, channel.number)?;
     let (number, peer) = (channel.number, channel.peer);
     // Not before it is on disk that there is no such channel: this event may be taken back.
-    turn.then(Event::Channel(number, ChannelEvent::Forgotten(peer)));
+    turn.then(Event::ChannelForgotten(number, peer));
     turn.say(Outgoing::Forgotten { channel: number });
-    turn.install(move |node| {
-        node.channels.remove(number);
-        // Whoever comes under a new name each time leaves nothing behind.
-        let strange = node.channels.count_with(peer) == 0;
-        let known = node.peers.all.get(&peer);
-        if strange && known.is_some_and(|p| p.connection.is_none() && p.address.is_none()) {
-            node.peers.all.remove(&peer);
-        }
-    });
+    turn.install(move |node| node.channels.remove(number));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::phase::{hears, refused};
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::HtlcEvent;
@@ -10,9 +10,10 @@ use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{
-    Channel, Owner, order, set_state, store, strangers, update, watermark,
+    Channel, ChannelEvent, Owner, order, set_state, store, strangers, update, watermark,
 };
 use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::sys::fatal::Stop;
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::collections::VecDeque;
@@ -154,28 +155,42 @@ pub fn start_with(
     Ok(())
 }
 
-/// channeld said or asked something.
-pub fn heard(
-    node: &Node,
+/// channeld said or asked something. Returns what it asks to have stored of the commitment dance: the switch has a word in that.
+pub fn heard<'a>(
+    node: &'a Node,
     turn: &mut Turn<'_>,
     child: ChildId,
     number: ChannelNumber,
     frame: Frame,
-) -> Result<(), Stop> {
+) -> Result<Option<(&'a Channel, Persist)>, Stop> {
     let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
     else {
-        return Ok(());
+        return Ok(None);
     };
     let broken =
         |e: wire::Malformed| Stop::refused(format!("channeld sent what it should not: {e}"));
     let code = frame.body.first_chunk::<2>().map_or(0, |n| u16::from_be_bytes(*n));
     if ChannelAsk::has(code) {
-        return asked(node, turn, child, channel, ChannelAsk::decode(&frame.body).map_err(broken)?);
+        let ask = ChannelAsk::decode(&frame.body).map_err(broken)?;
+        return Ok(asked(node, turn, child, channel, ask)?.map(|persist| (channel, persist)));
     }
     let report = FromChanneld::decode_known(&frame.body).map_err(broken)?;
-    if !hears(channel, Input::reported(&report))? {
-        return Ok(());
+    if hears(channel, Input::reported(&report))? {
+        reported(node, turn, child, channel, report, frame.fds)?;
     }
+    Ok(None)
+}
+
+/// channeld reported something that counts in the channel's phase.
+fn reported(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    channel: &Channel,
+    report: FromChanneld,
+    fds: VecDeque<OwnedFd>,
+) -> Result<(), Stop> {
+    let number = channel.number;
     match report {
         FromChanneld::Log(line) => {
             crate::kernel::children::log_line(Role::Channel(number), Some(channel.peer), &line)
@@ -195,7 +210,7 @@ pub fn heard(
         }
         FromChanneld::ReadyToClose(_) => {
             crate::kernel::births::ends(turn, child);
-            super::closing::begin(node, turn, channel, fd(frame.fds)?)?
+            super::closing::begin(node, turn, channel, fd(fds)?)?
         }
         // What closes it is signed by both: it needs no peer that publishes something.
         FromChanneld::WeAreBehind(b) if channel.state == State::ClosingComplete => {
@@ -234,7 +249,8 @@ pub fn set_status(channel: &mut Channel, status: wire::daemon::Status) {
     }
 }
 
-fn answer<R: Request<Answer = ()>>(turn: &mut Turn<'_>, child: ChildId) {
+/// Answers a child's ask, once the turn is committed.
+pub fn answer<R: Request<Answer = ()>>(turn: &mut Turn<'_>, child: ChildId) {
     turn.say(Outgoing::Answer { child, body: answer_frame::<R>(&()) });
 }
 
@@ -244,7 +260,7 @@ fn asked(
     child: ChildId,
     channel: &Channel,
     ask: ChannelAsk,
-) -> Result<(), Stop> {
+) -> Result<Option<Persist>, Stop> {
     let number = channel.number;
     let input = Input::from(&ask);
     match (rule(channel.phase(), input), &ask) {
@@ -267,10 +283,7 @@ fn asked(
         ) => return Err(refused(channel, input)),
     }
     match ask {
-        ChannelAsk::Persist(p) => {
-            super::persist::persist(node, turn, channel, p)?;
-            answer::<Persist>(turn, child);
-        }
+        ChannelAsk::Persist(p) => return Ok(Some(p)),
         // BOLT 2, channel_ready: once more with another alias, or the same.
         ChannelAsk::PersistPeerReady(p) if channel.ready.remote => {
             if p.alias.is_some() && p.alias != channel.alias_remote {
@@ -355,7 +368,7 @@ fn asked(
             answer::<PersistAnnouncement>(turn, child);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
@@ -481,29 +494,17 @@ pub(super) fn failed(
 }
 
 /// A channel's child is gone, and everything it said was handled.
-pub fn gone(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    child: ChildId,
-    number: ChannelNumber,
-) -> Result<(), Stop> {
-    let Some(channel) = node.channels.all.get(&number).filter(|c| c.owner.child() == Some(child))
-    else {
-        return Ok(());
-    };
+pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId, number: ChannelNumber) {
+    if node.channels.all.get(&number).is_none_or(|c| c.owner.child() != Some(child)) {
+        return;
+    }
     update(turn, number, |c| {
         c.owner = Owner::Nobody;
         c.reestablished = false;
     });
     // Offers that no commitment took are lost with it.
-    crate::rooms::payments::ends::fail_unbound(node, turn, Some(number))?;
     turn.also(Event::Htlc(HtlcEvent::Lost(number)));
-    turn.also(Event::Channel(
-        ChannelNumber(0),
-        crate::kernel::words::rooms::ChannelEvent::ChildGone(number),
-    ));
-    let _ = channel;
-    Ok(())
+    turn.also(Event::Channel(number, ChannelEvent::ChildGone));
 }
 
 /// After a child's end: if its connection is still there it was for that a new one, or the daemon died alone.

@@ -10,6 +10,7 @@ mod evil_tests;
 pub mod fail;
 pub mod forget;
 pub mod index;
+pub mod key;
 pub mod live;
 pub mod numbers;
 pub mod opening;
@@ -35,10 +36,11 @@ pub mod witness;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::sys::children::ChildId;
+use crate::sys::fatal::Stop;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
@@ -370,39 +372,22 @@ pub fn handle(
     event: ChannelEvent,
 ) -> Result<(), Stop> {
     match event {
-        ChannelEvent::PeerConnected(peer, connection) => {
-            strangers::connected(node, turn, peer, connection)
-        }
-        ChannelEvent::Serve(peer, connection) => {
-            strangers::serve_late(node, turn, peer, connection)
-        }
-        ChannelEvent::ActivateConnectd => {
-            crate::rooms::peers::connectd::activate(node, turn);
-            Ok(())
-        }
         ChannelEvent::TellUpdate => match node.channels.all.get(&number) {
             Some(channel) => our_update::tell_peer(node, turn, channel),
             None => Ok(()),
         },
-        ChannelEvent::SignFunding => watch::sign_funding(node, turn, number),
+        ChannelEvent::SignFunding => {
+            crate::rooms::channels::opening::funding::sign_funding(node, turn, number)
+        }
         ChannelEvent::CloseTimeout => closing::timeout(node, turn, number),
         ChannelEvent::Broadcast => fail::broadcast_commitment(node, turn, number),
-        ChannelEvent::NewTip(height) => {
-            watch::new_tip(node, turn, height)?;
-            crate::rooms::htlcs::decide::new_tip(node, turn)?;
-            crate::rooms::onchain::new_tip(node, turn, height)
-        }
         ChannelEvent::FundingSeen => strangers::funding_seen(node, turn, number),
-        ChannelEvent::ForgetAll(over) => forget::forget_some(node, turn, over),
-        ChannelEvent::Forgotten(peer) => {
-            Ok(turn.hsm.ask(&wire::hsm::ForgetChannel { peer, channel: number })?)
-        }
-        ChannelEvent::ChildGone(number) => live::after_gone(node, turn, number),
+        ChannelEvent::ChildGone => live::after_gone(node, turn, number),
     }
 }
 
-/// After the load, before peers: what a crash may have left half said.
-pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+/// After the load, before peers: what a crash may have left half said of channels.
+pub fn resume(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     for channel in node.channels.all.values() {
         let live = &channel.live;
         let busy = !live.htlcs.0.is_empty() || live.commitment != live.revoked;
@@ -413,9 +398,7 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         }
         watch::resume(node, turn, channel)?;
     }
-    crate::rooms::onchain::resume(node, turn);
-    crate::rooms::payments::ends::fail_unbound(node, turn, None)?;
-    crate::rooms::htlcs::decide::begin(node, turn)
+    Ok(())
 }
 
 /// New fee estimates: channeld of each channel hears what they mean.

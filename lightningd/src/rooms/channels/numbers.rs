@@ -53,8 +53,8 @@ pub fn draw(node: &Node, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::turn::Stop;
     use crate::kernel::words::event::Event;
+    use crate::sys::fatal::Stop;
     use crate::testing::Rig;
 
     /// Draws one number in a turn of its own; what the turn says of the last number.

@@ -2,19 +2,21 @@
 
 pub mod agreed;
 pub mod begin;
+pub mod cancel;
+pub mod funding;
 pub mod psbt;
 
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, Owner, Totals, live, store, strangers};
 use crate::rooms::wallet;
 use crate::rooms::wallet::coins::Funded;
 use crate::sys::children::ChildId;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError, code};
 use primitives::*;
 use serde_json::json;
@@ -417,7 +419,7 @@ fn end(node: &Node, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Resul
     );
     let number = opening.number;
     // Not before it is certain that there is no such channel: this event may be taken back.
-    turn.then(Event::Channel(number, ChannelEvent::Forgotten(opening.peer)));
+    turn.then(Event::ChannelForgotten(number, opening.peer));
     turn.install(move |node| drop(node.channels.openings.remove(&number)));
     crate::kernel::births::ends(turn, opening.child);
     Ok(())

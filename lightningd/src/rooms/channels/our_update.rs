@@ -1,10 +1,11 @@
 //! Our `channel_update`, told to the peer of the channel: what it must know to be paid through us, whether the channel is
 //! announced or not. BOLT 7, "The `channel_update` Message".
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, policy};
+use crate::sys::fatal::Stop;
 use primitives::*;
 use wire::{Bytes, ChannelUpdate, Message};
 

@@ -5,11 +5,12 @@
 //! than a row can hold.
 
 use super::{Channel, Totals, live_htlc, store, update};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
+use crate::sys::fatal::Stop;
 use primitives::*;
 use std::collections::BTreeSet;
 use wire::channel_data::*;
@@ -17,33 +18,53 @@ use wire::channeld::Persist;
 use wire::hsm::{MasterOrder, RevocationStored};
 
 /// What the steps of one ask come to.
-struct Sum {
+#[derive(Debug)]
+pub struct Sum {
     totals: Totals,
     keys: BTreeSet<u64>,
     settled: Vec<LiveHtlc>,
 }
 
-/// Stores the steps, or refuses them all.
-pub(super) fn persist(
+/// `Err` unless each step may follow, as far as it concerns anybody but its channel.
+pub fn check(channel: &Channel, ask: &Persist) -> Result<Sum, Stop> {
+    let mut sum = Sum { totals: channel.totals, keys: BTreeSet::new(), settled: vec![] };
+    for_each_step(channel, ask, |live, change| check_step(channel, live, change, &mut sum))?;
+    Ok(sum)
+}
+
+/// Runs `each` with the state that a step changes. The first step changes what is there; only if there are more is that copied.
+fn for_each_step(
+    channel: &Channel,
+    ask: &Persist,
+    mut each: impl FnMut(&ChannelState, &ChannelChange) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let mut ahead: Option<ChannelState> = None;
+    for (n, change) in ask.changes.iter().enumerate() {
+        each(ahead.as_ref().unwrap_or(&channel.live), change)?;
+        if n + 1 < ask.changes.len() {
+            channel::apply_to(ahead.get_or_insert_with(|| channel.live.clone()), change);
+        }
+    }
+    Ok(())
+}
+
+/// The HTLCs of ours that these steps add.
+pub fn added_by_us(ask: &Persist) -> impl Iterator<Item = &LiveHtlc> {
+    let added = ask.changes.iter().flat_map(|change| &change.added.0);
+    added.filter(|l| l.htlc.offered_by == Side::Local)
+}
+
+/// Stores the steps, which were checked.
+pub fn keep(
     node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
     ask: Persist,
+    sum: Sum,
 ) -> Result<(), Stop> {
     let number = channel.number;
-    let mut sum = Sum { totals: channel.totals, keys: BTreeSet::new(), settled: vec![] };
-    // The first step is checked against what is there. Only if there are more is that copied.
-    let mut ahead: Option<ChannelState> = None;
-    for (n, change) in ask.changes.iter().enumerate() {
-        let live = ahead.as_ref().unwrap_or(&channel.live);
-        check(channel, live, change, &mut sum)?;
-        for ours in change.added.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-            crate::rooms::htlcs::decide::bind(node, turn, channel, ours)?;
-        }
+    for change in &ask.changes {
         store::apply(turn.db, number, change, &node.channels.last_htlc)?;
-        if n + 1 < ask.changes.len() {
-            channel::apply_to(ahead.get_or_insert_with(|| channel.live.clone()), change);
-        }
     }
     for peeled in &ask.peeled.0 {
         store::set_peeled(turn.db, number, peeled)?;
@@ -83,7 +104,7 @@ pub(super) fn persist(
 }
 
 /// May this step follow, as far as it concerns anybody but its channel?
-fn check(
+fn check_step(
     channel: &Channel,
     live: &ChannelState,
     change: &ChannelChange,

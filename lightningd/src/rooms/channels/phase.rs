@@ -1,8 +1,8 @@
 //! Which phase of its life a channel is in, and what it takes in that phase.
 
-use crate::kernel::turn::Stop;
 use crate::rooms::channels::Channel;
 use crate::rooms::channels::state::State;
+use crate::sys::fatal::Stop;
 use channel::phase::{Input, Rule, rule, why_refused};
 use primitives::*;
 use wire::channel_data::ChannelPhase;

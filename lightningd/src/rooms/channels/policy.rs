@@ -1,11 +1,12 @@
 //! What we want of those who forward over our channels: the node's options, and what `setchannel` set for one channel.
 
 use super::{Channel, store, update};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::node::Node;
 use crate::rooms::channels::terms::Policy;
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{now, put};
 use primitives::*;

@@ -5,7 +5,7 @@
 //! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
 //! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::ChannelEvent;
@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, Channels, Owner, live, update};
 use crate::rooms::peers::Connection;
+use crate::sys::fatal::Stop;
 use primitives::{ChannelNumber, Msat, NodeId, Side};
 use std::time::{Duration, Instant};
 use wire::channeld::Birth;
@@ -47,7 +48,7 @@ impl Channel {
             && !self.ready.local
             && !self.lost_state
     }
-    pub(super) fn has_nothing_of_ours(&self) -> bool {
+    pub fn has_nothing_of_ours(&self) -> bool {
         // Of a database that may have been put back the rows prove nothing.
         self.live.balance.local == Msat(0) && self.live.htlcs.0.is_empty() && !self.unproven
     }
@@ -179,8 +180,7 @@ pub fn connected(
         turn.install(move |node| {
             node.channels.delayed.insert(peer, connection);
         });
-        let later = ChannelEvent::Serve(peer, connection);
-        turn.at(at, Event::Channel(ChannelNumber(0), later));
+        turn.at(at, Event::ServePeer(peer, connection));
         return Ok(());
     }
     turn.install(move |node| {

@@ -166,23 +166,20 @@ fn channels_without_funding_are_forgotten_fifty_in_a_turn() {
     };
     let later = |outbox: Vec<Outgoing>| {
         outbox.into_iter().find_map(|o| match o {
-            Outgoing::Then(Event::Channel(_, ChannelEvent::ForgetAll(over))) => Some(over),
+            Outgoing::Then(Event::ForgetChannels(over)) => Some(over),
             _ => None,
         })
     };
     // One of those that wait was in a block meanwhile, whose place another block took.
     let came_back = ChannelNumber(121);
-    let mut waiting = later(rig.outbox(|node, turn| {
-        let event = ChannelEvent::NewTip(BlockHeight(2017));
-        crate::rooms::channels::handle(node, turn, ChannelNumber(0), event)
-    }));
+    let mut waiting =
+        later(rig.outbox(|node, turn| crate::flows::block::is_tip(node, turn, BlockHeight(2017))));
     let mut left = vec![rows(&rig)];
     let channel = rig.node.channels.all.get_mut(&came_back).unwrap();
     (channel.was_in_block, channel.first_height) = (true, BlockHeight(2017));
     while let Some(over) = waiting {
         waiting = later(rig.outbox(|node, turn| {
-            let event = ChannelEvent::ForgetAll(over.clone());
-            crate::rooms::channels::handle(node, turn, ChannelNumber(0), event)
+            crate::rooms::channels::forget::forget_some(node, turn, over.clone())
         }));
         left.push(rows(&rig));
     }
@@ -256,7 +253,9 @@ fn funding_that_was_in_a_block_is_known_after_a_reorganisation_and_a_restart() {
     let scid = ShortChannelId::new(100, 1, 0).unwrap();
     store::set_funding_height(&rig.db, ChannelNumber(1), Some((BlockHeight(100), scid))).unwrap();
     rig.crash();
-    rig.turn(|node, turn| crate::rooms::channels::watch::left(node, turn, BlockHeight(100)));
+    rig.turn(|node, turn| {
+        crate::rooms::channels::watch::left(node, turn, BlockHeight(100), |_| false)
+    });
     assert_eq!(rig.channel(1).funding_height, None);
     assert!(!rig.channel(1).is_unseen());
     rig.crash();

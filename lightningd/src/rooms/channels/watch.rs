@@ -1,19 +1,17 @@
 //! Channels and the chain: fundings that confirm, fundings that are spent, and depths.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
-use crate::kernel::words::rooms::{AbandonedChannel, BroadcastFor, ChannelEvent};
+use crate::kernel::words::rooms::{AbandonedChannel, ChannelEvent, HtlcEvent, OnchainEvent};
 use crate::node::Node;
-use crate::rooms::chain::broadcast::{broadcast, broadcast_first};
 use crate::rooms::channels::forget::forget_all;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, live, order, set_state, store, update};
-use crate::rooms::wallet;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use bitcoin::{Block, Transaction, Txid};
 use primitives::*;
-use serde_json::json;
 use std::collections::HashMap;
 use wire::Error;
 use wire::channel_data::ChannelParams;
@@ -27,77 +25,6 @@ const BURIED: u32 = 100;
 /// With so many blocks on top a double spend of a funding ends the HTLCs that we offered over it: as many as any other end without a
 /// preimage must have. As onchaind has it.
 const HOPELESS: u32 = 6;
-
-/// Signs the funding of a channel that both have signed the first commitments of, and sends it.
-pub(super) fn sign_funding(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-) -> Result<(), Stop> {
-    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    let Some(tx) = &channel.funding_tx else { return Ok(()) };
-    if is_signed(tx) {
-        return broadcast(node, turn, tx, BroadcastFor::Funding(number));
-    }
-    let signed = wallet::coins::sign(node, turn, tx)?;
-    store::set_funding_tx(turn.db, number, &signed)?;
-    let copy = signed.clone();
-    update(turn, number, move |c| c.funding_tx = Some(copy));
-    broadcast_first(node, turn, &signed, BroadcastFor::Funding(number))
-}
-
-fn is_signed(tx: &Transaction) -> bool {
-    tx.input.iter().all(|i| !i.witness.is_empty())
-}
-
-/// bitcoind took the funding, or did not.
-pub fn funding_sent(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    refused: Option<String>,
-) -> Result<(), Stop> {
-    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    let funder = node.channels.funders.get(&number).cloned();
-    turn.install(move |node| drop(node.channels.funders.remove(&number)));
-    match (&refused, &channel.funding_tx) {
-        (None, Some(tx)) => {
-            channel.log(LogLevel::Info, &format!("funding {} is on its way", tx.compute_txid()));
-            if let Some(caller) = funder {
-                turn.reply(caller, Ok(funded_result(channel, tx)));
-            }
-        }
-        (Some(e), _) => {
-            // It stays, and its coins with it: it is sent again with every block, until `fundchannel_cancel` takes it back.
-            channel.log(LogLevel::Unusual, &format!("the funding was not taken: {e}"));
-            if let Some(caller) = funder {
-                let text = format!(
-                    "Error broadcasting funding transaction: {e}. It is sent again with every block; fundchannel_cancel gives it up"
-                );
-                turn.reply(caller, Err(RpcError::new(code::FUNDING_BROADCAST_FAIL, text)));
-            }
-        }
-        (None, None) => {}
-    }
-    Ok(())
-}
-
-fn funded_result(channel: &Channel, tx: &Transaction) -> serde_json::Value {
-    let mut result = json!({
-        "tx": bitcoin::consensus::encode::serialize_hex(tx),
-        "txid": tx.compute_txid().to_string(),
-        "outnum": channel.live.params.funding.vout,
-        "channel_id": channel.id.to_string(),
-        "channel_type": crate::rooms::channels::view::channel_type_json(&channel.live.params.channel_type),
-    });
-    crate::sys::json::put(
-        &mut result,
-        "close_to",
-        channel.upfront.local.as_ref().map(|s| s.to_hex_string()),
-    );
-    crate::sys::json::put(&mut result, "mindepth", Some(channel.minimum_depth));
-    result
-}
 
 /// At start: fundings that are not signed, and everything else that follows from the rows.
 pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
@@ -161,9 +88,7 @@ pub fn joined(
             }
         }
     }
-    forget_all(node, turn, over)?;
-    turn.also(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(height)));
-    Ok(())
+    forget_all(node, turn, over)
 }
 
 /// What is spent by fundings whose blocks left the chain. They come again, or something else spends it.
@@ -225,27 +150,32 @@ fn double_spent(
 }
 
 /// A channel whose funding was double-spent: what was offered over it comes back to whoever it is from, and the rest is memory.
-fn hopeless(node: &Node, turn: &mut Turn<'_>, channel: &Channel, depth: u32) -> Result<(), Stop> {
+fn hopeless(
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    depth: u32,
+    lost: &mut Vec<(ChannelNumber, HtlcId)>,
+) -> Result<(), Stop> {
     if depth == HOPELESS + 1 {
-        for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
-            crate::rooms::htlcs::resolve::failed_on_chain(
-                node,
-                turn,
-                channel.number,
-                live.htlc.id,
-            )?;
-        }
+        let ours = channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local);
+        lost.extend(ours.map(|live| (channel.number, live.htlc.id)));
     }
     if depth >= BURIED {
-        crate::rooms::onchain::forget(node, turn, channel.number)?;
+        turn.also(Event::Onchain(channel.number, OnchainEvent::ChannelForgotten));
         crate::rooms::chain::store::give_up(turn.db, channel.live.params.funding.txid)?;
         close_for_good(channel, turn, "the double spend of its funding is buried")?;
     }
     Ok(())
 }
 
-/// After the block was taken in: depths, and what they bring.
-pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+/// After the block was taken in: depths, and what they bring. Returns HTLCs that we offered over channels whose funding was
+/// double-spent: they come back to whoever they are from.
+pub fn new_tip(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+) -> Result<Vec<(ChannelNumber, HtlcId)>, Stop> {
+    let mut lost = Vec::new();
     store::onions::forget_expired_onions(turn.db, height)?;
     // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
     let is_over = |c: &&Channel| {
@@ -258,7 +188,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
     forget_all(node, turn, over.collect())?;
     for channel in node.channels.all.values() {
         order(channel, turn, &HeightChanged { height });
-        depth_changed(node, turn, channel, height)?;
+        depth_changed(turn, channel, height, &mut lost)?;
         crate::rooms::channels::closing::limit::limit_peer_close(node, turn, channel)?;
         // Only at the tip: a peer has had no chance while we were away.
         if node.chain.caught_up && channel.state.is_open() {
@@ -278,7 +208,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> 
             }
         }
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// The funding's output is what was agreed on, or there is no channel: it, and why. (CVE-2019-12998.)
@@ -330,14 +260,14 @@ pub(super) fn funds(params: &ChannelParams, tx: &Transaction) -> Result<(), Stri
 }
 
 fn depth_changed(
-    node: &Node,
     turn: &mut Turn<'_>,
     channel: &Channel,
     tip: BlockHeight,
+    lost: &mut Vec<(ChannelNumber, HtlcId)>,
 ) -> Result<(), Stop> {
     let Some(confirmed) = channel.funding_height else {
         if let Some((_, height)) = channel.spend {
-            return hopeless(node, turn, channel, (tip - height).0 + 1);
+            return hopeless(turn, channel, (tip - height).0 + 1, lost);
         }
         return Ok(());
     };
@@ -357,7 +287,7 @@ fn depth_changed(
         && channel.state == State::Onchain
         && channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid)
     {
-        crate::rooms::onchain::forget(node, turn, channel.number)?;
+        turn.also(Event::Onchain(channel.number, OnchainEvent::ChannelForgotten));
         close_for_good(channel, turn, &format!("its close {txid} is buried"))?;
     }
     Ok(())
@@ -367,7 +297,7 @@ fn depth_changed(
 pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
     set_state(channel, turn, State::Closed, "onchain", why)?;
     crate::rooms::chain::store::give_up_spends(turn.db, channel.live.params.funding)?;
-    crate::rooms::htlcs::early::forget(turn, channel.number)?;
+    turn.also(Event::Htlc(HtlcEvent::ChannelClosed(channel.number)));
     let (number, funding) = (channel.number, channel.live.params.funding);
     turn.install(move |node| {
         node.channels.by_funding.remove(&funding);
@@ -423,10 +353,7 @@ fn spent(
     if mutual {
         super::closing::answer_closers(node, turn, channel.number, "mutual", tx);
         // What was to bump a commitment can never confirm: its UTXOs are free again, once the wallet heard of this block.
-        turn.also(Event::Onchain(
-            channel.number,
-            crate::kernel::words::rooms::OnchainEvent::GiveUp,
-        ));
+        turn.also(Event::Onchain(channel.number, OnchainEvent::GiveUp));
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &text);
@@ -451,8 +378,13 @@ pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> 
     heights.flatten().filter(|h| *h < height).max()
 }
 
-/// A block left the chain.
-pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+/// A block left the chain. `is_case`: is this channel's end being resolved on chain?
+pub fn left(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    height: BlockHeight,
+    is_case: impl Fn(ChannelNumber) -> bool,
+) -> Result<(), Stop> {
     for channel in node.channels.all.values() {
         if channel.funding_height == Some(height) {
             channel.log(LogLevel::Unusual, &format!("the funding's block {height} left the chain"));
@@ -479,8 +411,7 @@ pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(),
                 &channel.cause,
                 &format!("the close's block {height} left the chain"),
             )?;
-            let is_double_spend =
-                channel.lacks_funding() && !node.onchain.cases.contains_key(&channel.number);
+            let is_double_spend = channel.lacks_funding() && !is_case(channel.number);
             if is_double_spend && !channel.lost_state && channel.close_tx.is_none() {
                 // The funding may come, and then this is ours to send.
                 turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));

@@ -1,14 +1,15 @@
 //! Received HTLCs are decided on, each once: forwarded, kept for an invoice, or failed.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels::Channel;
-use crate::rooms::htlcs::key::Origin;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::htlcs::resolve::{Removed, ended, fail, settle};
-use crate::rooms::htlcs::{early, forward, receive, resolve};
+use crate::rooms::htlcs::{OnChain, early, forward, receive, resolve};
 use crate::rooms::payments;
+use crate::sys::fatal::Stop;
 use onion::{Failure, Payload, sha256_of_onion};
 use primitives::*;
 use std::time::{Duration, Instant};
@@ -37,10 +38,10 @@ pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
 }
 
 /// A block was taken in.
-pub fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn new_tip(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     forward::new_tip(node, turn);
-    receive::new_tip(node, turn)?;
-    early::check(node, turn)
+    receive::new_tip(node, turn, chain)?;
+    early::check(node, turn, chain)
 }
 
 fn decide_all(node: &Node, turn: &mut Turn<'_>) {
@@ -67,6 +68,7 @@ pub fn decide(
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     id: HtlcId,
+    chain: &OnChain<'_>,
 ) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let found = channel.htlc(Side::Remote, id);
@@ -107,7 +109,7 @@ pub fn decide(
     match (Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()), next) {
         (Err(e), _) => fail(node, turn, channel, live, keys, &e.into()),
         (Ok(Payload::Final(wanted)), _) => {
-            receive::receive(node, turn, channel, live, &wanted, keys)
+            receive::receive(node, turn, (channel, live), &wanted, keys, chain)
         }
         (Ok(Payload::Forward(wanted)), Some(next)) => {
             forward::begin(node, turn, (channel, live), &wanted, next, keys)
@@ -139,7 +141,12 @@ pub fn bind(
 }
 
 /// The switch's events.
-pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), Stop> {
+pub fn handle(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    event: HtlcEvent,
+    chain: &OnChain<'_>,
+) -> Result<(), Stop> {
     match event {
         HtlcEvent::Refused { channel, key, why } => match Origin::of(key) {
             Origin::Payment(key) => payments::ends::refused(node, turn, channel, key, &why),
@@ -157,14 +164,17 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: HtlcEvent) -> Result<(), 
             }
         }
         HtlcEvent::Settled { channel, htlc } => resolve::settled(node, turn, channel, &htlc),
-        HtlcEvent::Lost(channel) => forward::lost(node, turn, Some(channel)),
+        HtlcEvent::Lost(channel) => {
+            payments::ends::fail_unbound(node, turn, Some(channel))?;
+            forward::lost(node, turn, Some(channel))
+        }
+        HtlcEvent::ChannelClosed(channel) => early::forget(turn, channel),
         HtlcEvent::SetTimeout(hash, since) => receive::set_timeout(node, turn, hash, since),
-        HtlcEvent::SetComplete(hash) => receive::set_complete(node, turn, hash),
-        HtlcEvent::StorePayment(key) => payments::ends::keep(node, turn, key),
+        HtlcEvent::SetComplete(hash) => receive::set_complete(node, turn, hash, chain),
         HtlcEvent::DecideAll => {
             decide_all(node, turn);
             Ok(())
         }
-        HtlcEvent::CheckExpiring => early::check(node, turn),
+        HtlcEvent::CheckExpiring => early::check(node, turn, chain),
     }
 }

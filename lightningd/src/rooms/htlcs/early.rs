@@ -9,14 +9,14 @@
 
 use super::resolve::{Removed, end};
 use super::store;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::chain::Backend;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::Channel;
 use crate::rooms::htlcs::forward::incoming;
-use crate::rooms::htlcs::{Early, Forward, Via};
-use crate::rooms::onchain;
+use crate::rooms::htlcs::{Early, Forward, OnChain, Via};
+use crate::sys::fatal::Stop;
 use channel::FAIL_BACK_BLOCKS;
 use primitives::*;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use wire::daemon::LogLevel;
 const CLOSE_WEIGHT: u64 = 3_800;
 
 /// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a close.
-pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub(super) fn check(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     let height = node.chain.height().0;
     let is_behind = |backend: &Backend| backend.syncing || backend.blocks > height;
     let is_behind = node.chain.backend.as_ref().is_some_and(is_behind);
@@ -37,7 +37,7 @@ pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         log::debug!("nothing is failed back early at block {height}: newer blocks are to come");
         return Ok(());
     }
-    for (number, mut forwards) in overdue(node) {
+    for (number, mut forwards) in overdue(node, chain) {
         let Some(channel) = node.channels.all.get(&number) else { continue };
         forwards.sort_by_key(|(forward, _)| (forward.out_amount, forward.index));
         let (cost, mut at_stake) = (close_cost(node), at_stake(node, number));
@@ -60,7 +60,10 @@ pub(super) fn check(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
 }
 
 /// Forwards whose outgoing HTLC is not resolved, and their incoming HTLC's expiry, which is near. By incoming channel.
-fn overdue(node: &Node) -> BTreeMap<ChannelNumber, Vec<(&Forward, BlockHeight)>> {
+fn overdue<'a>(
+    node: &'a Node,
+    chain: &OnChain<'_>,
+) -> BTreeMap<ChannelNumber, Vec<(&'a Forward, BlockHeight)>> {
     let tip = node.chain.height();
     let near = tip + CltvDelta(FAIL_BACK_BLOCKS);
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -73,7 +76,7 @@ fn overdue(node: &Node) -> BTreeMap<ChannelNumber, Vec<(&Forward, BlockHeight)>>
         if expiry <= near
             && forward.out_expiry <= tip
             && received.channel.state.is_open()
-            && onchain::is_unresolved(node, outgoing, id, expiry)
+            && (chain.is_unresolved)(outgoing, id, expiry)
         {
             found.entry(forward.incoming).or_default().push((forward, expiry));
         }

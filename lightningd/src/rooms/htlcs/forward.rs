@@ -5,16 +5,17 @@
 //! switch look for another channel to the same peer, or fail it. Once it is bound only its own end decides.
 
 use super::judge::{Now, Takes, Way};
-use super::key::Origin;
 use super::resolve::Removed;
 use super::store::Status;
 use super::{judge, resolve, store};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::channels;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::{Channel, policy};
 pub use crate::rooms::htlcs::{Forward, Via};
+use crate::sys::fatal::Stop;
 use channel::phase::{Input, takes_htlcs_yet, why_refused};
 use onion::{Failure, ForwardPayload, Payload};
 use primitives::*;

@@ -11,7 +11,6 @@ pub mod decide;
 pub mod early;
 pub mod forward;
 pub mod judge;
-pub mod key;
 pub mod receive;
 pub mod resolve;
 pub mod store;
@@ -148,6 +147,27 @@ pub enum Via {
     Offered(ChannelNumber),
     /// It is this channel's HTLC of this id.
     Bound(ChannelNumber, HtlcId),
+}
+
+/// Whether the commitment in a block has an output for an HTLC that the peer offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceivedOutput {
+    /// No commitment of this channel is in a block.
+    NotOnChain,
+    /// onchaind has not answered yet.
+    Undetermined,
+    /// It is there, and nothing has spent it.
+    Unspent,
+    /// There is none: the HTLC was trimmed, or is not in this commitment. Or it is spent.
+    Missing,
+}
+
+/// What the chain says of HTLCs, as the room above knows it: the flow hands it in.
+pub struct OnChain<'a> {
+    /// Is the output of this received HTLC there to be claimed?
+    pub received: &'a dyn Fn(ChannelNumber, HtlcId) -> ReceivedOutput,
+    /// Is this HTLC of ours, whose incoming HTLC expires at that height, unresolved as far as the chain shows?
+    pub is_unresolved: &'a dyn Fn(ChannelNumber, HtlcId, BlockHeight) -> bool,
 }
 
 /// One part of a payment to us.

@@ -1,14 +1,14 @@
 //! Payments to us: parts are held until they make up an invoice. BOLT 4, "Basic Multi-Part Payments".
 
 use super::resolve::{fail, settle};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels::{Channel, policy};
-use crate::rooms::htlcs::{Htlcs, Part, Set};
-use crate::rooms::onchain::watch::Output;
-use crate::rooms::{invoices, onchain};
+use crate::rooms::htlcs::{Htlcs, OnChain, Part, ReceivedOutput, Set};
+use crate::rooms::invoices;
+use crate::sys::fatal::Stop;
 use channel::phase::Input;
 use onion::{Failure, FinalPayload};
 use primitives::*;
@@ -27,10 +27,10 @@ const MAX_SETS: usize = 10_000;
 pub(super) fn receive(
     node: &Node,
     turn: &mut Turn<'_>,
-    channel: &Channel,
-    live: &LiveHtlc,
+    (channel, live): (&Channel, &LiveHtlc),
     wanted: &FinalPayload,
     keys: &OnionKeys,
+    chain: &OnChain<'_>,
 ) -> Result<(), Stop> {
     let (htlc, id) = (&live.htlc, live.htlc.id);
     let height = node.chain.height();
@@ -43,7 +43,7 @@ pub(super) fn receive(
         let failure = Failure::FinalIncorrectCltvExpiry { cltv_expiry: htlc.expiry };
         return fail(node, turn, channel, live, keys, &failure);
     }
-    match may_pay(node, channel, id) {
+    match may_pay(channel, id, chain) {
         Some(true) => {}
         // BOLT 2, shutdown: an HTLC added after ours is failed; so is one that the commitment on chain may not contain.
         Some(false) => {
@@ -68,19 +68,19 @@ pub(super) fn receive(
         channel.log(LogLevel::Unusual, &text);
         return fail(node, turn, channel, live, keys, &unknown);
     }
-    join_set(node, turn, channel, live, wanted.total, keys)
+    join_set(node, turn, (channel, live), wanted.total, keys, chain)
 }
 
 /// Can this received HTLC be claimed, as far as the channel's phase and the chain tell? `None`: onchaind has yet to say what is in the
 /// commitment that confirmed.
-fn may_pay(node: &Node, channel: &Channel, id: HtlcId) -> Option<bool> {
-    match onchain::watch::received_output(node, channel.number, id) {
-        Output::NotOnChain => Some(channel.lets(Input::AcceptHtlc, id)),
-        Output::Undetermined => {
+fn may_pay(channel: &Channel, id: HtlcId, chain: &OnChain<'_>) -> Option<bool> {
+    match (chain.received)(channel.number, id) {
+        ReceivedOutput::NotOnChain => Some(channel.lets(Input::AcceptHtlc, id)),
+        ReceivedOutput::Undetermined => {
             (!channel.lets_with(Input::AcceptHtlc, id, || true)).then_some(false)
         }
-        Output::Unspent => Some(channel.lets_with(Input::AcceptHtlc, id, || true)),
-        Output::Missing => Some(channel.lets_with(Input::AcceptHtlc, id, || false)),
+        ReceivedOutput::Unspent => Some(channel.lets_with(Input::AcceptHtlc, id, || true)),
+        ReceivedOutput::Missing => Some(channel.lets_with(Input::AcceptHtlc, id, || false)),
     }
 }
 
@@ -92,10 +92,10 @@ fn is_late(node: &Node, expiry: BlockHeight) -> bool {
 fn join_set(
     node: &Node,
     turn: &mut Turn<'_>,
-    channel: &Channel,
-    live: &LiveHtlc,
+    (channel, live): (&Channel, &LiveHtlc),
     total: Msat,
     keys: &OnionKeys,
+    chain: &OnChain<'_>,
 ) -> Result<(), Stop> {
     let hash = live.htlc.payment_hash;
     let Htlc { id, amount, expiry, .. } = live.htlc;
@@ -122,7 +122,7 @@ fn join_set(
         }
     };
     set.parts.push(part);
-    if is_complete(node, &set) {
+    if is_complete(node, &set, chain) {
         return complete(node, turn, hash, &set);
     }
     turn.install(move |node| node.htlcs.hold_set(hash, set));
@@ -131,12 +131,12 @@ fn join_set(
 
 /// Is the whole payment there, and can each part be fulfilled now? A part whose channel's funding left the chain since is worth
 /// nothing: it comes back, or the time is up.
-fn is_complete(node: &Node, set: &Set) -> bool {
+fn is_complete(node: &Node, set: &Set, chain: &OnChain<'_>) -> bool {
     let tip = node.chain.height();
     let is_there = |p: &Part| {
         let channel = node.channels.all.get(&p.channel);
         let takes =
-            channel.is_some_and(|c| c.is_founded(tip) && may_pay(node, c, p.id) == Some(true));
+            channel.is_some_and(|c| c.is_founded(tip) && may_pay(c, p.id, chain) == Some(true));
         takes && !is_late(node, p.expiry)
     };
     set.sum() >= set.total && node.trusts_tip() && set.parts.iter().all(is_there)
@@ -153,7 +153,7 @@ fn complete(node: &Node, turn: &mut Turn<'_>, hash: PaymentHash, set: &Set) -> R
 
 /// A block was taken in. Parts that cannot wait any longer go back, before their channels' peers close for them; and a payment may be
 /// complete now that a funding is there again.
-pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn new_tip(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     for (hash, set) in &node.htlcs.sets {
         let hash = *hash;
         let (late, parts): (Vec<_>, Vec<_>) =
@@ -162,7 +162,7 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         for part in &late {
             time_out(node, turn, part)?;
         }
-        if !set.parts.is_empty() && is_complete(node, &set) {
+        if !set.parts.is_empty() && is_complete(node, &set, chain) {
             // An event of its own: should its invoice be gone, the block counts all the same.
             turn.also(Event::Htlc(HtlcEvent::SetComplete(hash)));
         }
@@ -181,9 +181,10 @@ pub(super) fn set_complete(
     node: &Node,
     turn: &mut Turn<'_>,
     hash: PaymentHash,
+    chain: &OnChain<'_>,
 ) -> Result<(), Stop> {
     match node.htlcs.sets.get(&hash) {
-        Some(set) if is_complete(node, set) => complete(node, turn, hash, set),
+        Some(set) if is_complete(node, set, chain) => complete(node, turn, hash, set),
         Some(_) | None => Ok(()),
     }
 }

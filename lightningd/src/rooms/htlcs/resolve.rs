@@ -4,15 +4,16 @@
 //! A preimage counts from the moment that somebody showed it, on the wire or on chain. A failure counts when the outgoing HTLC
 //! is gone for good: its removal is irrevocable, or the chain says so. Each end may come more than once; only the first counts.
 
-use super::key::Origin;
 use super::store::Status;
 use super::{early, store};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::Channel;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::htlcs::forward::incoming;
 use crate::rooms::htlcs::{Forward, Via};
 use crate::rooms::{channels, payments};
+use crate::sys::fatal::Stop;
 use onion::{Failure, begin_error, sha256_of_onion, wrap_error};
 use primitives::*;
 use wire::channel_data::{LiveHtlc, Removal, StagedRemoval};

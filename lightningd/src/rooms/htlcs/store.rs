@@ -1,8 +1,8 @@
 //! The forwards' rows. The outgoing HTLC of one that is under way is found by its key in `htlcs`, and nowhere else: a key that
 //! is there was offered, one that is not was not.
 
-use super::key::{FORWARDS, Origin};
 use super::{Htlcs, Loaded};
+use crate::rooms::channels::key::{FORWARDS, Origin};
 use crate::rooms::htlcs::{Early, Forward, Via};
 use crate::sys::db::{corrupt, sql};
 use crate::sys::fatal::Fatal;

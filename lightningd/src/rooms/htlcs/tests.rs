@@ -1,8 +1,8 @@
 //! The switch with its rows and without processes: every order of who says what, and a crash after each turn.
 
-use super::key::Origin;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::testing::{adds, alias, htlc, moves, point, settles};
 use crate::rooms::htlcs::resolve::{failed_on_chain, learned_preimage};
 use crate::rooms::payments::{Payment, Status};

@@ -1,9 +1,10 @@
 //! Payments that come: which invoice they are for, and that it is paid.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::invoices::{Paid, Status, store};
+use crate::sys::fatal::Stop;
 use onion::FinalPayload;
 use primitives::*;
 use wire::channel_data::Htlc;

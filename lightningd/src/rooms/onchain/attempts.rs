@@ -2,9 +2,10 @@
 
 use super::attempt::{Attempt, GivenUp, Kind, TRIES};
 use super::{child, store};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::{chain, wallet};
+use crate::sys::fatal::Stop;
 use bitcoin::Txid;
 use primitives::*;
 use std::collections::BTreeSet;

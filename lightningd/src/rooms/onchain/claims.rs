@@ -3,8 +3,8 @@
 use super::Case;
 use super::cost::Cost;
 use super::plan::{BASE_WEIGHT, input_weight};
-use crate::kernel::turn::Stop;
 use crate::rooms::channels::Channel;
+use crate::sys::fatal::Stop;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};

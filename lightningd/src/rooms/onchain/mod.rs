@@ -30,7 +30,7 @@ use crate::rooms::chain::BURIED;
 use crate::rooms::onchain::watch::ask_mempool;
 
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::HtlcEvent;
@@ -39,6 +39,7 @@ use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channel, live};
 use crate::rooms::{channels, htlcs};
 use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::sys::fatal::Stop;
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
 use attempt::{Attempt, GivenUp};
 use bitcoin::{Transaction, Txid};
@@ -178,6 +179,11 @@ impl Onchain {
     }
 }
 
+/// Claims and anchor bumps under way: the wallet spends no unconfirmed change of theirs.
+pub fn attempts_under_way(node: &Node) -> BTreeSet<Txid> {
+    node.onchain.all_attempts().map(|(_, attempt)| attempt.txid).collect()
+}
+
 /// Which channel this transaction is a claim of, if it is one that is under way.
 pub fn attempt_of(node: &Node, txid: Txid) -> Option<ChannelNumber> {
     node.onchain.attempt(txid).map(|(number, _)| number)
@@ -214,6 +220,13 @@ pub fn handle(
         OnchainEvent::Left(txid) => crate::rooms::wallet::spend::unspend(node, turn, txid),
         OnchainEvent::GiveUp => drop_all(node, turn, number),
         OnchainEvent::Bury => bury(node, turn, number),
+        OnchainEvent::CommitmentSent(tx) => anchor::commitment_published(node, turn, number, &tx),
+        OnchainEvent::Decided(id, preimage) => {
+            // Its onchaind claims with it.
+            order(node, turn, number, &OnchainPreimage { id, preimage });
+            Ok(())
+        }
+        OnchainEvent::ChannelForgotten => forget(node, turn, number),
     }
 }
 
@@ -275,8 +288,7 @@ pub fn fees_due(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     send::advance(node, turn)
 }
 
-/// The channel's commitment can never confirm: its funding was double-spent or never came, or a mutual close is buried. Its anchor
-/// bumps are dropped.
+/// A commitment that can never confirm needs no anchor bump.
 pub fn forget(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     store::remove_claim_starts_of(turn.db, number)?;
     turn.install(move |node| drop(node.onchain.published.remove(&number)));
@@ -391,17 +403,6 @@ fn init(
         later: Long(case.later.iter().map(mined).collect()),
         height: node.chain.height(),
     }))
-}
-
-/// A preimage of an HTLC that the peer offered: its onchaind claims with it.
-pub fn learned_ours(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    id: HtlcId,
-    preimage: Preimage,
-) {
-    order(node, turn, number, &OnchainPreimage { id, preimage });
 }
 
 fn order<M: Message>(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, message: &M) {

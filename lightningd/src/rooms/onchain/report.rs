@@ -3,13 +3,14 @@
 
 use super::{Case, Seen, allocate_fees, claims, store};
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels::{Channel, live};
 use crate::rooms::{channels, htlcs};
 use crate::sys::children::ChildId;
+use crate::sys::fatal::Stop;
 use primitives::*;
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -158,6 +158,7 @@ fn connect_all(
 ) -> Result<(), Stop> {
     crate::rooms::wallet::blocks::joined(node, turn, height, block)?;
     crate::rooms::channels::watch::joined(node, turn, height, block)?;
+    turn.also(Event::NewTip(height));
     joined(node, turn, height, block)?;
     let hash = block.block_hash();
     turn.install(move |node| node.chain.headers.push_back((height, hash)));
@@ -170,7 +171,9 @@ fn unmine(rig: &mut Rig, height: u32) -> Vec<Said> {
             .execute("UPDATE transactions SET height = NULL WHERE height = ?1", [height.0])
             .unwrap();
         crate::rooms::wallet::blocks::left(node, turn, height)?;
-        crate::rooms::channels::watch::left(node, turn, height)?;
+        crate::rooms::channels::watch::left(node, turn, height, |n| {
+            node.onchain.cases.contains_key(&n)
+        })?;
         left(node, turn, height)?;
         turn.install(|node| {
             node.chain.headers.pop_back();
@@ -241,7 +244,7 @@ fn claims_are_made_when_the_chain_is_caught_up_and_not_a_block_later() {
     let mut rig = on_chain("caught-up", |rig| vec![paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
     rig.node.chain.caught_up = false;
-    rig.turn(crate::rooms::chain::caught_up);
+    rig.turn(crate::flows::backend::caught_up);
     assert_eq!(under_way(&rig), [vec![1]]);
 }
 
@@ -442,7 +445,7 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
     mine(&mut rig, 101, vec![spending(&[coin], &[(1_000, &script)])]);
     let sent = |rig: &mut Rig, height: u32| {
         mine(rig, height, vec![]);
-        rig.turn(crate::rooms::chain::broadcast::rebroadcast);
+        rig.turn(crate::flows::broadcast::rebroadcast);
         let count = "SELECT count(*) FROM transactions WHERE broadcast = 1 AND height IS NULL";
         rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
     };

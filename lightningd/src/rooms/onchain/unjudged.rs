@@ -2,11 +2,12 @@
 //! so that our newest commitment is published again where that is safe. What its outputs are stays with onchaind.
 
 use super::commitments;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels;
 use crate::rooms::channels::{Channel, Owner, live};
+use crate::sys::fatal::Stop;
 use bitcoin::Transaction;
 use channel::commitment::number_in;
 use primitives::*;

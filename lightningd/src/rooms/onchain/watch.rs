@@ -2,13 +2,15 @@
 
 use super::report::is_belied_by;
 use crate::kernel::plugins::calls::call_backend;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{ChannelEvent, OnchainEvent, Purpose};
 use crate::node::Node;
 use crate::rooms::channels;
+use crate::rooms::htlcs::ReceivedOutput;
 use crate::rooms::onchain::{Case, Onchain, Seen, order, send, store, unjudged};
+use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use bitcoin::Block;
 use primitives::*;
@@ -197,23 +199,10 @@ pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(),
     Ok(())
 }
 
-/// Whether the commitment in a block has an output for an HTLC that the peer offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// No commitment of this channel is in a block.
-    NotOnChain,
-    /// onchaind has not answered yet.
-    Undetermined,
-    /// It is there, and nothing has spent it.
-    Unspent,
-    /// There is none: the HTLC was trimmed, or is not in this commitment. Or it is spent.
-    Missing,
-}
-
 /// The output of a received HTLC of this channel.
-pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> Output {
-    let Some(case) = node.onchain.cases.get(&number) else { return Output::NotOnChain };
-    let Some(resolution) = &case.resolution else { return Output::Undetermined };
+pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> ReceivedOutput {
+    let Some(case) = node.onchain.cases.get(&number) else { return ReceivedOutput::NotOnChain };
+    let Some(resolution) = &case.resolution else { return ReceivedOutput::Undetermined };
     // A captured onchaind is not believed that an HTLC has an output with another amount.
     let amount = node.channels.all.get(&number).and_then(|c| c.htlc(Side::Remote, id));
     let amount = amount.map(|live| live.htlc.amount.sat_floor().0);
@@ -224,7 +213,11 @@ pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> Output
             && o.spent.is_none()
             && amount.is_some_and(|amount| value(o.outpoint.vout) == Some(amount))
     };
-    if resolution.outputs.0.iter().any(is_it) { Output::Unspent } else { Output::Missing }
+    if resolution.outputs.0.iter().any(is_it) {
+        ReceivedOutput::Unspent
+    } else {
+        ReceivedOutput::Missing
+    }
 }
 
 /// Asks the backend which unconfirmed transactions spend open HTLC outputs (a preimage is used before it confirms) and fundings of failed

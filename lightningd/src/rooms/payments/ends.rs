@@ -1,10 +1,11 @@
 //! How parts of payments end, each as its HTLC does.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::channels::Channel;
 use crate::rooms::payments::{Payment, Status, failure, store};
+use crate::sys::fatal::Stop;
 use crate::sys::json::now;
 use onion::{Failure, unwrap_error};
 use primitives::*;

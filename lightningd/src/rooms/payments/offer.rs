@@ -1,14 +1,14 @@
 //! A part of a payment begins: what earlier parts of the same hash mean for it, and its offer to channeld.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
-use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
 use crate::rooms::channels;
-use crate::rooms::htlcs::key::Origin;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::payments::view::to_json;
 use crate::rooms::payments::{Payment, RouteHop, Status, store};
 use crate::sys::args::Args;
+use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::now;
 use primitives::*;
@@ -154,6 +154,6 @@ pub fn start(
         node.payments.insert(payment);
         node.payments.tell_when_stored(created_index, caller);
     });
-    turn.at(Instant::now() + STORE_AFTER, Event::Htlc(HtlcEvent::StorePayment(created_index)));
+    turn.at(Instant::now() + STORE_AFTER, Event::StorePayment(created_index));
     Answer::Later
 }

@@ -3,7 +3,7 @@
 use wire::connectd::Address;
 
 /// Of a host, in bytes: a name of the DNS is no longer.
-pub(super) const MAX_HOST: usize = 255;
+pub const MAX_HOST: usize = 255;
 
 /// `host`, `host:port`, `[v6]:port`, `v6`.
 pub fn parse_address(text: &str, default_port: u16) -> Option<Address> {

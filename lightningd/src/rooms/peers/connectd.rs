@@ -2,17 +2,17 @@
 //! followed, claims are made and the RPC answers: its death never ends the node.
 
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
+use crate::rooms::peers::Peers;
 use crate::rooms::peers::address::{MAX_HOST, parse_address};
 use crate::rooms::peers::line::order;
-use crate::rooms::peers::{Peers, disconnected};
 use crate::sys::backoff::Backoff;
 use crate::sys::children::{ChildId, ChildSpec, Daemon};
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{RpcError, code};
 use nix::sys::socket::{Backlog, listen};
 use primitives::{ChannelNumber, NodeId};
@@ -32,7 +32,7 @@ const MAX_LISTENERS: usize = 64;
 
 /// connectd's process, as far as we know.
 #[derive(Debug)]
-pub(super) struct Connectd {
+pub struct Connectd {
     life: Life,
     backoff: Backoff,
 }
@@ -48,7 +48,7 @@ enum Life {
 
 /// What the node listens on.
 #[derive(Debug, Default)]
-pub(super) enum Doors {
+pub enum Doors {
     /// No connectd has said yet.
     #[default]
     NotYet,
@@ -67,7 +67,7 @@ impl Default for Connectd {
 
 impl Connectd {
     /// The process, if there is one.
-    pub(super) const fn child(&self) -> Option<ChildId> {
+    pub const fn child(&self) -> Option<ChildId> {
         match self.life {
             Life::Running(child) => Some(child),
             Life::NotYet | Life::Down(_) => None,
@@ -196,23 +196,13 @@ fn listen_addresses(node: &Node) -> Result<(Vec<Address>, bool), Fatal> {
     Ok((parsed, true))
 }
 
-/// connectd is gone, or could not be started: every connection is over, and so is what waits for one.
-pub fn connectd_gone(node: &Node, turn: &mut Turn<'_>, now: Instant) -> Result<(), Stop> {
-    let connected: Vec<_> = node
-        .peers
-        .all
-        .iter()
-        .filter_map(|(id, p)| p.connection.as_ref().map(|c| (*id, c.number)))
-        .collect();
-    for (peer, number) in connected {
-        disconnected(node, turn, peer, number, "connectd died")?;
-    }
+/// connectd is gone, and every dial with it; whoever waits for a connection or a pong hears so. Another is started later.
+pub fn gone(node: &Node, turn: &mut Turn<'_>, now: Instant) {
     let waits = |f: &For| matches!(f, For::Connect(_) | For::Fund(..) | For::Pong(_));
     let error = RpcError::new(code::LIGHTNINGD, "connectd died meanwhile: try again");
     crate::kernel::waiting::answer_all(node, turn, waits, &Err(error));
     turn.install(|node| node.peers.dialled.clear());
     start_later(node, turn, now);
-    Ok(())
 }
 
 fn start_later(node: &Node, turn: &mut Turn<'_>, now: Instant) {
@@ -228,49 +218,37 @@ fn start_later(node: &Node, turn: &mut Turn<'_>, now: Instant) {
     turn.at(again, Event::StartConnectd(again));
 }
 
-/// The pause after connectd's death is over.
-pub fn start_again(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<(), Stop> {
+/// The pause after connectd's death is over. True if there is a connectd now.
+pub fn start_again(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<bool, Stop> {
     if node.peers.connectd.life != Life::Down(at) {
-        return Ok(());
+        return Ok(false);
     }
     match begin(node, turn) {
-        Ok(()) => {}
+        Ok(()) => Ok(true),
         // No descriptor for its line to hsmd. Its rows and words are none yet.
         Err(Stop::Refused(e)) => {
             log::error!("connectd is not started: {}", e.message);
             start_later(node, turn, Instant::now());
-            return Ok(());
+            Ok(false)
         }
-        Err(Stop::Fatal(fatal)) => return Err(fatal.into()),
+        Err(Stop::Fatal(fatal)) => Err(fatal.into()),
     }
-    if node.chain.caught_up {
-        turn.then(Event::Channel(
-            ChannelNumber(0),
-            crate::kernel::words::rooms::ChannelEvent::ActivateConnectd,
-        ));
-    }
-    Ok(())
 }
 
-/// Peers may come, and those with channels are dialled. Before the first of them connectd knows whose connections never make room.
+/// connectd may accept connections.
 pub fn activate(node: &Node, turn: &mut Turn<'_>) {
-    tell_friends(node, turn);
     order(node, turn, &Activate {}, vec![]);
-    for peer in node.channels.peers_to_reconnect() {
-        super::dial_again(node, turn, peer);
-    }
 }
 
 /// connectd is told which peers have funded channels.
-pub fn tell_friends(node: &Node, turn: &mut Turn<'_>) {
-    let friends = node.channels.funded_peers();
+pub fn tell_friends(node: &Node, turn: &mut Turn<'_>, friends: BTreeSet<NodeId>) {
     order(node, turn, &Friends { nodes: friends.iter().copied().collect() }, vec![]);
     turn.install(move |node| node.peers.friends = friends);
 }
 
 /// connectd says, once, what it listens on. Nothing at all is the operator's mistake at the first start; later somebody has taken our
 /// port meanwhile, and what needs no inbound peer goes on.
-pub(super) fn listening(node: &Node, turn: &mut Turn<'_>, mut l: Listening) -> Result<(), Stop> {
+pub fn listening(node: &Node, turn: &mut Turn<'_>, mut l: Listening) -> Result<(), Stop> {
     let Some(child) = node.peers.connectd.child() else { return Ok(()) };
     match node.peers.doors {
         Doors::Open(by, _) | Doors::Shut(by, _) if by == child => {

@@ -1,15 +1,21 @@
 //! connectd dies, and again, and cannot listen: the node goes on.
 
-use super::connectd::{connectd_gone, listening, start_again};
+use super::connectd::listening;
 use super::*;
+use crate::flows::peer::{connectd_gone, start_connectd};
+use crate::kernel::waits::For;
+use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::testing::peer;
-use crate::rooms::peers::connectd::{activate, begin};
+use crate::rooms::peers::connectd::begin;
 use crate::sys::args::Args;
 use crate::sys::children::ChildId;
+use crate::sys::fatal::Stop;
+use crate::sys::form::RpcError;
 use crate::sys::form::{Answer, Caller};
 use crate::testing::Rig;
-use primitives::BlockHeight;
+use primitives::{BlockHeight, ChannelNumber};
+use serde_json::json;
 use std::cell::RefCell;
 use wire::Message;
 
@@ -19,14 +25,17 @@ fn child(rig: &Rig) -> ChildId {
 
 /// connectd dies now. How long nobody starts another.
 fn dies(rig: &mut Rig, now: Instant) -> Duration {
-    rig.turn(move |node, turn| connectd_gone(node, turn, now));
+    rig.turn(move |node, turn| {
+        connectd_gone(node, turn, now);
+        Ok(())
+    });
     rig.node.peers.connectd.down_until().expect("connectd is down") - now
 }
 
 /// The pause is over.
 fn starts(rig: &mut Rig) {
     let at = rig.node.peers.connectd.down_until().unwrap();
-    rig.turn(move |node, turn| start_again(node, turn, at));
+    rig.turn(move |node, turn| start_connectd(node, turn, at));
 }
 
 #[test]
@@ -106,7 +115,7 @@ fn connectd_that_is_down_is_said_to_be_and_nobody_waits_for_it() {
         let refused = connect_at_once(&mut rig).unwrap_err();
         assert!(refused.message.contains("try again then"), "{}", refused.message);
         // Neither is the pause over for a time of another death.
-        rig.turn(|node, turn| start_again(node, turn, Instant::now()));
+        rig.turn(|node, turn| start_connectd(node, turn, Instant::now()));
         assert_eq!(rig.node.peers.connectd.child(), None);
         starts(&mut rig);
     }
@@ -164,7 +173,7 @@ fn connectd_knows_funded_peers_before_any_may_come() {
         outbox.into_iter().filter_map(order).collect()
     };
     let said = orders(rig.outbox(|node, turn| {
-        activate(node, turn);
+        crate::flows::peer::activate(node, turn);
         Ok(())
     }));
     let [ToConnectd::Friends(first), ToConnectd::Activate(_), ..] = &said[..] else {
@@ -176,7 +185,7 @@ fn connectd_knows_funded_peers_before_any_may_come() {
     let second = rig.node.channels.all.get_mut(&ChannelNumber(2)).unwrap();
     second.funding_height = Some(BlockHeight(60));
     assert!(rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));
-    let said = orders(rig.outgoing(Event::TellFriends));
+    let said = orders(rig.outgoing(Event::TellFundedPeers));
     let [ToConnectd::Friends(both)] = &said[..] else { unreachable!("{said:?}") };
     assert_eq!(both.nodes.len(), 2);
     assert!(!rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));

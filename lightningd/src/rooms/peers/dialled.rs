@@ -11,7 +11,7 @@ const MAX_ADDRESSES: usize = 16;
 
 /// Dials that connectd has not answered.
 #[derive(Debug, Default)]
-pub(super) struct Dialled(BTreeMap<NodeId, Vec<Address>>);
+pub struct Dialled(BTreeMap<NodeId, Vec<Address>>);
 
 impl Dialled {
     /// connectd is told to dial this peer at these addresses, perhaps beside others.
@@ -23,7 +23,7 @@ impl Dialled {
         known.drain(..old);
     }
     /// The dial has ended, one way or the other.
-    pub(super) fn end(&mut self, peer: NodeId) {
+    pub fn end(&mut self, peer: NodeId) {
         self.0.remove(&peer);
     }
     /// connectd is gone, and every dial with it.
@@ -31,7 +31,7 @@ impl Dialled {
         self.0.clear();
     }
     /// May a dial of this peer have reached this address? What a hostname is looked up as only connectd knows.
-    pub(super) fn may_reach(&self, peer: NodeId, address: &Address) -> bool {
+    pub fn may_reach(&self, peer: NodeId, address: &Address) -> bool {
         // However it was written: connectd says it in its canonical form.
         let ip = |a: &Address| a.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let reached = ip(address);

@@ -3,10 +3,15 @@
 
 use super::*;
 use crate::kernel::children::Role;
+use crate::kernel::words::event::Event;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::testing::peer;
+use crate::rooms::peers::address::MAX_HOST;
+use crate::rooms::peers::connections::MAX_CONNECTIONS;
+use crate::rooms::peers::line::dial;
 use crate::sys::children::ChildId;
 use crate::testing::{Rig, Said};
+use primitives::{ChannelId, ChannelNumber};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -18,7 +18,7 @@ pub fn load(db: &Connection) -> Result<Peers, Fatal> {
     Ok(peers)
 }
 
-pub(super) fn put(db: &Connection, node: NodeId, address: &Address) -> Result<(), Fatal> {
+pub fn put(db: &Connection, node: NodeId, address: &Address) -> Result<(), Fatal> {
     db.prepare_cached(
         "INSERT INTO peers (node_id, host, port) VALUES (?1, ?2, ?3)
          ON CONFLICT (node_id) DO UPDATE SET host = excluded.host, port = excluded.port",

@@ -1,10 +1,10 @@
 //! Blocks join the chain and leave it: what they bring to the wallet, and what they spend.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::wallet::spend::{put, unspend};
 use crate::rooms::wallet::{Output, Spend, store};
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use bitcoin::{Block, Txid};
 use primitives::{BlockHeight, OutPoint, Sat};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

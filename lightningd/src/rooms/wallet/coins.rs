@@ -1,13 +1,14 @@
 //! Choosing coins and building what spends them.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::wallet::spend::next_script;
 use crate::rooms::wallet::{AddressKind, Output};
+use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use primitives::{BlockHeight, FeeratePerKw, OutPoint, Sat, ScriptBuf};
 use std::collections::BTreeSet;
 use wire::Long;
@@ -40,6 +41,8 @@ pub struct Wanted {
     pub utxos: Option<Vec<OutPoint>>,
     /// Kept back, to bump fees of closes.
     pub emergency: Sat,
+    /// Claims and anchor bumps under way: their unconfirmed change is not spent.
+    pub replaceable: BTreeSet<Txid>,
 }
 
 /// A transaction that spends our coins, without signatures.
@@ -64,8 +67,8 @@ fn output_weight(script: &ScriptBuf) -> u64 {
 
 /// Is it the unconfirmed change of a claim or anchor bump? What spends it would have to be paid for by each replacement, and be lost
 /// with it.
-fn may_be_replaced(node: &Node, outpoint: &OutPoint, output: &Output) -> bool {
-    output.confirmed.is_none() && crate::rooms::onchain::attempt_of(node, outpoint.txid).is_some()
+fn may_be_replaced(wanted: &Wanted, outpoint: &OutPoint, output: &Output) -> bool {
+    output.confirmed.is_none() && wanted.replaceable.contains(&outpoint.txid)
 }
 
 fn candidates<'a>(
@@ -85,7 +88,7 @@ fn candidates<'a>(
                 Some(out) if out.spent.is_some() => {
                     Err(RpcError::params(format!("utxos: {o} is spent")))
                 }
-                Some(out) if may_be_replaced(node, o, out) => Err(RpcError::params(format!(
+                Some(out) if may_be_replaced(wanted, o, out) => Err(RpcError::params(format!(
                     "utxos: {o} is unconfirmed change of a transaction whose fee may be raised: wait until it is in a block"
                 ))),
                 Some(out) if out.is_reserved(tip) => Err(RpcError::params(format!(
@@ -102,7 +105,7 @@ fn candidates<'a>(
     let confirmations = |o: &Output| o.confirmed.map_or(0, |c| (tip - c).0 + 1);
     let usable = |(p, o): &(&OutPoint, &Output)| {
         o.spent.is_none()
-            && !may_be_replaced(node, p, o)
+            && !may_be_replaced(wanted, p, o)
             && !o.is_reserved(tip)
             && o.is_mature(tip)
             && confirmations(o) >= wanted.minconf
@@ -317,7 +320,15 @@ mod tests {
     fn wanted(amount: Option<Sat>, emergency: Sat) -> Wanted {
         let script = ScriptBuf::new_p2wsh(&Hash::all_zeros());
         let feerate = FeeratePerKw(253);
-        Wanted { script, amount, feerate, minconf: 1, utxos: None, emergency }
+        Wanted {
+            script,
+            amount,
+            feerate,
+            minconf: 1,
+            utxos: None,
+            emergency,
+            replaceable: BTreeSet::new(),
+        }
     }
     fn built(rig: &mut Rig, wanted: &Wanted) -> Result<Funded, String> {
         let made = std::cell::RefCell::new(None);

@@ -78,6 +78,10 @@ pub struct Wallet {
     watched_to: Cell<u32>,
     /// Every output we ever had and whose spend is not long buried.
     pub outputs: BTreeMap<OutPoint, Output>,
+    /// Old blocks that are to be looked at again.
+    pub rescan: Rescan,
+    /// What the rescan found so far, and saw spent by nothing.
+    pub found: BTreeMap<OutPoint, Output>,
 }
 
 /// The two forms of an address.
@@ -98,6 +102,8 @@ impl Wallet {
             last_index: Cell::new(last_index),
             watched_to: Cell::new(0),
             outputs,
+            rescan: Rescan::default(),
+            found: BTreeMap::new(),
         };
         wallet.watch();
         wallet
@@ -141,4 +147,16 @@ impl Wallet {
 pub fn address(script: &ScriptBuf, network: Network) -> Option<String> {
     let params = network.bitcoin();
     bitcoin::Address::from_script(script, params).ok().map(|a| a.to_string())
+}
+
+/// How far it is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Rescan {
+    /// Whether there is something to do is asked once we have caught up.
+    #[default]
+    ToBegin,
+    /// This block is next, up to the tip. So often in a row the backend could not say what is in it.
+    Next(BlockHeight, u32),
+    /// It was done, or not asked for.
+    Done,
 }

@@ -1,13 +1,21 @@
 //! Old blocks are looked at once more, after a database was put back.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::plugins::calls::call_backend;
+use crate::kernel::turn::Turn;
+use crate::kernel::words::rooms::Purpose;
 use crate::node::Node;
+use crate::rooms::chain::ask::{poll, poll_later, rescan_height};
+use crate::rooms::chain::{Chain, answers};
 use crate::rooms::wallet::blocks::arrived;
 use crate::rooms::wallet::spend::{put, watch_up_to};
-use crate::rooms::wallet::{Output, Spend};
+use crate::rooms::wallet::{Output, Rescan, Spend};
+use crate::sys::fatal::Stop;
+use crate::sys::form::RpcError;
 use bitcoin::Block;
 use primitives::{BlockHeight, OutPoint};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// An old block is looked at once more: what it spends of the wallet's is spent, and what it brings that nobody knew of is found. It
 /// is no coin before [`take_found`]: what spent it may be in one of the next blocks.
@@ -22,7 +30,7 @@ pub fn look_again(
     for (index, tx) in block.txdata.iter().enumerate() {
         let mut ours = false;
         for from in tx.input.iter().map(|input| input.previous_output) {
-            if found.remove(&from).is_some() || node.chain.found.contains_key(&from) {
+            if found.remove(&from).is_some() || node.wallet.found.contains_key(&from) {
                 gone.push(from);
                 ours = true;
             } else if let Some(known) = node.wallet.outputs.get(&from) {
@@ -50,9 +58,9 @@ pub fn look_again(
     put(node, turn, spent)?;
     if !gone.is_empty() || !found.is_empty() {
         turn.install(move |node| {
-            node.chain.found.extend(found);
+            node.wallet.found.extend(found);
             for from in gone {
-                node.chain.found.remove(&from);
+                node.wallet.found.remove(&from);
             }
         });
     }
@@ -61,10 +69,130 @@ pub fn look_again(
 
 /// Every block was looked at: what was found and is spent by none is a coin.
 pub fn take_found(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    let found = node.chain.found.clone();
+    let found = node.wallet.found.clone();
     for (outpoint, output) in &found {
         log::info!("{} was found at {outpoint}", output.amount);
     }
-    turn.install(|node| node.chain.found.clear());
+    turn.install(|node| node.wallet.found.clear());
     put(node, turn, found)
+}
+
+/// So long blocks are read again without a look at the tip.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// So often the backend may be unable to give a block. It has tried for a while each time.
+const MAX_FAILURES: u32 = 5;
+
+/// Our tip is the backend's: is there time for an old block? False: nothing is left to read.
+pub fn go_on(node: &Node, turn: &mut Turn<'_>) -> Result<bool, Stop> {
+    let next = match node.wallet.rescan {
+        Rescan::Done => return Ok(false),
+        Rescan::ToBegin => begin(node),
+        going @ Rescan::Next(..) => going,
+    };
+    let since = Instant::now();
+    turn.install(move |node| node.wallet.rescan = next);
+    match next {
+        Rescan::Next(height, _) if height > node.chain.height() => {
+            log::info!("blocks up to {} were looked at once more", node.chain.height());
+            turn.install(|node| node.wallet.rescan = Rescan::Done);
+            crate::rooms::wallet::rescan::take_found(node, turn)?;
+            Ok(false)
+        }
+        Rescan::Next(height, _) => {
+            ask(node, turn, height, since);
+            Ok(true)
+        }
+        Rescan::ToBegin | Rescan::Done => Ok(false),
+    }
+}
+
+fn begin(node: &Node) -> Rescan {
+    // Whoever did not ask for it keeps a fast start.
+    let asked = node.config.text("rescan").is_some() && !node.chain.began_here;
+    let blocks = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
+    let (from, to) = (rescan_height(node, blocks), node.chain.height());
+    if !asked || from > to {
+        return Rescan::Done;
+    }
+    log::info!("looking for the wallet's coins in blocks {from} to {to} once more (--rescan)");
+    Rescan::Next(from, 0)
+}
+
+/// A block left the chain: what was found may have been in it, or what spent something.
+pub fn start_over(node: &Node, turn: &mut Turn<'_>) {
+    if matches!(node.wallet.rescan, Rescan::Next(..)) {
+        turn.install(|node| {
+            node.wallet.rescan = Rescan::ToBegin;
+            node.wallet.found.clear();
+        });
+    }
+}
+
+fn ask(node: &Node, turn: &mut Turn<'_>, height: BlockHeight, since: Instant) {
+    let purpose = Purpose::Again(height, since);
+    call_backend(node, turn, "getrawblockbyheight", &json!({"height": height.0}), purpose);
+}
+
+/// The backend gave an old block.
+pub fn answered(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    (height, since): (BlockHeight, Instant),
+    result: Result<Value, RpcError>,
+) -> Result<(), Stop> {
+    let read = result.map_err(|e| e.message).and_then(|a| answers::block(&a, height));
+    let failed = match node.wallet.rescan {
+        Rescan::Next(next, failed) if next == height => failed,
+        // It starts over.
+        Rescan::Next(..) | Rescan::ToBegin | Rescan::Done => {
+            poll_later(node, turn);
+            return Ok(());
+        }
+    };
+    let block = match read {
+        Ok(Some(block)) => block,
+        Ok(None) => return give_up(node, turn, height, "the Bitcoin backend does not have it"),
+        Err(why) if failed >= MAX_FAILURES => return give_up(node, turn, height, &why),
+        Err(why) => {
+            log::debug!("block {height} will be asked for again: {why}");
+            turn.install(move |node| node.wallet.rescan = Rescan::Next(height, failed + 1));
+            poll_later(node, turn);
+            return Ok(());
+        }
+    };
+    if is_another(&node.chain, height, &block) {
+        // What left the chain is seen at the next look, and then this is read again.
+        poll_later(node, turn);
+        return Ok(());
+    }
+    crate::rooms::wallet::rescan::look_again(node, turn, height, &block)?;
+    let next = BlockHeight(height.0.saturating_add(1));
+    turn.install(move |node| node.wallet.rescan = Rescan::Next(next, 0));
+    if since.elapsed() < LOOK_AFTER && next <= node.chain.height() {
+        ask(node, turn, next, since);
+    } else {
+        poll(node, turn);
+    }
+    Ok(())
+}
+
+/// A backend that was pruned has no old blocks, and everything else must go on.
+fn give_up(node: &Node, turn: &mut Turn<'_>, height: BlockHeight, why: &str) -> Result<(), Stop> {
+    log::warn!(
+        "block {height} cannot be looked at once more: {why}. Coins of the wallet's that were not seen before stay unseen (--rescan)"
+    );
+    turn.install(|node| {
+        node.wallet.rescan = Rescan::Done;
+        node.wallet.found.clear();
+    });
+    poll_later(node, turn);
+    Ok(())
+}
+
+/// Is this not the block that we have at this height, or none that comes before what we have?
+fn is_another(chain: &Chain, height: BlockHeight, block: &Block) -> bool {
+    let at = |h: u32| chain.headers.iter().find(|(known, _)| known.0 == h).map(|(_, hash)| *hash);
+    let next_is_known = chain.headers.front().is_some_and(|(first, _)| *first <= height);
+    at(height.0).map_or(next_is_known, |hash| hash != block.block_hash())
 }

@@ -1,9 +1,9 @@
 //! Addresses are issued, UTXOs reserved, spent and freed.
 
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::wallet::{AddressKind, MAX_INDEX, Output, Spend, store};
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use bitcoin::{ScriptBuf, Txid};
 use primitives::{BlockHeight, OutPoint, Sat};
 use std::collections::BTreeMap;

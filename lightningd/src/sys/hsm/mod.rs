@@ -1,7 +1,6 @@
 //! The master's line to hsmd. The one thing the master waits for.
 
-use crate::kernel::turn::Stop;
-use crate::sys::fatal::Fatal;
+use crate::sys::fatal::{Fatal, Stop};
 use primitives::{ChannelNumber, CommitmentNumber, NodeId, Point};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;

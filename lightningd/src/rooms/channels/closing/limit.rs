@@ -1,9 +1,10 @@
 //! How long a close may take: what a local `close` asked for, or the limit of a close that the peer began.
 
 use super::{DEFAULT_UNILATERAL_SECONDS, close_in_time};
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::{Channel, store, strangers, update};
+use crate::sys::fatal::Stop;
 use primitives::Side;
 
 /// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the channel. Its time begins once no

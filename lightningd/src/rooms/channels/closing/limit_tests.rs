@@ -40,8 +40,7 @@ fn peer_closes(name: &str, pending: bool) -> (Rig, Vec<Said>) {
 }
 
 fn tip(rig: &mut Rig) -> Vec<Said> {
-    let event = ChannelEvent::NewTip(BlockHeight(100));
-    let said = rig.run(Event::Channel(ChannelNumber(0), event));
+    let said = rig.run(Event::NewTip(BlockHeight(100)));
     said.into_iter().filter(|s| matches!(s, Said::CloseTimeout(..))).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Attempt, Opening, Proposed, Told};
 use crate::kernel::children::Role;
-use crate::kernel::turn::{Stop, Turn};
+use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::node::Node;
 use crate::rooms::channels::budgets::Proposer;
@@ -12,6 +12,7 @@ use crate::rooms::peers::Connection;
 use crate::rooms::wallet;
 use crate::rooms::wallet::AddressKind;
 use crate::sys::children::{ChildSpec, Daemon};
+use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use crate::sys::form::code;
 use ::channel::RESERVE_PART;

@@ -1,9 +1,9 @@
 //! Incoming HTLCs that are about to expire (at 206) while their outgoing ones (until 200) are unresolved.
 
 use super::*;
-use crate::kernel::turn::{Stop, Turn};
-use crate::kernel::words::rooms::ChannelEvent;
+use crate::kernel::turn::Turn;
 use crate::rooms::chain::feerates::Estimates;
+use crate::sys::fatal::Stop;
 
 const NONE: [u64; 0] = [];
 
@@ -28,8 +28,7 @@ fn set_cost(rig: &mut Rig, sat: u32) {
 fn tip(rig: &mut Rig, height: u32) -> Vec<u64> {
     let block = (BlockHeight(height), bitcoin::hashes::Hash::all_zeros());
     rig.node.chain.headers.push_back(block);
-    let event = ChannelEvent::NewTip(BlockHeight(height));
-    back(&rig.run(Event::Channel(ChannelNumber(0), event)))
+    back(&rig.run(Event::NewTip(BlockHeight(height))))
 }
 fn back(said: &[Said]) -> Vec<u64> {
     let failed = |s: &Said| match s {
@@ -129,7 +128,7 @@ fn early_failure_waits_for_the_chain_to_be_read() {
     rig.node.chain.caught_up = false;
     assert_eq!(tip(&mut rig, 203), NONE);
     let caught_up = |node: &crate::node::Node, turn: &mut Turn<'_>| -> Result<(), Stop> {
-        crate::rooms::chain::caught_up(node, turn)
+        crate::flows::backend::caught_up(node, turn)
     };
     assert_eq!(back(&rig.turn(caught_up)), [0]);
 }

@@ -1,14 +1,13 @@
 //! Forwards that a peer lets wait: it holds back the revocation without which no commitment can have them.
 
 use super::*;
-use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 
 /// The tip is there, and every room took it in. The forward expires at 200.
 fn tip(rig: &mut Rig, height: u32) -> Vec<Said> {
     let block = (BlockHeight(height), bitcoin::hashes::Hash::all_zeros());
     rig.node.chain.headers.push_back(block);
-    rig.run(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(BlockHeight(height))))
+    rig.run(Event::NewTip(BlockHeight(height)))
 }
 
 /// The order is out, and no commitment has it.
@@ -198,8 +197,7 @@ fn onion_hmac_is_forgotten_after_its_htlc_expired() {
         rig.db.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap()
     };
     for (height, left) in [(207, 2), (350, 2), (351, 1), (352, 0)] {
-        let event = ChannelEvent::NewTip(BlockHeight(height));
-        rig.run(Event::Channel(ChannelNumber(0), event));
+        rig.run(Event::NewTip(BlockHeight(height)));
         assert_eq!(kept(&rig), left, "{height}");
     }
 }

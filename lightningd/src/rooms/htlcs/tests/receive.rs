@@ -1,7 +1,6 @@
 //! Payments to us, by the time that they leave and by what holds them.
 
 use super::*;
-use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 use crate::rooms::invoices;
 use crate::rooms::invoices::Invoice;
@@ -57,7 +56,7 @@ fn pays(rig: &mut Rig, (channel, id): (u64, u64), amount: u64, expiry: u32) -> V
 fn tip(rig: &mut Rig, height: u32) -> Vec<Said> {
     let block = (BlockHeight(height), bitcoin::hashes::Hash::all_zeros());
     rig.node.chain.headers.push_back(block);
-    rig.run(Event::Channel(ChannelNumber(0), ChannelEvent::NewTip(BlockHeight(height))))
+    rig.run(Event::NewTip(BlockHeight(height)))
 }
 
 fn paid(channel: u64, id: u64) -> Said {

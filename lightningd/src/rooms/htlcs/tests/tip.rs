@@ -15,7 +15,7 @@ fn what_arrives_before_the_tip_is_known_is_decided_on_with_the_tip() {
     let mut rig = behind("before-the-tip");
     assert_eq!(arrive(&mut rig, 0), []);
     assert_eq!((again(&mut rig), status(&rig)), (vec![], vec![]));
-    let said = rig.turn(crate::rooms::chain::caught_up);
+    let said = rig.turn(crate::flows::backend::caught_up);
     assert!(matches!(said[..], [Said::Offer(OUT, _)]), "{said:?}");
     assert_eq!(status(&rig), [OFFERED]);
 }
@@ -60,7 +60,7 @@ fn what_arrives_at_a_start_with_an_old_tip_waits_for_a_new_one() {
     tip_of(&mut rig, 4);
     assert_eq!(arrive(&mut rig, 0), []);
     let caught_up = |node: &crate::node::Node, turn: &mut crate::kernel::turn::Turn<'_>| {
-        crate::rooms::chain::caught_up(node, turn)
+        crate::flows::backend::caught_up(node, turn)
     };
     assert_eq!((rig.turn(caught_up), status(&rig)), (vec![], vec![]));
     tip_of(&mut rig, 0);

@@ -164,16 +164,19 @@ fn change_of_a_claim_is_not_spent_by_a_withdrawal() {
     let claim = of(&rig, CHANNEL).unwrap();
     let change = OutPoint { txid: claim.txid, vout: 1 };
     assert!(rig.node.wallet.outputs.contains_key(&change));
-    let wanted = |utxos| wallet::coins::Wanted {
+    let replaceable = crate::rooms::onchain::attempts_under_way(&rig.node);
+    let wanted = move |utxos| wallet::coins::Wanted {
         script: ScriptBuf::from(vec![0x51]),
         amount: Some(Sat(1_000)),
         feerate: FeeratePerKw(253),
         minconf: 0,
         utxos,
         emergency: Sat(0),
+        replaceable: replaceable.clone(),
     };
     let mut rig = rig;
     for utxos in [None, Some(vec![change])] {
+        let wanted = &wanted;
         rig.turn(move |node, turn| {
             assert!(wallet::coins::build(node, turn, &wanted(utxos.clone())).is_err());
             Ok(())

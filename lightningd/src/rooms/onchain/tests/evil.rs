@@ -2,8 +2,8 @@
 //! can. ARCHITECTURE, "Captured daemons": no more is lost than its own channel.
 
 use super::*;
+use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::testing::{adds, alias, htlc, moves, point};
-use crate::rooms::htlcs::key::Origin;
 use onion::{ForwardPayload, onion_keys};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;

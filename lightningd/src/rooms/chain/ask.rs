@@ -1,0 +1,140 @@
+//! What is asked of the backend, and when. One question is under way at a time.
+
+use crate::kernel::plugins::calls::call_backend;
+use crate::kernel::turn::Turn;
+use crate::kernel::words::event::Event;
+use crate::kernel::words::rooms::{ChainEvent, Purpose};
+use crate::node::Node;
+use crate::rooms::chain::{Backend, Chain, store};
+use crate::sys::fatal::Stop;
+use bitcoin::BlockHash;
+use primitives::BlockHeight;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// So long estimates are good enough. Of note only where a developer's node polls more often than that.
+const FEES_STAY: Duration = Duration::from_millis(900);
+
+pub fn poll(node: &Node, turn: &mut Turn<'_>) {
+    call_backend(
+        node,
+        turn,
+        "getchaininfo",
+        &json!({"last_height": node.chain.height().0}),
+        Purpose::ChainInfo,
+    );
+}
+
+pub fn poll_later(node: &Node, turn: &mut Turn<'_>) {
+    let seconds =
+        if node.config.developer() { node.config.int_or("dev-bitcoind-poll", 30) } else { 30 };
+    let wait = match seconds.unsigned_abs() {
+        0 => Duration::from_millis(50),
+        seconds => Duration::from_secs(seconds),
+    };
+    turn.at(Instant::now() + wait, Event::Chain(ChainEvent::Poll));
+}
+
+/// Each look at the estimates is work for bitcoind, and they do not change twenty times a second.
+pub fn ask_fees(node: &Node, turn: &mut Turn<'_>) {
+    let now = Instant::now();
+    if node.chain.fees_asked.is_none_or(|at| now.duration_since(at) >= FEES_STAY) {
+        turn.install(move |node| node.chain.fees_asked = Some(now));
+        call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
+    }
+}
+
+/// Our block at this height.
+pub fn our_block(node: &Node, turn: &Turn<'_>, height: u32) -> Result<Option<BlockHash>, Stop> {
+    if BlockHeight(height) > node.chain.height() {
+        return Ok(None);
+    }
+    let known = node.chain.headers.iter().find(|(h, _)| h.0 == height);
+    Ok(known.map_or_else(|| store::hash_at(turn.db, height), |(_, hash)| Ok(Some(*hash)))?)
+}
+
+/// Our tip, if the backend's chain does not have it: that ends in `best`, where we have `ours`. A backend that is merely behind
+/// has not left it.
+pub fn outdated(
+    chain: &Chain,
+    ours: Option<BlockHash>,
+    best: BlockHash,
+) -> Option<(BlockHeight, BlockHash)> {
+    (ours? != best).then(|| chain.headers.back().copied())?
+}
+
+pub fn ask_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
+    call_backend(
+        node,
+        turn,
+        "getrawblockbyheight",
+        &json!({"height": height.0}),
+        Purpose::Block(height),
+    );
+}
+
+/// The block after our tip, or for a new node one that lies `rescan` before the backend's tip.
+pub fn first_height(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    backend: &Backend,
+) -> Result<BlockHeight, Stop> {
+    if let Some((tip, _)) = node.chain.headers.back() {
+        if tip.0 > backend.blocks && node.chain.backend.is_none() {
+            log::warn!(
+                "our chain has {} blocks, bitcoind's {}: waiting for it to catch up",
+                tip.0,
+                backend.blocks
+            );
+        }
+        return Ok(BlockHeight(tip.0.saturating_add(1)));
+    }
+    if let Some(height) = store::read_from(turn.db)? {
+        return Ok(height);
+    }
+    turn.install(|node| node.chain.began_here = true);
+    Ok(rescan_height(node, backend.blocks))
+}
+
+/// How far `rescan` looks back from a tip.
+pub fn rescan_height(node: &Node, blocks: u32) -> BlockHeight {
+    let default = if node.network.is_test() { 30 } else { 15 };
+    match node.config.int_or("rescan", default) {
+        back @ 0.. => BlockHeight(blocks.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX))),
+        absolute => {
+            BlockHeight(u32::try_from(absolute.unsigned_abs()).unwrap_or(u32::MAX).min(blocks))
+        }
+    }
+}
+
+/// The node serves from now on.
+pub fn serving(node: &Node, turn: &mut Turn<'_>) {
+    let _ = node;
+    turn.install(|node| node.chain.serving = true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::hashes::Hash;
+
+    #[test]
+    fn a_tip_is_outdated_when_the_backends_chain_ends_in_another_block_that_we_know_the_height_of()
+    {
+        let hash = |n: u8| BlockHash::from_byte_array([n; 32]);
+        let headers = (5..=7).map(|n| (BlockHeight(n.into()), hash(n))).collect();
+        let chain = Chain { headers, ..Chain::default() };
+        let tip = Some((BlockHeight(7), hash(7)));
+        for (ours, best, says) in [
+            (Some(hash(7)), hash(7), None),
+            (Some(hash(7)), hash(99), tip),
+            (Some(hash(6)), hash(99), tip),
+            // Behind us, and ahead of us or before all that we know.
+            (Some(hash(6)), hash(6), None),
+            (None, hash(99), None),
+        ] {
+            assert_eq!(outdated(&chain, ours, best), says, "{ours:?} {best}");
+        }
+        assert_eq!(outdated(&Chain::default(), None, hash(7)), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! The funding transaction of a channel of ours: signed, sent, and what bitcoind says of it.
+
+use crate::kernel::turn::Turn;
+use crate::kernel::words::rooms::BroadcastFor;
+use crate::node::Node;
+use crate::rooms::chain::broadcast::{broadcast, broadcast_first};
+use crate::rooms::channels::{Channel, store, update};
+use crate::rooms::wallet;
+use crate::sys::fatal::Stop;
+use crate::sys::form::{RpcError, code};
+use bitcoin::Transaction;
+use primitives::*;
+use serde_json::json;
+use wire::daemon::LogLevel;
+
+/// Signs the funding of a channel that both have signed the first commitments of, and sends it.
+pub fn sign_funding(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    let Some(tx) = &channel.funding_tx else { return Ok(()) };
+    if is_signed(tx) {
+        return broadcast(node, turn, tx, BroadcastFor::Funding(number));
+    }
+    let signed = wallet::coins::sign(node, turn, tx)?;
+    store::set_funding_tx(turn.db, number, &signed)?;
+    let copy = signed.clone();
+    update(turn, number, move |c| c.funding_tx = Some(copy));
+    broadcast_first(node, turn, &signed, BroadcastFor::Funding(number))
+}
+
+fn is_signed(tx: &Transaction) -> bool {
+    tx.input.iter().all(|i| !i.witness.is_empty())
+}
+
+/// bitcoind took the funding, or did not.
+pub fn funding_sent(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+    refused: Option<String>,
+) -> Result<(), Stop> {
+    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
+    let funder = node.channels.funders.get(&number).cloned();
+    turn.install(move |node| drop(node.channels.funders.remove(&number)));
+    match (&refused, &channel.funding_tx) {
+        (None, Some(tx)) => {
+            channel.log(LogLevel::Info, &format!("funding {} is on its way", tx.compute_txid()));
+            if let Some(caller) = funder {
+                turn.reply(caller, Ok(funded_result(channel, tx)));
+            }
+        }
+        (Some(e), _) => {
+            // It stays, and its coins with it: it is sent again with every block, until `fundchannel_cancel` takes it back.
+            channel.log(LogLevel::Unusual, &format!("the funding was not taken: {e}"));
+            if let Some(caller) = funder {
+                let text = format!(
+                    "Error broadcasting funding transaction: {e}. It is sent again with every block; fundchannel_cancel gives it up"
+                );
+                turn.reply(caller, Err(RpcError::new(code::FUNDING_BROADCAST_FAIL, text)));
+            }
+        }
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+fn funded_result(channel: &Channel, tx: &Transaction) -> serde_json::Value {
+    let mut result = json!({
+        "tx": bitcoin::consensus::encode::serialize_hex(tx),
+        "txid": tx.compute_txid().to_string(),
+        "outnum": channel.live.params.funding.vout,
+        "channel_id": channel.id.to_string(),
+        "channel_type": crate::rooms::channels::view::channel_type_json(&channel.live.params.channel_type),
+    });
+    crate::sys::json::put(
+        &mut result,
+        "close_to",
+        channel.upfront.local.as_ref().map(|s| s.to_hex_string()),
+    );
+    crate::sys::json::put(&mut result, "mindepth", Some(channel.minimum_depth));
+    result
+}
