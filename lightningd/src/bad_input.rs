@@ -1,7 +1,7 @@
 //! Whatever an RPC client, a plugin, the backend or a file says: an answer or an error, never a panic.
 
 use crate::kernel::plugins::manifest::Manifest;
-use crate::rooms::chain::feerates::Estimates;
+use crate::rooms::chain::estimates::Estimates;
 use crate::sys::args::Asked;
 use crate::sys::form::{check_form, reply_text};
 use crate::sys::options::Config;

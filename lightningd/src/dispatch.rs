@@ -2,10 +2,10 @@
 
 use crate::api::{late, rpc};
 use crate::flows::{backend, block, children, htlc, peer};
-use crate::kernel::plugins;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
+use crate::kernel::{births, plugins, waiting};
 use crate::node::Node;
 use crate::rooms::{channels, onchain, payments, peers};
 use crate::sys::fatal::{Fatal, Stop};
@@ -46,20 +46,19 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         }
         Event::Chain(event) => backend::handle(node, turn, event)?,
         Event::NewTip(height) => block::is_tip(node, turn, height)?,
-        Event::Channel(number, event) => channels::handle(node, turn, number, event)?,
+        Event::Channel(number, event) => channels::events::handle(node, turn, number, event)?,
         Event::ForgetChannels(over) => channels::forget::forget_some(node, turn, over)?,
         Event::ChannelForgotten(number, peer) => peer::channel_forgotten(node, turn, number, peer)?,
-        Event::Onchain(number, event) => onchain::handle(node, turn, number, event)?,
-        Event::AllocateFees => onchain::fees_due(node, turn)?,
+        Event::Onchain(number, event) => onchain::events::handle(node, turn, number, event)?,
+        Event::AllocateFees => onchain::events::fees_due(node, turn)?,
         Event::Decide(channel, id) => htlc::decide(node, turn, channel, id)?,
         Event::Htlc(event) => htlc::handle(node, turn, event)?,
         Event::StorePayment(index) => payments::ends::keep(node, turn, index)?,
         Event::RpcTimeout(id) => late::timed_out(node, turn, id),
-        Event::RpcGone(conn) => turn.install(move |node| node.waits.forget(conn)),
+        Event::RpcGone(conn) => waiting::forget(node, turn, conn),
         Event::Shutdown(caller) => {
             log::info!("shutting down");
-            turn.install(|node| node.shutting_down = true);
-            turn.say(Outgoing::ShutDown(caller));
+            births::shut_down(node, turn, caller);
         }
     }
     Ok(())

@@ -172,13 +172,29 @@ impl Io {
             self.queue.extend(self.rpc.take_gone().into_iter().map(Event::RpcGone));
             let events = std::mem::take(&mut self.queue);
             if !events.is_empty() {
-                let outbox =
-                    turn::run(node, &self.db, &mut self.hsm, events, crate::dispatch::handle)?;
+                let outbox = self.turn(node, events)?;
                 self.deliver(node, outbox)?;
             }
             self.checkpoint_if_due();
         }
         Ok(())
+    }
+
+    /// One turn, and what follows its commit before anything is said.
+    fn turn(&mut self, node: &mut Node, events: Vec<Event>) -> Result<Outbox, Fatal> {
+        let events = (events, node.space != Space::Exhausted);
+        let (outbox, wrote) =
+            turn::run(node, &self.db, &mut self.hsm, events, crate::dispatch::handle)?;
+        node.counters.turns += 1;
+        if wrote {
+            crate::sys::barriers::committed(&node.config, &self.db);
+            // A commit of nothing writes nothing: only these reach the disk.
+            node.counters.commits += 1;
+            if let ms @ 1.. = node.config.u32_or("dev-commit-delay", 0) {
+                std::thread::sleep(Duration::from_millis(ms.into()));
+            }
+        }
+        Ok(outbox)
     }
 
     /// Ends every other process at once, and leaves the rest as a crash would. Clients hear no more.
@@ -189,14 +205,14 @@ impl Io {
     }
 
     /// Ends everything in order. The caller's answer is the very last thing.
-    pub fn end(mut self, node: &Node) {
+    pub fn end(mut self, remove_files: impl FnOnce()) {
         self.kennel.end_all();
         self.nursery.end_all();
         let closed = self.db.close();
         if let Err((_, e)) = closed {
             log::error!("closing the database: {e}");
         }
-        crate::start::remove_files(node);
+        remove_files();
         log::info!("JSON-RPC shutdown");
         for caller in self.stop.unwrap_or_default() {
             self.rpc.last_word(&caller, &serde_json::json!("Shutdown complete"));
@@ -464,9 +480,4 @@ impl Io {
             crate::sys::db::checkpoint(&self.db);
         }
     }
-}
-
-/// Where children's tokens begin.
-pub const fn child_base() -> usize {
-    CHILD_BASE
 }

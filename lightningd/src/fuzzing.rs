@@ -5,7 +5,7 @@ mod rows;
 
 use crate::api::rpc::table;
 use crate::kernel::plugins::manifest::Manifest;
-use crate::rooms::chain::feerates::Estimates;
+use crate::rooms::chain::estimates::Estimates;
 use crate::sys::args::Args;
 use crate::sys::form::{check_form, reply_text};
 use crate::sys::objects::Objects;

@@ -34,16 +34,6 @@ mod sys {
     pub mod tokens;
     pub mod version;
 }
-/// What can happen, be said and be changed; the children, the plugins and the callers that wait.
-mod kernel {
-    pub mod births;
-    pub mod children;
-    pub mod plugins;
-    pub mod turn;
-    pub mod waiting;
-    pub mod waits;
-    pub mod words;
-}
 /// What the node knows, kept in rows, and what it does about it. A room calls the rooms below it.
 mod rooms {
     pub mod chain;
@@ -77,6 +67,7 @@ mod dispatch;
 mod event_loop;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod kernel;
 mod node;
 mod start;
 #[cfg(any(test, feature = "fuzzing"))]

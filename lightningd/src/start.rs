@@ -1,15 +1,20 @@
 //! Start-up as a table of contents, and the end.
 
-use crate::event_loop::{Io, child_base};
+use crate::event_loop::Io;
+use crate::kernel;
+use crate::kernel::Life;
 use crate::kernel::children::{Role, Supervisor};
 use crate::kernel::plugins::{Plugin, PluginHost};
+use crate::kernel::turn::Counters;
+use crate::kernel::waits::Waits;
 use crate::kernel::words::rooms::Stage;
 use crate::node::{Node, our_features, our_invoice_features};
 use crate::rooms::channels::watermark::Watermarks;
 use crate::rooms::wallet::Wallet;
+use crate::rooms::{chain, channels, htlcs, invoices, onchain, payments, peers, wallet};
 use crate::sys::again::Myself;
 use crate::sys::children::{ChildSpec, Daemon};
-use crate::sys::disk::{Disk, Room};
+use crate::sys::disk::{Disk, Room, Space};
 use crate::sys::executables::Executables;
 use crate::sys::fatal::Fatal;
 use crate::sys::files::plugins_in;
@@ -17,6 +22,7 @@ use crate::sys::hsm::HsmClient;
 use crate::sys::lock::ChildrenLock;
 use crate::sys::nursery::{Common, Nursery};
 use crate::sys::options::{Config, table};
+use crate::sys::tokens::CHILD_BASE;
 use crate::sys::version::version;
 use crate::sys::{passphrase, sandbox};
 use bitcoin::bip32::Xpub;
@@ -84,7 +90,7 @@ fn run(myself: &Myself, args: &[String]) -> Result<(), Exit> {
     let (mut io, (code, why)) = match begin(config, myself, &boxes, room.clone(), passphrase) {
         Ok((mut node, mut io)) => match io.run(&mut node) {
             Ok(()) => {
-                io.end(&node);
+                io.end(|| remove_files(&node));
                 return Ok(());
             }
             Err(why) => (Some(io), generic(why)),
@@ -270,8 +276,8 @@ fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
     Ok(lock)
 }
 
-/// What start-up left in the directory, at an orderly end.
-pub fn remove_files(node: &Node) {
+/// Removes what start-up left in the directory, at an orderly end.
+fn remove_files(node: &Node) {
     for path in [PathBuf::from(node.rpc_file()), pid_file(&node.config)] {
         let is_socket = path.as_os_str() == node.rpc_file().as_str();
         let removed = if is_socket {
@@ -317,7 +323,7 @@ fn start_hsmd(
         init: HsmdInit {}.encode(),
         fds: vec![theirs],
     };
-    nursery.spawn(spec, executables, poll.registry(), child_base()).map_err(Fatal)?;
+    nursery.spawn(spec, executables, poll.registry(), CHILD_BASE).map_err(Fatal)?;
     HsmClient::new(ours)
 }
 
@@ -361,30 +367,31 @@ pub(crate) fn load(
     let network = config.network();
     let alias = alias(&config, id)?;
     let rgb = colour(&config, id)?;
-    Ok(Node {
+    let kernel = kernel::Scope {
         network,
         id,
         alias,
         rgb,
         features: our_features(),
         invoice_features: our_invoice_features(),
-        chain: crate::rooms::chain::store::load(db)?,
-        wallet: Wallet::new(xpub, last_index, outputs),
-        peers: crate::rooms::peers::store::load(db)?,
-        channels: crate::rooms::channels::store::load::load(db)?,
-        onchain: crate::rooms::onchain::store::load(db)?,
-        htlcs: crate::rooms::htlcs::store::load(db)?,
-        invoices: crate::rooms::invoices::store::load(db)?,
-        payments: crate::rooms::payments::store::load(db)?,
-        plugins: PluginHost::new(crate::api::rpc::table::METHODS.iter().map(|m| m.name)),
         supervisor,
-        waits: crate::kernel::waits::Waits::default(),
-        counters: crate::kernel::turn::Counters::default(),
-        space: crate::sys::disk::Space::default(),
+        plugins: PluginHost::new(crate::api::rpc::table::METHODS.iter().map(|m| m.name)),
+        waits: Waits::default(),
+        life: Life::default(),
+        counters: Counters::default(),
+        space: Space::default(),
         space_warning: None,
-        shutting_down: false,
         config,
-    })
+    };
+    let node = chain::Scope::on(kernel, chain::store::load(db)?);
+    let node = wallet::Scope::on(node, Wallet::new(xpub, last_index, outputs));
+    let node = peers::Scope::on(node, peers::store::load(db)?);
+    let node = channels::Scope::on(node, channels::store::load::load(db)?);
+    let node = invoices::Scope::on(node, invoices::store::load(db)?);
+    let node = payments::Scope::on(node, payments::store::load(db)?);
+    let node = htlcs::Scope::on(node, htlcs::store::load(db)?);
+    let node = onchain::Scope::on(node, onchain::store::load(db)?);
+    Ok(Node::on(node))
 }
 
 const ADJECTIVES: [&str; 16] = [

@@ -13,6 +13,7 @@ use crate::rooms::channels;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Owner, testing as channel};
 use crate::sys::children::ChildId;
+use crate::sys::disk::Space;
 use crate::sys::fatal::Stop;
 use crate::sys::hsm::HsmClient;
 use crate::sys::options::Config;
@@ -245,7 +246,19 @@ impl Rig {
             Event::Reconnect(..) => what(node, turn),
             other => crate::dispatch::handle(node, turn, other),
         };
-        turn::run(&mut self.node, &self.db, &mut self.hsm, vec![event], handle).unwrap().0
+        self.one_turn(event, handle)
+    }
+
+    fn one_turn(
+        &mut self,
+        event: Event,
+        handle: impl Fn(&Node, &mut Turn<'_>, Event) -> Result<(), Stop>,
+    ) -> Vec<Outgoing> {
+        let events = (vec![event], self.node.space != Space::Exhausted);
+        let (outbox, wrote) =
+            turn::run(&mut self.node, &self.db, &mut self.hsm, events, handle).unwrap();
+        self.node.counters.commits += u64::from(wrote);
+        outbox.0
     }
 
     /// One turn of one event.
@@ -257,7 +270,7 @@ impl Rig {
     /// The same, and all that it would say.
     pub fn outgoing(&mut self, event: Event) -> Vec<Outgoing> {
         let handle = crate::dispatch::handle;
-        turn::run(&mut self.node, &self.db, &mut self.hsm, vec![event], handle).unwrap().0
+        self.one_turn(event, handle)
     }
 
     fn said(&self, outbox: Vec<Outgoing>) -> Vec<Said> {
@@ -320,9 +333,15 @@ impl Rig {
     pub fn go_to_chain(&mut self, number: u64) -> Vec<Said> {
         self.turn(|node, turn| {
             let channel = &node.channels.all[&ChannelNumber(number)];
-            channels::set_state(channel, turn, State::AwaitingUnilateral, "user", "a test")?;
-            turn.install(move |node| {
-                let channel = node.channels.all.get_mut(&ChannelNumber(number)).unwrap();
+            channels::change::set_state(
+                channel,
+                turn,
+                State::AwaitingUnilateral,
+                "user",
+                "a test",
+            )?;
+            turn.install_as::<crate::rooms::channels::Scope, _>(move |channels| {
+                let channel = channels.all.get_mut(&ChannelNumber(number)).unwrap();
                 channel.owner = Owner::Nobody;
                 channel.reestablished = false;
             });

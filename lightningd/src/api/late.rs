@@ -1,6 +1,7 @@
 //! Callers that have waited for as long as they said: what each hears.
 
 use crate::kernel::turn::Turn;
+use crate::kernel::waiting;
 use crate::kernel::waits::{For, Wait};
 use crate::kernel::words::rooms::WaitId;
 use crate::node::Node;
@@ -30,5 +31,5 @@ pub fn timed_out(node: &Node, turn: &mut Turn<'_>, id: WaitId) {
         For::Close(_) => RpcError::new(code::LIGHTNINGD, "Timed out: the channel is still closing"),
     };
     turn.reply(caller.clone(), Err(error));
-    turn.install(move |node| node.waits.remove(id));
+    waiting::end(node, turn, id);
 }

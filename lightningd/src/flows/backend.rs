@@ -1,5 +1,6 @@
 //! The Bitcoin backend answers: what each answer means to the rooms, and which question follows.
 
+use crate::flows;
 use crate::flows::broadcast::rebroadcast;
 use crate::flows::{begin, peer};
 use crate::kernel::plugins::BACKEND_METHODS;
@@ -9,10 +10,12 @@ use crate::kernel::words::rooms::{ChainEvent, HtlcEvent, Purpose};
 use crate::node::Node;
 use crate::rooms::chain::answers::ChainInfo;
 use crate::rooms::chain::ask::{
-    ask_block, ask_fees, first_height, our_block, outdated, poll, poll_later,
+    ask_block, ask_fees, backend_ends_below, backend_is, first_height, our_block, outdated, poll,
+    poll_later, set_caught_up, set_estimates,
 };
-use crate::rooms::chain::feerates::Estimates;
-use crate::rooms::chain::{Backend, answers, stale, store};
+use crate::rooms::chain::estimates::Estimates;
+use crate::rooms::chain::{Backend, answers, headers, stale, store};
+use crate::rooms::{channels, htlcs, onchain, wallet};
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::RpcError;
 use bitcoin::BlockHash;
@@ -58,7 +61,7 @@ pub fn answered(
         Purpose::ChainInfo => chain_info(node, turn, result),
         Purpose::Block(height) => block(node, turn, height, result),
         Purpose::Again(height, since) => {
-            crate::rooms::wallet::rescan::answered(node, turn, (height, since), result)
+            wallet::rescan::answered(node, turn, (height, since), result)
         }
         Purpose::Fees => {
             fees(node, turn, result);
@@ -68,13 +71,11 @@ pub fn answered(
             crate::flows::broadcast::answered(node, turn, txid, why, result)
         }
         Purpose::MempoolSpends => {
-            crate::rooms::onchain::watch::mempool_has(node, turn, result);
+            onchain::watch::mempool_has(node, turn, result);
             Ok(())
         }
         Purpose::FundingSeen(number, caller) => {
-            crate::rooms::channels::opening::cancel::funding_seen(
-                node, turn, number, &caller, result,
-            )
+            channels::opening::cancel::funding_seen(node, turn, number, &caller, result)
         }
     }
 }
@@ -115,7 +116,7 @@ fn chain_info(
     let ours = our_block(node, turn, backend.blocks)?;
     if let Some(tip) = info.best.and_then(|best| outdated(&node.chain, ours, best)) {
         disconnect(node, turn, tip, backend.blocks)?;
-        turn.install(move |node| node.chain.backend = Some(backend));
+        backend_is(node, turn, backend);
         // Whether the block before is still there is the same question.
         poll(node, turn);
         return Ok(());
@@ -129,7 +130,7 @@ fn chain_info(
             if backend.syncing { "downloading the chain" } else { "in sync with the network" }
         );
     }
-    turn.install(move |node| node.chain.backend = Some(backend));
+    backend_is(node, turn, backend);
     ask_fees(node, turn);
     ask_block(node, turn, first);
     Ok(())
@@ -143,25 +144,20 @@ fn disconnect(
     blocks: u32,
 ) -> Result<(), Stop> {
     log::info!("block {height} ({hash}) is no longer in the chain");
-    crate::flows::block::leaves(node, turn, height)?;
-    if node.chain.headers.len() <= 1 {
-        let older = store::headers_below(turn.db, height)?;
-        if older.is_empty() {
-            log::warn!(
-                "the reorganisation goes deeper than block {height}, the first that is known: blocks are read anew from the oldest that matters on"
-            );
-            store::set_read_from(turn.db, height)?;
-            turn.also(Event::Chain(ChainEvent::Forget(height)));
-            // Without any header nobody knows the height.
-            turn.install(|node| node.chain.caught_up = false);
-        }
-        turn.install(move |node| node.chain.prepend(older));
+    flows::block::leaves(node, turn, height)?;
+    if node.chain.headers.len() <= 1 && !headers::read_older(node, turn, height)? {
+        log::warn!(
+            "the reorganisation goes deeper than block {height}, the first that is known: blocks are read anew from the oldest that matters on"
+        );
+        store::set_read_from(turn.db, height)?;
+        turn.also(Event::Chain(ChainEvent::Forget(height)));
+        set_caught_up(node, turn, false);
     }
     if node.chain.caught_up && blocks.saturating_sub(height.0) >= SHALLOW {
         log::warn!(
             "a deep reorganisation: until its last block is read, nothing new is received, forwarded or opened"
         );
-        turn.install(|node| node.chain.caught_up = false);
+        set_caught_up(node, turn, false);
     }
     Ok(())
 }
@@ -170,14 +166,14 @@ fn disconnect(
 /// of them on. All in one turn, so that a crash loses none of it.
 fn forget(node: &Node, turn: &mut Turn<'_>, below: BlockHeight) -> Result<(), Stop> {
     let highest = [
-        crate::rooms::wallet::blocks::confirmed_below(node, below),
-        crate::rooms::channels::watch::confirmed_below(node, below),
-        crate::rooms::onchain::watch::confirmed_below(node, below),
+        wallet::blocks::confirmed_below(node, below),
+        channels::watch::confirmed_below(node, below),
+        onchain::watch::confirmed_below(node, below),
         store::confirmed_below(turn.db, below)?,
     ];
     if let Some(height) = highest.into_iter().flatten().max() {
         store::set_read_from(turn.db, height)?;
-        crate::flows::block::forget(node, turn, height)?;
+        flows::block::forget(node, turn, height)?;
         turn.also(Event::Chain(ChainEvent::Forget(height)));
     }
     Ok(())
@@ -199,24 +195,7 @@ fn block(
     };
     let read = answers::block(&answer, height);
     let Some(block) = read.map_err(|e| malformed("getrawblockbyheight", &e))? else {
-        // It said that it had more, when it was asked last.
-        if node.chain.backend.as_ref().is_some_and(|b| b.blocks >= height.0) {
-            turn.install(move |node| {
-                if let Some(backend) = &mut node.chain.backend {
-                    backend.blocks = height.0.saturating_sub(1);
-                }
-            });
-            turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
-        }
-        caught_up(node, turn)?;
-        if stale::look(node, turn) {
-            crate::rooms::htlcs::decide::tip_found(node, turn);
-        }
-        crate::rooms::onchain::watch::ask_mempool(node, turn);
-        if !crate::rooms::wallet::rescan::go_on(node, turn)? {
-            poll_later(node, turn);
-        }
-        return Ok(());
+        return no_block(node, turn, height);
     };
     let tip = node.chain.headers.back().copied();
     if let Some((tip_height, tip_hash)) = tip
@@ -232,12 +211,28 @@ fn block(
         }
         return Ok(());
     }
-    crate::flows::block::joins(node, turn, height, &block)?;
+    flows::block::joins(node, turn, height, &block)?;
     if height.0.is_multiple_of(PROGRESS_EVERY) && !node.chain.caught_up {
         let of = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
         log::info!("caught up to block {height} of {of}");
     }
     ask_block(node, turn, BlockHeight(height.0 + 1));
+    Ok(())
+}
+
+/// The backend has no block after our tip.
+fn no_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+    if backend_ends_below(node, turn, height) {
+        turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
+    }
+    caught_up(node, turn)?;
+    if stale::look(node, turn) {
+        htlcs::decide::tip_found(node, turn);
+    }
+    onchain::watch::ask_mempool(node, turn);
+    if !wallet::rescan::go_on(node, turn)? {
+        poll_later(node, turn);
+    }
     Ok(())
 }
 
@@ -247,9 +242,9 @@ pub(crate) fn caught_up(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         return Ok(());
     }
     log::info!("in sync with bitcoind at block {}", node.chain.height());
-    turn.install(|node| node.chain.caught_up = true);
-    crate::rooms::onchain::caught_up(node, turn);
-    crate::rooms::htlcs::decide::tip_found(node, turn);
+    set_caught_up(node, turn, true);
+    onchain::events::caught_up(node, turn);
+    htlcs::decide::tip_found(node, turn);
     turn.also(Event::Htlc(HtlcEvent::CheckExpiring));
     peer::activate(node, turn);
     rebroadcast(node, turn)
@@ -267,8 +262,7 @@ pub fn fees(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
             return;
         }
     };
-    if node.chain.fees.as_ref() != Some(&estimates) {
-        turn.install(move |node| node.chain.fees = Some(estimates));
-        crate::rooms::channels::fees_changed(node, turn);
+    if set_estimates(node, turn, estimates) {
+        channels::seed::fees_changed(node, turn);
     }
 }

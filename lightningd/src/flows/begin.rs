@@ -26,8 +26,8 @@ pub fn serve(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
 
 /// After the load, before peers: what a crash may have left half said.
 pub fn resume(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    channels::resume(node, turn)?;
-    onchain::resume(node, turn);
+    channels::events::resume(node, turn)?;
+    onchain::cases::resume(node, turn);
     payments::ends::fail_unbound(node, turn, None)?;
     htlcs::decide::begin(node, turn)
 }

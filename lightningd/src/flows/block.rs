@@ -39,7 +39,7 @@ pub fn is_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(
         htlcs::resolve::failed_on_chain(node, turn, number, id)?;
     }
     with_chain(node, |chain| htlcs::decide::new_tip(node, turn, chain))?;
-    onchain::new_tip(node, turn, height)
+    onchain::events::new_tip(node, turn, height)
 }
 
 /// Our tip leaves our chain.

@@ -3,10 +3,11 @@
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
 use crate::node::Node;
-use crate::rooms::chain::broadcast::send;
+use crate::rooms::chain::broadcast::{Verdict, judged, send};
 use crate::rooms::chain::{BURIED, store};
+use crate::rooms::{channels, onchain, wallet};
 use crate::sys::fatal::Stop;
-use crate::sys::form::{RpcError, code};
+use crate::sys::form::{Caller, RpcError, code};
 use bitcoin::{OutPoint, Transaction, Txid};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     }
     for tx in all.iter().filter(|tx| !dead.contains(&tx.compute_txid())) {
         store::count_sending(turn.db, tx.compute_txid())?;
-        let claim = crate::rooms::onchain::attempt_of(node, tx.compute_txid());
+        let claim = onchain::attempt_of(node, tx.compute_txid());
         let why = claim.map_or(BroadcastFor::Nobody, BroadcastFor::Attempt);
         send(node, turn, tx, why);
     }
@@ -54,83 +55,85 @@ fn double_spent(node: &Node, all: &[Transaction]) -> BTreeSet<Txid> {
     }
 }
 
-pub(super) fn answered(
+/// The backend answered to a sending: whoever it was for hears what became of it.
+pub fn answered(
     node: &Node,
     turn: &mut Turn<'_>,
     txid: Txid,
     why: BroadcastFor,
     result: Result<Value, RpcError>,
 ) -> Result<(), Stop> {
-    let refused = match &result {
-        Ok(answer) if answer.get("success").and_then(Value::as_bool) == Some(true) => None,
-        Ok(answer) => Some(
-            answer.get("errmsg").and_then(Value::as_str).unwrap_or("no reason given").to_owned(),
-        ),
-        Err(e) => Some(e.message.clone()),
-    };
-    // Whatever is no refusal means that bitcoind may have it, and once it has all may.
-    let nobody_has = refused.is_some() && result.is_ok();
-    if let Some(under_way) = node.chain.untaken.get(&txid) {
-        let left = nobody_has.then(|| under_way.saturating_sub(1));
-        store::set_untaken(turn.db, txid, left)?;
-        turn.install(move |node| match left {
-            Some(under_way) => _ = node.chain.untaken.insert(txid, under_way),
-            None => _ = node.chain.untaken.remove(&txid),
-        });
-    }
-    match (why, refused) {
-        (BroadcastFor::Withdrawal(caller, sent), Some(e)) if result.is_err() => {
-            // No verdict: bitcoind may have it. It is sent again with every block, and its coins stay spent.
-            let text = format!(
-                "nobody knows whether the transaction was taken ({e}): it is sent again with every block, do not repeat it"
-            );
-            turn.reply(
-                caller,
-                Err(RpcError { code: code::LIGHTNINGD, message: text, data: Some(sent) }),
-            );
+    let verdict = judged(node, turn, txid, result)?;
+    match why {
+        BroadcastFor::Nobody => {
+            if let Verdict::Refused(e) | Verdict::Unknown(e) = verdict {
+                log::debug!("transaction {txid} was not taken: {e}");
+            }
         }
-        // No verdict: it is sent again with the next block, and nothing is in its way as far as anybody knows.
-        (BroadcastFor::Attempt(_), Some(e)) if result.is_err() => {
-            log::info!("nobody knows whether claim {txid} was taken: {e}");
+        BroadcastFor::Withdrawal(caller, sent) => {
+            withdrawal_sent(node, turn, txid, (caller, sent), verdict)?;
         }
-        (BroadcastFor::Nobody, Some(e)) => log::debug!("transaction {txid} was not taken: {e}"),
-        (BroadcastFor::Nobody, None) => {}
-        (BroadcastFor::Commitment(number), Some(e)) => {
-            log::info!("the commitment {txid} of channel {number} was not taken: {e}");
-            crate::rooms::onchain::allocate_fees(turn);
-            crate::rooms::channels::fail::commitment_sent(node, turn, number);
+        BroadcastFor::Funding(number) => {
+            let refused = refusal(verdict);
+            channels::opening::funding::funding_sent(node, turn, number, refused)?;
         }
-        (BroadcastFor::Commitment(number), None) => {
-            crate::rooms::channels::fail::commitment_sent(node, turn, number);
+        BroadcastFor::Commitment(number) => {
+            if let Some(e) = refusal(verdict) {
+                log::info!("the commitment {txid} of channel {number} was not taken: {e}");
+                onchain::allocate_fees(turn);
+            }
+            channels::fail::commitment_sent(node, turn, number);
         }
-        (BroadcastFor::Withdrawal(caller, result), None) => turn.reply(caller, Ok(result)),
-        (BroadcastFor::Withdrawal(caller, _), Some(e)) => {
-            store::give_up(turn.db, txid)?;
-            crate::rooms::wallet::spend::unspend(node, turn, txid)?;
-            turn.reply(
-                caller,
-                Err(RpcError::new(code::LIGHTNINGD, format!("the transaction was refused: {e}"))),
-            );
-        }
-        (BroadcastFor::Funding(number), refused) => {
-            crate::rooms::channels::opening::funding::funding_sent(node, turn, number, refused)?
-        }
-        (BroadcastFor::Attempt(number), refused) => {
-            crate::rooms::onchain::attempts::answered(
-                node,
-                turn,
-                number,
-                txid,
-                refused.as_deref(),
-            )?;
-        }
-        (BroadcastFor::Closing(number), refused) => {
-            if let Some(e) = refused {
+        BroadcastFor::Attempt(number) => match verdict {
+            // It is sent again with the next block, and nothing is in its way as far as anybody knows.
+            Verdict::Unknown(e) => log::info!("nobody knows whether claim {txid} was taken: {e}"),
+            Verdict::Taken => onchain::answered::answered(node, turn, number, txid, None)?,
+            Verdict::Refused(e) => {
+                onchain::answered::answered(node, turn, number, txid, Some(&e))?;
+            }
+        },
+        BroadcastFor::Closing(number) => {
+            if let Some(e) = refusal(verdict) {
                 log::warn!(
                     "the closing of channel {number} was not taken: {e}; it is sent again with every block"
                 );
             }
         }
     }
+    Ok(())
+}
+
+/// Why a transaction was not taken, as far as anybody knows.
+fn refusal(verdict: Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Taken => None,
+        Verdict::Refused(why) | Verdict::Unknown(why) => Some(why),
+    }
+}
+
+/// `withdraw`: a refused transaction is no more, and its inputs are spendable again.
+fn withdrawal_sent(
+    node: &Node,
+    turn: &mut Turn<'_>,
+    txid: Txid,
+    (caller, sent): (Caller, Value),
+    verdict: Verdict,
+) -> Result<(), Stop> {
+    let result = match verdict {
+        Verdict::Taken => Ok(sent),
+        Verdict::Refused(e) => {
+            store::give_up(turn.db, txid)?;
+            wallet::spend::unspend(node, turn, txid)?;
+            Err(RpcError::new(code::LIGHTNINGD, format!("the transaction was refused: {e}")))
+        }
+        Verdict::Unknown(e) => {
+            // It is sent again with every block, and its UTXOs stay spent.
+            let message = format!(
+                "nobody knows whether the transaction was taken ({e}): it is sent again with every block, do not repeat it"
+            );
+            Err(RpcError { code: code::LIGHTNINGD, message, data: Some(sent) })
+        }
+    };
+    turn.reply(caller, result);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What children say, sorted by who says it.
 
 use crate::flows::{commitment, peer};
+use crate::kernel::births;
 use crate::kernel::children::{Role, log_line};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -40,7 +41,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
             // Only what cannot be read is connectd's own fault: the rest is what strangers want.
             other => turn.also(Event::Connectd(other)),
         },
-        Role::Opening(number) => channels::opening::heard(node, turn, child, number, frame)?,
+        Role::Opening(number) => channels::opening::heard::heard(node, turn, child, number, frame)?,
         Role::Channel(number) => {
             if let Some(step) = channels::live::heard(node, turn, child, number, frame)? {
                 commitment::store(node, turn, child, step)?;
@@ -57,7 +58,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
 /// A child is gone, and everything it said was handled.
 pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop> {
     let Some(role) = node.supervisor.role(child) else { return Ok(()) };
-    turn.install(move |node| node.supervisor.forget(child));
+    births::forget(node, turn, child);
     match role {
         Role::Hsmd => {
             Err(Fatal("hsmd is gone: nothing can be signed, so the node stops".to_owned()).into())
@@ -66,14 +67,14 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop
             peer::connectd_gone(node, turn, Instant::now());
             Ok(())
         }
-        Role::Opening(number) => channels::opening::gone(node, turn, child, number),
+        Role::Opening(number) => channels::opening::heard::gone(node, turn, child, number),
         Role::Channel(number) => {
             channels::live::gone(node, turn, child, number);
             Ok(())
         }
         Role::Closing(number) => channels::closing::gone(node, turn, child, number),
         Role::Onchain(number) => {
-            crate::rooms::onchain::gone(node, turn, child, number);
+            crate::rooms::onchain::cases::gone(node, turn, child, number);
             Ok(())
         }
     }

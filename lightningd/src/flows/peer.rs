@@ -41,7 +41,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
             disconnected(node, turn, (d.node, d.connection), &d.why);
             Ok(())
         }
-        FromConnectd::Spoke(s) => channels::spoke(node, turn, s),
+        FromConnectd::Spoke(s) => channels::spoke::spoke(node, turn, s),
         FromConnectd::Ponged(p) => {
             let result = Ok(json!({"totlen": p.length}));
             answer_all(node, turn, |f| *f == For::Pong(p.ask), &result);

@@ -174,11 +174,13 @@ impl World {
         let child = CAPTURED.0 + 1000;
         match self.captured {
             Captured::Connectd => {
-                let out = self.rig.outbox(crate::rooms::peers::connectd::begin);
+                let out =
+                    self.rig.outbox(|node, turn| crate::rooms::peers::connectd::begin(node, turn));
                 self.settle(out.into());
             }
             Captured::Openingd => {
-                let out = self.rig.outbox(crate::rooms::peers::connectd::begin);
+                let out =
+                    self.rig.outbox(|node, turn| crate::rooms::peers::connectd::begin(node, turn));
                 self.settle(out.into());
                 self.proposes(2_000_000);
             }
@@ -216,7 +218,8 @@ impl World {
     /// The stranger comes, or comes again: it proposes a channel, or speaks of the one that it has.
     fn comes(&mut self) {
         if self.connectd().is_none() {
-            let out = self.rig.outbox(crate::rooms::peers::connectd::begin);
+            let out =
+                self.rig.outbox(|node, turn| crate::rooms::peers::connectd::begin(node, turn));
             self.settle(out.into());
         }
         let theirs = self.rig.node.channels.all.values().find(|c| c.peer == peer(STRANGER));

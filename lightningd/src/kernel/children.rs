@@ -3,7 +3,7 @@
 //! Two halves. [`Supervisor`] is the node's knowledge of who does what, changed by installs. [`Nursery`] holds the processes
 //! and sockets; only the loop touches it.
 
-use crate::sys::children::ChildId;
+use crate::sys::children::{ChildId, Daemon};
 use crate::sys::log::said;
 use primitives::ChannelNumber;
 use std::cell::Cell;
@@ -25,6 +25,20 @@ pub enum Role {
     Closing(ChannelNumber),
     /// This channel, on chain.
     Onchain(ChannelNumber),
+}
+
+impl Role {
+    /// Which executable it takes.
+    pub const fn daemon(self) -> Daemon {
+        match self {
+            Self::Hsmd => Daemon::Hsmd,
+            Self::Connectd => Daemon::Connectd,
+            Self::Opening(_) => Daemon::Openingd,
+            Self::Channel(_) => Daemon::Channeld,
+            Self::Closing(_) => Daemon::Closingd,
+            Self::Onchain(_) => Daemon::Onchaind,
+        }
+    }
 }
 
 /// Who does what.

@@ -1,23 +1,35 @@
 //! The turn: nothing leaves before it is on disk.
 //!
 //! The loop gathers what is ready, opens one transaction, lets the rooms handle each event inside a savepoint of its own,
-//! commits once, and only then delivers what they said. Handlers see the node as it is (`&Node`) and leave the values that
+//! commits once, and only then delivers what they said. Handlers see the node as it is and leave the values that
 //! shall be as *installs*, run after their savepoint was released: a refusal takes back its rows, its values and its words.
 
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
-use crate::sys::disk::Space;
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{Caller, RpcError};
 use crate::sys::hsm::HsmClient;
 use rusqlite::Connection;
 use serde_json::Value;
+use std::any::{Any, TypeId};
 use std::collections::VecDeque;
 use std::time::Instant;
 use subdaemon::barrier;
 
-type Install = Box<dyn FnOnce(&mut Node)>;
+/// The right of `Self`, a scope, to install into the room `R`. Given by `scope!` to the scope that owns `R`, to no other.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` may not change `{R}`: an install changes the room of its own scope",
+    note = "call a function of the room that owns `{R}`, or tell it by `turn.also(Event::..)`"
+)]
+pub trait Holds<R: Any> {}
+
+/// The owner of the rooms during a turn: the node, or in a test the scope of one room.
+pub trait House {
+    /// The room of this type. `None` if it stands on no step of these stairs.
+    fn room(&mut self, which: TypeId) -> Option<&mut dyn Any>;
+}
+
+type Install = Box<dyn FnOnce(&mut dyn House)>;
 
 /// What a handler may do.
 pub struct Turn<'a> {
@@ -40,9 +52,23 @@ impl Turn<'_> {
     pub fn reply(&mut self, caller: Caller, result: Result<Value, RpcError>) {
         self.said.push(Outgoing::Reply { caller, result });
     }
-    /// Makes a new value hold, once this event's rows do.
-    pub fn install(&mut self, change: impl FnOnce(&mut Node) + 'static) {
-        self.installs.push(Box::new(change));
+    /// Changes a room of `scope` once this event's rows hold. Until then every handler sees the old value.
+    pub fn install<S: Holds<R>, R: Any>(
+        &mut self,
+        _scope: &S,
+        change: impl FnOnce(&mut R) + 'static,
+    ) {
+        self.install_as::<S, R>(change);
+    }
+    /// The same for a function that has no scope at hand: it names its own.
+    ///
+    /// # Panics
+    /// When the install runs in a house without the room `R`.
+    pub fn install_as<S: Holds<R>, R: Any>(&mut self, change: impl FnOnce(&mut R) + 'static) {
+        self.installs.push(Box::new(move |house| {
+            let room = house.room(TypeId::of::<R>()).and_then(<dyn Any>::downcast_mut::<R>);
+            change(room.expect("the house lends out scopes of its own rooms alone"));
+        }));
     }
     /// Handles this in the same turn, after this event: it sees what was installed.
     pub fn also(&mut self, event: Event) {
@@ -77,14 +103,15 @@ pub struct Counters {
 #[must_use]
 pub struct Outbox(pub Vec<Outgoing>);
 
-/// Runs the events of one round through `handle`, in one transaction. What is returned is on disk.
-pub fn run(
-    node: &mut Node,
+/// Runs the events of one round through `handle`, in one transaction. What is returned is on disk; true if the commit wrote
+/// something. Where `may_store_rpc` is false, a request that would store a row is refused: the disk has no room.
+pub fn run<N: House>(
+    node: &mut N,
     db: &Connection,
     hsm: &mut HsmClient,
-    events: Vec<Event>,
-    handle: impl Fn(&Node, &mut Turn<'_>, Event) -> Result<(), Stop>,
-) -> Result<Outbox, Fatal> {
+    (events, may_store_rpc): (Vec<Event>, bool),
+    handle: impl Fn(&N, &mut Turn<'_>, Event) -> Result<(), Stop>,
+) -> Result<(Outbox, bool), Fatal> {
     let mut waiting: VecDeque<Event> = events.into();
     let mut outbox = Vec::new();
     let before = db.total_changes();
@@ -92,7 +119,7 @@ pub fn run(
     while let Some(event) = waiting.pop_front() {
         db.prepare_cached("SAVEPOINT event")?.execute([])?;
         let blame = event.blame();
-        let may_store = node.space != Space::Exhausted || !matches!(event, Event::Rpc(..));
+        let may_store = may_store_rpc || !matches!(event, Event::Rpc(..));
         let stored = db.total_changes();
         let mut turn = Turn {
             db,
@@ -136,14 +163,5 @@ pub fn run(
         barrier::pass("before a commit");
     }
     db.prepare_cached("COMMIT")?.execute([])?;
-    if changed {
-        crate::sys::barriers::committed(&node.config, db);
-    }
-    node.counters.turns += 1;
-    // A commit of nothing writes nothing: only these reach the disk.
-    node.counters.commits += u64::from(changed);
-    if changed && let ms @ 1.. = node.config.u32_or("dev-commit-delay", 0) {
-        std::thread::sleep(std::time::Duration::from_millis(ms.into()));
-    }
-    Ok(Outbox(outbox))
+    Ok((Outbox(outbox), changed))
 }

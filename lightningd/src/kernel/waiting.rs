@@ -3,15 +3,16 @@
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::{For, Wait};
 use crate::kernel::words::event::Event;
-use crate::node::Node;
-use crate::sys::form::{Caller, RpcError, RpcRequest};
+use crate::kernel::words::rooms::WaitId;
+use crate::kernel::{Scope, Waits};
+use crate::sys::form::{Caller, ConnId, RpcError, RpcRequest};
 use primitives::{BlockHeight, NodeId};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// From now on this caller waits, at most so many seconds.
 pub fn add(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     caller: &Caller,
     what: For,
@@ -23,12 +24,12 @@ pub fn add(
     let seconds = timeout_seconds.map(|s| Duration::from_secs(s.min(366 * 86400)));
     let until = seconds.map(|s| Instant::now() + s);
     let wait = Wait { caller: caller.clone(), what, until };
-    turn.install(move |node| node.waits.insert(id, wait));
+    turn.install(node, move |waits: &mut Waits| waits.insert(id, wait));
 }
 
 /// Everybody who waits for something like this gets this, and waits no longer.
 pub fn answer_all(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     matches: impl Fn(&For) -> bool,
     result: &Result<Value, RpcError>,
@@ -36,26 +37,36 @@ pub fn answer_all(
     for (id, wait) in node.waits.all.iter().filter(|(_, w)| matches(&w.what)) {
         turn.reply(wait.caller.clone(), result.clone());
         let id = *id;
-        turn.install(move |node| node.waits.remove(id));
+        turn.install(node, move |waits: &mut Waits| waits.remove(id));
     }
 }
 
 /// This peer is connected: whoever waited for that to fund a channel begins.
-pub fn fund_now(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
+pub fn fund_now(node: &Scope, turn: &mut Turn<'_>, peer: NodeId) {
     for (id, Wait { caller, what, .. }) in &node.waits.all {
         let For::Fund(to, params) = what else { continue };
         if *to != peer {
             continue;
         }
         let id = *id;
-        turn.install(move |node| node.waits.remove(id));
+        turn.install(node, move |waits: &mut Waits| waits.remove(id));
         let (method, params, raw) = ("fundchannel".to_owned(), params.clone(), String::new());
         turn.also(Event::Rpc(caller.clone(), RpcRequest { method, params, raw }));
     }
 }
 
 /// A new tip.
-pub fn height_is(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
+pub fn height_is(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) {
     let result = Ok(json!({"blockheight": height.0}));
     answer_all(node, turn, |f| matches!(f, For::Height(h) if *h <= height.0), &result);
+}
+
+/// A client of the socket hung up: it waits for nothing any more.
+pub fn forget(node: &Scope, turn: &mut Turn<'_>, conn: ConnId) {
+    turn.install(node, move |waits: &mut Waits| waits.forget(conn));
+}
+
+/// This wait is over: its caller was answered.
+pub fn end(node: &Scope, turn: &mut Turn<'_>, id: WaitId) {
+    turn.install(node, move |waits: &mut Waits| waits.remove(id));
 }

@@ -130,7 +130,7 @@ impl RpcServer {
         let bound = UnixListener::bind(path);
         nix::sys::stat::umask(before);
         let mut listener = bound.map_err(|e| failed("cannot be bound", e))?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             .map_err(|e| failed("mode", e))?;
         registry
             .register(&mut listener, LISTENER, Interest::READABLE)

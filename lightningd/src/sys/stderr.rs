@@ -1,7 +1,7 @@
 //! A plugin's stderr: a pipe, whose lines go to the log with the plugin's limit. On lightningd's own stderr a plugin could fill whatever
 //! that is redirected to.
 
-use crate::sys::log::Speaker;
+use crate::sys::log::line_of::Speaker;
 use std::io::{ErrorKind, Read};
 use std::process::ChildStderr;
 use wire::daemon::LogLevel;

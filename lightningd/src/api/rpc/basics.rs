@@ -1,17 +1,16 @@
 //! Methods about the node itself: `getinfo getlog help check notifications stop decode`.
 
-use crate::api::rpc::table;
 use crate::kernel::words::event::Event;
 use crate::node::Node;
 use crate::rooms::channels::state::State;
-use crate::sys::args::{Args, Param};
-use crate::sys::form::{Answer, Caller, RpcError, code};
+use crate::sys::args::Args;
+use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::{hex, put};
 
 use crate::kernel::turn::Turn;
 use crate::sys::fatal::Stop;
 use invoice::Description;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// `getinfo`.
 pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
@@ -69,117 +68,6 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
         put(&mut out, name, text);
     }
     Ok(Answer::Now(out))
-}
-
-/// A line of the log as `getlog` shows it.
-pub fn log_json(line: &crate::sys::log::Line) -> Value {
-    let mut out = json!({
-        "type": crate::sys::log::word(line.level).to_uppercase(),
-        "time": format!("{}.{:09}", line.at.as_secs(), line.at.subsec_nanos()),
-        "source": line.source,
-        "log": line.text,
-    });
-    put(&mut out, "node_id", line.node.map(|n| n.to_string()));
-    out
-}
-
-/// `getlog [level]`.
-pub fn getlog(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
-    let word = args.text("level").unwrap_or_else(|| "info".to_owned());
-    let level = crate::sys::log::level(&word).ok_or_else(|| {
-        RpcError::params("level: should be 'io', 'trace', 'debug', 'info', 'unusual' or 'broken': invalid token (see logs for details)")
-    })?;
-    let (lines, skipped, bytes) = crate::sys::log::kept(level);
-    let mut list = Vec::with_capacity(lines.len() + 1);
-    if skipped > 0 {
-        list.push(json!({"type": "SKIPPED", "num_skipped": skipped}));
-    }
-    list.extend(lines.iter().map(log_json));
-    Ok(Answer::Now(json!({
-        "created_at": format!("{:.9}", crate::sys::log::created_at()),
-        "bytes_used": bytes,
-        "bytes_max": crate::sys::log::max_bytes(),
-        "log": list,
-    })))
-}
-
-/// A method's parameters, as `help` shows them.
-fn usage(name: &str, params: &[Param]) -> String {
-    let list: Vec<String> = params
-        .iter()
-        .map(|p| if p.required { p.name.to_owned() } else { format!("[{}]", p.name) })
-        .collect();
-    format!("{name} {}", list.join(" ")).trim_end().to_owned()
-}
-
-/// `help [command]`.
-pub fn help(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
-    let mut all: Vec<(String, String)> =
-        table::METHODS.iter().map(|m| (m.name.to_owned(), usage(m.name, m.params))).collect();
-    for plugin in node.plugins.plugins.values() {
-        let own = plugin.manifest.methods.iter();
-        all.extend(
-            own.map(|m| (m.name.clone(), format!("{} {}", m.name, m.usage).trim_end().to_owned())),
-        );
-    }
-    all.sort();
-    if let Some(command) = args.text("command") {
-        all.retain(|(name, _)| *name == command);
-        if all.is_empty() {
-            return Err(RpcError::new(
-                code::METHOD_NOT_FOUND,
-                format!("Unknown command '{command}'"),
-            )
-            .into());
-        }
-    }
-    let list: Vec<Value> = all.into_iter().map(|(_, usage)| json!({"command": usage})).collect();
-    Ok(Answer::Now(json!({"help": list, "format-hint": "simple"})))
-}
-
-/// The parameters of `check` are those of the command it checks: it is handled before they are matched.
-pub fn check(node: &Node, params: &Value) -> Result<Value, RpcError> {
-    let (command, rest) = match params {
-        Value::Array(items) => {
-            let name = items.first().and_then(Value::as_str).map(str::to_owned);
-            (name, Value::Array(items.iter().skip(1).cloned().collect()))
-        }
-        Value::Object(members) => {
-            let name = members.get("command_to_check").and_then(Value::as_str).map(str::to_owned);
-            let rest: Map<String, Value> = members
-                .iter()
-                .filter(|(k, _)| *k != "command_to_check")
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            (name, Value::Object(rest))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (None, Value::Null),
-    };
-    let command =
-        command.ok_or_else(|| RpcError::params("missing required parameter: command_to_check"))?;
-    match table::find(&command) {
-        Some(method) if method.developer && !node.config.developer() => {
-            return Err(RpcError::new(
-                code::METHOD_NOT_FOUND,
-                format!("Command \"{command}\" is developer-only"),
-            ));
-        }
-        Some(method) => drop(Args::parse(method.params, &rest)?),
-        // A plugin that does not say it can check is believed.
-        None if node.plugins.owner_of(&command).is_some() => {}
-        None => {
-            return Err(RpcError::new(
-                code::METHOD_NOT_FOUND,
-                format!("Unknown command '{command}'"),
-            ));
-        }
-    }
-    Ok(json!({"command_to_check": command}))
-}
-
-/// In the table for `help`; requests go to [`check`].
-pub fn check_listed(_: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<Answer, Stop> {
-    Err(RpcError::params("missing required parameter: command_to_check").into())
 }
 
 /// In the table for `help`; the socket itself answers it, since it is about one connection.

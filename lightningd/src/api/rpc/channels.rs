@@ -125,7 +125,7 @@ fn one(node: &Node, channel: &Channel) -> Value {
     let local = json!({
         "htlc_minimum_msat": policy.htlc_min.0,
         "htlc_maximum_msat": policy.htlc_max.0,
-        "cltv_expiry_delta": policy::cltv_delta(node).0,
+        "cltv_expiry_delta": node.cltv_delta().0,
         "fee_base_msat": policy.fee_base.0,
         "fee_proportional_millionths": policy.fee_ppm,
     });
@@ -193,8 +193,7 @@ fn status(node: &Node, channel: &Channel) -> Vec<String> {
             "Nothing of ours is published before the peer has shown where we are: nobody knows whether this database is old."
                 .to_owned(),
         );
-        let (delta, live) =
-            (crate::rooms::channels::policy::cltv_delta(node), &channel.live.htlcs.0);
+        let (delta, live) = (node.cltv_delta(), &channel.live.htlcs.0);
         lines.extend(crate::rooms::channels::deadline::missed(
             live,
             &channel.decided,

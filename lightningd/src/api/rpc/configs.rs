@@ -7,7 +7,7 @@ use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError};
 use crate::sys::json::put;
-use crate::sys::options::Said;
+use crate::sys::options::said::Said;
 use crate::sys::options::table::{Kind, find as find_option};
 use serde_json::{Map, Value, json};
 

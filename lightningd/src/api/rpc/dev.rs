@@ -1,8 +1,8 @@
 //! Commands for developers: what a node of good sense does only when it must.
 
+use crate::api::rpc::close::find;
 use crate::kernel::turn::Turn;
 use crate::node::Node;
-use crate::rooms::channels::closing::find;
 use crate::rooms::channels::fail::{fail_channel, sign_commitment};
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;

@@ -5,7 +5,7 @@ use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::channels::policy;
 use crate::rooms::invoices::view::{expired, to_json};
-use crate::rooms::invoices::{Invoice, Status, store};
+use crate::rooms::invoices::{Invoice, Status, settle};
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
@@ -99,7 +99,6 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         expires_at: timestamp.saturating_add(expiry).min(i64::MAX as u64),
         paid: None,
     };
-    store::insert(turn.db, &made)?;
     let mut out = json!({
         "payment_hash": hash.to_string(),
         "expires_at": made.expires_at,
@@ -115,7 +114,7 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
             Some(format!("Insufficient incoming channel capacity to pay invoice: {receivable}")),
         );
     }
-    turn.install(move |node| node.invoices.insert(made));
+    settle::add(node, turn, made)?;
     Ok(Answer::Now(out))
 }
 
@@ -244,28 +243,18 @@ pub fn delinvoice(
         };
         return Err(error.into());
     }
-    let mut shown = found.clone();
-    let index = found.created_index;
     if args.bool("desconly").unwrap_or(false) {
-        if shown.description.is_none() {
+        if found.description.is_none() {
             return Err(RpcError::new(
                 code::INVOICE_NO_DESCRIPTION,
                 "Invoice description already removed",
             )
             .into());
         }
-        shown.description = None;
-        shown.updated_index = Some(crate::sys::db::next_index(turn.db, "invoices_updated")?);
-        store::update(turn.db, &shown)?;
-        let copy = shown.clone();
-        turn.install(move |node| node.invoices.insert(copy));
-        return Ok(Answer::Now(to_json(&shown)));
+        return Ok(Answer::Now(to_json(&settle::forget_description(node, turn, found)?)));
     }
-    store::remove(turn.db, index)?;
-    turn.install(move |node| node.invoices.remove(index));
-    let gone = Err(RpcError::new(code::LIGHTNINGD, "invoice deleted during wait"));
-    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Invoice(label.clone()), &gone);
-    Ok(Answer::Now(to_json(&shown)))
+    settle::remove(node, turn, found)?;
+    Ok(Answer::Now(to_json(found)))
 }
 
 /// `waitinvoice label`.

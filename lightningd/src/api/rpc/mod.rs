@@ -5,10 +5,13 @@
 pub mod basics;
 pub mod chain;
 pub mod channels;
+pub mod close;
 pub mod configs;
 pub mod dev;
+pub mod help;
 pub mod htlcs;
 pub mod invoices;
+pub mod log;
 pub mod onchain;
 pub mod onions;
 pub mod open;
@@ -55,13 +58,13 @@ pub fn handle(
     if node.space == Space::Exhausted && PROMISING.contains(&method.name) {
         return Err(RpcError::new(code::LIGHTNINGD, crate::sys::disk::NO_ROOM).into());
     }
-    if method.name == "check" {
-        let result = basics::check(node, &request.params)?;
-        turn.reply(caller, Ok(result));
-        return Ok(());
-    }
-    let args = Args::parse(method.params, &request.params)?;
-    match (method.run)(node, turn, &args, &caller)? {
+    let args = || Args::parse(method.params, &request.params);
+    let answer = match method.run {
+        Some(run) => run(node, turn, &args()?, &caller)?,
+        None if method.name == "check" => Answer::Now(help::check(node, &request.params)?),
+        None => Answer::Now(help::help(node, &args()?)?),
+    };
+    match answer {
         Answer::Now(value) => turn.reply(caller, Ok(value)),
         Answer::Later => {}
     }

@@ -5,8 +5,9 @@ use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::opening::begin::{Proposal, propose};
 use crate::rooms::channels::opening::cancel::{BROADCAST, may_cancel};
+use crate::rooms::channels::opening::heard::{cancel_for, complete, goes_on};
 use crate::rooms::channels::opening::psbt::funding_output;
-use crate::rooms::channels::opening::{Attempt, Opening, cancel, complete};
+use crate::rooms::channels::opening::{Attempt, Opening};
 use crate::rooms::wallet;
 use crate::rooms::wallet::coins::Wanted;
 use crate::sys::args::{Args, Asked};
@@ -196,12 +197,7 @@ pub fn complete_rpc(
         funding,
         funding_script: funding_script.clone(),
     };
-    let number = opening.number;
-    turn.install(move |node| {
-        if let Some(o) = node.channels.openings.get_mut(&number) {
-            o.attempt = next;
-        }
-    });
+    goes_on(node, turn, opening, next);
     Ok(Answer::Later)
 }
 
@@ -214,9 +210,7 @@ pub fn cancel_rpc(
 ) -> Result<Answer, Stop> {
     let peer = args.need_node("id")?;
     if let Ok(opening) = attempt_with(node, peer) {
-        cancel(turn, opening, "Channel open canceled by us");
-        let entry = (opening.number, caller.clone());
-        turn.install(move |node| node.channels.cancellers.push(entry));
+        cancel_for(node, turn, opening, caller);
         return Ok(Answer::Later);
     }
     if node.peers.connection(peer).is_none() && node.channels.count_with(peer) == 0 {
@@ -292,14 +286,18 @@ mod tests {
         rig.turn(|node, turn| {
             let channel = &node.channels.all[&NUMBER];
             let state = crate::rooms::channels::state::State::AwaitingLockin;
-            crate::rooms::channels::set_state(channel, turn, state, "user", "a test")?;
+            crate::rooms::channels::change::set_state(channel, turn, state, "user", "a test")?;
             crate::rooms::channels::store::set_funding_tx(turn.db, NUMBER, &funding)?;
             let copy = funding.clone();
-            crate::rooms::channels::update(turn, NUMBER, move |c| c.funding_tx = Some(copy));
+            crate::rooms::channels::change::update(turn, NUMBER, move |c| {
+                c.funding_tx = Some(copy)
+            });
             wallet::spend::spend(node, turn, &funding)?;
             chain::broadcast::keep(turn.db, &funding)?;
             chain::broadcast::sent_first(turn, txid)?;
-            turn.install(move |node| _ = node.chain.untaken.insert(txid, 1));
+            turn.install_as::<crate::rooms::chain::Scope, _>(move |chain| {
+                _ = chain.untaken.insert(txid, 1)
+            });
             Ok(())
         });
         (rig, txid)

@@ -6,7 +6,7 @@ use crate::kernel::waits::For;
 use crate::node::Node;
 use crate::rooms::payments::offer::{Part, earlier, start};
 use crate::rooms::payments::view::{to_json, wait_result};
-use crate::rooms::payments::{Payment, RouteHop, Status, route, store};
+use crate::rooms::payments::{Payment, RouteHop, Status, ends, route};
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
@@ -186,9 +186,7 @@ pub fn delpay(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Resu
     }
     let list: Vec<Value> = picked.iter().map(|p| to_json(p)).collect();
     for p in &picked {
-        store::remove(turn.db, p.created_index)?;
-        let index = p.created_index;
-        turn.install(move |node| node.payments.remove(index));
+        ends::remove(node, turn, p.created_index)?;
     }
     Ok(Answer::Now(json!({"payments": list})))
 }

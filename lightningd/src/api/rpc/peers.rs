@@ -176,7 +176,7 @@ pub fn listpeers(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resu
             let of_peer: Vec<Value> = lines
                 .iter()
                 .filter(|l| l.node == Some(*id))
-                .map(crate::api::rpc::basics::log_json)
+                .map(crate::api::rpc::log::log_json)
                 .collect();
             crate::sys::json::put(&mut item, "log", Some(of_peer));
         }

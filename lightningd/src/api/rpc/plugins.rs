@@ -1,8 +1,8 @@
 //! `plugin`, and calls that a plugin answers.
 
-use crate::kernel::plugins::CallFor;
 use crate::kernel::plugins::calls::send_call;
 use crate::kernel::plugins::view::list_after;
+use crate::kernel::plugins::{CallFor, life};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Stage;
@@ -102,13 +102,7 @@ fn stop(node: &Node, turn: &mut Turn<'_>, name: &str) -> Result<Answer, Stop> {
         ))
         .into());
     }
-    let id = *id;
-    turn.install(move |node| {
-        if let Some(p) = node.plugins.plugins.get_mut(&id) {
-            p.important = false;
-        }
-    });
-    turn.say(Outgoing::KillPlugin { plugin: id, why: "stopped by the plugin command".to_owned() });
+    life::stop(node, turn, *id);
     let text = format!("Successfully stopped {}.", plugin.name());
     Ok(Answer::Now(json!({"command": "stop", "result": text})))
 }

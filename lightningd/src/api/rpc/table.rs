@@ -1,12 +1,11 @@
 //! Every method of lightningd: name, parameters in CLN's order, handler. `help` and `check` come from it.
 
 use crate::api::rpc::{
-    basics, chain, channels, configs, dev, htlcs, invoices, onions, open as open_rpc, payments,
-    peers, wallet,
+    basics, chain, channels, close, configs, dev, htlcs, invoices, onions, open as open_rpc,
+    payments, peers, wallet,
 };
 use crate::kernel::turn::Turn;
 use crate::node::Node;
-use crate::rooms::channels::{closing, policy};
 use crate::sys::args::ArgKind::*;
 use crate::sys::args::{Args, Param, may, need};
 use crate::sys::fatal::Stop;
@@ -24,17 +23,21 @@ pub struct Method {
     pub params: &'static [Param],
     /// Only with --developer.
     pub developer: bool,
-    /// What runs it.
-    pub run: Handler,
+    /// What runs it; `None` for `check` and `help`, which are answered from this table.
+    pub run: Option<Handler>,
 }
 
 const fn method(name: &'static str, params: &'static [Param], run: Handler) -> Method {
-    Method { name, params, developer: false, run }
+    Method { name, params, developer: false, run: Some(run) }
+}
+
+const fn from_table(name: &'static str, params: &'static [Param]) -> Method {
+    Method { name, params, developer: false, run: None }
 }
 
 /// The table.
 pub const METHODS: &[Method] = &[
-    method("check", &[need("command_to_check", Text)], basics::check_listed),
+    from_table("check", &[need("command_to_check", Text)]),
     method(
         "close",
         &[
@@ -46,7 +49,7 @@ pub const METHODS: &[Method] = &[
             may("force_lease_closed", Any),
             may("feerange", Any),
         ],
-        closing::close,
+        close::close,
     ),
     method("connect", &[need("id", Text), may("host", Text), may("port", Number)], peers::connect),
     method(
@@ -80,13 +83,13 @@ pub const METHODS: &[Method] = &[
         ],
         payments::delpay,
     ),
-    Method { name: "dev-counters", params: &[], developer: true, run: basics::counters },
-    Method { name: "dev-fail", params: &[need("id", Text)], developer: true, run: dev::fail },
+    Method { name: "dev-counters", params: &[], developer: true, run: Some(basics::counters) },
+    Method { name: "dev-fail", params: &[need("id", Text)], developer: true, run: Some(dev::fail) },
     Method {
         name: "dev-sign-last-tx",
         params: &[need("id", Text)],
         developer: true,
-        run: dev::sign_last_tx,
+        run: Some(dev::sign_last_tx),
     },
     method("disconnect", &[need("id", Node), may("force", Bool)], peers::disconnect),
     method("feerates", &[need("style", Text)], chain::feerates),
@@ -131,8 +134,8 @@ pub const METHODS: &[Method] = &[
         open_rpc::start,
     ),
     method("getinfo", &[], basics::getinfo),
-    method("getlog", &[may("level", Text)], basics::getlog),
-    method("help", &[may("command", Text)], basics::help),
+    method("getlog", &[may("level", Text)], crate::api::rpc::log::getlog),
+    from_table("help", &[may("command", Text)]),
     method(
         "invoice",
         &[
@@ -260,7 +263,9 @@ pub const METHODS: &[Method] = &[
             may("enforcedelay", Number),
             may("ignorefeelimits", Bool),
         ],
-        policy::setchannel,
+        |node, turn, args, caller| {
+            crate::rooms::channels::setchannel::setchannel(node, turn, args, caller)
+        },
     ),
     method("stop", &[], basics::stop),
     method(

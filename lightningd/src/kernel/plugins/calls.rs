@@ -5,13 +5,13 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Purpose;
-use crate::node::Node;
+use crate::kernel::{PluginHost, Scope};
 use crate::sys::children::PluginId;
 use crate::sys::form::{RpcError, code};
 use serde_json::{Value, json};
 
 pub fn call(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     plugin: PluginId,
     method: &str,
@@ -31,14 +31,14 @@ pub fn send_call(
     purpose: CallFor,
 ) {
     turn.say(Outgoing::ToPlugin { plugin, json });
-    turn.install(move |node| {
-        node.plugins.calls.insert(id, Call { plugin, purpose });
+    turn.install_as::<Scope, _>(move |plugins: &mut PluginHost| {
+        plugins.calls.insert(id, Call { plugin, purpose });
     });
 }
 
 /// Asks the backend.
 pub fn call_backend(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     method: &str,
     params: &Value,

@@ -5,17 +5,17 @@ use crate::kernel::plugins::{CallFor, Plugin, life};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
+use crate::kernel::{PluginHost, Scope};
 use crate::sys::children::{PluginId, PluginMessage};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
-use crate::sys::log::Speaker;
+use crate::sys::log::line_of::Speaker;
 use serde_json::Value;
 use wire::daemon::LogLevel;
 
 /// A plugin wrote something.
 pub fn heard(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     id: PluginId,
     message: PluginMessage,
@@ -44,8 +44,8 @@ pub fn heard(
         return Ok(());
     };
     let key = key.to_owned();
-    turn.install(move |node| {
-        node.plugins.calls.remove(&key);
+    turn.install(node, move |plugins: &mut PluginHost| {
+        plugins.calls.remove(&key);
     });
     answered(node, turn, id, call.purpose, result_of(message))
 }
@@ -73,7 +73,7 @@ fn result_of(mut message: Value) -> Result<Value, RpcError> {
 }
 
 fn answered(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     id: PluginId,
     purpose: CallFor,

@@ -7,7 +7,7 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Stage;
-use crate::node::Node;
+use crate::kernel::{PluginHost, Scope};
 use crate::sys::children::PluginId;
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{RpcError, code};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Asks a plugin for its manifest: the first thing said to it.
-pub fn ask_manifest(node: &Node, turn: &mut Turn<'_>, plugin: PluginId) {
+pub fn ask_manifest(node: &Scope, turn: &mut Turn<'_>, plugin: PluginId) {
     let params =
         json!({"allow-deprecated-apis": node.config.bool_or("allow-deprecated-apis", true)});
     call(node, turn, plugin, "getmanifest", &params, CallFor::Manifest);
@@ -26,7 +26,7 @@ pub fn ask_manifest(node: &Node, turn: &mut Turn<'_>, plugin: PluginId) {
 }
 
 /// A plugin that still is at this stage hangs: nobody waits for it any longer.
-pub fn due(node: &Node, turn: &mut Turn<'_>, id: PluginId, stage: &Stage) {
+pub fn due(node: &Scope, turn: &mut Turn<'_>, id: PluginId, stage: &Stage) {
     if node.plugins.plugins.get(&id).is_some_and(|p| p.stage == *stage) {
         let asked = if *stage == Stage::AwaitingInit { "init" } else { "getmanifest" };
         let why = format!("did not answer {asked} within {} seconds", ANSWER_WITHIN.as_secs());
@@ -35,7 +35,7 @@ pub fn due(node: &Node, turn: &mut Turn<'_>, id: PluginId, stage: &Stage) {
 }
 
 /// Every first plugin has shown its manifest: options can be judged, and work begins.
-pub fn init_all(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn init_all(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     node.config.check_all_known(|name| node.plugins.has_option(name))?;
     for (id, plugin) in node.plugins.plugins.iter().filter(|(_, p)| p.stage == Stage::HasManifest) {
         send_init(node, turn, *id, plugin, true);
@@ -43,7 +43,7 @@ pub fn init_all(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-pub fn send_init(node: &Node, turn: &mut Turn<'_>, id: PluginId, plugin: &Plugin, startup: bool) {
+pub fn send_init(node: &Scope, turn: &mut Turn<'_>, id: PluginId, plugin: &Plugin, startup: bool) {
     let options = crate::kernel::plugins::life::option_values(node, &plugin.manifest);
     let params = json!({
         "options": options,
@@ -62,15 +62,15 @@ pub fn send_init(node: &Node, turn: &mut Turn<'_>, id: PluginId, plugin: &Plugin
     });
     call(node, turn, id, "init", &params, CallFor::Init);
     turn.at(Instant::now() + ANSWER_WITHIN, Event::PluginDue(id, Stage::AwaitingInit));
-    turn.install(move |node| {
-        if let Some(p) = node.plugins.plugins.get_mut(&id) {
+    turn.install(node, move |plugins: &mut PluginHost| {
+        if let Some(p) = plugins.plugins.get_mut(&id) {
             p.stage = Stage::AwaitingInit;
         }
     });
 }
 
 pub fn init_answered(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     id: PluginId,
     result: Result<Value, RpcError>,
@@ -85,8 +85,8 @@ pub fn init_answered(
         log::info!("plugin {} disabled itself: {reason}", plugin.name());
         turn.say(Outgoing::KillPlugin { plugin: id, why: format!("disabled itself: {reason}") });
     }
-    turn.install(move |node| {
-        if let Some(p) = node.plugins.plugins.get_mut(&id) {
+    turn.install(node, move |plugins: &mut PluginHost| {
+        if let Some(p) = plugins.plugins.get_mut(&id) {
             p.stage = Stage::Active;
         }
     });
@@ -99,17 +99,17 @@ pub fn init_answered(
         .iter()
         .any(|(i, p)| *i != id && p.at_startup && p.stage != Stage::Active);
     if !others_wait && !node.plugins.started {
-        turn.install(|node| node.plugins.started = true);
+        turn.install(node, |plugins: &mut PluginHost| plugins.started = true);
         turn.also(Event::PluginsReady);
     }
     Ok(())
 }
 
 /// A plugin's stdout ended.
-pub fn gone(node: &Node, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result<(), Stop> {
+pub fn gone(node: &Scope, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result<(), Stop> {
     let Some(plugin) = node.plugins.plugins.get(&id) else { return Ok(()) };
     let text = format!("plugin {} ended: {why}", plugin.name());
-    if plugin.important && !node.shutting_down {
+    if plugin.important && !node.life.shutting_down {
         return Err(Fatal(format!(
             "{text}. Plugin marked as important, shutting down lightningd!"
         ))
@@ -131,9 +131,9 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result
         turn.reply(caller, Err(RpcError::new(code::PLUGIN_ERROR, text)));
     }
     let blocked_start = plugin.at_startup && !node.plugins.started;
-    turn.install(move |node| {
-        node.plugins.plugins.remove(&id);
-        node.plugins.calls.retain(|_, c| c.plugin != id);
+    turn.install(node, move |plugins: &mut PluginHost| {
+        plugins.plugins.remove(&id);
+        plugins.calls.retain(|_, c| c.plugin != id);
     });
     if blocked_start {
         turn.also(Event::PluginsChanged);
@@ -142,7 +142,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Result
 }
 
 /// At start, after one of the first plugins fell: are the rest ready for the next step?
-pub fn continue_start(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn continue_start(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     if node.plugins.started {
         return Ok(());
     }
@@ -150,14 +150,14 @@ pub fn continue_start(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     if first.iter().all(|p| p.stage == Stage::HasManifest) {
         init_all(node, turn)?;
     } else if first.iter().all(|p| p.stage == Stage::Active) {
-        turn.install(|node| node.plugins.started = true);
+        turn.install(node, |plugins: &mut PluginHost| plugins.started = true);
         turn.also(Event::PluginsReady);
     }
     Ok(())
 }
 
 pub(super) fn answered(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     id: PluginId,
     result: Result<Value, RpcError>,
@@ -176,8 +176,8 @@ pub(super) fn answered(
         }
     };
     if let Some(reason) = value.get("disable").and_then(Value::as_str) {
-        turn.install(move |node| {
-            if let Some(p) = node.plugins.plugins.get_mut(&id) {
+        turn.install(node, move |plugins: &mut PluginHost| {
+            if let Some(p) = plugins.plugins.get_mut(&id) {
                 p.important = false;
             }
         });
@@ -204,21 +204,21 @@ pub(super) fn answered(
     with.manifest = manifest;
     with.stage = Stage::HasManifest;
     if at_startup {
-        turn.install(move |node| node.plugins.born(id, with));
+        turn.install(node, move |plugins: &mut PluginHost| plugins.born(id, with));
         turn.also(Event::PluginsChanged);
     } else {
         send_init(node, turn, id, &with, false);
-        turn.install(move |node| {
+        turn.install(node, move |plugins: &mut PluginHost| {
             let mut with = with;
             with.stage = Stage::AwaitingInit;
-            node.plugins.born(id, with);
+            plugins.born(id, with);
         });
     }
     Ok(())
 }
 
 /// What `init` tells a plugin of its options: real JSON types, what is unset and has no default left out.
-pub(super) fn option_values(node: &Node, manifest: &Manifest) -> Value {
+pub(super) fn option_values(node: &Scope, manifest: &Manifest) -> Value {
     let mut out = Map::new();
     for option in &manifest.options {
         let said = node.config.all(&option.name);
@@ -249,4 +249,14 @@ pub(super) fn option_values(node: &Node, manifest: &Manifest) -> Value {
         }
     }
     Value::Object(out)
+}
+
+/// The `plugin` command stops a plugin: even an important one does not take the node with it.
+pub fn stop(node: &Scope, turn: &mut Turn<'_>, id: PluginId) {
+    turn.install(node, move |plugins: &mut PluginHost| {
+        if let Some(p) = plugins.plugins.get_mut(&id) {
+            p.important = false;
+        }
+    });
+    turn.say(Outgoing::KillPlugin { plugin: id, why: "stopped by the plugin command".to_owned() });
 }

@@ -1,12 +1,12 @@
 //! Plugins as JSON: what `plugin` answers.
 
+use crate::kernel::Scope;
 use crate::kernel::plugins::Plugin;
 use crate::kernel::words::rooms::Stage;
-use crate::node::Node;
 use crate::sys::children::PluginId;
 use serde_json::{Value, json};
 
-fn list(node: &Node, extra: Option<(PluginId, &Plugin)>) -> Value {
+fn list(node: &Scope, extra: Option<(PluginId, &Plugin)>) -> Value {
     let mut all: Vec<_> = node.plugins.plugins.iter().map(|(id, p)| (*id, p)).collect();
     if let Some((id, plugin)) = extra.filter(|(id, _)| !node.plugins.plugins.contains_key(id)) {
         all.push((id, plugin));
@@ -19,7 +19,7 @@ fn list(node: &Node, extra: Option<(PluginId, &Plugin)>) -> Value {
         .collect()
 }
 
-pub fn list_after(node: &Node, command: &str, now_active: Option<PluginId>) -> Value {
+pub fn list_after(node: &Scope, command: &str, now_active: Option<PluginId>) -> Value {
     let extra = now_active.and_then(|id| node.plugins.plugins.get(&id).map(|p| (id, p)));
     json!({"command": command, "plugins": list(node, extra)})
 }

@@ -4,8 +4,7 @@ use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::{ChainEvent, Purpose};
-use crate::node::Node;
-use crate::rooms::chain::{Backend, Chain, store};
+use crate::rooms::chain::{Backend, Chain, Estimates, Scope, store};
 use crate::sys::fatal::Stop;
 use bitcoin::BlockHash;
 use primitives::BlockHeight;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 /// So long estimates are good enough. Of note only where a developer's node polls more often than that.
 const FEES_STAY: Duration = Duration::from_millis(900);
 
-pub fn poll(node: &Node, turn: &mut Turn<'_>) {
+pub fn poll(node: &Scope, turn: &mut Turn<'_>) {
     call_backend(
         node,
         turn,
@@ -25,7 +24,7 @@ pub fn poll(node: &Node, turn: &mut Turn<'_>) {
     );
 }
 
-pub fn poll_later(node: &Node, turn: &mut Turn<'_>) {
+pub fn poll_later(node: &Scope, turn: &mut Turn<'_>) {
     let seconds =
         if node.config.developer() { node.config.int_or("dev-bitcoind-poll", 30) } else { 30 };
     let wait = match seconds.unsigned_abs() {
@@ -36,16 +35,16 @@ pub fn poll_later(node: &Node, turn: &mut Turn<'_>) {
 }
 
 /// Each look at the estimates is work for bitcoind, and they do not change twenty times a second.
-pub fn ask_fees(node: &Node, turn: &mut Turn<'_>) {
+pub fn ask_fees(node: &Scope, turn: &mut Turn<'_>) {
     let now = Instant::now();
     if node.chain.fees_asked.is_none_or(|at| now.duration_since(at) >= FEES_STAY) {
-        turn.install(move |node| node.chain.fees_asked = Some(now));
+        turn.install(node, move |chain| chain.fees_asked = Some(now));
         call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
     }
 }
 
 /// Our block at this height.
-pub fn our_block(node: &Node, turn: &Turn<'_>, height: u32) -> Result<Option<BlockHash>, Stop> {
+pub fn our_block(node: &Scope, turn: &Turn<'_>, height: u32) -> Result<Option<BlockHash>, Stop> {
     if BlockHeight(height) > node.chain.height() {
         return Ok(None);
     }
@@ -63,7 +62,7 @@ pub fn outdated(
     (ours? != best).then(|| chain.headers.back().copied())?
 }
 
-pub fn ask_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
+pub fn ask_block(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) {
     call_backend(
         node,
         turn,
@@ -75,7 +74,7 @@ pub fn ask_block(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) {
 
 /// The block after our tip, or for a new node one that lies `rescan` before the backend's tip.
 pub fn first_height(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     backend: &Backend,
 ) -> Result<BlockHeight, Stop> {
@@ -92,12 +91,12 @@ pub fn first_height(
     if let Some(height) = store::read_from(turn.db)? {
         return Ok(height);
     }
-    turn.install(|node| node.chain.began_here = true);
+    turn.install(node, |chain| chain.began_here = true);
     Ok(rescan_height(node, backend.blocks))
 }
 
 /// How far `rescan` looks back from a tip.
-pub fn rescan_height(node: &Node, blocks: u32) -> BlockHeight {
+pub fn rescan_height(node: &Scope, blocks: u32) -> BlockHeight {
     let default = if node.network.is_test() { 30 } else { 15 };
     match node.config.int_or("rescan", default) {
         back @ 0.. => BlockHeight(blocks.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX))),
@@ -108,9 +107,40 @@ pub fn rescan_height(node: &Node, blocks: u32) -> BlockHeight {
 }
 
 /// The node serves from now on.
-pub fn serving(node: &Node, turn: &mut Turn<'_>) {
-    let _ = node;
-    turn.install(|node| node.chain.serving = true);
+pub fn serving(node: &Scope, turn: &mut Turn<'_>) {
+    turn.install(node, |chain| chain.serving = true);
+}
+
+/// What the backend said of itself last.
+pub fn backend_is(node: &Scope, turn: &mut Turn<'_>, backend: Backend) {
+    turn.install(node, move |chain| chain.backend = Some(backend));
+}
+
+/// The backend has no block of this height, whatever it said before. True if it had said so.
+pub fn backend_ends_below(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> bool {
+    let said_more = node.chain.backend.as_ref().is_some_and(|b| b.blocks >= height.0);
+    if said_more {
+        turn.install(node, move |chain| {
+            if let Some(backend) = &mut chain.backend {
+                backend.blocks = height.0.saturating_sub(1);
+            }
+        });
+    }
+    said_more
+}
+
+/// Is our tip the backend's?
+pub fn set_caught_up(node: &Scope, turn: &mut Turn<'_>, caught_up: bool) {
+    turn.install(node, move |chain| chain.caught_up = caught_up);
+}
+
+/// Fee estimates from now on. False if they are those that there were.
+pub fn set_estimates(node: &Scope, turn: &mut Turn<'_>, estimates: Estimates) -> bool {
+    let changed = node.chain.fees.as_ref() != Some(&estimates);
+    if changed {
+        turn.install(node, move |chain| chain.fees = Some(estimates));
+    }
+    changed
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::{BroadcastFor, Purpose};
-use crate::node::Node;
-use crate::rooms::chain::store;
+use crate::rooms::chain::{Scope, store};
 use crate::sys::fatal::{Fatal, Stop};
+use crate::sys::form::RpcError;
 use bitcoin::{Transaction, Txid};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Stores a transaction, then sends it.
 pub fn broadcast(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     tx: &Transaction,
     why: BroadcastFor,
@@ -24,7 +24,7 @@ pub fn broadcast(
 
 /// The same with one that was signed just now: nobody else has it until bitcoind does not refuse it.
 pub fn broadcast_first(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     tx: &Transaction,
     why: BroadcastFor,
@@ -39,7 +39,7 @@ pub fn broadcast_first(
 pub(crate) fn sent_first(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
     store::set_untaken(turn.db, txid, Some(1))?;
     // The sending itself is counted with its question.
-    turn.install(move |node| _ = node.chain.untaken.insert(txid, 0));
+    turn.install_as::<Scope, _>(move |chain| _ = chain.untaken.insert(txid, 0));
     Ok(())
 }
 
@@ -51,19 +51,57 @@ pub fn keep(db: &rusqlite::Connection, tx: &Transaction) -> Result<(), Fatal> {
 /// Nothing is known any more of who has this one.
 pub fn taken(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
     store::set_untaken(turn.db, txid, None)?;
-    turn.install(move |node| _ = node.chain.untaken.remove(&txid));
+    turn.install_as::<Scope, _>(move |chain| _ = chain.untaken.remove(&txid));
     Ok(())
 }
 
 /// Sends a transaction, whether it is stored or not.
-pub fn send(node: &Node, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
+pub fn send(node: &Scope, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
     let params =
         json!({"tx": bitcoin::consensus::encode::serialize_hex(tx), "allowhighfees": true});
     let txid = tx.compute_txid();
-    turn.install(move |node| {
-        if let Some(under_way) = node.chain.untaken.get_mut(&txid) {
+    turn.install(node, move |chain| {
+        if let Some(under_way) = chain.untaken.get_mut(&txid) {
             *under_way += 1;
         }
     });
     call_backend(node, turn, "sendrawtransaction", &params, Purpose::Broadcast(txid, why));
+}
+
+/// What the backend says of a transaction that it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has it.
+    Taken,
+    /// It refuses it, for this reason.
+    Refused(String),
+    /// Nobody can tell, for this reason: bitcoind may have accepted and relayed it.
+    Unknown(String),
+}
+
+/// Reads the backend's answer to a sending. Anything but a refusal means that bitcoind may have the transaction.
+pub fn judged(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    txid: Txid,
+    result: Result<Value, RpcError>,
+) -> Result<Verdict, Stop> {
+    let verdict = match result {
+        Ok(a) if a.get("success").and_then(Value::as_bool) == Some(true) => Verdict::Taken,
+        Ok(a) => {
+            let why = a.get("errmsg").and_then(Value::as_str).unwrap_or("no reason given");
+            Verdict::Refused(why.to_owned())
+        }
+        Err(e) => Verdict::Unknown(e.message),
+    };
+    if let Some(under_way) = node.chain.untaken.get(&txid) {
+        let nobody_has = matches!(verdict, Verdict::Refused(_));
+        let left = nobody_has.then(|| under_way.saturating_sub(1));
+        store::set_untaken(turn.db, txid, left)?;
+        turn.install(node, move |chain| match left {
+            Some(under_way) => _ = chain.untaken.insert(txid, under_way),
+            None => _ = chain.untaken.remove(&txid),
+        });
+    }
+    Ok(verdict)
 }

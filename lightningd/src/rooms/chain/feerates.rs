@@ -1,48 +1,8 @@
 //! What transactions should pay, from the backend's estimates.
 
-use crate::node::Node;
+use crate::rooms::chain::Scope;
 use crate::sys::args::Asked;
 use primitives::FeeratePerKw;
-use serde_json::Value;
-
-/// The backend's estimates.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Estimates {
-    /// The least that is relayed.
-    pub floor: FeeratePerKw,
-    /// For confirmation within so many blocks, ascending.
-    pub by_blocks: Vec<(u32, FeeratePerKw)>,
-}
-
-impl Estimates {
-    /// Reads CLN's `estimatefees`: all in satoshi per 1000 virtual bytes.
-    pub fn parse(value: &Value) -> Result<Self, String> {
-        let floor = value
-            .get("feerate_floor")
-            .and_then(Value::as_u64)
-            .ok_or("'feerate_floor' is missing")?;
-        let floor = FeeratePerKw::from_per_kvb(floor).max(FeeratePerKw::FLOOR);
-        let mut by_blocks = Vec::new();
-        for entry in
-            value.get("feerates").and_then(Value::as_array).ok_or("'feerates' is missing")?
-        {
-            let number = |name: &str| {
-                entry.get(name).and_then(Value::as_u64).ok_or(format!("'{name}' is missing"))
-            };
-            let blocks = u32::try_from(number("blocks")?).map_err(|e| e.to_string())?;
-            by_blocks.push((blocks, FeeratePerKw::from_per_kvb(number("feerate")?).max(floor)));
-        }
-        by_blocks.sort_unstable();
-        Ok(Self { floor, by_blocks })
-    }
-
-    /// What confirms within so many blocks: between two estimates the more careful one.
-    pub fn within(&self, blocks: u32) -> Option<FeeratePerKw> {
-        let (first, last) = (self.by_blocks.first()?, self.by_blocks.last()?);
-        let found = self.by_blocks.iter().rev().find(|(b, _)| *b <= blocks);
-        Some(found.map_or(first.1, |(_, rate)| *rate)).or(Some(last.1))
-    }
-}
 
 /// What a feerate is for, with CLN's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +19,7 @@ pub enum Use {
     Penalty,
 }
 
-impl Node {
+impl Scope {
     /// What `force-feerates` says in this place; the last one stands for all that follow.
     pub fn forced(&self, place: usize) -> Option<FeeratePerKw> {
         let text = self.config.text("force-feerates")?;
@@ -110,7 +70,7 @@ impl Node {
 
     /// The lowest and the highest that a peer may set for a commitment, with anchors or without. BOLT 2, update_fee.
     pub fn feerate_bounds(&self, anchors: bool) -> (FeeratePerKw, FeeratePerKw) {
-        self.feerate_bounds_or_any(anchors, crate::rooms::channels::policy::bears_any_feerate(self))
+        self.feerate_bounds_or_any(anchors, self.bears_any_feerate())
     }
 
     /// The same for a channel that may have been told to bear any. With anchors it is enough that the commitment is relayed: others
@@ -135,6 +95,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rooms::chain::Estimates;
     use serde_json::json;
 
     #[test]

@@ -1,28 +1,26 @@
 //! The headers of our chain: rows, and the last of them in memory.
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
-use crate::rooms::chain::{KEPT_HEADERS, store};
+use crate::rooms::chain::{KEPT_HEADERS, Scope, store};
 use crate::sys::fatal::Stop;
 use bitcoin::Block;
 use primitives::BlockHeight;
 
 /// A block is our tip from now on: its row at once, its value at the end of the event.
 pub fn add(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     block: &Block,
 ) -> Result<(), Stop> {
     let (hash, time) = (block.block_hash(), block.header.time);
     store::add_block(turn.db, height, hash, &block.header)?;
-    let _ = node;
-    turn.install(move |node| {
-        node.chain.headers.push_back((height, hash));
-        node.chain.times.insert(height, time);
-        while node.chain.headers.len() > KEPT_HEADERS {
-            if let Some((gone, _)) = node.chain.headers.pop_front() {
-                node.chain.times.remove(&gone);
+    turn.install(node, move |chain| {
+        chain.headers.push_back((height, hash));
+        chain.times.insert(height, time);
+        while chain.headers.len() > KEPT_HEADERS {
+            if let Some((gone, _)) = chain.headers.pop_front() {
+                chain.times.remove(&gone);
             }
         }
     });
@@ -35,11 +33,19 @@ pub fn forget(turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
 }
 
 /// The block before our tip is our tip.
-pub fn remove_tip(node: &Node, turn: &mut Turn<'_>) {
-    let _ = node;
-    turn.install(|node| {
-        if let Some((gone, _)) = node.chain.headers.pop_back() {
-            node.chain.times.remove(&gone);
+pub fn remove_tip(node: &Scope, turn: &mut Turn<'_>) {
+    turn.install(node, |chain| {
+        if let Some((gone, _)) = chain.headers.pop_back() {
+            chain.times.remove(&gone);
         }
     });
+}
+
+/// The header at `height`, the lowest in memory, left our chain: older ones are read from the rows. False if there are none,
+/// so that nobody knows our height any more.
+pub fn read_older(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> Result<bool, Stop> {
+    let older = store::headers_below(turn.db, height)?;
+    let any = !older.is_empty();
+    turn.install(node, move |chain| chain.prepend(older));
+    Ok(any)
 }

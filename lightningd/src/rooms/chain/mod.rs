@@ -6,13 +6,15 @@
 pub mod answers;
 pub mod ask;
 pub mod broadcast;
+pub mod estimates;
 pub mod feerates;
 pub mod headers;
 pub mod stale;
 pub mod store;
 
+use crate::kernel::floor::scope;
+use crate::rooms::chain::estimates::Estimates;
 use bitcoin::{BlockHash, Txid};
-use feerates::Estimates;
 use primitives::BlockHeight;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -57,13 +59,18 @@ pub struct Chain {
     pub serving: bool,
 }
 
+scope! {
+    /// This room and those below it.
+    pub struct Scope { chain: Chain } on crate::kernel::Scope
+}
+
 impl Chain {
     /// Our tip's height; zero before there is one.
     pub fn height(&self) -> BlockHeight {
         self.headers.back().map_or(BlockHeight(0), |(h, _)| *h)
     }
     /// Older headers, the highest first.
-    pub fn prepend(&mut self, older: Vec<store::Header>) {
+    pub fn prepend(&mut self, older: Vec<crate::rooms::chain::Header>) {
         for (height, hash, time) in older {
             self.headers.push_front((height, hash));
             self.times.extend(time.map(|time| (height, time)));
@@ -82,3 +89,6 @@ impl Chain {
 
 /// From here on no reorganisation is expected: the channel is forgotten.
 pub const BURIED: u32 = 100;
+
+/// A stored header: its height, its hash, and when it was made.
+pub(super) type Header = (BlockHeight, BlockHash, Option<u32>);

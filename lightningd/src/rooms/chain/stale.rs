@@ -2,7 +2,7 @@
 //! deadlines pass which nobody here sees. What protects money that is at stake goes on; nothing new is put at stake.
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
+use crate::rooms::chain::Scope;
 use primitives::Network;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const TOO_OLD: Duration = Duration::from_secs(4 * 3600);
 /// The log hears of it again after this.
 const SAID_EVERY: Duration = Duration::from_secs(3600);
 
-impl Node {
+impl Scope {
     /// How old our tip is, if it is older than one should be. On regtest blocks come when somebody wants one, and only a
     /// developer's option makes them old.
     pub fn stale_tip(&self) -> Option<Duration> {
@@ -42,18 +42,18 @@ impl Node {
 
 /// With every look at the backend: the log hears when the tip becomes old, again while it stays so, and when that is over.
 /// True if the tip is believed.
-pub fn look(node: &Node, turn: &mut Turn<'_>) -> bool {
+pub fn look(node: &Scope, turn: &mut Turn<'_>) -> bool {
     let now = Instant::now();
     match (node.stale_warning(), node.chain.stale_since) {
         (Some(text), said) if said.is_none_or(|at| now.duration_since(at) >= SAID_EVERY) => {
             log::error!("{text}");
-            turn.install(move |node| node.chain.stale_since = Some(now));
+            turn.install(node, move |chain| chain.stale_since = Some(now));
             false
         }
         (Some(_), Some(_) | None) => false,
         (None, Some(_)) => {
             log::info!("bitcoind has a new block again: {}", node.chain.height());
-            turn.install(|node| node.chain.stale_since = None);
+            turn.install(node, |chain| chain.stale_since = None);
             true
         }
         (None, None) => true,

@@ -1,6 +1,7 @@
 //! The chain room's rows: headers, and transactions of ours.
 
 use super::{Chain, KEPT_HEADERS};
+use crate::rooms::chain::Header;
 use crate::sys::db::corrupt;
 use crate::sys::fatal::Fatal;
 use bitcoin::hashes::Hash;
@@ -37,9 +38,6 @@ pub fn count_sending(db: &Connection, txid: Txid) -> Result<(), Fatal> {
     .execute([txid.to_byte_array()])?;
     Ok(())
 }
-
-/// A stored header: its height, its hash, and when it was made.
-pub(super) type Header = (BlockHeight, BlockHash, Option<u32>);
 
 /// The last [`KEPT_HEADERS`] below this height, the highest first.
 pub fn headers_below(db: &Connection, height: BlockHeight) -> Result<Vec<Header>, Fatal> {

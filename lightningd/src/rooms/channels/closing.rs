@@ -4,107 +4,55 @@ pub mod fees;
 pub mod limit;
 
 use crate::rooms::channels::ChannelEvent;
+use crate::rooms::channels::closers::answer_closers;
 use crate::rooms::channels::closing::limit::limit_peer_close;
-use crate::sys::form::code;
+use crate::rooms::channels::terms::FeerateRange;
 
 use super::fail::fail_channel;
 use super::phase::{hears, takes};
+use crate::kernel::births;
 use crate::kernel::children::Role;
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{BroadcastFor, HtlcEvent};
-use crate::node::Node;
 use crate::rooms::chain::broadcast::broadcast;
+use crate::rooms::channels::change::{order, set_state, update};
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{
-    Channel, Owner, live, order, set_state, store, strangers, update, watermark,
-};
-use crate::sys::args::Args;
-use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::rooms::channels::{Channel, Owner, Scope, store, strangers, watermark};
+use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
-use crate::sys::form::{Answer, Caller, RpcError};
+use crate::sys::form::{Caller, RpcError};
 use channel::phase::Input;
 use primitives::*;
-use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 use subdaemon::{Frame, answer_frame};
 use wire::channeld::StartShutdown;
 use wire::closingd::*;
 use wire::hsm::{Capability, ClosingStored, CompleteClosing, Completed, MasterOrder};
 use wire::{Message, Wire};
 
-/// CLN's: two days, then alone.
-const DEFAULT_UNILATERAL_SECONDS: u64 = 172_800;
-
-pub fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
-    let by_peer = text.parse::<NodeId>().ok();
-    let by_id = text.parse::<ChannelId>().ok();
-    let by_scid = text.parse::<ShortChannelId>().ok();
-    if by_peer.is_none() && by_id.is_none() && by_scid.is_none() {
-        return Err(RpcError::params(
-            "id: should be a channel ID or short channel ID: invalid token (see logs for details)",
-        ));
-    }
-    let mut found = node.channels.all.values().filter(|c| {
-        by_peer == Some(c.peer)
-            || by_id == Some(c.id)
-            || by_scid.is_some_and(|s| c.scid == Some(s) || c.alias_local == s)
-    });
-    let Some(first) = found.next() else {
-        return Err(RpcError::new(
-            code::LIGHTNINGD,
-            format!("no channel {text}, and no peer with one"),
-        ));
-    };
-    if found.next().is_some() {
-        return Err(RpcError::new(
-            code::LIGHTNINGD,
-            "Peer has multiple channels: use channel_id or short_channel_id",
-        ));
-    }
-    Ok(first)
+/// `close`: the channel is to be closed, to this script if one is given, at these feerates, alone after so many seconds.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Where our part of the close goes.
+    pub destination: Option<ScriptBuf>,
+    /// The seconds that the peer has to agree.
+    pub seconds: Option<u64>,
+    /// What the close may pay.
+    pub feerange: Option<FeerateRange>,
 }
 
-/// `close id [unilateraltimeout] [destination] [fee_negotiation_step] [wrong_funding] [force_lease_closed] [feerange]`.
+/// Begins to close a channel that is open. The caller waits.
 pub fn close(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
-    args: &Args,
+    channel: &Channel,
+    wanted: Wanted,
     caller: &Caller,
-) -> Result<Answer, Stop> {
-    let text = args.need_text("id")?;
-    if let Ok(peer) = text.parse::<NodeId>()
-        && let Some(opening) = node.channels.openings.values().find(|o| o.peer == peer)
-    {
-        super::opening::cancel(turn, opening, "closed by us");
-        return Ok(Answer::Now(json!({"type": "unopened"})));
-    }
-    fees::refuse_unfit(args)?;
-    let feerange = fees::asked(node, args)?;
-    let channel = find(node, &text)?;
-    let destination = args
-        .text("destination")
-        .map(|t| crate::sys::args::parse_address(node.network, "destination", &t))
-        .transpose()?;
-    let seconds = args.number("unilateraltimeout");
-    match channel.state {
-        State::AwaitingLockin | State::Normal | State::ShuttingDown | State::ClosingSigExchange => {
-        }
-        State::ClosingComplete
-        | State::AwaitingUnilateral
-        | State::FundingSpendSeen
-        | State::Onchain
-        | State::Closed => {
-            return Err(RpcError::new(
-                code::LIGHTNINGD,
-                format!("Channel is in state {}", channel.state.name()),
-            )
-            .into());
-        }
-    }
+) -> Result<(), Stop> {
+    let Wanted { destination, seconds, feerange } = wanted;
     crate::kernel::waiting::add(node, turn, caller, For::Close(channel.number), None);
     if let Some(range) = feerange {
         // Kept like the script: a closingd that has begun goes on with what it was told, the next one hears this.
@@ -143,22 +91,12 @@ pub fn close(
             text: "peer is offline, will negotiate once they reconnect".to_owned(),
         });
     }
-    limit::asked(node, turn, channel, seconds)?;
-    Ok(Answer::Later)
-}
-
-/// Looks again when the peer has had all its time.
-pub(super) fn close_in_time(turn: &mut Turn<'_>, number: ChannelNumber, by: Option<u64>) {
-    if let Some(by) = by {
-        let left = Duration::from_secs(by.saturating_sub(crate::sys::json::now()));
-        let event = Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::CloseTimeout);
-        turn.at(Instant::now() + left, event);
-    }
+    limit::asked(node, turn, channel, seconds)
 }
 
 /// Where to be paid: fixed at the opening, wanted by whoever closes, or a new address.
-pub(super) fn shutdown_script(
-    node: &Node,
+pub fn shutdown_script(
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     destination: Option<ScriptBuf>,
@@ -176,14 +114,14 @@ pub(super) fn shutdown_script(
         (None, None) => {
             let remote =
                 node.peers.connection(channel.peer).map(|c| c.features.clone()).unwrap_or_default();
-            crate::rooms::channels::opening::begin::closing_script(node, turn, &remote)
+            crate::rooms::channels::scripts::closing_script(node, turn, &remote)
         }
     }
 }
 
 /// May our `shutdown` name this script? channeld says it, and hsmd signs closings that pay it: so it is one that we said, that
 /// was fixed at the opening, or that the wallet can spend.
-pub(super) fn is_our_script(node: &Node, channel: &Channel, script: &ScriptBuf) -> bool {
+pub(super) fn is_our_script(node: &Scope, channel: &Channel, script: &ScriptBuf) -> bool {
     match channel.shutdown.local.as_ref().or(channel.upfront.local.as_ref()) {
         Some(ours) => ours == script,
         None => node.wallet.index_of(script).is_some(),
@@ -192,7 +130,7 @@ pub(super) fn is_our_script(node: &Node, channel: &Channel, script: &ScriptBuf) 
 
 /// Nothing is pending on either side: closingd takes over the peer's socket.
 pub(super) fn begin(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     peer: OwnedFd,
@@ -220,7 +158,7 @@ pub(super) fn begin(
     let number = channel.number;
     let script = Sides { local, remote };
     let (min_fee, ideal_fee, max_fee) = fees::of(node, channel, &script);
-    let mut seed = live::hsm_seed(channel);
+    let mut seed = crate::rooms::channels::seed::hsm_seed(channel);
     if let Some(terms) = &mut seed.closing {
         terms.max_fee = max_fee;
     }
@@ -237,17 +175,16 @@ pub(super) fn begin(
         remote_features: connection.features.clone(),
     };
     let child = node.supervisor.next_id();
-    turn.say(Outgoing::Spawn(ChildSpec {
-        id: child,
-        daemon: Daemon::Closingd,
-        source: format!("closingd-chan#{number}"),
-        node: Some(channel.peer),
-        init: init.encode(),
-        fds: vec![hsm, peer],
-    }));
+    births::birth(
+        node,
+        turn,
+        (child, Role::Closing(number)),
+        Some(channel.peer),
+        init.encode(),
+        vec![hsm, peer],
+    );
     set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
     limit_peer_close(node, turn, channel)?;
-    turn.install(move |node| node.supervisor.assign(child, Role::Closing(number)));
     update(turn, number, move |c| c.owner = Owner::Closingd(child));
     Ok(())
 }
@@ -266,7 +203,7 @@ fn closing_begins(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
 
 /// closingd said or asked something.
 pub fn heard(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     child: ChildId,
     number: ChannelNumber,
@@ -307,8 +244,12 @@ pub fn heard(
         FromClosingd::Log(line) => {
             crate::kernel::children::log_line(Role::Closing(number), Some(channel.peer), &line)
         }
-        FromClosingd::Status(s) => update(turn, number, move |c| live::set_status(c, s)),
-        FromClosingd::Failed(f) => live::failed(node, turn, channel, &f.fault, &f.text)?,
+        FromClosingd::Status(s) => {
+            update(turn, number, move |c| crate::rooms::channels::seed::set_status(c, s))
+        }
+        FromClosingd::Failed(f) => {
+            crate::rooms::channels::fail::failed(node, turn, channel, &f.fault, &f.text)?
+        }
         FromClosingd::ClosingAgreed(a) => agreed(node, turn, channel, a)?,
     }
     Ok(())
@@ -316,7 +257,7 @@ pub fn heard(
 
 /// Both signed the same closing.
 fn agreed(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     a: ClosingAgreed,
@@ -342,29 +283,9 @@ fn agreed(
     Ok(())
 }
 
-pub(super) fn answer_closers(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    kind: &str,
-    tx: &Transaction,
-) {
-    let (raw, txid) =
-        (bitcoin::consensus::encode::serialize_hex(tx), tx.compute_txid().to_string());
-    let result: Value =
-        json!({"type": kind, "tx": raw, "txid": txid, "txs": [raw], "txids": [txid]});
-    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
-}
-
-/// Nothing closes this channel for now: who waits for it hears why.
-pub(super) fn refuse_closers(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber, why: &str) {
-    let error = RpcError::new(code::LIGHTNINGD, format!("Channel cannot be closed: {why}"));
-    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(number), &Err(error));
-}
-
 /// closingd is gone.
 pub fn gone(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     child: ChildId,
     number: ChannelNumber,
@@ -384,7 +305,11 @@ pub fn gone(
 }
 
 /// `close` was told to go alone after so long. Another may have given the peer more time since.
-pub(super) fn timeout(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+pub(super) fn timeout(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    number: ChannelNumber,
+) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let is_due = channel.close_by.is_some_and(|by| by <= crate::sys::json::now());
     let said = &channel.shutdown;

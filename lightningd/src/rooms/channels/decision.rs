@@ -1,11 +1,11 @@
 //! How a received HTLC ends: stored once, then told to whoever has its channel.
 
 use super::phase::takes;
-use super::{Channel, live, store, update};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::OnchainEvent;
-use crate::node::Node;
+use crate::rooms::channels::change::update;
+use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::fatal::Stop;
 use channel::phase::Input;
 use primitives::*;
@@ -14,7 +14,7 @@ use wire::daemon::LogLevel;
 
 /// Stores how a received HTLC ends, whatever state its channel is in, and tells its channeld or what resolves it on chain.
 pub fn decide(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     id: HtlcId,
@@ -27,7 +27,7 @@ pub fn decide(
     };
     takes(channel, Input::SettleHtlc)?;
     if channel.state.is_open() {
-        live::order_removal(channel, turn, id, &removal);
+        crate::rooms::channels::seed::order_removal(channel, turn, id, &removal);
     } else {
         onchain_decision(turn, channel, id, &removal);
     }

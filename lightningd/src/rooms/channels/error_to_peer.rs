@@ -3,7 +3,7 @@
 
 use super::Channel;
 use crate::kernel::turn::Turn;
-use crate::node::Node;
+use crate::rooms::channels::{Scope, ToldError};
 use wire::connectd::Spoke;
 use wire::{Error, Message, Warning};
 
@@ -12,16 +12,9 @@ const MAX_HEARD: u8 = 20;
 /// To a peer that speaks of a channel whose end it must have seen. The reason is in our log and lists.
 const CLOSED: &str = "the channel is closed";
 
-/// The connection on which the peer heard that a channel failed, and how many messages about it came since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    connection: u64,
-    heard: u8,
-}
-
 /// Who knows already that the channel failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub enum Known {
     /// Only we.
     ToUs,
     /// The peer: it said so, or our daemon told it.
@@ -29,18 +22,18 @@ pub(super) enum Known {
 }
 
 /// The channel failed just now: the peer hears why, on the connection that there is, which then ends.
-pub(super) fn failed(node: &Node, turn: &mut Turn<'_>, channel: &Channel, known: Known, why: &str) {
+pub fn failed(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, known: Known, why: &str) {
     let Some(connection) = node.peers.connection(channel.peer).map(|c| c.number) else { return };
     match known {
         Known::ToUs => say(node, turn, channel, connection, why),
-        Known::ToPeer => remember(turn, channel, Told { connection, heard: 0 }),
+        Known::ToPeer => remember(turn, channel, ToldError { connection, heard: 0 }),
     }
     hang_up(node, turn, channel);
 }
 
 /// bitcoind has answered to our commitment, or we have none to publish: the peer hears that the channel failed, unless it knows. Not
 /// before, since it publishes its own commitment then, and the two would race into mempools.
-pub(super) fn published(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+pub fn published(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
     let told = node.channels.told.get(&channel.number).map(|t| t.connection);
     if channel.state.is_unilateral() && connection.is_some() && told != connection {
@@ -49,7 +42,7 @@ pub(super) fn published(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
 }
 
 /// The peer is back. BOLT 2: the error of a failed channel is sent again.
-pub(super) fn connected(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+pub fn connected(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     if channel.state.is_unilateral()
         && channel.close_tx.is_none()
         && let Some(connection) = node.peers.connection(channel.peer)
@@ -59,38 +52,38 @@ pub(super) fn connected(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
 }
 
 /// The peer speaks of a channel that is over.
-pub(super) fn spoke(node: &Node, turn: &mut Turn<'_>, channel: &Channel, s: &Spoke) {
+pub fn spoke(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, s: &Spoke) {
     crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
     let told = node.channels.told.get(&channel.number).copied();
     match told.filter(|t| t.connection == s.connection) {
         // BOLT 1: an error needs no answer. Two nodes that answered each other's would never end.
         None if is_complaint(&s.message.0) => {
-            remember(turn, channel, Told { connection: s.connection, heard: 1 });
+            remember(turn, channel, ToldError { connection: s.connection, heard: 1 });
         }
         None => say(node, turn, channel, s.connection, CLOSED),
         Some(told) if told.heard >= MAX_HEARD => hang_up(node, turn, channel),
-        Some(told) => remember(turn, channel, Told { heard: told.heard + 1, ..told }),
+        Some(told) => remember(turn, channel, ToldError { heard: told.heard + 1, ..told }),
     }
 }
 
 /// Is this message an error or a warning?
-pub(super) fn is_complaint(message: &[u8]) -> bool {
+pub fn is_complaint(message: &[u8]) -> bool {
     let number = message.first_chunk::<2>().map(|n| u16::from_be_bytes(*n));
     number == Some(Error::NUMBER) || number == Some(Warning::NUMBER)
 }
 
-fn say(node: &Node, turn: &mut Turn<'_>, channel: &Channel, connection: u64, why: &str) {
+fn say(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, connection: u64, why: &str) {
     crate::rooms::peers::line::tell(node, turn, channel.peer, &Error::new(channel.id, why));
-    remember(turn, channel, Told { connection, heard: 0 });
+    remember(turn, channel, ToldError { connection, heard: 0 });
 }
 
-fn remember(turn: &mut Turn<'_>, channel: &Channel, told: Told) {
+fn remember(turn: &mut Turn<'_>, channel: &Channel, told: ToldError) {
     let number = channel.number;
-    turn.install(move |node| _ = node.channels.told.insert(number, told));
+    turn.install_as::<Scope, _>(move |channels| _ = channels.told.insert(number, told));
 }
 
 /// Ends the connection, unless another channel or an opening with this peer needs it.
-fn hang_up(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+fn hang_up(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     let other = |c: &Channel| c.number != channel.number && c.wants_peer();
     let needed = node.channels.with(channel.peer).any(other)
         || node.channels.openings.values().any(|o| o.peer == channel.peer);

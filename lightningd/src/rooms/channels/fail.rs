@@ -1,27 +1,27 @@
 //! Failing a channel for good: our newest commitment, published.
 
-use super::closing::{answer_closers, refuse_closers};
 use super::error_to_peer;
 use super::error_to_peer::Known;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{BroadcastFor, OnchainEvent};
-use crate::node::Node;
 use crate::rooms::chain::broadcast::broadcast;
+use crate::rooms::channels::change::{set_state, update};
+use crate::rooms::channels::closers::{answer_closers, refuse_closers};
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, Owner, live, set_state, store, update};
+use crate::rooms::channels::{Channel, Owner, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
 use primitives::*;
 use std::time::{Duration, Instant};
-use wire::daemon::LogLevel;
+use wire::daemon::{Fault, LogLevel};
 use wire::hsm::{Completed, SignLocalCommitment};
 
 /// Gives up on a channel: its state, the reason, our newest commitment published where BOLT 5 wants that, and an error to the
 /// peer.
 pub fn fail_channel(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     cause: &str,
@@ -33,7 +33,7 @@ pub fn fail_channel(
 
 /// The same where the peer may have heard of it already.
 pub(super) fn fail_known(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     cause: &str,
@@ -61,7 +61,7 @@ pub(super) fn fail_known(
     }
     if channel.unproven {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
-        super::lose_state(channel, turn)?;
+        crate::rooms::channels::change::lose_state(channel, turn)?;
     }
     if channel.closer.is_none() {
         let by = if cause == "remote" { Side::Remote } else { Side::Local };
@@ -94,7 +94,7 @@ pub fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Option<
     let value = channel::Channel::new(channel.live.clone())
         .map_err(|e| Stop::refused(format!("the rows of channel {number} make no channel: {e}")))?;
     let newest = channel.live.commitment.local;
-    let seed = live::hsm_seed(channel);
+    let seed = crate::rooms::channels::seed::hsm_seed(channel);
     let point = match turn.hsm.commitment_point(channel.peer, number, seed, newest)? {
         Ok(point) => point,
         Err(NoPoint::Later) => return Ok(None),
@@ -111,7 +111,7 @@ pub fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Option<
 
 /// Publishes our newest commitment. After it was signed none of our secrets from its number on leaves hsmd.
 pub(super) fn broadcast_commitment(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
 ) -> Result<(), Stop> {
@@ -169,8 +169,57 @@ pub(super) fn broadcast_commitment(
 }
 
 /// bitcoind has answered to our commitment.
-pub fn commitment_sent(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) {
+pub fn commitment_sent(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) {
     if let Some(channel) = node.channels.all.get(&number) {
         error_to_peer::published(node, turn, channel);
     }
+}
+
+/// channeld ends in failure. What that means for the channel depends on whose fault it was.
+pub(super) fn failed(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    channel: &Channel,
+    fault: &Fault,
+    text: &str,
+) -> Result<(), Stop> {
+    match fault {
+        Fault::Internal => {
+            channel.log_said(LogLevel::Broken, text);
+            if node.config.flag("dev-fail-on-subdaemon-fail") {
+                return Err(crate::sys::fatal::Fatal(format!(
+                    "--dev-fail-on-subdaemon-fail: {text}"
+                ))
+                .into());
+            }
+        }
+        Fault::PeerErred { told } => {
+            // BOLT 2: having sent an error we fail the channel.
+            channel.log_said(LogLevel::Unusual, text);
+            let known = crate::rooms::channels::error_to_peer::Known::ToPeer;
+            crate::rooms::channels::fail::fail_known(node, turn, channel, "protocol", told, known)?;
+        }
+        Fault::PeerSaidError { said } => {
+            channel.log_said(LogLevel::Unusual, text);
+            crate::rooms::channels::fail::fail_channel(
+                node,
+                turn,
+                channel,
+                "remote",
+                &format!("the peer said error: {said}"),
+            )?;
+        }
+        Fault::PeerWarned { .. } | Fault::PeerSaidWarning { .. } => {
+            channel.log_said(LogLevel::Unusual, text)
+        }
+        Fault::ConnectionLost | Fault::Cancelled => {
+            // Nothing is wrong: what it waits for then follows from its state.
+            channel.log_said(LogLevel::Debug, text);
+            update(turn, channel.number, |c| c.status = (String::new(), None));
+            return Ok(());
+        }
+    }
+    let text = text.to_owned();
+    update(turn, channel.number, move |c| c.status = (text, None));
+    Ok(())
 }

@@ -1,12 +1,11 @@
 //! Channels that came to nothing: no row of them is kept.
 
-use super::closing::refuse_closers;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{AbandonedChannel, OnchainEvent};
-use crate::node::Node;
-use crate::rooms::channels::{Channel, store};
+use crate::rooms::channels::closers::refuse_closers;
+use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::fatal::Stop;
 use primitives::*;
 use wire::daemon::LogLevel;
@@ -20,7 +19,7 @@ impl AbandonedChannel {
     }
 
     /// The channel, unless it is gone, or its funding was in a block or double-spent meanwhile.
-    fn channel<'a>(&self, node: &'a Node) -> Option<&'a Channel> {
+    fn channel<'a>(&self, node: &'a Scope) -> Option<&'a Channel> {
         let channel = node.channels.all.get(&self.number)?;
         let waits = channel.funding_height.is_none() && channel.spend.is_none();
         (waits && channel.first_height == self.since).then_some(channel)
@@ -30,7 +29,7 @@ impl AbandonedChannel {
 /// These come to nothing. All but the first [`FORGOTTEN_AT_ONCE`] have turns of their own: should we die before
 /// those, each of a peer's is found again by its age. Ours are first.
 pub fn forget_all(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     mut over: Vec<AbandonedChannel>,
 ) -> Result<(), Stop> {
@@ -42,7 +41,7 @@ pub fn forget_all(
 
 /// The first of them; the others later.
 pub fn forget_some(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     mut over: Vec<AbandonedChannel>,
 ) -> Result<(), Stop> {
@@ -65,7 +64,7 @@ fn may_be_published(channel: &Channel) -> bool {
 }
 
 /// A channel that came to nothing leaves no trace but this line.
-pub fn forget(node: &Node, turn: &mut Turn<'_>, channel: &Channel, why: &str) -> Result<(), Stop> {
+pub fn forget(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, why: &str) -> Result<(), Stop> {
     channel.log(LogLevel::Unusual, &format!("channel {} is forgotten: {why}", channel.id));
     if let Some(child) = channel.owner.child() {
         turn.say(Outgoing::Kill { child, why: why.to_owned() });
@@ -80,6 +79,6 @@ pub fn forget(node: &Node, turn: &mut Turn<'_>, channel: &Channel, why: &str) ->
     // Not before it is on disk that there is no such channel: this event may be taken back.
     turn.then(Event::ChannelForgotten(number, peer));
     turn.say(Outgoing::Forgotten { channel: number });
-    turn.install(move |node| node.channels.remove(number));
+    turn.install(node, move |channels| channels.remove(number));
     Ok(())
 }

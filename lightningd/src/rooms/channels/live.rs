@@ -6,158 +6,27 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::HtlcEvent;
-use crate::node::Node;
-use crate::rooms::chain::feerates::Use;
+use crate::rooms::channels::change::{set_state, update};
+use crate::rooms::channels::fail::failed;
+use crate::rooms::channels::seed::{fd, order_removal, set_status};
+use crate::rooms::channels::start::start;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{
-    Channel, ChannelEvent, Owner, order, set_state, store, strangers, update, watermark,
-};
-use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::rooms::channels::{Channel, ChannelEvent, Owner, Scope, store, strangers, watermark};
+use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use subdaemon::{Frame, answer_frame};
+use wire::Request;
 use wire::channel_data::*;
 use wire::channeld::*;
-use wire::daemon::{Fault, LogLevel};
-use wire::hsm::{Capability, ChannelSeed, ClosingTerms};
-use wire::{Message, Request};
-
-/// Of the funding, before a public channel is announced. BOLT 7.
-pub const ANNOUNCE_DEPTH: u32 = 6;
-
-/// What the fee estimates mean for this channel. BOLT 2, update_fee.
-pub fn fee_policy(node: &Node, channel: &Channel) -> FeePolicy {
-    let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
-    let what = if anchors { Use::UnilateralAnchorClose } else { Use::UnilateralClose };
-    let any = super::policy::ignores_fee_limits(node, channel);
-    let (min, max) = node.feerate_bounds_or_any(anchors, any);
-    // Without an estimate the feerate stays where it is.
-    let now = channel.live.fees.0.last().map_or(channel.initial_feerate, |f| f.feerate);
-    FeePolicy { target: node.feerate(what).unwrap_or(now), min, max }
-}
-
-/// Our own bounds on HTLCs.
-pub fn htlc_policy(node: &Node) -> HtlcPolicy {
-    let default_htlcs = if node.network.is_test() { 483 } else { 30 };
-    HtlcPolicy {
-        max_dust_exposure: node.config.msat_or("max-dust-htlc-exposure-msat", Msat(50_000_000)),
-        max_offered: node.config.u32_or("max-concurrent-htlcs", default_htlcs).min(483) as u16,
-        commit_time_ms: node.config.u32_or("commit-time", 10),
-    }
-}
-
-/// What hsmd is told of a channel when a client for it is made.
-pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
-    let live = &channel.live;
-    ChannelSeed {
-        params: live.params.clone(),
-        phase: channel.phase(),
-        local_number: live.commitment.local,
-        local_revoked: live.revoked.local,
-        remote_number: live.commitment.remote,
-        remote_revoked: live.revoked.remote,
-        remote_point: live.remote_point,
-        remote_next_point: live.remote_next_point,
-        local_balance: live.balance.local,
-        broadcast: (channel.state.is_unilateral() && !channel.lost_state)
-            .then_some(live.commitment.local),
-        closing: channel.shutdown.local.clone().map(|script| ClosingTerms {
-            script,
-            max_fee: crate::rooms::channels::closing::fees::max_fee(channel),
-        }),
-    }
-}
-
-/// What a peer hears of a channel whose data we lost.
-pub const PLEASE_CLOSE: &str = "we lost data: please close this channel";
-
-/// Gives birth to a channel's channeld on its peer's live connection.
-pub fn start(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    birth: Birth,
-) -> Result<(), Stop> {
-    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
-    let sockets = subdaemon::peer_pair()
-        .map_err(|e| Stop::refused(format!("no socket for channeld: {e}")))?;
-    let (ours, connectds) = sockets;
-    crate::rooms::peers::line::attach(
-        node,
-        turn,
-        channel.peer,
-        connection.number,
-        channel.id,
-        connectds,
-    );
-    start_with(node, turn, channel, birth, ours)
-}
-
-/// The same with the peer socket that openingd handed over.
-pub fn start_with(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    birth: Birth,
-    peer: OwnedFd,
-) -> Result<(), Stop> {
-    let Some(connection) = node.peers.connection(channel.peer) else { return Ok(()) };
-    let rights = [
-        Capability::Points,
-        Capability::SignRemote,
-        Capability::Revoke,
-        Capability::Peel,
-        Capability::SignGossip,
-    ];
-    let hsm =
-        turn.hsm.new_client(channel.peer, channel.number, &rights, Some(hsm_seed(channel)))?;
-    let depth = channel.funding_height.map_or(0, |h| (node.chain.height() - h).0 + 1);
-    let number = channel.number;
-    let init = ChanneldInit {
-        channel: channel.id,
-        birth,
-        phase: channel.phase(),
-        state: channel.live.clone(),
-        local_features: node.features.clone(),
-        remote_features: connection.features.clone(),
-        fees: fee_policy(node, channel),
-        policy: htlc_policy(node),
-        height: node.chain.height(),
-        ready: channel.ready,
-        funding_deep: channel.scid.is_some() && depth >= channel.minimum_depth,
-        alias: channel.alias_local,
-        announce: channel.announce,
-        announceable: channel.scid.filter(|_| depth >= ANNOUNCE_DEPTH),
-        have_announcement: channel.announcement_remote.is_some(),
-        shutdown: channel.shutdown.clone(),
-        upfront_script: channel.upfront.clone(),
-        failed: channel.begs().then(|| PLEASE_CLOSE.to_owned()),
-    };
-    let child = node.supervisor.next_id();
-    turn.say(Outgoing::Spawn(ChildSpec {
-        id: child,
-        daemon: Daemon::Channeld,
-        source: format!("channeld-chan#{number}"),
-        node: Some(channel.peer),
-        init: init.encode(),
-        fds: vec![hsm, peer],
-    }));
-    turn.install(move |node| node.supervisor.assign(child, Role::Channel(number)));
-    let served = connection.number;
-    update(turn, number, move |c| {
-        c.owner = Owner::Channeld(child);
-        c.served_connection = Some(served);
-        c.reestablished = false;
-    });
-    Ok(())
-}
+use wire::daemon::LogLevel;
 
 /// channeld said or asked something. Returns what it asks to have stored of the commitment dance: the switch has a word in that.
 pub fn heard<'a>(
-    node: &'a Node,
+    node: &'a Scope,
     turn: &mut Turn<'_>,
     child: ChildId,
     number: ChannelNumber,
@@ -183,7 +52,7 @@ pub fn heard<'a>(
 
 /// channeld reported something that counts in the channel's phase.
 fn reported(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     child: ChildId,
     channel: &Channel,
@@ -222,7 +91,7 @@ fn reported(
                 b.detail
             );
             channel.log(LogLevel::Broken, &text);
-            super::lose_state(channel, turn)?;
+            crate::rooms::channels::change::lose_state(channel, turn)?;
             if channel.state.is_open() {
                 set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
             }
@@ -235,27 +104,13 @@ fn reported(
     Ok(())
 }
 
-/// The descriptor that a hand-over brings.
-pub fn fd(mut fds: VecDeque<OwnedFd>) -> Result<OwnedFd, Stop> {
-    fds.pop_front().ok_or_else(|| Stop::refused("a hand-over without a socket"))
-}
-
-pub fn set_status(channel: &mut Channel, status: wire::daemon::Status) {
-    if let Some(lasting) = status.lasting {
-        channel.status = (lasting, None);
-    }
-    if status.passing.is_some() {
-        channel.status.1 = status.passing;
-    }
-}
-
 /// Answers a child's ask, once the turn is committed.
 pub fn answer<R: Request<Answer = ()>>(turn: &mut Turn<'_>, child: ChildId) {
     turn.say(Outgoing::Answer { child, body: answer_frame::<R>(&()) });
 }
 
 fn asked(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     child: ChildId,
     channel: &Channel,
@@ -383,7 +238,7 @@ fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
 }
 
 /// The connection is as far as the old one was: what was decided is said again, what was not is decided.
-fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
     if channel.lost_state {
         // The witness beside the database says that our rows are old. A peer that says they are not lies.
@@ -411,32 +266,9 @@ fn reestablished(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
     Ok(())
 }
 
-/// Tells channeld how a received HTLC ends. A second time changes nothing there.
-pub fn order_removal(channel: &Channel, turn: &mut Turn<'_>, id: HtlcId, removal: &Removal) {
-    match removal {
-        Removal::Fulfilled { preimage } => {
-            order(channel, turn, &Fulfil { id, preimage: *preimage })
-        }
-        Removal::Failed { reason } => {
-            order(channel, turn, &FailHtlc { id, reason: reason.clone() })
-        }
-        Removal::Malformed { sha256_of_onion, failure_code } => {
-            order(
-                channel,
-                turn,
-                &FailMalformed {
-                    id,
-                    sha256_of_onion: *sha256_of_onion,
-                    failure_code: *failure_code,
-                },
-            );
-        }
-    }
-}
-
 /// BOLT 1, error about all channels: each of this peer's fails. A daemon that is past the reestablishing reads it itself, behind
 /// everything that the peer said before; the others may never have had this connection.
-pub fn peer_erred(node: &Node, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
+pub fn peer_erred(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
     for channel in node.channels.with(peer).filter(|c| !c.reestablished) {
         let why = format!("the peer said error about all channels: {said}");
         super::fail::fail_channel(node, turn, channel, "remote", &why)?;
@@ -444,57 +276,8 @@ pub fn peer_erred(node: &Node, turn: &mut Turn<'_>, peer: NodeId, said: &str) ->
     Ok(())
 }
 
-/// channeld ends in failure. What that means for the channel depends on whose fault it was.
-pub(super) fn failed(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    fault: &Fault,
-    text: &str,
-) -> Result<(), Stop> {
-    match fault {
-        Fault::Internal => {
-            channel.log_said(LogLevel::Broken, text);
-            if node.config.flag("dev-fail-on-subdaemon-fail") {
-                return Err(crate::sys::fatal::Fatal(format!(
-                    "--dev-fail-on-subdaemon-fail: {text}"
-                ))
-                .into());
-            }
-        }
-        Fault::PeerErred { told } => {
-            // BOLT 2: having sent an error we fail the channel.
-            channel.log_said(LogLevel::Unusual, text);
-            let known = super::error_to_peer::Known::ToPeer;
-            super::fail::fail_known(node, turn, channel, "protocol", told, known)?;
-        }
-        Fault::PeerSaidError { said } => {
-            channel.log_said(LogLevel::Unusual, text);
-            super::fail::fail_channel(
-                node,
-                turn,
-                channel,
-                "remote",
-                &format!("the peer said error: {said}"),
-            )?;
-        }
-        Fault::PeerWarned { .. } | Fault::PeerSaidWarning { .. } => {
-            channel.log_said(LogLevel::Unusual, text)
-        }
-        Fault::ConnectionLost | Fault::Cancelled => {
-            // Nothing is wrong: what it waits for then follows from its state.
-            channel.log_said(LogLevel::Debug, text);
-            update(turn, channel.number, |c| c.status = (String::new(), None));
-            return Ok(());
-        }
-    }
-    let text = text.to_owned();
-    update(turn, channel.number, move |c| c.status = (text, None));
-    Ok(())
-}
-
 /// A channel's child is gone, and everything it said was handled.
-pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId, number: ChannelNumber) {
+pub fn gone(node: &Scope, turn: &mut Turn<'_>, child: ChildId, number: ChannelNumber) {
     if node.channels.all.get(&number).is_none_or(|c| c.owner.child() != Some(child)) {
         return;
     }
@@ -509,7 +292,7 @@ pub fn gone(node: &Node, turn: &mut Turn<'_>, child: ChildId, number: ChannelNum
 
 /// After a child's end: if its connection is still there it was for that a new one, or the daemon died alone.
 pub(super) fn after_gone(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
 ) -> Result<(), Stop> {

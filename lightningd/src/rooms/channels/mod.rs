@@ -1,10 +1,13 @@
 //! Channels: what each is, what state it is in, and which child has it. One child per channel at a time.
 
 pub mod budgets;
+pub mod change;
+pub mod closers;
 pub mod closing;
 pub mod deadline;
 pub mod decision;
 pub mod error_to_peer;
+pub mod events;
 #[cfg(test)]
 mod evil_tests;
 pub mod fail;
@@ -20,6 +23,12 @@ pub mod phase;
 #[cfg(test)]
 mod phase_tests;
 pub mod policy;
+pub mod reserved;
+pub mod scripts;
+pub mod seed;
+pub mod setchannel;
+pub mod spoke;
+pub mod start;
 pub mod state;
 pub mod store;
 pub mod strangers;
@@ -33,24 +42,18 @@ pub mod watch;
 pub mod watermark;
 pub mod witness;
 
+use crate::kernel::floor::scope;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::State;
 
-use crate::kernel::turn::Turn;
-use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
 use crate::sys::children::ChildId;
-use crate::sys::fatal::Stop;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
 use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
-use wire::connectd::Spoke;
-use wire::{Error, Message};
 
 /// Which child has a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +183,7 @@ pub struct Channel {
     /// When it was last alive and well.
     pub last_stable: Option<u64>,
     /// What `setchannel` said.
-    pub own_policy: policy::OwnPolicy,
+    pub own_policy: crate::rooms::channels::terms::OwnPolicy,
 }
 
 /// One change of state.
@@ -212,7 +215,7 @@ pub struct Channels {
     /// Who waits for `fundchannel_cancel`.
     pub cancellers: Vec<(ChannelNumber, crate::sys::form::Caller)>,
     /// Failed and closed channels whose peer heard so.
-    told: HashMap<ChannelNumber, error_to_peer::Told>,
+    told: HashMap<ChannelNumber, crate::rooms::channels::ToldError>,
     by_funding: HashMap<OutPoint, ChannelNumber>,
     /// Short ids and aliases that channels had or have: whoever looks here checks what it finds.
     by_name: HashMap<ShortChannelId, ChannelNumber>,
@@ -222,9 +225,14 @@ pub struct Channels {
     /// Peers with funded channels that connected too often: on this connection their daemons come later.
     delayed: BTreeMap<NodeId, u64>,
     /// Reserved numbers.
-    numbers: numbers::Numbers,
+    numbers: crate::rooms::channels::reserved::Numbers,
     /// The highest created_index of any HTLC.
     last_htlc: Cell<u64>,
+}
+
+scope! {
+    /// This room and those below it.
+    pub struct Scope { channels: Channels } on crate::rooms::peers::Scope
 }
 
 impl Channel {
@@ -297,173 +305,12 @@ fn live_htlc(live: &ChannelState, offered_by: Side, id: HtlcId) -> Option<&LiveH
     at.ok().and_then(|at| htlcs.get(at))
 }
 
-/// Changes a channel's value once the rows are there.
-pub fn update(
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    change: impl FnOnce(&mut Channel) + 'static,
-) {
-    turn.install(move |node| node.channels.change(number, change));
+/// The connection on which the peer heard that a channel failed, and how many messages about it came since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldError {
+    connection: u64,
+    heard: u8,
 }
 
-/// Sends an order to the channel's child, if it is channeld.
-pub fn order<M: Message>(channel: &Channel, turn: &mut Turn<'_>, message: &M) {
-    if let Owner::Channeld(child) = channel.owner {
-        turn.say(Outgoing::Order { child, body: message.encode(), fds: vec![] });
-    }
-}
-
-/// Moves a channel to another state, with the reason, on disk and in memory.
-pub fn set_state(
-    channel: &Channel,
-    turn: &mut Turn<'_>,
-    new: State,
-    cause: &str,
-    message: &str,
-) -> Result<(), Stop> {
-    if channel.state == new {
-        return Ok(());
-    }
-    if !channel.state.may_become(new) {
-        channel.log(
-            wire::daemon::LogLevel::Debug,
-            &format!("it stays {}, and is not {} again", channel.state.name(), new.name()),
-        );
-        return Ok(());
-    }
-    let change = StateChange {
-        timestamp: crate::sys::log::iso_time(std::time::SystemTime::now()),
-        old: channel.state,
-        new,
-        cause: cause.to_owned(),
-        message: message.to_owned(),
-    };
-    channel.log(
-        wire::daemon::LogLevel::Info,
-        &format!("State changed from {} to {}", channel.state.name(), new.name()),
-    );
-    store::set_state(turn.db, channel.number, new, cause, message)?;
-    store::add_state_change(turn.db, channel.number, &change)?;
-    update(turn, channel.number, move |c| {
-        c.state = new;
-        c.cause.clone_from(&change.cause);
-        c.reason.clone_from(&change.message);
-        c.changes.push(change);
-        // What a daemon said of another state is no longer so. onchaind says once what it tracks.
-        if !matches!(new, State::Onchain | State::Closed) {
-            c.status = (String::new(), None);
-        }
-    });
-    Ok(())
-}
-
-/// Our rows of this channel are old, or may be: nothing of ours is ever published.
-pub fn lose_state(channel: &Channel, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    store::set_lost_state(turn.db, channel.number)?;
-    update(turn, channel.number, |c| c.lost_state = true);
-    Ok(())
-}
-
-/// The room's own events.
-pub fn handle(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    event: ChannelEvent,
-) -> Result<(), Stop> {
-    match event {
-        ChannelEvent::TellUpdate => match node.channels.all.get(&number) {
-            Some(channel) => our_update::tell_peer(node, turn, channel),
-            None => Ok(()),
-        },
-        ChannelEvent::SignFunding => {
-            crate::rooms::channels::opening::funding::sign_funding(node, turn, number)
-        }
-        ChannelEvent::CloseTimeout => closing::timeout(node, turn, number),
-        ChannelEvent::Broadcast => fail::broadcast_commitment(node, turn, number),
-        ChannelEvent::FundingSeen => strangers::funding_seen(node, turn, number),
-        ChannelEvent::ChildGone => live::after_gone(node, turn, number),
-    }
-}
-
-/// After the load, before peers: what a crash may have left half said of channels.
-pub fn resume(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    for channel in node.channels.all.values() {
-        let live = &channel.live;
-        let busy = !live.htlcs.0.is_empty() || live.commitment != live.revoked;
-        if channel.closing_begun && channel.state.is_open() && busy {
-            // An older version took HTLCs after a closing was signed. No commitment changes any more: they end on chain.
-            let why = "HTLCs were added after a closing transaction was signed";
-            fail::fail_channel(node, turn, channel, "protocol", why)?;
-        }
-        watch::resume(node, turn, channel)?;
-    }
-    Ok(())
-}
-
-/// New fee estimates: channeld of each channel hears what they mean.
-pub fn fees_changed(node: &Node, turn: &mut Turn<'_>) {
-    for channel in node.channels.all.values() {
-        let fees = live::fee_policy(node, channel);
-        order(channel, turn, &wire::channeld::FeesChanged { fees });
-    }
-}
-
-/// A message came for a channel id that nobody serves.
-pub fn spoke(node: &Node, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
-    let number = s.message.0.first_chunk::<2>().map(|n| u16::from_be_bytes(*n));
-    if number == Some(wire::OpenChannel::NUMBER) {
-        return opening::begin::proposed(node, turn, &s);
-    }
-    let known = node.channels.by_id(s.node, s.channel);
-    match known {
-        Some(channel) if channel.begs() && channel.served_connection == Some(s.connection) => {
-            refuse(node, turn, &s, live::PLEASE_CLOSE);
-            Ok(())
-        }
-        Some(channel) if channel.owner == Owner::Nobody && channel.is_done_on(s.connection) => {
-            crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
-            Ok(())
-        }
-        Some(channel) if channel.wants_peer() && channel.owner == Owner::Nobody => {
-            strangers::start_for_peer(node, turn, channel)
-        }
-        // Its daemon is about to be there: what came is held for it.
-        Some(channel) if channel.wants_peer() => {
-            update(turn, channel.number, move |c| c.spoken_on = Some(s.connection));
-            Ok(())
-        }
-        Some(channel) => {
-            error_to_peer::spoke(node, turn, channel, &s);
-            Ok(())
-        }
-        None => {
-            let (peer, now) = (s.node, Instant::now());
-            // Ids are free: whoever heard of many that they are unknown hears no more.
-            let hears = node.channels.budgets.may_hear_of_unknown(peer, now);
-            if error_to_peer::is_complaint(&s.message.0) || !hears {
-                crate::rooms::peers::line::refuse(node, turn, peer, s.connection, s.channel);
-            } else {
-                refuse(node, turn, &s, "unknown channel");
-                turn.install(move |node| node.channels.budgets.hears_of_unknown(peer, now));
-            }
-            Ok(())
-        }
-    }
-}
-
-fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str) {
-    crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
-    crate::rooms::peers::line::tell(node, turn, s.node, &Error::new(s.channel, why));
-}
-
-/// A new alias: random, so that it says nothing, and not in use.
-pub fn new_alias(node: &Node) -> ShortChannelId {
-    loop {
-        let alias = ShortChannelId(u64::from_be_bytes(subdaemon::random()));
-        let taken = |c: &Channel| c.alias_local == alias || c.scid == Some(alias);
-        if !node.channels.all.values().any(taken) {
-            return alias;
-        }
-    }
-}
+/// What a peer hears of a channel whose data we lost.
+pub const PLEASE_CLOSE: &str = "we lost data: please close this channel";

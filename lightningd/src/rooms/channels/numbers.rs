@@ -7,34 +7,16 @@
 use super::{store, watermark};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
+use crate::rooms::channels::Scope;
+use crate::rooms::channels::reserved::Numbers;
 use crate::sys::fatal::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
-use std::cell::Cell;
 
 /// Numbers reserved at a time: one commit and one record for as many attempts.
 const BLOCK: u64 = 64;
 
-/// Numbers that are reserved and were given to nobody.
-#[derive(Debug, Default)]
-pub struct Numbers {
-    /// A cell: one that was given is gone, though the event that asked for it is taken back.
-    next: Cell<u64>,
-    end: u64,
-}
-
-impl Numbers {
-    fn take(&self) -> Option<ChannelNumber> {
-        let number = self.next.get();
-        (number < self.end).then(|| {
-            self.next.set(number + 1);
-            ChannelNumber(number)
-        })
-    }
-}
-
 /// A number for an attempt at a channel. Whoever learns of it does so by what is said after this in the turn.
-pub fn draw(node: &Node, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
+pub fn draw(node: &Scope, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
     if let Some(number) = node.channels.numbers.take() {
         return Ok(number);
     }
@@ -45,8 +27,8 @@ pub fn draw(node: &Node, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
     // Said before anything else of this event: nobody learns a number of the block before the record is on disk.
     turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(end - 1) });
     // An install: if this event is taken back, the row and the record are, too.
-    let numbers = Numbers { next: Cell::new(first.0.saturating_add(1)), end };
-    turn.install(move |node| node.channels.numbers = numbers);
+    let numbers = Numbers::of(first.0.saturating_add(1), end);
+    turn.install(node, move |channels| channels.numbers = numbers);
     Ok(first)
 }
 
@@ -54,6 +36,7 @@ pub fn draw(node: &Node, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
 mod tests {
     use super::*;
     use crate::kernel::words::event::Event;
+    use crate::rooms::channels::Cell;
     use crate::sys::fatal::Stop;
     use crate::testing::Rig;
 

@@ -2,9 +2,8 @@
 //! announced or not. BOLT 7, "The `channel_update` Message".
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, policy};
+use crate::rooms::channels::{Channel, Scope, policy};
 use crate::sys::fatal::Stop;
 use primitives::*;
 use wire::{Bytes, ChannelUpdate, Message};
@@ -18,7 +17,7 @@ const SIGNED_FROM: usize = 2 + 64;
 
 /// Tells the peer what this channel wants of payments that come out of it. Without a confirmed funding, or before both are
 /// ready, there is nothing to tell.
-pub(super) fn tell_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+pub(super) fn tell_peer(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let Some(scid) = channel.scid else { return Ok(()) };
     let ready = channel.ready.local && channel.ready.remote && channel.state == State::Normal;
     if !ready || node.peers.connection(channel.peer).is_none() {
@@ -39,7 +38,7 @@ pub(super) fn tell_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> 
         timestamp: u32::try_from(crate::sys::json::now()).unwrap_or(u32::MAX),
         message_flags: MUST_BE_ONE | if channel.announce { 0 } else { DONT_FORWARD },
         channel_flags: u8::from(node.id > channel.peer),
-        cltv_expiry_delta: u16::try_from(policy::cltv_delta(node).0).unwrap_or(u16::MAX),
+        cltv_expiry_delta: u16::try_from(node.cltv_delta().0).unwrap_or(u16::MAX),
         htlc_minimum: wants.htlc_min,
         fee_base_msat: narrow(wants.fee_base),
         fee_proportional_millionths: wants.fee_ppm,

@@ -4,12 +4,12 @@
 //! ours was ordered and its key is bound once, a fulfilment has its preimage; and nothing is more than the channel has, or
 //! than a row can hold.
 
-use super::{Channel, Totals, live_htlc, store, update};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::HtlcEvent;
-use crate::node::Node;
+use crate::rooms::channels::change::update;
+use crate::rooms::channels::{Channel, Scope, Totals, live_htlc, store};
 use crate::sys::fatal::Stop;
 use primitives::*;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub fn added_by_us(ask: &Persist) -> impl Iterator<Item = &LiveHtlc> {
 
 /// Stores the steps, which were checked.
 pub fn keep(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     ask: Persist,

@@ -9,9 +9,9 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::ChannelEvent;
-use crate::node::Node;
+use crate::rooms::channels::change::update;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, Channels, Owner, live, update};
+use crate::rooms::channels::{Channel, Channels, Owner, Scope};
 use crate::rooms::peers::Connection;
 use crate::sys::fatal::Stop;
 use primitives::{ChannelNumber, Msat, NodeId, Side};
@@ -129,7 +129,7 @@ impl Channels {
 
 /// A channel is to be stored: a stranger's takes the place of the oldest of those that wait for their funding, where there are as many
 /// as may be. Should that funding confirm all the same, its peer has our signature and closes alone; of ours there is nothing in it.
-pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+pub fn make_room(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if !channel.is_unseen() {
         return Ok(());
     }
@@ -159,7 +159,7 @@ pub fn make_room(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<
 
 /// Room for one more process of a channel whose funding nobody has seen: the oldest of them ends, with its connection. That peer may
 /// connect anew; once its funding is seen, its channel counts no more.
-fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>, asks: NodeId) {
+fn end_oldest_daemon(node: &Scope, turn: &mut Turn<'_>, asks: NodeId) {
     if let Some(oldest) = node.channels.daemon_gives_way(asks) {
         oldest.log(LogLevel::Debug, "its daemon gives way to another's: hanging up");
         crate::rooms::peers::line::hang_up(node, turn, oldest.peer);
@@ -169,7 +169,7 @@ fn end_oldest_daemon(node: &Node, turn: &mut Turn<'_>, asks: NodeId) {
 /// A peer connected: its channels get their daemons. One with a funded channel that connects again and again gets them later on that
 /// connection, so that the smallest channel does not buy a process and a commit with each.
 pub fn connected(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     peer: NodeId,
     connection: u64,
@@ -177,21 +177,21 @@ pub fn connected(
     let now = Instant::now();
     let at = node.channels.budgets.friend_at(peer, now);
     if at > now {
-        turn.install(move |node| {
-            node.channels.delayed.insert(peer, connection);
+        turn.install(node, move |channels| {
+            channels.delayed.insert(peer, connection);
         });
         turn.at(at, Event::ServePeer(peer, connection));
         return Ok(());
     }
-    turn.install(move |node| {
-        node.channels.delayed.remove(&peer);
+    turn.install(node, move |channels| {
+        channels.delayed.remove(&peer);
     });
     serve(node, turn, peer, now)
 }
 
 /// The time is over for which [`connected`] put it off.
 pub fn serve_late(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     peer: NodeId,
     connection: u64,
@@ -199,8 +199,8 @@ pub fn serve_late(
     if !node.channels.is_delayed(peer, connection) {
         return Ok(());
     }
-    turn.install(move |node| {
-        node.channels.delayed.remove(&peer);
+    turn.install(node, move |channels| {
+        channels.delayed.remove(&peer);
     });
     if node.peers.connection(peer).is_none_or(|c| c.number != connection) {
         return Ok(());
@@ -208,7 +208,7 @@ pub fn serve_late(
     serve(node, turn, peer, Instant::now())
 }
 
-fn serve(node: &Node, turn: &mut Turn<'_>, peer: NodeId, now: Instant) -> Result<(), Stop> {
+fn serve(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, now: Instant) -> Result<(), Stop> {
     let Some(connection) = node.peers.connection(peer).map(|c| c.number) else { return Ok(()) };
     let mut starts = false;
     for channel in node.channels.with(peer) {
@@ -226,19 +226,19 @@ fn serve(node: &Node, turn: &mut Turn<'_>, peer: NodeId, now: Instant) -> Result
             // BOLT 2, "Message Retransmission": both sides send channel_reestablish, and the opener does without waiting for
             // ours. One who never does made the channel up, or waits for its funding as we do (`FundingSeen`).
             None if channel.is_unseen() => continue,
-            None => live::start(node, turn, channel, Birth::Reconnected)?,
+            None => crate::rooms::channels::start::start(node, turn, channel, Birth::Reconnected)?,
         }
         starts = true;
     }
     if starts && !node.channels.is_stranger(peer) {
-        turn.install(move |node| node.channels.budgets.friend_connects(peer, now));
+        turn.install(node, move |channels| channels.budgets.friend_connects(peer, now));
     }
     Ok(())
 }
 
 /// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded, and so are the
 /// connections that bear them: on each the first is counted, and those of the peer's other channels follow.
-pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+pub fn start_for_peer(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let Some(connection) = node.peers.connection(channel.peer).map(|c| c.number) else {
         return Ok(());
     };
@@ -257,11 +257,11 @@ pub fn start_for_peer(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Re
             return Ok(());
         }
         if is_first {
-            turn.install(move |node| node.channels.budgets.reconnects(peer, now));
+            turn.install(node, move |channels| channels.budgets.reconnects(peer, now));
         }
         end_oldest_daemon(node, turn, peer);
     }
-    live::start(node, turn, channel, Birth::Reconnected)
+    crate::rooms::channels::start::start(node, turn, channel, Birth::Reconnected)
 }
 
 /// Does a close of this channel wait until its funding is seen? BOLT 2, shutdown: a peer may say it as soon as it has `funding_signed`.
@@ -273,7 +273,7 @@ pub fn puts_off_close(channel: &Channel) -> bool {
 
 /// Such a close began, and nothing of it is stored: the channel is not served again on this connection, whose other channels go on.
 /// BOLT 2, "Message Retransmission": the peer says `shutdown` again on its next one, and is answered once the funding is seen.
-pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+pub fn put_off_close(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     let why = "shutdown before the funding was seen in a block: say it again after that";
     channel.log(LogLevel::Debug, why);
     crate::rooms::peers::line::tell(node, turn, channel.peer, &Warning::new(channel.id, why));
@@ -286,7 +286,7 @@ pub fn put_off_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
 
 /// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
 /// failed before, our commitment is good for something now. Whose close was put off is hung up on: it connects anew, and says it again.
-pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+pub fn funding_seen(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     if channel.state == State::AwaitingUnilateral && channel.opener() == Side::Remote {
         turn.then(Event::Channel(number, ChannelEvent::Broadcast));
@@ -298,7 +298,7 @@ pub fn funding_seen(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> 
     }
     let is_idle = channel.owner == Owner::Nobody && channel.served_connection != connection;
     if is_idle && channel.wants_peer() {
-        live::start(node, turn, channel, Birth::Reconnected)?;
+        crate::rooms::channels::start::start(node, turn, channel, Birth::Reconnected)?;
     }
     Ok(())
 }

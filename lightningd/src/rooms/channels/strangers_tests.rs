@@ -54,7 +54,9 @@ fn unfunded_channels_give_way_to_newer_ones_oldest_first() {
         rig.turn(|node, turn| {
             make_room(node, turn, channel)?;
             let channel = channel.clone();
-            turn.install(move |node| node.channels.insert(channel));
+            turn.install_as::<crate::rooms::channels::Scope, _>(move |channels| {
+                channels.insert(channel)
+            });
             Ok(())
         });
         let waiting: Vec<u64> = rig.node.channels.all.keys().map(|n| n.0).collect();

@@ -30,3 +30,20 @@ pub struct FeerateRange {
     /// The highest.
     pub max: FeeratePerKw,
 }
+
+/// What `setchannel` said of one channel. What it did not say follows the options.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnPolicy {
+    /// For each HTLC.
+    pub fee_base: Option<Msat>,
+    /// In millionths.
+    pub fee_ppm: Option<u32>,
+    /// The smallest that leaves.
+    pub htlc_min: Option<Msat>,
+    /// The largest that leaves.
+    pub htlc_max: Option<Msat>,
+    /// Bear any feerate of the peer's.
+    pub ignore_fee_limits: Option<bool>,
+    /// What held before, and until when it is good enough, in seconds since 1970.
+    pub before: Option<(Policy, u64)>,
+}

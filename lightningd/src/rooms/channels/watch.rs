@@ -4,10 +4,10 @@ use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::{AbandonedChannel, ChannelEvent, HtlcEvent, OnchainEvent};
-use crate::node::Node;
+use crate::rooms::channels::change::{order, set_state, update};
 use crate::rooms::channels::forget::forget_all;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, live, order, set_state, store, update};
+use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use bitcoin::{Block, Transaction, Txid};
@@ -27,7 +27,7 @@ const BURIED: u32 = 100;
 const HOPELESS: u32 = 6;
 
 /// At start: fundings that are not signed, and everything else that follows from the rows.
-pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+pub(super) fn resume(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if channel.opener() == Side::Local
         && channel.funding_height.is_none()
         && channel.funding_tx.is_some()
@@ -56,7 +56,7 @@ pub(super) fn resume(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Res
 
 /// A block joined the chain.
 pub fn joined(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     block: &Block,
@@ -93,7 +93,7 @@ pub fn joined(
 
 /// What is spent by fundings whose blocks left the chain. They come again, or something else spends it.
 fn missing_fundings<'a>(
-    node: &'a Node,
+    node: &'a Scope,
     turn: &Turn<'_>,
 ) -> Result<HashMap<OutPoint, Vec<&'a Channel>>, Stop> {
     let mut missing: HashMap<OutPoint, Vec<&Channel>> = HashMap::new();
@@ -125,7 +125,7 @@ fn set_spend(
 /// The coins of a funding that was in a block, and is in none, went somewhere else: there is no channel any more. Should that
 /// block leave the chain too, our commitment is sent with every block, and good for whatever the funding is.
 fn double_spent(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     tx: &Transaction,
@@ -145,7 +145,7 @@ fn double_spent(
         turn.say(crate::kernel::words::outgoing::Outgoing::Kill { child, why: text.clone() });
     }
     set_state(channel, turn, State::Onchain, "onchain", &text)?;
-    super::closing::refuse_closers(node, turn, channel.number, &text);
+    crate::rooms::channels::closers::refuse_closers(node, turn, channel.number, &text);
     Ok(())
 }
 
@@ -171,7 +171,7 @@ fn hopeless(
 /// After the block was taken in: depths, and what they bring. Returns HTLCs that we offered over channels whose funding was
 /// double-spent: they come back to whoever they are from.
 pub fn new_tip(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
 ) -> Result<Vec<(ChannelNumber, HtlcId)>, Stop> {
@@ -192,7 +192,7 @@ pub fn new_tip(
         crate::rooms::channels::closing::limit::limit_peer_close(node, turn, channel)?;
         // Only at the tip: a peer has had no chance while we were away.
         if node.chain.caught_up && channel.state.is_open() {
-            let delta = super::policy::cltv_delta(node);
+            let delta = node.cltv_delta();
             let live = &channel.live.htlcs.0;
             if let Some(why) = super::deadline::missed(live, &channel.decided, height, delta) {
                 super::fail::fail_channel(node, turn, channel, "protocol", &why)?;
@@ -213,7 +213,7 @@ pub fn new_tip(
 
 /// The funding's output is what was agreed on, or there is no channel: it, and why. (CVE-2019-12998.)
 fn funding_confirmed(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     tx: &Transaction,
@@ -276,7 +276,7 @@ fn depth_changed(
         order(channel, turn, &FundingDeep {});
     }
     if channel.announce
-        && depth >= live::ANNOUNCE_DEPTH
+        && depth >= crate::rooms::channels::seed::ANNOUNCE_DEPTH
         && let Some(scid) = channel.scid
     {
         order(channel, turn, &Announceable { short_channel_id: scid });
@@ -299,17 +299,17 @@ pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Resu
     crate::rooms::chain::store::give_up_spends(turn.db, channel.live.params.funding)?;
     turn.also(Event::Htlc(HtlcEvent::ChannelClosed(channel.number)));
     let (number, funding) = (channel.number, channel.live.params.funding);
-    turn.install(move |node| {
-        node.channels.by_funding.remove(&funding);
-        if let Some(c) = node.channels.all.remove(&number) {
-            node.channels.closed.insert(number, c);
+    turn.install_as::<Scope, _>(move |channels| {
+        channels.by_funding.remove(&funding);
+        if let Some(c) = channels.all.remove(&number) {
+            channels.closed.insert(number, c);
         }
     });
     Ok(())
 }
 
 /// Which channel this transaction ends by a commitment, if this output is a funding that it spends. A mutual close is none.
-pub fn ended_by(node: &Node, spent: &OutPoint, tx: &Transaction) -> Option<ChannelNumber> {
+pub fn ended_by(node: &Scope, spent: &OutPoint, tx: &Transaction) -> Option<ChannelNumber> {
     let number = node.channels.by_funding.get(spent)?;
     let channel = node.channels.all.get(number)?;
     (!is_mutual_close(&channel.shutdown, tx)).then_some(*number)
@@ -317,7 +317,7 @@ pub fn ended_by(node: &Node, spent: &OutPoint, tx: &Transaction) -> Option<Chann
 
 /// Something spent the funding.
 fn spent(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     tx: &Transaction,
@@ -334,7 +334,7 @@ fn spent(
     let mutual = is_mutual_close(&channel.shutdown, tx);
     if channel.unproven && !mutual {
         // Should this block leave the chain: what the peer closed with proves nothing, and ours may be revoked.
-        super::lose_state(channel, turn)?;
+        crate::rooms::channels::change::lose_state(channel, turn)?;
     }
     if mutual && channel.close_tx.as_ref().is_none_or(|c| c.compute_txid() != txid) {
         // Another of the closings that were signed, at another fee: that is the one now.
@@ -351,7 +351,7 @@ fn spent(
     let reached = Channel { state: State::FundingSpendSeen, ..channel.clone() };
     set_state(&reached, turn, State::Onchain, &cause, &text)?;
     if mutual {
-        super::closing::answer_closers(node, turn, channel.number, "mutual", tx);
+        crate::rooms::channels::closers::answer_closers(node, turn, channel.number, "mutual", tx);
         // What was to bump a commitment can never confirm: its UTXOs are free again, once the wallet heard of this block.
         turn.also(Event::Onchain(channel.number, OnchainEvent::GiveUp));
         return Ok(());
@@ -372,7 +372,7 @@ fn is_mutual_close(shutdown: &Sides<Option<ScriptBuf>>, tx: &Transaction) -> boo
 }
 
 /// The highest block below this height in which a channel's funding is, or is spent.
-pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
+pub fn confirmed_below(node: &Scope, height: BlockHeight) -> Option<BlockHeight> {
     let channels = node.channels.all.values();
     let heights = channels.flat_map(|c| [c.funding_height, c.spend.map(|(_, height)| height)]);
     heights.flatten().filter(|h| *h < height).max()
@@ -380,7 +380,7 @@ pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> 
 
 /// A block left the chain. `is_case`: is this channel's end being resolved on chain?
 pub fn left(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     is_case: impl Fn(ChannelNumber) -> bool,

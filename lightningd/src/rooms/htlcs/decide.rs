@@ -3,11 +3,10 @@
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
-use crate::node::Node;
 use crate::rooms::channels::Channel;
 use crate::rooms::channels::key::Origin;
-use crate::rooms::htlcs::resolve::{Removed, ended, fail, settle};
-use crate::rooms::htlcs::{OnChain, early, forward, receive, resolve};
+use crate::rooms::htlcs::resolve::{ended, fail, settle};
+use crate::rooms::htlcs::{OnChain, Removed, Scope, early, forward, receive, resolve};
 use crate::rooms::payments;
 use crate::sys::fatal::Stop;
 use onion::{Failure, Payload, sha256_of_onion};
@@ -21,9 +20,9 @@ use wire::daemon::LogLevel;
 const TIP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// After the load, before peers: what a crash may have left half said.
-pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn begin(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     if !node.chain.caught_up {
-        turn.install(|node| node.htlcs.waits_for_tip = true);
+        turn.install(node, |htlcs| htlcs.waits_for_tip = true);
         turn.at(Instant::now() + TIP_PATIENCE, Event::Htlc(HtlcEvent::DecideAll));
     }
     resolve::begin(node, turn)?;
@@ -31,22 +30,22 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
 }
 
 /// We may be at the tip, and it is new enough to be one: HTLCs that came before are decided on.
-pub fn tip_found(node: &Node, turn: &mut Turn<'_>) {
+pub fn tip_found(node: &Scope, turn: &mut Turn<'_>) {
     if node.htlcs.waits_for_tip && node.stale_tip().is_none() {
         turn.also(Event::Htlc(HtlcEvent::DecideAll));
     }
 }
 
 /// A block was taken in.
-pub fn new_tip(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
+pub fn new_tip(node: &Scope, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     forward::new_tip(node, turn);
     receive::new_tip(node, turn, chain)?;
     early::check(node, turn, chain)
 }
 
-fn decide_all(node: &Node, turn: &mut Turn<'_>) {
+fn decide_all(node: &Scope, turn: &mut Turn<'_>) {
     if node.htlcs.waits_for_tip {
-        turn.install(|node| node.htlcs.waits_for_tip = false);
+        turn.install(node, |htlcs| htlcs.waits_for_tip = false);
         for channel in node.channels.all.values() {
             decide_received(turn, channel);
         }
@@ -64,7 +63,7 @@ pub fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
 
 /// Decides on a received HTLC that is irrevocable. A second time changes nothing.
 pub fn decide(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     id: HtlcId,
@@ -129,7 +128,7 @@ pub fn decide(
 /// An HTLC that we offer is about to be stored, under the key that we gave for it: what it is for knows of it, or the daemon
 /// is not believed.
 pub fn bind(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     live: &LiveHtlc,
@@ -142,7 +141,7 @@ pub fn bind(
 
 /// The switch's events.
 pub fn handle(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     event: HtlcEvent,
     chain: &OnChain<'_>,
@@ -168,7 +167,7 @@ pub fn handle(
             payments::ends::fail_unbound(node, turn, Some(channel))?;
             forward::lost(node, turn, Some(channel))
         }
-        HtlcEvent::ChannelClosed(channel) => early::forget(turn, channel),
+        HtlcEvent::ChannelClosed(channel) => crate::rooms::htlcs::early_ends::forget(turn, channel),
         HtlcEvent::SetTimeout(hash, since) => receive::set_timeout(node, turn, hash, since),
         HtlcEvent::SetComplete(hash) => receive::set_complete(node, turn, hash, chain),
         HtlcEvent::DecideAll => {

@@ -7,15 +7,14 @@
 //!
 //! A forward that is worth more waits: its incoming HTLC can be claimed with the preimage even after the peer's close.
 
-use super::resolve::{Removed, end};
 use super::store;
 use crate::kernel::turn::Turn;
-use crate::node::Node;
 use crate::rooms::chain::Backend;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::Channel;
-use crate::rooms::htlcs::forward::incoming;
-use crate::rooms::htlcs::{Early, Forward, OnChain, Via};
+use crate::rooms::htlcs::incoming::incoming;
+use crate::rooms::htlcs::resolve::end;
+use crate::rooms::htlcs::{Early, Forward, OnChain, Removed, Scope, Via};
 use crate::sys::fatal::Stop;
 use channel::FAIL_BACK_BLOCKS;
 use primitives::*;
@@ -28,7 +27,7 @@ use wire::daemon::LogLevel;
 const CLOSE_WEIGHT: u64 = 3_800;
 
 /// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a close.
-pub(super) fn check(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
+pub(super) fn check(node: &Scope, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     let height = node.chain.height().0;
     let is_behind = |backend: &Backend| backend.syncing || backend.blocks > height;
     let is_behind = node.chain.backend.as_ref().is_some_and(is_behind);
@@ -61,7 +60,7 @@ pub(super) fn check(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Re
 
 /// Forwards whose outgoing HTLC is not resolved, and their incoming HTLC's expiry, which is near. By incoming channel.
 fn overdue<'a>(
-    node: &'a Node,
+    node: &'a Scope,
     chain: &OnChain<'_>,
 ) -> BTreeMap<ChannelNumber, Vec<(&'a Forward, BlockHeight)>> {
     let tip = node.chain.height();
@@ -85,14 +84,14 @@ fn overdue<'a>(
 }
 
 /// What a force-close of any channel costs at today's feerate.
-fn close_cost(node: &Node) -> Msat {
+fn close_cost(node: &Scope) -> Msat {
     let floor = node.feerate_floor();
     let rate = node.feerate(Use::UnilateralClose).map_or(floor, |rate| rate.max(floor));
     rate.fee(CLOSE_WEIGHT).msat()
 }
 
 /// What may be lost, or was, by earlier decisions in favour of this incoming channel.
-fn at_stake(node: &Node, incoming: ChannelNumber) -> Msat {
+fn at_stake(node: &Scope, incoming: ChannelNumber) -> Msat {
     let counts = |e: &&Early| {
         e.incoming == incoming && (e.lost || node.channels.all.contains_key(&e.outgoing))
     };
@@ -101,7 +100,7 @@ fn at_stake(node: &Node, incoming: ChannelNumber) -> Msat {
 }
 
 fn fail_back(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     (forward, expiry): (&Forward, BlockHeight),
@@ -116,41 +115,6 @@ fn fail_back(
     let (index, incoming, amount) = (forward.index, forward.incoming, forward.out_amount);
     let early = Early { incoming, outgoing, amount, lost: false };
     store::add_early(turn.db, index, &early)?;
-    turn.install(move |node| _ = node.htlcs.early.insert(index, early));
+    turn.install(node, move |htlcs| _ = htlcs.early.insert(index, early));
     end(node, turn, forward, Removed::OnChain)
-}
-
-/// The outgoing HTLC of a forward that has its end already was resolved, perhaps not for the first time.
-pub(super) fn resolved(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    index: u64,
-    how: &Removed,
-) -> Result<(), Stop> {
-    let Some(early) = node.htlcs.early.get(&index).filter(|e| !e.lost) else { return Ok(()) };
-    match how {
-        Removed::Fulfilled(_) => {
-            log::warn!(
-                "lost {}: the peer of channel {} showed the preimage of forward {index} after that was failed back to keep channel {} open",
-                early.amount,
-                early.outgoing,
-                early.incoming
-            );
-            let early = Early { lost: true, ..*early };
-            store::add_early(turn.db, index, &early)?;
-            turn.install(move |node| _ = node.htlcs.early.insert(index, early));
-        }
-        Removed::Failed(_) | Removed::Malformed { .. } | Removed::OnChain | Removed::Here(_) => {
-            store::remove_early(turn.db, index)?;
-            turn.install(move |node| _ = node.htlcs.early.remove(&index));
-        }
-    }
-    Ok(())
-}
-
-/// A channel is over: what was failed back to keep it open counts no more.
-pub fn forget(turn: &mut Turn<'_>, incoming: ChannelNumber) -> Result<(), Stop> {
-    store::remove_early_of(turn.db, incoming)?;
-    turn.install(move |node| node.htlcs.early.retain(|_, early| early.incoming != incoming));
-    Ok(())
 }

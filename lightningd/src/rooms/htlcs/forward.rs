@@ -5,15 +5,17 @@
 //! switch look for another channel to the same peer, or fail it. Once it is bound only its own end decides.
 
 use super::judge::{Now, Takes, Way};
-use super::resolve::Removed;
 use super::store::Status;
 use super::{judge, resolve, store};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::{Channel, policy};
+use crate::rooms::htlcs::Removed;
+use crate::rooms::htlcs::Scope;
+use crate::rooms::htlcs::incoming::Received;
+use crate::rooms::htlcs::incoming::incoming;
 pub use crate::rooms::htlcs::{Forward, Via};
 use crate::sys::fatal::Stop;
 use channel::phase::{Input, takes_htlcs_yet, why_refused};
@@ -27,7 +29,7 @@ use wire::hsm::OnionKeys;
 
 /// A received HTLC whose onion names another channel.
 pub(super) fn begin(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (channel, live): (&Channel, &LiveHtlc),
     wanted: &ForwardPayload,
@@ -63,7 +65,7 @@ pub(super) fn begin(
 
 /// The channel to offer it over now, of those that were not tried.
 fn find_way<'a>(
-    node: &'a Node,
+    node: &'a Scope,
     incoming: &Channel,
     live: &LiveHtlc,
     wanted: &ForwardPayload,
@@ -87,15 +89,15 @@ fn find_way<'a>(
         .collect();
     let now = Now {
         tip: node.trusts_tip().then(|| node.chain.height()),
-        delta: policy::cltv_delta(node),
-        max_locktime: policy::max_locktime(node),
+        delta: node.cltv_delta(),
+        max_locktime: node.max_locktime(),
     };
     let it = judge::Incoming { amount: live.htlc.amount, expiry: live.htlc.expiry };
     let number = judge::judge(it, wanted, &now, &ways)?;
     node.channels.all.get(&number).ok_or(Failure::UnknownNextPeer)
 }
 
-fn way(node: &Node, channel: &Channel) -> Way {
+fn way(node: &Scope, channel: &Channel) -> Way {
     let takes = if channel.is_usable() && channel.is_founded(node.chain.height()) {
         Takes::Now
     } else if takes_htlcs_yet(channel.phase()) {
@@ -127,16 +129,16 @@ fn offer(
         onion: next.clone(),
         path_key: None,
     };
-    channels::order(out, turn, &offer);
+    channels::change::order(out, turn, &offer);
     forward.out_scid = out.name();
     forward.via = Via::Offered(out.number);
-    turn.install(move |node| node.htlcs.insert(forward));
+    turn.install_as::<Scope, _>(move |htlcs| htlcs.insert(forward));
 }
 
 /// The outgoing HTLC is about to be stored: from here on only its own end decides. A daemon that was not told to offer it, or
 /// not so, is not believed.
 pub(super) fn bind(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: ChannelNumber,
     index: u64,
@@ -164,7 +166,7 @@ pub(super) fn bind(
         )));
     }
     let id = live.htlc.id;
-    turn.install(move |node| node.htlcs.set_via(index, Via::Bound(channel, id)));
+    turn.install(node, move |htlcs| htlcs.set_via(index, Via::Bound(channel, id)));
     Ok(())
 }
 
@@ -174,7 +176,7 @@ const NO_TIP: &str = "without the chain's tip nobody knows how much time is left
 /// it likes; with what it was judged by gone, the next node takes its money, and whoever it came from has taken theirs back.
 /// Less strict than the judge: it is not yet late for as long as it has not expired, since our channel is failed by that expiry
 /// whenever the HTLC came. Nobody can have a daemon killed by forwards that were timed for the next block.
-fn still(node: &Node, forward: &Forward) -> Result<(), String> {
+fn still(node: &Scope, forward: &Forward) -> Result<(), String> {
     let Some(Received { channel, live, .. }) = incoming(node, forward) else {
         return Err("the HTLC that it came from is gone".to_owned());
     };
@@ -197,7 +199,7 @@ fn still(node: &Node, forward: &Forward) -> Result<(), String> {
 
 /// A block was taken in: a forward that waits, and may not go out any more, goes back while there is time for that. Only the end
 /// of the daemon that was told says for sure that it is not offered; what it asked before that, [`bind`] refuses.
-pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) {
+pub(super) fn new_tip(node: &Scope, turn: &mut Turn<'_>) {
     let mut told = None;
     // In the order of their channels: each daemon hears it once.
     for (number, index) in &node.htlcs.offered {
@@ -213,24 +215,9 @@ pub(super) fn new_tip(node: &Node, turn: &mut Turn<'_>) {
     }
 }
 
-/// The received HTLC of a forward, while its channel remembers it.
-pub(super) struct Received<'a> {
-    pub channel: &'a Channel,
-    pub live: &'a LiveHtlc,
-    pub peeled: Option<&'a Peeled>,
-}
-
-/// Where a forward came from.
-pub(super) fn incoming<'a>(node: &'a Node, forward: &Forward) -> Option<Received<'a>> {
-    let channel = node.channels.all.get(&forward.incoming)?;
-    let live = channel.htlc(Side::Remote, forward.in_id)?;
-    let peeled = channel.peeled.get(&forward.in_id).map(|p| &p.peeled);
-    Some(Received { channel, live, peeled })
-}
-
 /// channeld did not offer it.
 pub(super) fn refused(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: ChannelNumber,
     index: u64,
@@ -260,7 +247,7 @@ pub(super) fn refused(
 
 /// A channel's daemon is gone, or everything is new: what it was told to offer, and no row says it did, was never offered.
 pub(super) fn lost(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     only: Option<ChannelNumber>,
 ) -> Result<(), Stop> {
@@ -279,7 +266,7 @@ pub(super) fn lost(
 
 /// Another channel to the same peer, or back with this failure.
 fn elsewhere(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     forward: &Forward,
     not: Option<ChannelNumber>,

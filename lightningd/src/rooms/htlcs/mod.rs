@@ -9,12 +9,16 @@
 
 pub mod decide;
 pub mod early;
+pub mod early_ends;
 pub mod forward;
+pub mod incoming;
 pub mod judge;
 pub mod receive;
 pub mod resolve;
 pub mod store;
 
+use crate::kernel::floor::scope;
+use onion::Failure;
 use primitives::*;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -42,6 +46,11 @@ pub struct Htlcs {
     pub fees_collected: Msat,
     /// A node that just started has the tip in a moment: what its peers say again until then is not failed for that.
     waits_for_tip: bool,
+}
+
+scope! {
+    /// This room and those below it.
+    pub struct Scope { htlcs: Htlcs } on crate::rooms::payments::Scope
 }
 
 /// What became of a forward's outgoing HTLC, as its row says at the start.
@@ -205,6 +214,33 @@ pub(super) struct Early {
     pub amount: Msat,
     /// Was its preimage shown since?
     pub lost: bool,
+}
+
+/// How an HTLC of ours ended.
+#[derive(Debug, Clone)]
+pub(super) enum Removed {
+    /// With the preimage.
+    Fulfilled(Preimage),
+    /// The next node sent this back.
+    Failed(Vec<u8>),
+    /// The next node could not read the onion.
+    Malformed { sha256_of_onion: Sha256Digest, failure_code: u16 },
+    /// The chain closed over it.
+    OnChain,
+    /// It never left.
+    Here(Failure),
+}
+
+impl From<Removal> for Removed {
+    fn from(removal: Removal) -> Self {
+        match removal {
+            Removal::Fulfilled { preimage } => Self::Fulfilled(preimage),
+            Removal::Failed { reason } => Self::Failed(reason),
+            Removal::Malformed { sha256_of_onion, failure_code } => {
+                Self::Malformed { sha256_of_onion, failure_code }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@ use super::resolve::{fail, settle};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
-use crate::node::Node;
 use crate::rooms::channels::{Channel, policy};
-use crate::rooms::htlcs::{Htlcs, OnChain, Part, ReceivedOutput, Set};
+use crate::rooms::htlcs::{Htlcs, OnChain, Part, ReceivedOutput, Scope, Set};
 use crate::rooms::invoices;
 use crate::sys::fatal::Stop;
 use channel::phase::Input;
@@ -25,7 +24,7 @@ const MAX_SETS: usize = 10_000;
 
 /// A part of a payment to us. BOLT 4, "Payload for the Last Node", "Failure Messages".
 pub(super) fn receive(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (channel, live): (&Channel, &LiveHtlc),
     wanted: &FinalPayload,
@@ -85,12 +84,12 @@ fn may_pay(channel: &Channel, id: HtlcId, chain: &OnChain<'_>) -> Option<bool> {
 }
 
 /// Is it too late to fulfil a received HTLC of this expiry?
-fn is_late(node: &Node, expiry: BlockHeight) -> bool {
+fn is_late(node: &Scope, expiry: BlockHeight) -> bool {
     expiry <= node.chain.height() + policy::fulfilment_margin(node)
 }
 
 fn join_set(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (channel, live): (&Channel, &LiveHtlc),
     total: Msat,
@@ -125,13 +124,13 @@ fn join_set(
     if is_complete(node, &set, chain) {
         return complete(node, turn, hash, &set);
     }
-    turn.install(move |node| node.htlcs.hold_set(hash, set));
+    turn.install(node, move |htlcs| htlcs.hold_set(hash, set));
     Ok(())
 }
 
 /// Is the whole payment there, and can each part be fulfilled now? A part whose channel's funding left the chain since is worth
 /// nothing: it comes back, or the time is up.
-fn is_complete(node: &Node, set: &Set, chain: &OnChain<'_>) -> bool {
+fn is_complete(node: &Scope, set: &Set, chain: &OnChain<'_>) -> bool {
     let tip = node.chain.height();
     let is_there = |p: &Part| {
         let channel = node.channels.all.get(&p.channel);
@@ -142,18 +141,18 @@ fn is_complete(node: &Node, set: &Set, chain: &OnChain<'_>) -> bool {
     set.sum() >= set.total && node.trusts_tip() && set.parts.iter().all(is_there)
 }
 
-fn complete(node: &Node, turn: &mut Turn<'_>, hash: PaymentHash, set: &Set) -> Result<(), Stop> {
+fn complete(node: &Scope, turn: &mut Turn<'_>, hash: PaymentHash, set: &Set) -> Result<(), Stop> {
     let preimage = invoices::settle::paid(node, turn, hash, set.sum())?;
     for part in &set.parts {
         settle(node, turn, part.channel, part.id, Removal::Fulfilled { preimage })?;
     }
-    turn.install(move |node| node.htlcs.forget_set(hash));
+    turn.install(node, move |htlcs| htlcs.forget_set(hash));
     Ok(())
 }
 
 /// A block was taken in. Parts that cannot wait any longer go back, before their channels' peers close for them; and a payment may be
 /// complete now that a funding is there again.
-pub fn new_tip(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
+pub fn new_tip(node: &Scope, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     for (hash, set) in &node.htlcs.sets {
         let hash = *hash;
         let (late, parts): (Vec<_>, Vec<_>) =
@@ -167,9 +166,9 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<
             turn.also(Event::Htlc(HtlcEvent::SetComplete(hash)));
         }
         if !late.is_empty() {
-            turn.install(move |node| {
-                node.htlcs.forget_set(hash);
-                node.htlcs.hold_set(hash, set);
+            turn.install(node, move |htlcs| {
+                htlcs.forget_set(hash);
+                htlcs.hold_set(hash, set);
             });
         }
     }
@@ -178,7 +177,7 @@ pub fn new_tip(node: &Node, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<
 
 /// Every part of a payment is there, and can be fulfilled.
 pub(super) fn set_complete(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     hash: PaymentHash,
     chain: &OnChain<'_>,
@@ -191,7 +190,7 @@ pub(super) fn set_complete(
 
 /// BOLT 4: parts whose rest did not come are failed with mpp_timeout.
 pub(super) fn set_timeout(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     hash: PaymentHash,
     since: Instant,
@@ -200,11 +199,11 @@ pub(super) fn set_timeout(
     for part in &set.parts {
         time_out(node, turn, part)?;
     }
-    turn.install(move |node| node.htlcs.forget_set(hash));
+    turn.install(node, move |htlcs| htlcs.forget_set(hash));
     Ok(())
 }
 
-fn time_out(node: &Node, turn: &mut Turn<'_>, part: &Part) -> Result<(), Stop> {
+fn time_out(node: &Scope, turn: &mut Turn<'_>, part: &Part) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&part.channel) else { return Ok(()) };
     let peeled = channel.peeled.get(&part.id).map(|p| &p.peeled);
     let live = channel.htlc(Side::Remote, part.id);

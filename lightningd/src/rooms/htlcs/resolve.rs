@@ -4,14 +4,13 @@
 //! A preimage counts from the moment that somebody showed it, on the wire or on chain. A failure counts when the outgoing HTLC
 //! is gone for good: its removal is irrevocable, or the chain says so. Each end may come more than once; only the first counts.
 
+use super::store;
 use super::store::Status;
-use super::{early, store};
 use crate::kernel::turn::Turn;
-use crate::node::Node;
 use crate::rooms::channels::Channel;
 use crate::rooms::channels::key::Origin;
-use crate::rooms::htlcs::forward::incoming;
-use crate::rooms::htlcs::{Forward, Via};
+use crate::rooms::htlcs::incoming::incoming;
+use crate::rooms::htlcs::{Forward, Removed, Scope, Via};
 use crate::rooms::{channels, payments};
 use crate::sys::fatal::Stop;
 use onion::{Failure, begin_error, sha256_of_onion, wrap_error};
@@ -24,24 +23,9 @@ use wire::hsm::OnionKeys;
 /// BOLT 4: `invalid_onion_blinding`, all that a node inside a blinded path may say.
 const INVALID_ONION_BLINDING: u16 = 0xc018;
 
-/// How an HTLC of ours ended.
-#[derive(Debug, Clone)]
-pub(super) enum Removed {
-    /// With the preimage.
-    Fulfilled(Preimage),
-    /// The next node sent this back.
-    Failed(Vec<u8>),
-    /// The next node could not read the onion.
-    Malformed { sha256_of_onion: Sha256Digest, failure_code: u16 },
-    /// The chain closed over it.
-    OnChain,
-    /// It never left.
-    Here(Failure),
-}
-
 /// Stores how a received HTLC ends, and tells whoever has its channel.
 pub(super) fn settle(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: ChannelNumber,
     id: HtlcId,
@@ -52,7 +36,7 @@ pub(super) fn settle(
 
 /// Fails a received HTLC with an error that begins here.
 pub(super) fn fail(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     live: &LiveHtlc,
@@ -74,11 +58,11 @@ fn blinded(live: &LiveHtlc) -> Option<Removal> {
 }
 
 /// An HTLC of ours ended: what it was for hears.
-pub(super) fn ended(node: &Node, turn: &mut Turn<'_>, key: u64, how: Removed) -> Result<(), Stop> {
+pub(super) fn ended(node: &Scope, turn: &mut Turn<'_>, key: u64, how: Removed) -> Result<(), Stop> {
     match Origin::of(key) {
         Origin::Forward(index) => match node.htlcs.forwards.get(&index) {
             Some(forward) => end(node, turn, forward, how),
-            None => early::resolved(node, turn, index, &how),
+            None => crate::rooms::htlcs::early_ends::resolved(node, turn, index, &how),
         },
         Origin::Payment(_) => match how {
             Removed::Fulfilled(preimage) => payments::ends::fulfilled(node, turn, key, preimage),
@@ -96,7 +80,7 @@ pub(super) fn ended(node: &Node, turn: &mut Turn<'_>, key: u64, how: Removed) ->
 
 /// A forward's end: its row, and the decision on the HTLC that it came from.
 pub(super) fn end(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     forward: &Forward,
     how: Removed,
@@ -113,19 +97,19 @@ pub(super) fn end(
     if status == Status::Settled {
         let fee = forward.in_amount.saturating_sub(forward.out_amount);
         store::add_fee(turn.db, fee)?;
-        turn.install(move |node| {
-            node.htlcs.fees_collected = node.htlcs.fees_collected.saturating_add(fee);
+        turn.install(node, move |htlcs| {
+            htlcs.fees_collected = htlcs.fees_collected.saturating_add(fee);
         });
     }
     let index = forward.index;
-    turn.install(move |node| drop(node.htlcs.remove(index)));
+    turn.install(node, move |htlcs| drop(htlcs.remove(index)));
     log::debug!("forward {index} is {}", status.name());
     let removal = upstream(node, forward, how);
     settle(node, turn, forward.incoming, forward.in_id, removal)
 }
 
 /// What the node before us is told.
-fn upstream(node: &Node, forward: &Forward, how: Removed) -> Removal {
+fn upstream(node: &Scope, forward: &Forward, how: Removed) -> Removal {
     if let Removed::Fulfilled(preimage) = how {
         return Removal::Fulfilled { preimage };
     }
@@ -157,7 +141,7 @@ fn upstream(node: &Node, forward: &Forward, how: Removed) -> Removal {
 
 /// An HTLC left its channel for good.
 pub(super) fn settled(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     live: &LiveHtlc,
@@ -177,20 +161,8 @@ pub(super) fn settled(
     }
 }
 
-impl From<Removal> for Removed {
-    fn from(removal: Removal) -> Self {
-        match removal {
-            Removal::Fulfilled { preimage } => Self::Fulfilled(preimage),
-            Removal::Failed { reason } => Self::Failed(reason),
-            Removal::Malformed { sha256_of_onion, failure_code } => {
-                Self::Malformed { sha256_of_onion, failure_code }
-            }
-        }
-    }
-}
-
 /// For each HTLC of ours in this channel that forwards another: when that other one expires.
-pub fn upstream_expiries(node: &Node, channel: &Channel) -> Vec<(HtlcId, BlockHeight)> {
+pub fn upstream_expiries(node: &Scope, channel: &Channel) -> Vec<(HtlcId, BlockHeight)> {
     let ours = channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local);
     let expiry = |l: &LiveHtlc| match Origin::of(l.key) {
         Origin::Forward(index) => {
@@ -204,7 +176,7 @@ pub fn upstream_expiries(node: &Node, channel: &Channel) -> Vec<(HtlcId, BlockHe
 
 /// What this HTLC of ours was offered for: while its channel lives from memory, after that from its row.
 fn origin(
-    node: &Node,
+    node: &Scope,
     turn: &Turn<'_>,
     channel: ChannelNumber,
     id: HtlcId,
@@ -220,7 +192,7 @@ fn origin(
 /// fulfilled at once, in this turn: the payment is complete, or the decision on the received HTLC is stored and ordered.
 /// Whatever state the channel is in; a second time, or after a restart, it changes nothing.
 pub fn learned_preimage(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: ChannelNumber,
     id: HtlcId,
@@ -245,7 +217,7 @@ pub fn learned_preimage(
 /// has no output for it. By BOLT 5 that is the caller's to know, and when. What it was for fails in this turn, upstream with
 /// permanent_channel_failure; unless it was fulfilled or failed before. A second time, or after a restart, it changes nothing.
 pub fn failed_on_chain(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: ChannelNumber,
     id: HtlcId,
@@ -260,7 +232,7 @@ pub fn failed_on_chain(
 }
 
 /// After a restart: forwards whose outgoing HTLC ended in a turn that came to nothing, and those that were never offered.
-pub(super) fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub(super) fn begin(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     for loaded in &node.htlcs.loaded {
         let Some(forward) = node.htlcs.forwards.get(&loaded.index) else { continue };
         let how = match (&loaded.removal, loaded.settled) {
@@ -275,6 +247,6 @@ pub(super) fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         }
         end(node, turn, forward, how)?;
     }
-    turn.install(|node| node.htlcs.loaded = vec![]);
+    turn.install(node, |htlcs| htlcs.loaded = vec![]);
     Ok(())
 }

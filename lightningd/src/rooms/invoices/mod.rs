@@ -4,6 +4,7 @@ pub mod settle;
 pub mod store;
 pub mod view;
 
+use crate::kernel::floor::scope;
 use primitives::*;
 use std::collections::{BTreeMap, HashMap};
 
@@ -81,6 +82,11 @@ pub struct Invoices {
     by_hash: HashMap<PaymentHash, u64>,
     by_label: HashMap<String, u64>,
     by_pay_index: BTreeMap<u64, u64>,
+}
+
+scope! {
+    /// This room and those below it.
+    pub struct Scope { invoices: Invoices } on crate::rooms::channels::Scope
 }
 
 impl Invoices {

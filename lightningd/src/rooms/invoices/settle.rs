@@ -2,16 +2,16 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
-use crate::node::Node;
-use crate::rooms::invoices::{Paid, Status, store};
+use crate::rooms::invoices::{Invoice, Paid, Scope, Status, store};
 use crate::sys::fatal::Stop;
+use crate::sys::form::{RpcError, code};
 use onion::FinalPayload;
 use primitives::*;
 use wire::channel_data::Htlc;
 
 /// Does this HTLC pay an invoice of ours? The payer hears only that it does not; the log hears why.
 pub fn accepts(
-    node: &Node,
+    node: &Scope,
     htlc: &Htlc,
     wanted: &FinalPayload,
     height: BlockHeight,
@@ -48,7 +48,7 @@ pub fn accepts(
 
 /// All parts are there: the invoice is paid. What comes back opens them.
 pub fn paid(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     hash: PaymentHash,
     received: Msat,
@@ -78,6 +78,38 @@ pub fn paid(
         |f| matches!(f, For::AnyInvoice(after) if *after < index),
         &result,
     );
-    turn.install(move |node| node.invoices.insert(invoice));
+    turn.install(node, move |invoices| invoices.insert(invoice));
     Ok(preimage)
+}
+
+/// An invoice is made: its row and its value.
+pub fn add(node: &Scope, turn: &mut Turn<'_>, invoice: Invoice) -> Result<(), Stop> {
+    store::insert(turn.db, &invoice)?;
+    turn.install(node, move |invoices| invoices.insert(invoice));
+    Ok(())
+}
+
+/// The description of an invoice goes. Returns the invoice as it is then.
+pub fn forget_description(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    invoice: &Invoice,
+) -> Result<Invoice, Stop> {
+    let updated_index = Some(crate::sys::db::next_index(turn.db, "invoices_updated")?);
+    let changed = Invoice { description: None, updated_index, ..invoice.clone() };
+    store::update(turn.db, &changed)?;
+    let copy = changed.clone();
+    turn.install(node, move |invoices| invoices.insert(copy));
+    Ok(changed)
+}
+
+/// An invoice is deleted: whoever waits for it hears so.
+pub fn remove(node: &Scope, turn: &mut Turn<'_>, invoice: &Invoice) -> Result<(), Stop> {
+    let index = invoice.created_index;
+    store::remove(turn.db, index)?;
+    turn.install(node, move |invoices| invoices.remove(index));
+    let gone = Err(RpcError::new(code::LIGHTNINGD, "invoice deleted during wait"));
+    let label = invoice.label.clone();
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Invoice(label.clone()), &gone);
+    Ok(())
 }

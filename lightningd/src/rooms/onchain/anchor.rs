@@ -5,11 +5,11 @@ use super::attempt::{Attempt, Kind, TRIES};
 use super::commitments::{Bumpable, bumpable};
 use super::fees::{MAX_SHARE, Rates, Stake};
 use super::request::{Calm, Request, What};
-use super::{child, fees, send, store};
+use super::{fees, store};
 use crate::kernel::turn::Turn;
-use crate::node::Node;
 use crate::rooms::channels::Channel;
 use crate::rooms::channels::state::State;
+use crate::rooms::onchain::Scope;
 use crate::sys::fatal::Stop;
 use bitcoin::{Transaction, Txid};
 use channel::HTLC_RETURN_MARGIN;
@@ -22,7 +22,7 @@ const COMMITMENT_GRACE_BLOCKS: u32 = 6;
 /// Our commitment was broadcast: an anchor bump follows where it pays too little. The fee-bump start height survives a restart, under
 /// the funding's outpoint.
 pub fn commitment_published(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     tx: &Transaction,
@@ -37,8 +37,8 @@ pub fn commitment_published(
         store::set_claim_start(turn.db, number, &funding, first)?;
     }
     let copy = tx.clone();
-    turn.install(move |node| {
-        node.onchain.published.entry(number).or_insert((copy, first));
+    turn.install(node, move |onchain| {
+        onchain.published.entry(number).or_insert((copy, first));
     });
     Ok(())
 }
@@ -68,7 +68,7 @@ pub(super) struct AtRisk {
 impl<'a> Unconfirmed<'a> {
     /// `None` if nothing may be bumped. Before the funding is in a block nothing is spent on it: whoever opened the channel may
     /// never fund it.
-    pub fn of(node: &'a Node, number: ChannelNumber) -> Option<Self> {
+    pub fn of(node: &'a Scope, number: ChannelNumber) -> Option<Self> {
         let (ours, first) = node.onchain.published.get(&number)?;
         let channel = node.channels.all.get(&number)?;
         if channel.state != State::AwaitingUnilateral || channel.funding_height.is_none() {
@@ -84,8 +84,8 @@ impl<'a> Unconfirmed<'a> {
         Some(waits)
     }
 
-    fn choose(&self, node: &Node) -> Option<&Bumpable> {
-        let rates = send::rates(node);
+    fn choose(&self, node: &Scope) -> Option<&Bumpable> {
+        let rates = crate::rooms::onchain::rates::rates(node);
         let seen = node.onchain.funding_spends.get(&self.channel.number);
         let is = |txid: Txid| self.all.iter().find(|b| b.txid == txid);
         let bumped = seen.map(Transaction::compute_txid).and_then(is);
@@ -95,9 +95,9 @@ impl<'a> Unconfirmed<'a> {
     }
 
     /// What asks for UTXOs for a child of the target, in place of `before`. `None` if no commitment needs it, or it pays enough.
-    pub fn request(&self, node: &Node, before: Option<&Attempt>) -> Option<Request> {
+    pub fn request(&self, node: &Scope, before: Option<&Attempt>) -> Option<Request> {
         let target = self.target.as_ref()?;
-        let (tip, rates) = (node.chain.height(), send::rates(node));
+        let (tip, rates) = (node.chain.height(), crate::rooms::onchain::rates::rates(node));
         let stake = self.stake(node, target);
         let wanted = match before {
             Some(a) => fees::next(&rates, tip, &stake, a.feerate, a.height)?,
@@ -125,7 +125,7 @@ impl<'a> Unconfirmed<'a> {
             calm: Some(Calm { wanted: fees::wanted(&rates, tip, &calm), max_fee: own }),
             may_chain: tries.is_none_or(|at| (tip - *at).0 >= TRIES),
             rests: false,
-            cost: child::cost(target),
+            cost: crate::rooms::onchain::child_cost::cost(target),
         })
     }
 
@@ -144,9 +144,15 @@ impl<'a> Unconfirmed<'a> {
         self.channel.live.balance.local.sat_floor()
     }
 
-    fn stake(&self, node: &Node, target: &Bumpable) -> Stake {
-        let weight = child::cost(target).weight + target.weight;
-        stake(&self.at_risk, self.first, weight, node.chain.height(), &send::rates(node))
+    fn stake(&self, node: &Scope, target: &Bumpable) -> Stake {
+        let weight = crate::rooms::onchain::child_cost::cost(target).weight + target.weight;
+        stake(
+            &self.at_risk,
+            self.first,
+            weight,
+            node.chain.height(),
+            &crate::rooms::onchain::rates::rates(node),
+        )
     }
 }
 
@@ -190,7 +196,7 @@ fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> 
 
 /// The HTLCs that we lose if no commitment is in a block in time: those with an output on one that may still be, which we offered or
 /// have the preimage of.
-pub(super) fn at_risk(node: &Node, channel: &Channel, first: BlockHeight) -> Vec<AtRisk> {
+pub(super) fn at_risk(node: &Scope, channel: &Channel, first: BlockHeight) -> Vec<AtRisk> {
     let upstream = crate::rooms::htlcs::resolve::upstream_expiries(node, channel);
     let upstream = |id| upstream.iter().find(|(of, _)| *of == id).map(|(_, e)| *e);
     let value = channel::Channel::new(channel.live.clone());

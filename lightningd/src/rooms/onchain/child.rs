@@ -3,17 +3,19 @@
 use super::anchor::{Unconfirmed, bumped_txid};
 use super::attempt::{Attempt, Kind};
 use super::attempts::{drop_attempt, keep};
-use super::claims::{DUST, Spent, Unsigned};
+use super::claims;
 use super::commitments::Bumpable;
-use super::cost::{Cost, Parent, Utxo};
+use super::cost::Utxo;
 use super::fees::MAX_SHARE;
-use super::{claims, send};
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::{BroadcastFor, Purpose};
-use crate::node::Node;
 use crate::rooms::chain;
 use crate::rooms::channels::Channel;
+use crate::rooms::onchain::Scope;
+use crate::rooms::onchain::child_cost::{CHILD_WEIGHT, cost};
+use crate::rooms::onchain::claims::{Spent, Unsigned};
+use crate::rooms::onchain::weights::DUST;
 use crate::sys::fatal::Stop;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Sequence, Transaction, Txid};
@@ -21,18 +23,15 @@ use primitives::*;
 use serde_json::json;
 use wire::hsm::WalletKey;
 
-/// Weight of the child without UTXOs: the anchor's input and one output to us.
-const CHILD_WEIGHT: u64 = super::plan::BASE_WEIGHT + 41 * 4 + 1 + 1 + 73 + 1 + 40;
-
 /// Builds, signs and stores an anchor bump with these UTXOs. `None` if hsmd does not sign it.
 pub(super) fn make(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     target: &Bumpable,
     (utxos, fee): (&[Utxo], Sat),
 ) -> Result<Option<Transaction>, Stop> {
-    let to = send::sweep_script(node, turn, channel.number)?;
+    let to = crate::rooms::onchain::signing::sweep_script(node, turn, channel.number)?;
     sign(turn, channel, build(channel, target.anchor, utxos, &to, fee))
 }
 
@@ -41,7 +40,7 @@ fn sign(
     channel: &Channel,
     unsigned: Unsigned,
 ) -> Result<Option<Transaction>, Stop> {
-    send::sign(turn, channel, unsigned, || "for our anchor".to_owned())
+    crate::rooms::onchain::signing::sign(turn, channel, unsigned, || "for our anchor".to_owned())
 }
 
 pub(super) const fn whose(owner: Side) -> &'static str {
@@ -55,7 +54,7 @@ pub(super) const fn whose(owner: Side) -> &'static str {
 /// with it at most one of these children. Each pays what brings its commitment to `bump`'s feerate, at most `bump`'s fee or half of what
 /// is at risk, whichever is more; one below the relay minimum is left out. They are in no row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
 pub(super) fn alternatives(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     waits: &Unconfirmed<'_>,
     bump: &Attempt,
@@ -64,7 +63,7 @@ pub(super) fn alternatives(
     let Unconfirmed { channel, all, .. } = waits;
     let number = channel.number;
     let floor = node.feerate_floor();
-    let to = send::sweep_script(node, turn, number)?;
+    let to = crate::rooms::onchain::signing::sweep_script(node, turn, number)?;
     let have = channel::ANCHOR.0 + utxos.iter().map(|u| u.coin.amount.0).sum::<u64>();
     let paid: u64 = bump.tx.output.iter().map(|o| o.value.to_sat()).sum();
     let most =
@@ -90,14 +89,14 @@ pub(super) fn alternatives(
         });
     }
     let copy = made.clone();
-    turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, copy)));
+    turn.install(node, move |onchain| drop(onchain.alternative_bumps.insert(number, copy)));
     Ok(made)
 }
 
 /// bitcoind accepted one of these children, or did not: what it accepted is the channel's anchor bump from now on, with a row, and the
 /// one before is an alternative.
 pub(super) fn alternative_answered(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     txid: Txid,
@@ -126,7 +125,7 @@ pub(super) fn alternative_answered(
         Attempt { refused: false, accepted: tip, refused_since: None, ..accepted.clone() };
     chain::broadcast::keep(turn.db, &accepted.tx)?;
     keep(node, turn, number, accepted)?;
-    turn.install(move |node| drop(node.onchain.alternative_bumps.insert(number, others)));
+    turn.install(node, move |onchain| drop(onchain.alternative_bumps.insert(number, others)));
     // Another bump may spend the change of the one before.
     super::allocate_fees(turn);
     Ok(())
@@ -134,7 +133,7 @@ pub(super) fn alternative_answered(
 
 /// Parent and child together, where the backend can; one after the other, where it cannot. The peer's commitment is not ours to send.
 pub(super) fn submit(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     ours: &Transaction,
@@ -154,17 +153,6 @@ pub(super) fn submit(
     } else {
         chain::broadcast::send(node, turn, ours, BroadcastFor::Nobody);
         chain::broadcast::send(node, turn, &child.tx, why);
-    }
-}
-
-/// What the child of this commitment needs from UTXOs.
-pub(super) fn cost(parent: &Bumpable) -> Cost {
-    let Bumpable { txid, weight, fee, .. } = *parent;
-    Cost {
-        weight: CHILD_WEIGHT,
-        have: channel::ANCHOR,
-        parent: Some(Parent { txid, weight, fee, transactions: 1 }),
-        needs_output: true,
     }
 }
 

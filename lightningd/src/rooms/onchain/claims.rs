@@ -2,8 +2,9 @@
 
 use super::Case;
 use super::cost::Cost;
-use super::plan::{BASE_WEIGHT, input_weight};
 use crate::rooms::channels::Channel;
+use crate::rooms::onchain::cost::{Coin, Unbuilt};
+use crate::rooms::onchain::weights::{BASE_WEIGHT, DUST, input_weight};
 use crate::sys::fatal::Stop;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -11,9 +12,6 @@ use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::*;
 use wire::hsm::{SpentOutput, WalletInput, WalletKey};
 use wire::onchaind::{Claim, ClaimShape};
-
-/// Below it our own output is not relayed. (P2TR.)
-pub const DUST: Sat = Sat(330);
 
 /// More than any witness of ours weighs: what it costs the wallet may pay.
 const MOST_WITNESS: u32 = 1000;
@@ -54,26 +52,6 @@ fn is_there(case: &Case, claim: &Claim) -> bool {
     output.is_some_and(|o| o.value.to_sat() == claim.amount.0 && o.script_pubkey == claim.script)
 }
 
-/// A coin of the wallet that pays a fee.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Coin {
-    /// Which.
-    pub outpoint: OutPoint,
-    /// What is in it.
-    pub amount: Sat,
-    /// What locks it.
-    pub script: ScriptBuf,
-    /// Its key.
-    pub key_index: u32,
-}
-
-impl Coin {
-    /// Weight of the input that spends it.
-    pub fn weight(&self) -> u64 {
-        41 * 4 + if self.script.is_p2tr() { 1 + 1 + 64 } else { 1 + 1 + 72 + 1 + 33 }
-    }
-}
-
 /// Unsigned, with what hsmd must know to sign.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unsigned {
@@ -87,17 +65,6 @@ pub struct Unsigned {
     pub fee: Sat,
     /// What it will weigh at most, with its witnesses.
     pub weight: u64,
-}
-
-/// Why there is no transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unbuilt {
-    /// The coins given do not pay the fee: this much is missing.
-    Short(Sat),
-    /// It would cost more than it brings.
-    Worthless,
-    /// With the coins that it takes it would cost more than it should.
-    Dear,
 }
 
 fn input(outpoint: OutPoint, sequence: u32) -> TxIn {

@@ -4,8 +4,8 @@
 //! The signature of the peer on its own commitment is never ours to have: we cannot broadcast that transaction, but its txid follows
 //! from our rows, and so does the outpoint that a child of ours spends.
 
-use crate::node::Node;
 use crate::rooms::channels::Channel;
+use crate::rooms::onchain::Scope;
 use bitcoin::{Transaction, Txid};
 use channel::commitment::build;
 use channel::keys::CommitmentKeys;
@@ -54,7 +54,7 @@ impl Bumpable {
 
 /// All of a channel's commitments that may stand in a mempool and that we can bump: ours, which is `published`, the peer's that are not
 /// revoked, the newest first, and whatever commitment the backend has seen beside these.
-pub(super) fn bumpable(node: &Node, channel: &Channel, published: &Transaction) -> Vec<Bumpable> {
+pub(super) fn bumpable(node: &Scope, channel: &Channel, published: &Transaction) -> Vec<Bumpable> {
     let ours = Bumpable::new(channel, Side::Local, published, published.weight().to_wu());
     let mut all: Vec<Bumpable> = ours.into_iter().collect();
     if let Ok(value) = channel::Channel::new(channel.live.clone()) {

@@ -1,7 +1,6 @@
 //! UTXOs of the wallet as inputs that pay a fee, and the fee of a transaction that spends them. Pure.
 
-use super::claims::{Coin, DUST, Unbuilt};
-use super::plan::OUTPUT_WEIGHT;
+use crate::rooms::onchain::weights::{DUST, OUTPUT_WEIGHT};
 use bitcoin::Txid;
 use primitives::*;
 
@@ -134,4 +133,35 @@ pub(super) fn with_utxos<T>(
             chosen.push(utxo.clone());
         }
     }
+}
+
+/// A coin of the wallet that pays a fee.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coin {
+    /// Which.
+    pub outpoint: OutPoint,
+    /// What is in it.
+    pub amount: Sat,
+    /// What locks it.
+    pub script: ScriptBuf,
+    /// Its key.
+    pub key_index: u32,
+}
+
+impl Coin {
+    /// Weight of the input that spends it.
+    pub fn weight(&self) -> u64 {
+        41 * 4 + if self.script.is_p2tr() { 1 + 1 + 64 } else { 1 + 1 + 72 + 1 + 33 }
+    }
+}
+
+/// Why there is no transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unbuilt {
+    /// The coins given do not pay the fee: this much is missing.
+    Short(Sat),
+    /// It would cost more than it brings.
+    Worthless,
+    /// With the coins that it takes it would cost more than it should.
+    Dear,
 }

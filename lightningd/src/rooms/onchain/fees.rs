@@ -1,6 +1,6 @@
 //! What a claim should pay: more from block to block towards its deadline, and never less than before.
 
-use crate::rooms::chain::feerates::Estimates;
+use crate::rooms::chain::estimates::Estimates;
 use primitives::{BlockHeight, FeeratePerKw, Sat};
 
 /// A claim may cost this share of what is at stake at most, even at its deadline: one half.

@@ -1,9 +1,9 @@
 //! Which transactions should be under way, given what can be claimed and what is under way already. Pure.
 
 use super::attempt::{Attempt, Kind};
-use super::claims::DUST;
 use super::fees;
 use super::fees::{Rates, Stake};
+use crate::rooms::onchain::weights::{BASE_WEIGHT, COIN_WEIGHT, input_weight};
 use bitcoin::Txid;
 use primitives::*;
 use std::cmp::Reverse;
@@ -14,12 +14,6 @@ use wire::onchaind::{Claim, ClaimShape};
 const MAX_FREE: usize = 100;
 /// Each of these brings an output of its own.
 const MAX_PAIRED: usize = 50;
-/// Weight of a transaction without its inputs, with one output that pays us.
-pub const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2 + 43 * 4;
-/// Weight of the output that pays us.
-pub(super) const OUTPUT_WEIGHT: u64 = 43 * 4;
-/// Weight of the input that spends a coin of the wallet: at least one pays for what the peer signed.
-const COIN_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,15 +48,6 @@ impl Make {
     }
 }
 
-/// Weight of one claim's input.
-pub fn input_weight(claim: &Claim) -> u64 {
-    let paired_output = match &claim.shape {
-        ClaimShape::Free {} => 0,
-        ClaimShape::Paired { .. } | ClaimShape::Whole { .. } => 43 * 4,
-    };
-    41 * 4 + u64::from(claim.witness_weight) + paired_output
-}
-
 fn stake(claims: &[&Claim], first: BlockHeight) -> Stake {
     let is_paid = claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }));
     let coin = if is_paid { COIN_WEIGHT } else { 0 };
@@ -77,7 +62,7 @@ fn stake(claims: &[&Claim], first: BlockHeight) -> Stake {
 /// What may share a transaction: only what nobody else can touch, or what is valid from the same block on. Where another
 /// can take an output first, what shares its transaction would wait with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Company {
+pub enum Company {
     /// No other party can spend it, at any time.
     Safe,
     /// Contested, from this block on.
@@ -88,7 +73,7 @@ enum Company {
     Alone(OutPoint),
 }
 
-fn company(claim: &Claim, alone: &BTreeSet<OutPoint>) -> Company {
+pub fn company(claim: &Claim, alone: &BTreeSet<OutPoint>) -> Company {
     match &claim.shape {
         ClaimShape::Whole { .. } => Company::Alone(claim.outpoint),
         ClaimShape::Free {} | ClaimShape::Paired { .. } if alone.contains(&claim.outpoint) => {
@@ -113,31 +98,6 @@ pub fn is_worth_it(claim: &Claim, rates: &Rates<'_>, tip: BlockHeight) -> bool {
         ClaimShape::Paired { amount, .. } => *amount > rates.floor.fee(input_weight(claim)),
         ClaimShape::Whole { .. } => true,
     }
-}
-
-/// May any of these be worth its fee at this feerate, the lowest that is ever relayed? Claims that can share a transaction share its
-/// overhead.
-pub fn any_pays_for_itself(claims: &[Claim], lowest: FeeratePerKw) -> bool {
-    let mut groups: BTreeMap<Company, Vec<&Claim>> = BTreeMap::new();
-    for claim in claims {
-        groups.entry(company(claim, &BTreeSet::new())).or_default().push(claim);
-    }
-    groups.values().any(|group| {
-        let gain = |c: &&Claim| c.amount.saturating_sub(lowest.fee(input_weight(c))).0;
-        let gained: u64 = group.iter().map(gain).sum();
-        match group.first().map(|c| &c.shape) {
-            None => false,
-            Some(ClaimShape::Free {}) => {
-                Sat(gained) >= lowest.fee(BASE_WEIGHT).saturating_add(DUST)
-            }
-            Some(ClaimShape::Paired { .. }) => Sat(gained) > lowest.fee(BASE_WEIGHT + COIN_WEIGHT),
-            // Its fee was signed long ago. The weight is an estimate from above: a tenth is left for that.
-            Some(ClaimShape::Whole { amount, .. }) => group.iter().any(|c| {
-                let weight = BASE_WEIGHT - OUTPUT_WEIGHT + input_weight(c);
-                c.amount.saturating_sub(*amount).0 * 10 >= lowest.fee(weight).0 * 9
-            }),
-        }
-    })
 }
 
 /// What is remembered of outputs that no attempt claims now.

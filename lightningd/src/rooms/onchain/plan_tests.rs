@@ -1,6 +1,8 @@
 //! What should be under way.
 
 use super::*;
+use crate::rooms::onchain::weights::DUST;
+use crate::rooms::onchain::worth::any_pays_for_itself;
 use bitcoin::hashes::Hash;
 use bitcoin::{Transaction, Txid};
 use wire::hsm::WalletKey;

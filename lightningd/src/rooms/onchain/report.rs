@@ -6,8 +6,8 @@ use crate::kernel::children::Role;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;
-use crate::node::Node;
-use crate::rooms::channels::{Channel, live};
+use crate::rooms::channels::Channel;
+use crate::rooms::onchain::Scope;
 use crate::rooms::{channels, htlcs};
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
@@ -23,7 +23,7 @@ const MAX_LISTED: usize = 4_000;
 
 /// onchaind said something.
 pub fn heard(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     child: ChildId,
     number: ChannelNumber,
@@ -43,7 +43,9 @@ pub fn heard(
         FromOnchaind::Log(line) => {
             crate::kernel::children::log_line(Role::Onchain(number), Some(channel.peer), &line);
         }
-        FromOnchaind::Status(s) => channels::update(turn, number, move |c| live::set_status(c, s)),
+        FromOnchaind::Status(s) => channels::change::update(turn, number, move |c| {
+            crate::rooms::channels::seed::set_status(c, s)
+        }),
         FromOnchaind::Failed(f) => {
             channel.log_said(LogLevel::Broken, &format!("onchaind failed: {}", f.text));
         }
@@ -52,8 +54,8 @@ pub fn heard(
             // Of a block that left the chain meanwhile nothing is believed.
             let height = node.chain.height();
             if heeded.tip <= height && case.heeded.is_none_or(|before| before < heeded.tip) {
-                turn.install(move |node| {
-                    if let Some(case) = node.onchain.cases.get_mut(&number) {
+                turn.install(node, move |onchain| {
+                    if let Some(case) = onchain.cases.get_mut(&number) {
                         case.heeded = Some(heeded.tip);
                     }
                 });
@@ -69,7 +71,7 @@ pub fn heard(
 
 /// What the chain means has changed. Whatever is new of it is stored before anything is said.
 fn resolved(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     case: &Case,
@@ -94,8 +96,8 @@ fn resolved(
             htlcs::decide::decide_received(turn, channel);
         }
     }
-    turn.install(move |node| {
-        if let Some(case) = node.onchain.cases.get_mut(&number) {
+    turn.install(node, move |onchain| {
+        if let Some(case) = onchain.cases.get_mut(&number) {
             case.resolution = Some(now);
             case.resolutions_due = case.resolutions_due.saturating_sub(1);
         }
@@ -214,10 +216,10 @@ fn found_out(
     });
     if matches!(close, CloseKind::Unknown { .. }) {
         // Should its block leave the chain, ours may be revoked.
-        channels::lose_state(channel, turn)?;
+        channels::change::lose_state(channel, turn)?;
     }
     store::set_evidence(turn.db, channel.number, &evidence)?;
     let key = channel.number;
-    turn.install(move |node| drop(node.onchain.evidence.insert(key, evidence)));
+    turn.install_as::<Scope, _>(move |onchain| drop(onchain.evidence.insert(key, evidence)));
     Ok(())
 }

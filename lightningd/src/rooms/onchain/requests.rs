@@ -3,12 +3,12 @@
 use super::allocate::World;
 use super::anchor::Unconfirmed;
 use super::attempt::{Attempt, Kind};
-use super::claims::Coin;
 use super::cost::{Parent, Utxo};
 use super::request::{Again, Request, Standing};
-use super::send::Waiting;
-use super::{Case, anchor, child, plan, send};
-use crate::node::Node;
+use super::{Case, anchor, plan};
+use crate::rooms::onchain::Scope;
+use crate::rooms::onchain::cost::Coin;
+use crate::rooms::onchain::signing::Waiting;
 use crate::rooms::wallet;
 use bitcoin::Txid;
 use primitives::*;
@@ -19,7 +19,7 @@ use wire::onchaind::Claim;
 const MAX_CHAIN: u32 = 25;
 
 /// All that is under way and not among `freed`, and the UTXOs that it has or could have.
-pub(super) fn world(node: &Node, waiting: &Waiting<'_>, freed: &BTreeSet<Txid>) -> World {
+pub(super) fn world(node: &Scope, waiting: &Waiting<'_>, freed: &BTreeSet<Txid>) -> World {
     let with_utxos = node.onchain.all_attempts().filter(|(_, a)| a.tx.input.len() > a.claims.len());
     let there: Vec<_> = with_utxos.filter(|(_, a)| !freed.contains(&a.txid)).collect();
     let makers: BTreeMap<Txid, Parent> =
@@ -41,7 +41,7 @@ pub(super) fn world(node: &Node, waiting: &Waiting<'_>, freed: &BTreeSet<Txid>) 
 
 /// `None` if it cannot pay a fee: something else spends it, or keeps it, or made it.
 fn utxo(
-    node: &Node,
+    node: &Scope,
     outpoint: OutPoint,
     output: &wallet::Output,
     makers: &BTreeMap<Txid, Parent>,
@@ -71,7 +71,7 @@ fn coin(outpoint: OutPoint, output: &wallet::Output) -> Coin {
 }
 
 /// The UTXOs that this one spends.
-pub(super) fn utxos_of(node: &Node, waiting: &Waiting<'_>, attempt: &Attempt) -> Vec<Utxo> {
+pub(super) fn utxos_of(node: &Scope, waiting: &Waiting<'_>, attempt: &Attempt) -> Vec<Utxo> {
     let utxos = inputs_of(attempt).filter_map(|outpoint| {
         let output = node.wallet.outputs.get(&outpoint)?;
         let maker = node.onchain.attempt(outpoint.txid).filter(|_| output.confirmed.is_none());
@@ -88,7 +88,7 @@ fn inputs_of(attempt: &Attempt) -> impl Iterator<Item = OutPoint> {
 
 /// This attempt with its unconfirmed ancestors.
 fn parent(
-    node: &Node,
+    node: &Scope,
     waiting: &Waiting<'_>,
     (number, attempt): (ChannelNumber, &Attempt),
     most: u32,
@@ -107,7 +107,7 @@ fn parent(
     if attempt.kind == Kind::AnchorBump {
         let bumped = |w: &Unconfirmed<'_>| {
             let of = w.all.iter().find(|b| Some(b.txid) == anchor::bumped_txid(attempt))?;
-            child::cost(of).parent
+            crate::rooms::onchain::child_cost::cost(of).parent
         };
         waiting.get(&number).and_then(bumped).into_iter().for_each(&mut add);
     }
@@ -124,7 +124,7 @@ fn parent(
 }
 
 fn standing(
-    node: &Node,
+    node: &Scope,
     waiting: &Waiting<'_>,
     number: ChannelNumber,
     attempt: &Attempt,
@@ -139,7 +139,8 @@ fn standing(
         (Kind::Claim, Some(case)) => {
             let claims: Vec<&Claim> = claims_of(case, attempt).collect();
             let deadline = claims.iter().filter_map(|c| c.deadline).min();
-            let make = plan::anew(&claims, attempt.first, tip, &send::rates(node));
+            let make =
+                plan::anew(&claims, attempt.first, tip, &crate::rooms::onchain::rates::rates(node));
             let again = Request::claims(number, make, node.feerate_floor());
             (claimed(case, attempt), deadline, (!claims.is_empty()).then_some(again))
         }
@@ -155,7 +156,9 @@ fn standing(
     };
     let again = match again {
         None => Again::Unneeded,
-        Some(r) if send::may_be_signed(node, r.number, r.outpoints()) => Again::Ask(r),
+        Some(r) if crate::rooms::onchain::signing::may_be_signed(node, r.number, r.outpoints()) => {
+            Again::Ask(r)
+        }
         Some(_) => Again::Unsigned,
     };
     Standing {
@@ -189,7 +192,7 @@ fn claimed(case: &Case, attempt: &Attempt) -> Sat {
 }
 
 /// What it pays, without what it pays for.
-fn fee_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
+fn fee_of(node: &Scope, number: ChannelNumber, attempt: &Attempt) -> Sat {
     let claimed = match attempt.kind {
         Kind::AnchorBump => channel::ANCHOR,
         Kind::Claim => node.onchain.cases.get(&number).map_or(Sat(0), |c| claimed(c, attempt)),
@@ -201,14 +204,14 @@ fn fee_of(node: &Node, number: ChannelNumber, attempt: &Attempt) -> Sat {
 }
 
 /// Does it spend the change of a transaction that is in no block?
-pub(super) fn is_chained(node: &Node, attempt: &Attempt) -> bool {
+pub(super) fn is_chained(node: &Scope, attempt: &Attempt) -> bool {
     let output = |o: OutPoint| node.wallet.outputs.get(&o);
     inputs_of(attempt).any(|o| output(o).is_some_and(|o| o.confirmed.is_none()))
 }
 
 /// Can it be in no block any more, because of a UTXO? Another transaction spends that, or it is change of one that bitcoind rejected or
 /// that was given up.
-pub(super) fn has_lost_a_utxo(node: &Node, attempt: &Attempt, freed: &BTreeSet<Txid>) -> bool {
+pub(super) fn has_lost_a_utxo(node: &Scope, attempt: &Attempt, freed: &BTreeSet<Txid>) -> bool {
     let spends = |o: &OutPoint| node.wallet.outputs.get(o).and_then(|o| o.spent);
     let mut inputs = attempt.tx.input.iter().map(|i| i.previous_output);
     // An attempt that was given up may be in a block all the same.

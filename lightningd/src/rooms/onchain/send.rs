@@ -2,48 +2,30 @@
 
 use super::allocate::{Verdict, allocate};
 use super::anchor::{Unconfirmed, bumped_txid};
-use super::attempt::{Attempt, Kind, TRIES};
+use super::attempt::{Attempt, Kind};
 use super::attempts::{drop_attempt, forget_others, give_up, keep};
-use super::claims::{Coin, Unsigned};
-use super::fees::Rates;
 use super::plan::{Make, Past, Step, plan};
 use super::request::{Request, What};
 use super::requests::has_lost_a_utxo;
-use super::{Case, child, claims, requests, store};
+use super::{Case, child, claims, requests};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
-use crate::node::Node;
+use crate::rooms::chain;
 use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::Channel;
-use crate::rooms::{chain, wallet};
+use crate::rooms::onchain::Scope;
+use crate::rooms::onchain::cost::Coin;
+use crate::rooms::onchain::rates::rates;
+use crate::rooms::onchain::signing::{Waiting, may_be_signed, sign, sweep_script};
 use crate::sys::fatal::Stop;
 use bitcoin::{Transaction, Txid};
 use primitives::*;
 use std::collections::{BTreeMap, BTreeSet};
-use wire::Long;
 use wire::daemon::LogLevel;
-use wire::hsm::{Completed, SignWallet};
 use wire::onchaind::{Claim, ClaimShape};
 
-/// CLN's places in `force-feerates`.
-const DELAYED_TO_US: usize = 3;
-const HTLC_RESOLUTION: usize = 4;
-
-/// hsmd's refusals for one channel in one block, after which nothing more of it is asked for before the next block: each costs an
-/// allocation.
-const MAX_REFUSALS: u32 = 8;
-
-/// Channels whose commitment waits to be in a block.
-pub(super) type Waiting<'a> = BTreeMap<ChannelNumber, Unconfirmed<'a>>;
-
-/// What the market is like, for claims.
-pub(super) fn rates(node: &Node) -> Rates<'_> {
-    let forced = node.forced(HTLC_RESOLUTION).zip(node.forced(DELAYED_TO_US));
-    Rates { floor: node.feerate_floor(), estimates: node.chain.fees.as_ref(), forced }
-}
-
 /// For all channels: drops claims that became impossible, builds missing ones, raises late ones.
-pub(super) fn advance(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub(super) fn advance(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let (mut freed, mut requests) = (BTreeSet::new(), Vec::new());
     for (number, case) in &node.onchain.cases {
         if let Some(channel) = node.channels.all.get(number) {
@@ -89,13 +71,13 @@ pub(super) fn advance(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
             (None, _) => {}
         }
     }
-    turn.install(move |node| node.onchain.bumps_sent = Some(tip));
+    turn.install(node, move |onchain| onchain.bumps_sent = Some(tip));
     Ok(())
 }
 
 /// One channel on chain: drops what became impossible and sends what pays for itself. What needs UTXOs is asked for.
 fn claim(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     case: &Case,
@@ -134,7 +116,7 @@ fn claim(
 /// Gives up the attempts of a channel on chain that lost a UTXO, and a bump that is of no use any more. Answers what is remembered, and
 /// the other attempts.
 fn give_up_lost(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     case: &Case,
@@ -166,21 +148,8 @@ fn needs_utxos(make: &Make) -> bool {
     make.claims.iter().any(|c| matches!(c.shape, ClaimShape::Paired { .. }))
 }
 
-/// Has hsmd refused none of these lately, and not too much of this channel in this block?
-pub(super) fn may_be_signed(
-    node: &Node,
-    number: ChannelNumber,
-    mut outpoints: impl Iterator<Item = OutPoint>,
-) -> bool {
-    let tip = node.chain.height();
-    let is_too_much = |(at, many): &(BlockHeight, u32)| *at == tip && *many >= MAX_REFUSALS;
-    let is_recent = |at: &BlockHeight| (tip - *at).0 < TRIES;
-    !node.onchain.refusals.get(&number).is_some_and(is_too_much)
-        && !outpoints.any(|o| node.onchain.unsignable.get(&o).is_some_and(is_recent))
-}
-
 /// Did one of its claims give way to another at this tip?
-fn rests(node: &Node, request: &Request) -> bool {
+fn rests(node: &Scope, request: &Request) -> bool {
     let tip = Some(node.chain.height());
     let given_up = node.onchain.given_up.get(&request.number);
     let rests =
@@ -194,7 +163,7 @@ fn rests(node: &Node, request: &Request) -> bool {
 /// Gives up anchor bumps of commitments that are not the one in the mempool, that lost a UTXO, or that bitcoind rejects for the unconfirmed
 /// change that they spend; with each, those that spend its change.
 fn give_up_lost_bumps(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     waiting: &Waiting<'_>,
     freed: &mut BTreeSet<Txid>,
@@ -215,7 +184,7 @@ fn give_up_lost_bumps(
             let is_chained = bump.refused && spends_change;
             if is_chained || (is_moved && spends_change) {
                 let number = *number;
-                turn.install(move |node| _ = node.onchain.unchained.insert(number, tip));
+                turn.install(node, move |onchain| _ = onchain.unchained.insert(number, tip));
             }
             if is_moved || is_chained || has_lost_a_utxo(node, bump, freed) {
                 drop_attempt(node, turn, *number, bump)?;
@@ -240,7 +209,7 @@ enum Done {
 
 /// Builds, signs, stores and sends the transaction of a verdict, and drops those that it displaces.
 fn carry_out(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     waiting: &Waiting<'_>,
     verdict: Verdict,
@@ -299,13 +268,13 @@ fn carry_out(
 fn leave_unsigned(turn: &mut Turn<'_>, request: &Request, tip: BlockHeight) {
     let (outpoints, many): (Vec<OutPoint>, _) = (request.outpoints().collect(), request.batch());
     let (number, is_new) = (request.number, request.before.is_none());
-    turn.install(move |node| {
-        let refusals = node.onchain.refusals.entry(number).or_insert((tip, 0));
+    turn.install_as::<Scope, _>(move |onchain| {
+        let refusals = onchain.refusals.entry(number).or_insert((tip, 0));
         *refusals = if refusals.0 == tip { (tip, refusals.1 + 1) } else { (tip, 1) };
         if is_new && many > 1 {
-            node.onchain.unsigned.extend(outpoints);
+            onchain.unsigned.extend(outpoints);
         } else {
-            node.onchain.unsignable.extend(outpoints.into_iter().map(|o| (o, tip)));
+            onchain.unsignable.extend(outpoints.into_iter().map(|o| (o, tip)));
         }
     });
     super::allocate_fees(turn);
@@ -313,7 +282,7 @@ fn leave_unsigned(turn: &mut Turn<'_>, request: &Request, tip: BlockHeight) {
 
 /// The signed transaction of a request takes the place of its predecessor, if there is one.
 fn replace(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     request: &Request,
@@ -351,7 +320,7 @@ fn log_built(channel: &Channel, request: &Request, attempt: &Attempt, fee: Sat) 
     channel.log(LogLevel::Info, &text);
 }
 
-fn log_wait(node: &Node, request: &Request, missing: Sat) {
+fn log_wait(node: &Scope, request: &Request, missing: Sat) {
     let text = match &request.what {
         What::Claims(make) => format!(
             "{} HTLC transactions wait for {missing} of confirmed UTXOs that pay their fee: send some to this node",
@@ -371,7 +340,7 @@ fn log_wait(node: &Node, request: &Request, missing: Sat) {
 
 /// Sends the same bump for each other commitment that may stand in a mempool.
 fn send_alternatives(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     waiting: &Waiting<'_>,
     waits: &Unconfirmed<'_>,
@@ -394,7 +363,7 @@ fn send_alternatives(
 }
 
 /// A transaction that pays for itself.
-fn make_free(node: &Node, turn: &mut Turn<'_>, channel: &Channel, make: Make) -> Result<(), Stop> {
+fn make_free(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, make: Make) -> Result<(), Stop> {
     let (number, floor) = (channel.number, node.feerate_floor());
     let to = sweep_script(node, turn, number)?;
     // Worth less than its fee: it waits for another market.
@@ -417,27 +386,6 @@ fn described(make: &Make) -> String {
     format!("the claim of {}", of.join(", "))
 }
 
-/// `None` if hsmd refuses, which is logged with `what`.
-pub(super) fn sign(
-    turn: &mut Turn<'_>,
-    channel: &Channel,
-    unsigned: Unsigned,
-    what: impl FnOnce() -> String,
-) -> Result<Option<Transaction>, Stop> {
-    let question = SignWallet {
-        transaction: unsigned.tx,
-        inputs: Long(unsigned.inputs),
-        spent: Long(unsigned.spent),
-    };
-    match turn.hsm.complete(&question)? {
-        Completed::Ready { transaction } => Ok(Some(transaction)),
-        Completed::Refused { why } => {
-            channel.log(LogLevel::Broken, &format!("hsmd does not sign {}: {why}", what()));
-            Ok(None)
-        }
-    }
-}
-
 /// Everything that transactions in blocks have spent, and which did.
 fn spent_by(case: &Case) -> impl Iterator<Item = (OutPoint, Txid)> {
     case.later.iter().flat_map(|s| s.tx.input.iter().map(|i| (i.previous_output, s.txid)))
@@ -449,27 +397,4 @@ fn is_impossible(case: &Case, attempt: &Attempt) -> bool {
         claimed.txid != case.spend.txid
             || spent_by(case).any(|(o, by)| o == *claimed && by != attempt.txid)
     })
-}
-
-/// The one address that a channel's claims pay: chosen once.
-pub(super) fn sweep_script(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    number: ChannelNumber,
-) -> Result<ScriptBuf, Stop> {
-    if let Some(index) = node.onchain.sweep_index.get(&number) {
-        return Ok(node.wallet.script(*index, wallet::AddressKind::Taproot));
-    }
-    // Within one turn it may be asked for twice: the second index takes the first one's place, and both are ours.
-    let index = wallet::spend::next_index(node, turn)?;
-    store::set_sweep_index(turn.db, number, index)?;
-    turn.install(move |node| {
-        node.onchain.sweep_index.insert(number, index);
-    });
-    Ok(node.wallet.script(index, wallet::AddressKind::Taproot))
-}
-
-/// A transaction that was in a block and is not: sent again, whoever made it.
-pub(super) fn again(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<(), Stop> {
-    broadcast(node, turn, tx, BroadcastFor::Nobody)
 }

@@ -11,17 +11,22 @@ pub mod reorg;
 
 use super::plan::tests::{claim, outpoint};
 use super::*;
+use crate::kernel::children::Role;
+use crate::kernel::words::rooms::OnchainEvent;
+use crate::node::Node;
 use crate::rooms::channels::testing::peer;
 use crate::rooms::onchain::anchor::commitment_published;
-use crate::rooms::onchain::attempts::answered;
+use crate::rooms::onchain::answered::answered;
 use crate::rooms::onchain::watch::{joined, left};
 use crate::rooms::wallet;
 use crate::rooms::wallet::{AddressKind, Output};
+use crate::sys::fatal::Stop;
 use crate::testing::{Rig, Said};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Block, Sequence, TxIn, TxOut, Witness};
 use subdaemon::Frame;
+use wire::Long;
 use wire::channel_data::Htlc;
 use wire::hsm::WalletKey;
 
@@ -161,7 +166,9 @@ fn connect_all(
     turn.also(Event::NewTip(height));
     joined(node, turn, height, block)?;
     let hash = block.block_hash();
-    turn.install(move |node| node.chain.headers.push_back((height, hash)));
+    turn.install_as::<crate::rooms::chain::Scope, _>(move |chain| {
+        chain.headers.push_back((height, hash))
+    });
     Ok(())
 }
 fn unmine(rig: &mut Rig, height: u32) -> Vec<Said> {
@@ -175,8 +182,8 @@ fn unmine(rig: &mut Rig, height: u32) -> Vec<Said> {
             node.onchain.cases.contains_key(&n)
         })?;
         left(node, turn, height)?;
-        turn.install(|node| {
-            node.chain.headers.pop_back();
+        turn.install_as::<crate::rooms::chain::Scope, _>(|chain| {
+            chain.headers.pop_back();
         });
         Ok(())
     })
@@ -337,13 +344,13 @@ fn a_small_htlc_does_not_make_a_commitment_cheaper_than_none_would() {
     let stage = wire::channel_data::Stage::Irrevocable;
     let live =
         crate::rooms::channels::testing::htlc(Side::Local, (0, 7), (1_000_000, 140), hash, stage);
-    rig.node.chain.fees = Some(crate::rooms::chain::feerates::Estimates {
+    rig.node.chain.fees = Some(crate::rooms::chain::estimates::Estimates {
         floor: FeeratePerKw(253),
         by_blocks: vec![(2, FeeratePerKw(5000)), (12, FeeratePerKw(4000))],
     });
     let wanted = |rig: &Rig| {
         let tip = BlockHeight(100);
-        let rates = send::rates(&rig.node);
+        let rates = crate::rooms::onchain::rates::rates(&rig.node);
         let at_risk = anchor::at_risk(&rig.node, rig.channel(1), tip);
         fees::wanted(&rates, tip, &anchor::stake(&at_risk, tip, 1124, tip, &rates))
     };

@@ -6,7 +6,7 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels;
-use crate::rooms::channels::{Channel, Owner, live};
+use crate::rooms::channels::{Channel, Owner};
 use crate::sys::fatal::Stop;
 use bitcoin::Transaction;
 use channel::commitment::number_in;
@@ -38,7 +38,8 @@ pub(super) fn left(
     // Ours is published only once its channeld has ended. Before that hsmd is not asked: the rows may be behind it.
     let may_be_ours = number(&value, spend) == value.commitment().local;
     let point = if may_be_ours && channel.owner == Owner::Nobody {
-        let (seed, newest) = (live::hsm_seed(channel), value.commitment().local);
+        let (seed, newest) =
+            (crate::rooms::channels::seed::hsm_seed(channel), value.commitment().local);
         turn.hsm.commitment_point(channel.peer, channel.number, seed, newest)?.ok()
     } else {
         None
@@ -54,7 +55,7 @@ pub(super) fn left(
         FundingSpend::Unknown => {
             let text = format!("{} is a commitment that we do not know", spend.compute_txid());
             channel.log(LogLevel::Broken, &text);
-            channels::lose_state(channel, turn)?;
+            channels::change::lose_state(channel, turn)?;
         }
     }
     Ok(())

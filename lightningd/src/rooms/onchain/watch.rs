@@ -6,10 +6,9 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{ChannelEvent, OnchainEvent, Purpose};
-use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::htlcs::ReceivedOutput;
-use crate::rooms::onchain::{Case, Onchain, Seen, order, send, store, unjudged};
+use crate::rooms::onchain::{Case, Onchain, Scope, Seen, order, store, unjudged};
 use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use bitcoin::Block;
@@ -61,7 +60,7 @@ struct News {
 
 /// A block joined the chain. A whole chain of spends may be in it.
 pub fn joined(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     block: &Block,
@@ -98,13 +97,13 @@ pub fn joined(
         }
     }
     tell(node, turn, height, news);
-    turn.install(move |node| node.onchain.watched.extend(here));
+    turn.install(node, move |onchain| onchain.watched.extend(here));
     Ok(())
 }
 
 /// Every onchaind hears of every block.
 fn tell(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     mut news: BTreeMap<ChannelNumber, News>,
@@ -113,7 +112,7 @@ fn tell(
     if node.chain.caught_up && !(node.onchain.cases.is_empty() && news.is_empty()) {
         super::check_expiring_later(turn, now);
     }
-    turn.install(move |node| node.onchain.cases.values_mut().for_each(|case| case.told = now));
+    turn.install(node, move |onchain| onchain.cases.values_mut().for_each(|case| case.told = now));
     for (number, case) in &node.onchain.cases {
         let seen = news.remove(number).unwrap_or_default().seen;
         let transactions = Long(seen.iter().map(|s| s.tx.clone()).collect());
@@ -127,8 +126,8 @@ fn tell(
             let why = format!("its claim of an output in block {height} is false");
             turn.say(Outgoing::Kill { child, why });
         }
-        turn.install(move |node| {
-            if let Some(case) = node.onchain.cases.get_mut(&number) {
+        turn.install(node, move |onchain| {
+            if let Some(case) = onchain.cases.get_mut(&number) {
                 case.later.extend(seen);
                 if belied {
                     case.resolution = None;
@@ -140,25 +139,25 @@ fn tell(
         let mut seen = seen.into_iter();
         let Some(spend) = seen.next() else { continue };
         let later: Vec<Seen> = seen.collect();
-        turn.install(move |node| {
-            node.onchain.published.remove(&number);
-            node.onchain.funding_spends.remove(&number);
-            node.onchain.alternative_bumps.remove(&number);
-            node.onchain.cases.insert(number, Case { later, ..Case::new(spend) });
+        turn.install(node, move |onchain| {
+            onchain.published.remove(&number);
+            onchain.funding_spends.remove(&number);
+            onchain.alternative_bumps.remove(&number);
+            onchain.cases.insert(number, Case { later, ..Case::new(spend) });
         });
         turn.also(Event::Onchain(number, OnchainEvent::Begin));
     }
 }
 
 /// The highest block below this height that has a transaction of a channel's end.
-pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
+pub fn confirmed_below(node: &Scope, height: BlockHeight) -> Option<BlockHeight> {
     let cases = node.onchain.cases.values();
     let heights = cases.flat_map(Case::txs).map(|s| s.height);
     heights.filter(|h| *h < height).max()
 }
 
 /// A block left the chain: what was in it is no fact any more.
-pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+pub fn left(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     store::remove_seen_from(turn.db, height)?;
     for (number, case) in &node.onchain.cases {
         // What of these was ours is made again, and wants its coins.
@@ -167,9 +166,9 @@ pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(),
         }
         if case.spend.height >= height {
             let why = format!("block {height} with its spend left the chain");
-            super::end_case(node, turn, *number, &why)?;
+            crate::rooms::onchain::cases::end_case(node, turn, *number, &why)?;
             // Whoever sent it, it is as good as it was: unless another one comes, it comes again.
-            send::again(node, turn, &case.spend.tx)?;
+            crate::rooms::onchain::signing::again(node, turn, &case.spend.tx)?;
             match case.resolution.as_ref().map(|r| &r.close) {
                 // Ours may need an anchor bump again. Theirs may be below the mempool minimum: ours is broadcast too, and
                 // whichever is in the mempool is bumped.
@@ -187,20 +186,20 @@ pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(),
         } else {
             order(node, turn, *number, &OnchainReorg { height });
             let number = *number;
-            turn.install(move |node| {
-                if let Some(case) = node.onchain.cases.get_mut(&number) {
+            turn.install(node, move |onchain| {
+                if let Some(case) = onchain.cases.get_mut(&number) {
                     case.heeded = None;
                     case.later.retain(|s| s.height < height);
                 }
             });
         }
     }
-    turn.install(|node| node.onchain.watch_all());
+    turn.install(node, |onchain| onchain.watch_all());
     Ok(())
 }
 
 /// The output of a received HTLC of this channel.
-pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> ReceivedOutput {
+pub fn received_output(node: &Scope, number: ChannelNumber, id: HtlcId) -> ReceivedOutput {
     let Some(case) = node.onchain.cases.get(&number) else { return ReceivedOutput::NotOnChain };
     let Some(resolution) = &case.resolution else { return ReceivedOutput::Undetermined };
     // A captured onchaind is not believed that an HTLC has an output with another amount.
@@ -222,7 +221,7 @@ pub fn received_output(node: &Node, number: ChannelNumber, id: HtlcId) -> Receiv
 
 /// Asks the backend which unconfirmed transactions spend open HTLC outputs (a preimage is used before it confirms) and fundings of failed
 /// channels.
-pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
+pub fn ask_mempool(node: &Scope, turn: &mut Turn<'_>) {
     if node.plugins.owner_of("mempoolspends").is_none() {
         return;
     }
@@ -235,14 +234,14 @@ pub fn ask_mempool(node: &Node, turn: &mut Turn<'_>) {
         .map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout}))
         .collect();
     if !outpoints.is_empty() {
-        turn.install(move |node| node.onchain.next_asked = next);
+        turn.install(node, move |onchain| onchain.next_asked = next);
         let params = json!({"outpoints": outpoints});
         call_backend(node, turn, "mempoolspends", &params, Purpose::MempoolSpends);
     }
 }
 
 /// Outputs of HTLCs that we offered, whose spends may show a preimage.
-pub(super) fn awaited(node: &Node) -> Vec<OutPoint> {
+pub(super) fn awaited(node: &Scope) -> Vec<OutPoint> {
     let mut found = BTreeSet::new();
     for (number, case) in &node.onchain.cases {
         let outputs = case.resolution.iter().flat_map(|r| &r.outputs.0);
@@ -256,13 +255,13 @@ pub(super) fn awaited(node: &Node) -> Vec<OutPoint> {
 }
 
 /// The fundings of channels whose commitment waits to be in a block.
-fn fundings_of_published(node: &Node) -> impl Iterator<Item = (OutPoint, ChannelNumber)> {
+fn fundings_of_published(node: &Scope) -> impl Iterator<Item = (OutPoint, ChannelNumber)> {
     let channels = node.onchain.published.keys().filter_map(|n| node.channels.all.get(n));
     channels.map(|c| (c.live.params.funding, c.number))
 }
 
 /// Keeps what spends the fundings of failed channels; where that changed, the anchor bump is looked at.
-fn commitments_seen(node: &Node, turn: &mut Turn<'_>, found: &[bitcoin::Transaction]) {
+fn commitments_seen(node: &Scope, turn: &mut Turn<'_>, found: &[bitcoin::Transaction]) {
     let fundings: HashMap<OutPoint, ChannelNumber> = fundings_of_published(node).collect();
     let mut seen = BTreeMap::new();
     for tx in found {
@@ -276,7 +275,7 @@ fn commitments_seen(node: &Node, turn: &mut Turn<'_>, found: &[bitcoin::Transact
             super::allocate_fees(turn);
         }
     }
-    turn.install(move |node| node.onchain.funding_spends = seen);
+    turn.install(node, move |onchain| onchain.funding_spends = seen);
 }
 
 /// So many of these at most, from this place on; and the place where the next ones begin, so that each has its turn.
@@ -288,7 +287,7 @@ fn some_of(all: &[OutPoint], from: usize, most: usize) -> (&[OutPoint], usize) {
 
 /// The backend's answer to `mempoolspends`: a commitment that spends a failed channel's funding decides which one is bumped; onchaind looks
 /// for preimages in the rest.
-pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
+pub fn mempool_has(node: &Scope, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
     let found = match result {
         Ok(answer) => answer,
         Err(e) => return log::debug!("the mempool was not searched: {}", e.message),
@@ -312,8 +311,8 @@ pub fn mempool_has(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcEr
             if !listens || node.onchain.shown.contains(&it) {
                 continue;
             }
-            turn.install(move |node| {
-                node.onchain.shown.insert(it);
+            turn.install(node, move |onchain| {
+                onchain.shown.insert(it);
             });
             order(node, turn, number, &OnchainUnconfirmed { transaction: tx.clone() });
         }

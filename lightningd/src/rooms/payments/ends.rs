@@ -2,9 +2,8 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
-use crate::node::Node;
 use crate::rooms::channels::Channel;
-use crate::rooms::payments::{Payment, Status, failure, store};
+use crate::rooms::payments::{Payment, Scope, Status, failure, store};
 use crate::sys::fatal::Stop;
 use crate::sys::json::now;
 use onion::{Failure, unwrap_error};
@@ -12,25 +11,25 @@ use primitives::*;
 use wire::channel_data::LiveHtlc;
 use wire::channeld::OfferRefusal;
 
-pub fn pending(node: &Node, key: u64) -> Option<&Payment> {
+pub fn pending(node: &Scope, key: u64) -> Option<&Payment> {
     node.payments.all.get(&key).filter(|p| p.status == Status::Pending)
 }
 
 /// Makes a part a row, if it is none yet: its HTLC is about to be said, or it ends, or it has waited for long enough.
-pub fn keep(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
+pub fn keep(node: &Scope, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
     let Some(callers) = node.payments.unstored.get(&key) else { return Ok(()) };
     let Some(payment) = node.payments.all.get(&key) else { return Ok(()) };
     store::insert(turn.db, payment)?;
     for caller in callers {
         turn.reply(caller.clone(), Ok(crate::rooms::payments::view::pending_result(payment)));
     }
-    turn.install(move |node| drop(node.payments.unstored.remove(&key)));
+    turn.install(node, move |payments| drop(payments.unstored.remove(&key)));
     Ok(())
 }
 
 /// Its HTLC is about to be stored: it becomes a row too. A daemon that was not told to offer it, or not so, is not believed.
 pub fn bind(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     key: u64,
@@ -64,7 +63,7 @@ fn is_bound(channel: &Channel, key: u64) -> bool {
 }
 
 /// Stores an end and tells whoever waits.
-fn finish(node: &Node, turn: &mut Turn<'_>, mut payment: Payment) -> Result<(), Stop> {
+fn finish(node: &Scope, turn: &mut Turn<'_>, mut payment: Payment) -> Result<(), Stop> {
     keep(node, turn, payment.created_index)?;
     payment.updated_index = Some(crate::sys::db::next_index(turn.db, "payments_updated")?);
     payment.completed_at = (payment.status == Status::Complete).then(now);
@@ -77,13 +76,13 @@ fn finish(node: &Node, turn: &mut Turn<'_>, mut payment: Payment) -> Result<(), 
         |f| *f == For::Payment(hash, partid, groupid),
         &result,
     );
-    turn.install(move |node| node.payments.insert(payment));
+    turn.install(node, move |payments| payments.insert(payment));
     Ok(())
 }
 
 /// The preimage is known. A second time changes nothing.
 pub fn fulfilled(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     key: u64,
     preimage: Preimage,
@@ -97,7 +96,7 @@ pub fn fulfilled(
 }
 
 /// An error came back, and the HTLC is gone for good.
-pub fn failed(node: &Node, turn: &mut Turn<'_>, key: u64, reason: &[u8]) -> Result<(), Stop> {
+pub fn failed(node: &Scope, turn: &mut Turn<'_>, key: u64, reason: &[u8]) -> Result<(), Stop> {
     let Some(payment) = pending(node, key) else { return Ok(()) };
     let failure = match unwrap_error(&payment.secrets, reason) {
         Some(unwrapped) => {
@@ -114,7 +113,7 @@ pub fn failed(node: &Node, turn: &mut Turn<'_>, key: u64, reason: &[u8]) -> Resu
 
 /// The first hop could not read the onion.
 pub fn malformed(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     key: u64,
     sha: Sha256Digest,
@@ -132,7 +131,7 @@ pub fn malformed(
 }
 
 /// The chain ended its HTLC, and nobody showed the preimage. A second time changes nothing.
-pub fn failed_on_chain(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
+pub fn failed_on_chain(node: &Scope, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
     let Some(payment) = pending(node, key) else { return Ok(()) };
     let failure = Failure::PermanentChannelFailure;
     let why = "the channel was closed on chain, and the HTLC timed out";
@@ -145,7 +144,7 @@ pub fn failed_on_chain(node: &Node, turn: &mut Turn<'_>, key: u64) -> Result<(),
 }
 
 /// It was never offered: a failure of our own, before the first hop.
-fn fail_here(node: &Node, turn: &mut Turn<'_>, payment: &Payment, why: &str) -> Result<(), Stop> {
+fn fail_here(node: &Scope, turn: &mut Turn<'_>, payment: &Payment, why: &str) -> Result<(), Stop> {
     let failure = Failure::TemporaryChannelFailure { channel_update: vec![] };
     let failure = failure::local(node, payment, &failure, why);
     finish(
@@ -157,7 +156,7 @@ fn fail_here(node: &Node, turn: &mut Turn<'_>, payment: &Payment, why: &str) -> 
 
 /// channeld did not offer it. One that has is not believed: whoever pays would pay again.
 pub fn refused(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: ChannelNumber,
     key: u64,
@@ -193,7 +192,7 @@ pub fn refused(
 
 /// Offers that no commitment took are lost with their channeld, or with a restart: they never were.
 pub fn fail_unbound(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     only: Option<ChannelNumber>,
 ) -> Result<(), Stop> {
@@ -215,5 +214,12 @@ pub fn fail_unbound(
     for payment in lost {
         fail_here(node, turn, payment, "the channel was lost before the HTLC was offered")?;
     }
+    Ok(())
+}
+
+/// An ended part is deleted.
+pub fn remove(node: &Scope, turn: &mut Turn<'_>, created_index: u64) -> Result<(), Stop> {
+    store::remove(turn.db, created_index)?;
+    turn.install(node, move |payments| payments.remove(created_index));
     Ok(())
 }

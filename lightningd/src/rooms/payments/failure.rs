@@ -1,7 +1,7 @@
 //! What a failed payment tells its maker: CLN's codes and fields.
 
 use super::Payment;
-use crate::node::Node;
+use crate::rooms::payments::Scope;
 use crate::sys::form::code;
 use crate::sys::json::{hex, put};
 use onion::Failure;
@@ -20,7 +20,7 @@ fn base(payment: &Payment) -> Value {
 
 /// A hop said why. Hop 0 is the first after us.
 pub(super) fn from_hop(
-    node: &Node,
+    node: &Scope,
     payment: &Payment,
     hop: usize,
     failure: &Failure,
@@ -57,7 +57,7 @@ fn erring_channel(us: NodeId, payment: &Payment, index: usize) -> Option<(ShortC
     Some((to.channel, u8::from(from > to.node)))
 }
 
-fn data(node: &Node, payment: &Payment, index: usize, failure: &Failure, raw: &[u8]) -> Value {
+fn data(node: &Scope, payment: &Payment, index: usize, failure: &Failure, raw: &[u8]) -> Value {
     let erring_node = match index.checked_sub(1) {
         None => Some(node.id),
         Some(hop) => payment.route.get(hop).map(|h| h.node),
@@ -82,7 +82,7 @@ pub(super) fn unreadable(payment: &Payment, reason: &[u8]) -> Told {
 }
 
 /// It failed here: it was not even offered, or the chain took its channel.
-pub(super) fn local(node: &Node, payment: &Payment, failure: &Failure, why: &str) -> Told {
+pub(super) fn local(node: &Scope, payment: &Payment, failure: &Failure, why: &str) -> Told {
     let out = data(node, payment, 0, failure, &[]);
     (code::PAY_TRY_OTHER_ROUTE, format!("failed: {} ({why})", failure.name()), out)
 }

@@ -7,6 +7,7 @@ pub mod route;
 pub mod store;
 pub mod view;
 
+use crate::kernel::floor::scope;
 use crate::sys::form::Caller;
 use primitives::*;
 use serde_json::Value;
@@ -100,6 +101,11 @@ pub struct Payments {
     /// these callers hear that they are pending. After a crash before that they never were.
     unstored: BTreeMap<u64, Vec<Caller>>,
     last_index: Cell<u64>,
+}
+
+scope! {
+    /// This room and those below it.
+    pub struct Scope { payments: Payments } on crate::rooms::invoices::Scope
 }
 
 impl Payments {

@@ -2,11 +2,10 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
-use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::channels::key::Origin;
 use crate::rooms::payments::view::to_json;
-use crate::rooms::payments::{Payment, RouteHop, Status, store};
+use crate::rooms::payments::{Payment, RouteHop, Scope, Status, store};
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
@@ -21,7 +20,7 @@ const STORE_AFTER: Duration = Duration::from_secs(1);
 
 /// What an earlier part of the same hash means for this one: an answer, or nothing.
 pub fn earlier(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (hash, partid, groupid): (PaymentHash, u64, u64),
     (amount, total, destination): (Option<Msat>, Option<Msat>, Option<NodeId>),
@@ -48,7 +47,7 @@ pub fn earlier(
             }
             Status::Pending if same && node.payments.is_unstored(p.created_index) => {
                 let (index, caller) = (p.created_index, caller.clone());
-                turn.install(move |node| node.payments.tell_when_stored(index, caller));
+                turn.install(node, move |payments| payments.tell_when_stored(index, caller));
                 return Ok(Some(Answer::Later));
             }
             Status::Pending if same => return Ok(Some(Answer::Now(to_json(p)))),
@@ -89,7 +88,7 @@ pub fn earlier(
     }
     for index in replaced {
         store::remove(turn.db, index)?;
-        turn.install(move |node| node.payments.remove(index));
+        turn.install(node, move |payments| payments.remove(index));
     }
     Ok(None)
 }
@@ -111,7 +110,7 @@ pub struct Part {
 
 /// Offers a part. Its row comes with that of its HTLC, before the peer hears of it: one barrier for both.
 pub fn start(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (args, caller): (&Args, &Caller),
     channel: &channels::Channel,
@@ -148,11 +147,11 @@ pub fn start(
         channel: channel.number,
         failure: None,
     };
-    channels::order(channel, turn, &offer);
+    channels::change::order(channel, turn, &offer);
     let caller = caller.clone();
-    turn.install(move |node| {
-        node.payments.insert(payment);
-        node.payments.tell_when_stored(created_index, caller);
+    turn.install(node, move |payments| {
+        payments.insert(payment);
+        payments.tell_when_stored(created_index, caller);
     });
     turn.at(Instant::now() + STORE_AFTER, Event::StorePayment(created_index));
     Answer::Later

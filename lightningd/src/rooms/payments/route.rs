@@ -1,7 +1,7 @@
 //! Routes: as callers give them, and as onions carry them.
 
-use crate::node::Node;
 use crate::rooms::channels::Channel;
+use crate::rooms::payments::Scope;
 use crate::sys::args::Args;
 use crate::sys::form::{RpcError, code};
 use crate::sys::json::put;
@@ -73,13 +73,13 @@ pub fn parse_hop(hop: &Value, needs_channel: bool) -> Result<(GivenHop, bool), S
 }
 
 /// One more than the height: a block may come while the HTLC is on its way.
-pub fn expiry(node: &Node, delay: u32) -> BlockHeight {
+pub fn expiry(node: &Scope, delay: u32) -> BlockHeight {
     BlockHeight(node.chain.height().0.saturating_add(1).saturating_add(delay))
 }
 
 /// The channel that a payment leaves by: the one that is named, or the fullest that works.
 pub fn first_channel(
-    node: &Node,
+    node: &Scope,
     peer: NodeId,
     name: Option<ShortChannelId>,
 ) -> Result<&Channel, RpcError> {
@@ -128,7 +128,7 @@ pub fn session_key() -> SecretKey {
 
 /// The onion that carries a route.
 pub fn onion_for(
-    node: &Node,
+    node: &Scope,
     args: &Args,
     route: &[GivenHop],
     hash: PaymentHash,

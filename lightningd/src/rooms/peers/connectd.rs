@@ -1,17 +1,18 @@
 //! connectd's life: started, found dead, started again, later each time. Without it no peer can be reached, but the chain is
 //! followed, claims are made and the RPC answers: its death never ends the node.
 
+use crate::kernel::births;
 use crate::kernel::children::Role;
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
-use crate::rooms::peers::Peers;
 use crate::rooms::peers::address::{MAX_HOST, parse_address};
+use crate::rooms::peers::life::{Connectd, Doors, FIRST_PAUSE, HEALTHY_AFTER, LONGEST_PAUSE, Life};
 use crate::rooms::peers::line::order;
+use crate::rooms::peers::{Peers, Scope};
 use crate::sys::backoff::Backoff;
-use crate::sys::children::{ChildId, ChildSpec, Daemon};
+use crate::sys::children::ChildId;
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{RpcError, code};
 use nix::sys::socket::{Backlog, listen};
@@ -22,77 +23,8 @@ use wire::Message;
 use wire::connectd::{Activate, Address, ConnectdInit, Friends, Listening};
 use wire::hsm::Capability;
 
-/// Between connectd's second death in a row and the next start; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A connectd that lived for so long begins a new series.
-const HEALTHY_AFTER: Duration = Duration::from_secs(120);
 /// Of the addresses that connectd says it listens on, and of those that it says it cannot: it listens on no more.
 const MAX_LISTENERS: usize = 64;
-
-/// connectd's process, as far as we know.
-#[derive(Debug)]
-pub struct Connectd {
-    life: Life,
-    backoff: Backoff,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    /// It was never started: the Bitcoin backend has not answered yet.
-    NotYet,
-    Running(ChildId),
-    /// It died, and is started again then.
-    Down(Instant),
-}
-
-/// What the node listens on.
-#[derive(Debug, Default)]
-pub enum Doors {
-    /// No connectd has said yet.
-    #[default]
-    NotYet,
-    /// As this connectd says.
-    Open(ChildId, Vec<Address>),
-    /// This connectd, not our first, could listen on nothing. How long until we look whether another could.
-    Shut(ChildId, Backoff),
-}
-
-impl Default for Connectd {
-    fn default() -> Self {
-        let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, HEALTHY_AFTER);
-        Self { life: Life::NotYet, backoff }
-    }
-}
-
-impl Connectd {
-    /// The process, if there is one.
-    pub const fn child(&self) -> Option<ChildId> {
-        match self.life {
-            Life::Running(child) => Some(child),
-            Life::NotYet | Life::Down(_) => None,
-        }
-    }
-    fn why_down(&self, now: Instant) -> Option<String> {
-        let Life::Down(again) = self.life else { return None };
-        Some(format!(
-            "connectd died ({} in a row) and no peer can be reached: it is started again in {} seconds",
-            self.backoff.failures(),
-            again.saturating_duration_since(now).as_millis().div_ceil(1000)
-        ))
-    }
-    #[cfg(test)]
-    pub(super) const fn down_until(&self) -> Option<Instant> {
-        match self.life {
-            Life::Down(at) => Some(at),
-            Life::NotYet | Life::Running(_) => None,
-        }
-    }
-    #[cfg(test)]
-    pub(super) const fn run(&mut self, child: ChildId) {
-        self.life = Life::Running(child);
-    }
-}
 
 impl Peers {
     /// As if this child were connectd.
@@ -121,7 +53,7 @@ impl Peers {
 }
 
 /// For `getinfo`: what keeps peers away, by the name of the field.
-pub fn warnings(node: &Node) -> [(&'static str, Option<String>); 2] {
+pub fn warnings(node: &Scope) -> [(&'static str, Option<String>); 2] {
     let shut = match node.peers.doors {
         Doors::NotYet | Doors::Open(..) => None,
         Doors::Shut(..) => Some(
@@ -137,7 +69,7 @@ pub fn warnings(node: &Node) -> [(&'static str, Option<String>); 2] {
 const CONNECTION_BITS: u32 = 40;
 
 /// Starts connectd.
-pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn begin(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let hsm = turn.hsm.new_client(node.id, ChannelNumber(0), &[Capability::Ecdh], None)?;
     let (listen, must_listen) = listen_addresses(node)?;
     let id = node.supervisor.next_id();
@@ -150,24 +82,16 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
         disable_dns: node.config.flag("disable-dns"),
         last_connection: id << CONNECTION_BITS,
     };
-    turn.say(Outgoing::Spawn(ChildSpec {
-        id,
-        daemon: Daemon::Connectd,
-        source: "connectd".to_owned(),
-        node: None,
-        init: init.encode(),
-        fds: vec![hsm],
-    }));
-    turn.install(move |node| {
-        node.supervisor.assign(id, Role::Connectd);
-        node.peers.connectd.life = Life::Running(id);
-        node.peers.connectd.backoff.begin(Instant::now());
+    births::birth(node, turn, (id, Role::Connectd), None, init.encode(), vec![hsm]);
+    turn.install(node, move |peers| {
+        peers.connectd.life = Life::Running(id);
+        peers.connectd.backoff.begin(Instant::now());
     });
     Ok(())
 }
 
 /// What to listen on, and whether failing to is an error.
-fn listen_addresses(node: &Node) -> Result<(Vec<Address>, bool), Fatal> {
+fn listen_addresses(node: &Scope) -> Result<(Vec<Address>, bool), Fatal> {
     let port = node.network.default_port();
     if node.config.flag("offline") {
         return Ok((vec![], false));
@@ -197,15 +121,15 @@ fn listen_addresses(node: &Node) -> Result<(Vec<Address>, bool), Fatal> {
 }
 
 /// connectd is gone, and every dial with it; whoever waits for a connection or a pong hears so. Another is started later.
-pub fn gone(node: &Node, turn: &mut Turn<'_>, now: Instant) {
+pub fn gone(node: &Scope, turn: &mut Turn<'_>, now: Instant) {
     let waits = |f: &For| matches!(f, For::Connect(_) | For::Fund(..) | For::Pong(_));
     let error = RpcError::new(code::LIGHTNINGD, "connectd died meanwhile: try again");
     crate::kernel::waiting::answer_all(node, turn, waits, &Err(error));
-    turn.install(|node| node.peers.dialled.clear());
+    turn.install(node, |peers| peers.dialled.clear());
     start_later(node, turn, now);
 }
 
-fn start_later(node: &Node, turn: &mut Turn<'_>, now: Instant) {
+fn start_later(node: &Scope, turn: &mut Turn<'_>, now: Instant) {
     let mut backoff = node.peers.connectd.backoff;
     let longest = node.config.u32_or("dev-restart-pause", u32::MAX);
     let again = now + backoff.fail(now).min(Duration::from_millis(longest.into()));
@@ -214,12 +138,12 @@ fn start_later(node: &Node, turn: &mut Turn<'_>, now: Instant) {
         backoff.failures(),
         again - now
     );
-    turn.install(move |node| node.peers.connectd = Connectd { life: Life::Down(again), backoff });
+    turn.install(node, move |peers| peers.connectd = Connectd { life: Life::Down(again), backoff });
     turn.at(again, Event::StartConnectd(again));
 }
 
 /// The pause after connectd's death is over. True if there is a connectd now.
-pub fn start_again(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<bool, Stop> {
+pub fn start_again(node: &Scope, turn: &mut Turn<'_>, at: Instant) -> Result<bool, Stop> {
     if node.peers.connectd.life != Life::Down(at) {
         return Ok(false);
     }
@@ -236,19 +160,19 @@ pub fn start_again(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<bool
 }
 
 /// connectd may accept connections.
-pub fn activate(node: &Node, turn: &mut Turn<'_>) {
+pub fn activate(node: &Scope, turn: &mut Turn<'_>) {
     order(node, turn, &Activate {}, vec![]);
 }
 
 /// connectd is told which peers have funded channels.
-pub fn tell_friends(node: &Node, turn: &mut Turn<'_>, friends: BTreeSet<NodeId>) {
+pub fn tell_friends(node: &Scope, turn: &mut Turn<'_>, friends: BTreeSet<NodeId>) {
     order(node, turn, &Friends { nodes: friends.iter().copied().collect() }, vec![]);
-    turn.install(move |node| node.peers.friends = friends);
+    turn.install(node, move |peers| peers.friends = friends);
 }
 
 /// connectd says, once, what it listens on. Nothing at all is the operator's mistake at the first start; later somebody has taken our
 /// port meanwhile, and what needs no inbound peer goes on.
-pub fn listening(node: &Node, turn: &mut Turn<'_>, mut l: Listening) -> Result<(), Stop> {
+pub fn listening(node: &Scope, turn: &mut Turn<'_>, mut l: Listening) -> Result<(), Stop> {
     let Some(child) = node.peers.connectd.child() else { return Ok(()) };
     match node.peers.doors {
         Doors::Open(by, _) | Doors::Shut(by, _) if by == child => {
@@ -263,7 +187,7 @@ pub fn listening(node: &Node, turn: &mut Turn<'_>, mut l: Listening) -> Result<(
         log::warn!("cannot listen on {}: {}", f.address, f.why);
     }
     if !l.addresses.is_empty() || l.failures.is_empty() {
-        turn.install(move |node| node.peers.doors = Doors::Open(child, l.addresses));
+        turn.install(node, move |peers| peers.doors = Doors::Open(child, l.addresses));
         return Ok(());
     }
     let all: Vec<_> = l.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
@@ -280,13 +204,13 @@ pub fn listening(node: &Node, turn: &mut Turn<'_>, mut l: Listening) -> Result<(
 fn look_again(turn: &mut Turn<'_>, child: ChildId, mut backoff: Backoff) {
     let now = Instant::now();
     let pause = backoff.fail(now).max(FIRST_PAUSE);
-    turn.install(move |node| node.peers.doors = Doors::Shut(child, backoff));
+    turn.install_as::<Scope, _>(move |peers| peers.doors = Doors::Shut(child, backoff));
     turn.at(now + pause, Event::ListenAgain(child));
 }
 
 /// Can one of our addresses be had now? Only then this connectd, which has connections that we opened, gives way to one that
 /// listens: in its box it can bind nothing.
-pub fn listen_again(node: &Node, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop> {
+pub fn listen_again(node: &Scope, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop> {
     let Doors::Shut(by, backoff) = node.peers.doors else { return Ok(()) };
     if by != child || node.peers.connectd.child() != Some(child) {
         return Ok(());

@@ -11,8 +11,7 @@ use crate::rooms::peers::connectd::begin;
 use crate::sys::args::Args;
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
-use crate::sys::form::RpcError;
-use crate::sys::form::{Answer, Caller};
+use crate::sys::form::{Answer, Caller, RpcError};
 use crate::testing::Rig;
 use primitives::{BlockHeight, ChannelNumber};
 use serde_json::json;
@@ -42,7 +41,7 @@ fn starts(rig: &mut Rig) {
 fn each_connectd_numbers_its_connections_apart_from_the_one_before() {
     let mut rig = Rig::new("connectd-numbers", &[]);
     let begin = |rig: &mut Rig| {
-        let said = rig.outbox(super::connectd::begin);
+        let said = rig.outbox(|node, turn| super::connectd::begin(node, turn));
         let init = said.into_iter().find_map(|o| match o {
             Outgoing::Spawn(spec) => ConnectdInit::take_body(&spec.init[2..]).ok(),
             _ => None,
@@ -70,7 +69,7 @@ fn info(rig: &mut Rig) -> serde_json::Value {
 fn connect_at_once(rig: &mut Rig) -> Result<(), RpcError> {
     let told = RefCell::new(Ok(()));
     rig.turn(|node, turn| {
-        turn.install(|_| ());
+        turn.install_as::<super::Scope, _>(|_| ());
         drop(told.replace(node.peers.needs_connectd()));
         Ok(())
     });
@@ -80,7 +79,7 @@ fn connect_at_once(rig: &mut Rig) -> Result<(), RpcError> {
 #[test]
 fn connectd_that_dies_forever_is_started_forever_ever_later() {
     let mut rig = Rig::new("connectd-dies", &[(1, 1)]);
-    rig.turn(begin);
+    rig.turn(|node, turn| begin(node, turn));
     let start = Instant::now();
     // Whatever the machine's time between two of these lines is: all of them died young.
     for expected in [0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60] {
@@ -97,7 +96,7 @@ fn connectd_that_dies_forever_is_started_forever_ever_later() {
 #[test]
 fn connectd_that_is_down_is_said_to_be_and_nobody_waits_for_it() {
     let mut rig = Rig::new("connectd-down", &[(1, 1)]);
-    rig.turn(begin);
+    rig.turn(|node, turn| begin(node, turn));
     assert_eq!(info(&mut rig).get("warning_connectd"), None);
     assert!(connect_at_once(&mut rig).is_ok());
     // Somebody waits for a connection when it dies: it is answered in the same turn.
@@ -138,7 +137,7 @@ fn says(rig: &mut Rig, addresses: usize, failures: usize) -> Result<(), Stop> {
 #[test]
 fn connectd_without_an_address_ends_the_first_start_and_no_other() {
     let mut rig = Rig::new("connectd-deaf", &[]);
-    rig.turn(begin);
+    rig.turn(|node, turn| begin(node, turn));
     assert!(matches!(says(&mut rig, 0, 2), Err(Stop::Fatal(_))), "an option is wrong");
     says(&mut rig, 1, 2).unwrap();
     assert_eq!(rig.node.peers.listening().len(), 1);
@@ -164,7 +163,7 @@ fn connectd_knows_funded_peers_before_any_may_come() {
     let channels = &mut rig.node.channels.all;
     channels.get_mut(&ChannelNumber(1)).unwrap().funding_height = Some(BlockHeight(50));
     channels.get_mut(&ChannelNumber(2)).unwrap().funding_height = None;
-    rig.turn(begin);
+    rig.turn(|node, turn| begin(node, turn));
     let orders = |outbox: Vec<Outgoing>| -> Vec<ToConnectd> {
         let order = |outgoing| match outgoing {
             Outgoing::Order { body, .. } => Some(ToConnectd::decode_known(&body).unwrap()),

@@ -4,11 +4,10 @@ use crate::kernel::turn::Turn;
 use crate::kernel::waiting::{answer_all, fund_now};
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
-use crate::node::Node;
 use crate::rooms::peers::address::MAX_HOST;
 use crate::rooms::peers::line::dial;
 use crate::rooms::peers::view::connect_result;
-use crate::rooms::peers::{Connection, store};
+use crate::rooms::peers::{Connection, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use crate::sys::log::said;
@@ -25,7 +24,7 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 pub const MAX_CONNECTIONS: usize = 2000;
 
 /// `Err` unless there may be such a connection. connectd may be captured: what it makes up shall fill neither memory nor rows.
-fn may_be_there(node: &Node, c: &Connected) -> Result<(), Stop> {
+fn may_be_there(node: &Scope, c: &Connected) -> Result<(), Stop> {
     if c.node.point().is_none() || c.node == node.id {
         return Err(Stop::refused(format!("{} is no peer's id", c.node)));
     }
@@ -41,7 +40,7 @@ fn may_be_there(node: &Node, c: &Connected) -> Result<(), Stop> {
 }
 
 /// A peer has a new connection. Returns what `connect` answers.
-pub fn begin(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<Value, Stop> {
+pub fn begin(node: &Scope, turn: &mut Turn<'_>, mut c: Connected) -> Result<Value, Stop> {
     may_be_there(node, &c)?;
     // As connectd does, which may be captured.
     c.features = c.features.kept();
@@ -65,11 +64,11 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<Value
         remote_addr: c.remote_addr,
         features: c.features,
     };
-    turn.install(move |node| {
+    turn.install(node, move |peers| {
         if outgoing {
-            node.peers.dialled.end(id);
+            peers.dialled.end(id);
         }
-        let peer = node.peers.all.entry(id).or_default();
+        let peer = peers.all.entry(id).or_default();
         peer.connection = Some(connection);
         peer.backoff = None;
         if outgoing {
@@ -80,7 +79,7 @@ pub fn begin(node: &Node, turn: &mut Turn<'_>, mut c: Connected) -> Result<Value
 }
 
 /// Callers of `connect` and `fundchannel` that waited for this peer go on.
-pub fn answer_connected(node: &Node, turn: &mut Turn<'_>, peer: NodeId, result: Value) {
+pub fn answer_connected(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, result: Value) {
     answer_all(node, turn, |f| *f == For::Connect(peer), &Ok(result));
     fund_now(node, turn, peer);
 }
@@ -91,20 +90,20 @@ pub fn waits_for(what: &For, peer: NodeId) -> bool {
 }
 
 /// connectd reached a peer at none of the addresses that it was told.
-pub fn dial_failed(node: &Node, turn: &mut Turn<'_>, f: &ConnectFailed) {
+pub fn dial_failed(node: &Scope, turn: &mut Turn<'_>, f: &ConnectFailed) {
     let all: Vec<_> = f.failures.iter().map(|f| format!("{}: {}", f.address, f.why)).collect();
     let text = format!("All addresses failed: {}", all.join("; "));
     said(LogLevel::Debug, Some(f.node), "connectd", &text);
     let error = Err(RpcError::new(code::CONNECT_ALL_ADDRESSES_FAILED, text));
     answer_all(node, turn, |w| waits_for(w, f.node), &error);
     let peer = f.node;
-    turn.install(move |node| node.peers.dialled.end(peer));
+    turn.install(node, move |peers| peers.dialled.end(peer));
 }
 
 /// A connection is over. True if it was the one that the peer has. `has_channels`: the peer is remembered even without an
 /// address.
 pub fn end(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (peer, number): (NodeId, u64),
     why: &str,
@@ -115,12 +114,12 @@ pub fn end(
         return false;
     }
     said(LogLevel::Debug, Some(peer), "connectd", &format!("disconnected: {why}"));
-    turn.install(move |node| {
-        if let Some(p) = node.peers.all.get_mut(&peer) {
+    turn.install(node, move |peers| {
+        if let Some(p) = peers.all.get_mut(&peer) {
             p.connection = None;
         }
         if !has_channels {
-            node.peers.forget_stranger(peer);
+            peers.forget_stranger(peer);
         }
     });
     let text = format!("disconnected: {why}");
@@ -131,12 +130,12 @@ pub fn end(
 
 /// The last channel with this peer is forgotten.
 pub fn has_no_channel(turn: &mut Turn<'_>, peer: NodeId) {
-    turn.install(move |node| node.peers.forget_stranger(peer));
+    turn.install_as::<Scope, _>(move |peers| peers.forget_stranger(peer));
 }
 
 /// A peer with channels is dialled again, each time later.
-pub fn redial_later(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
-    if node.shutting_down || node.config.flag("dev-no-reconnect") {
+pub fn redial_later(node: &Scope, turn: &mut Turn<'_>, peer: NodeId) {
+    if node.life.shutting_down || node.config.flag("dev-no-reconnect") {
         return;
     }
     let Some(known) = node.peers.all.get(&peer).filter(|p| p.address.is_some()) else { return };
@@ -146,8 +145,8 @@ pub fn redial_later(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
     if known.redial.is_some_and(|before| before <= at) {
         return;
     }
-    turn.install(move |node| {
-        if let Some(p) = node.peers.all.get_mut(&peer) {
+    turn.install(node, move |peers| {
+        if let Some(p) = peers.all.get_mut(&peer) {
             p.backoff = Some(next);
             p.redial = Some(at);
         }
@@ -156,12 +155,12 @@ pub fn redial_later(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
 }
 
 /// The time to dial a peer again has come. False if another time was set meanwhile.
-pub fn redial_due(node: &Node, turn: &mut Turn<'_>, peer: NodeId, at: Instant) -> bool {
+pub fn redial_due(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, at: Instant) -> bool {
     if node.peers.all.get(&peer).is_none_or(|p| p.redial != Some(at)) {
         return false;
     }
-    turn.install(move |node| {
-        if let Some(p) = node.peers.all.get_mut(&peer) {
+    turn.install(node, move |peers| {
+        if let Some(p) = peers.all.get_mut(&peer) {
             p.redial = None;
         }
     });
@@ -169,7 +168,7 @@ pub fn redial_due(node: &Node, turn: &mut Turn<'_>, peer: NodeId, at: Instant) -
 }
 
 /// Dials a peer where it was reached last, if it is not connected and connectd is there.
-pub fn dial_known(node: &Node, turn: &mut Turn<'_>, peer: NodeId) {
+pub fn dial_known(node: &Scope, turn: &mut Turn<'_>, peer: NodeId) {
     let is_connected = node.peers.connection(peer).is_some();
     if is_connected || node.config.flag("offline") || !node.peers.has_connectd() {
         return;

@@ -8,11 +8,13 @@ pub mod connections;
 pub mod dialled;
 #[cfg(test)]
 mod evil_tests;
+pub mod life;
 pub mod line;
 pub mod store;
 pub mod view;
 
-use connectd::{Connectd, Doors};
+use crate::kernel::floor::scope;
+use crate::rooms::peers::life::{Connectd, Doors};
 use dialled::Dialled;
 use primitives::{Features, NodeId};
 use std::cell::Cell;
@@ -61,6 +63,11 @@ pub struct Peers {
     /// What connectd was told last of peers with funded channels.
     friends: BTreeSet<NodeId>,
     next_ask: Cell<u64>,
+}
+
+scope! {
+    /// This room and those below it.
+    pub struct Scope { peers: Peers } on crate::rooms::wallet::Scope
 }
 
 impl Peers {

@@ -1,9 +1,8 @@
 //! Blocks join the chain and leave it: what they bring to the wallet, and what they spend.
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
 use crate::rooms::wallet::spend::{put, unspend};
-use crate::rooms::wallet::{Output, Spend, store};
+use crate::rooms::wallet::{Output, Scope, Spend, store};
 use crate::sys::fatal::{Fatal, Stop};
 use bitcoin::{Block, Txid};
 use primitives::{BlockHeight, OutPoint, Sat};
@@ -11,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A block joined the chain: what came in and what went out.
 pub fn joined(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     block: &Block,
@@ -81,7 +80,7 @@ pub fn arrived(
 /// Which transactions of ours on their way this block made impossible: something in it spends what one of them spends, or
 /// what one does that has to come before.
 fn impossible(
-    node: &Node,
+    node: &Scope,
     db: &rusqlite::Connection,
     block: &Block,
 ) -> Result<BTreeSet<Txid>, Fatal> {
@@ -112,7 +111,7 @@ fn impossible(
 }
 
 /// A block left the chain.
-pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
+pub fn left(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(), Stop> {
     let mut changed = BTreeMap::new();
     let mut gone = Vec::new();
     for (outpoint, output) in &node.wallet.outputs {
@@ -134,12 +133,12 @@ pub fn left(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(),
     for outpoint in &gone {
         store::remove(turn.db, outpoint)?;
     }
-    turn.install(move |node| gone.iter().for_each(|o| drop(node.wallet.outputs.remove(o))));
+    turn.install(node, move |wallet| gone.iter().for_each(|o| drop(wallet.outputs.remove(o))));
     put(node, turn, changed)
 }
 
 /// The highest block below this height in which an output of the wallet's is, or is spent.
-pub fn confirmed_below(node: &Node, height: BlockHeight) -> Option<BlockHeight> {
+pub fn confirmed_below(node: &Scope, height: BlockHeight) -> Option<BlockHeight> {
     let outputs = node.wallet.outputs.values();
     let heights = outputs.flat_map(|o| [o.confirmed, o.spent.and_then(|s| s.height)]);
     heights.flatten().filter(|h| *h < height).max()

@@ -1,9 +1,8 @@
 //! Choosing coins and building what spends them.
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
 use crate::rooms::wallet::spend::next_script;
-use crate::rooms::wallet::{AddressKind, Output};
+use crate::rooms::wallet::{AddressKind, Output, Scope};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use bitcoin::absolute::LockTime;
@@ -72,7 +71,7 @@ fn may_be_replaced(wanted: &Wanted, outpoint: &OutPoint, output: &Output) -> boo
 }
 
 fn candidates<'a>(
-    node: &'a Node,
+    node: &'a Scope,
     wanted: &Wanted,
 ) -> Result<Vec<(OutPoint, &'a Output)>, RpcError> {
     let tip = node.chain.height();
@@ -117,7 +116,7 @@ fn candidates<'a>(
 }
 
 /// Chooses coins and builds the transaction. Nothing is reserved or marked: see [`super::spend`] and [`super::reserve`].
-pub fn build(node: &Node, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funded, Stop> {
+pub fn build(node: &Scope, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funded, Stop> {
     let coins = candidates(node, wanted)?;
     let have = Sat(coins.iter().map(|(_, o)| o.amount.0).sum());
     let change_script_weight = (8 + 1 + 34) * 4;
@@ -218,7 +217,7 @@ fn emergency(kept: Sat) -> RpcError {
 }
 
 fn assemble(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     wanted: &Wanted,
     amount: Sat,
@@ -260,7 +259,7 @@ fn assemble(
 }
 
 /// Has hsmd sign a transaction whose inputs are all ours.
-pub fn sign(node: &Node, turn: &mut Turn<'_>, tx: &Transaction) -> Result<Transaction, Stop> {
+pub fn sign(node: &Scope, turn: &mut Turn<'_>, tx: &Transaction) -> Result<Transaction, Stop> {
     let mut inputs = Vec::new();
     let mut spent = Vec::new();
     for (index, input) in tx.input.iter().enumerate() {
@@ -363,7 +362,8 @@ mod tests {
     fn a_feerate_that_is_not_relayed_is_refused_with_both() {
         let mut rig = rich("relayed", 2);
         let full = json!({"feerate_floor": 4000, "feerates": [{"blocks": 2, "feerate": 8000}]});
-        rig.node.chain.fees = Some(crate::rooms::chain::feerates::Estimates::parse(&full).unwrap());
+        rig.node.chain.fees =
+            Some(crate::rooms::chain::estimates::Estimates::parse(&full).unwrap());
         let low = wanted(Some(COIN), Sat::ZERO);
         let refused = built(&mut rig, &low).err().unwrap();
         assert!(refused.contains("below 1000perkw now, and 253perkw"), "{refused}");

@@ -8,6 +8,7 @@ pub mod rescan;
 pub mod spend;
 pub mod store;
 
+use crate::kernel::floor::scope;
 use bitcoin::bip32::{ChildNumber, Xpub};
 use bitcoin::{ScriptBuf, Txid};
 use primitives::{BlockHeight, Network, OutPoint, Sat};
@@ -82,6 +83,11 @@ pub struct Wallet {
     pub rescan: Rescan,
     /// What the rescan found so far, and saw spent by nothing.
     pub found: BTreeMap<OutPoint, Output>,
+}
+
+scope! {
+    /// This room and those below it.
+    pub struct Scope { wallet: Wallet } on crate::rooms::chain::Scope
 }
 
 /// The two forms of an address.

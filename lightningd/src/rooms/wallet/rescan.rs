@@ -3,12 +3,11 @@
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::Purpose;
-use crate::node::Node;
 use crate::rooms::chain::ask::{poll, poll_later, rescan_height};
 use crate::rooms::chain::{Chain, answers};
 use crate::rooms::wallet::blocks::arrived;
 use crate::rooms::wallet::spend::{put, watch_up_to};
-use crate::rooms::wallet::{Output, Rescan, Spend};
+use crate::rooms::wallet::{Output, Rescan, Scope, Spend};
 use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use bitcoin::Block;
@@ -20,7 +19,7 @@ use std::time::{Duration, Instant};
 /// An old block is looked at once more: what it spends of the wallet's is spent, and what it brings that nobody knew of is found. It
 /// is no coin before [`take_found`]: what spent it may be in one of the next blocks.
 pub fn look_again(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     height: BlockHeight,
     block: &Block,
@@ -57,10 +56,10 @@ pub fn look_again(
     watch_up_to(node, turn, &found)?;
     put(node, turn, spent)?;
     if !gone.is_empty() || !found.is_empty() {
-        turn.install(move |node| {
-            node.wallet.found.extend(found);
+        turn.install(node, move |wallet| {
+            wallet.found.extend(found);
             for from in gone {
-                node.wallet.found.remove(&from);
+                wallet.found.remove(&from);
             }
         });
     }
@@ -68,12 +67,12 @@ pub fn look_again(
 }
 
 /// Every block was looked at: what was found and is spent by none is a coin.
-pub fn take_found(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+pub fn take_found(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let found = node.wallet.found.clone();
     for (outpoint, output) in &found {
         log::info!("{} was found at {outpoint}", output.amount);
     }
-    turn.install(|node| node.wallet.found.clear());
+    turn.install(node, |wallet| wallet.found.clear());
     put(node, turn, found)
 }
 
@@ -84,18 +83,18 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const MAX_FAILURES: u32 = 5;
 
 /// Our tip is the backend's: is there time for an old block? False: nothing is left to read.
-pub fn go_on(node: &Node, turn: &mut Turn<'_>) -> Result<bool, Stop> {
+pub fn go_on(node: &Scope, turn: &mut Turn<'_>) -> Result<bool, Stop> {
     let next = match node.wallet.rescan {
         Rescan::Done => return Ok(false),
         Rescan::ToBegin => begin(node),
         going @ Rescan::Next(..) => going,
     };
     let since = Instant::now();
-    turn.install(move |node| node.wallet.rescan = next);
+    turn.install(node, move |wallet| wallet.rescan = next);
     match next {
         Rescan::Next(height, _) if height > node.chain.height() => {
             log::info!("blocks up to {} were looked at once more", node.chain.height());
-            turn.install(|node| node.wallet.rescan = Rescan::Done);
+            turn.install(node, |wallet| wallet.rescan = Rescan::Done);
             crate::rooms::wallet::rescan::take_found(node, turn)?;
             Ok(false)
         }
@@ -107,7 +106,7 @@ pub fn go_on(node: &Node, turn: &mut Turn<'_>) -> Result<bool, Stop> {
     }
 }
 
-fn begin(node: &Node) -> Rescan {
+fn begin(node: &Scope) -> Rescan {
     // Whoever did not ask for it keeps a fast start.
     let asked = node.config.text("rescan").is_some() && !node.chain.began_here;
     let blocks = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
@@ -120,23 +119,23 @@ fn begin(node: &Node) -> Rescan {
 }
 
 /// A block left the chain: what was found may have been in it, or what spent something.
-pub fn start_over(node: &Node, turn: &mut Turn<'_>) {
+pub fn start_over(node: &Scope, turn: &mut Turn<'_>) {
     if matches!(node.wallet.rescan, Rescan::Next(..)) {
-        turn.install(|node| {
-            node.wallet.rescan = Rescan::ToBegin;
-            node.wallet.found.clear();
+        turn.install(node, |wallet| {
+            wallet.rescan = Rescan::ToBegin;
+            wallet.found.clear();
         });
     }
 }
 
-fn ask(node: &Node, turn: &mut Turn<'_>, height: BlockHeight, since: Instant) {
+fn ask(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight, since: Instant) {
     let purpose = Purpose::Again(height, since);
     call_backend(node, turn, "getrawblockbyheight", &json!({"height": height.0}), purpose);
 }
 
 /// The backend gave an old block.
 pub fn answered(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (height, since): (BlockHeight, Instant),
     result: Result<Value, RpcError>,
@@ -156,7 +155,7 @@ pub fn answered(
         Err(why) if failed >= MAX_FAILURES => return give_up(node, turn, height, &why),
         Err(why) => {
             log::debug!("block {height} will be asked for again: {why}");
-            turn.install(move |node| node.wallet.rescan = Rescan::Next(height, failed + 1));
+            turn.install(node, move |wallet| wallet.rescan = Rescan::Next(height, failed + 1));
             poll_later(node, turn);
             return Ok(());
         }
@@ -168,7 +167,7 @@ pub fn answered(
     }
     crate::rooms::wallet::rescan::look_again(node, turn, height, &block)?;
     let next = BlockHeight(height.0.saturating_add(1));
-    turn.install(move |node| node.wallet.rescan = Rescan::Next(next, 0));
+    turn.install(node, move |wallet| wallet.rescan = Rescan::Next(next, 0));
     if since.elapsed() < LOOK_AFTER && next <= node.chain.height() {
         ask(node, turn, next, since);
     } else {
@@ -178,13 +177,13 @@ pub fn answered(
 }
 
 /// A backend that was pruned has no old blocks, and everything else must go on.
-fn give_up(node: &Node, turn: &mut Turn<'_>, height: BlockHeight, why: &str) -> Result<(), Stop> {
+fn give_up(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight, why: &str) -> Result<(), Stop> {
     log::warn!(
         "block {height} cannot be looked at once more: {why}. Coins of the wallet's that were not seen before stay unseen (--rescan)"
     );
-    turn.install(|node| {
-        node.wallet.rescan = Rescan::Done;
-        node.wallet.found.clear();
+    turn.install(node, |wallet| {
+        wallet.rescan = Rescan::Done;
+        wallet.found.clear();
     });
     poll_later(node, turn);
     Ok(())

@@ -1,8 +1,7 @@
 //! Addresses are issued, UTXOs reserved, spent and freed.
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
-use crate::rooms::wallet::{AddressKind, MAX_INDEX, Output, Spend, store};
+use crate::rooms::wallet::{AddressKind, MAX_INDEX, Output, Scope, Spend, store};
 use crate::sys::fatal::{Fatal, Stop};
 use bitcoin::{ScriptBuf, Txid};
 use primitives::{BlockHeight, OutPoint, Sat};
@@ -10,17 +9,17 @@ use std::collections::BTreeMap;
 
 /// Issues the next address index: never issued before. Past [`MAX_INDEX`] that one serves again: what is to be paid to us, be it a
 /// claim, needs an address.
-pub fn next_index(node: &Node, turn: &mut Turn<'_>) -> Result<u32, Fatal> {
+pub fn next_index(node: &Scope, turn: &mut Turn<'_>) -> Result<u32, Fatal> {
     let index = (node.wallet.last_index.get() + 1).min(MAX_INDEX);
     node.wallet.last_index.set(index);
     store::set_last_index(turn.db, index)?;
-    turn.install(|node| node.wallet.watch());
+    turn.install(node, |wallet| wallet.watch());
     Ok(index)
 }
 
 /// A new script to be paid by: for change, and for closings.
 pub fn next_script(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     kind: AddressKind,
 ) -> Result<ScriptBuf, Fatal> {
@@ -28,7 +27,7 @@ pub fn next_script(
 }
 
 pub fn put(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     changed: BTreeMap<OutPoint, Output>,
 ) -> Result<(), Stop> {
@@ -36,13 +35,13 @@ pub fn put(
         store::put(turn.db, outpoint, output)?;
     }
     watch_up_to(node, turn, &changed)?;
-    turn.install(move |node| node.wallet.outputs.extend(changed));
+    turn.install(node, move |wallet| wallet.outputs.extend(changed));
     Ok(())
 }
 
 /// The addresses of these count as issued.
 pub fn watch_up_to(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     changed: &BTreeMap<OutPoint, Output>,
 ) -> Result<(), Stop> {
@@ -51,17 +50,17 @@ pub fn watch_up_to(
     let highest = changed.values().map(|o| o.key_index).max().unwrap_or(0);
     if highest > node.wallet.last_index.get() {
         store::set_last_index(turn.db, highest)?;
-        turn.install(move |node| {
-            let last = node.wallet.last_index.get().max(highest);
-            node.wallet.last_index.set(last);
-            node.wallet.watch();
+        turn.install(node, move |wallet| {
+            let last = wallet.last_index.get().max(highest);
+            wallet.last_index.set(last);
+            wallet.watch();
         });
     }
     Ok(())
 }
 
 /// A transaction of ours is on its way: its inputs are spent, and what it pays to us is there, unconfirmed.
-pub fn spend(node: &Node, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Result<(), Stop> {
+pub fn spend(node: &Scope, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Result<(), Stop> {
     let txid = tx.compute_txid();
     let mut changed = BTreeMap::new();
     for input in &tx.input {
@@ -89,7 +88,7 @@ pub fn spend(node: &Node, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Res
 }
 
 /// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not.
-pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
+pub fn unspend(node: &Scope, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
     let of_its_own = |(o, v): &(&OutPoint, &Output)| o.txid == txid && v.confirmed.is_none();
     let gone: Vec<OutPoint> =
         node.wallet.outputs.iter().filter(of_its_own).map(|(o, _)| *o).collect();
@@ -97,9 +96,9 @@ pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop>
         store::remove(turn.db, outpoint)?;
     }
     store::release(turn.db, txid)?;
-    turn.install(move |node| {
-        gone.iter().for_each(|o| drop(node.wallet.outputs.remove(o)));
-        for output in node.wallet.outputs.values_mut() {
+    turn.install(node, move |wallet| {
+        gone.iter().for_each(|o| drop(wallet.outputs.remove(o)));
+        for output in wallet.outputs.values_mut() {
             if output.spent == Some(Spend { txid, height: None }) {
                 output.spent = None;
                 output.reserved_until = BlockHeight(0);
@@ -111,7 +110,7 @@ pub fn unspend(node: &Node, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop>
 
 /// Keeps these from being chosen until a height; zero lets them go.
 pub fn reserve(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     outpoints: &[OutPoint],
     until: BlockHeight,

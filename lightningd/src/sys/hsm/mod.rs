@@ -182,7 +182,7 @@ mod tests {
         let refused = hsm.new_client(peer, channel, &rights, None).unwrap_err();
         assert!(matches!(refused, Stop::Refused(_)), "{refused:?}");
         let seed =
-            crate::rooms::channels::live::hsm_seed(&rig.node.channels.all[&ChannelNumber(1)]);
+            crate::rooms::channels::seed::hsm_seed(&rig.node.channels.all[&ChannelNumber(1)]);
         let point = hsm.commitment_point(peer, channel, seed, CommitmentNumber::FIRST).unwrap();
         assert_eq!(point, Err(NoPoint::Later));
         drop(held);

@@ -6,7 +6,7 @@
 //! subdaemon cannot use up the limit of what lightningd says about its peer, nor that of lines about no peer, and new identities raise
 //! no limit. The sum over all groups bounds what the log takes of the disk.
 
-use super::Speaker;
+use crate::sys::log::line_of::Speaker;
 use primitives::{Bucket, NodeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};

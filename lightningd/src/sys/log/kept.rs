@@ -1,7 +1,7 @@
 //! The last lines, in memory, for `getlog`. UNUSUAL and BROKEN lines have queues of their own, so that no number of debug lines pushes
 //! them out; those that lightningd wrote have one, so that no captured subdaemon or plugin does.
 
-use super::{Line, Speaker};
+use crate::sys::log::line_of::{Line, Speaker};
 use std::collections::VecDeque;
 use wire::daemon::LogLevel;
 

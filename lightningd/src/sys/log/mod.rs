@@ -4,7 +4,9 @@
 
 pub mod budget;
 pub mod kept;
+pub mod line_of;
 
+use crate::sys::log::line_of::{Line, Speaker};
 use budget::{Budgets, LeftOut, Said};
 use kept::Kept;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,37 +17,11 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wire::daemon::LogLevel;
 
 /// Lines of one text: a report of a panic has a few.
 const MAX_LINES: usize = 32;
-
-/// Which process wrote a line. Limits and queues are apart: what one says hides nothing of another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Speaker {
-    /// This one.
-    Lightningd,
-    /// A subdaemon, in its own words: it may be captured.
-    Daemon,
-    /// A plugin.
-    Plugin,
-}
-
-/// A line as it is kept.
-#[derive(Debug, Clone)]
-pub struct Line {
-    /// Since the start.
-    pub at: Duration,
-    /// How loud.
-    pub level: LogLevel,
-    /// About whom.
-    pub node: Option<NodeId>,
-    /// Who says it.
-    pub source: String,
-    /// What.
-    pub text: String,
-}
 
 /// One `log-level`: a level, for sources that contain a word.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! CLN's configuration files: a `name` or `name=value` a line, comments, `include`.
 
-use super::Said;
 use crate::sys::fatal::Fatal;
+use crate::sys::options::said::Said;
 use std::path::{Path, PathBuf};
 
 /// As deep as includes may go.

@@ -4,25 +4,15 @@
 //! options are theirs; what nobody claims is fatal.
 
 pub mod files;
+pub mod said;
 pub mod table;
 
 use crate::sys::fatal::Fatal;
+use crate::sys::options::said::Said;
 use primitives::{Msat, Network};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use table::{Kind, find};
-
-/// Where an option was given, as `listconfigs` says it.
-pub type Source = String;
-
-/// One saying of an option.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// What followed the `=`, if anything did.
-    pub value: Option<String>,
-    /// `cmdline`, or file and line.
-    pub source: Source,
-}
 
 /// Everything that was said.
 #[derive(Debug, Clone, Default)]

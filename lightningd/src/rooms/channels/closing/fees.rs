@@ -1,9 +1,8 @@
 //! What a mutual close may pay: our bounds for closingd, and those that `close` was given.
 
-use super::Channel;
-use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::terms::FeerateRange;
+use crate::rooms::channels::{Channel, Scope};
 use crate::sys::args::{Args, Asked};
 use crate::sys::form::RpcError;
 use primitives::*;
@@ -42,7 +41,7 @@ pub fn max_fee(channel: &Channel) -> Sat {
 
 /// What we pay at most for a closing as opener. With anchors the last commitment pays little by design, and says nothing about
 /// what a closing costs now: the peer may rightly want what gets it into a block.
-fn most_of_ours(node: &Node, channel: &Channel, weight: u64) -> Sat {
+fn most_of_ours(node: &Scope, channel: &Channel, weight: u64) -> Sat {
     let usual = max_fee(channel);
     let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
     if !anchors || channel.close_feerange.is_some() {
@@ -54,7 +53,7 @@ fn most_of_ours(node: &Node, channel: &Channel, weight: u64) -> Sat {
 }
 
 /// The least, the best and the most that closingd agrees to.
-pub(super) fn of(node: &Node, channel: &Channel, script: &Sides<ScriptBuf>) -> (Sat, Sat, Sat) {
+pub(super) fn of(node: &Scope, channel: &Channel, script: &Sides<ScriptBuf>) -> (Sat, Sat, Sat) {
     let weight = channel::closing::weight(script);
     let rate = node.feerate(Use::MutualClose).unwrap_or_else(|| node.feerate_floor());
     let most = match (channel.opener(), channel.close_feerange) {
@@ -81,7 +80,7 @@ fn agreed_fee(channel: &Channel) -> Option<Sat> {
 }
 
 /// What `close` says in `feerange`: two feerates, each as anywhere else.
-pub(super) fn asked(node: &Node, args: &Args) -> Result<Option<FeerateRange>, RpcError> {
+pub fn asked(node: &Scope, args: &Args) -> Result<Option<FeerateRange>, RpcError> {
     let shape = || {
         RpcError::params(
             "feerange: should be an array of two feerates, the lowest and the highest, such as [\"slow\", \"2000perkw\"]",
@@ -121,7 +120,7 @@ pub(super) fn asked(node: &Node, args: &Args) -> Result<Option<FeerateRange>, Rp
 }
 
 /// What CLN's `close` takes and we cannot do.
-pub(super) fn refuse_unfit(args: &Args) -> Result<(), RpcError> {
+pub fn refuse_unfit(args: &Args) -> Result<(), RpcError> {
     let given = |name: &str| args.raw(name).filter(|v| !v.is_null());
     if given("wrong_funding").is_some() {
         return Err(RpcError::params(

@@ -1,5 +1,5 @@
 use super::*;
-use crate::rooms::chain::feerates::Estimates;
+use crate::rooms::chain::estimates::Estimates;
 use crate::rooms::channels::store;
 use crate::sys::args::{ArgKind, Param, may};
 use crate::testing::Rig;

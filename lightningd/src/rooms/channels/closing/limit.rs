@@ -1,15 +1,16 @@
 //! How long a close may take: what a local `close` asked for, or the limit of a close that the peer began.
 
-use super::{DEFAULT_UNILATERAL_SECONDS, close_in_time};
 use crate::kernel::turn::Turn;
-use crate::node::Node;
-use crate::rooms::channels::{Channel, store, strangers, update};
+use crate::kernel::words::event::Event;
+use crate::rooms::channels::change::update;
+use crate::rooms::channels::{Channel, Scope, store, strangers};
 use crate::sys::fatal::Stop;
-use primitives::Side;
+use primitives::{Side, *};
+use std::time::{Duration, Instant};
 
 /// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the channel. Its time begins once no
 /// HTLC is pending: those have deadlines of their own.
-pub fn limit_peer_close(node: &Node, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
+pub fn limit_peer_close(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let stalls = channel.state.is_open()
         && is_of_peer(channel)
         && channel.shutdown.remote.is_some()
@@ -32,7 +33,7 @@ pub fn is_of_peer(channel: &Channel) -> bool {
 /// A local `close` with this `unilateraltimeout`, 0 for a wait without limit. The last one decides, also after a restart. One that says
 /// nothing leaves the limit of a close that the peer began as it is.
 pub fn asked(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
     seconds: Option<u64>,
@@ -52,7 +53,7 @@ pub fn asked(
     Ok(())
 }
 
-fn seconds(node: &Node) -> u64 {
+fn seconds(node: &Scope) -> u64 {
     let default = DEFAULT_UNILATERAL_SECONDS as u32;
     let config = &node.config;
     let seconds =
@@ -61,7 +62,7 @@ fn seconds(node: &Node) -> u64 {
 }
 
 /// After a start. The peer had no chance to agree while we were away: it gets an hour at least.
-pub fn resume_limit(node: &Node, turn: &mut Turn<'_>, channel: &Channel) {
+pub fn resume_limit(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     let grace = crate::sys::json::now() + seconds(node).min(3600);
     let by = channel.close_by.map(|by| if is_of_peer(channel) { by.max(grace) } else { by });
     close_in_time(turn, channel.number, by);
@@ -76,6 +77,18 @@ pub fn begins_after_htlcs(turn: &mut Turn<'_>, channel: &Channel) -> Result<bool
     store::set_close_by(turn.db, channel.number, None)?;
     update(turn, channel.number, |c| c.close_by = None);
     Ok(true)
+}
+
+/// CLN's: two days, then alone.
+const DEFAULT_UNILATERAL_SECONDS: u64 = 172_800;
+
+/// Looks again when the peer has had all its time.
+pub(super) fn close_in_time(turn: &mut Turn<'_>, number: ChannelNumber, by: Option<u64>) {
+    if let Some(by) = by {
+        let left = Duration::from_secs(by.saturating_sub(crate::sys::json::now()));
+        let event = Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::CloseTimeout);
+        turn.at(Instant::now() + left, event);
+    }
 }
 
 #[cfg(test)]

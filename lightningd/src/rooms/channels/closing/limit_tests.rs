@@ -55,7 +55,7 @@ fn close(rig: &mut Rig, unilateraltimeout: Value) -> Vec<Said> {
         }
         let args = Args::parse(method.params, &given).unwrap();
         let caller = Caller { conn: 1, id: "1".into(), filter: None, notify: false };
-        (method.run)(node, turn, &args, &caller).map(|_| ())
+        (method.run.unwrap())(node, turn, &args, &caller).map(|_| ())
     })
 }
 

@@ -3,8 +3,8 @@
 
 use super::{Attempt, Opening, Told};
 use crate::kernel::turn::Turn;
-use crate::node::Node;
-use crate::rooms::channels::{Channel, live, watch};
+use crate::rooms::channels::Scope;
+use crate::rooms::channels::{Channel, watch};
 use crate::sys::fatal::Fatal;
 use ::channel::RESERVE_PART;
 use primitives::*;
@@ -12,7 +12,7 @@ use wire::channel_data::{FeeChange, LastSent, Stage, Terms};
 
 /// Is the channel what was agreed, and does hsmd know it as ours to close? `Err` says why not.
 pub(super) fn check(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     opening: &Opening,
     channel: &Channel,
@@ -26,7 +26,7 @@ pub(super) fn check(
         Ok(state) => state,
         Err(why) => return Ok(Err(why)),
     };
-    let seed = live::hsm_seed(channel);
+    let seed = crate::rooms::channels::seed::hsm_seed(channel);
     let signatures = channel.live.local_signatures.clone();
     let first = |point| state.local_commitment(point);
     turn.hsm.judge_opening(opening.peer, opening.number, seed, first, signatures)
@@ -176,7 +176,7 @@ fn waits_long_enough(said: u32, channel: &Channel) -> Result<(), String> {
 
 /// The script that every closing will pay us at.
 fn closes_to_us(
-    node: &Node,
+    node: &Scope,
     close_to: Option<&ScriptBuf>,
     channel: &Channel,
 ) -> Result<(), String> {

@@ -1,17 +1,16 @@
 //! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
+use crate::kernel::births;
 use crate::kernel::children::Role;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::node::Node;
+use crate::rooms::channels::Scope;
 use crate::rooms::channels::budgets::Proposer;
+use crate::rooms::channels::numbers;
+use crate::rooms::channels::scripts::upfront_script;
 use crate::rooms::channels::strangers::{MAX_ATTEMPTS, MAX_UNFUNDED_PER_PEER, SILENCE};
-use crate::rooms::channels::{live, numbers};
 use crate::rooms::peers::Connection;
-use crate::rooms::wallet;
-use crate::rooms::wallet::AddressKind;
-use crate::sys::children::{ChildSpec, Daemon};
 use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use crate::sys::form::code;
@@ -59,12 +58,12 @@ pub struct Proposal {
 }
 
 /// So deep the funding of a peer must be.
-fn funding_confirms(node: &Node) -> u32 {
+fn funding_confirms(node: &Scope) -> u32 {
     node.config.u32_or("funding-confirms", if node.network.is_test() { 1 } else { 3 })
 }
 
-fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
-    let htlcs = live::htlc_policy(node);
+fn policy(node: &Scope, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
+    let htlcs = crate::rooms::channels::seed::htlc_policy(node);
     let (min_feerate, max_feerate) = node.feerate_bounds(false);
     let (min_anchors_feerate, _) = node.feerate_bounds(true);
     let delay = if node.network.is_test() { 6 } else { 144 };
@@ -96,7 +95,7 @@ fn policy(node: &Node, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
 
 /// The channel type to propose: anchors where the peer has them.
 fn channel_type(
-    node: &Node,
+    node: &Scope,
     remote: &Features,
     wanted: Option<&Features>,
 ) -> Result<Features, RpcError> {
@@ -119,7 +118,7 @@ fn channel_type(
 
 /// Gives birth to an openingd for a channel of ours.
 pub fn propose(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     p: Proposal,
     attempt: Attempt,
@@ -167,34 +166,9 @@ pub fn propose(
     begin(node, turn, whom, temporary, amounts, attempt, upfront, told, &init.encode())
 }
 
-/// The script to fix from the start, if one was asked for and the peer knows how to hold us to it. BOLT 2,
-/// option_upfront_shutdown_script. Any other would leave `close` no choice of a destination.
-fn upfront_script(
-    connection: &crate::rooms::peers::Connection,
-    close_to: Option<&ScriptBuf>,
-) -> Option<ScriptBuf> {
-    let holds = connection.features.offers(feature::UPFRONT_SHUTDOWN_SCRIPT);
-    close_to.filter(|_| holds).cloned()
-}
-
-/// A new script of ours to be paid by at a closing, in a form that the peer must take.
-pub fn closing_script(
-    node: &Node,
-    turn: &mut Turn<'_>,
-    remote: &Features,
-) -> Result<ScriptBuf, Stop> {
-    // BOLT 2, shutdown: newer witness versions need option_shutdown_anysegwit.
-    let kind = if remote.offers(feature::SHUTDOWN_ANYSEGWIT) {
-        AddressKind::Taproot
-    } else {
-        AddressKind::Bech32
-    };
-    Ok(wallet::spend::next_script(node, turn, kind)?)
-}
-
 #[allow(clippy::too_many_arguments)] // one call for each of the two ways to begin
 fn begin(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     (peer, connection): (NodeId, u64),
     temporary: ChannelId,
@@ -223,14 +197,14 @@ fn begin(
         | Attempt::Completing { .. } => 0,
     };
     let child = node.supervisor.next_id();
-    turn.say(Outgoing::Spawn(ChildSpec {
-        id: child,
-        daemon: Daemon::Openingd,
-        source: format!("openingd-chan#{number}"),
-        node: Some(peer),
-        init: init.to_vec(),
-        fds: vec![hsm, ours],
-    }));
+    births::birth(
+        node,
+        turn,
+        (child, Role::Opening(number)),
+        Some(peer),
+        init.to_vec(),
+        vec![hsm, ours],
+    );
     let opening = Opening {
         number,
         peer,
@@ -243,15 +217,12 @@ fn begin(
         minimum_depth,
         told,
     };
-    turn.install(move |node| {
-        node.supervisor.assign(child, Role::Opening(number));
-        node.channels.openings.insert(number, opening);
-    });
+    turn.install(node, move |channels| _ = channels.openings.insert(number, opening));
     Ok(())
 }
 
 /// A peer sent `open_channel`. Nothing is born or written for one that is refused.
-pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
+pub fn proposed(node: &Scope, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop> {
     let Some(connection) = node.peers.connection(s.node).filter(|c| c.number == s.connection)
     else {
         crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
@@ -269,7 +240,7 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
     if who.is_stranger {
         evict_oldest(node, turn)?;
     }
-    turn.install(move |node| node.channels.budgets.proposes(who, now));
+    turn.install(node, move |channels| channels.budgets.proposes(who, now));
     let init = AcceptInit {
         network: node.network,
         local_features: told.features.local.clone(),
@@ -283,7 +254,7 @@ pub fn proposed(node: &Node, turn: &mut Turn<'_>, s: &Spoke) -> Result<(), Stop>
     begin(node, turn, whom, s.channel, amounts, Attempt::Theirs, None, told, &init.encode())
 }
 
-fn proposer(node: &Node, peer: NodeId, connection: &Connection) -> Proposer {
+fn proposer(node: &Scope, peer: NodeId, connection: &Connection) -> Proposer {
     let source = connection.address.host.parse().ok().map(Source::of);
     Proposer { peer, source, is_stranger: node.channels.is_stranger(peer) }
 }
@@ -291,7 +262,7 @@ fn proposer(node: &Node, peer: NodeId, connection: &Connection) -> Proposer {
 /// Is this proposal worth an openingd now? `Err`: what the peer hears, [`MAX_TEXT`](::channel::opening::MAX_TEXT) at most. What costs
 /// least is asked first.
 fn acceptable(
-    node: &Node,
+    node: &Scope,
     s: &Spoke,
     connection: &Connection,
     told: &Told,
@@ -321,7 +292,7 @@ fn acceptable(
 }
 
 /// Do as many channels of this peer wait for their funding as may, and is none of them forgotten by it?
-fn has_too_many(node: &Node, peer: NodeId, now: Instant) -> Option<&'static str> {
+fn has_too_many(node: &Scope, peer: NodeId, now: Instant) -> Option<&'static str> {
     let connection = node.peers.connection(peer)?;
     let forgotten_at = |at| node.channels.forgotten_by(peer, connection, at).is_some();
     if node.channels.unseen_with(peer) < MAX_UNFUNDED_PER_PEER || forgotten_at(now) {
@@ -334,7 +305,7 @@ fn has_too_many(node: &Node, peer: NodeId, now: Instant) -> Option<&'static str>
 }
 
 /// What openingd would say of the proposal.
-fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
+fn judge(node: &Scope, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
     let body = s.message.0.get(2..).unwrap_or_default();
     let open = OpenChannel::take_body(body).map_err(Refusal::Malformed)?;
     let ground = Ground {
@@ -348,24 +319,29 @@ fn judge(node: &Node, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
 }
 
 /// The peer hears why, unless it heard so much already.
-fn refuse(node: &Node, turn: &mut Turn<'_>, s: &Spoke, why: &str, now: Instant) {
+fn refuse(node: &Scope, turn: &mut Turn<'_>, s: &Spoke, why: &str, now: Instant) {
     crate::rooms::peers::line::refuse(node, turn, s.node, s.connection, s.channel);
     let peer = s.node;
     if node.channels.budgets.may_hear(peer, now) {
         crate::sys::log::line(LogLevel::Unusual, Some(peer), "opening", &format!("refused: {why}"));
         crate::rooms::peers::line::tell(node, turn, peer, &Error::new(s.channel, why));
-        turn.install(move |node| node.channels.budgets.hears(peer, now));
+        turn.install(node, move |channels| channels.budgets.hears(peer, now));
     }
 }
 
 /// Where as many strangers' attempts are under way as may be, the oldest gives way. It has not brought a channel yet: nothing of it is
 /// stored, and the peer has no signature of ours, since `funding_signed` is channeld's to send.
-fn evict_oldest(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
+fn evict_oldest(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let of_stranger = |o: &&Opening| o.is_theirs() && node.channels.is_stranger(o.peer);
     let mut waiting = node.channels.openings.values().filter(of_stranger);
     let oldest = waiting.next();
     match oldest.filter(|_| waiting.count() + 1 >= MAX_ATTEMPTS) {
-        Some(oldest) => super::evict(node, turn, oldest, "this opening took too long, try again"),
+        Some(oldest) => crate::rooms::channels::opening::heard::evict(
+            node,
+            turn,
+            oldest,
+            "this opening took too long, try again",
+        ),
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! `fundchannel_cancel` of a channel that both have signed: only while nobody can have its funding.
 
 use crate::kernel::turn::Turn;
-use crate::node::Node;
+use crate::rooms::channels::Scope;
 use crate::rooms::{chain, wallet};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError, code};
@@ -12,14 +12,14 @@ pub const BROADCAST: &str = "Cannot cancel: the funding transaction has been bro
 
 /// As far as we know ourselves: both have signed, and whoever holds the funding may publish it at any time. One of ours is held
 /// by nobody else where bitcoind refused it each time.
-pub fn may_cancel(node: &Node, channel: &crate::rooms::channels::Channel) -> bool {
+pub fn may_cancel(node: &Scope, channel: &crate::rooms::channels::Channel) -> bool {
     let ours = channel.funding_tx.as_ref();
     channel.funding_height.is_none() && ours.is_none_or(|t| node.chain.nobody_has(t.compute_txid()))
 }
 
 /// bitcoind said whether it knows the funding of a channel that is to be cancelled.
 pub fn funding_seen(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     caller: &Caller,

@@ -2,9 +2,9 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
-use crate::node::Node;
 use crate::rooms::chain::broadcast::{broadcast, broadcast_first};
-use crate::rooms::channels::{Channel, store, update};
+use crate::rooms::channels::change::update;
+use crate::rooms::channels::{Channel, Scope, store};
 use crate::rooms::wallet;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
@@ -14,7 +14,7 @@ use serde_json::json;
 use wire::daemon::LogLevel;
 
 /// Signs the funding of a channel that both have signed the first commitments of, and sends it.
-pub fn sign_funding(node: &Node, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
+pub fn sign_funding(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let Some(tx) = &channel.funding_tx else { return Ok(()) };
     if is_signed(tx) {
@@ -33,14 +33,14 @@ fn is_signed(tx: &Transaction) -> bool {
 
 /// bitcoind took the funding, or did not.
 pub fn funding_sent(
-    node: &Node,
+    node: &Scope,
     turn: &mut Turn<'_>,
     number: ChannelNumber,
     refused: Option<String>,
 ) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     let funder = node.channels.funders.get(&number).cloned();
-    turn.install(move |node| drop(node.channels.funders.remove(&number)));
+    turn.install(node, move |channels| drop(channels.funders.remove(&number)));
     match (&refused, &channel.funding_tx) {
         (None, Some(tx)) => {
             channel.log(LogLevel::Info, &format!("funding {} is on its way", tx.compute_txid()));

@@ -1,9 +1,8 @@
 //! Reading the channels' rows, once, at the start.
 
 use super::{LAST_HTLC, policies};
-use crate::rooms::channels::policy::OwnPolicy;
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::terms::FeerateRange;
+use crate::rooms::channels::terms::{FeerateRange, OwnPolicy};
 use crate::rooms::channels::{Channel, Channels, Owner, StateChange, Totals};
 use crate::sys::db::{corrupt, sql};
 use crate::sys::fatal::Fatal;

@@ -1,7 +1,6 @@
 //! What `setchannel` said, as rows.
 
-use crate::rooms::channels::policy::OwnPolicy;
-use crate::rooms::channels::terms::Policy;
+use crate::rooms::channels::terms::{OwnPolicy, Policy};
 use crate::sys::db::{corrupt, sql};
 use crate::sys::fatal::Fatal;
 use primitives::*;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernel::turn::Turn;
-use crate::rooms::chain::feerates::Estimates;
+use crate::rooms::chain::estimates::Estimates;
 use crate::sys::fatal::Stop;
 
 const NONE: [u64; 0] = [];

@@ -6,7 +6,7 @@ use super::*;
 fn behind(name: &str) -> Rig {
     let mut rig = narrow(name);
     rig.node.chain.caught_up = false;
-    assert_eq!(rig.turn(crate::rooms::htlcs::decide::begin), []);
+    assert_eq!(rig.turn(|node, turn| crate::rooms::htlcs::decide::begin(node, turn)), []);
     rig
 }
 

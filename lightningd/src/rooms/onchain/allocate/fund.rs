@@ -1,8 +1,7 @@
 //! UTXOs for one request, at a price at which bitcoind takes it.
 
 use super::{Allocator, Candidate, Funded, Terms, is_due_sooner};
-use crate::rooms::onchain::claims::Unbuilt;
-use crate::rooms::onchain::cost::{Parent, Utxo, with_utxos};
+use crate::rooms::onchain::cost::{Parent, Unbuilt, Utxo, with_utxos};
 use crate::rooms::onchain::fees::{MAX_SHARE, clearly_above};
 use crate::rooms::onchain::request::{Request, Standing};
 use primitives::*;

@@ -28,8 +28,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use crate::rooms::onchain::claims::Unbuilt;
-use crate::rooms::onchain::cost::Utxo;
+use crate::rooms::onchain::cost::{Unbuilt, Utxo};
 use crate::rooms::onchain::request::{Again, Request, Standing, What};
 use bitcoin::Txid;
 use primitives::*;

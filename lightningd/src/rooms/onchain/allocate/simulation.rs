@@ -5,13 +5,13 @@ use super::tests::{FLOOR, paired, txid, utxo};
 pub mod rules;
 
 use super::*;
-use crate::rooms::chain::feerates::Estimates;
-use crate::rooms::onchain::claims::{Coin, DUST};
+use crate::rooms::chain::estimates::Estimates;
 use crate::rooms::onchain::commitments::Bumpable;
-use crate::rooms::onchain::cost::{Cost, Parent};
+use crate::rooms::onchain::cost::{Coin, Cost, Parent};
+use crate::rooms::onchain::fees;
 use crate::rooms::onchain::fees::{Rates, Stake, clearly_above};
 use crate::rooms::onchain::plan::Make;
-use crate::rooms::onchain::{child, fees};
+use crate::rooms::onchain::weights::DUST;
 use bitcoin::hashes::{Hash, sha256d};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -227,7 +227,7 @@ impl Play {
     fn cost(&self, of: usize) -> Cost {
         match self.at_risk[of].commitment {
             None => claims_of(of, &self.at_risk[of]).cost,
-            Some(_) => child::cost(&self.target(of)),
+            Some(_) => crate::rooms::onchain::child_cost::cost(&self.target(of)),
         }
     }
     fn target(&self, of: usize) -> Bumpable {

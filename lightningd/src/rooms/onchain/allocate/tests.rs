@@ -3,10 +3,8 @@
 pub mod bumps;
 
 use super::*;
-use crate::rooms::onchain::child;
-use crate::rooms::onchain::claims::Coin;
 use crate::rooms::onchain::commitments::Bumpable;
-use crate::rooms::onchain::cost::Parent;
+use crate::rooms::onchain::cost::{Coin, Parent};
 use crate::rooms::onchain::fees::clearly_above;
 use crate::rooms::onchain::plan::Make;
 use crate::rooms::onchain::plan::tests::{claim, outpoint};
@@ -62,7 +60,7 @@ fn bump(number: u64, worth: u64, deadline: u32) -> Request {
         calm: None,
         may_chain: true,
         rests: false,
-        cost: child::cost(&target),
+        cost: crate::rooms::onchain::child_cost::cost(&target),
         what: What::Bump { target, first: BlockHeight(TIP) },
     }
 }

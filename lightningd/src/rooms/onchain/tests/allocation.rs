@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rooms::onchain::allocate::DUE_NOW_BLOCKS;
-use crate::rooms::onchain::attempts::answered;
+use crate::rooms::onchain::answered::answered;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rooms::onchain::anchor::commitment_published;
-use crate::rooms::onchain::attempts::answered;
+use crate::rooms::onchain::answered::answered;
 use crate::rooms::onchain::watch::mempool_has;
 use serde_json::json;
 
@@ -26,7 +26,7 @@ fn failed_channel(rig: &mut Rig) -> Txid {
     let (of, rest) = (channel.live.params.funding, ScriptBuf::from(vec![0x51]));
     let ours = spending(&[of], &[(330, &anchor), (999_669, &rest)]);
     let txid = ours.compute_txid();
-    rig.node.chain.fees = Some(crate::rooms::chain::feerates::Estimates {
+    rig.node.chain.fees = Some(crate::rooms::chain::estimates::Estimates {
         floor: FeeratePerKw(253),
         by_blocks: vec![(2, FeeratePerKw(1_000)), (12, FeeratePerKw(1_000))],
     });

@@ -1,7 +1,7 @@
 //! Anchor bumps: what they cost at most, and until when they hold UTXOs of the wallet.
 
 use super::*;
-use crate::rooms::chain::feerates::Estimates;
+use crate::rooms::chain::estimates::Estimates;
 use crate::rooms::onchain::anchor::commitment_published;
 use wire::channel_data::Stage;
 

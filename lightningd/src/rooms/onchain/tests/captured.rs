@@ -4,7 +4,8 @@ use super::evil::{
     CAPTURED, CAPTURED_CHILD, FORWARDS, UPSTREAM, captured, preimage, says, spend_of_peer,
 };
 use super::*;
-use crate::rooms::onchain::attempts::answered;
+use crate::rooms::onchain::answered::answered;
+use crate::rooms::onchain::cases::WORTHLESS_AFTER;
 use wire::onchaind::OutputStatus;
 
 /// A channel on chain that has nothing to do with the captured onchaind's.

@@ -2,7 +2,7 @@
 
 use super::coins::poor_commitment;
 use super::*;
-use crate::rooms::onchain::attempts::answered;
+use crate::rooms::onchain::answered::answered;
 
 const SMALL: u32 = 8;
 const LARGE: u32 = 9;

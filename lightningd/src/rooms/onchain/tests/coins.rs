@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rooms::onchain::anchor::commitment_published;
-use crate::rooms::onchain::attempts::answered;
+use crate::rooms::onchain::answered::answered;
 
 const SMALL: u32 = 8;
 const LARGE: u32 = 9;
@@ -490,7 +490,7 @@ fn a_push_whose_coin_is_in_a_block_with_something_else_is_made_anew() {
 
 /// The market is so dear.
 fn market(rig: &mut Rig, rate: u32) {
-    rig.node.chain.fees = Some(crate::rooms::chain::feerates::Estimates {
+    rig.node.chain.fees = Some(crate::rooms::chain::estimates::Estimates {
         floor: FeeratePerKw(253),
         by_blocks: vec![(2, FeeratePerKw(rate)), (12, FeeratePerKw(rate))],
     });
@@ -606,7 +606,7 @@ fn no_more_coins_are_spent_than_one_transaction_should_have() {
 fn a_wallet_of_many_coins_costs_a_few_trials() {
     let script = ScriptBuf::from(vec![0x51; 34]);
     let one = |n: u64| cost::Utxo {
-        coin: claims::Coin {
+        coin: crate::rooms::onchain::cost::Coin {
             outpoint: OutPoint { vout: n as u32, ..outpoint(1) },
             amount: Sat(1_000 + n),
             script: script.clone(),
@@ -625,7 +625,11 @@ fn a_wallet_of_many_coins_costs_a_few_trials() {
             let have: u64 = utxos.iter().map(|u| u.coin.amount.0).sum();
             let weight: u64 = utxos.iter().map(|u| u.coin.weight()).sum();
             let missing = (needed + rate.fee(weight).0).saturating_sub(have);
-            if missing > 0 { Err(claims::Unbuilt::Short(Sat(missing))) } else { Ok(()) }
+            if missing > 0 {
+                Err(crate::rooms::onchain::cost::Unbuilt::Short(Sat(missing)))
+            } else {
+                Ok(())
+            }
         });
         let found = found.ok().map(|(_, utxos)| utxos);
         (

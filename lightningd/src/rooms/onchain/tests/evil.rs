@@ -2,6 +2,8 @@
 //! can. ARCHITECTURE, "Captured daemons": no more is lost than its own channel.
 
 use super::*;
+use crate::kernel::children::Role;
+use crate::kernel::words::rooms::OnchainEvent;
 use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::testing::{adds, alias, htlc, moves, point};
 use onion::{ForwardPayload, onion_keys};
@@ -10,7 +12,7 @@ use proptest::test_runner::TestCaseResult;
 use std::sync::atomic::{AtomicU32, Ordering};
 use wire::channel_data::{LiveHtlc, Removal, Stage};
 use wire::channeld::{Peeled, PeeledHtlc, Persist};
-use wire::daemon::{Failed, Fault, Log, Status};
+use wire::daemon::{Failed, Fault, Log, LogLevel, Status};
 use wire::{Bytes, OnionPacket};
 
 /// The captured onchaind's channel. HTLCs of [`UPSTREAM`] go on over it.

@@ -2,6 +2,7 @@
 
 use super::unjudged::FundingSpend;
 use super::*;
+use crate::kernel::children::Role;
 use crate::kernel::words::rooms::ChannelEvent;
 
 #[test]
@@ -110,7 +111,7 @@ fn a_claim_whose_block_left_the_chain_is_made_again_with_the_same_coin() {
 /// The case begins, and its onchaind never does: the channel seems to have its daemon yet.
 fn mine_without_onchaind(rig: &mut Rig, height: u32, txs: Vec<Transaction>) {
     let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();
-    channel.owner = channels::Owner::Channeld(1001);
+    channel.owner = crate::rooms::channels::Owner::Channeld(1001);
     mine(rig, height, txs);
 }
 
