@@ -45,6 +45,7 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
             backend::answered(node, turn, purpose, result).map_err(never_refused)?;
         }
         Event::Chain(event) => backend::handle(node, turn, event)?,
+        Event::FeesChanged => channels::seed::fees_changed(node, turn),
         Event::NewTip(height) => block::is_tip(node, turn, height)?,
         Event::Channel(number, event) => channels::events::handle(node, turn, number, event)?,
         Event::ForgetChannels(over) => channels::forget::forget_some(node, turn, over)?,

@@ -263,6 +263,36 @@ pub fn fees(node: &Node, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
         }
     };
     if set_estimates(node, turn, estimates) {
-        channels::seed::fees_changed(node, turn);
+        // An event of its own: it sees the new estimates.
+        turn.also(Event::FeesChanged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::words::outgoing::Outgoing;
+    use crate::rooms::channels::seed::fee_policy;
+    use crate::testing::Rig;
+    use serde_json::json;
+    use wire::channeld::ToChanneld;
+
+    #[test]
+    fn live_channels_hear_of_new_fee_estimates_at_once() {
+        let mut rig = Rig::new("fees-changed", &[(1, 1)]);
+        for per_kvb in [10_000, 20_000] {
+            let estimates: Vec<Value> =
+                [2, 12, 100].map(|n| json!({"blocks": n, "feerate": per_kvb})).to_vec();
+            let answer = json!({"feerate_floor": 1_000, "feerates": estimates});
+            let mut said = rig.outgoing(Event::Backend(Purpose::Fees, Ok(answer))).into_iter();
+            let told = said.find_map(|o| match o {
+                Outgoing::Order { body, .. } => match ToChanneld::decode_known(&body).unwrap() {
+                    ToChanneld::FeesChanged(f) => Some(f.fees),
+                    _ => None,
+                },
+                _ => None,
+            });
+            assert_eq!(told, Some(fee_policy(&rig.node, rig.channel(1))), "at {per_kvb}");
+        }
     }
 }

@@ -40,6 +40,8 @@ pub enum Event {
     PluginsReady,
     /// Something about our view of the chain.
     Chain(ChainEvent),
+    /// There are new fee estimates.
+    FeesChanged,
     /// A block was taken in by every room: it is our tip.
     NewTip(BlockHeight),
     /// A peer connected: its channels want daemons.
@@ -118,6 +120,7 @@ impl Event {
             | Self::PluginsChanged
             | Self::PluginsReady
             | Self::Chain(_)
+            | Self::FeesChanged
             | Self::NewTip(_)
             | Self::ForgetChannels(_)
             | Self::ChannelForgotten(..)
