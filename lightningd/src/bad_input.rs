@@ -131,9 +131,9 @@ proptest! {
 
     #[test]
     fn arbitrary_words_of_a_plugin_are_a_manifest_or_an_error(manifest in value(), methods in value(), options in value()) {
-        let _ = Manifest::parse(&manifest);
-        let _ = Manifest::parse(&json!({"rpcmethods": methods, "options": options}));
-        let _ = Manifest::parse(&json!({"rpcmethods": [methods], "options": [options]}));
+        let _ = Manifest::parse(&manifest, &Default::default());
+        let _ = Manifest::parse(&json!({"rpcmethods": methods, "options": options}), &Default::default());
+        let _ = Manifest::parse(&json!({"rpcmethods": [methods], "options": [options]}), &Default::default());
     }
 
     #[test]

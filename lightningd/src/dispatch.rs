@@ -1,7 +1,7 @@
 //! One event, one hearer.
 
 use crate::api::{late, rpc};
-use crate::flows::{backend, block, children, htlc, peer};
+use crate::flows::{backend, block, children, hooks, htlc, peer};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
@@ -52,7 +52,11 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         Event::ChannelForgotten(number, peer) => peer::channel_forgotten(node, turn, number, peer)?,
         Event::Onchain(number, event) => onchain::events::handle(node, turn, number, event)?,
         Event::AllocateFees => onchain::events::fees_due(node, turn)?,
-        Event::Decide(channel, id) => htlc::decide(node, turn, channel, id)?,
+        Event::Decide(channel, id) => htlc::decide(node, turn, channel, id),
+        Event::HookAnswered(point, plugin, answer) => {
+            hooks::answered(node, turn, point, plugin, answer);
+        }
+        Event::Decided(verdict) => htlc::decided(node, turn, verdict)?,
         Event::Htlc(event) => htlc::handle(node, turn, event)?,
         Event::StorePayment(index) => payments::ends::keep(node, turn, index)?,
         Event::RpcTimeout(id) => late::timed_out(node, turn, id),

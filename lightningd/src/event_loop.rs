@@ -393,6 +393,11 @@ impl Io {
         match what {
             Outgoing::Reply { caller, result } => self.rpc.reply(&caller, &result),
             Outgoing::Notify { caller, level, text } => self.rpc.notify(&caller, level, &text),
+            Outgoing::News(news) => {
+                for (plugin, json) in crate::api::notifications::deliver(&node.plugins, &news) {
+                    self.kennel.send(plugin, &json);
+                }
+            }
             Outgoing::Spawn(spec) => {
                 node.counters.births += 1;
                 self.spawn(spec);

@@ -92,6 +92,6 @@ pub fn witness(bytes: &[u8]) {
 
 /// What a plugin says it is, and what the backend says of fees.
 pub fn plugin(value: &Value) {
-    let _ = Manifest::parse(value);
+    let _ = Manifest::parse(value, &Default::default());
     let _ = Estimates::parse(value);
 }

@@ -53,12 +53,14 @@ mod flows {
     pub mod broadcast;
     pub mod children;
     pub mod commitment;
+    pub mod hooks;
     pub mod htlc;
     pub mod peer;
 }
 /// What clients see: arguments in, JSON out.
 mod api {
     pub mod late;
+    pub mod notifications;
     pub mod rpc;
 }
 #[cfg(test)]

@@ -375,7 +375,10 @@ pub(crate) fn load(
         features: our_features(),
         invoice_features: our_invoice_features(),
         supervisor,
-        plugins: PluginHost::new(crate::api::rpc::table::METHODS.iter().map(|m| m.name)),
+        plugins: PluginHost::new(
+            crate::api::rpc::table::METHODS.iter().map(|m| m.name),
+            crate::flows::hooks::table::HOOKS.iter().map(|h| h.name),
+        ),
         waits: Waits::default(),
         life: Life::default(),
         counters: Counters::default(),

@@ -1,7 +1,7 @@
 //! A block joins our chain, or leaves it: each room hears of it once, in this order, in one event.
 
 use crate::flows::broadcast::rebroadcast;
-use crate::flows::htlc::with_chain;
+use crate::flows::htlc::{end_held, with_chain};
 use crate::kernel::turn::Turn;
 use crate::kernel::waiting;
 use crate::kernel::words::event::Event;
@@ -38,6 +38,7 @@ pub fn is_tip(node: &Node, turn: &mut Turn<'_>, height: BlockHeight) -> Result<(
     for (number, id) in channels::watch::new_tip(node, turn, height)? {
         htlcs::resolve::failed_on_chain(node, turn, number, id)?;
     }
+    end_held(node, turn);
     with_chain(node, |chain| htlcs::decide::new_tip(node, turn, chain))?;
     onchain::events::new_tip(node, turn, height)
 }

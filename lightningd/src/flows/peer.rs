@@ -4,6 +4,7 @@ use crate::kernel::turn::Turn;
 use crate::kernel::waiting::answer_all;
 use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
+use crate::kernel::words::news::News;
 use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::peers::line::{order, refuse, tell};
@@ -54,7 +55,9 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
 /// A peer has a new connection: its channels want daemons, and callers waited for it.
 fn connected(node: &Node, turn: &mut Turn<'_>, c: Connected) -> Result<(), Stop> {
     let (peer, number) = (c.node, c.connection);
+    let news = News::Connected { peer, direction: c.direction, address: c.address.clone() };
     let result = connections::begin(node, turn, c)?;
+    turn.tell(news);
     turn.also(Event::PeerConnected(peer, number));
     connections::answer_connected(node, turn, peer, result);
     Ok(())

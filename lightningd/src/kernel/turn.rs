@@ -5,6 +5,7 @@
 //! shall be as *installs*, run after their savepoint was released: a refusal takes back its rows, its values and its words.
 
 use crate::kernel::words::event::Event;
+use crate::kernel::words::news::News;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{Caller, RpcError};
@@ -51,6 +52,10 @@ impl Turn<'_> {
     /// Answers an RPC caller once the turn is committed.
     pub fn reply(&mut self, caller: Caller, result: Result<Value, RpcError>) {
         self.said.push(Outgoing::Reply { caller, result });
+    }
+    /// Tells plugins a fact once the turn is committed: those that subscribed to its topic.
+    pub fn tell(&mut self, news: News) {
+        self.said.push(Outgoing::News(news));
     }
     /// Changes a room of `scope` once this event's rows hold. Until then every handler sees the old value.
     pub fn install<S: Holds<R>, R: Any>(

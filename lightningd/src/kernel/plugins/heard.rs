@@ -82,6 +82,7 @@ fn answered(
     match purpose {
         CallFor::Rpc(caller) => turn.reply(caller, result),
         CallFor::Backend(purpose) => turn.also(Event::Backend(purpose, result)),
+        CallFor::Hook(point) => turn.also(Event::HookAnswered(point, id, Some(result))),
         CallFor::Manifest => life::answered(node, turn, id, result)?,
         CallFor::Init => init_answered(node, turn, id, result)?,
     }

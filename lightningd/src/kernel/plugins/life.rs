@@ -124,6 +124,7 @@ pub fn gone(node: &Scope, turn: &mut Turn<'_>, id: PluginId, why: &str) -> Resul
         match &call.purpose {
             CallFor::Rpc(caller) => turn.reply(caller.clone(), Err(died)),
             CallFor::Backend(purpose) => turn.also(Event::Backend(purpose.clone(), Err(died))),
+            CallFor::Hook(point) => turn.also(Event::HookAnswered(*point, id, None)),
             CallFor::Manifest | CallFor::Init => {}
         }
     }
@@ -184,7 +185,7 @@ pub(super) fn answered(
         kill(turn, format!("disabled itself: {reason}"));
         return Ok(());
     }
-    let manifest = match Manifest::parse(&value) {
+    let manifest = match Manifest::parse(&value, &node.plugins.own_hooks) {
         Ok(manifest) => manifest,
         Err(e) => {
             kill(turn, format!("its manifest is wrong: {e}"));
@@ -203,6 +204,10 @@ pub(super) fn answered(
     let mut with = plugin.clone();
     with.manifest = manifest;
     with.stage = Stage::HasManifest;
+    if let Some(hook) = conflicting_hook(node, id, &with) {
+        kill(turn, format!("no order of plugins at hook {hook} fits its 'before' and 'after'"));
+        return Ok(());
+    }
     if at_startup {
         turn.install(node, move |plugins: &mut PluginHost| plugins.born(id, with));
         turn.also(Event::PluginsChanged);
@@ -259,4 +264,12 @@ pub fn stop(node: &Scope, turn: &mut Turn<'_>, id: PluginId) {
         }
     });
     turn.say(Outgoing::KillPlugin { plugin: id, why: "stopped by the plugin command".to_owned() });
+}
+
+/// A hook at which no order of plugins would fit, if this one were among them.
+fn conflicting_hook(node: &Scope, id: PluginId, plugin: &Plugin) -> Option<String> {
+    let mut with = PluginHost::default();
+    with.plugins.clone_from(&node.plugins.plugins);
+    with.plugins.insert(id, plugin.clone());
+    plugin.manifest.hooks.iter().find(|h| with.conflicts(&h.name)).map(|h| h.name.clone())
 }

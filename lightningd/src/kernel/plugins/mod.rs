@@ -4,11 +4,13 @@
 
 pub mod calls;
 pub mod heard;
+pub mod hooks;
 pub mod life;
 pub mod manifest;
 pub mod view;
 
 use crate::kernel::plugins::manifest::Manifest;
+use crate::kernel::words::hooks::HookPoint;
 use crate::kernel::words::rooms::Stage;
 use crate::sys::children::PluginId;
 
@@ -53,6 +55,8 @@ pub enum CallFor {
     Rpc(Caller),
     /// The chain room.
     Backend(Purpose),
+    /// A hook point.
+    Hook(HookPoint),
 }
 
 /// A call under way.
@@ -60,6 +64,17 @@ pub enum CallFor {
 pub struct Call {
     plugin: PluginId,
     purpose: CallFor,
+}
+
+/// A hook point that a plugin is being asked about.
+#[derive(Debug, Clone)]
+pub struct OpenHook {
+    /// Who is being asked.
+    pub plugin: PluginId,
+    /// Who is asked after that, in order.
+    pub rest: Vec<PluginId>,
+    /// What those asked before changed of the question.
+    pub changed: Option<Vec<u8>>,
 }
 
 /// What the node knows of its plugins.
@@ -70,6 +85,10 @@ pub struct PluginHost {
     /// Those that live.
     pub plugins: BTreeMap<PluginId, Plugin>,
     calls: BTreeMap<String, Call>,
+    /// Hook points that a plugin is being asked about.
+    pub open_hooks: BTreeMap<HookPoint, OpenHook>,
+    /// Hooks that plugins can be asked at.
+    pub own_hooks: BTreeSet<&'static str>,
     /// Methods of lightningd's own: no plugin may have one of these names.
     pub own_methods: BTreeSet<&'static str>,
     /// True once the first ones are at work.
@@ -81,9 +100,13 @@ pub const BACKEND_METHODS: [&str; 5] =
     ["getchaininfo", "estimatefees", "getrawblockbyheight", "sendrawtransaction", "getutxout"];
 
 impl PluginHost {
-    /// No plugin yet. `own_methods`: names that none may take.
-    pub fn new(own_methods: impl Iterator<Item = &'static str>) -> Self {
-        Self { own_methods: own_methods.collect(), ..Self::default() }
+    /// No plugin yet. `own_methods`: names that none may take. `own_hooks`: those that they can be asked at.
+    pub fn new(
+        own_methods: impl Iterator<Item = &'static str>,
+        own_hooks: impl Iterator<Item = &'static str>,
+    ) -> Self {
+        let (own_methods, own_hooks) = (own_methods.collect(), own_hooks.collect());
+        Self { own_methods, own_hooks, ..Self::default() }
     }
     /// A number nobody had.
     pub fn next_id(&self) -> PluginId {

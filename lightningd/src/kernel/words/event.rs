@@ -1,5 +1,6 @@
 //! What can happen to the master.
 
+use crate::kernel::words::hooks::{HookPoint, Verdict};
 use crate::kernel::words::rooms::{AbandonedChannel, ChainEvent, ChannelEvent, HtlcEvent, Purpose};
 use crate::sys::children::{ChildId, PluginId, PluginMessage};
 use crate::sys::form::{Caller, RpcError, RpcRequest};
@@ -60,6 +61,10 @@ pub enum Event {
     AllocateFees,
     /// A received HTLC is to be decided on.
     Decide(ChannelNumber, HtlcId),
+    /// A plugin answered to a hook call; `None`: it ended without an answer.
+    HookAnswered(HookPoint, PluginId, Option<Result<Value, RpcError>>),
+    /// Every plugin that was asked has decided, or none was to be asked.
+    Decided(Verdict),
     /// Something in the HTLC switch.
     Htlc(HtlcEvent),
     /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
@@ -130,6 +135,8 @@ impl Event {
             | Self::Onchain(..)
             | Self::AllocateFees
             | Self::Decide(..)
+            | Self::HookAnswered(..)
+            | Self::Decided(_)
             | Self::Htlc(_)
             | Self::Reconnect(..)
             | Self::StartConnectd(_)

@@ -1,6 +1,7 @@
 //! What leaves the master after a commit.
 
 use crate::kernel::words::event::{Blame, Event};
+use crate::kernel::words::news::News;
 use crate::sys::children::{ChildId, ChildSpec, PluginId};
 use crate::sys::form::{Caller, RpcError};
 use primitives::ChannelNumber;
@@ -19,6 +20,8 @@ pub enum Outgoing {
     Reply { caller: Caller, result: Result<Value, RpcError> },
     /// A notification about a running command, to a client that wants them.
     Notify { caller: Caller, level: &'static str, text: String },
+    /// A fact, to the plugins that subscribed to its topic.
+    News(News),
     /// A child is born, with its init.
     Spawn(ChildSpec),
     /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a closing
@@ -63,6 +66,7 @@ impl Outgoing {
             Outgoing::ToPlugin { json, .. } => !BY_THE_CLOCK.iter().any(|m| json.contains(m)),
             Outgoing::Reply { .. }
             | Outgoing::Notify { .. }
+            | Outgoing::News(_)
             | Outgoing::StartPlugin { .. }
             | Outgoing::KillPlugin { .. }
             | Outgoing::Forgotten { .. }

@@ -2,8 +2,10 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
+use crate::kernel::words::hooks::HtlcVerdict;
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::rooms::channels::Channel;
+use crate::rooms::channels::decision::is_replayed;
 use crate::rooms::channels::key::Origin;
 use crate::rooms::htlcs::resolve::{ended, fail, settle};
 use crate::rooms::htlcs::{OnChain, Removed, Scope, early, forward, receive, resolve};
@@ -12,9 +14,11 @@ use crate::sys::fatal::Stop;
 use onion::{Failure, Payload, sha256_of_onion};
 use primitives::*;
 use std::time::{Duration, Instant};
+use wire::OnionPacket;
 use wire::channel_data::{LiveHtlc, Removal, Stage};
 use wire::channeld::Peeled;
 use wire::daemon::LogLevel;
+use wire::hsm::OnionKeys;
 
 /// So long a start may take to find the tip before HTLCs fail for want of it.
 const TIP_PATIENCE: Duration = Duration::from_secs(60);
@@ -61,51 +65,90 @@ pub fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
     }
 }
 
-/// Decides on a received HTLC that is irrevocable. A second time changes nothing.
+/// A received HTLC that is irrevocable and not decided on; `None` where there is nothing to decide.
+fn undecided(node: &Scope, number: ChannelNumber, id: HtlcId) -> Option<(&Channel, &LiveHtlc)> {
+    let channel = node.channels.all.get(&number)?;
+    let found = channel.htlc(Side::Remote, id);
+    let live = found.filter(|l| l.added == Stage::Irrevocable && l.removed.is_none())?;
+    let known = channel.decided.contains_key(&id) || node.htlcs.is_known(number, id);
+    (!known && !node.htlcs.waits_for_tip).then_some((channel, live))
+}
+
+/// A received HTLC that is to be decided on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Its onion was read.
+    Payload,
+    /// Its onion could not be read, or channeld refused it: it fails.
+    Unreadable,
+}
+
+/// Is there a decision to make on this received HTLC?
+pub fn due(node: &Scope, number: ChannelNumber, id: HtlcId) -> Option<Due> {
+    let (channel, _) = undecided(node, number, id)?;
+    match channel.peeled.get(&id).map(|p| &p.peeled) {
+        Some(Peeled::Payload { .. }) => Some(Due::Payload),
+        Some(Peeled::Unreadable { .. } | Peeled::Refused { .. }) | None => Some(Due::Unreadable),
+    }
+}
+
+/// Decides on a received HTLC, as plugins said. A second time changes nothing.
 pub fn decide(
     node: &Scope,
     turn: &mut Turn<'_>,
-    number: ChannelNumber,
-    id: HtlcId,
+    (number, id): (ChannelNumber, HtlcId),
+    verdict: &HtlcVerdict,
     chain: &OnChain<'_>,
 ) -> Result<(), Stop> {
-    let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
-    let found = channel.htlc(Side::Remote, id);
-    let Some(live) = found.filter(|l| l.added == Stage::Irrevocable && l.removed.is_none()) else {
-        return Ok(());
-    };
-    let known = channel.decided.contains_key(&id) || node.htlcs.is_known(number, id);
-    if known || node.htlcs.waits_for_tip {
-        return Ok(());
-    }
+    let Some((channel, live)) = undecided(node, number, id) else { return Ok(()) };
     let Some(peeled) = channel.peeled.get(&id) else {
-        channel.log(
-            LogLevel::Broken,
-            &format!("HTLC {id} is irrevocable, and its onion was never peeled"),
-        );
+        let text = format!("HTLC {id} is irrevocable, and its onion was never peeled");
+        channel.log(LogLevel::Broken, &text);
         return Ok(());
     };
-    let (payload, next, keys) = match &peeled.peeled {
+    match &peeled.peeled {
         Peeled::Unreadable { sha256_of_onion, failure_code } => {
-            let removal = Removal::Malformed {
-                sha256_of_onion: *sha256_of_onion,
-                failure_code: *failure_code,
-            };
-            return settle(node, turn, number, id, removal);
+            let (sha256_of_onion, failure_code) = (*sha256_of_onion, *failure_code);
+            let removal = Removal::Malformed { sha256_of_onion, failure_code };
+            settle(node, turn, number, id, removal)
         }
         Peeled::Refused { removal: Removal::Fulfilled { .. } } => {
-            return Err(Stop::refused(format!("channeld refused HTLC {id} with a preimage")));
+            Err(Stop::refused(format!("channeld refused HTLC {id} with a preimage")))
         }
         // Its removal may have been signed by nobody before the connection was lost: as a row it is said again.
-        Peeled::Refused { removal } => return settle(node, turn, number, id, removal.clone()),
-        Peeled::Payload { payload, next, keys } => (payload, next, keys),
-    };
-    if crate::rooms::channels::decision::is_replayed(turn, number, live)? {
-        channel
-            .log(LogLevel::Unusual, &format!("failing HTLC {id}: its onion was received before"));
-        return fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure);
+        Peeled::Refused { removal } => settle(node, turn, number, id, removal.clone()),
+        Peeled::Payload { keys, .. } if is_replayed(turn, number, live)? => {
+            let text = format!("failing HTLC {id}: its onion was received before");
+            channel.log(LogLevel::Unusual, &text);
+            fail(node, turn, channel, live, keys, &Failure::TemporaryNodeFailure)
+        }
+        Peeled::Payload { payload, next, keys } => match verdict {
+            HtlcVerdict::Continue { payload: changed } => {
+                let payload = changed.as_deref().unwrap_or(&payload.0);
+                go_on(node, turn, (channel, live), (payload, next.as_ref(), keys), chain)
+            }
+            HtlcVerdict::Fail(message) => {
+                fail(node, turn, channel, live, keys, &Failure::from_bytes(message))
+            }
+            HtlcVerdict::FailOnion(reason) => {
+                settle(node, turn, number, id, Removal::Failed { reason: reason.clone() })
+            }
+            HtlcVerdict::Resolve(preimage) => {
+                receive::resolve(node, turn, (channel, live), keys, *preimage, chain)
+            }
+        },
     }
-    match (Payload::parse(&payload.0, next.is_none(), live.path_key.is_some()), next) {
+}
+
+/// Does what the payload says.
+fn go_on(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    (channel, live): (&Channel, &LiveHtlc),
+    (payload, next, keys): (&[u8], Option<&OnionPacket>, &OnionKeys),
+    chain: &OnChain<'_>,
+) -> Result<(), Stop> {
+    match (Payload::parse(payload, next.is_none(), live.path_key.is_some()), next) {
         (Err(e), _) => fail(node, turn, channel, live, keys, &e.into()),
         (Ok(Payload::Final(wanted)), _) => {
             receive::receive(node, turn, (channel, live), &wanted, keys, chain)

@@ -70,6 +70,41 @@ pub(super) fn receive(
     join_set(node, turn, (channel, live), wanted.total, keys, chain)
 }
 
+/// A plugin has the preimage of a received HTLC. The rules for a payment to us hold: the HTLC can be claimed, and in time.
+pub fn resolve(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    (channel, live): (&Channel, &LiveHtlc),
+    keys: &OnionKeys,
+    preimage: Preimage,
+    chain: &OnChain<'_>,
+) -> Result<(), Stop> {
+    let (htlc, id) = (&live.htlc, live.htlc.id);
+    let failure = match may_pay(channel, id, chain) {
+        // onchaind has yet to answer: the plugin is asked again then.
+        None => return Ok(()),
+        Some(false) => Failure::PermanentChannelFailure,
+        Some(true) if preimage.hash() != htlc.payment_hash => {
+            let text = format!("failing HTLC {id}: a plugin's payment_key does not open it");
+            channel.log(LogLevel::Broken, &text);
+            Failure::TemporaryNodeFailure
+        }
+        Some(true) if !node.trusts_tip() || !channel.is_founded(node.chain.height()) => {
+            Failure::TemporaryNodeFailure
+        }
+        Some(true) if is_late(node, htlc.expiry) => {
+            let text =
+                format!("failing HTLC {id} (cltv {}): a plugin's payment_key is late", htlc.expiry);
+            channel.log(LogLevel::Unusual, &text);
+            Failure::TemporaryNodeFailure
+        }
+        Some(true) => {
+            return settle(node, turn, channel.number, id, Removal::Fulfilled { preimage });
+        }
+    };
+    fail(node, turn, channel, live, keys, &failure)
+}
+
 /// Can this received HTLC be claimed, as far as the channel's phase and the chain tell? `None`: onchaind has yet to say what is in the
 /// commitment that confirmed.
 fn may_pay(channel: &Channel, id: HtlcId, chain: &OnChain<'_>) -> Option<bool> {
@@ -84,7 +119,7 @@ fn may_pay(channel: &Channel, id: HtlcId, chain: &OnChain<'_>) -> Option<bool> {
 }
 
 /// Is it too late to fulfil a received HTLC of this expiry?
-fn is_late(node: &Scope, expiry: BlockHeight) -> bool {
+pub fn is_late(node: &Scope, expiry: BlockHeight) -> bool {
     expiry <= node.chain.height() + policy::fulfilment_margin(node)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
+use crate::kernel::words::news::News;
 use crate::rooms::invoices::{Invoice, Paid, Scope, Status, store};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
@@ -78,6 +79,7 @@ pub fn paid(
         |f| matches!(f, For::AnyInvoice(after) if *after < index),
         &result,
     );
+    turn.tell(News::InvoicePaid { label, preimage, received });
     turn.install(node, move |invoices| invoices.insert(invoice));
     Ok(preimage)
 }
