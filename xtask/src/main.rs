@@ -28,7 +28,10 @@ cargo xtask fuzz [--seconds N | --minutes N] [--keep] [TARGET..]
                             feeds the fuzz targets, 20 seconds each; --keep adds what was found to their corpora
 cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
 cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
-cargo xtask tidy            checks which crate may use which
+cargo xtask tidy            checks which crate may use which, the floors of lightningd, circles, fences and limits
+cargo xtask tidy --strike   takes rows out of xtask/tidy-debts.tsv that are paid
+cargo xtask tidy --arrows CRATE
+                            prints which file of a crate names a definition of which other
 cargo xtask deny            checks what the suite is built from: known flaws, licences, duplicates, sources
 cargo xtask deny --refresh DIR
                             makes the rows of known flaws anew from a checkout of RustSec's advisory-db
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
         ["fuzz", words @ ..] => fuzz::run(words),
         ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
         ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
-        ["tidy"] => tidy::run(),
+        ["tidy", rest @ ..] => tidy::run(rest),
         ["deny"] => deny::run(),
         ["deny", "--refresh", database] => deny::refresh(database),
         ["release"] => release::run(),

@@ -1,7 +1,9 @@
 //! The layers, as a check: which crate may use which. ARCHITECTURE.md has the picture.
 
 use crate::cargo;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 /// Each crate of ours with those of ours that it may use. Third-party crates that only some may use come below.
@@ -43,40 +45,64 @@ const FENCED: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["noise", "onion"]),
 ];
 
-/// Compares the manifests with the lists above. Dev-dependencies are free: oracles and harnesses are no arrows.
-pub(crate) fn run() -> Result<(), String> {
+/// A crate of ours: its name, what it depends on, and the top file of each of its targets.
+pub(super) struct Package {
+    pub name: String,
+    pub uses: Vec<String>,
+    pub targets: Vec<Target>,
+}
+
+/// A library, executable or test of a crate.
+pub(super) struct Target {
+    pub kind: String,
+    pub name: String,
+    pub top: PathBuf,
+}
+
+/// The crates of the workspace, as cargo sees them. Dev-dependencies are left out: oracles and harnesses are no arrows.
+pub(super) fn packages() -> Result<Vec<Package>, String> {
     let out = cargo()
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|e| format!("cargo metadata: {e}"))?;
-    let metadata: serde_json::Value =
+    let metadata: Value =
         serde_json::from_slice(&out.stdout).map_err(|e| format!("cargo metadata: {e}"))?;
-    let uses: BTreeMap<String, Vec<String>> = metadata["packages"]
-        .as_array()
-        .ok_or("cargo metadata has no packages")?
-        .iter()
-        .map(|p| {
-            let name = p["name"].as_str().unwrap_or_default().to_owned();
-            let dependencies = p["dependencies"].as_array().cloned().unwrap_or_default();
-            let normal = dependencies.iter().filter(|d| d["kind"].is_null());
-            (name, normal.filter_map(|d| d["name"].as_str().map(str::to_owned)).collect())
-        })
-        .collect();
-    let wrong = judge(&uses);
-    if wrong.is_empty() {
-        println!("tidy: {} crates, no forbidden arrow", uses.len());
-        Ok(())
-    } else {
-        Err(wrong.join("\n"))
+    let list = metadata["packages"].as_array().ok_or("cargo metadata has no packages")?;
+    Ok(list.iter().map(package).collect())
+}
+
+fn package(from: &Value) -> Package {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    Package {
+        name: text(&from["name"]),
+        uses: list(&from["dependencies"])
+            .iter()
+            .filter(|d| d["kind"].is_null())
+            .map(|d| text(&d["name"]))
+            .collect(),
+        targets: list(&from["targets"])
+            .iter()
+            .map(|t| Target {
+                kind: text(&t["kind"][0]),
+                name: text(&t["name"]),
+                top: text(&t["src_path"]).into(),
+            })
+            .collect(),
     }
+}
+
+/// What the manifests have that the lists above forbid.
+pub(super) fn wrong_dependencies(packages: &[Package]) -> Vec<String> {
+    judge(&packages.iter().map(|p| (p.name.clone(), p.uses.clone())).collect())
 }
 
 fn judge(uses: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, dependencies) in uses {
         let Some((_, may)) = ARROWS.iter().find(|(n, _)| n == name) else {
-            wrong.push(format!("{name} is in no layer: give it a row in xtask/src/tidy.rs and a place in ARCHITECTURE.md"));
+            wrong.push(format!("{name} is in no layer: give it a row in xtask/src/tidy/crates.rs and a place in ARCHITECTURE.md"));
             continue;
         };
         for used in dependencies {

@@ -1,0 +1,216 @@
+//! What the compiler does not check: which crate and which file may name which, circles of files, fences, limits.
+//!
+//! Every violation of today that is let be has a row in `xtask/tidy-debts.tsv`. ARCHITECTURE.md has the picture.
+
+mod arrows;
+mod circles;
+mod crates;
+mod debts;
+mod floors;
+mod items;
+mod resolve;
+mod sources;
+
+use crate::root;
+use arrows::Arrows;
+use crates::Package;
+use debts::{Debts, Violation};
+use sources::Crate;
+use std::path::Path;
+
+/// `cargo xtask tidy`, with what follows on the command line.
+pub(crate) fn run(words: &[&str]) -> Result<(), String> {
+    let packages = crates::packages()?;
+    match words {
+        [] => check(&packages, Then::Report),
+        ["--strike"] => check(&packages, Then::Strike),
+        ["--seed"] => check(&packages, Then::Seed),
+        ["--all"] => check(&packages, Then::PrintAll),
+        ["--arrows", name] => print_arrows(&packages, name),
+        _ => Err("cargo xtask tidy [--strike | --all | --arrows CRATE]".to_owned()),
+    }
+}
+
+/// What to do once everything is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Report,
+    /// Take paid rows out of the list.
+    Strike,
+    /// Print every violation, those of the list too.
+    PrintAll,
+    Seed,
+}
+
+fn check(packages: &[Package], then: Then) -> Result<(), String> {
+    let wrong_crates = crates::wrong_dependencies(packages);
+    let mut found = Vec::new();
+    let mut files = 0;
+    for package in packages {
+        let sources = read(package)?;
+        files += sources.files.len();
+        found.extend(violations(&sources));
+    }
+    found.sort();
+    let path = root().join("xtask/tidy-debts.tsv");
+    let debts = Debts::parse(&std::fs::read_to_string(&path).unwrap_or_default())?;
+    if then == Then::PrintAll {
+        print!("{}", Debts::default().judge(&found).wrong.join("\n"));
+        return Ok(());
+    }
+    let write = |debts: &Debts| {
+        std::fs::write(&path, debts.print()).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    if then == Then::Seed {
+        return write(&Debts::all_of(&found));
+    }
+    let judgement = debts.judge(&found);
+    let paid = if then == Then::Strike {
+        write(&judgement.left).map(|()| Vec::new())?
+    } else {
+        judgement.paid
+    };
+    let wrong = [wrong_crates, judgement.wrong, paid].concat();
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n"));
+    }
+    println!(
+        "tidy: {} crates, {files} files, {} debts, nothing new",
+        packages.len(),
+        judgement.left.len()
+    );
+    Ok(())
+}
+
+/// The library and the executables of a crate; tests and benches are free.
+fn read(package: &Package) -> Result<Crate, String> {
+    let top = root();
+    let library = package.targets.iter().find(|t| t.kind == "lib");
+    let mut sources = Crate::new(library.map_or(&package.name, |t| &t.name));
+    let read =
+        |path: &Path| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
+    if let Some(library) = library {
+        sources.read(&top, &library.top, true, &read)?;
+    }
+    for target in package.targets.iter().filter(|t| t.kind == "bin") {
+        sources.read(&top, &target.top, false, &read)?;
+    }
+    Ok(sources)
+}
+
+fn violations(of: &Crate) -> Vec<Violation> {
+    let arrows = arrows::arrows_of(of);
+    let mut found = circle_debts(of, &arrows);
+    if of.name == "lightningd" {
+        found.extend(floor_debts(of, &arrows));
+    }
+    found
+}
+
+/// A row for each file that stands in a circle.
+fn circle_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for circle in circles::circles(of.files.len(), &arrows.arrows) {
+        for file in &circle.files {
+            let mut violation =
+                Violation::new("circle", &of.files[*file].path, "reaches itself along the arrows");
+            let way = circle.way.iter().map(|a| {
+                format!(
+                    "{}:{} names {} of {}",
+                    of.files[a.from].path, a.line, a.item, of.files[a.to].path
+                )
+            });
+            violation.detail = way.collect();
+            violation.detail.push(format!("{} files in this circle", circle.files.len()));
+            found.push(violation);
+        }
+    }
+    found
+}
+
+fn floor_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
+    let place = |file: usize| below_source(&of.files[file].path);
+    let mut found = Vec::new();
+    for file in 0..of.files.len() {
+        match floors::floor_of(place(file)) {
+            None => found.push(Violation::new("floor", &of.files[file].path, "stands on no floor")),
+            Some(floor) if !floors::is_known(&floor) => {
+                found.push(Violation::new(
+                    "floor",
+                    &of.files[file].path,
+                    format!("{floor} has no row in ROOMS"),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    for arrow in &arrows.arrows {
+        let (Some(from), Some(to)) =
+            (floors::floor_of(place(arrow.from)), floors::floor_of(place(arrow.to)))
+        else {
+            continue;
+        };
+        if !floors::may_name(&from, &to, &arrow.item) {
+            let what = format!("{from} must not name {} of {to}", arrow.item);
+            add(&mut found, Violation::new("arrow", &of.files[arrow.from].path, what), arrow.line);
+        }
+    }
+    for read in &arrows.reads {
+        let Some(from) = floors::floor_of(place(read.from)) else { continue };
+        if !floors::may_read_field(&from, &read.field) {
+            let what = format!("{from} must not read node.{}", read.field);
+            add(&mut found, Violation::new("read", &of.files[read.from].path, what), read.line);
+        }
+    }
+    found
+}
+
+/// One row for the same violation on several lines.
+fn add(found: &mut Vec<Violation>, violation: Violation, line: usize) {
+    let at = found.iter().position(|f| {
+        f.kind == violation.kind && f.place == violation.place && f.what == violation.what
+    });
+    let at = at.unwrap_or_else(|| {
+        found.push(violation);
+        found.len() - 1
+    });
+    found[at].detail.push(format!("line {line}"));
+}
+
+fn below_source(path: &str) -> &str {
+    path.split_once("/src/").map_or(path, |(_, below)| below)
+}
+
+fn print_arrows(packages: &[Package], name: &str) -> Result<(), String> {
+    let package =
+        packages.iter().find(|p| p.name == name).ok_or_else(|| format!("no crate {name}"))?;
+    let sources = read(package)?;
+    let arrows = arrows::arrows_of(&sources);
+    let path = |file: usize| below_source(&sources.files[file].path);
+    let floor = |file: usize| floors::floor_of(path(file));
+    for arrow in &arrows.arrows {
+        let verdict = match (floor(arrow.from), floor(arrow.to)) {
+            (Some(from), Some(to)) if floors::may_name(&from, &to, &arrow.item) => "may",
+            (Some(_), Some(_)) => "must not",
+            _ => "?",
+        };
+        println!(
+            "names\t{}:{}\t{}\t{}\t{verdict}",
+            path(arrow.from),
+            arrow.line,
+            path(arrow.to),
+            arrow.item
+        );
+    }
+    for read in &arrows.reads {
+        let verdict = floor(read.from).map_or("?", |from| {
+            if floors::may_read_field(&from, &read.field) { "may" } else { "must not" }
+        });
+        println!("reads\t{}:{}\tnode\t{}\t{verdict}", path(read.from), read.line, read.field);
+    }
+    for circle in circles::circles(sources.files.len(), &arrows.arrows) {
+        let files: Vec<&str> = circle.files.iter().map(|f| path(*f)).collect();
+        println!("circle\t{}\t{}", files.len(), files.join(" "));
+    }
+    Ok(())
+}
