@@ -1,12 +1,10 @@
 //! BOLT 2, "Batching channel messages": several commitment_signed, one for each funding. We have one funding.
 
-use crate::live::Live;
 use primitives::*;
-use subdaemon::Failure;
-use wire::{CommitmentSigned, Message, StartBatch, Warning};
+use wire::CommitmentSigned;
 
 /// BOLT 2: at most this many.
-const MAX_BATCH: u16 = 20;
+pub(crate) const MAX_BATCH: u16 = 20;
 
 /// A batch that is coming in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,48 +33,6 @@ impl Batch {
             (0, Some(ours)) => Ok(Next::Whole(ours)),
             (0, None) => Err("a batch without commitment_signed for the funding"),
             (left, ours) => Ok(Next::More(Self { left, ours })),
-        }
-    }
-}
-
-impl Live {
-    pub(crate) fn on_start_batch(&mut self, m: &StartBatch) -> Result<(), Failure> {
-        if m.batch_size > MAX_BATCH {
-            let text = format!("start_batch of {}, of at most {MAX_BATCH}", m.batch_size);
-            return Err(Failure::PeerWarn(text));
-        }
-        if m.batch_size <= 1 {
-            let text = format!("start_batch of {} is ignored", m.batch_size);
-            return self.peer.send(&Warning::new(self.id, &text));
-        }
-        // BOLT 2: of anything else the messages are taken one by one.
-        if m.message_type == Some(CommitmentSigned::NUMBER) {
-            self.batch = Some(Batch::new(m.batch_size));
-        }
-        Ok(())
-    }
-
-    /// The commitment_signed to act on: this one, or the one of a batch that is now whole.
-    pub(crate) fn unbatched(
-        &mut self,
-        m: CommitmentSigned,
-    ) -> Result<Option<CommitmentSigned>, Failure> {
-        let funding = self.channel.constants().params.funding.txid;
-        let Some(batch) = self.batch.take() else {
-            return match m.funding_txid {
-                Some(other) if other != funding => {
-                    Err(Failure::PeerWarn(format!("commitment_signed for the funding {other}")))
-                }
-                Some(_) | None => Ok(Some(m)),
-            };
-        };
-        match batch.with(m, funding) {
-            Ok(Next::More(batch)) => {
-                self.batch = Some(batch);
-                Ok(None)
-            }
-            Ok(Next::Whole(m)) => Ok(Some(m)),
-            Err(why) => Err(Failure::PeerError(format!("BOLT 2, start_batch: {why}"))),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A revocation that we owe, the commitment that we owe after it, and what the peer revoked and signed before: all of it is
 //! one step on disk. On the wire the revocation goes first, then our updates, then our signature; `last_sent` says so.
 
+use crate::batch::{Batch, MAX_BATCH, Next};
 use crate::live::{Due, Live, Phase};
 use crate::onions;
 use crate::peer::broke;
@@ -248,6 +249,49 @@ impl Live {
                 failure_code,
             }),
             Update::Fee(feerate) => self.peer.send(&UpdateFee { channel_id, feerate }),
+        }
+    }
+}
+
+/// BOLT 2, "Batching channel messages".
+impl Live {
+    pub(crate) fn on_start_batch(&mut self, m: &StartBatch) -> Result<(), Failure> {
+        if m.batch_size > MAX_BATCH {
+            let text = format!("start_batch of {}, of at most {MAX_BATCH}", m.batch_size);
+            return Err(Failure::PeerWarn(text));
+        }
+        if m.batch_size <= 1 {
+            let text = format!("start_batch of {} is ignored", m.batch_size);
+            return self.peer.send(&Warning::new(self.id, &text));
+        }
+        // BOLT 2: of anything else the messages are taken one by one.
+        if m.message_type == Some(CommitmentSigned::NUMBER) {
+            self.batch = Some(Batch::new(m.batch_size));
+        }
+        Ok(())
+    }
+
+    /// The commitment_signed to act on: this one, or the one of a batch that is now whole.
+    pub(crate) fn unbatched(
+        &mut self,
+        m: CommitmentSigned,
+    ) -> Result<Option<CommitmentSigned>, Failure> {
+        let funding = self.channel.constants().params.funding.txid;
+        let Some(batch) = self.batch.take() else {
+            return match m.funding_txid {
+                Some(other) if other != funding => {
+                    Err(Failure::PeerWarn(format!("commitment_signed for the funding {other}")))
+                }
+                Some(_) | None => Ok(Some(m)),
+            };
+        };
+        match batch.with(m, funding) {
+            Ok(Next::More(batch)) => {
+                self.batch = Some(batch);
+                Ok(None)
+            }
+            Ok(Next::Whole(m)) => Ok(Some(m)),
+            Err(why) => Err(Failure::PeerError(format!("BOLT 2, start_batch: {why}"))),
         }
     }
 }

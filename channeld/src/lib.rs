@@ -5,11 +5,12 @@
 //! This daemon knows no secret key, no invoice and no route, opens no file, and is wrong about nothing but its own channel.
 //!
 //! Where to read on: `live` is the loop; `dance` commits and revokes; `greet` begins (again) after a reconnect; `peer`
-//! and `orders` hear; `ready`, `closing`, `fees` and `onions` each know one subject.
+//! and `orders` hear; `ready`, `shutdown`, `fees` and `onions` each know one subject.
 //!
 //! //~ Fifth stop of the tour: after openingd, before closingd.
 #![deny(clippy::indexing_slicing)]
 
+mod announcement;
 mod batch;
 mod closing;
 mod dance;
@@ -20,6 +21,7 @@ mod onions;
 mod orders;
 mod peer;
 mod ready;
+mod shutdown;
 #[cfg(test)]
 mod tests;
 

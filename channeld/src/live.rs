@@ -1,8 +1,8 @@
 //! The daemon's value and its loop: one descriptor per turn, then whatever is due.
 
+use crate::announcement::Announcement;
 use crate::batch::Batch;
 use crate::closing::Closing;
-use crate::ready::Announcement;
 use channel::phase::ChannelPhase;
 use channel::{Channel, Irrevocable, Update};
 use primitives::*;

@@ -1,71 +1,17 @@
 //! channel_ready and announcement_signatures: what is said once, and again, as the funding gets deeper.
 //! BOLT 2, "The channel_ready Message"; BOLT 7, "The announcement_signatures Message".
 
+use crate::announcement::Announcement;
 use crate::live::{Live, Phase};
 use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use subdaemon::Failure;
-use wire::channeld::{ChanneldInit, PersistAnnouncement, PersistPeerReady, PersistReady};
+use wire::channeld::{PersistAnnouncement, PersistPeerReady, PersistReady};
 use wire::hsm::{CheckAnnouncement, GetCommitmentPoint, SignAnnouncement, Verdict};
 use wire::{AnnouncementSignatures, ChannelReady, Warning};
 
 /// Announcements, and aliases, of the peer's on one connection that are looked at.
 const MAX_HEARD: usize = 4;
-
-/// Our half of the channel's announcement.
-#[derive(Debug)]
-pub(crate) enum Announcement {
-    /// A private channel.
-    Never,
-    /// A public one.
-    Public {
-        /// Where it is, once that is deep enough.
-        at: Option<ShortChannelId>,
-        /// Does the peer want ours on this connection?
-        wanted: bool,
-        /// Ours went out on this connection.
-        said: bool,
-        /// What the peer announced on this connection: each costs a write to disk, so they are few.
-        heard: Vec<ShortChannelId>,
-    },
-}
-
-impl Announcement {
-    pub(crate) fn new(init: &ChanneldInit) -> Self {
-        if init.announce {
-            // BOLT 7: on a new connection ours goes out if theirs never came.
-            let wanted = !init.have_announcement;
-            Self::Public { at: init.announceable, wanted, said: false, heard: Vec::new() }
-        } else {
-            Self::Never
-        }
-    }
-    pub(crate) fn is_at(&mut self, scid: ShortChannelId) {
-        match self {
-            Self::Never => {}
-            Self::Public { at, wanted, said, .. } => {
-                // A reorganisation moved the funding: what was said is void.
-                if at.is_some_and(|old| old != scid) {
-                    (*wanted, *said) = (true, false);
-                }
-                *at = Some(scid);
-            }
-        }
-    }
-    pub(crate) fn is_wanted(&mut self) {
-        match self {
-            Self::Never => {}
-            Self::Public { wanted, .. } => *wanted = true,
-        }
-    }
-    /// What is to be signed now.
-    fn due(&self) -> Option<ShortChannelId> {
-        match self {
-            Self::Public { at, wanted: true, said: false, .. } => *at,
-            Self::Public { .. } | Self::Never => None,
-        }
-    }
-}
 
 impl Live {
     /// Says what the depth of the funding, or the peer, lets us say now.
