@@ -2,67 +2,17 @@
 //! connected, whoever of the two opened the connection, or when every address has failed.
 
 use crate::conn::{Conn, ConnId, Stage};
+use crate::dials::{Current, Dial, Lookup};
 use crate::limits::{MAX_ADDRESSES, MAX_DIALS, MAX_LOOKUPS, MAX_WAITING_DIALS};
 use crate::link::Link;
-use crate::switchboard::{Switchboard, token_of};
+use crate::switchboard::Switchboard;
+use crate::tokens::token_of;
 use mio::Interest;
 use primitives::NodeId;
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use subdaemon::Failure;
 use wire::connectd::{Address, ConnectFailed, DialFailure};
-
-/// Every dial.
-#[derive(Debug, Default)]
-pub(crate) struct Dials {
-    dials: HashMap<NodeId, Dial>,
-    /// Dials without a place yet.
-    waiting: VecDeque<NodeId>,
-    lookups: HashMap<u64, Lookup>,
-}
-
-#[derive(Debug)]
-struct Dial {
-    addresses: VecDeque<Address>,
-    failures: Vec<DialFailure>,
-    current: Current,
-}
-
-/// What a dial waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Current {
-    /// A place among [`MAX_DIALS`].
-    Place,
-    /// A name.
-    Lookup(u64),
-    /// A connection.
-    Conn(ConnId),
-    /// The peer's own connection, which crossed ours and was preferred.
-    Rival,
-}
-
-#[derive(Debug)]
-struct Lookup {
-    node: NodeId,
-    address: Address,
-    until: Instant,
-}
-
-impl Dials {
-    fn active(&self) -> usize {
-        self.dials.values().filter(|dial| dial.current != Current::Place).count()
-    }
-
-    /// Are dials within their bounds?
-    #[cfg(feature = "fuzzing")]
-    pub(crate) fn check(&self) {
-        assert!(self.active() <= MAX_DIALS && self.waiting.len() <= MAX_WAITING_DIALS);
-        assert!(self.lookups.len() <= MAX_LOOKUPS);
-        assert!(self.dials.values().all(|dial| dial.addresses.len() <= MAX_ADDRESSES));
-        assert!(self.waiting.iter().all(|node| self.dials.contains_key(node)));
-    }
-}
 
 impl Switchboard {
     /// The order to dial. While a dial to this peer is under way, its addresses are added to it.
@@ -155,7 +105,7 @@ impl Switchboard {
         let id = self.new_id();
         let both = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut stream, token_of(id, None), both).map_err(failed)?;
-        let link = Link::dialler(self.our_id, their_id, self.ephemeral());
+        let link = Link::dialler(self.our_id, their_id, self.outside.ephemeral());
         let conn = Conn::new(id, stream, link, at, Some(node), self.times, self.now);
         self.due(conn.since + self.times.dial);
         self.conns.insert(id, conn);

@@ -16,12 +16,14 @@
 pub mod bytes;
 mod conn;
 mod dial;
+mod dials;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod greeting;
 pub mod limits;
 pub mod link;
 mod listen;
+mod listeners;
 mod mux;
 mod orders;
 pub mod pings;
@@ -33,13 +35,15 @@ pub mod sort;
 pub mod strangers;
 mod switchboard;
 mod talk;
+mod tokens;
 
 use crate::limits::{
     IDLE_PONGS_BURST, IDLE_PONGS_EVERY, MAX_DESCRIPTORS, SPARE_DESCRIPTORS, Times,
 };
 use crate::resolver::Resolver;
 use crate::rivals::Rivals;
-use crate::switchboard::{ORDERS, Outside, REPORTS, RESOLVER, Switchboard};
+use crate::switchboard::{Outside, Switchboard};
+use crate::tokens::{ORDERS, REPORTS, RESOLVER};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use primitives::Bucket;
@@ -119,7 +123,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         },
         Some(_) | None => None,
     };
-    let (listeners, listening) = listen::bind_all(&init.listen);
+    let (listeners, listening) = listeners::bind_all(&init.listen);
 
     let now = Instant::now();
     let poll = Poll::new().map_err(Failure::internal)?;

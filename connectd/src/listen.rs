@@ -1,67 +1,20 @@
-//! Doors: binding, and letting strangers in within bounds.
+//! Accepting connections within bounds: which are accepted, and which connection makes room.
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::limits::{
-    ACCEPT_QUANTUM, BACKLOG, DEFER_ACCEPT, HANDSHAKE_QUANTUM, MANY_STRANGERS, MAX_CONNECTIONS,
-    MAX_STRANGERS,
+    ACCEPT_QUANTUM, HANDSHAKE_QUANTUM, MANY_STRANGERS, MAX_CONNECTIONS, MAX_STRANGERS,
 };
 use crate::link::Link;
 use crate::rivals::Opened;
 use crate::strangers::{self, Candidate, Shown};
-use crate::switchboard::{LISTENERS, Switchboard, token_of};
-use mio::net::{TcpListener, TcpStream};
+use crate::switchboard::Switchboard;
+use crate::tokens::{LISTENERS, token_of};
+use mio::net::TcpStream;
 use mio::{Interest, Token};
-use nix::sys::socket::{Backlog, listen};
-use primitives::SecretKey;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use subdaemon::Failure;
-use wire::connectd::{Address, DialFailure, Listening};
-
-/// More doors than this nobody has.
-pub(crate) const MAX_LISTENERS: usize = 64;
-
-/// One address we listen on.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    socket: TcpListener,
-    /// May somebody be waiting?
-    knocked: bool,
-}
-
-/// Binds everything that can be bound.
-pub(crate) fn bind_all(wanted: &[Address]) -> (Vec<Listener>, Listening) {
-    let mut listeners = Vec::new();
-    let mut report = Listening { addresses: Vec::new(), failures: Vec::new() };
-    for address in wanted {
-        let bound = if listeners.len() < MAX_LISTENERS {
-            bind_one(address)
-        } else {
-            Err(io::Error::other(format!("more than {MAX_LISTENERS} addresses")))
-        };
-        match bound.and_then(|socket| Ok((socket.local_addr()?, socket))) {
-            Ok((at, socket)) => {
-                report.addresses.push(Address { host: at.ip().to_string(), port: at.port() });
-                listeners.push(Listener { socket, knocked: true });
-            }
-            Err(e) => report.failures.push(DialFailure {
-                address: format!("{}:{}", address.host, address.port),
-                why: e.to_string(),
-            }),
-        }
-    }
-    (listeners, report)
-}
-
-fn bind_one(address: &Address) -> io::Result<TcpListener> {
-    let fd = subdaemon::bind_tcp(&address.host, address.port)?;
-    if let Err(e) = subdaemon::defer_accept(&fd, DEFER_ACCEPT) {
-        log::debug!("TCP_DEFER_ACCEPT: {e}: silent connections are let in");
-    }
-    listen(&fd, Backlog::new(BACKLOG)?)?;
-    Ok(TcpListener::from_std(std::net::TcpListener::from(fd)))
-}
 
 impl Switchboard {
     /// From now on peers are let in.
@@ -140,7 +93,7 @@ impl Switchboard {
             log::debug!("{from}: {e}");
             return Ok(());
         }
-        let link = Link::listener(self.our_id, self.ephemeral());
+        let link = Link::listener(self.our_id, self.outside.ephemeral());
         let conn = Conn::new(id, stream, link, from, None, self.times, self.now);
         self.due(conn.since + self.times.handshake);
         self.conns.insert(id, conn);
@@ -210,16 +163,6 @@ impl Switchboard {
             || (flood > MANY_STRANGERS && flood > strangers::largest(&idle));
         let why = "all places are taken, and nothing was going on here";
         if many || idle.is_empty() { self.evict(&strangers, why) } else { self.evict(&idle, why) }
-    }
-
-    /// A key for one handshake.
-    pub(crate) fn ephemeral(&self) -> SecretKey {
-        loop {
-            // All but one in 2^128 of the numbers are keys.
-            if let Ok(key) = SecretKey::from_slice(&(self.outside.random)()) {
-                return key;
-            }
-        }
     }
 
     fn evict<R: Copy + Ord>(

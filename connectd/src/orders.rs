@@ -3,7 +3,8 @@
 use crate::conn::{Conn, ConnId, Stage};
 use crate::limits::MAX_WORDS;
 use crate::sort::ends_everything;
-use crate::switchboard::{Switchboard, token_of};
+use crate::switchboard::Switchboard;
+use crate::tokens::token_of;
 use primitives::{ChannelId, NodeId};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

@@ -2,16 +2,16 @@
 //! with something to do is served once, a quantum at most, so that none starves the others.
 
 use crate::conn::{Conn, ConnId, Stage};
-use crate::dial::Dials;
+use crate::dials::Dials;
 use crate::limits::{MAX_CONNECTIONS, MAX_LINGERING, REPORTS_HIGH, TOTAL_HELD_MAX, Times};
-use crate::listen::Listener;
-use crate::mux::DaemonId;
+use crate::listeners::Listener;
 use crate::resolver::Resolver;
 use crate::rivals::Rivals;
+use crate::tokens::{CONNECTIONS, LISTENERS, LOW_ID, ORDERS, REPORTS, RESOLVER, source_of};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Registry, Token};
-use primitives::{Bucket, Features, Network, NodeId, Point};
+use primitives::{Bucket, Features, Network, NodeId, Point, SecretKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -19,21 +19,6 @@ use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders};
 use wire::Message;
 use wire::connectd::Disconnected;
-
-/// Wakes for the master's orders.
-pub(crate) const ORDERS: Token = Token(0);
-/// Wakes when the master reads our reports.
-pub(crate) const REPORTS: Token = Token(1);
-/// Wakes for names looked up.
-pub(crate) const RESOLVER: Token = Token(2);
-/// The first listener's; the others follow.
-pub(crate) const LISTENERS: usize = 16;
-/// Above this: connections and, right behind each, its daemons.
-const CONNECTIONS: usize = 1 << 24;
-/// The two parts of such a token.
-const DAEMON_BITS: u32 = 24;
-/// What of a connection's number is in its token: the high bits tell one connectd from another, the master says which (`ConnectdInit`).
-const LOW_ID: ConnId = (1 << (usize::BITS - DAEMON_BITS)) - 1;
 
 /// Deadlines are looked at no oftener than this.
 const GRAIN: Duration = Duration::from_millis(20);
@@ -63,6 +48,16 @@ pub(crate) struct Outside {
 impl Outside {
     /// TCP, and the kernel's randomness.
     pub(crate) const MACHINE: Self = Self { connect: connect_tcp, random: subdaemon::random::<32> };
+
+    /// A key for one handshake.
+    pub(crate) fn ephemeral(&self) -> SecretKey {
+        loop {
+            // All but one in 2^128 of the numbers are keys.
+            if let Ok(key) = SecretKey::from_slice(&(self.random)()) {
+                return key;
+            }
+        }
+    }
 }
 
 fn connect_tcp(at: SocketAddr) -> io::Result<TcpStream> {
@@ -376,38 +371,5 @@ impl Switchboard {
         }
         self.next_scan = self.next_scan.max(now + GRAIN);
         Ok(())
-    }
-}
-
-/// What a connection, or its daemon, is called towards poll: the low bits of its number, and which daemon.
-pub(crate) const fn token_of(id: ConnId, daemon: Option<DaemonId>) -> Token {
-    let low = match daemon {
-        None => 0,
-        // A connection that has had 16 million daemons starts again at 1: those before are long gone.
-        Some(n) => 1 + (n as usize) % ((1 << DAEMON_BITS) - 1),
-    };
-    Token((id as usize) << DAEMON_BITS | low)
-}
-
-/// The low bits of the connection's number, and which of its daemons.
-const fn source_of(token: Token) -> (ConnId, Option<DaemonId>) {
-    let low = token.0 & ((1 << DAEMON_BITS) - 1);
-    let daemon = if low == 0 { None } else { Some(low as DaemonId - 1) };
-    ((token.0 >> DAEMON_BITS) as ConnId, daemon)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn token_has_the_low_bits_of_the_number_and_the_daemon() {
-        for high in [0, 1 << 40, 255 << 40, 256 << 40, 70_000 << 40] {
-            for low in [1, 2, 1 << 24, LOW_ID] {
-                for daemon in [None, Some(0), Some(1), Some((1 << 24) - 2)] {
-                    assert_eq!(source_of(token_of(high | low, daemon)), (low, daemon));
-                }
-            }
-        }
     }
 }
