@@ -3,15 +3,17 @@
 //! An `Err` here is a question that no client of ours would ask: its socket is closed. What can be wrong without anyone's
 //! bug (a peer's signature, a secret file, a row of the database) has its place in the answer.
 
+use crate::arriving::Who;
 use crate::blinding::secp;
+use crate::channel::Channel;
 use crate::channel_keys::{ChannelKeys, SIGNING_STACK};
 use crate::derive::NodeKeys;
 use crate::judge::Judge;
 use crate::messages::{blinded_key, double_sha256};
-use crate::refusal::Refusal;
+use crate::refusal::{Bad, Refusal};
 use crate::secret_file::Unusable;
 use crate::{arriving, claims, messages, secret_file, wallet};
-use channel::{Constants, closing, cores};
+use channel::{closing, cores};
 use primitives::*;
 use secp256k1::{Message as Digest, SECP256K1};
 use std::collections::HashMap;
@@ -20,22 +22,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use subdaemon::memory;
-use wire::channel_data::{CommitmentSignatures, CommitmentState};
 use wire::hsm::*;
 use wire::{ChannelAnnouncement, Message, Request, Wire};
 use zeroize::Zeroizing;
 
 /// As many as two sides can have in flight at once.
 const MAX_ONIONS: usize = 2 * channel::MAX_HTLCS;
-
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// lightningd itself.
-    Master,
-    /// A child, for one channel.
-    Child(NodeId, ChannelNumber),
-}
 
 /// A client that the master wants served.
 pub(crate) struct Admission {
@@ -60,12 +52,6 @@ pub(crate) struct Outcome {
     pub(crate) report: Option<BadClient>,
 }
 
-/// One channel: its keys and its judge.
-pub(crate) struct Channel {
-    pub(crate) keys: Box<ChannelKeys>,
-    pub(crate) judge: Judge,
-}
-
 /// hsmd without its sockets.
 #[derive(Default)]
 pub(crate) struct Hsm {
@@ -73,17 +59,8 @@ pub(crate) struct Hsm {
     channels: HashMap<(NodeId, ChannelNumber), Channel>,
 }
 
-/// Why a client is closed.
-pub(crate) type Bad = String;
-
 /// `None`: the question waits until the master says that what it needs is stored.
 type Answered = Result<Option<Outcome>, Bad>;
-
-impl From<Refusal> for Bad {
-    fn from(why: Refusal) -> Self {
-        why.to_string()
-    }
-}
 
 /// What an answer leaves on the stack is in this much of it.
 const ANSWER_STACK: usize = 64 * 1024;
@@ -408,89 +385,6 @@ impl Hsm {
         let mut bytes = Vec::new();
         announcement.put_body(&mut bytes);
         Ok((theirs, double_sha256(&[bytes.get(256..).unwrap_or_default()])))
-    }
-}
-
-impl Channel {
-    pub(crate) fn point(&self, number: CommitmentNumber) -> Result<Point, Bad> {
-        self.keys.point(number).ok_or_else(|| format!("commitment {number} has no point"))
-    }
-
-    fn sign_remote(&mut self, state: &CommitmentState) -> Result<CommitmentSignatures, Bad> {
-        let constants = self.judge.constants()?;
-        self.judge.may_sign_remote(state)?;
-        let signatures = self.keys.sign_remote(&constants, state).map_err(|e| e.to_string())?;
-        self.judge.signed_remote(state);
-        Ok(signatures)
-    }
-
-    /// `Ok(Err)`: the peer's signatures do not hold.
-    fn validate_local(
-        &mut self,
-        state: &CommitmentState,
-        signatures: &CommitmentSignatures,
-    ) -> Result<Result<(), String>, Bad> {
-        let constants = self.judge.constants()?;
-        self.judge.may_show_local(state, self.point(state.number)?)?;
-        let built = self.keys.build_local(&constants, state).map_err(|e| e.to_string())?;
-        if let Err(bad) = built.verify(&constants, signatures) {
-            return Ok(Err(bad.to_string()));
-        }
-        self.judge.shown_local(state);
-        Ok(Ok(()))
-    }
-
-    /// `None`: not before the master has stored that it may.
-    fn revoke_local(&mut self, number: CommitmentNumber) -> Result<Option<Revocation>, Bad> {
-        if !self.judge.revoke_local(number)? {
-            return Ok(None);
-        }
-        let secret = self.keys.commitment_secret(number);
-        let secret = secret.ok_or_else(|| format!("commitment {number} has no secret"))?;
-        Ok(Some(Revocation { secret: *secret, next_point: self.point(number.next().next())? }))
-    }
-
-    fn sign_local(
-        &mut self,
-        state: &CommitmentState,
-        signatures: &CommitmentSignatures,
-    ) -> Result<Transaction, String> {
-        let constants = self.judge.constants()?;
-        self.judge.may_sign_local(state, self.point(state.number)?)?;
-        let built = self.keys.build_local(&constants, state).map_err(|e| e.to_string())?;
-        built.verify(&constants, signatures).map_err(|e| e.to_string())?;
-        self.judge.broadcasts(state.number);
-        let local = secp().sign_ecdsa(&built.sighash(&constants), &self.keys.funding);
-        Ok(built.signed(&constants, &Sides { local, remote: signatures.signature }))
-    }
-
-    /// `None`: not before the master has stored the closing.
-    fn sign_closing(&self, state: &ClosingState) -> Result<Option<Signature>, Bad> {
-        let constants = self.judge.constants()?;
-        if !self.judge.may_close(state)? {
-            return Ok(None);
-        }
-        let build = |constants: &Constants| {
-            closing::build(constants, state, closing::our_choice(constants, state)?)
-        };
-        let closing = build(&constants).map_err(|e| e.to_string())?;
-        Ok(Some(secp().sign_ecdsa(&closing.sighash(&constants), &self.keys.funding)))
-    }
-
-    fn complete_closing(
-        &self,
-        state: &ClosingState,
-        signature: &Signature,
-    ) -> Result<Transaction, String> {
-        let constants = self.judge.constants()?;
-        if !self.judge.may_close(state)? {
-            return Err("no closing is stored".to_owned());
-        }
-        let closing = closing::signed_by_peer(&constants, state, signature)
-            .map_err(|e| e.to_string())?
-            .ok_or("the peer's signature is for no variant of this closing")?;
-        let local = secp().sign_ecdsa(&closing.sighash(&constants), &self.keys.funding);
-        Ok(closing.signed(&constants, &Sides { local, remote: *signature }))
     }
 }
 

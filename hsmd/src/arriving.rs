@@ -1,9 +1,19 @@
 //! What is judged of a question before it has arrived: its number, the right it takes, and its length. Nothing else of it is decoded,
 //! and nothing longer is held.
 
-use crate::answer::{Bad, Who};
+use crate::refusal::Bad;
+use primitives::{ChannelNumber, NodeId};
 use wire::Message;
 use wire::hsm::{ClosingStored, HsmRequest, RevocationStored, Rights, lengths};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// lightningd itself.
+    Master,
+    /// A child, for one channel.
+    Child(NodeId, ChannelNumber),
+}
 
 /// The bytes of a question's or an order's number.
 const NUMBER: usize = 2;

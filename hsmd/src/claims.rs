@@ -4,9 +4,8 @@
 //! script would refuse (a preimage that is none, a transaction valid too early, a signature of the peer's for another
 //! transaction) is refused here, with a sentence: it would only burn time while somebody else can take the output.
 
-use crate::answer::Channel;
 use crate::blinding::secp;
-use crate::wallet::Form;
+use crate::channel::Channel;
 use bitcoin::sighash::SighashCache;
 use bitcoin::{Amount, ScriptBuf, Transaction};
 use channel::commitment::delayed_script;
@@ -70,14 +69,14 @@ pub(crate) fn key_of(
     tx: &Transaction,
     input: &WalletInput,
     last: &mut Last,
-) -> Result<(SigningKey, Form), String> {
+) -> Result<(SigningKey, ScriptForm), String> {
     let channel = channel.ok_or("this channel is not known")?;
     let constants = channel.judge.constants().map_err(|e| e.to_string())?;
     let (key, form) = opened(channel, &constants, tx, input, last)?;
     if form.script.to_p2wsh() != input.script {
         return Err(format!("this key does not make its script {:x}", input.script));
     }
-    Ok((key, Form::Script(form)))
+    Ok((key, form))
 }
 
 /// What satisfies a witness script beside the signature.

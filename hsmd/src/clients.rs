@@ -3,9 +3,10 @@
 //! Each client has one question under way: while its answer is not written, it is not read. What a client may have
 //! half sent stays with it and holds up nobody else.
 
-use crate::answer::{Admission, Bad, Hsm, Who};
-use crate::arriving;
+use crate::answer::{Admission, Hsm};
+use crate::arriving::{self, Who};
 use crate::blinding::Blinding;
+use crate::refusal::Bad;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

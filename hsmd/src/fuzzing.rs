@@ -1,6 +1,7 @@
 //! Doors for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at a channel's other end.
 
-use crate::answer::{self, Who};
+use crate::answer;
+use crate::arriving::Who;
 use crate::blinding::secp;
 use crate::channel_keys::ChannelKeys;
 use crate::derive::{NodeKeys, Root};

@@ -10,6 +10,7 @@
 mod answer;
 mod arriving;
 mod blinding;
+mod channel;
 mod channel_keys;
 mod claims;
 mod clients;

@@ -138,3 +138,12 @@ impl fmt::Display for Refusal {
         }
     }
 }
+
+/// Why a client is closed.
+pub(crate) type Bad = String;
+
+impl From<Refusal> for Bad {
+    fn from(why: Refusal) -> Self {
+        why.to_string()
+    }
+}

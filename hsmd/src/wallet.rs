@@ -1,7 +1,7 @@
 //! The wallet's own outputs: whose key each is, and its witness.
 
-use crate::answer::Channel;
 use crate::blinding::secp;
+use crate::channel::Channel;
 use crate::channel_keys::ChannelKeys;
 use crate::claims::{self, ScriptForm};
 use crate::derive::NodeKeys;
@@ -120,7 +120,8 @@ fn key_of<'a>(
         | WalletKey::RevokedDelayed { .. }
         | WalletKey::RevokedHtlc { .. }
         | WalletKey::Anchor { .. } => {
-            return claims::key_of(channel(&input.key), tx, input, last);
+            let (key, form) = claims::key_of(channel(&input.key), tx, input, last)?;
+            return Ok((key, Form::Script(form)));
         }
     };
     let found = forms.into_iter().find(|(script, _)| *script == input.script);

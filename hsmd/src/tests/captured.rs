@@ -44,8 +44,9 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// hsmd without its sockets, with one channel: as its rows are, or before it has any.
-fn judge_of(seed: Option<ChannelSeed>) -> (crate::answer::Hsm, crate::answer::Who, PathBuf) {
-    use crate::answer::{Hsm, Who};
+fn judge_of(seed: Option<ChannelSeed>) -> (crate::answer::Hsm, crate::arriving::Who, PathBuf) {
+    use crate::answer::Hsm;
+    use crate::arriving::Who;
     let folder = folder();
     let path = folder.join("hsm_secret");
     std::fs::write(&path, [1; 32]).unwrap();

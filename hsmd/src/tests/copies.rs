@@ -1,7 +1,8 @@
 //! What is left in memory of a key that was derived to sign.
 
 use super::*;
-use crate::answer::{self, Who};
+use crate::answer;
+use crate::arriving::Who;
 use std::os::unix::fs::FileExt;
 use zeroize::Zeroize;
 
