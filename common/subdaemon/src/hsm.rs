@@ -1,9 +1,9 @@
 //! Asking hsmd.
 
 use crate::barrier;
-use crate::child::take_answer;
 use crate::failure::Failure;
 use crate::frame::Conn;
+use crate::master::take_answer;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};

@@ -1,6 +1,6 @@
 //! The `log` crate's lines, sent to the master.
 
-use crate::child::Master;
+use crate::master::Master;
 use log::{Level, LevelFilter, Metadata, Record};
 use wire::daemon::{Log, LogLevel};
 
