@@ -1,11 +1,13 @@
 //! A failure on its way back to the origin: made by one hop, a layer added by each before it. BOLT 4, "Returning Errors".
 
-use crate::MAX_HOPS;
 use crate::failure::Failure;
 use crate::keys::{OriginKeys, hmac, xor_stream};
 use primitives::Secret;
 use wire::hsm::OnionKeys;
 use wire::{Wire, take_array, take_slice};
+
+/// Most hops that fit an onion of [`crate::ROUTING_INFO_LEN`]: how long a route an origin pretends to have. BOLT 4, "Origin node".
+pub const MAX_HOPS: usize = 27;
 
 /// What `failure_len` and `pad_len` must reach together, so that lengths do not tell failures apart.
 const PADDED_LEN: usize = 256;

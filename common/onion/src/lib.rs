@@ -13,7 +13,7 @@ mod packet;
 mod payload;
 
 pub use build::{BuildError, Built, Hop, build};
-pub use error_packet::{Unwrapped, begin_error, unwrap_error, wrap_error};
+pub use error_packet::{MAX_HOPS, Unwrapped, begin_error, unwrap_error, wrap_error};
 pub use failure::Failure;
 pub use keys::{OriginKeys, blind_ephemeral, onion_keys, shared_secret};
 pub use packet::{Peeled, ephemeral, peel, sha256_of_onion};
@@ -21,9 +21,6 @@ pub use payload::{BlindedPayload, FinalPayload, ForwardPayload, Payload, Payload
 
 /// Bytes of routing information in an onion that `update_add_htlc` carries. BOLT 4, "Packet Structure".
 pub const ROUTING_INFO_LEN: usize = 1300;
-
-/// Most hops that fit an onion of [`ROUTING_INFO_LEN`]: how long a route an origin pretends to have. BOLT 4, "Origin node".
-pub const MAX_HOPS: usize = 27;
 
 #[cfg(test)]
 mod tests;
