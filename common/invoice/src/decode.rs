@@ -1,9 +1,9 @@
 //! From a string to what it says, and who said it.
 
+use crate::amount;
 use crate::encode::signing_hash;
-use crate::fives::{self, LongBech32};
+use crate::fives::{self, LongBech32, MAX_LEN};
 use crate::terms::{Currency, Description, Fallback, RouteHint, Terms, UnknownField};
-use crate::{MAX_LEN, amount};
 use bech32::Fe32;
 use bech32::primitives::decode::CheckedHrpstring;
 use primitives::*;

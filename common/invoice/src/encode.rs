@@ -1,8 +1,8 @@
 //! From what an invoice shall say to what is signed, and to the string.
 
-use crate::fives::{self, LongBech32};
+use crate::amount;
+use crate::fives::{self, LongBech32, MAX_LEN};
 use crate::terms::{Description, Terms};
-use crate::{MAX_LEN, amount};
 use bech32::{ByteIterExt, Fe32, Fe32IterExt, Hrp};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use primitives::{Features, Point};

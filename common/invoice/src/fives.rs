@@ -2,11 +2,15 @@
 
 use bech32::{Checksum, Fe32};
 
+/// The longest string that is read as an invoice: several times what fits a QR code, and what fields a payment's onion
+/// could use.
+pub const MAX_LEN: usize = 16 * 1024;
+
 /// BIP 173's checksum without its limit of 90 characters. BOLT 11, "Encoding Overview".
 pub(crate) enum LongBech32 {}
 impl Checksum for LongBech32 {
     type MidstateRepr = u32;
-    const CODE_LENGTH: usize = crate::MAX_LEN;
+    const CODE_LENGTH: usize = MAX_LEN;
     const CHECKSUM_LENGTH: usize = <bech32::Bech32 as Checksum>::CHECKSUM_LENGTH;
     const GENERATOR_SH: [u32; 5] = <bech32::Bech32 as Checksum>::GENERATOR_SH;
     const TARGET_RESIDUE: u32 = <bech32::Bech32 as Checksum>::TARGET_RESIDUE;

@@ -13,16 +13,11 @@ mod terms;
 
 pub use decode::{Invoice, InvoiceError};
 pub use encode::{EncodeError, Unsigned, signing_hash};
-pub use terms::{Currency, Description, Fallback, RouteHint, Terms, UnknownField};
-
-/// The longest string that is read as an invoice: several times what fits a QR code, and what fields a payment's onion
-/// could use.
-pub const MAX_LEN: usize = 16 * 1024;
-
-/// How long an invoice is good for if it does not say. BOLT 11, "Tagged Fields", `x`.
-pub const DEFAULT_EXPIRY_SECONDS: u64 = 3600;
-/// The last HTLC's least expiry delta if the invoice does not say. BOLT 11, "Tagged Fields", `c`.
-pub const DEFAULT_MIN_FINAL_CLTV: primitives::CltvDelta = primitives::CltvDelta(18);
+pub use fives::MAX_LEN;
+pub use terms::{
+    Currency, DEFAULT_EXPIRY_SECONDS, DEFAULT_MIN_FINAL_CLTV, Description, Fallback, RouteHint,
+    Terms, UnknownField,
+};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,11 @@ use bitcoin::{PubkeyHash, ScriptBuf, ScriptHash, WitnessProgram, WitnessVersion}
 use primitives::*;
 use wire::Wire;
 
+/// How long an invoice is good for if it does not say. BOLT 11, "Tagged Fields", `x`.
+pub const DEFAULT_EXPIRY_SECONDS: u64 = 3600;
+/// The last HTLC's least expiry delta if the invoice does not say. BOLT 11, "Tagged Fields", `c`.
+pub const DEFAULT_MIN_FINAL_CLTV: primitives::CltvDelta = primitives::CltvDelta(18);
+
 /// Which money is asked for. Two test networks share a prefix, so this is not quite a [`Network`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Currency {
@@ -64,9 +69,9 @@ pub struct Terms {
     pub payment_secret: PaymentSecret,
     /// `d` or `h`: what for.
     pub description: Description,
-    /// `x`: seconds after `timestamp` from which on it is no longer paid; `None` is [`crate::DEFAULT_EXPIRY_SECONDS`].
+    /// `x`: seconds after `timestamp` from which on it is no longer paid; `None` is [`DEFAULT_EXPIRY_SECONDS`].
     pub expiry: Option<u64>,
-    /// `c`: how far ahead the last HTLC must expire; `None` is [`crate::DEFAULT_MIN_FINAL_CLTV`].
+    /// `c`: how far ahead the last HTLC must expire; `None` is [`DEFAULT_MIN_FINAL_CLTV`].
     pub min_final_cltv: Option<CltvDelta>,
     /// `f`: where else to pay, on chain, the best first.
     pub fallbacks: Vec<Fallback>,
@@ -83,7 +88,7 @@ pub struct Terms {
 impl Terms {
     /// How long it is good for, in seconds.
     pub fn expiry_seconds(&self) -> u64 {
-        self.expiry.unwrap_or(crate::DEFAULT_EXPIRY_SECONDS)
+        self.expiry.unwrap_or(DEFAULT_EXPIRY_SECONDS)
     }
     /// The second from which on it must no longer be paid.
     pub fn expires_at(&self) -> u64 {
@@ -91,7 +96,7 @@ impl Terms {
     }
     /// How far ahead the last HTLC must expire.
     pub fn min_final_cltv(&self) -> CltvDelta {
-        self.min_final_cltv.unwrap_or(crate::DEFAULT_MIN_FINAL_CLTV)
+        self.min_final_cltv.unwrap_or(DEFAULT_MIN_FINAL_CLTV)
     }
 }
 
