@@ -25,12 +25,7 @@ pub use bolt1::*;
 pub use bolt2::*;
 pub use bolt7::*;
 pub use codec::*;
-pub use tables::{Decoded, Message, Request, Row};
-
-/// The longest message that BOLT 8 can carry.
-pub const MAX_BOLT_MESSAGE: usize = 65535;
-/// The longest frame between two processes of the suite. A channel full of HTLCs stays far below.
-pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+pub use tables::{Decoded, MAX_BOLT_MESSAGE, MAX_FRAME, Message, Request, Row};
 
 /// What master and child compare before anything else: a hash over the text of every table of this crate.
 pub const VERSION: u64 = {

@@ -2,6 +2,11 @@
 //!
 //! A row has its number, written and never derived, and its fields in the spec's order.
 
+/// The longest message that BOLT 8 can carry.
+pub const MAX_BOLT_MESSAGE: usize = 65535;
+/// The longest frame between two processes of the suite. A channel full of HTLCs stays far below.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
 /// A message that knows its number and name.
 pub trait Message: Sized {
     /// The two bytes it begins with.
