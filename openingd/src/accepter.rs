@@ -1,9 +1,8 @@
 //! The peer opens: its `open_channel`, our answer, its `funding_created`. Our `funding_signed` is channeld's to send, once
 //! the channel is on disk. BOLT 2.
 
-use crate::at_fault;
-use crate::line::Line;
-use crate::signing::{our_keys, set_up, sign_remote, validate};
+use crate::line::{Line, at_fault};
+use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
 use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
 use channel::opening::judge::{Ground, NOT_TRUSTED};
@@ -111,5 +110,5 @@ fn begin(
     let funding_signed = sign_remote(line, beginning)?;
     // channeld sends `funding_signed`; what the peer answers to it goes to this socket.
     line.also_route(beginning.channel_id())?;
-    crate::opened(beginning, signatures, Some(funding_signed), minimum_depth)
+    opened(beginning, signatures, Some(funding_signed), minimum_depth)
 }

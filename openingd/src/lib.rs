@@ -13,38 +13,14 @@
 mod accepter;
 mod line;
 mod opener;
+mod settings;
 mod signing;
 
+pub use settings::Settings;
+
 use crate::line::Line;
-use channel::opening::Refusal;
-use channel::opening::agreement::Beginning;
-use primitives::Signature;
-use std::time::Duration;
 use subdaemon::{Child, Failure, Hsm, Orders, Peer, Sandbox};
-use wire::channel_data::CommitmentSignatures;
-use wire::openingd::{Opened, ToOpeningd};
-
-/// What differs between a node and a test.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Go into the box before anything is read.
-    pub sandbox: bool,
-    /// How long a peer may think about a message of ours.
-    pub patience: Duration,
-    /// How long a peer may take to build its funding: people sign by hand.
-    pub funding_patience: Duration,
-}
-
-impl Default for Settings {
-    /// A node's.
-    fn default() -> Self {
-        Self {
-            sandbox: true,
-            patience: Duration::from_secs(600),
-            funding_patience: Duration::from_secs(3600),
-        }
-    }
-}
+use wire::openingd::ToOpeningd;
 
 //~ The tour comes from connectd, and now there are two: whoever reads `opener` and `accepter` side by side has read BOLT 2's
 //~ figure of an opening. What is refused, and by which words, is in `channel::opening`. Then go on to channeld.
@@ -80,31 +56,4 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
             Err(failure)
         }
     }
-}
-
-/// The peer's fault, as the peer hears it.
-fn at_fault(why: impl Into<Refusal>) -> Failure {
-    Failure::PeerError(why.into().to_string())
-}
-
-/// What the master stores, and channeld is born with.
-fn opened(
-    beginning: &Beginning,
-    signatures: CommitmentSignatures,
-    funding_signed: Option<Signature>,
-    minimum_depth: u32,
-) -> Result<Opened, Failure> {
-    let state = beginning.state(signatures);
-    // channeld will not live with a state that contradicts itself: better that we do not say it.
-    channel::Channel::new(state.clone()).map_err(Failure::internal)?;
-    let agreement = beginning.agreement();
-    Ok(Opened {
-        channel: beginning.channel_id(),
-        state,
-        announce: agreement.proposal.announce,
-        funding_signed,
-        minimum_depth,
-        upfront_script: agreement.words.clone().map(|word| word.upfront_script),
-        feerate: agreement.proposal.feerate,
-    })
 }

@@ -1,7 +1,6 @@
 //! openingd's three partners, and whose turn it is.
 
-use crate::Settings;
-use crate::at_fault;
+use crate::settings::Settings;
 use channel::opening::Refusal;
 use primitives::ChannelId;
 use std::time::{Duration, Instant};
@@ -233,4 +232,9 @@ fn out_of_turn(message: &str, awaited: &'static str) -> Failure {
 }
 fn unexpected(order: &str, awaited: &'static str) -> Failure {
     Failure::internal(format!("the order {order} came where {awaited} is awaited"))
+}
+
+/// The peer's fault, as the peer hears it.
+pub(crate) fn at_fault(why: impl Into<Refusal>) -> Failure {
+    Failure::PeerError(why.into().to_string())
 }

@@ -1,8 +1,7 @@
 //! We open: `open_channel`, their answer, the funding, `funding_created`, their signature. BOLT 2.
 
-use crate::at_fault;
-use crate::line::Line;
-use crate::signing::{our_keys, set_up, sign_remote, validate};
+use crate::line::{Line, at_fault};
+use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
 use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
 use channel::opening::judge::Ground;
@@ -126,5 +125,5 @@ fn fund(
         return Err(at_fault(Refusal::OtherId { field: "channel_id", got, expected }));
     }
     let signatures = validate(line, beginning, "funding_signed", signed.signature)?;
-    crate::opened(beginning, signatures, None, minimum_depth)
+    opened(beginning, signatures, None, minimum_depth)
 }

@@ -1,12 +1,12 @@
 //! What hsmd is asked: our keys, our signature on the peer's first commitment, its judgement of the peer's on ours.
 
-use crate::at_fault;
-use crate::line::Line;
+use crate::line::{Line, at_fault};
 use channel::opening::agreement::Beginning;
 use primitives::*;
 use subdaemon::Failure;
 use wire::channel_data::{Basepoints, CommitmentSignatures};
 use wire::hsm::*;
+use wire::openingd::Opened;
 
 /// Our basepoints, and our point for our commitment 0.
 pub(crate) fn our_keys(line: &mut Line) -> Result<(Basepoints, Point), Failure> {
@@ -53,4 +53,26 @@ pub(crate) fn validate(
             Err(at_fault(beginning.bad_signature(message)))
         }
     }
+}
+
+/// What the master stores, and channeld is born with.
+pub(crate) fn opened(
+    beginning: &Beginning,
+    signatures: CommitmentSignatures,
+    funding_signed: Option<Signature>,
+    minimum_depth: u32,
+) -> Result<Opened, Failure> {
+    let state = beginning.state(signatures);
+    // channeld will not live with a state that contradicts itself: better that we do not say it.
+    channel::Channel::new(state.clone()).map_err(Failure::internal)?;
+    let agreement = beginning.agreement();
+    Ok(Opened {
+        channel: beginning.channel_id(),
+        state,
+        announce: agreement.proposal.announce,
+        funding_signed,
+        minimum_depth,
+        upfront_script: agreement.words.clone().map(|word| word.upfront_script),
+        feerate: agreement.proposal.feerate,
+    })
 }
