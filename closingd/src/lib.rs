@@ -11,35 +11,19 @@
 
 mod line;
 pub mod negotiation;
+mod settings;
+
+pub use settings::Settings;
 
 use crate::line::Line;
 use crate::negotiation::{Discord, Negotiation, Offer, Range, Role, Step};
 use channel::Constants;
 use channel::closing::{self, BadClosing};
 use primitives::*;
-use std::time::Duration;
 use subdaemon::{Child, Failure, Hsm, Orders, Peer, Sandbox};
 use wire::ClosingSigned;
 use wire::closingd::*;
 use wire::hsm::{CheckClosing, ClosingState, SignClosing, Verdict};
-
-/// What differs between a node and a test.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Go into the box before anything is read.
-    pub sandbox: bool,
-    /// How long a peer may think about a fee.
-    pub patience: Duration,
-    /// How long to be there for late messages once all is agreed.
-    pub linger: Duration,
-}
-
-impl Default for Settings {
-    /// A node's.
-    fn default() -> Self {
-        Self { sandbox: true, patience: Duration::from_secs(600), linger: Duration::from_secs(60) }
-    }
-}
 
 //~ The tour comes from channeld, which leaves a channel with nothing pending. Read `negotiation` beside BOLT 2's list of
 //~ what a receiver does; then see in `conclude` and `offer` what is on disk when. What follows on chain is the master's.

@@ -1,6 +1,6 @@
 //! closingd's three partners.
 
-use crate::Settings;
+use crate::settings::Settings;
 use primitives::ChannelId;
 use std::time::{Duration, Instant};
 use subdaemon::{Failure, Hsm, Master, Orders, Peer, PeerRecord, Ready};
