@@ -1,8 +1,9 @@
 //! What lightningd is asked, and what of its answers matters here. Amounts are integers all the way.
 
+use crate::code;
 use crate::direct::{Channel, Part};
 use crate::request::Request;
-use crate::{State, code, in_progress};
+use crate::state::{State, in_progress};
 use primitives::Msat;
 use sdk::{Answer, Call, RawValue, RpcError};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Payments, put together from their parts.
 
-use crate::State;
 use crate::lightningd::{SendPay, SendPays, Status};
+use crate::state::State;
 use sdk::{Answer, Call, Kind, RawValue, RpcError, kind};
 use serde::Serialize;
 use serde_json::{Map, json};

@@ -3,10 +3,11 @@
 //! The loop sends what is missing, waits for the next part to end, and decides: done, try again, or give up. Giving up
 //! waits for the parts that are under way: as long as one is, the payee can still take the money.
 
+use crate::code;
 use crate::direct::{MAX_PARTS, NoWay, Part, split};
 use crate::lightningd::{self, Done, Status};
 use crate::request::Request;
-use crate::{State, code};
+use crate::state::State;
 use primitives::{Msat, feature};
 use sdk::{Answer, Call, CallError, RpcError};
 use serde::{Deserialize, Serialize};

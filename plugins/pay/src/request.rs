@@ -1,6 +1,7 @@
 //! What `pay` was asked to do, checked as far as that goes without asking anybody.
 
-use crate::{State, code};
+use crate::code;
+use crate::state::State;
 use invoice::{Currency, Invoice};
 use primitives::{Msat, feature};
 use sdk::{Call, Kind, Params, RpcError, kind};
