@@ -3,7 +3,7 @@
 //! Made by running every daemon through its life under a filter that names what it lacks; `tests/boxes.rs` tries each row of a
 //! table of calls in each box.
 
-use crate::{Barriers, Box, Calls};
+use crate::boxes::{Barriers, Box, Calls};
 use nix::libc;
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::collections::BTreeMap;

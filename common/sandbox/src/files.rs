@@ -1,6 +1,6 @@
 //! Landlock: which files a box leaves, and what else it forbids where the kernel knows how.
 
-use crate::{Box, Calls};
+use crate::boxes::{Box, Calls};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,

@@ -8,73 +8,24 @@
 //! It knows no daemon: whoever enters says which [`Box`] fits it. It never opens anything and never lets anything out again.
 #![deny(clippy::indexing_slicing)]
 
+mod boxes;
 mod calls;
 mod files;
+mod filter;
 mod inherited;
 mod limits;
 mod master;
 mod refused;
 
+pub use boxes::{Barriers, Box, Calls, Mode};
 pub use inherited::{RPC_SOCKET, rpc_socket};
 pub use limits::{MASTER_DESCRIPTORS, undumpable};
 pub use master::{enter as enter_master, inherit_nothing};
-
-use seccompiler::{SeccompAction, SeccompFilter};
-use std::path::PathBuf;
 
 /// A variable and its value for each process that enters a box: each arena of the C library's takes addresses, of which a box has an end.
 pub const FEW_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 /// A variable that tells a plugin of ours that it enters its box or ends ([`Mode::Required`]).
 pub const REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
-
-/// What a process may still do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Box {
-    /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
-    Leaf,
-    /// The same for many clients, with the threads it has. hsmd.
-    Threads,
-    /// Accept on the sockets it has, and dial over IP. connectd.
-    Network,
-    /// Look up names: read what is not the user's, and ask name servers.
-    Resolver,
-    /// A plugin of ours.
-    Plugin {
-        /// What it may read, with all that is below.
-        reads: Vec<PathBuf>,
-        /// Whom it may call.
-        calls: Calls,
-    },
-}
-
-/// Whom a plugin of ours may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Calls {
-    /// Hosts over IP, and name servers.
-    Hosts,
-    /// lightningd over the connection that it was born with ([`rpc_socket`]), and nobody else.
-    Given,
-    /// lightningd over its socket: a path. For a plugin that another lightningd started.
-    Lightningd,
-}
-
-/// What if the kernel lacks a wall?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Then the process ends.
-    Required,
-    /// Then it goes on with those that there are.
-    BestEffort,
-}
-
-/// What a process does that is none of its work: a test's numbered barriers, for which it writes a file and ends itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Barriers {
-    /// A node's.
-    Off,
-    /// A test's.
-    On,
-}
 
 /// Goes in, for good. Says which walls could not be had; with [`Mode::Required`] that is an error.
 pub fn enter(which: &Box, mode: Mode, barriers: Barriers) -> Result<Vec<String>, String> {
@@ -106,7 +57,7 @@ pub fn enter_with(
     note("landlock", files::restrict(which));
     beget();
     note("no more processes", limits::no_more_processes(which));
-    note("seccomp", refused::catch().and_then(|()| filter(which, barriers)));
+    note("seccomp", refused::catch().and_then(|()| filter::enter(which, barriers)));
     match mode {
         Mode::Required if !missing.is_empty() => Err(format!(
             "this process cannot enter its sandbox: {}; mend that, or start lightningd with --sandbox=best-effort",
@@ -126,25 +77,4 @@ pub fn lacking() -> Vec<String> {
         lacking.push("seccomp".to_owned());
     }
     lacking
-}
-
-/// Three filters: the kernel takes the sternest answer of all, and a trap is sterner than an error.
-fn filter(which: &Box, barriers: Barriers) -> Result<(), String> {
-    let list = calls::list(which, barriers);
-    let errno = |e: i32| SeccompAction::Errno(e.unsigned_abs());
-    // glibc makes threads by clone3, whose flags no filter sees, and takes clone where there is none.
-    apply(list.absent, SeccompAction::Allow, errno(nix::libc::ENOSYS))?;
-    apply(list.quiet, SeccompAction::Allow, errno(nix::libc::EPERM))?;
-    apply(list.allowed, SeccompAction::Trap, SeccompAction::Allow)
-}
-
-fn apply(rules: calls::Rules, other: SeccompAction, listed: SeccompAction) -> Result<(), String> {
-    if rules.is_empty() {
-        return Ok(());
-    }
-    let arch = std::env::consts::ARCH.try_into().map_err(|e| format!("{e:?}"))?;
-    let filter = SeccompFilter::new(rules, other, listed, arch).map_err(|e| e.to_string())?;
-    let program: seccompiler::BpfProgram =
-        filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
-    seccompiler::apply_filter_all_threads(&program).map_err(|e| e.to_string())
 }

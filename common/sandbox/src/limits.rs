@@ -1,6 +1,6 @@
 //! Limits that the kernel keeps without a list.
 
-use crate::{Barriers, Box, Calls};
+use crate::boxes::{Barriers, Box, Calls};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 

@@ -1,7 +1,8 @@
 //! What lightningd does without once it runs. It starts daemons and plugins, which inherit its filter and make narrower ones of
 //! their own: so the filter is a list of what no plugin has any business with, and the walls are theirs.
 
-use crate::{Mode, limits};
+use crate::boxes::Mode;
+use crate::{filter, limits};
 use nix::libc;
 use seccompiler::SeccompAction;
 
@@ -54,7 +55,7 @@ pub fn enter(mode: Mode) -> Result<Vec<String>, String> {
     note("no dumps", limits::undumpable());
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let rules = SHED.iter().map(|call| (*call, vec![])).collect();
-    note("seccomp", crate::apply(rules, SeccompAction::Allow, refuse).and_then(|()| refuse_x32()));
+    note("seccomp", filter::apply(rules, SeccompAction::Allow, refuse).and_then(|()| refuse_x32()));
     match mode {
         Mode::Required if !missing.is_empty() => Err(missing.join(", ")),
         Mode::Required | Mode::BestEffort => Ok(missing),

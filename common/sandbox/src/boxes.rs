@@ -1,0 +1,52 @@
+//! Which boxes there are, and what each process may still do in its own.
+
+use std::path::PathBuf;
+
+/// What a process may still do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Box {
+    /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
+    Leaf,
+    /// The same for many clients, with the threads it has. hsmd.
+    Threads,
+    /// Accept on the sockets it has, and dial over IP. connectd.
+    Network,
+    /// Look up names: read what is not the user's, and ask name servers.
+    Resolver,
+    /// A plugin of ours.
+    Plugin {
+        /// What it may read, with all that is below.
+        reads: Vec<PathBuf>,
+        /// Whom it may call.
+        calls: Calls,
+    },
+}
+
+/// Whom a plugin of ours may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// Hosts over IP, and name servers.
+    Hosts,
+    /// lightningd over the connection that it was born with ([`rpc_socket`]), and nobody else.
+    Given,
+    /// lightningd over its socket: a path. For a plugin that another lightningd started.
+    Lightningd,
+}
+
+/// What if the kernel lacks a wall?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Then the process ends.
+    Required,
+    /// Then it goes on with those that there are.
+    BestEffort,
+}
+
+/// What a process does that is none of its work: a test's numbered barriers, for which it writes a file and ends itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barriers {
+    /// A node's.
+    Off,
+    /// A test's.
+    On,
+}
