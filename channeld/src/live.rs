@@ -240,7 +240,16 @@ impl Live {
             }
             P::AwaitingLockin | P::Normal if begun.local || begun.remote => P::ShuttingDown,
             P::AwaitingLockin => P::Normal,
-            born_in => born_in,
+            P::Normal
+            | P::ShuttingDown
+            | P::Opening
+            | P::Negotiating
+            | P::ClosingAgreed
+            | P::AwaitingUnilateral
+            | P::ClosingFailed
+            | P::Onchain
+            | P::DataLoss
+            | P::Closed => self.born_in,
         }
     }
 

@@ -34,10 +34,11 @@ fn store_all(mut master: ScriptedMaster) -> JoinHandle<(Option<ClosingAgreed>, u
                 Ok(ClosingAsk::PersistPeerSignature(_)) => {
                     master.answer::<PersistPeerSignature>(&());
                 }
-                Err(_) => match FromClosingd::decode_known(&frame.body).unwrap() {
-                    FromClosingd::ClosingAgreed(agreed) => return (Some(agreed), offers),
-                    other => panic!("{other:?}"),
-                },
+                Err(_) => {
+                    let said = FromClosingd::decode_known(&frame.body).unwrap();
+                    let FromClosingd::ClosingAgreed(agreed) = said else { panic!("{said:?}") };
+                    return (Some(agreed), offers);
+                }
             }
         }
         (None, offers)

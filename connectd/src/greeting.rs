@@ -149,10 +149,9 @@ mod tests {
     const NET: Network = Network::Regtest;
 
     fn read(bytes: &[u8]) -> Init {
-        match SetupMessage::decode_known(bytes).unwrap() {
-            SetupMessage::Init(init) => init,
-            other => unreachable!("{other:?}"),
-        }
+        let said = SetupMessage::decode_known(bytes).unwrap();
+        let SetupMessage::Init(init) = said else { unreachable!("{said:?}") };
+        init
     }
     fn init(features: Features) -> Init {
         Init { global_features: Features::none(), features, networks: None, remote_addr: None }

@@ -210,7 +210,13 @@ impl Link {
                 self.out.tail().extend_from_slice(&act);
                 self.phase = Phase::Header(Ciphers::new(transport));
             }
-            other => self.phase = other,
+            other @ (Phase::AwaitsActOne(_)
+            | Phase::AwaitsActTwo(..)
+            | Phase::AwaitsActThree(_)
+            | Phase::DialerKnows(_)
+            | Phase::Header(_)
+            | Phase::Body(..)
+            | Phase::Broken) => self.phase = other,
         }
         Ok(())
     }

@@ -426,16 +426,18 @@ impl Switchboard {
 fn lost(conn: &Conn, e: &io::Error) -> String {
     match conn.stage {
         Stage::Handshaking => format!("Cryptographic handshake: {e}"),
-        _ => e.to_string(),
+        Stage::Connecting | Stage::Greeting(_) | Stage::Running(_) | Stage::Ending { .. } => {
+            e.to_string()
+        }
     }
 }
 
 /// The peer's end was read.
 fn closed(conn: &Conn) -> String {
-    match conn.stage {
-        Stage::Handshaking if conn.dialled.is_some() => {
-            "Cryptographic handshake: peer closed connection (wrong key?)".to_owned()
-        }
-        _ => "the peer closed the connection".to_owned(),
-    }
+    let what = if matches!(conn.stage, Stage::Handshaking) && conn.dialled.is_some() {
+        "Cryptographic handshake: peer closed connection (wrong key?)"
+    } else {
+        "the peer closed the connection"
+    };
+    what.to_owned()
 }

@@ -445,7 +445,14 @@ fn arbitrary_messages_of_a_connected_peer_leave_the_node() {
                         prop_assert_eq!(d.connection, with.connection);
                         return Ok(());
                     }
-                    other => prop_assert!(false, "{:?}", other),
+                    other @ (FromConnectd::Log(_)
+                    | FromConnectd::Status(_)
+                    | FromConnectd::Failed(_)
+                    | FromConnectd::Listening(_)
+                    | FromConnectd::Connected(_)
+                    | FromConnectd::ConnectFailed(_)
+                    | FromConnectd::Ponged(_)
+                    | FromConnectd::CustomMessage(_)) => prop_assert!(false, "{:?}", other),
                 }
             }
         })

@@ -85,7 +85,15 @@ fn a_peer_that_asks_about_channels_and_does_not_read_is_hung_up_on() {
                 assert!(gone.why.contains("more than it reads"), "{}", gone.why);
                 break;
             }
-            other => unreachable!("{other:?}"),
+            other @ (FromConnectd::Log(_)
+            | FromConnectd::Status(_)
+            | FromConnectd::Failed(_)
+            | FromConnectd::Listening(_)
+            | FromConnectd::Connected(_)
+            | FromConnectd::ConnectFailed(_)
+            | FromConnectd::Ponged(_)
+            | FromConnectd::PeerComplained(_)
+            | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
         }
     }
     writer.recv().unwrap();
@@ -181,7 +189,16 @@ fn many_identities_from_one_address_push_out_each_other() {
                 FromConnectd::Disconnected(d) => {
                     assert_ne!(d.node, node_id(2), "the friend, who came first, is pushed out");
                 }
-                other => unreachable!("{other:?}"),
+                other @ (FromConnectd::Log(_)
+                | FromConnectd::Status(_)
+                | FromConnectd::Failed(_)
+                | FromConnectd::Listening(_)
+                | FromConnectd::Connected(_)
+                | FromConnectd::ConnectFailed(_)
+                | FromConnectd::Spoke(_)
+                | FromConnectd::Ponged(_)
+                | FromConnectd::PeerComplained(_)
+                | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
             }
         }
     };
@@ -207,7 +224,15 @@ fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
                     FromConnectd::Connected(c) if c.node == node_id(n) => return peer,
                     FromConnectd::Connected(_) => {}
                     FromConnectd::Disconnected(d) => assert_ne!(d.node, node_id(2), "{}", d.why),
-                    other => unreachable!("{other:?}"),
+                    other @ (FromConnectd::Log(_)
+                    | FromConnectd::Status(_)
+                    | FromConnectd::Failed(_)
+                    | FromConnectd::Listening(_)
+                    | FromConnectd::ConnectFailed(_)
+                    | FromConnectd::Spoke(_)
+                    | FromConnectd::Ponged(_)
+                    | FromConnectd::PeerComplained(_)
+                    | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
                 }
             }
         };
@@ -249,7 +274,15 @@ fn channels_that_nobody_serves_are_heard_of_a_thousand_times() {
                 node.master.order(&Refuse { node: s.node, connection, channel }, vec![]);
             }
             FromConnectd::Disconnected(gone) => break gone,
-            _ => {}
+            FromConnectd::Log(_)
+            | FromConnectd::Status(_)
+            | FromConnectd::Failed(_)
+            | FromConnectd::Listening(_)
+            | FromConnectd::Connected(_)
+            | FromConnectd::ConnectFailed(_)
+            | FromConnectd::Ponged(_)
+            | FromConnectd::PeerComplained(_)
+            | FromConnectd::CustomMessage(_) => {}
         }
     };
     assert_eq!(gone.connection, with.connection);

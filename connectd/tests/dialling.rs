@@ -145,7 +145,16 @@ fn what_cannot_be_bound_is_reported_with_the_reason() {
             assert_eq!(l.failures[0].address, format!("127.0.0.1:{port}"));
             assert!(l.failures[0].why.contains("in use"), "{:?}", l.failures);
         }
-        other => unreachable!("{other:?}"),
+        other @ (FromConnectd::Log(_)
+        | FromConnectd::Status(_)
+        | FromConnectd::Failed(_)
+        | FromConnectd::Connected(_)
+        | FromConnectd::ConnectFailed(_)
+        | FromConnectd::Disconnected(_)
+        | FromConnectd::Spoke(_)
+        | FromConnectd::Ponged(_)
+        | FromConnectd::PeerComplained(_)
+        | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
     }
 }
 
@@ -198,7 +207,16 @@ fn the_executable_works_in_its_box() {
     let mut heard = || loop {
         match FromConnectd::decode_known(&up.recv().unwrap().body).unwrap() {
             FromConnectd::Log(line) => log.push(line.text),
-            other => return other,
+            other @ (FromConnectd::Status(_)
+            | FromConnectd::Failed(_)
+            | FromConnectd::Listening(_)
+            | FromConnectd::Connected(_)
+            | FromConnectd::ConnectFailed(_)
+            | FromConnectd::Disconnected(_)
+            | FromConnectd::Spoke(_)
+            | FromConnectd::Ponged(_)
+            | FromConnectd::PeerComplained(_)
+            | FromConnectd::CustomMessage(_)) => return other,
         }
     };
     let FromConnectd::Listening(listening) = heard() else { unreachable!("no Listening") };

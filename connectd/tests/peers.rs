@@ -108,7 +108,14 @@ fn settle(node: &mut Node) -> Connected {
                     return c;
                 }
             }
-            other => unreachable!("{other:?}"),
+            other @ (FromConnectd::Log(_)
+            | FromConnectd::Status(_)
+            | FromConnectd::Failed(_)
+            | FromConnectd::Listening(_)
+            | FromConnectd::ConnectFailed(_)
+            | FromConnectd::Spoke(_)
+            | FromConnectd::PeerComplained(_)
+            | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
         }
     }
 }
@@ -233,7 +240,16 @@ fn pings_are_answered_as_bolt_1_says() {
     peer.say(&Pong { ignored: vec![0; 128] }.encode());
     match node.heard() {
         FromConnectd::Ponged(p) => assert_eq!((p.node, p.ask, p.length), (id, 77, 132)),
-        other => unreachable!("{other:?}"),
+        other @ (FromConnectd::Log(_)
+        | FromConnectd::Status(_)
+        | FromConnectd::Failed(_)
+        | FromConnectd::Listening(_)
+        | FromConnectd::Connected(_)
+        | FromConnectd::ConnectFailed(_)
+        | FromConnectd::Disconnected(_)
+        | FromConnectd::Spoke(_)
+        | FromConnectd::PeerComplained(_)
+        | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
     }
 }
 
@@ -279,7 +295,16 @@ fn an_error_to_all_channels_reaches_every_daemon_and_ends_the_connection() {
         FromConnectd::PeerComplained(c) => {
             assert_eq!((c.is_error, c.text.as_str()), (false, "be?ware"));
         }
-        other => unreachable!("{other:?}"),
+        other @ (FromConnectd::Log(_)
+        | FromConnectd::Status(_)
+        | FromConnectd::Failed(_)
+        | FromConnectd::Listening(_)
+        | FromConnectd::Connected(_)
+        | FromConnectd::ConnectFailed(_)
+        | FromConnectd::Disconnected(_)
+        | FromConnectd::Spoke(_)
+        | FromConnectd::Ponged(_)
+        | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
     }
     let error = Error::new(channel(1), "only this one").encode();
     peer.say(&error);
@@ -290,7 +315,16 @@ fn an_error_to_all_channels_reaches_every_daemon_and_ends_the_connection() {
     peer.say(&all);
     match node.heard() {
         FromConnectd::PeerComplained(c) => assert!(c.is_error && c.text == "it is over"),
-        other => unreachable!("{other:?}"),
+        other @ (FromConnectd::Log(_)
+        | FromConnectd::Status(_)
+        | FromConnectd::Failed(_)
+        | FromConnectd::Listening(_)
+        | FromConnectd::Connected(_)
+        | FromConnectd::ConnectFailed(_)
+        | FromConnectd::Disconnected(_)
+        | FromConnectd::Spoke(_)
+        | FromConnectd::Ponged(_)
+        | FromConnectd::CustomMessage(_)) => unreachable!("{other:?}"),
     }
     assert_eq!(node.disconnected().connection, with.connection);
     assert_eq!(message_for(&mut one), all);

@@ -161,9 +161,9 @@ fn offered(channel: &Channel, init: &OnchaindInit, parts: &[Part]) -> Vec<Offere
     let outputs: HashMap<_, _> = parts
         .iter()
         .enumerate()
-        .filter_map(|(at, part)| match &part.what {
-            What::Htlc(h) if h.htlc.offered_by == Side::Local => Some((h.htlc.id, at)),
-            _ => None,
+        .filter_map(|(at, part)| {
+            let What::Htlc(h) = &part.what else { return None };
+            (h.htlc.offered_by == Side::Local).then_some((h.htlc.id, at))
         })
         .collect();
     channel

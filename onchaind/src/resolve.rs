@@ -167,16 +167,20 @@ impl Resolver {
         let outpoint = self.close.outpoint(vout);
         let spend = self.chain.spend_of(&outpoint);
         let claim = self.close.claim(vout, part, &self.received);
-        let done = match &part.what {
-            _ if spend.is_some() => true,
-            What::Htlc(htlc) => self.is_theirs_now(htlc, claim.is_some()),
-            // The peer's own, an anchor, or nothing that we could ever take.
-            _ => claim.is_none(),
+        let (htlc, done) = match &part.what {
+            What::Htlc(h) => {
+                let is_theirs = self.is_theirs_now(h, claim.is_some());
+                (Some((h.htlc.offered_by, h.htlc.id)), is_theirs)
+            }
+            // The peer's own, an anchor, or nothing that we could ever take: unless there is a claim.
+            What::OurToLocal
+            | What::OurToRemote
+            | What::TheirToLocal
+            | What::TheirToRemote
+            | What::Anchor(_)
+            | What::Unknown => (None, claim.is_none()),
         };
-        let htlc = match &part.what {
-            What::Htlc(h) => Some((h.htlc.offered_by, h.htlc.id)),
-            _ => None,
-        };
+        let done = spend.is_some() || done;
         found.outputs.push(OutputStatus {
             outpoint,
             amount: part.amount,

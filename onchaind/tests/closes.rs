@@ -459,7 +459,12 @@ fn keys_of_claims_are_those_of_the_channel() {
             WalletKey::Delayed { peer, channel, .. } | WalletKey::OwnHtlc { peer, channel, .. } => {
                 assert_eq!((*peer, *channel), (hsm::peer(), hsm::CHANNEL));
             }
-            other => panic!("{other:?}"),
+            other @ (WalletKey::Address { .. }
+            | WalletKey::ToRemote { .. }
+            | WalletKey::TheirHtlc { .. }
+            | WalletKey::RevokedDelayed { .. }
+            | WalletKey::RevokedHtlc { .. }
+            | WalletKey::Anchor { .. }) => panic!("{other:?}"),
         }
     }
 }

@@ -49,7 +49,7 @@ impl Daemon {
             FromOnchaind::Resolved(r) => Said::Resolved(r.resolution),
             FromOnchaind::Status(s) => Said::Status(s),
             FromOnchaind::OnchainHeeded(heeded) => Said::Heeded(heeded.tip),
-            other => panic!("{other:?}"),
+            other @ (FromOnchaind::Log(_) | FromOnchaind::Failed(_)) => panic!("{other:?}"),
         }
     }
     fn resolves(&mut self) -> Resolution {

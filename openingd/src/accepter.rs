@@ -26,9 +26,9 @@ pub(crate) fn accept(
         temporary_id: init.temporary_id,
     };
     let (basepoints, first_point) = our_keys(line)?;
-    let open = line.await_peer("open_channel", |m| match m {
-        OpeningMessage::OpenChannel(open) => Ok(open),
-        other => Err(other.name()),
+    let open = line.await_peer("open_channel", |m| {
+        let OpeningMessage::OpenChannel(open) = m else { return Err(m.name()) };
+        Ok(open)
     })?;
     let (proposal, theirs) = ground.judge_open(&open).map_err(at_fault)?;
     let theirs = ground.binding(theirs);
@@ -44,9 +44,9 @@ pub(crate) fn accept(
     line.say(&agreement.proposal.accept_channel(ground.temporary_id, minimum_depth, answer))?;
     line.status("Accepted a channel: waiting for funding_created")?;
 
-    let created = line.await_peer_for("funding_created", funding_patience, |m| match m {
-        OpeningMessage::FundingCreated(created) => Ok(created),
-        other => Err(other.name()),
+    let created = line.await_peer_for("funding_created", funding_patience, |m| {
+        let OpeningMessage::FundingCreated(created) = m else { return Err(m.name()) };
+        Ok(created)
     })?;
     let funding = ground.judge_funding(&created).map_err(at_fault)?;
     let beginning = Beginning::new(agreement, funding).map_err(at_fault)?;
@@ -71,9 +71,9 @@ fn ask_master(
         channel_type: channel_type.clone(),
         remote_upfront_script: agreement.words.remote.upfront_script.clone(),
     })?;
-    let wishes = line.await_master("our answer to open_channel", |order| match order {
-        ToOpeningd::AcceptProposed(wishes) => Ok(wishes),
-        other => Err(other.name()),
+    let wishes = line.await_master("our answer to open_channel", |order| {
+        let ToOpeningd::AcceptProposed(wishes) = order else { return Err(order.name()) };
+        Ok(wishes)
     })?;
     let AcceptProposed { upfront_script, minimum_depth, reserve } = wishes;
     // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and only the master knows whom.

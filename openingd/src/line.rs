@@ -124,7 +124,10 @@ impl Line {
                     ToOpeningd::CancelOpening(CancelOpening { why }) => {
                         return Err(self.cancelled(why));
                     }
-                    order => return Ok(Next::Order(order)),
+                    order @ (ToOpeningd::OpenInit(_)
+                    | ToOpeningd::AcceptInit(_)
+                    | ToOpeningd::CompleteFunding(_)
+                    | ToOpeningd::AcceptProposed(_)) => return Ok(Next::Order(order)),
                 },
                 Ready::Peer => match self.lost(|line| line.peer.try_recv())? {
                     None | Some(PeerRecord::Control(PeerControl::Drained(_))) => {}

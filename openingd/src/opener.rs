@@ -60,9 +60,9 @@ fn propose(
 ) -> Result<(Agreement, u32), Failure> {
     line.say(&proposal.open_channel(ground.network, ground.temporary_id, &ours))?;
     line.status("Proposed a channel: waiting for accept_channel")?;
-    let accept = line.await_peer("accept_channel", |m| match m {
-        OpeningMessage::AcceptChannel(accept) => Ok(accept),
-        other => Err(other.name()),
+    let accept = line.await_peer("accept_channel", |m| {
+        let OpeningMessage::AcceptChannel(accept) = m else { return Err(m.name()) };
+        Ok(accept)
     })?;
     let theirs = ground.judge_accept(&proposal, &ours, &accept).map_err(at_fault)?;
     let theirs = ground.binding(theirs);
@@ -85,9 +85,11 @@ fn await_funding(
         minimum_depth,
         remote_upfront_script: agreement.words.remote.upfront_script.clone(),
     })?;
-    line.await_master("the funding transaction", |order| match order {
-        ToOpeningd::CompleteFunding(CompleteFunding { funding }) => Ok(funding),
-        other => Err(other.name()),
+    line.await_master("the funding transaction", |order| {
+        let ToOpeningd::CompleteFunding(CompleteFunding { funding }) = order else {
+            return Err(order.name());
+        };
+        Ok(funding)
     })
 }
 
@@ -116,9 +118,9 @@ fn fund(
     line.speak_of(channel);
     line.status("Funding created: waiting for funding_signed")?;
 
-    let signed = line.await_peer("funding_signed", |m| match m {
-        OpeningMessage::FundingSigned(signed) => Ok(signed),
-        other => Err(other.name()),
+    let signed = line.await_peer("funding_signed", |m| {
+        let OpeningMessage::FundingSigned(signed) = m else { return Err(m.name()) };
+        Ok(signed)
     })?;
     if signed.channel_id != channel {
         let (got, expected) = (signed.channel_id, channel);

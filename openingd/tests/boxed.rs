@@ -31,7 +31,10 @@ fn the_executable_opens_a_channel_inside_its_box() {
         match FromOpeningd::decode_known(&frame.body).unwrap() {
             FromOpeningd::Log(Log { text, .. }) => log.push_str(&text),
             FromOpeningd::Status(Status { .. }) => {}
-            report => return (report, frame.fds.pop_front()),
+            report @ (FromOpeningd::Failed(_)
+            | FromOpeningd::Accepted(_)
+            | FromOpeningd::OpenProposed(_)
+            | FromOpeningd::Opened(_)) => return (report, frame.fds.pop_front()),
         }
     };
     let said = |peer: &mut Peer| match record(peer) {

@@ -93,7 +93,9 @@ fn carry(ends: [OwnedFd; 2], mut filter: Filter, said: &Transcript) {
                             // An error follows: what the other side says meanwhile is not for this one.
                             PeerControl::Leave(_) => continue,
                             PeerControl::CloseConnection(_) => {}
-                            other => panic!("{other:?}"),
+                            other @ (PeerControl::AlsoRoute(_) | PeerControl::Drained(_)) => {
+                                panic!("{other:?}")
+                            }
                         }
                         for record in &queues[1 - at] {
                             let _ = send_record(ends[1 - at].as_fd(), record);

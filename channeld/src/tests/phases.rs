@@ -95,9 +95,10 @@ fn messages(channel_id: ChannelId) -> Vec<ChannelMessage> {
 
 /// A channeld born in this phase, and its peer, with whom it has exchanged the first words.
 fn born(phase: ChannelPhase, birth: &Birth) -> (Pair, Stranger) {
-    let mut pair = match phase {
-        ChannelPhase::AwaitingLockin => Pair::opened(&Wish::default()),
-        _ => Pair::ready(&Wish::default()),
+    let mut pair = if phase == ChannelPhase::AwaitingLockin {
+        Pair::opened(&Wish::default())
+    } else {
+        Pair::ready(&Wish::default())
     };
     let init = &mut pair.nodes.local.init;
     init.phase = phase;
@@ -126,12 +127,12 @@ fn end_of(phase: ChannelPhase, birth: &Birth, message: &ChannelMessage) -> Resul
 #[test]
 fn phase_table_rules_each_peer_message() {
     for phase in BORN {
-        let births = match phase {
-            // The only phases in which openingd can just have ended.
-            ChannelPhase::AwaitingLockin | ChannelPhase::Normal => {
-                vec![Birth::JustOpened { funding_signed: None }, Birth::Reconnected]
-            }
-            _ => vec![Birth::Reconnected],
+        // The only phases in which openingd can just have ended.
+        let is_new = matches!(phase, ChannelPhase::AwaitingLockin | ChannelPhase::Normal);
+        let births = if is_new {
+            vec![Birth::JustOpened { funding_signed: None }, Birth::Reconnected]
+        } else {
+            vec![Birth::Reconnected]
         };
         let id = Pair::opened(&Wish::default()).nodes.local.init.channel;
         for (birth, message) in

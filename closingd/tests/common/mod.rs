@@ -184,10 +184,9 @@ impl Attempt {
     }
     pub fn agreed(&mut self) -> ClosingAgreed {
         let frame = self.master.heard().expect("closingd is there");
-        match FromClosingd::decode_known(&frame.body).unwrap() {
-            FromClosingd::ClosingAgreed(agreed) => agreed,
-            other => panic!("{other:?}"),
-        }
+        let said = FromClosingd::decode_known(&frame.body).unwrap();
+        let FromClosingd::ClosingAgreed(agreed) = said else { panic!("{said:?}") };
+        agreed
     }
     /// The fee we open with, said.
     pub fn opens(&mut self) -> ClosingSigned {

@@ -261,11 +261,14 @@ pub const fn takes_htlcs_yet(phase: ChannelPhase) -> bool {
 /// Why an input is refused in a phase. The text follows the input's name in an error: "update_add_htlc after shutdown".
 pub const fn why_refused(phase: ChannelPhase, input: Input) -> &'static str {
     use ChannelPhase as P;
-    match input {
-        Input::FundingSigned => return "for a channel that is open",
-        Input::ClosingSigned => return "while updates or shutdowns are pending",
-        Input::Stfu => return "and quiescence was not negotiated",
-        _ => {}
+    if matches!(input, Input::FundingSigned) {
+        return "for a channel that is open";
+    }
+    if matches!(input, Input::ClosingSigned) {
+        return "while updates or shutdowns are pending";
+    }
+    if matches!(input, Input::Stfu) {
+        return "and quiescence was not negotiated";
     }
     match phase {
         P::Opening => "before the channel is open",

@@ -70,10 +70,12 @@ impl Hsm {
 
 /// Of a question or an order of this name.
 fn lost(name: &str, e: &std::io::Error) -> Failure {
-    Failure::internal(match e.kind() {
-        // Only where a patience was set.
-        ErrorKind::WouldBlock => format!("hsmd hangs: it has not answered {name} in time"),
-        _ => format!("hsmd closed us at {name}: {e}"),
+    // Only where a patience was set.
+    let hangs = e.kind() == ErrorKind::WouldBlock;
+    Failure::internal(if hangs {
+        format!("hsmd hangs: it has not answered {name} in time")
+    } else {
+        format!("hsmd closed us at {name}: {e}")
     })
 }
 

@@ -138,10 +138,8 @@ impl Node {
             assert!(matches!(ended, Err(subdaemon::Failure::Cancelled(_))), "{ended:?}");
         });
         master.order(&init, vec![hsmd(secret)]);
-        let listening = match FromConnectd::decode_known(&master.heard().unwrap().body).unwrap() {
-            FromConnectd::Listening(l) => l,
-            other => unreachable!("{other:?}"),
-        };
+        let said = FromConnectd::decode_known(&master.heard().unwrap().body).unwrap();
+        let FromConnectd::Listening(listening) = said else { unreachable!("{said:?}") };
         let at = listening.addresses.first().map_or("127.0.0.1:1".parse().unwrap(), |a| {
             SocketAddr::new(a.host.parse().unwrap(), a.port)
         });
@@ -155,28 +153,24 @@ impl Node {
         FromConnectd::decode_known(&self.master.heard().expect("connectd lives").body).unwrap()
     }
     pub fn connected(&mut self) -> Connected {
-        match self.heard() {
-            FromConnectd::Connected(c) => c,
-            other => unreachable!("{other:?}"),
-        }
+        let said = self.heard();
+        let FromConnectd::Connected(c) = said else { unreachable!("{said:?}") };
+        c
     }
     pub fn disconnected(&mut self) -> Disconnected {
-        match self.heard() {
-            FromConnectd::Disconnected(d) => d,
-            other => unreachable!("{other:?}"),
-        }
+        let said = self.heard();
+        let FromConnectd::Disconnected(d) = said else { unreachable!("{said:?}") };
+        d
     }
     pub fn spoke(&mut self) -> Spoke {
-        match self.heard() {
-            FromConnectd::Spoke(s) => s,
-            other => unreachable!("{other:?}"),
-        }
+        let said = self.heard();
+        let FromConnectd::Spoke(s) = said else { unreachable!("{said:?}") };
+        s
     }
     pub fn connect_failed(&mut self) -> ConnectFailed {
-        match self.heard() {
-            FromConnectd::ConnectFailed(f) => f,
-            other => unreachable!("{other:?}"),
-        }
+        let said = self.heard();
+        let FromConnectd::ConnectFailed(f) = said else { unreachable!("{said:?}") };
+        f
     }
     pub fn dial(&self, node: NodeId, at: SocketAddr) {
         let address = Address { host: at.ip().to_string(), port: at.port() };

@@ -188,7 +188,26 @@ pub fn hsmd(signer: Signer) -> (OwnedFd, Questions) {
                     };
                     answer_frame::<ValidateLocalCommitment>(&verdict)
                 }
-                other => panic!("openingd asks {}", other.name()),
+                other @ (HsmRequest::Unlock(_)
+                | HsmRequest::NewClient(_)
+                | HsmRequest::MixEcdh(_)
+                | HsmRequest::RemoteRevoked(_)
+                | HsmRequest::RevokeLocal(_)
+                | HsmRequest::PeelOnions(_)
+                | HsmRequest::SignClosing(_)
+                | HsmRequest::CheckClosing(_)
+                | HsmRequest::CheckSecret(_)
+                | HsmRequest::SignAnnouncement(_)
+                | HsmRequest::CheckAnnouncement(_)
+                | HsmRequest::SignLocalCommitment(_)
+                | HsmRequest::CompleteClosing(_)
+                | HsmRequest::SignWallet(_)
+                | HsmRequest::SignInvoice(_)
+                | HsmRequest::SignMessage(_)
+                | HsmRequest::MakeSecret(_)
+                | HsmRequest::SignChannelUpdate(_)
+                | HsmRequest::CountSignatures(_)
+                | HsmRequest::ForgetChannel(_)) => panic!("openingd asks {}", other.name()),
             };
             if conn.send(&answer, &[]).is_err() {
                 return;
@@ -256,16 +275,14 @@ impl Attempt {
         (FromOpeningd::decode_known(&frame.body).unwrap(), frame)
     }
     pub fn proposed(&mut self) -> OpenProposed {
-        match self.reports().0 {
-            FromOpeningd::OpenProposed(p) => p,
-            other => panic!("{other:?}"),
-        }
+        let said = self.reports().0;
+        let FromOpeningd::OpenProposed(p) = said else { panic!("{said:?}") };
+        p
     }
     pub fn accepted(&mut self) -> Accepted {
-        match self.reports().0 {
-            FromOpeningd::Accepted(a) => a,
-            other => panic!("{other:?}"),
-        }
+        let said = self.reports().0;
+        let FromOpeningd::Accepted(a) = said else { panic!("{said:?}") };
+        a
     }
     pub fn opened(&mut self) -> (Opened, Peer) {
         match self.reports() {

@@ -40,10 +40,9 @@ pub fn refuses_accept(change: impl FnOnce(&mut AcceptChannel), part: &str) {
 }
 /// What we say when we open.
 pub fn our_open(init: OpenInit) -> OpenChannel {
-    match start(&init, OURS).says() {
-        OpeningMessage::OpenChannel(open) => open,
-        other => panic!("{other:?}"),
-    }
+    let said = start(&init, OURS).says();
+    let OpeningMessage::OpenChannel(open) = said else { panic!("{said:?}") };
+    open
 }
 /// We do not even say it.
 pub fn never_said(init: OpenInit, part: &str) {
@@ -62,10 +61,9 @@ pub fn our_accept(
     let mut accepter = with_open(init, change);
     accepter.proposed();
     accepter.master.order(&wishes, vec![]);
-    match accepter.says() {
-        OpeningMessage::AcceptChannel(accept) => accept,
-        other => panic!("{other:?}"),
-    }
+    let said = accepter.says();
+    let OpeningMessage::AcceptChannel(accept) = said else { panic!("{said:?}") };
+    accept
 }
 pub fn without(features: &Features, bit: FeatureBit) -> Features {
     let kept = features.bits().filter(|b| b & !1 != bit & !1);

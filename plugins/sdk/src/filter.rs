@@ -38,7 +38,7 @@ fn check(template: &Value) -> Result<(), RpcError> {
             [one] => check(one),
             _ => Err(bad()),
         },
-        _ => Err(bad()),
+        Value::Null | Value::Bool(false) | Value::Number(_) | Value::String(_) => Err(bad()),
     }
 }
 

@@ -268,7 +268,9 @@ impl Link {
                 Reestablished::Resend(steps) => {
                     steps.into_iter().for_each(|s| self.resend(side, s))
                 }
-                other => panic!("two honest ends: {other:?}"),
+                other @ (Reestablished::WeAreBehind { .. }
+                | Reestablished::TheyAreBehind { .. }
+                | Reestablished::TheyLie(_)) => panic!("two honest ends: {other:?}"),
             }
         }
         Side::BOTH.into_iter().for_each(|side| self.fail_again(side));
