@@ -42,7 +42,6 @@ pub(crate) fn accept(
     let minimum_depth = ask_master(line, &ground, &mut agreement, open.channel_flags)?;
     let answer = &agreement.words.local;
     line.say(&agreement.proposal.accept_channel(ground.temporary_id, minimum_depth, answer))?;
-    line.status("Accepted a channel: waiting for funding_created")?;
 
     let created = line.await_peer_for("funding_created", funding_patience, |m| {
         let OpeningMessage::FundingCreated(created) = m else { return Err(m.name()) };
@@ -61,7 +60,6 @@ fn ask_master(
     channel_flags: u8,
 ) -> Result<u32, Failure> {
     let Proposal { amount, push, feerate, channel_type, .. } = agreement.proposal.clone();
-    line.status("The peer proposes a channel")?;
     line.report(&OpenProposed {
         amount,
         push,

@@ -58,9 +58,6 @@ impl Line {
     pub(crate) fn report<M: Message>(&self, message: &M) -> Result<(), Failure> {
         self.master.report(message)
     }
-    pub(crate) fn status(&self, what: &str) -> Result<(), Failure> {
-        self.master.status(Some(what), None)
-    }
     pub(crate) fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Failure> {
         self.hsm.ask(question)
     }

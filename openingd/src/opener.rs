@@ -59,7 +59,6 @@ fn propose(
     ours: Word,
 ) -> Result<(Agreement, u32), Failure> {
     line.say(&proposal.open_channel(ground.network, ground.temporary_id, &ours))?;
-    line.status("Proposed a channel: waiting for accept_channel")?;
     let accept = line.await_peer("accept_channel", |m| {
         let OpeningMessage::AcceptChannel(accept) = m else { return Err(m.name()) };
         Ok(accept)
@@ -78,7 +77,6 @@ fn await_funding(
     agreement: &Agreement,
     minimum_depth: u32,
 ) -> Result<OutPoint, Failure> {
-    line.status("The peer accepts: waiting for the funding transaction")?;
     line.report(&Accepted {
         funding_script: agreement.funding_script_pubkey(),
         channel_type: agreement.proposal.channel_type.clone(),
@@ -116,7 +114,6 @@ fn fund(
         signature,
     })?;
     line.speak_of(channel);
-    line.status("Funding created: waiting for funding_signed")?;
 
     let signed = line.await_peer("funding_signed", |m| {
         let OpeningMessage::FundingSigned(signed) = m else { return Err(m.name()) };
