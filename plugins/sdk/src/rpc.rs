@@ -4,7 +4,6 @@
 use crate::answer::RpcError;
 use crate::frames::{FrameError, Objects};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::fmt;
@@ -100,16 +99,6 @@ impl Rpc {
     /// Calls a method and waits for its answer. Calls at the same time go over connections of their own.
     pub fn call(&self, method: &str, params: &impl Serialize) -> Result<Box<RawValue>, CallError> {
         self.call_for("", method, params)
-    }
-    /// The same, and reads the result.
-    pub fn call_as<T: DeserializeOwned>(
-        &self,
-        method: &str,
-        params: &impl Serialize,
-    ) -> Result<T, CallError> {
-        let result = self.call(method, params)?;
-        serde_json::from_str(result.get())
-            .map_err(|e| CallError::Transport(format!("its answer to {method}: {e}")))
     }
 
     /// Calls on behalf of a request with this id, so that logs show what led to what.

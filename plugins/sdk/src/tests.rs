@@ -386,7 +386,10 @@ fn calls_of_all_threads_share_the_connection_that_was_given() {
         answers.as_bytes().chunks(7).for_each(|piece| to.write_all(piece).unwrap());
         requests.next_object().unwrap();
     });
-    let call = |n: u64| -> Result<u64, CallError> { rpc.call_as("double", &json!({ "n": n })) };
+    let call = |n: u64| -> Result<u64, CallError> {
+        let result = rpc.call("double", &json!({ "n": n }))?;
+        Ok(result.get().parse().expect("lightningd answers with a number"))
+    };
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..50).map(|n| (n, scope.spawn(move || call(n)))).collect();
         calls.into_iter().for_each(|(n, call)| assert_eq!(call.join().unwrap(), Ok(n)));
