@@ -99,10 +99,6 @@ impl Failure {
     pub const fn is_permanent(&self) -> bool {
         self.code() & PERM != 0
     }
-    /// It concerns the whole node, not one channel.
-    pub const fn is_node(&self) -> bool {
-        self.code() & NODE != 0
-    }
 
     /// As CLN's RPC calls it, in `failcodename`.
     pub fn name(&self) -> FailureName {
