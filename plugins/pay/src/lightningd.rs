@@ -4,6 +4,7 @@ use crate::code;
 use crate::direct::{Channel, Part};
 use crate::request::Request;
 use crate::state::{State, in_progress};
+use hex::DisplayHex;
 use primitives::Msat;
 use sdk::{Answer, Call, RawValue, RpcError};
 use serde::{Deserialize, Serialize};
@@ -226,17 +227,13 @@ pub(crate) fn sendpay(
         payment_hash: terms.payment_hash.to_string(),
         amount_msat: request.total.0,
         bolt11: &request.text,
-        payment_secret: hex(&terms.payment_secret.0),
+        payment_secret: terms.payment_secret.0.to_lower_hex_string(),
         groupid: group,
         partid: (part_id > 0).then_some(part_id),
         label: request.label.as_deref(),
-        payment_metadata: terms.metadata.as_deref().map(hex),
+        payment_metadata: terms.metadata.as_deref().map(|m| m.to_lower_hex_string()),
         description: request.description.as_deref(),
         localinvreqid: request.localinvreqid.as_deref(),
     };
     call.rpc("sendpay", &params).map(|_pending| ())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
