@@ -1,6 +1,7 @@
 //! bitcoind's JSON-RPC: who we are to it, how long we go on asking, and what the log hears about that.
 
 use crate::http::{Connection, HttpError, Response};
+use bitcoin::base64::prelude::{BASE64_STANDARD, Engine};
 use primitives::Network;
 use sdk::{Init, RpcError};
 use serde::Deserialize;
@@ -330,7 +331,7 @@ impl Bitcoind {
                 Trouble::Gone(format!("its cookie {} cannot be read: {e}", file.display()))
             })?,
         };
-        Ok(base64(login.trim_end().as_bytes()))
+        Ok(basic(login.trim_end()))
     }
 }
 
@@ -360,18 +361,7 @@ pub(crate) fn read_answer(response: Response) -> Result<Result<Found, Refusal>, 
     Ok(Ok(Found { body, result }))
 }
 
-/// RFC 4648.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |i: usize| chunk.get(i).map_or(0, |b| u32::from(*b));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4usize {
-            let digit = bits >> (18 - 6 * i) & 63;
-            let digit = DIGITS.get(digit as usize).copied().map_or('=', char::from);
-            out.push(if i <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
+/// RFC 7617: user and password in base64.
+pub(crate) fn basic(login: &str) -> String {
+    BASE64_STANDARD.encode(login)
 }

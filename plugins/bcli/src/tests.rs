@@ -1,7 +1,7 @@
 //! The parts that need no bitcoind, and bitcoinds that a script plays.
 
 use crate::amount::{Dust, sat};
-use crate::bitcoind::{Auth, Bitcoind, Config, base64, read_answer};
+use crate::bitcoind::{Auth, Bitcoind, Config, basic, read_answer};
 use crate::http::{Connection, HttpError, Response, read_response};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ fn passwords_are_written_as_rfc_4648_wants() {
     for (text, encoded) in
         [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
     {
-        assert_eq!(base64(text.as_bytes()), encoded);
+        assert_eq!(basic(text), encoded);
     }
 }
 
