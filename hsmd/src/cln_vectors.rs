@@ -1,7 +1,7 @@
 //! What Core Lightning derives from two secret files, as its tools print it.
 
 use crate::channel_keys::ChannelKeys;
-use crate::derive::{NodeKeys, Root, hkdf};
+use crate::derive::{NodeKeys, Root};
 use crate::wallet::{address_key, p2tr, p2wpkh};
 use bip39::Mnemonic;
 use bitcoin::Address;
@@ -194,21 +194,4 @@ fn the_xpub_that_the_master_gets_has_the_addresses_as_children() {
         let made = Address::from_script(&p2tr(&key), bitcoin::Network::Regtest).unwrap();
         assert_eq!(made.to_string(), case.addresses[0].1);
     }
-}
-
-#[test]
-fn hkdf_is_that_of_rfc_5869() {
-    // RFC 5869, appendix A, test cases 1 and 3.
-    let okm = hkdf::<42>(
-        &[0x0b; 22],
-        &<[u8; 13]>::from_hex("000102030405060708090a0b0c").unwrap(),
-        &<[u8; 10]>::from_hex("f0f1f2f3f4f5f6f7f8f9").unwrap(),
-    );
-    let expected =
-        "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865";
-    assert_eq!(*okm.expose(), <[u8; 42]>::from_hex(expected).unwrap());
-    let okm = hkdf::<42>(&[0x0b; 22], &[], &[]);
-    let expected =
-        "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8";
-    assert_eq!(*okm.expose(), <[u8; 42]>::from_hex(expected).unwrap());
 }

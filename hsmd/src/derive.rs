@@ -2,8 +2,7 @@
 
 use crate::blinding::secp;
 use bitcoin::bip32::{ChildNumber, Xpriv, Xpub};
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use primitives::{ChannelNumber, Network, NodeId, Secret, SecretKey, SigningKey};
+use primitives::{ChannelNumber, Network, NodeId, Secret, SecretKey, SigningKey, hkdf};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -31,25 +30,6 @@ impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Root(..)")
     }
-}
-
-/// RFC 5869 over SHA256.
-pub(crate) fn hkdf<const N: usize>(ikm: &[u8], salt: &[u8], info: &[u8]) -> Secret<N> {
-    let hmac = |key: &[u8], parts: &[&[u8]]| {
-        let mut engine = HmacEngine::<sha256::Hash>::new(key);
-        parts.iter().for_each(|part| engine.input(part));
-        Hmac::from_engine(engine).to_byte_array()
-    };
-    let prk = Zeroizing::new(hmac(salt, &[ikm]));
-    let mut out = Zeroizing::new([0u8; N]);
-    let mut block = Zeroizing::new([0u8; 32]);
-    for (counter, chunk) in (1u8..).zip(out.chunks_mut(32)) {
-        let previous: &[u8] = if counter == 1 { &[] } else { block.as_slice() };
-        let next = hmac(prk.as_slice(), &[previous, info, &[counter]]);
-        *block = next;
-        chunk.iter_mut().zip(block.iter()).for_each(|(to, from)| *to = *from);
-    }
-    Secret::new(*out)
 }
 
 /// Everything that is derived once.

@@ -1,11 +1,9 @@
 //! The two primitives that acts and transport share: HKDF with two outputs, and the cipher with Noise's nonce.
 
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use chacha20poly1305::aead::{AeadInOut, inout::InOutBuf};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
-use primitives::Secret;
+use primitives::{Secret, hkdf};
 use wire::hsm::MixedKeys;
-use zeroize::Zeroize;
 
 /// Length of a Poly1305 tag.
 pub const TAG_LEN: usize = 16;
@@ -19,20 +17,9 @@ pub fn mix(chaining_key: &Secret<32>, shared: &Secret<32>) -> MixedKeys {
 
 /// `HKDF(salt, ikm)`: RFC 5869 over SHA256 with an empty `info`, its 64 bytes as two keys.
 pub(crate) fn hkdf2(salt: &[u8; 32], ikm: &[u8]) -> (Secret<32>, Secret<32>) {
-    let mut prk = hmac(salt, &[ikm]);
-    let mut first = hmac(&prk, &[&[1]]);
-    let mut second = hmac(&prk, &[&first, &[2]]);
-    let keys = (Secret::new(first), Secret::new(second));
-    prk.zeroize();
-    first.zeroize();
-    second.zeroize();
-    keys
-}
-
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut engine = HmacEngine::<sha256::Hash>::new(key);
-    parts.iter().for_each(|part| engine.input(part));
-    Hmac::from_engine(engine).to_byte_array()
+    let both = hkdf::<64>(ikm, salt, &[]);
+    let [first, second] = both.halves();
+    (first, second)
 }
 
 /// The tag did not fit: the bytes are not what the holder of the key wrote at this place of the stream.

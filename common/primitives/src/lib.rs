@@ -1,4 +1,4 @@
-//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features, token buckets.
+//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features, token buckets; and HKDF.
 //!
 //! Every crate may use it, and it uses none of them. It does no I/O, asks no clock and no randomness,
 //! and knows no byte format: that is `wire`'s.
@@ -8,6 +8,7 @@ mod amount;
 mod bucket;
 mod chain;
 mod features;
+mod hkdf;
 mod ids;
 mod network;
 mod object_end;
@@ -20,6 +21,7 @@ pub use amount::{AmountError, FeeratePerKw, Msat, Sat};
 pub use bucket::Bucket;
 pub use chain::{BlockHeight, CltvDelta, FeatureBit, ShortChannelId};
 pub use features::{Features, feature};
+pub use hkdf::hkdf;
 pub use ids::{
     ChannelId, ChannelNumber, CommitmentNumber, HtlcId, NodeId, PaymentHash, PaymentSecret,
     Preimage, Sha256Digest,

@@ -3,7 +3,7 @@
 use secp256k1::SecretKey;
 use std::fmt;
 use std::ops::Deref;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// `N` secret bytes: wiped when dropped, hidden from `Debug`, compared without early exit.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -17,6 +17,14 @@ impl<const N: usize> Secret<N> {
     /// Lays them open: the word to search for in a review.
     pub const fn expose(&self) -> &[u8; N] {
         &self.0
+    }
+}
+impl Secret<64> {
+    /// Two secrets of 32 bytes, as HKDF gives them.
+    pub fn halves(&self) -> [Secret<32>; 2] {
+        let mut halves = Zeroizing::new([[0; 32]; 2]);
+        halves.as_flattened_mut().copy_from_slice(&self.0);
+        halves.map(Secret::new)
     }
 }
 impl<const N: usize> PartialEq for Secret<N> {
