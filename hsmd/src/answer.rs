@@ -6,14 +6,14 @@
 use crate::arriving::Who;
 use crate::blinding::secp;
 use crate::channel::Channel;
-use crate::channel_keys::{ChannelKeys, SIGNING_STACK};
+use crate::channel_keys::{ChannelKeys, SIGNING_STACK, signatures_made};
 use crate::derive::NodeKeys;
 use crate::judge::Judge;
 use crate::messages::{blinded_key, double_sha256};
 use crate::refusal::{Bad, Refusal};
 use crate::secret_file::Unusable;
 use crate::{arriving, claims, messages, secret_file, wallet};
-use channel::{closing, cores};
+use channel::cores;
 use primitives::*;
 use secp256k1::{Message as Digest, SECP256K1};
 use std::collections::HashMap;
@@ -141,15 +141,9 @@ impl Hsm {
             Q::MixEcdh(q) => answered::<MixEcdh>(&messages::mix_ecdh(self.node()?, &q)?),
             Q::GetBasepoints(_) => answered::<GetBasepoints>(&self.channel(who)?.keys.points),
             Q::GetCommitmentPoint(q) => {
-                let channel = self.channel(who)?;
-                channel.judge.may_tell_point(q.number)?;
-                answered::<GetCommitmentPoint>(&channel.point(q.number)?)
+                answered::<GetCommitmentPoint>(&self.channel(who)?.tell_point(q.number)?)
             }
-            Q::SetupChannel(q) => {
-                let channel = self.channel(who)?;
-                channel.judge.setup(&q.params, &channel.keys.points)?;
-                answered::<SetupChannel>(&())
-            }
+            Q::SetupChannel(q) => answered::<SetupChannel>(&self.channel(who)?.set_up(&q.params)?),
             Q::SignRemoteCommitment(q) => {
                 answered::<SignRemoteCommitment>(&self.channel(who)?.sign_remote(&q.state)?)
             }
@@ -161,39 +155,17 @@ impl Hsm {
                 let judged = self.channel(who)?.validate_local(&q.state, &q.signatures)?;
                 answered::<ValidateLocalCommitment>(&verdict(judged))
             }
-            Q::RevokeLocal(q) => {
-                let mut revoked = self.channel(who)?.revoke_local(q.number)?;
-                let outcome = revoked.as_ref().map(outcome::<RevokeLocal>);
-                if let Some(revocation) = &mut revoked {
-                    revocation.secret.non_secure_erase();
-                }
-                Ok(outcome)
-            }
+            Q::RevokeLocal(q) => self.revoke_local(who, &q),
             Q::SignClosing(q) => {
                 answered_once::<SignClosing>(self.channel(who)?.sign_closing(&q.state)?)
             }
-            Q::CheckSecret(q) => {
-                let holds = self.channel(who)?.keys.commitment_secret(q.number);
-                let holds = holds.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret);
-                answered::<CheckSecret>(&holds)
-            }
-            Q::PeelOnions(q) => {
-                let room = 2 + 2 + q.onions.len() * ONION_KEYS;
-                Ok(Some(outcome_in::<PeelOnions>(room, &self.peel(&q.onions)?)))
-            }
+            Q::CheckSecret(q) => answered::<CheckSecret>(&self.channel(who)?.is_secret(&q)),
+            Q::PeelOnions(q) => self.peel_onions(&q).map(Some),
             Q::CheckClosing(q) => {
-                let constants = self.channel(who)?.judge.constants()?;
-                let signed = closing::signed_by_peer(&constants, &q.state, &q.signature);
-                let judged = signed.map_err(|e| e.to_string()).and_then(|closing| {
-                    closing
-                        .map(|_| ())
-                        .ok_or_else(|| "the signature is for no variant of this closing".to_owned())
-                });
+                let judged = self.channel(who)?.check_closing(&q.state, &q.signature)?;
                 answered::<CheckClosing>(&verdict(judged))
             }
-            Q::CountSignatures(_) => {
-                answered::<CountSignatures>(&crate::channel_keys::signatures_made())
-            }
+            Q::CountSignatures(_) => answered::<CountSignatures>(&signatures_made()),
             Q::SignAnnouncement(q) => {
                 answered::<SignAnnouncement>(&self.sign_announcement(who, &q)?)
             }
@@ -201,16 +173,10 @@ impl Hsm {
                 answered::<CheckAnnouncement>(&verdict(self.check_announcement(who, &q)?))
             }
             Q::SignLocalCommitment(q) => {
-                let channel = self.channel(Who::Child(q.peer, q.channel))?;
-                answered::<SignLocalCommitment>(&completed(
-                    channel.sign_local(&q.state, &q.signatures),
-                ))
+                answered::<SignLocalCommitment>(&completed(self.sign_local(&q)?))
             }
             Q::CompleteClosing(q) => {
-                let channel = self.channel(Who::Child(q.peer, q.channel))?;
-                answered::<CompleteClosing>(&completed(
-                    channel.complete_closing(&q.state, &q.signature),
-                ))
+                answered::<CompleteClosing>(&completed(self.complete_closing(&q)?))
             }
             Q::SignWallet(q) => answered::<SignWallet>(&completed(self.sign_wallet(q)?)),
             Q::SignInvoice(q) => {
@@ -223,12 +189,39 @@ impl Hsm {
             Q::SignChannelUpdate(q) => answered::<SignChannelUpdate>(
                 &messages::sign_channel_update(self.node()?, &q.unsigned.0)?,
             ),
-            Q::ForgetChannel(q) => {
-                self.channels.remove(&(q.peer, q.channel));
-                let forgotten = Some((q.peer, q.channel));
-                Ok(Some(Outcome { forgotten, ..outcome::<ForgetChannel>(&()) }))
-            }
+            Q::ForgetChannel(q) => Ok(Some(self.forget_channel(&q))),
         }
+    }
+
+    /// `None`: not before the master has stored that it may. The secret is erased once it is in the answer.
+    fn revoke_local(&mut self, who: Who, q: &RevokeLocal) -> Answered {
+        let mut revoked = self.channel(who)?.revoke_local(q.number)?;
+        let outcome = revoked.as_ref().map(outcome::<RevokeLocal>);
+        if let Some(revocation) = &mut revoked {
+            revocation.secret.non_secure_erase();
+        }
+        Ok(outcome)
+    }
+
+    fn sign_local(&mut self, q: &SignLocalCommitment) -> Result<Result<Transaction, String>, Bad> {
+        Ok(self.channel(Who::Child(q.peer, q.channel))?.sign_local(&q.state, &q.signatures))
+    }
+
+    fn complete_closing(
+        &mut self,
+        q: &CompleteClosing,
+    ) -> Result<Result<Transaction, String>, Bad> {
+        Ok(self.channel(Who::Child(q.peer, q.channel))?.complete_closing(&q.state, &q.signature))
+    }
+
+    fn peel_onions(&self, q: &PeelOnions) -> Result<Outcome, Bad> {
+        let room = 2 + 2 + q.onions.len() * ONION_KEYS;
+        Ok(outcome_in::<PeelOnions>(room, &self.peel(&q.onions)?))
+    }
+
+    fn forget_channel(&mut self, q: &ForgetChannel) -> Outcome {
+        self.channels.remove(&(q.peer, q.channel));
+        Outcome { forgotten: Some((q.peer, q.channel)), ..outcome::<ForgetChannel>(&()) }
     }
 
     fn node(&self) -> Result<&NodeKeys, Bad> {

@@ -6,8 +6,8 @@ use crate::judge::Judge;
 use crate::refusal::Bad;
 use channel::{Constants, closing};
 use primitives::*;
-use wire::channel_data::{CommitmentSignatures, CommitmentState};
-use wire::hsm::{ClosingState, Revocation};
+use wire::channel_data::{ChannelParams, CommitmentSignatures, CommitmentState};
+use wire::hsm::{CheckSecret, ClosingState, Revocation};
 
 /// See above.
 pub(crate) struct Channel {
@@ -18,6 +18,22 @@ pub(crate) struct Channel {
 impl Channel {
     pub(crate) fn point(&self, number: CommitmentNumber) -> Result<Point, Bad> {
         self.keys.point(number).ok_or_else(|| format!("commitment {number} has no point"))
+    }
+
+    /// The point of a commitment, if this channel may show it yet.
+    pub(crate) fn tell_point(&self, number: CommitmentNumber) -> Result<Point, Bad> {
+        self.judge.may_tell_point(number)?;
+        self.point(number)
+    }
+
+    pub(crate) fn set_up(&mut self, params: &ChannelParams) -> Result<(), Bad> {
+        Ok(self.judge.setup(params, &self.keys.points)?)
+    }
+
+    /// Is this our secret of that commitment?
+    pub(crate) fn is_secret(&self, q: &CheckSecret) -> bool {
+        let ours = self.keys.commitment_secret(q.number);
+        ours.is_some_and(|ours| Secret::new(ours.secret_bytes()) == q.secret)
     }
 
     pub(crate) fn sign_remote(
@@ -85,6 +101,21 @@ impl Channel {
         };
         let closing = build(&constants).map_err(|e| e.to_string())?;
         Ok(Some(secp().sign_ecdsa(&closing.sighash(&constants), &self.keys.funding)))
+    }
+
+    /// `Ok(Err)`: the peer's signature is for no variant of this closing.
+    pub(crate) fn check_closing(
+        &self,
+        state: &ClosingState,
+        signature: &Signature,
+    ) -> Result<Result<(), String>, Bad> {
+        let constants = self.judge.constants()?;
+        let signed = closing::signed_by_peer(&constants, state, signature);
+        Ok(signed.map_err(|e| e.to_string()).and_then(|closing| {
+            closing
+                .map(|_| ())
+                .ok_or_else(|| "the signature is for no variant of this closing".to_owned())
+        }))
     }
 
     pub(crate) fn complete_closing(

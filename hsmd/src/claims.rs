@@ -114,11 +114,8 @@ fn opened(
     match &input.key {
         WalletKey::Delayed { number, .. } => {
             let point = channel.point(*number)?;
-            let script = delayed_script(constants, &commitment(Side::Local, &point), Side::Local);
-            // BOLT 3, "to_local Output": our own delay is what the peer demanded.
-            let delay = constants.params.terms.remote.to_self_delay;
-            require(waits(tx, input, delay), format_args!("it does not wait for {delay} blocks"))?;
-            Ok((channel.keys.delayed_secret(&point), ScriptForm::chosen(script, ELSE)))
+            let keys = commitment(Side::Local, &point);
+            Ok((channel.keys.delayed_secret(&point), own_delayed(constants, &keys, tx, input)?))
         }
         WalletKey::OwnHtlc { number, htlc, signature, preimage, .. } => {
             channel.judge.may_take_own_htlc(*number).map_err(|e| e.to_string())?;
@@ -165,6 +162,20 @@ fn opened(
             Err("this key is none of a commitment's outputs".to_owned())
         }
     }
+}
+
+/// BOLT 3, "to_local Output" of our own commitment, or of our HTLC transaction.
+fn own_delayed(
+    constants: &Constants,
+    keys: &CommitmentKeys,
+    tx: &Transaction,
+    input: &WalletInput,
+) -> Result<ScriptForm, String> {
+    let script = delayed_script(constants, keys, Side::Local);
+    // Our own delay is the one that the peer demanded.
+    let delay = constants.params.terms.remote.to_self_delay;
+    require(waits(tx, input, delay), format_args!("it does not wait for {delay} blocks"))?;
+    Ok(ScriptForm::chosen(script, ELSE))
 }
 
 struct OwnHtlc<'a> {

@@ -14,7 +14,7 @@ use primitives::{ChannelNumber, NodeId};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
-use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Orders, OutQueue, barrier};
+use subdaemon::{Child, Failure, Filled, Frame, FrameBuffer, Master, Orders, OutQueue, barrier};
 use wire::hsm::{BadClient, Capability, HsmdInit, MasterOrder, Rights, ToHsmd};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -93,32 +93,7 @@ pub fn run(
                 Ok(_) => Err(Failure::internal("a second order")),
             };
         }
-        let mut said = Said::default();
-        let mut gone = Vec::new();
-        for (at, (client, readable)) in clients.iter_mut().zip(readable).enumerate() {
-            if said.forgets(client) {
-                // What the dead had still asked is nobody's any more.
-                continue;
-            }
-            let reported = match client.turn(&mut hsm, readable, &mut said) {
-                (Turn::Stays, report) => report,
-                (Turn::Left, report) => {
-                    gone.push(at);
-                    report
-                }
-                (Turn::Bad(why), _) => {
-                    log::error!("closing {}: {why}", client.name());
-                    let Some((peer, channel)) = client.id() else {
-                        return Err(Failure::internal(why));
-                    };
-                    gone.push(at);
-                    Some(BadClient { peer, channel, why })
-                }
-            };
-            if let Some(report) = reported {
-                child.master.report(&report)?;
-            }
-        }
+        let (said, gone) = serve(&child.master, &mut hsm, &mut clients, readable)?;
         if gone.first() == Some(&0) {
             // The master, which came first, left.
             return Ok(());
@@ -139,6 +114,41 @@ pub fn run(
         }
         blinding.renew_if_due(Instant::now());
     }
+}
+
+/// One turn of each client. What the master said in it, and which clients are gone.
+fn serve(
+    master: &Master,
+    hsm: &mut Hsm,
+    clients: &mut [Client],
+    readable: Vec<bool>,
+) -> Result<(Said, Vec<usize>), Failure> {
+    let (mut said, mut gone) = (Said::default(), Vec::new());
+    for (at, (client, readable)) in clients.iter_mut().zip(readable).enumerate() {
+        if said.forgets(client) {
+            // The channel is gone: its clients are closed unread.
+            continue;
+        }
+        let reported = match client.turn(hsm, readable, &mut said) {
+            (Turn::Stays, report) => report,
+            (Turn::Left, report) => {
+                gone.push(at);
+                report
+            }
+            (Turn::Bad(why), _) => {
+                log::error!("closing {}: {why}", client.name());
+                let Some((peer, channel)) = client.id() else {
+                    return Err(Failure::internal(why));
+                };
+                gone.push(at);
+                Some(BadClient { peer, channel, why })
+            }
+        };
+        if let Some(report) = reported {
+            master.report(&report)?;
+        }
+    }
+    Ok((said, gone))
 }
 
 /// An order of the master's among its questions, if this is one.

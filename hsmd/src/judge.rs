@@ -10,7 +10,7 @@
 //! that tell more than was asked of us are a child's lie.
 
 use crate::blinding::secp;
-use crate::refusal::Refusal;
+use crate::refusal::{ClosingRefusal, Refusal};
 use channel::Constants;
 use channel::phase::{ChannelPhase, Input, Rule, rule};
 use primitives::*;
@@ -172,7 +172,7 @@ impl Judge {
                     let pays = state.balance.local;
                     let owed = self.last[state.side].map(|last| last.owed);
                     let htlcs = state.htlcs.0.len();
-                    Err(Refusal::AfterClosing { number, pays, owed, htlcs })
+                    Err(ClosingRefusal::Commitment { number, pays, owed, htlcs }.into())
                 }
             }
             Rule::BeforeShutdown
@@ -316,7 +316,7 @@ impl Judge {
             Rule::Unchanged if number < self.local_revoked => {}
             Rule::Unchanged => {
                 let revoked = self.local_revoked;
-                return Err(Refusal::RevokedAfterClosing { number, revoked });
+                return Err(ClosingRefusal::Secret { number, revoked }.into());
             }
             Rule::First
             | Rule::WithOutput
@@ -374,25 +374,26 @@ impl Judge {
             | Rule::Refused => return self.refused(Input::SignClosing),
         }
         let constants = self.constants()?;
-        let terms = self.closing.as_ref().ok_or(Refusal::NoClosingTerms)?;
+        let terms = self.closing.as_ref().ok_or(ClosingRefusal::NoTerms)?;
         if state.script.local != terms.script {
-            return Err(Refusal::ClosingScript);
+            return Err(ClosingRefusal::Script.into());
         }
         for side in Side::BOTH {
             if let Some(last) = self.last[side] {
                 if last.htlcs {
-                    return Err(Refusal::ClosingHtlcs);
+                    return Err(ClosingRefusal::Htlcs.into());
                 }
                 if state.balance.local < last.owed {
-                    return Err(Refusal::ClosingFloor {
+                    return Err(ClosingRefusal::Floor {
                         pays: state.balance.local,
                         owed: last.owed,
-                    });
+                    }
+                    .into());
                 }
             }
         }
         if constants.params.opener == Side::Local && state.fee > terms.max_fee {
-            return Err(Refusal::ClosingFee { fee: state.fee, maximum: terms.max_fee });
+            return Err(ClosingRefusal::Fee { fee: state.fee, maximum: terms.max_fee }.into());
         }
         Ok(true)
     }

@@ -35,26 +35,14 @@ pub(crate) enum Refusal {
     NoSuccessor { number: CommitmentNumber, shown: Option<CommitmentNumber> },
     /// It, or one before it, was signed for broadcast.
     Broadcast { number: CommitmentNumber, broadcast: CommitmentNumber },
-    /// The master did not say where a closing pays us.
-    NoClosingTerms,
-    /// Not where the master said.
-    ClosingScript,
-    /// Less than the last state owed us.
-    ClosingFloor { pays: Msat, owed: Msat },
-    /// More than the master would pay.
-    ClosingFee { fee: Sat, maximum: Sat },
-    /// HTLCs are under way in the last state.
-    ClosingHtlcs,
     /// The channel is in a phase in which this is never asked.
     Phase { input: Input, phase: ChannelPhase },
-    /// A closing was signed, or may have been: no other balances, and no HTLC.
-    AfterClosing { number: CommitmentNumber, pays: Msat, owed: Option<Msat>, htlcs: usize },
-    /// A closing was signed, or may have been: no new secret.
-    RevokedAfterClosing { number: CommitmentNumber, revoked: CommitmentNumber },
     /// Before the channel is stored only its first commitment is signed, once.
     NotTheFirst { number: CommitmentNumber },
     /// A seed that contradicts itself.
     BadSeed(&'static str),
+    /// What a closing allows no more.
+    Closing(ClosingRefusal),
 }
 
 impl fmt::Display for Refusal {
@@ -103,30 +91,8 @@ impl fmt::Display for Refusal {
                     "commitment {number} cannot be revoked: {broadcast} was signed for broadcast"
                 )
             }
-            Self::NoClosingTerms => f.write_str("no terms of a closing are known"),
-            Self::ClosingScript => f.write_str("a closing that pays us elsewhere"),
-            Self::ClosingFloor { pays, owed } => {
-                write!(f, "a closing that pays us {pays} of {owed}")
-            }
-            Self::ClosingFee { fee, maximum } => {
-                write!(f, "a closing fee of {fee}, of at most {maximum}")
-            }
-            Self::ClosingHtlcs => f.write_str("a closing while HTLCs are under way"),
             Self::Phase { input, phase } => {
                 write!(f, "{input:?} {}", why_refused(*phase, *input))
-            }
-            Self::AfterClosing { number, pays, owed, htlcs } => {
-                let owed = owed.map_or_else(|| "what is not known".to_owned(), |o| o.to_string());
-                write!(
-                    f,
-                    "commitment {number} has other balances than the closing: it pays us {pays} of {owed}, with {htlcs} HTLCs"
-                )
-            }
-            Self::RevokedAfterClosing { number, revoked } => {
-                write!(
-                    f,
-                    "commitment {number} cannot be revoked after the closing negotiation began: only those below {revoked} are"
-                )
             }
             Self::NotTheFirst { number } => {
                 write!(
@@ -134,8 +100,63 @@ impl fmt::Display for Refusal {
                     "commitment {number} before the channel is stored: only the first, as it was agreed, once"
                 )
             }
+            Self::Closing(why) => why.fmt(f),
             Self::BadSeed(why) => write!(f, "a seed that contradicts itself: {why}"),
         }
+    }
+}
+
+/// Why hsmd signs no such closing, or no such commitment after one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ClosingRefusal {
+    /// The master did not say where a closing pays us.
+    NoTerms,
+    /// Not where the master said.
+    Script,
+    /// Less than the last state owed us.
+    Floor { pays: Msat, owed: Msat },
+    /// More than the master would pay.
+    Fee { fee: Sat, maximum: Sat },
+    /// HTLCs are under way in the last state.
+    Htlcs,
+    /// A closing was signed, or may have been: no other balances, and no HTLC.
+    Commitment { number: CommitmentNumber, pays: Msat, owed: Option<Msat>, htlcs: usize },
+    /// A closing was signed, or may have been: no new secret.
+    Secret { number: CommitmentNumber, revoked: CommitmentNumber },
+}
+
+impl fmt::Display for ClosingRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTerms => f.write_str("no terms of a closing are known"),
+            Self::Script => f.write_str("a closing that pays us elsewhere"),
+            Self::Floor { pays, owed } => {
+                write!(f, "a closing that pays us {pays} of {owed}")
+            }
+            Self::Fee { fee, maximum } => {
+                write!(f, "a closing fee of {fee}, of at most {maximum}")
+            }
+            Self::Htlcs => f.write_str("a closing while HTLCs are under way"),
+            Self::Commitment { number, pays, owed, htlcs } => {
+                let owed = owed.map_or_else(|| "what is not known".to_owned(), |o| o.to_string());
+                write!(
+                    f,
+                    "commitment {number} has other balances than the closing: it pays us {pays} of {owed}, with {htlcs} HTLCs"
+                )
+            }
+            Self::Secret { number, revoked } => {
+                write!(
+                    f,
+                    "commitment {number} cannot be revoked after the closing negotiation began: only those below {revoked} are"
+                )
+            }
+        }
+    }
+}
+
+impl From<ClosingRefusal> for Refusal {
+    fn from(why: ClosingRefusal) -> Self {
+        Self::Closing(why)
     }
 }
 

@@ -76,16 +76,7 @@ pub(crate) fn understand(
 ) -> Result<Root, Unusable> {
     let file = path.display();
     let Some((head, words)) = content.split_first_chunk::<32>() else {
-        let hint = if content.is_empty() {
-            "; it was never finished: if this node never ran, remove it"
-        } else {
-            "; restore it from a backup"
-        };
-        return Err(format!(
-            "{file} has {} bytes, where 32 or a mnemonic of at least 12 words are expected{hint}",
-            content.len()
-        )
-        .into());
+        return Err(too_short(path, content.len()).into());
     };
     if words.is_empty() {
         if passphrase.is_some() {
@@ -132,6 +123,18 @@ pub(crate) fn understand(
         return Err(Unusable::WrongPassphrase(format!("this is not the passphrase of {file}")));
     }
     Ok(Root::Seed(seed))
+}
+
+/// Of a file with fewer than 32 bytes.
+fn too_short(path: &Path, length: usize) -> String {
+    let hint = match length {
+        0 => "; it was never finished: if this node never ran, remove it",
+        _ => "; restore it from a backup",
+    };
+    format!(
+        "{} has {length} bytes, where 32 or a mnemonic of at least 12 words are expected{hint}",
+        path.display()
+    )
 }
 
 /// Twelve new words, and the file's content.
