@@ -45,13 +45,13 @@ use crate::rivals::Rivals;
 use crate::switchboard::{Outside, Switchboard};
 use crate::tokens::{ORDERS, REPORTS, RESOLVER};
 use mio::unix::SourceFd;
-use mio::{Interest, Poll};
+use mio::{Interest, Poll, Registry};
 use primitives::Bucket;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
-use subdaemon::{Child, Failure, Hsm, Orders, Sandbox};
+use subdaemon::{Child, Failure, Hsm, Master, Orders, Sandbox, SandboxMode};
 use wire::connectd::ToConnectd;
 
 /// What differs between a node and a test.
@@ -103,6 +103,35 @@ fn allowed_descriptors() -> Result<usize, Failure> {
     Ok(soft.saturating_sub(SPARE_DESCRIPTORS).min(MAX_DESCRIPTORS))
 }
 
+/// The process that looks up names. Without it peers are dialled by address only.
+fn start_resolver(program: &Path, sandbox: SandboxMode) -> Option<Resolver> {
+    match Resolver::spawn(program, sandbox) {
+        Ok(resolver) => Some(resolver),
+        Err(e) => {
+            log::warn!("no resolver process ({e}): names are not looked up");
+            None
+        }
+    }
+}
+
+/// Has poll report what the master and the resolver say, and when our reports can be written.
+fn register(
+    registry: &Registry,
+    orders: &Orders,
+    master: &Master,
+    resolver: Option<&Resolver>,
+) -> Result<(), Failure> {
+    let register = |fd: RawFd, token, interest| {
+        registry.register(&mut SourceFd(&fd), token, interest).map_err(Failure::internal)
+    };
+    register(orders.as_fd().as_raw_fd(), ORDERS, Interest::READABLE)?;
+    register(master.raw_fd(), REPORTS, Interest::WRITABLE)?;
+    if let Some(resolver) = resolver {
+        register(resolver.as_fd().as_raw_fd(), RESOLVER, Interest::READABLE)?;
+    }
+    Ok(())
+}
+
 /// Reads the init, opens every door, and starts the resolver: what the box would not let us do any more.
 fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
@@ -113,16 +142,8 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
     let our_id = init.node_id.point().ok_or_else(|| Failure::internal("our id is no key"))?;
 
-    let resolver = match &settings.resolver {
-        Some(program) if !init.disable_dns => match Resolver::spawn(program, sandbox) {
-            Ok(resolver) => Some(resolver),
-            Err(e) => {
-                log::warn!("no resolver process ({e}): names are not looked up");
-                None
-            }
-        },
-        Some(_) | None => None,
-    };
+    let resolver = settings.resolver.as_ref().filter(|_| !init.disable_dns);
+    let resolver = resolver.and_then(|program| start_resolver(program, sandbox));
     let (listeners, listening) = listeners::bind_all(&init.listen);
 
     let now = Instant::now();
@@ -130,16 +151,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     let registry = poll.registry().try_clone().map_err(Failure::internal)?;
     orders.never_wait()?;
     master.never_wait();
-    let sources = [
-        (orders.as_fd().as_raw_fd(), ORDERS, Interest::READABLE),
-        (master.raw_fd(), REPORTS, Interest::WRITABLE),
-    ];
-    let resolver_fd = resolver.as_ref().map(|r| r.as_fd().as_raw_fd());
-    for (fd, token, interest) in
-        sources.into_iter().chain(resolver_fd.map(|fd| (fd, RESOLVER, Interest::READABLE)))
-    {
-        registry.register(&mut SourceFd(&fd), token, interest).map_err(Failure::internal)?;
-    }
+    register(&registry, &orders, &master, resolver.as_ref())?;
 
     // The master decides what an address that cannot be had means: it knows which of them must be.
     master.report(&listening)?;

@@ -83,33 +83,20 @@ impl Switchboard {
             return Ok(Then::Over(lost(conn, &e)));
         }
         conn.mux.flush();
-        let stop = match self.read_peer(conn) {
-            Ok(again) => {
-                more |= again;
-                match self.read_daemons(conn) {
-                    Ok(again) => {
-                        more |= again;
-                        None
-                    }
-                    Err(stop) => Some(stop),
-                }
-            }
-            Err(stop) => Some(stop),
-        };
-        match stop {
-            None => {}
-            Some(Stop::Fatal(failure)) => return Err(failure),
-            Some(Stop::HangUp(why)) => {
+        match self.read_both(conn, &mut more) {
+            Ok(()) => {}
+            Err(Stop::Fatal(failure)) => return Err(failure),
+            Err(Stop::HangUp(why)) => {
                 let _ = conn.flush(self.now);
                 return Ok(Then::Over(why));
             }
-            Some(Stop::Warn(why)) => {
+            Err(Stop::Warn(why)) => {
                 // Whatever a daemon was saying, it is not going to be finished.
                 conn.batch = None;
                 conn.seal(&Warning::new(ChannelId::ALL, &why).encode(), self.now);
                 self.finish(conn, why);
             }
-            Some(Stop::Finish(why)) => self.finish(conn, why),
+            Err(Stop::Finish(why)) => self.finish(conn, why),
         }
         if let Err(e) = conn.flush(self.now) {
             return Ok(Then::Over(lost(conn, &e)));
@@ -126,6 +113,13 @@ impl Switchboard {
             return Ok(Then::Over(why.clone()));
         }
         Ok(if more || self.has_work(conn) { Then::Again } else { Then::Wait })
+    }
+
+    /// Peer and daemons, a quantum of each. `more`: there is more to read.
+    fn read_both(&mut self, conn: &mut Conn, more: &mut bool) -> Result<(), Stop> {
+        *more |= self.read_peer(conn)?;
+        *more |= self.read_daemons(conn)?;
+        Ok(())
     }
 
     /// The last write may have made room for what waits: no event will say so.
