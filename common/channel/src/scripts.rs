@@ -121,12 +121,10 @@ pub fn htlc(
             .push_opcode(op::OP_DROP)
             .push_opcode(op::OP_CHECKSIG),
     };
-    let script = script.push_opcode(op::OP_ENDIF);
-    let script = if anchors {
-        script.push_int(1).push_opcode(op::OP_CSV).push_opcode(op::OP_DROP)
-    } else {
-        script
-    };
+    let mut script = script.push_opcode(op::OP_ENDIF);
+    if anchors {
+        script = script.push_int(1).push_opcode(op::OP_CSV).push_opcode(op::OP_DROP);
+    }
     script.push_opcode(op::OP_ENDIF).into_script()
 }
 

@@ -81,15 +81,7 @@ impl fmt::Display for Refusal {
             Self::OtherChannelType { channel_type, proposed } => {
                 write!(f, "channel_type {channel_type:?} is not {proposed:?}, which was proposed")
             }
-            Self::Script { script } => {
-                let shown = script.as_bytes().get(..MAX_SCRIPT_SHOWN).unwrap_or(script.as_bytes());
-                f.write_str("upfront_shutdown_script ")?;
-                shown.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
-                if shown.len() < script.len() {
-                    write!(f, "... ({} bytes)", script.len())?;
-                }
-                f.write_str(" is of no form that was negotiated")
-            }
+            Self::Script { script } => show_script(script, f),
             Self::Unaffordable { has, fee, anchors } => {
                 write!(f, "the opener's {has} cannot pay a fee of {fee} and {anchors} of anchors")
             }
@@ -119,6 +111,16 @@ impl fmt::Display for Refusal {
     }
 }
 impl std::error::Error for Refusal {}
+
+fn show_script(script: &ScriptBuf, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let shown = script.as_bytes().get(..MAX_SCRIPT_SHOWN).unwrap_or(script.as_bytes());
+    f.write_str("upfront_shutdown_script ")?;
+    shown.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+    if shown.len() < script.len() {
+        write!(f, "... ({} bytes)", script.len())?;
+    }
+    f.write_str(" is of no form that was negotiated")
+}
 
 impl From<crate::Unbuildable> for Refusal {
     fn from(why: crate::Unbuildable) -> Self {
