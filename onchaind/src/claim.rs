@@ -5,6 +5,7 @@ use crate::close::{Close, HtlcPart, Part, View, What};
 use channel::scripts;
 use primitives::*;
 use std::collections::HashMap;
+use wire::channel_data::Htlc;
 use wire::hsm::WalletKey;
 use wire::onchaind::{Claim, ClaimShape};
 
@@ -102,13 +103,8 @@ impl Close {
         let (free, csv) = (ClaimShape::Free {}, if anchors { 1 } else { NO_DELAY });
         if let View::Revoked { secret, .. } = &self.view {
             let key = WalletKey::RevokedHtlc { peer, channel, secret: *secret, htlc: htlc.clone() };
-            // Their HTLC transaction would come first, and its output wait as long as to_local.
-            let first = match htlc.offered_by {
-                Side::Local => next,
-                Side::Remote => next.max(htlc.expiry + CltvDelta(1)),
-            };
-            let deadline = first + CltvDelta(self.their_delay().into());
             let witness = [SIGNATURE, 1 + 33, script];
+            let deadline = self.penalty_deadline(htlc);
             return Some(claim(key, NO_DELAY, 0, next, deadline, &witness, free));
         }
         // BOLT 5: ours by timeout, theirs with the preimage, both as soon as they can be.
@@ -126,11 +122,11 @@ impl Close {
                 let (number, htlc) = (*number, htlc.clone());
                 let key = WalletKey::OwnHtlc { peer, channel, number, htlc, signature, preimage };
                 let witness = [1, SIGNATURE, SIGNATURE, opens, script];
-                let to = delayed.to_p2wsh();
-                let shape = if anchors {
-                    ClaimShape::Paired { amount: pays, script: to }
-                } else {
-                    ClaimShape::Whole { amount: pays, script: to }
+                let (amount, to) = (pays, delayed.to_p2wsh());
+                // BOLT 3: with option_anchors the peer signs with SIGHASH_SINGLE|SIGHASH_ANYONECANPAY.
+                let shape = match anchors {
+                    true => ClaimShape::Paired { amount, script: to },
+                    false => ClaimShape::Whole { amount, script: to },
                 };
                 let sequence = u32::from(anchors);
                 Some(claim(key, sequence, lock_time, ready, deadline, &witness, shape))
@@ -143,6 +139,17 @@ impl Close {
             }
             View::Revoked { .. } | View::Unknown { point: None, .. } => None,
         }
+    }
+
+    /// Until when an HTLC output of a revoked commitment must be taken: the peer's HTLC transaction would come first, and its output wait
+    /// as long as to_local.
+    fn penalty_deadline(&self, htlc: &Htlc) -> BlockHeight {
+        let next = self.height + CltvDelta(1);
+        let first = match htlc.offered_by {
+            Side::Local => next,
+            Side::Remote => next.max(htlc.expiry + CltvDelta(1)),
+        };
+        first + CltvDelta(self.their_delay().into())
     }
 
     /// How what an HTLC transaction paid is taken: at the index of its input. `None` if it pays nobody that way.
