@@ -75,20 +75,7 @@ impl Request {
 
         let invoice = decode(&text, Currency::of(call.state.network))?;
         let total = total(&invoice, amount)?;
-        let share = match partial {
-            Some(part) if part > total || part == Msat::ZERO => {
-                return Err(RpcError::params(
-                    "partial_msat must be more than 0, and no more than amount_msat",
-                ));
-            }
-            partial => partial.unwrap_or(total),
-        };
-        // BOLT 11, "Feature Bits": a payee without basic_mpp takes one HTLC, which would be too small.
-        if share < total && !invoice.terms.features.offers(feature::BASIC_MPP) {
-            return Err(RpcError::params(
-                "partial_msat: the invoice does not offer basic_mpp, its payee takes nothing in parts",
-            ));
-        }
+        let share = share(&invoice, total, partial)?;
         if let Some(given) = &description
             && !invoice.terms.description.describes(given)
         {
@@ -132,6 +119,23 @@ impl Request {
         Err(RpcError::new(code::INVOICE_EXPIRED, "Invoice expired")
             .with_data(&json!({ "now": now, "expiry": expiry })))
     }
+}
+
+/// How much of the total this call pays.
+fn share(invoice: &Invoice, total: Msat, partial: Option<Msat>) -> Result<Msat, RpcError> {
+    let share = partial.unwrap_or(total);
+    if share > total || (partial.is_some() && share == Msat::ZERO) {
+        return Err(RpcError::params(
+            "partial_msat must be more than 0, and no more than amount_msat",
+        ));
+    }
+    // BOLT 11, "Feature Bits": a payee without basic_mpp takes one HTLC, which would be too small.
+    if share < total && !invoice.terms.features.offers(feature::BASIC_MPP) {
+        return Err(RpcError::params(
+            "partial_msat: the invoice does not offer basic_mpp, its payee takes nothing in parts",
+        ));
+    }
+    Ok(share)
 }
 
 fn decode(text: &str, ours: Currency) -> Result<Invoice, RpcError> {
