@@ -9,3 +9,4 @@ mod phases;
 mod ready;
 mod reconnect;
 mod rig;
+mod stranger;

@@ -107,14 +107,7 @@ impl Close {
             let deadline = self.penalty_deadline(htlc);
             return Some(claim(key, NO_DELAY, 0, next, deadline, &witness, free));
         }
-        // BOLT 5: ours by timeout, theirs with the preimage, both as soon as they can be.
-        let (preimage, lock_time, ready, deadline) = match htlc.offered_by {
-            Side::Local => {
-                let ready = next.max(htlc.expiry + CltvDelta(1));
-                (None, htlc.expiry.0, ready, self.must_be_back(htlc.id, htlc.expiry))
-            }
-            Side::Remote => (Some(*preimages.get(&htlc.id)?), 0, next, htlc.expiry),
-        };
+        let (preimage, lock_time, ready, deadline) = self.htlc_terms(htlc, preimages)?;
         let opens = if preimage.is_some() { 1 + 32 } else { 1 };
         match &self.view {
             View::Ours { number, delayed } => {
@@ -139,6 +132,23 @@ impl Close {
             }
             View::Revoked { .. } | View::Unknown { point: None, .. } => None,
         }
+    }
+
+    /// Preimage, locktime, the first block and the deadline of a claim on an HTLC that was not revoked. BOLT 5: ours by timeout, theirs with
+    /// the preimage, both as soon as they can be.
+    fn htlc_terms(
+        &self,
+        htlc: &Htlc,
+        preimages: &Preimages,
+    ) -> Option<(Option<Preimage>, u32, BlockHeight, BlockHeight)> {
+        let next = self.height + CltvDelta(1);
+        Some(match htlc.offered_by {
+            Side::Local => {
+                let ready = next.max(htlc.expiry + CltvDelta(1));
+                (None, htlc.expiry.0, ready, self.must_be_back(htlc.id, htlc.expiry))
+            }
+            Side::Remote => (Some(*preimages.get(&htlc.id)?), 0, next, htlc.expiry),
+        })
     }
 
     /// Until when an HTLC output of a revoked commitment must be taken: the peer's HTLC transaction would come first, and its output wait

@@ -1,5 +1,6 @@
 //! Peers that break the law, by one message or by whatever comes to their mind.
 
+use super::link::Filter;
 use super::master::{Decide, words};
 use super::rig::*;
 use primitives::*;
@@ -395,26 +396,7 @@ proptest! {
         amounts in proptest::collection::vec(1u64..50_000_000, 1..4),
     ) {
         let mut pair = Pair::ready(&Wish::default());
-        let (mut count, mut kept) = (0, None);
-        pair.reconnect_over(Box::new(move |side, message| {
-            if side == Side::Local {
-                return Some(vec![message]);
-            }
-            count += 1;
-            let mut out: Vec<Vec<u8>> = vec![message];
-            for (_, trick) in tricks.iter().filter(|(at, _)| *at == count) {
-                match trick {
-                    0 => out.push(out[0].clone()),
-                    1 => out.clear(),
-                    _ => kept = out.pop(),
-                }
-                if out.is_empty() {
-                    return Some(out);
-                }
-            }
-            out.extend(kept.take());
-            Some(out)
-        }));
+        pair.reconnect_over(tricky(tricks));
         for (key, amount) in (1..).zip(&amounts) {
             pair.pay(if key % 2 == 0 { Side::Local } else { Side::Remote }, key, Msat(*amount));
         }
@@ -453,6 +435,30 @@ proptest! {
             prop_assert_eq!(balance.local.0 + balance.remote.0, 1_000_000_000);
         }
     }
+}
+
+/// Repeats (0), drops (1) or swaps with the next (2) what the remote side says at these places.
+fn tricky(tricks: Vec<(usize, u8)>) -> Filter {
+    let (mut count, mut kept) = (0, None);
+    Box::new(move |side, message| {
+        if side == Side::Local {
+            return Some(vec![message]);
+        }
+        count += 1;
+        let mut out: Vec<Vec<u8>> = vec![message];
+        for (_, trick) in tricks.iter().filter(|(at, _)| *at == count) {
+            match trick {
+                0 => out.push(out[0].clone()),
+                1 => out.clear(),
+                _ => kept = out.pop(),
+            }
+            if out.is_empty() {
+                return Some(out);
+            }
+        }
+        out.extend(kept.take());
+        Some(out)
+    })
 }
 
 fn channel_id() -> ChannelId {

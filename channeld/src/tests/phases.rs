@@ -2,6 +2,7 @@
 //! words, what it ignores changes nothing, and everything else reaches its handler. On the first connection and on a later one.
 
 use super::rig::*;
+use super::stranger::Stranger;
 use channel::phase::{ChannelPhase, Input, Rule, rule, why_refused};
 use primitives::*;
 use subdaemon::Failure;
@@ -24,11 +25,9 @@ fn signature() -> Signature {
 
 /// One of each message that a peer may send after channel_reestablish.
 fn messages(channel_id: ChannelId) -> Vec<ChannelMessage> {
-    let (id, point) = (HtlcId(0), some_point(3));
-    let onion = OnionPacket(Box::new([0; 1366]));
-    let reason = vec![];
-    let data = b"nothing".to_vec();
-    vec![
+    let (point, data) = (some_point(3), b"nothing".to_vec());
+    let mut all = updates(channel_id);
+    all.extend([
         ChannelMessage::ChannelReady(ChannelReady {
             channel_id,
             second_per_commitment_point: point,
@@ -41,6 +40,37 @@ fn messages(channel_id: ChannelId) -> Vec<ChannelMessage> {
             bitcoin_signature: signature(),
         }),
         ChannelMessage::Shutdown(Shutdown { channel_id, scriptpubkey: script(4) }),
+        ChannelMessage::CommitmentSigned(CommitmentSigned {
+            channel_id,
+            signature: signature(),
+            htlc_signatures: vec![],
+            funding_txid: None,
+        }),
+        ChannelMessage::StartBatch(StartBatch { channel_id, batch_size: 2, message_type: None }),
+        ChannelMessage::RevokeAndAck(RevokeAndAck {
+            channel_id,
+            per_commitment_secret: SecretKey::from_slice(&[3; 32]).unwrap(),
+            next_per_commitment_point: point,
+        }),
+        ChannelMessage::ClosingSigned(ClosingSigned {
+            channel_id,
+            fee_satoshis: Sat(500),
+            signature: signature(),
+            fee_range: None,
+        }),
+        ChannelMessage::FundingSigned(FundingSigned { channel_id, signature: signature() }),
+        ChannelMessage::TxAbort(TxAbort { channel_id, data }),
+        ChannelMessage::Stfu(Stfu { channel_id, initiator: 1 }),
+    ]);
+    all
+}
+
+/// One of each update.
+fn updates(channel_id: ChannelId) -> Vec<ChannelMessage> {
+    let id = HtlcId(0);
+    let onion = OnionPacket(Box::new([0; 1366]));
+    let reason = vec![];
+    vec![
         ChannelMessage::UpdateAddHtlc(UpdateAddHtlc {
             channel_id,
             id,
@@ -69,27 +99,6 @@ fn messages(channel_id: ChannelId) -> Vec<ChannelMessage> {
             failure_code: 0xc005,
         }),
         ChannelMessage::UpdateFee(UpdateFee { channel_id, feerate: FeeratePerKw(2000) }),
-        ChannelMessage::CommitmentSigned(CommitmentSigned {
-            channel_id,
-            signature: signature(),
-            htlc_signatures: vec![],
-            funding_txid: None,
-        }),
-        ChannelMessage::StartBatch(StartBatch { channel_id, batch_size: 2, message_type: None }),
-        ChannelMessage::RevokeAndAck(RevokeAndAck {
-            channel_id,
-            per_commitment_secret: SecretKey::from_slice(&[3; 32]).unwrap(),
-            next_per_commitment_point: point,
-        }),
-        ChannelMessage::ClosingSigned(ClosingSigned {
-            channel_id,
-            fee_satoshis: Sat(500),
-            signature: signature(),
-            fee_range: None,
-        }),
-        ChannelMessage::FundingSigned(FundingSigned { channel_id, signature: signature() }),
-        ChannelMessage::TxAbort(TxAbort { channel_id, data }),
-        ChannelMessage::Stfu(Stfu { channel_id, initiator: 1 }),
     ]
 }
 

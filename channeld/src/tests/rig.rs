@@ -1,9 +1,8 @@
 //! Two nodes with a channel between them, each without its lightningd.
 
 use super::link::{Filter, Link};
-use super::master::{Master, PATIENCE, Rows};
+use super::master::{Master, Rows};
 use channel::Constants;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::*;
 use secp256k1::SECP256K1;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,14 +10,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use subdaemon::testing::ScriptedMaster;
-use subdaemon::{Failure, Hsm, recv_record, send_record, stream_pair};
+use subdaemon::{Failure, Hsm, stream_pair};
 use wire::channel_data::*;
 use wire::channeld::*;
-use wire::connectd::{PEER_RECORD_MESSAGE, PeerControl};
 use wire::hsm::*;
-use wire::{ChannelReestablish, Long, Message, OnionPacket};
+use wire::{Long, OnionPacket};
 
 pub(crate) const CHANNEL: ChannelNumber = ChannelNumber(7);
 pub(crate) const HEIGHT: BlockHeight = BlockHeight(100);
@@ -186,6 +184,28 @@ pub(crate) fn script(byte: u8) -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&bitcoin::hashes::Hash::from_byte_array([byte; 20]))
 }
 
+/// A channel with only its first commitments.
+fn first_state(
+    params: ChannelParams,
+    remote_point: Point,
+    local_signatures: CommitmentSignatures,
+) -> ChannelState {
+    ChannelState {
+        balance: Constants::new(params.clone()).unwrap().first_balance(),
+        params,
+        next_htlc_id: Sides::default(),
+        htlcs: Long(vec![]),
+        fees: Long(vec![FeeChange { feerate: FEERATE, stage: Stage::Irrevocable }]),
+        commitment: Sides::default(),
+        revoked: Sides::default(),
+        remote_point,
+        remote_next_point: None,
+        remote_secrets: Long(vec![]),
+        local_signatures,
+        last_sent: LastSent::Neither,
+    }
+}
+
 fn number(n: u64) -> CommitmentNumber {
     CommitmentNumber(n)
 }
@@ -233,21 +253,7 @@ impl Pair {
         });
         let mut secrets = secrets.map(Some);
         let nodes = Sides::from_fn(|s| {
-            let params = of(s);
-            let state = ChannelState {
-                balance: Constants::new(params.clone()).unwrap().first_balance(),
-                params,
-                next_htlc_id: Sides::default(),
-                htlcs: Long(vec![]),
-                fees: Long(vec![FeeChange { feerate: FEERATE, stage: Stage::Irrevocable }]),
-                commitment: Sides::default(),
-                revoked: Sides::default(),
-                remote_point: points[!s],
-                remote_next_point: None,
-                remote_secrets: Long(vec![]),
-                local_signatures: signed[!s].clone(),
-                last_sent: LastSent::Neither,
-            };
+            let state = first_state(of(s), points[!s], signed[!s].clone());
             let byte = if s == Side::Local { 0xa1 } else { 0xb2 };
             let init = init(&state, byte);
             let master = Master::new(Rows::new(state, script(byte)));
@@ -411,101 +417,6 @@ pub(crate) fn onion_to(
     let hop = onion::Hop { node: node.point().unwrap(), payload };
     let built = onion::build(&session, &[hop], &payment_hash.0, onion::ROUTING_INFO_LEN).unwrap();
     built.onion_packet().unwrap()
-}
-
-/// A peer that is the test itself.
-pub(crate) struct Stranger {
-    fd: OwnedFd,
-    closing: bool,
-}
-
-impl Stranger {
-    pub(crate) fn send<M: Message>(&self, message: &M) {
-        self.send_bytes(&message.encode());
-    }
-    /// What is said to a daemon that is gone is lost.
-    pub(crate) fn send_bytes(&self, message: &[u8]) {
-        let record = [&[PEER_RECORD_MESSAGE], message].concat();
-        while send_record(self.fd.as_fd(), &record) == Ok(false) {
-            std::thread::yield_now();
-        }
-    }
-    /// The next message, or the end of the connection.
-    pub(crate) fn hear(&mut self) -> Option<Vec<u8>> {
-        let until = Instant::now() + PATIENCE;
-        let mut buffer = Vec::new();
-        while !self.closing {
-            assert!(Instant::now() < until, "nothing more is said");
-            match recv_record(self.fd.as_fd(), &mut buffer) {
-                Ok(Some(Some(len))) => match buffer[..len].split_first().unwrap() {
-                    (&PEER_RECORD_MESSAGE, message) => return Some(message.to_vec()),
-                    (_, control) => match PeerControl::decode_known(control) {
-                        // An error follows.
-                        Ok(PeerControl::Leave(_)) => {}
-                        Ok(PeerControl::CloseConnection(_)) => self.closing = true,
-                        other => panic!("{other:?}"),
-                    },
-                },
-                Ok(Some(None)) | Err(_) => self.closing = true,
-                Ok(None) => {
-                    let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-                    poll(&mut fds, PollTimeout::from(100u16)).unwrap();
-                }
-            }
-        }
-        None
-    }
-    /// Listens until this is said.
-    pub(crate) fn until<M: Message>(&mut self) -> M {
-        loop {
-            let message = self.hear().expect("the connection ends before it is said");
-            if message.starts_with(&M::NUMBER.to_be_bytes()) {
-                return M::take_body(&message[2..]).unwrap();
-            }
-        }
-    }
-    /// Everything that is said until the end.
-    pub(crate) fn rest(&mut self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.hear()).collect()
-    }
-}
-
-impl Pair {
-    /// Puts a stranger in the place of the second node; channel_reestablish has not been exchanged.
-    pub(crate) fn stranger(&mut self, birth: Birth) -> Stranger {
-        self.stranger_to(Side::Local, birth)
-    }
-    /// The same, in the place of either.
-    pub(crate) fn stranger_to(&mut self, side: Side, birth: Birth) -> Stranger {
-        let (ours, theirs) = subdaemon::peer_pair().unwrap();
-        self.nodes[side].start(birth, ours);
-        Stranger { fd: theirs, closing: false }
-    }
-    /// What the second node would say first on a new connection.
-    pub(crate) fn their_reestablish(&self) -> ChannelReestablish {
-        self.reestablish_of(Side::Remote)
-    }
-    pub(crate) fn reestablish_of(&self, side: Side) -> ChannelReestablish {
-        let channel = channel::Channel::new(self.master(side).rows().state.clone()).unwrap();
-        let ours = channel.our_numbers();
-        ChannelReestablish {
-            channel_id: self.nodes[side].init.channel,
-            next_commitment_number: ours.next_commitment_number,
-            next_revocation_number: ours.next_revocation_number,
-            your_last_per_commitment_secret: *ours.your_last_per_commitment_secret.expose(),
-            my_current_per_commitment_point: some_point(9),
-            next_funding: None,
-            my_current_funding_locked: None,
-        }
-    }
-    /// A stranger with whom traffic may go.
-    pub(crate) fn greeted_stranger(&mut self) -> Stranger {
-        let mut stranger = self.stranger(Birth::Reconnected);
-        stranger.until::<ChannelReestablish>();
-        stranger.send(&self.their_reestablish());
-        self.master(Side::Local).until("it is established", |rows| rows.established);
-        stranger
-    }
 }
 
 /// Everything passes.

@@ -12,6 +12,7 @@ use sandbox::{Barriers, Box, Mode};
 use std::process::{Command, ExitCode, Stdio};
 
 /// A call that may hurt somebody, or must go on working.
+#[derive(Clone)]
 struct Row {
     what: &'static str,
     call: i64,
@@ -37,15 +38,29 @@ const fn row(
 
 /// Where paths, structures and lengths stand, nothing does: a call that is let through fails for that.
 fn table() -> Vec<Row> {
-    let parent = i64::from(std::os::unix::process::parent_id());
-    let me = i64::from(std::process::id());
-    let cwd = i64::from(libc::AT_FDCWD);
-    let path = c"/etc/hostname".as_ptr() as i64;
+    let mut rows = [talking(), files(), processes(), the_kernels_own()].concat();
+    #[cfg(target_arch = "x86_64")]
+    rows.extend(old_numbers());
+    rows
+}
+
+fn parent() -> i64 {
+    i64::from(std::os::unix::process::parent_id())
+}
+fn path() -> i64 {
+    c"/etc/hostname".as_ptr() as i64
+}
+const CWD: i64 = libc::AT_FDCWD as i64;
+
+fn prot(p: i32) -> [i64; 4] {
+    [0, 4096, i64::from(p), i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)]
+}
+
+fn talking() -> Vec<Row> {
     let thread = i64::from(libc::CLONE_THREAD | libc::CLONE_VM);
     let socket = |family: i32, kind: i32| [i64::from(family), i64::from(kind), 0, 0];
-    let prot = |p: i32| [0, 4096, i64::from(p), i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)];
-    let mut rows = vec![
-        row("talk", libc::SYS_write, [2, path, 0, 0], ALL),
+    vec![
+        row("talk", libc::SYS_write, [2, path(), 0, 0], ALL),
         row("look at the time", libc::SYS_clock_gettime, [0, 0, 0, 0], ALL),
         row("take memory", libc::SYS_mmap, prot(libc::PROT_READ | libc::PROT_WRITE), ALL),
         row("look at an own limit", libc::SYS_prlimit64, [0, 7, 0, 0], ALL),
@@ -82,7 +97,7 @@ fn table() -> Vec<Row> {
             &["lightningd"],
         ),
         row(
-            "socket: path, datagrams",
+            "socket: path(), datagrams",
             libc::SYS_socket,
             socket(libc::AF_UNIX, libc::SOCK_DGRAM),
             NONE,
@@ -91,46 +106,57 @@ fn table() -> Vec<Row> {
         row("socket: packets", libc::SYS_socket, socket(libc::AF_PACKET, libc::SOCK_RAW), NONE),
         row("socket: vsock", libc::SYS_socket, socket(libc::AF_VSOCK, libc::SOCK_STREAM), NONE),
         row("socket pair", libc::SYS_socketpair, socket(libc::AF_UNIX, libc::SOCK_STREAM), NONE),
-        row("open to read", libc::SYS_openat, [cwd, path, 0, 0], READS),
-        row("open to write", libc::SYS_openat, [cwd, path, libc::O_WRONLY as i64, 0], NONE),
-        row("open to make", libc::SYS_openat, [cwd, path, libc::O_CREAT as i64, 0o600], NONE),
-        row("open (new form)", libc::SYS_openat2, [cwd, path, 0, 0], NONE),
-        row("chmod", libc::SYS_fchmodat, [cwd, path, 0o644, 0], NONE),
-        row("chmod (new form)", FCHMODAT2, [cwd, path, 0o644, 0], NONE),
-        row("chown", libc::SYS_fchownat, [cwd, path, 0, 0], NONE),
-        row("unlink", libc::SYS_unlinkat, [cwd, 0, 0, 0], NONE),
-        row("rename", libc::SYS_renameat2, [cwd, 0, cwd, 0], NONE),
-        row("link", libc::SYS_linkat, [cwd, 0, cwd, 0], NONE),
-        row("symlink", libc::SYS_symlinkat, [0, cwd, 0, 0], NONE),
-        row("make a device", libc::SYS_mknodat, [cwd, 0, 0, 0], NONE),
-        row("make a directory", libc::SYS_mkdirat, [cwd, 0, 0, 0], NONE),
+    ]
+}
+
+fn files() -> Vec<Row> {
+    vec![
+        row("open to read", libc::SYS_openat, [CWD, path(), 0, 0], READS),
+        row("open to write", libc::SYS_openat, [CWD, path(), libc::O_WRONLY as i64, 0], NONE),
+        row("open to make", libc::SYS_openat, [CWD, path(), libc::O_CREAT as i64, 0o600], NONE),
+        row("open (new form)", libc::SYS_openat2, [CWD, path(), 0, 0], NONE),
+        row("chmod", libc::SYS_fchmodat, [CWD, path(), 0o644, 0], NONE),
+        row("chmod (new form)", FCHMODAT2, [CWD, path(), 0o644, 0], NONE),
+        row("chown", libc::SYS_fchownat, [CWD, path(), 0, 0], NONE),
+        row("unlink", libc::SYS_unlinkat, [CWD, 0, 0, 0], NONE),
+        row("rename", libc::SYS_renameat2, [CWD, 0, CWD, 0], NONE),
+        row("link", libc::SYS_linkat, [CWD, 0, CWD, 0], NONE),
+        row("symlink", libc::SYS_symlinkat, [0, CWD, 0, 0], NONE),
+        row("make a device", libc::SYS_mknodat, [CWD, 0, 0, 0], NONE),
+        row("make a directory", libc::SYS_mkdirat, [CWD, 0, 0, 0], NONE),
         row("truncate", libc::SYS_truncate, [0, 0, 0, 0], NONE),
-        row("change directory", libc::SYS_chdir, [path, 0, 0, 0], NONE),
-        row("change the root", libc::SYS_chroot, [path, 0, 0, 0], NONE),
+        row("change directory", libc::SYS_chdir, [path(), 0, 0, 0], NONE),
+        row("change the root", libc::SYS_chroot, [path(), 0, 0, 0], NONE),
         row("execute", libc::SYS_execve, [0, 0, 0, 0], NONE),
         row("execute a descriptor", libc::SYS_execveat, [0, 0, 0, 0], NONE),
+    ]
+}
+
+fn processes() -> Vec<Row> {
+    let me = i64::from(std::process::id());
+    vec![
         row("fork by clone", libc::SYS_clone, [i64::from(libc::SIGCHLD), 0, 0, 0], NONE),
-        row("signal lightningd", libc::SYS_kill, [parent, 0, 0, 0], NONE),
+        row("signal lightningd", libc::SYS_kill, [parent(), 0, 0, 0], NONE),
         row("stop everybody", libc::SYS_kill, [0, 0, 0, 0], NONE),
-        row("signal a thread", libc::SYS_tkill, [parent, 0, 0, 0], NONE),
-        row("signal a thread of a process", libc::SYS_tgkill, [parent, parent, 0, 0], NONE),
+        row("signal a thread", libc::SYS_tkill, [parent(), 0, 0, 0], NONE),
+        row("signal a thread of a process", libc::SYS_tgkill, [parent(), parent(), 0, 0], NONE),
         row("signal oneself otherwise", libc::SYS_tgkill, [me, me, 0, 0], NONE),
-        row("queue a signal", libc::SYS_rt_sigqueueinfo, [parent, 0, 0, 0], NONE),
-        row("a process as a descriptor", libc::SYS_pidfd_open, [parent, 0, 0, 0], NONE),
+        row("queue a signal", libc::SYS_rt_sigqueueinfo, [parent(), 0, 0, 0], NONE),
+        row("a process as a descriptor", libc::SYS_pidfd_open, [parent(), 0, 0, 0], NONE),
         row("signal it", libc::SYS_pidfd_send_signal, [0, 0, 0, 0], NONE),
         row("take its descriptors", libc::SYS_pidfd_getfd, [0, 0, 0, 0], NONE),
-        row("trace", libc::SYS_ptrace, [16, parent, 0, 0], NONE),
-        row("read another's memory", libc::SYS_process_vm_readv, [parent, 0, 0, 0], NONE),
-        row("write another's memory", libc::SYS_process_vm_writev, [parent, 0, 0, 0], NONE),
-        row("limit lightningd", libc::SYS_prlimit64, [parent, 7, 0, 0], NONE),
+        row("trace", libc::SYS_ptrace, [16, parent(), 0, 0], NONE),
+        row("read another's memory", libc::SYS_process_vm_readv, [parent(), 0, 0, 0], NONE),
+        row("write another's memory", libc::SYS_process_vm_writev, [parent(), 0, 0, 0], NONE),
+        row("limit lightningd", libc::SYS_prlimit64, [parent(), 7, 0, 0], NONE),
         row("set an own limit, from high memory", libc::SYS_prlimit64, [0, 7, 1 << 32, 0], NONE),
-        row("open to empty", libc::SYS_openat, [cwd, path, libc::O_TRUNC as i64, 0], NONE),
+        row("open to empty", libc::SYS_openat, [CWD, path(), libc::O_TRUNC as i64, 0], NONE),
         row("socket: SCTP", libc::SYS_socket, [libc::AF_INET.into(), 1, 132, 0], NONE),
         row("socket: MPTCP", libc::SYS_socket, [libc::AF_INET.into(), 1, 262, 0], NONE),
         row("socket: raw", libc::SYS_socket, [libc::AF_INET.into(), 3, 0, 0], NONE),
-        row("set an own limit", libc::SYS_prlimit64, [0, 7, path, 0], NONE),
-        row("priority of lightningd", libc::SYS_setpriority, [0, parent, 19, 0], NONE),
-        row("scheduling of lightningd", libc::SYS_sched_setaffinity, [parent, 0, 0, 0], NONE),
+        row("set an own limit", libc::SYS_prlimit64, [0, 7, path(), 0], NONE),
+        row("priority of lightningd", libc::SYS_setpriority, [0, parent(), 19, 0], NONE),
+        row("scheduling of lightningd", libc::SYS_sched_setaffinity, [parent(), 0, 0, 0], NONE),
         row("unlock the shared lock", libc::SYS_flock, [0, i64::from(libc::LOCK_UN), 0, 0], NONE),
         row("record locks", libc::SYS_fcntl, [0, i64::from(libc::F_OFD_SETLK), 0, 0], NONE),
         row("leave the process group", libc::SYS_setpgid, [0, 0, 0, 0], NONE),
@@ -143,9 +169,14 @@ fn table() -> Vec<Row> {
         ),
         row("be dumped", libc::SYS_prctl, [i64::from(libc::PR_SET_DUMPABLE), 1, 0, 0], NONE),
         row("be another user", libc::SYS_setuid, [0, 0, 0, 0], NONE),
+    ]
+}
+
+fn the_kernels_own() -> Vec<Row> {
+    vec![
         row("keep memory out of swap", libc::SYS_mlock, [0, 0, 0, 0], &["threads"]),
         row("memory to run", libc::SYS_mprotect, prot(libc::PROT_EXEC), NONE),
-        row("a file in memory", libc::SYS_memfd_create, [path, 0, 0, 0], NONE),
+        row("a file in memory", libc::SYS_memfd_create, [path(), 0, 0, 0], NONE),
         row("io_uring", libc::SYS_io_uring_setup, [1, 0, 0, 0], NONE),
         row("bpf", libc::SYS_bpf, [0, 0, 0, 0], NONE),
         row("userfaultfd", libc::SYS_userfaultfd, [0, 0, 0, 0], NONE),
@@ -176,20 +207,22 @@ fn table() -> Vec<Row> {
         row("interface down", libc::SYS_ioctl, [0, 0x8914, 0, 0], NONE),
         row("memory to run, mapped", libc::SYS_mmap, prot(libc::PROT_EXEC | libc::PROT_READ), NONE),
         row("own threads' marks", libc::SYS_set_robust_list, [0, 0, 0, 0], THREADED),
-    ];
-    #[cfg(target_arch = "x86_64")]
-    rows.extend([
+    ]
+}
+
+#[cfg(target_arch = "x86_64")]
+fn old_numbers() -> Vec<Row> {
+    vec![
         row("fork", libc::SYS_fork, [0, 0, 0, 0], NONE),
         row("fork as vfork", libc::SYS_vfork, [0, 0, 0, 0], NONE),
         row("x32: who am I", X32 | libc::SYS_getpid, [0, 0, 0, 0], NONE),
-        row("x32: kill", X32 | libc::SYS_kill, [parent, 0, 0, 0], NONE),
-        row("old: open to read", libc::SYS_open, [path, 0, 0, 0], READS),
-        row("old: open to write", libc::SYS_open, [path, libc::O_WRONLY as i64, 0, 0], NONE),
-        row("old: chmod", libc::SYS_chmod, [path, 0o644, 0, 0], NONE),
+        row("x32: kill", X32 | libc::SYS_kill, [parent(), 0, 0, 0], NONE),
+        row("old: open to read", libc::SYS_open, [path(), 0, 0, 0], READS),
+        row("old: open to write", libc::SYS_open, [path(), libc::O_WRONLY as i64, 0, 0], NONE),
+        row("old: chmod", libc::SYS_chmod, [path(), 0o644, 0, 0], NONE),
         row("old: accept", libc::SYS_accept, [0, 0, 0, 0], NONE),
         row("old: modify segments", libc::SYS_modify_ldt, [0, 0, 0, 0], NONE),
-    ]);
-    rows
+    ]
 }
 
 /// What lightningd and users' plugins are refused, and some of what they are not.

@@ -156,27 +156,31 @@ fn longest_script() -> ScriptBuf {
     ScriptBuf::from_bytes([&[0x6a, 0x4c, 80][..], &[7; 80]].concat())
 }
 
-#[test]
-fn longest_honest_question_of_each_row_is_answered() {
-    let mut rig = Rig::new();
-    let mut asked = Vec::new();
-    let asked = &mut asked;
-    let closing_terms = ClosingTerms { script: longest_script(), max_fee: Sat(10_000) };
-    let all = |mut seed: ChannelSeed| {
-        seed.broadcast = Some(CommitmentNumber::LAST);
-        seed.closing = Some(closing_terms.clone());
-        seed
-    };
-    let (peer_id, channel) = (peer().node_id, CHANNEL);
-    let point = peer().node_id.point().unwrap();
+/// The numbers of questions, and how long they were.
+type Asked = Vec<(u16, usize)>;
 
-    // The channel's client, through one round of full commitments.
+/// With each field that a seed may have.
+fn longest_seed(mut seed: ChannelSeed) -> ChannelSeed {
+    seed.broadcast = Some(CommitmentNumber::LAST);
+    seed.closing = Some(ClosingTerms { script: longest_script(), max_fee: Sat(10_000) });
+    seed
+}
+
+/// The channel's client.
+fn asks_for_a_client(rig: &mut Rig, asked: &mut Asked) -> Hsm {
     let (ours, theirs) = stream_pair().unwrap();
     let rights = Rights::of(EVERYTHING);
-    let question = NewClient { peer: peer_id, channel, rights, seed: Some(all(seed(2))) };
+    let (peer, channel) = (peer().node_id, CHANNEL);
+    let question = NewClient { peer, channel, rights, seed: Some(longest_seed(seed(2))) };
     asked.push((NewClient::NUMBER, question.to_bytes().len()));
     rig.master.ask_with(&question, &[theirs.as_fd()]).unwrap();
-    let mut child = Hsm::new(ours);
+    Hsm::new(ours)
+}
+
+/// One round of full commitments, and ours to be published. Returns a signature of the peer's.
+fn asks_about_commitments(rig: &mut Rig, asked: &mut Asked) -> Signature {
+    let point = peer().node_id.point().unwrap();
+    let mut child = asks_for_a_client(rig, asked);
     answers(&mut child, &GetBasepoints {}, asked);
     answers(&mut child, &GetCommitmentPoint { number: CommitmentNumber(3) }, asked);
     answers(&mut child, &SetupChannel { params: params() }, asked);
@@ -200,29 +204,34 @@ fn longest_honest_question_of_each_row_is_answered() {
     );
     let onions = vec![OnionPoint { ephemeral: point, path_key: Some(point) }; lengths::HTLCS];
     assert_eq!(answers(&mut child, &PeelOnions { onions }, asked).len(), lengths::HTLCS);
-    let features = Features::none().with(255);
-    let short_channel_id = ShortChannelId(1);
-    answers(&mut child, &SignAnnouncement { short_channel_id, features: features.clone() }, asked);
-    let signature = signatures.signature;
-    let (node_signature, bitcoin_signature) = (signature, signature);
-    answers(
-        &mut child,
-        &CheckAnnouncement { short_channel_id, features, node_signature, bitcoin_signature },
-        asked,
-    );
-    let mut connectd = rig.client(&[Capability::Ecdh], None);
-    answers(&mut connectd, &MixEcdh { point, chaining_key: Secret::new([1; 32]) }, asked);
-
-    // Our commitment, full, to be published.
-    let local =
-        SignLocalCommitment { peer: peer_id, channel, state: mine, signatures: signatures.clone() };
+    asks_about_the_announcement(&mut child, signatures.signature, asked);
+    let local = SignLocalCommitment {
+        peer: peer().node_id,
+        channel: CHANNEL,
+        state: mine,
+        signatures: signatures.clone(),
+    };
     let Completed::Ready { .. } = answers(&mut rig.master, &local, asked) else {
         panic!("our commitment is not signed")
     };
+    signatures.signature
+}
 
-    // A close to the longest scripts there are, of a channel without HTLCs.
-    let mut rig = Rig::new();
-    let rows = all(super::phases::rows(ChannelPhase::Negotiating));
+fn asks_about_the_announcement(child: &mut Hsm, signature: Signature, asked: &mut Asked) {
+    let features = Features::none().with(255);
+    let short_channel_id = ShortChannelId(1);
+    answers(child, &SignAnnouncement { short_channel_id, features: features.clone() }, asked);
+    let (node_signature, bitcoin_signature) = (signature, signature);
+    answers(
+        child,
+        &CheckAnnouncement { short_channel_id, features, node_signature, bitcoin_signature },
+        asked,
+    );
+}
+
+/// A close to the longest scripts there are, of a channel without HTLCs.
+fn asks_about_a_close(rig: &mut Rig, signature: Signature, asked: &mut Asked) {
+    let rows = longest_seed(super::phases::rows(ChannelPhase::Negotiating));
     let mut child = rig.client(EVERYTHING, Some(rows));
     let close = ClosingState {
         balance: Sides { local: Msat(900_000_000), remote: Msat(100_000_000) },
@@ -233,10 +242,16 @@ fn longest_honest_question_of_each_row_is_answered() {
     answers(&mut child, &CheckClosing { state: close.clone(), signature }, asked);
     answers(
         &mut rig.master,
-        &CompleteClosing { peer: peer_id, channel, state: close, signature },
+        &CompleteClosing { peer: peer().node_id, channel: CHANNEL, state: close, signature },
         asked,
     );
+}
 
+/// What concerns the node and its wallet.
+fn asks_about_the_node(rig: &mut Rig, asked: &mut Asked) {
+    let point = peer().node_id.point().unwrap();
+    let mut connectd = rig.client(&[Capability::Ecdh], None);
+    answers(&mut connectd, &MixEcdh { point, chaining_key: Secret::new([1; 32]) }, asked);
     let bytes = |n: usize| Bytes(vec![7; n]);
     answers(&mut rig.master, &SignMessage { message: bytes(65_535) }, asked);
     answers(&mut rig.master, &MakeSecret { info: bytes(65_535) }, asked);
@@ -250,8 +265,17 @@ fn longest_honest_question_of_each_row_is_answered() {
         panic!("the wallet's transaction is not signed")
     };
     answers(&mut rig.master, &CountSignatures {}, asked);
-    answers(&mut rig.master, &ForgetChannel { peer: peer_id, channel }, asked);
+    let (peer, channel) = (peer().node_id, CHANNEL);
+    answers(&mut rig.master, &ForgetChannel { peer, channel }, asked);
+}
 
+#[test]
+fn longest_honest_question_of_each_row_is_answered() {
+    let mut asked = Asked::new();
+    let signature = asks_about_commitments(&mut Rig::new(), &mut asked);
+    let mut rig = Rig::new();
+    asks_about_a_close(&mut rig, signature, &mut asked);
+    asks_about_the_node(&mut rig, &mut asked);
     for row in HsmRequest::ROWS.iter().filter(|row| row.number != Unlock::NUMBER) {
         let (_, longest) = asked.iter().find(|(number, _)| *number == row.number).unwrap();
         assert!(*longest <= row.longest, "{}", row.name);

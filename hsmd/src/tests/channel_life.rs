@@ -9,13 +9,21 @@ fn holds(state: &CommitmentState, signatures: &CommitmentSignatures) {
     build(&c, keys, state).unwrap().verify(&c, signatures).unwrap();
 }
 
+fn number(n: u64) -> CommitmentNumber {
+    CommitmentNumber(n)
+}
+
 #[test]
 fn a_channel_is_opened_used_and_closed() {
     let mut rig = Rig::new();
-    let ours = our_keys();
-    let number = CommitmentNumber;
+    opens(&mut rig);
+    uses(&mut rig);
+    closes(&mut rig);
+}
 
-    // openingd
+/// As openingd asks.
+fn opens(rig: &mut Rig) {
+    let ours = our_keys();
     let mut opening =
         rig.client(&[Capability::Points, Capability::SignRemote, Capability::Revoke], None);
     assert_eq!(opening.ask(&GetBasepoints {}).unwrap(), ours.points);
@@ -31,9 +39,11 @@ fn a_channel_is_opened_used_and_closed() {
     let signatures = signed_by_peer(&mine);
     let shown = opening.ask(&ValidateLocalCommitment { state: mine, signatures }).unwrap();
     assert_eq!(shown, Verdict::Good);
-    drop(opening);
+}
 
-    // channeld, after a restart of the master or not
+/// As channeld asks, after a restart of the master or not.
+fn uses(rig: &mut Rig) {
+    let ours = our_keys();
     let mut channeld = rig.client(EVERYTHING, Some(seed(0)));
     for n in 1..4u64 {
         let htlcs = [50_000_000, 20_000_000, 100_000];
@@ -64,9 +74,10 @@ fn a_channel_is_opened_used_and_closed() {
     let mine = state(Side::Local, 4, 150_000_000, &[]);
     let signatures = signed_by_peer(&mine);
     channeld.ask(&ValidateLocalCommitment { state: mine, signatures }).unwrap();
-    drop(channeld);
+}
 
-    // closingd
+/// As closingd asks, and lightningd at the end.
+fn closes(rig: &mut Rig) {
     let terms = ClosingTerms { script: script(1), max_fee: Sat(1000) };
     let phase = ChannelPhase::Negotiating;
     let rows = ChannelSeed { phase, closing: Some(terms), ..seed(3) };

@@ -412,14 +412,8 @@ impl Model {
     fn judge(&self) {
         let built = &self.made.built;
         let txid = built.tx.compute_txid();
-        let taker = |outpoint: OutPoint| {
-            self.spender(&outpoint).map(|(tx, at, _)| {
-                let txid = tx.compute_txid();
-                (self.ours.contains(&txid), OutPoint { txid, vout: at as u32 })
-            })
-        };
         let at = |vout: usize| OutPoint { txid, vout: vout as u32 };
-        let ours = |outpoint: OutPoint| matches!(taker(outpoint), Some((true, _)));
+        let ours = |outpoint: OutPoint| matches!(self.taker(outpoint), Some((true, _)));
         let (own, other) = match built.side {
             Side::Local => (built.to_local, built.to_remote),
             Side::Remote => (built.to_remote, built.to_local),
@@ -433,46 +427,59 @@ impl Model {
             assert!(ours(at(other)), "a penalty");
         }
         for (outpoint, htlc) in self.htlc_outputs() {
-            let taken = taker(outpoint);
-            match (&taken, built.side) {
-                // Our second stage, or theirs where it is ours.
-                (Some((true, second)), Side::Local) => assert!(ours(*second), "{htlc:?}"),
-                (Some((false, second)), Side::Remote) if self.revoked => {
-                    assert!(ours(*second), "a penalty on {htlc:?}");
-                }
-                _ => {}
-            }
-            if self.revoked {
-                assert!(taken.is_some());
-                continue;
-            }
-            let ours = matches!(taken, Some((true, _)));
-            match htlc.offered_by {
-                Side::Local => {
-                    assert!(taken.is_some(), "an HTLC that we offered is not left there");
-                    if !ours {
-                        assert_eq!(self.outcomes.get(&htlc.id), Some(&Outcome::Learned));
-                    }
-                }
-                Side::Remote => {
-                    let known = self.init.state.htlcs.0.iter().any(|l| {
-                        (l.htlc.offered_by, l.htlc.id) == (Side::Remote, htlc.id)
-                            && l.removed
-                                .as_ref()
-                                .is_some_and(|r| matches!(r.removal, Removal::Fulfilled { .. }))
-                    });
-                    let given = self.given.get(&htlc.id).is_some_and(|t| t + 2 <= htlc.expiry.0);
-                    // One whose preimage we had in time.
-                    if known || given {
-                        assert!(ours, "{htlc:?} was ours to take");
-                    }
-                }
-            }
+            self.judge_htlc(outpoint, &htlc);
         }
         // Each has come to one end.
         for live in self.world.ours.htlcs().filter(|l| l.htlc.offered_by == Side::Local) {
             if live.added != Stage::PendingOnReceiver {
                 assert!(self.outcomes.contains_key(&live.htlc.id), "{live:?} has no end");
+            }
+        }
+    }
+
+    /// Who spends this output: us or not, and which output of the spending transaction has its index.
+    fn taker(&self, outpoint: OutPoint) -> Option<(bool, OutPoint)> {
+        self.spender(&outpoint).map(|(tx, at, _)| {
+            let txid = tx.compute_txid();
+            (self.ours.contains(&txid), OutPoint { txid, vout: at as u32 })
+        })
+    }
+
+    fn judge_htlc(&self, outpoint: OutPoint, htlc: &Htlc) {
+        let taken = self.taker(outpoint);
+        let ours = |outpoint: OutPoint| matches!(self.taker(outpoint), Some((true, _)));
+        match (&taken, self.made.built.side) {
+            // Our second stage, or theirs where it is ours.
+            (Some((true, second)), Side::Local) => assert!(ours(*second), "{htlc:?}"),
+            (Some((false, second)), Side::Remote) if self.revoked => {
+                assert!(ours(*second), "a penalty on {htlc:?}");
+            }
+            _ => {}
+        }
+        if self.revoked {
+            assert!(taken.is_some());
+            return;
+        }
+        let ours = matches!(taken, Some((true, _)));
+        match htlc.offered_by {
+            Side::Local => {
+                assert!(taken.is_some(), "an HTLC that we offered is not left there");
+                if !ours {
+                    assert_eq!(self.outcomes.get(&htlc.id), Some(&Outcome::Learned));
+                }
+            }
+            Side::Remote => {
+                let known = self.init.state.htlcs.0.iter().any(|l| {
+                    (l.htlc.offered_by, l.htlc.id) == (Side::Remote, htlc.id)
+                        && l.removed
+                            .as_ref()
+                            .is_some_and(|r| matches!(r.removal, Removal::Fulfilled { .. }))
+                });
+                let given = self.given.get(&htlc.id).is_some_and(|t| t + 2 <= htlc.expiry.0);
+                // One whose preimage we had in time.
+                if known || given {
+                    assert!(ours, "{htlc:?} was ours to take");
+                }
             }
         }
     }

@@ -149,6 +149,15 @@ pub fn built(params: &ChannelParams, state: &CommitmentState) -> (Constants, Com
     (constants, built)
 }
 
+/// Do the peer's signatures hold for our commitment?
+fn judged(params: &ChannelParams, q: &ValidateLocalCommitment) -> Verdict {
+    let (constants, built) = built(params, &q.state);
+    match built.verify(&constants, &q.signatures) {
+        Ok(()) => Verdict::Good,
+        Err(e) => Verdict::Bad { why: format!("hsmd's own words: {e}") },
+    }
+}
+
 /// What a client asked of hsmd.
 pub type Questions = Arc<Mutex<Vec<&'static str>>>;
 
@@ -181,12 +190,7 @@ pub fn hsmd(signer: Signer) -> (OwnedFd, Questions) {
                 }
                 HsmRequest::ValidateLocalCommitment(q) => {
                     assert_eq!(q.state.point, signer.point(q.state.number));
-                    let (constants, built) = built(params.as_ref().unwrap(), &q.state);
-                    let verdict = match built.verify(&constants, &q.signatures) {
-                        Ok(()) => Verdict::Good,
-                        Err(e) => Verdict::Bad { why: format!("hsmd's own words: {e}") },
-                    };
-                    answer_frame::<ValidateLocalCommitment>(&verdict)
+                    answer_frame::<ValidateLocalCommitment>(&judged(params.as_ref().unwrap(), &q))
                 }
                 other @ (HsmRequest::Unlock(_)
                 | HsmRequest::NewClient(_)
