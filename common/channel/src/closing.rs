@@ -4,7 +4,7 @@ use crate::commitment::digest;
 use crate::constants::Constants;
 use crate::scripts;
 use bitcoin::absolute::LockTime;
-use bitcoin::transaction::Version;
+use bitcoin::transaction::{InputWeightPrediction, Version, predict_weight};
 use bitcoin::{Amount, EcdsaSighashType, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use primitives::{Msat, Sat, Side, Sides, Signature};
 use secp256k1::{Message, SECP256K1};
@@ -189,12 +189,9 @@ impl Closing {
 
 /// The weight of a closing transaction with both outputs and the longest signatures: what a fee is reckoned by.
 pub fn weight(scripts: &Sides<ScriptBuf>) -> u64 {
-    // version, input count, outpoint + empty script + sequence, output count, locktime
-    let base = 4 + 1 + 41 + 1 + 4;
-    let outputs: u64 = Side::BOTH.into_iter().map(|s| 9 + scripts[s].len() as u64).sum();
-    // marker and flag; item count, empty item, two signatures of 73, the 2-of-2 script of 71, each with its length
-    let witness = 2 + 1 + 1 + 2 * 74 + 72;
-    4 * (base + outputs) + witness
+    // An empty item, which OP_CHECKMULTISIG takes, two signatures with their sighash type, and the 2-of-2 script.
+    let input = InputWeightPrediction::new(0, [0, 73, 73, 71]);
+    predict_weight([input], Side::BOTH.map(|side| scripts[side].len())).to_wu()
 }
 
 /// Below this nobody relays an output of this script. BOLT 3, "Dust Limits".

@@ -77,3 +77,16 @@ fn the_expected_weight_is_the_most_that_a_signed_closing_weighs() {
     let (weight, expected) = (signed.weight().to_wu(), weight(&s.script));
     assert!(expected >= weight && expected - weight <= 6, "{weight} of {expected}");
 }
+
+/// BOLT 3, "Closing Transaction": 4 weight units for each of the 51 bytes around the outputs and of the outputs, 224 for the witness.
+#[test]
+fn closing_weight_is_that_of_the_longest_signatures() {
+    let p2wpkh = ScriptBuf::from_bytes(vec![0; 22]);
+    let p2tr = ScriptBuf::from_bytes(vec![0; 34]);
+    let op_return = ScriptBuf::from_bytes(vec![0; 83]);
+    for (local, remote) in [(&p2wpkh, &p2wpkh), (&p2wpkh, &p2tr), (&op_return, &p2tr)] {
+        let outputs = (9 + local.len() + 9 + remote.len()) as u64;
+        let scripts = Sides { local: local.clone(), remote: remote.clone() };
+        assert_eq!(weight(&scripts), 4 * (51 + outputs) + 224);
+    }
+}
