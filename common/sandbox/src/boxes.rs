@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// What a process may still do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Box {
+pub enum Sandbox {
     /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
     Leaf,
     /// The same for many clients, with the threads it has. hsmd.

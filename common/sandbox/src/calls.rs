@@ -3,7 +3,7 @@
 //! Made by running every daemon through its life under a filter that names what it lacks; `tests/boxes.rs` tries each row of a
 //! table of calls in each box.
 
-use crate::boxes::{Barriers, Box, Calls};
+use crate::boxes::{Barriers, Calls, Sandbox};
 use nix::libc;
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::collections::BTreeMap;
@@ -163,28 +163,28 @@ const CLIENT: &[libc::c_long] = &[
 ];
 
 /// The list of a box.
-pub(crate) fn list(which: &Box, barriers: Barriers) -> List {
+pub(crate) fn list(which: &Sandbox, barriers: Barriers) -> List {
     let mut list = List::default();
     talk(&mut list);
     if barriers == Barriers::On {
         count_barriers(&mut list);
     }
     match which {
-        Box::Leaf => {}
-        Box::Threads => {
+        Sandbox::Leaf => {}
+        Sandbox::Threads => {
             // Pages with keys, where not all of them may be.
             list.any(&[libc::SYS_mlock]);
         }
-        Box::Network => {
+        Sandbox::Network => {
             list.any(NETWORK);
             list.any(NETWORK_LEGACY);
             sockets(&mut list, &[libc::AF_INET, libc::AF_INET6], &[libc::SOCK_STREAM]);
         }
-        Box::Resolver => {
+        Sandbox::Resolver => {
             read_files(&mut list);
             client(&mut list);
         }
-        Box::Plugin { reads, calls } => {
+        Sandbox::Plugin { reads, calls } => {
             threads(&mut list);
             if !reads.is_empty() {
                 read_files(&mut list);

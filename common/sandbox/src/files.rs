@@ -1,6 +1,6 @@
 //! Landlock: which files a box leaves, and what else it forbids where the kernel knows how.
 
-use crate::boxes::{Box, Calls};
+use crate::boxes::{Calls, Sandbox};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -27,15 +27,15 @@ const NAMES: &[&str] = &[
 const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
 /// Shuts everything but what the box reads. In force for the whole process only while it has one thread.
-pub(crate) fn restrict(which: &Box) -> Result<(), String> {
+pub(crate) fn restrict(which: &Sandbox) -> Result<(), String> {
     let (reads, is_caller) = match which {
-        Box::Leaf | Box::Threads | Box::Network => (vec![], false),
-        Box::Resolver => (names(canonical), false),
-        Box::Plugin { reads, calls: Calls::Hosts } => {
+        Sandbox::Leaf | Sandbox::Threads | Sandbox::Network => (vec![], false),
+        Sandbox::Resolver => (names(canonical), false),
+        Sandbox::Plugin { reads, calls: Calls::Hosts } => {
             (names(canonical).into_iter().chain(reads.iter().cloned()).collect(), false)
         }
-        Box::Plugin { reads, calls: Calls::Given } => (reads.clone(), false),
-        Box::Plugin { reads, calls: Calls::Lightningd } => (reads.clone(), true),
+        Sandbox::Plugin { reads, calls: Calls::Given } => (reads.clone(), false),
+        Sandbox::Plugin { reads, calls: Calls::Lightningd } => (reads.clone(), true),
     };
     let mut files = AccessFs::from_all(NEWEST);
     if is_caller {
@@ -43,10 +43,10 @@ pub(crate) fn restrict(which: &Box) -> Result<(), String> {
         files.remove(AccessFs::ResolveUnix);
     }
     let dials = match which {
-        Box::Network | Box::Resolver | Box::Plugin { calls: Calls::Hosts, .. } => true,
-        Box::Leaf | Box::Threads | Box::Plugin { calls: Calls::Given | Calls::Lightningd, .. } => {
-            false
-        }
+        Sandbox::Network | Sandbox::Resolver | Sandbox::Plugin { calls: Calls::Hosts, .. } => true,
+        Sandbox::Leaf
+        | Sandbox::Threads
+        | Sandbox::Plugin { calls: Calls::Given | Calls::Lightningd, .. } => false,
     };
     let net = if dials { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) };
     let read = AccessFs::ReadFile | AccessFs::ReadDir;

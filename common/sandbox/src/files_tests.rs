@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 /// Landlock holds for the thread that asks for it: what one does behind this wall alone, without seccomp.
-fn behind<T: Send>(which: &Box, work: impl FnOnce() -> T + Send) -> T {
+fn behind<T: Send>(which: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let inside = || {
             crate::limits::no_new_privileges().unwrap();
@@ -19,13 +19,13 @@ fn behind<T: Send>(which: &Box, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn boxes(reads: &Path) -> [(&'static str, Box); 6] {
-    let plugin = |reads, calls| Box::Plugin { reads, calls };
+fn boxes(reads: &Path) -> [(&'static str, Sandbox); 6] {
+    let plugin = |reads, calls| Sandbox::Plugin { reads, calls };
     [
-        ("leaf", Box::Leaf),
-        ("threads", Box::Threads),
-        ("network", Box::Network),
-        ("resolver", Box::Resolver),
+        ("leaf", Sandbox::Leaf),
+        ("threads", Sandbox::Threads),
+        ("network", Sandbox::Network),
+        ("resolver", Sandbox::Resolver),
         ("hosts", plugin(vec![reads.to_path_buf()], Calls::Hosts)),
         ("lightningd", plugin(vec![], Calls::Lightningd)),
     ]

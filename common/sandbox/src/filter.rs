@@ -1,12 +1,12 @@
 //! seccomp's filters of a box.
 
-use crate::boxes::{Barriers, Box};
+use crate::boxes::{Barriers, Sandbox};
 use crate::calls;
 use nix::libc;
 use seccompiler::{SeccompAction, SeccompFilter};
 
 /// Three filters: the kernel takes the sternest answer of all, and a trap is sterner than an error.
-pub(crate) fn enter(which: &Box, barriers: Barriers) -> Result<(), String> {
+pub(crate) fn enter(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
     let list = calls::list(which, barriers);
     let errno = |e: i32| SeccompAction::Errno(e.unsigned_abs());
     // glibc makes threads by clone3, whose flags no filter sees, and takes clone where there is none.

@@ -5,7 +5,7 @@
 //! time that ten times as many were refused): an honest process makes none, so a line means a captured one, or a library that
 //! does what it did not do when the list was made.
 //!
-//! It knows no daemon: whoever enters says which [`Box`] fits it. It never opens anything and never lets anything out again.
+//! It knows no daemon: whoever enters says which [`Sandbox`] fits it. It never opens anything and never lets anything out again.
 #![deny(clippy::indexing_slicing)]
 
 mod boxes;
@@ -17,7 +17,7 @@ mod limits;
 mod master;
 mod refused;
 
-pub use boxes::{Barriers, Box, Calls, Mode};
+pub use boxes::{Barriers, Calls, Mode, Sandbox};
 pub use inherited::{RPC_SOCKET, rpc_socket};
 pub use limits::{MASTER_DESCRIPTORS, undumpable};
 pub use master::{enter as enter_master, inherit_nothing};
@@ -28,14 +28,14 @@ pub const FEW_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 pub const REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
 
 /// Goes in, for good. Says which walls could not be had; with [`Mode::Required`] that is an error.
-pub fn enter(which: &Box, mode: Mode, barriers: Barriers) -> Result<Vec<String>, String> {
+pub fn enter(which: &Sandbox, mode: Mode, barriers: Barriers) -> Result<Vec<String>, String> {
     enter_with(which, mode, barriers, || {})
 }
 
 /// The same, with threads: `beget` gives birth to them, and returns once they run. Only a plugin can have more later. Landlock holds for
 /// threads that are born in it, and seccomp for all that there are.
 pub fn enter_with(
-    which: &Box,
+    which: &Sandbox,
     mode: Mode,
     barriers: Barriers,
     beget: impl FnOnce(),
@@ -45,8 +45,8 @@ pub fn enter_with(
         missing.extend(result.err().map(|why| format!("{what} ({why})")));
     };
     match which {
-        Box::Threads | Box::Resolver | Box::Plugin { .. } => refused::look_before(),
-        Box::Leaf | Box::Network => {}
+        Sandbox::Threads | Sandbox::Resolver | Sandbox::Plugin { .. } => refused::look_before(),
+        Sandbox::Leaf | Sandbox::Network => {}
     }
     note("no new privileges", limits::no_new_privileges());
     note("no dumps", undumpable());

@@ -1,6 +1,6 @@
 //! Limits that the kernel keeps without a list.
 
-use crate::boxes::{Barriers, Box, Calls};
+use crate::boxes::{Barriers, Calls, Sandbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
@@ -37,16 +37,16 @@ pub fn undumpable() -> Result<(), String> {
 }
 
 #[allow(unsafe_code)]
-pub(crate) fn set(which: &Box, barriers: Barriers) -> Result<(), String> {
+pub(crate) fn set(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
     // A write to a file fails: stderr may be one.
     // SAFETY: to ignore a signal runs no code of ours.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map_err(|e| e.to_string())?;
     let descriptors = match which {
-        Box::Leaf | Box::Plugin { calls: Calls::Given, .. } => LEAF_DESCRIPTORS,
-        Box::Resolver => RESOLVER_DESCRIPTORS,
-        Box::Plugin { calls: Calls::Hosts, .. } => HOSTS_DESCRIPTORS,
-        Box::Plugin { calls: Calls::Lightningd, .. } => CALLER_DESCRIPTORS,
-        Box::Threads | Box::Network => MAX_DESCRIPTORS,
+        Sandbox::Leaf | Sandbox::Plugin { calls: Calls::Given, .. } => LEAF_DESCRIPTORS,
+        Sandbox::Resolver => RESOLVER_DESCRIPTORS,
+        Sandbox::Plugin { calls: Calls::Hosts, .. } => HOSTS_DESCRIPTORS,
+        Sandbox::Plugin { calls: Calls::Lightningd, .. } => CALLER_DESCRIPTORS,
+        Sandbox::Threads | Sandbox::Network => MAX_DESCRIPTORS,
     };
     lower(Resource::RLIMIT_NOFILE, descriptors)?;
     lower(Resource::RLIMIT_AS, MAX_ADDRESSES)?;
@@ -58,10 +58,12 @@ pub(crate) fn set(which: &Box, barriers: Barriers) -> Result<(), String> {
 
 /// Neither a process nor a thread more. The kernel counts those of a user: a number that bounds one process would stop it as soon as its
 /// user has others.
-pub(crate) fn no_more_processes(which: &Box) -> Result<(), String> {
+pub(crate) fn no_more_processes(which: &Sandbox) -> Result<(), String> {
     match which {
-        Box::Leaf | Box::Threads | Box::Network | Box::Resolver => lower(Resource::RLIMIT_NPROC, 0),
-        Box::Plugin { .. } => Ok(()),
+        Sandbox::Leaf | Sandbox::Threads | Sandbox::Network | Sandbox::Resolver => {
+            lower(Resource::RLIMIT_NPROC, 0)
+        }
+        Sandbox::Plugin { .. } => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ mod common;
 use common::{ALL, Test, named, run};
 use nix::errno::Errno;
 use nix::libc;
-use sandbox::{Barriers, Box, Mode};
+use sandbox::{Barriers, Mode, Sandbox};
 use std::process::{Command, ExitCode, Stdio};
 
 /// A call that may hurt somebody, or must go on working.
@@ -328,7 +328,7 @@ fn refused_calls_are_named_once_and_counted() -> Result<(), String> {
 
 /// 1,000 calls that are refused.
 fn count() -> ExitCode {
-    let entered = sandbox::enter(&Box::Leaf, Mode::Required, Barriers::Off);
+    let entered = sandbox::enter(&Sandbox::Leaf, Mode::Required, Barriers::Off);
     for _ in 0..1000 {
         // SAFETY: a signal of number 0 is none.
         unsafe { libc::syscall(libc::SYS_kill, 1, 0) };
@@ -408,7 +408,7 @@ fn main() -> ExitCode {
             Some((_, name)) => make_threads(name),
             None if name == "count" => count(),
             None if name == "abort" => {
-                let _ = sandbox::enter(&Box::Leaf, Mode::Required, Barriers::Off);
+                let _ = sandbox::enter(&Sandbox::Leaf, Mode::Required, Barriers::Off);
                 std::process::abort();
             }
             None => inside(&name),

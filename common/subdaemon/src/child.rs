@@ -69,13 +69,13 @@ pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) 
 }
 
 /// Goes into a box, for good: once it has what it needs, and before anything that a stranger made is read.
-pub fn enter_sandbox(which: &sandbox::Box, mode: sandbox::Mode) -> Result<(), Failure> {
+pub fn enter_sandbox(which: &sandbox::Sandbox, mode: sandbox::Mode) -> Result<(), Failure> {
     enter_sandbox_with(which, mode, || {})
 }
 
 /// The same, with the threads that `beget` gives birth to: see [`sandbox::enter_with`].
 pub fn enter_sandbox_with(
-    which: &sandbox::Box,
+    which: &sandbox::Sandbox,
     mode: sandbox::Mode,
     beget: impl FnOnce(),
 ) -> Result<(), Failure> {

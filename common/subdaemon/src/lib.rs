@@ -25,7 +25,7 @@ pub use hsm::{Hsm, answer_frame, fits_hsmd};
 pub use logger::level_of;
 pub use master::{Master, is_log};
 pub use peer::{Peer, PeerRecord, recv_record, send_record};
-pub use sandbox::{Box as Sandbox, FEW_ARENAS, Mode as SandboxMode};
+pub use sandbox::{FEW_ARENAS, Mode as SandboxMode, Sandbox};
 pub use tcp::{bind_tcp, defer_accept};
 pub use wait::{Ready, wait};
 

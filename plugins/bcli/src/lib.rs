@@ -112,8 +112,8 @@ const fn option(
 }
 
 /// bitcoind, over IP, and its cookie.
-fn confine(bitcoind: &Bitcoind) -> sandbox::Box {
-    sandbox::Box::Plugin { reads: bitcoind.cookie_dir(), calls: sandbox::Calls::Hosts }
+fn confine(bitcoind: &Bitcoind) -> sandbox::Sandbox {
+    sandbox::Sandbox::Plugin { reads: bitcoind.cookie_dir(), calls: sandbox::Calls::Hosts }
 }
 
 fn start(init: &Init) -> Result<Bitcoind, String> {

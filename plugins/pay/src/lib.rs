@@ -33,7 +33,7 @@ pub static PLUGIN: Spec<State> = Spec {
     notifications: &["pay_success", "pay_failure"],
     start: |init: &Init| Ok(State::new(init.network.parse()?, init.rpc.calls())),
     // lightningd, and nothing else.
-    confine: |state| sandbox::Box::Plugin { reads: vec![], calls: state.calls() },
+    confine: |state| sandbox::Sandbox::Plugin { reads: vec![], calls: state.calls() },
 };
 
 /// Pays an invoice, and answers when that is done or has failed.

@@ -31,7 +31,7 @@ pub struct Spec<S: 'static> {
     /// Makes the state, once the options are known. An error switches the plugin off, with this text.
     pub start: fn(&Init) -> Result<S, String>,
     /// The box that it enters then, before it is asked anything.
-    pub confine: fn(&S) -> sandbox::Box,
+    pub confine: fn(&S) -> sandbox::Sandbox,
 }
 
 /// A method that anybody can call.

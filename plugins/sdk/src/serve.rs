@@ -239,7 +239,7 @@ fn reach(socket: PathBuf, name: &str, begin: Start) -> Result<Rpc, String> {
 }
 
 /// Into the box, for good. What a plugin is asked before `init` needs none.
-fn enter(which: &sandbox::Box, mode: sandbox::Mode) -> Result<(), String> {
+fn enter(which: &sandbox::Sandbox, mode: sandbox::Mode) -> Result<(), String> {
     let missing = sandbox::enter(which, mode, sandbox::Barriers::Off)?;
     if !missing.is_empty() {
         log::info!("sandboxed, but without: {}", missing.join(", "));

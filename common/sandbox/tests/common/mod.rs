@@ -1,6 +1,6 @@
 //! What both programs without a harness share: the boxes by name, and how tests are run and reported.
 
-use sandbox::{Box, Calls};
+use sandbox::{Calls, Sandbox};
 use std::process::ExitCode;
 
 /// Every box.
@@ -8,13 +8,13 @@ pub const ALL: &[&str] =
     &["leaf", "threads", "network", "resolver", "hosts", "given", "lightningd"];
 
 /// The box of this name.
-pub fn named(name: &str) -> Box {
-    let plugin = |calls| Box::Plugin { reads: vec![], calls };
+pub fn named(name: &str) -> Sandbox {
+    let plugin = |calls| Sandbox::Plugin { reads: vec![], calls };
     match name {
-        "leaf" => Box::Leaf,
-        "threads" => Box::Threads,
-        "network" => Box::Network,
-        "resolver" => Box::Resolver,
+        "leaf" => Sandbox::Leaf,
+        "threads" => Sandbox::Threads,
+        "network" => Sandbox::Network,
+        "resolver" => Sandbox::Resolver,
         "hosts" => plugin(Calls::Hosts),
         "given" => plugin(Calls::Given),
         "lightningd" => plugin(Calls::Lightningd),
