@@ -9,6 +9,6 @@ fn main() -> ExitCode {
         memory::lock();
         // The secret file is the one thing that needs the file system.
         let mode = child.sandbox;
-        hsmd::run(child, || enter_sandbox_with(&Sandbox::Threads, mode, channel::cores::begin))
+        hsmd::run(child, || enter_sandbox_with(&Sandbox::Signer, mode, channel::cores::begin))
     })
 }

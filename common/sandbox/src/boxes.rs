@@ -8,7 +8,7 @@ pub enum Sandbox {
     /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
     Leaf,
     /// The same for many clients, with the threads it has. hsmd.
-    Threads,
+    Signer,
     /// Accept on the sockets it has, and dial over IP. connectd.
     Network,
     /// Look up names: read what is not the user's, and ask name servers.

@@ -171,7 +171,7 @@ pub(crate) fn list(which: &Sandbox, barriers: Barriers) -> List {
     }
     match which {
         Sandbox::Leaf => {}
-        Sandbox::Threads => {
+        Sandbox::Signer => {
             // Pages with keys, where not all of them may be.
             list.any(&[libc::SYS_mlock]);
         }

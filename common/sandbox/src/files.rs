@@ -29,7 +29,7 @@ const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"
 /// Shuts everything but what the box reads. In force for the whole process only while it has one thread.
 pub(crate) fn restrict(which: &Sandbox) -> Result<(), String> {
     let (reads, is_caller) = match which {
-        Sandbox::Leaf | Sandbox::Threads | Sandbox::Network => (vec![], false),
+        Sandbox::Leaf | Sandbox::Signer | Sandbox::Network => (vec![], false),
         Sandbox::Resolver => (names(canonical), false),
         Sandbox::Plugin { reads, calls: Calls::Hosts } => {
             (names(canonical).into_iter().chain(reads.iter().cloned()).collect(), false)
@@ -45,7 +45,7 @@ pub(crate) fn restrict(which: &Sandbox) -> Result<(), String> {
     let dials = match which {
         Sandbox::Network | Sandbox::Resolver | Sandbox::Plugin { calls: Calls::Hosts, .. } => true,
         Sandbox::Leaf
-        | Sandbox::Threads
+        | Sandbox::Signer
         | Sandbox::Plugin { calls: Calls::Given | Calls::Lightningd, .. } => false,
     };
     let net = if dials { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) };

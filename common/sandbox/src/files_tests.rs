@@ -23,7 +23,7 @@ fn boxes(reads: &Path) -> [(&'static str, Sandbox); 6] {
     let plugin = |reads, calls| Sandbox::Plugin { reads, calls };
     [
         ("leaf", Sandbox::Leaf),
-        ("threads", Sandbox::Threads),
+        ("signer", Sandbox::Signer),
         ("network", Sandbox::Network),
         ("resolver", Sandbox::Resolver),
         ("hosts", plugin(vec![reads.to_path_buf()], Calls::Hosts)),

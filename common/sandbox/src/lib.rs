@@ -45,7 +45,7 @@ pub fn enter_with(
         missing.extend(result.err().map(|why| format!("{what} ({why})")));
     };
     match which {
-        Sandbox::Threads | Sandbox::Resolver | Sandbox::Plugin { .. } => refused::look_before(),
+        Sandbox::Signer | Sandbox::Resolver | Sandbox::Plugin { .. } => refused::look_before(),
         Sandbox::Leaf | Sandbox::Network => {}
     }
     note("no new privileges", limits::no_new_privileges());

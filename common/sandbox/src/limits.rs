@@ -46,7 +46,7 @@ pub(crate) fn set(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
         Sandbox::Resolver => RESOLVER_DESCRIPTORS,
         Sandbox::Plugin { calls: Calls::Hosts, .. } => HOSTS_DESCRIPTORS,
         Sandbox::Plugin { calls: Calls::Lightningd, .. } => CALLER_DESCRIPTORS,
-        Sandbox::Threads | Sandbox::Network => MAX_DESCRIPTORS,
+        Sandbox::Signer | Sandbox::Network => MAX_DESCRIPTORS,
     };
     lower(Resource::RLIMIT_NOFILE, descriptors)?;
     lower(Resource::RLIMIT_AS, MAX_ADDRESSES)?;
@@ -60,7 +60,7 @@ pub(crate) fn set(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
 /// user has others.
 pub(crate) fn no_more_processes(which: &Sandbox) -> Result<(), String> {
     match which {
-        Sandbox::Leaf | Sandbox::Threads | Sandbox::Network | Sandbox::Resolver => {
+        Sandbox::Leaf | Sandbox::Signer | Sandbox::Network | Sandbox::Resolver => {
             lower(Resource::RLIMIT_NPROC, 0)
         }
         Sandbox::Plugin { .. } => Ok(()),

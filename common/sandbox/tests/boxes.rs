@@ -174,7 +174,7 @@ fn processes() -> Vec<Row> {
 
 fn the_kernels_own() -> Vec<Row> {
     vec![
-        row("keep memory out of swap", libc::SYS_mlock, [0, 0, 0, 0], &["threads"]),
+        row("keep memory out of swap", libc::SYS_mlock, [0, 0, 0, 0], &["signer"]),
         row("memory to run", libc::SYS_mprotect, prot(libc::PROT_EXEC), NONE),
         row("a file in memory", libc::SYS_memfd_create, [path(), 0, 0, 0], NONE),
         row("io_uring", libc::SYS_io_uring_setup, [1, 0, 0, 0], NONE),

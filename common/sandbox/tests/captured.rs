@@ -211,7 +211,7 @@ fn box_has_its_limits_and_is_not_dumpable() -> Result<(), String> {
     const AS: &str = "4294967296";
     for (name, wanted) in [
         ("leaf", format!("true 0 {AS} 0 0 32")),
-        ("threads", format!("true 0 {AS} 0 0 4096")),
+        ("signer", format!("true 0 {AS} 0 0 4096")),
         ("network", format!("true 0 {AS} 0 0 4096")),
         ("resolver", format!("true 0 {AS} 0 0 256")),
         ("hosts", format!("true 0 {AS} 0 any 512")),
@@ -404,7 +404,7 @@ fn status_of_thread() -> bool {
 }
 
 fn threads_born_on_the_way_in_work_and_are_held() -> Result<(), String> {
-    for name in ["threads", "resolver"] {
+    for name in ["signer", "resolver"] {
         let out = at("work_with_threads", name)?;
         let complained = String::from_utf8_lossy(&out.stderr);
         let memfd = format!("refused system call {} (", libc::SYS_memfd_create);

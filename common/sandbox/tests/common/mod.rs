@@ -4,15 +4,14 @@ use sandbox::{Calls, Sandbox};
 use std::process::ExitCode;
 
 /// Every box.
-pub const ALL: &[&str] =
-    &["leaf", "threads", "network", "resolver", "hosts", "given", "lightningd"];
+pub const ALL: &[&str] = &["leaf", "signer", "network", "resolver", "hosts", "given", "lightningd"];
 
 /// The box of this name.
 pub fn named(name: &str) -> Sandbox {
     let plugin = |calls| Sandbox::Plugin { reads: vec![], calls };
     match name {
         "leaf" => Sandbox::Leaf,
-        "threads" => Sandbox::Threads,
+        "signer" => Sandbox::Signer,
         "network" => Sandbox::Network,
         "resolver" => Sandbox::Resolver,
         "hosts" => plugin(Calls::Hosts),
