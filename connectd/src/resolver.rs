@@ -127,12 +127,12 @@ pub fn serve() -> ExitCode {
     let busy = Arc::new(AtomicUsize::new(0));
     let (ask, questions) = channel();
     let questions = Arc::new(Mutex::new(questions));
-    let beget = || {
+    let start_threads = || {
         for _ in 0..MAX_LOOKUPS {
             beget_thread(&questions, &busy);
         }
     };
-    if let Err(why) = enter_box(beget) {
+    if let Err(why) = enter_box(start_threads) {
         eprintln!("connectd's resolver: {why}");
         return ExitCode::FAILURE;
     }
@@ -180,11 +180,12 @@ fn beget_thread(questions: &Arc<Mutex<Receiver<Question>>>, busy: &Arc<AtomicUsi
 }
 
 /// The first lookup loads what later ones use (`/etc/nsswitch.conf` says which libraries); then the box closes, with its threads.
-fn enter_box(beget: impl FnOnce()) -> Result<(), String> {
+fn enter_box(start_threads: impl FnOnce()) -> Result<(), String> {
     let _ = look_up("localhost");
     let best_effort = std::env::args().any(|arg| arg == BEST_EFFORT);
     let mode = if best_effort { SandboxMode::BestEffort } else { SandboxMode::Required };
-    subdaemon::enter_sandbox_with(&Sandbox::Resolver, mode, beget).map_err(|e| e.to_string())
+    subdaemon::enter_sandbox_with(&Sandbox::Resolver, mode, start_threads)
+        .map_err(|e| e.to_string())
 }
 
 fn look_up(host: &str) -> Result<Vec<IpAddr>, String> {

@@ -32,13 +32,13 @@ pub fn enter(which: &Sandbox, mode: Mode, barriers: Barriers) -> Result<Vec<Stri
     enter_with(which, mode, barriers, || {})
 }
 
-/// The same, with threads: `beget` gives birth to them, and returns once they run. Only a plugin can have more later. Landlock holds for
-/// threads that are born in it, and seccomp for all that there are.
+/// The same, with threads: `start_threads` returns once they run. Only a plugin can have more later. Landlock holds for
+/// threads that were started in it, and seccomp for all that there are.
 pub fn enter_with(
     which: &Sandbox,
     mode: Mode,
     barriers: Barriers,
-    beget: impl FnOnce(),
+    start_threads: impl FnOnce(),
 ) -> Result<Vec<String>, String> {
     let mut missing = Vec::new();
     let mut note = |what: &str, result: Result<(), String>| {
@@ -55,7 +55,7 @@ pub fn enter_with(
     note("leaving the directory", std::env::set_current_dir("/").map_err(|e| e.to_string()));
     note("crashes that end it", refused::let_crashes_end());
     note("landlock", files::restrict(which));
-    beget();
+    start_threads();
     note("no more processes", limits::no_more_processes(which));
     note("seccomp", refused::catch().and_then(|()| filter::enter(which, barriers)));
     match mode {

@@ -368,7 +368,7 @@ fn work_with_threads(name: &str) {
     let (ask, questions) = channel::<u64>();
     let (answer, answers) = channel();
     let questions = Arc::new(Mutex::new(questions));
-    let beget = || {
+    let start_threads = || {
         for _ in 0..8 {
             let (questions, answer) = (questions.clone(), answer.clone());
             let (born, runs) = channel();
@@ -387,7 +387,7 @@ fn work_with_threads(name: &str) {
             runs.recv().expect("the thread runs");
         }
     };
-    if sandbox::enter_with(&named(name), Mode::Required, Barriers::Off, beget).is_err() {
+    if sandbox::enter_with(&named(name), Mode::Required, Barriers::Off, start_threads).is_err() {
         return;
     }
     (0..100).for_each(|n| ask.send(n).expect("a thread waits for that"));

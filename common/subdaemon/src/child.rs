@@ -73,14 +73,15 @@ pub fn enter_sandbox(which: &sandbox::Sandbox, mode: sandbox::Mode) -> Result<()
     enter_sandbox_with(which, mode, || {})
 }
 
-/// The same, with the threads that `beget` gives birth to: see [`sandbox::enter_with`].
+/// The same, with the threads that `start_threads` starts: see [`sandbox::enter_with`].
 pub fn enter_sandbox_with(
     which: &sandbox::Sandbox,
     mode: sandbox::Mode,
-    beget: impl FnOnce(),
+    start_threads: impl FnOnce(),
 ) -> Result<(), Failure> {
     let barriers = if barrier::is_on() { sandbox::Barriers::On } else { sandbox::Barriers::Off };
-    let missing = sandbox::enter_with(which, mode, barriers, beget).map_err(Failure::Internal)?;
+    let missing =
+        sandbox::enter_with(which, mode, barriers, start_threads).map_err(Failure::Internal)?;
     if missing.is_empty() {
         log::debug!("sandboxed");
     } else {
