@@ -15,18 +15,18 @@ const MOST: usize = 8;
 
 type Job = Box<dyn FnOnce() + Send>;
 /// One for each thread but the caller's.
-static HANDS: OnceLock<Vec<Sender<Job>>> = OnceLock::new();
+static WORKERS: OnceLock<Vec<Sender<Job>>> = OnceLock::new();
 
-/// Gives birth to the threads, and returns once they run. Without that [`each`] works alone.
+/// Starts the threads, and returns once they run. Without that [`each`] works alone.
 pub fn begin() {
-    HANDS.get_or_init(|| {
+    WORKERS.get_or_init(|| {
         let cores = available_parallelism().map_or(1, NonZero::get).min(MOST);
-        (1..cores).filter_map(|_| hand()).collect()
+        (1..cores).filter_map(|_| worker()).collect()
     });
 }
 
 /// A thread that does what it is sent, one after the other. `None` if none could be made.
-fn hand() -> Option<Sender<Job>> {
+fn worker() -> Option<Sender<Job>> {
     let (sender, jobs) = channel::<Job>();
     let (born, runs) = channel();
     let work = move || {
@@ -47,11 +47,11 @@ where
     I: Send + Sync + 'static,
     O: Send + 'static,
 {
-    on(HANDS.get().map_or(&[], Vec::as_slice), items, work)
+    on(WORKERS.get().map_or(&[], Vec::as_slice), items, work)
 }
 
 fn on<I, O>(
-    hands: &[Sender<Job>],
+    workers: &[Sender<Job>],
     items: &Arc<Vec<I>>,
     work: impl Fn(usize, &I) -> O + Send + Sync + 'static,
 ) -> Vec<O>
@@ -59,7 +59,7 @@ where
     I: Send + Sync + 'static,
     O: Send + 'static,
 {
-    let shares = (hands.len() + 1).min(items.len() / FEWEST).max(1);
+    let shares = (workers.len() + 1).min(items.len() / FEWEST).max(1);
     if shares == 1 {
         return items.iter().enumerate().map(|(at, item)| work(at, item)).collect();
     }
@@ -70,7 +70,7 @@ where
     };
     let share = Arc::new(share);
     let (done, results) = channel();
-    for (at, hand) in (1..shares).zip(hands) {
+    for (at, worker) in (1..shares).zip(workers) {
         let (items, share, done) = (Arc::clone(items), Arc::clone(&share), done.clone());
         let job = move || {
             let part = share(&items, at);
@@ -79,7 +79,7 @@ where
             let _ = done.send((at, part));
         };
         // A thread that is gone takes no job: that share is missing below.
-        let _ = hand.send(Box::new(job));
+        let _ = worker.send(Box::new(job));
     }
     drop(done);
     let mut parts: Vec<Option<Vec<O>>> = (0..shares).map(|_| None).collect();
@@ -97,28 +97,29 @@ where
 mod tests {
     use super::*;
 
-    fn hands(cores: usize) -> Vec<Sender<Job>> {
-        (1..cores).map(|_| hand().unwrap()).collect()
+    fn workers(cores: usize) -> Vec<Sender<Job>> {
+        (1..cores).map(|_| worker().unwrap()).collect()
     }
 
     #[test]
     fn every_item_is_worked_on_once_and_the_order_stays() {
         for cores in 1..=5 {
-            let hands = hands(cores);
+            let workers = workers(cores);
             for count in (0..70).chain([966]) {
                 let items = Arc::new((0..count).collect::<Vec<usize>>());
                 let expected: Vec<usize> = items.iter().map(|i| i * 2).collect();
-                assert_eq!(on(&hands, &items, |_, i| i * 2), expected, "{cores} cores");
+                assert_eq!(on(&workers, &items, |_, i| i * 2), expected, "{cores} cores");
             }
         }
     }
 
     #[test]
     fn a_long_list_is_shared_and_a_short_one_is_not() {
-        let hands = hands(4);
+        let workers = workers(4);
         let threads = |count| {
             let items = Arc::new(vec![(); count]);
-            let mut ids = on(&hands, &items, |_, ()| format!("{:?}", std::thread::current().id()));
+            let mut ids =
+                on(&workers, &items, |_, ()| format!("{:?}", std::thread::current().id()));
             ids.dedup();
             ids.len()
         };
@@ -129,17 +130,17 @@ mod tests {
 
     #[test]
     fn work_is_done_without_a_thread_that_is_gone_and_is_held_by_nobody_after() {
-        let mut hands = hands(4);
+        let mut workers = workers(4);
         let (gone, jobs) = channel::<Job>();
         drop(jobs);
-        hands.push(gone);
+        workers.push(gone);
         let (items, held) = (Arc::new((0..966).collect::<Vec<usize>>()), Arc::new(()));
         let inside = Arc::clone(&held);
         let work = move |_: usize, i: &usize| {
             let _ = &inside;
             *i
         };
-        assert_eq!(on(&hands, &items, work), *items);
+        assert_eq!(on(&workers, &items, work), *items);
         assert_eq!((Arc::strong_count(&items), Arc::strong_count(&held)), (1, 1));
     }
 }
