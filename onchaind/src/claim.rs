@@ -1,7 +1,7 @@
 //! How each output that is ours is taken. BOLT 5 says what; BOLT 3 has the scripts.
 
 use crate::chain::Spend;
-use crate::close::{Close, HtlcPart, Part, View, What};
+use crate::close::{Close, CommitmentOwner, HtlcPart, Part, What};
 use channel::scripts;
 use primitives::*;
 use std::collections::HashMap;
@@ -36,8 +36,9 @@ impl Close {
         };
         match (&part.what, &self.view) {
             (What::Htlc(htlc), _) => self.claim_htlc(vout, part, htlc, preimages),
-            (What::OurToLocal, View::Ours { number, delayed })
-            | (What::OurToLocal, View::Unknown { number, delayed: Some(delayed), .. }) => {
+            (What::OurToLocal, CommitmentOwner::Ours { number, delayed })
+            | (What::OurToLocal, CommitmentOwner::Unknown { number, delayed: Some(delayed), .. }) =>
+            {
                 let delay = self.our_delay();
                 let key = WalletKey::Delayed { peer, channel, number: *number };
                 let ready = self.height + CltvDelta(delay.into());
@@ -55,7 +56,7 @@ impl Close {
                 };
                 Some(basic(key, sequence, next, None, &[SIGNATURE, last]))
             }
-            (What::TheirToLocal, View::Revoked { secret, delayed, .. }) => {
+            (What::TheirToLocal, CommitmentOwner::Revoked { secret, delayed, .. }) => {
                 let key = WalletKey::RevokedDelayed { peer, channel, secret: *secret };
                 let deadline = self.height + CltvDelta(self.their_delay().into());
                 let witness = [SIGNATURE, 2, script_size(delayed)];
@@ -68,10 +69,10 @@ impl Close {
                 | What::TheirToRemote
                 | What::Anchor(_)
                 | What::Unknown,
-                View::Ours { .. }
-                | View::Theirs { .. }
-                | View::Revoked { .. }
-                | View::Unknown { .. },
+                CommitmentOwner::Ours { .. }
+                | CommitmentOwner::Theirs { .. }
+                | CommitmentOwner::Revoked { .. }
+                | CommitmentOwner::Unknown { .. },
             ) => None,
         }
     }
@@ -101,7 +102,7 @@ impl Close {
             shape,
         };
         let (free, csv) = (ClaimShape::Free {}, if anchors { 1 } else { NO_DELAY });
-        if let View::Revoked { secret, .. } = &self.view {
+        if let CommitmentOwner::Revoked { secret, .. } = &self.view {
             let key = WalletKey::RevokedHtlc { peer, channel, secret: *secret, htlc: htlc.clone() };
             let witness = [SIGNATURE, 1 + 33, script];
             let deadline = self.penalty_deadline(htlc);
@@ -110,7 +111,7 @@ impl Close {
         let (preimage, lock_time, ready, deadline) = self.htlc_terms(htlc, preimages)?;
         let opens = if preimage.is_some() { 1 + 32 } else { 1 };
         match &self.view {
-            View::Ours { number, delayed } => {
+            CommitmentOwner::Ours { number, delayed } => {
                 let (pays, signature) = output.second?;
                 let (number, htlc) = (*number, htlc.clone());
                 let key = WalletKey::OwnHtlc { peer, channel, number, htlc, signature, preimage };
@@ -124,13 +125,14 @@ impl Close {
                 let sequence = u32::from(anchors);
                 Some(claim(key, sequence, lock_time, ready, deadline, &witness, shape))
             }
-            View::Theirs { point, .. } | View::Unknown { point: Some(point), .. } => {
+            CommitmentOwner::Theirs { point, .. }
+            | CommitmentOwner::Unknown { point: Some(point), .. } => {
                 let (point, htlc) = (*point, htlc.clone());
                 let key = WalletKey::TheirHtlc { peer, channel, point, htlc, preimage };
                 let witness = [SIGNATURE, opens, script];
                 Some(claim(key, csv, lock_time, ready, deadline, &witness, free))
             }
-            View::Revoked { .. } | View::Unknown { point: None, .. } => None,
+            CommitmentOwner::Revoked { .. } | CommitmentOwner::Unknown { point: None, .. } => None,
         }
     }
 
@@ -173,18 +175,18 @@ impl Close {
         let (peer, channel, height) = (self.peer, self.channel, spend.by.height);
         let size = script_size(delayed);
         let (key, sequence, ready, deadline, witness) = match &self.view {
-            View::Ours { number, .. } => {
+            CommitmentOwner::Ours { number, .. } => {
                 let delay = self.our_delay();
                 let key = WalletKey::Delayed { peer, channel, number: *number };
                 let ready = height + CltvDelta(delay.into());
                 (key, delay.into(), ready, None, [SIGNATURE, 1, size])
             }
-            View::Revoked { secret, .. } => {
+            CommitmentOwner::Revoked { secret, .. } => {
                 let key = WalletKey::RevokedDelayed { peer, channel, secret: *secret };
                 let deadline = height + CltvDelta(self.their_delay().into());
                 (key, NO_DELAY, height + CltvDelta(1), Some(deadline), [SIGNATURE, 2, size])
             }
-            View::Theirs { .. } | View::Unknown { .. } => return None,
+            CommitmentOwner::Theirs { .. } | CommitmentOwner::Unknown { .. } => return None,
         };
         Some(Claim {
             outpoint: OutPoint { txid: spend.by.txid, vout },

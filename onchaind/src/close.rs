@@ -22,7 +22,7 @@ pub(crate) struct Close {
     pub(crate) constants: Constants,
     pub(crate) txid: Txid,
     pub(crate) height: BlockHeight,
-    pub(crate) view: View,
+    pub(crate) view: CommitmentOwner,
     /// One for each output.
     pub(crate) parts: Vec<Part>,
     /// Every HTLC that we offered and that is not settled.
@@ -31,7 +31,7 @@ pub(crate) struct Close {
 
 /// Whose it is, with what it takes to claim from it.
 #[derive(Debug)]
-pub(crate) enum View {
+pub(crate) enum CommitmentOwner {
     Ours {
         number: CommitmentNumber,
         delayed: ScriptBuf,
@@ -53,7 +53,7 @@ pub(crate) enum View {
     },
 }
 
-impl View {
+impl CommitmentOwner {
     pub(crate) fn kind(&self) -> CloseKind {
         match self {
             Self::Ours { .. } => CloseKind::Ours {},
@@ -150,8 +150,10 @@ impl Close {
     /// concern us.
     pub(crate) const fn second_stage(&self) -> Option<&ScriptBuf> {
         match &self.view {
-            View::Ours { delayed, .. } | View::Revoked { delayed, .. } => Some(delayed),
-            View::Theirs { .. } | View::Unknown { .. } => None,
+            CommitmentOwner::Ours { delayed, .. } | CommitmentOwner::Revoked { delayed, .. } => {
+                Some(delayed)
+            }
+            CommitmentOwner::Theirs { .. } | CommitmentOwner::Unknown { .. } => None,
         }
     }
 }
@@ -194,7 +196,11 @@ pub(crate) fn said_preimages(
 }
 
 /// Our newest.
-fn ours(channel: &Channel, init: &OnchaindInit, txid: Txid) -> Option<(View, Vec<What>)> {
+fn ours(
+    channel: &Channel,
+    init: &OnchaindInit,
+    txid: Txid,
+) -> Option<(CommitmentOwner, Vec<What>)> {
     let point = init.local_point.filter(|_| init.number == channel.commitment().local)?;
     let built = built(channel.constants(), &channel.local_commitment(point), txid)?;
     let delayed = delayed_script(channel.constants(), &built.keys, Side::Local);
@@ -205,15 +211,19 @@ fn ours(channel: &Channel, init: &OnchaindInit, txid: Txid) -> Option<(View, Vec
     });
     let seconds: Vec<_> = seconds.map(Some).collect();
     let number = init.number;
-    Some((View::Ours { number, delayed }, whats(channel.constants(), &built, &seconds)))
+    Some((CommitmentOwner::Ours { number, delayed }, whats(channel.constants(), &built, &seconds)))
 }
 
 /// One of the peer's that is not revoked.
-fn theirs(channel: &Channel, number: CommitmentNumber, txid: Txid) -> Option<(View, Vec<What>)> {
+fn theirs(
+    channel: &Channel,
+    number: CommitmentNumber,
+    txid: Txid,
+) -> Option<(CommitmentOwner, Vec<What>)> {
     let state = channel.remote_commitment(number)?;
     let built = built(channel.constants(), &state, txid)?;
     let whats = whats(channel.constants(), &built, &[]);
-    Some((View::Theirs { number, point: state.point }, whats))
+    Some((CommitmentOwner::Theirs { number, point: state.point }, whats))
 }
 
 /// What cannot be built is not what was published: it goes on as one that our rows do not know.
@@ -244,7 +254,7 @@ fn whats(
 }
 
 /// One of the peer's that is revoked: the rows have its secret.
-fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(View, Vec<What>)> {
+fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(CommitmentOwner, Vec<What>)> {
     let (constants, number) = (channel.constants(), init.number);
     if number >= channel.revoked().remote {
         return None;
@@ -266,7 +276,7 @@ fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(View, Vec<What>)> 
     if !whats.iter().any(of_theirs) && own_to_remote(constants, &init.spend.transaction) {
         return None;
     }
-    Some((View::Revoked { number, secret, delayed }, whats))
+    Some((CommitmentOwner::Revoked { number, secret, delayed }, whats))
 }
 
 /// What may be in it: what the master has found, and what is still under way.
@@ -283,12 +293,12 @@ fn htlcs_in_revoked(init: &OnchaindInit) -> Vec<&Htlc> {
 }
 
 /// Anything else: only what pays our own keys can be told.
-fn unknown(channel: &Channel, init: &OnchaindInit) -> (View, Vec<What>) {
+fn unknown(channel: &Channel, init: &OnchaindInit) -> (CommitmentOwner, Vec<What>) {
     let (constants, number, tx) = (channel.constants(), init.number, &init.spend.transaction);
     if let Some(keys) = own_to_local(constants, init) {
         let delayed = Some(delayed_script(constants, &keys, Side::Local));
         let mut templates = Templates::new(constants, Side::Local, Some(&keys), std::iter::empty());
-        return (View::Unknown { number, delayed, point: None }, templates.all(tx));
+        return (CommitmentOwner::Unknown { number, delayed, point: None }, templates.all(tx));
     }
     let state = &init.state;
     let point = if number == state.revoked.remote {
@@ -300,7 +310,7 @@ fn unknown(channel: &Channel, init: &OnchaindInit) -> (View, Vec<What>) {
         .map(|point| CommitmentKeys::derive(&constants.params.basepoints, Side::Remote, &point));
     let htlcs = state.htlcs.0.iter().map(|live| &live.htlc);
     let mut templates = Templates::new(constants, Side::Remote, keys.as_ref(), htlcs);
-    (View::Unknown { number, delayed: None, point }, templates.all(tx))
+    (CommitmentOwner::Unknown { number, delayed: None, point }, templates.all(tx))
 }
 
 /// The keys of our commitment of this number, if the transaction has its to_local.

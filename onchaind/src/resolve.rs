@@ -3,7 +3,7 @@
 
 use crate::chain::{Chain, OutOfOrder, Spend};
 use crate::claim::Preimages;
-use crate::close::{Close, HtlcPart, Offered, Part, View, What, said_preimages};
+use crate::close::{Close, CommitmentOwner, HtlcPart, Offered, Part, What, said_preimages};
 use bitcoin::Witness;
 use channel::Unbuildable;
 use primitives::*;
@@ -237,8 +237,13 @@ impl Resolver {
             // BOLT 5: "If not otherwise resolved, once the HTLC output has expired, it is considered irrevocably resolved."
             (_, Side::Remote) => self.chain.is_buried(output.htlc.expiry, DEPTH),
             // One that we can never take, since our rows do not know this commitment.
-            (View::Unknown { .. }, Side::Local) => true,
-            (View::Ours { .. } | View::Theirs { .. } | View::Revoked { .. }, Side::Local) => false,
+            (CommitmentOwner::Unknown { .. }, Side::Local) => true,
+            (
+                CommitmentOwner::Ours { .. }
+                | CommitmentOwner::Theirs { .. }
+                | CommitmentOwner::Revoked { .. },
+                Side::Local,
+            ) => false,
         }
     }
 
@@ -249,7 +254,7 @@ impl Resolver {
             let spend = self.chain.spend_of(&self.close.outpoint(vout));
             return spend.is_some_and(|s| self.chain.is_buried(s.by.height, DEPTH));
         }
-        if matches!(self.close.view, View::Unknown { .. }) {
+        if matches!(self.close.view, CommitmentOwner::Unknown { .. }) {
             if self.may_be_hidden(offered) {
                 return self.chain.is_buried(offered.expiry, GIVEN_UP);
             }
