@@ -1,7 +1,7 @@
 //! How each output that is ours is taken. BOLT 5 says what; BOLT 3 has the scripts.
 
 use crate::chain::Spend;
-use crate::close::{Close, CommitmentOwner, HtlcPart, Part, What};
+use crate::close::{Close, CommitmentOwner, HtlcPart, OutputKind, Part};
 use channel::scripts;
 use primitives::*;
 use std::collections::HashMap;
@@ -35,17 +35,19 @@ impl Close {
             shape: ClaimShape::Free {},
         };
         match (&part.what, &self.view) {
-            (What::Htlc(htlc), _) => self.claim_htlc(vout, part, htlc, preimages),
-            (What::OurToLocal, CommitmentOwner::Ours { number, delayed })
-            | (What::OurToLocal, CommitmentOwner::Unknown { number, delayed: Some(delayed), .. }) =>
-            {
+            (OutputKind::Htlc(htlc), _) => self.claim_htlc(vout, part, htlc, preimages),
+            (OutputKind::OurToLocal, CommitmentOwner::Ours { number, delayed })
+            | (
+                OutputKind::OurToLocal,
+                CommitmentOwner::Unknown { number, delayed: Some(delayed), .. },
+            ) => {
                 let delay = self.our_delay();
                 let key = WalletKey::Delayed { peer, channel, number: *number };
                 let ready = self.height + CltvDelta(delay.into());
                 let witness = [SIGNATURE, 1, script_size(delayed)];
                 Some(basic(key, delay.into(), ready, None, &witness))
             }
-            (What::OurToRemote, _) => {
+            (OutputKind::OurToRemote, _) => {
                 let anchors = self.constants.format.has_anchors();
                 let payment = &self.constants.params.basepoints.local.payment;
                 let key = WalletKey::ToRemote { peer, channel, anchors };
@@ -56,7 +58,7 @@ impl Close {
                 };
                 Some(basic(key, sequence, next, None, &[SIGNATURE, last]))
             }
-            (What::TheirToLocal, CommitmentOwner::Revoked { secret, delayed, .. }) => {
+            (OutputKind::TheirToLocal, CommitmentOwner::Revoked { secret, delayed, .. }) => {
                 let key = WalletKey::RevokedDelayed { peer, channel, secret: *secret };
                 let deadline = self.height + CltvDelta(self.their_delay().into());
                 let witness = [SIGNATURE, 2, script_size(delayed)];
@@ -64,11 +66,11 @@ impl Close {
             }
             // The peer's own, or nobody knows whose; and an anchor costs more than it holds.
             (
-                What::OurToLocal
-                | What::TheirToLocal
-                | What::TheirToRemote
-                | What::Anchor(_)
-                | What::Unknown,
+                OutputKind::OurToLocal
+                | OutputKind::TheirToLocal
+                | OutputKind::TheirToRemote
+                | OutputKind::Anchor(_)
+                | OutputKind::Unknown,
                 CommitmentOwner::Ours { .. }
                 | CommitmentOwner::Theirs { .. }
                 | CommitmentOwner::Revoked { .. }

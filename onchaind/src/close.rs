@@ -69,12 +69,12 @@ impl CommitmentOwner {
 pub(crate) struct Part {
     pub(crate) amount: Sat,
     pub(crate) script: ScriptBuf,
-    pub(crate) what: What,
+    pub(crate) what: OutputKind,
 }
 
 /// What an output is, seen from us.
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum OutputKind {
     /// Our own, after the delay of our own commitment.
     OurToLocal,
     /// Our own, in the peer's commitment.
@@ -164,7 +164,7 @@ fn offered(channel: &Channel, init: &OnchaindInit, parts: &[Part]) -> Vec<Offere
         .iter()
         .enumerate()
         .filter_map(|(at, part)| {
-            let What::Htlc(h) = &part.what else { return None };
+            let OutputKind::Htlc(h) = &part.what else { return None };
             (h.htlc.offered_by == Side::Local).then_some((h.htlc.id, at))
         })
         .collect();
@@ -200,7 +200,7 @@ fn ours(
     channel: &Channel,
     init: &OnchaindInit,
     txid: Txid,
-) -> Option<(CommitmentOwner, Vec<What>)> {
+) -> Option<(CommitmentOwner, Vec<OutputKind>)> {
     let point = init.local_point.filter(|_| init.number == channel.commitment().local)?;
     let built = built(channel.constants(), &channel.local_commitment(point), txid)?;
     let delayed = delayed_script(channel.constants(), &built.keys, Side::Local);
@@ -219,7 +219,7 @@ fn theirs(
     channel: &Channel,
     number: CommitmentNumber,
     txid: Txid,
-) -> Option<(CommitmentOwner, Vec<What>)> {
+) -> Option<(CommitmentOwner, Vec<OutputKind>)> {
     let state = channel.remote_commitment(number)?;
     let built = built(channel.constants(), &state, txid)?;
     let whats = whats(channel.constants(), &built, &[]);
@@ -237,13 +237,13 @@ fn whats(
     constants: &Constants,
     built: &Commitment,
     seconds: &[Option<(Sat, Signature)>],
-) -> Vec<What> {
+) -> Vec<OutputKind> {
     let templates = Templates::new(constants, built.side, Some(&built.keys), std::iter::empty());
     let mut whats: Vec<_> =
         built.tx.output.iter().map(|out| templates.plain(&out.script_pubkey)).collect();
     for (at, htlc) in built.htlcs.iter().enumerate() {
         if let Some(what) = whats.get_mut(htlc.index) {
-            *what = What::Htlc(HtlcPart {
+            *what = OutputKind::Htlc(HtlcPart {
                 htlc: htlc.htlc.clone(),
                 script: htlc.script.clone(),
                 second: seconds.get(at).copied().flatten(),
@@ -254,7 +254,7 @@ fn whats(
 }
 
 /// One of the peer's that is revoked: the rows have its secret.
-fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(CommitmentOwner, Vec<What>)> {
+fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(CommitmentOwner, Vec<OutputKind>)> {
     let (constants, number) = (channel.constants(), init.number);
     if number >= channel.revoked().remote {
         return None;
@@ -272,7 +272,9 @@ fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(CommitmentOwner, V
     let htlcs = htlcs_in_revoked(init);
     let mut templates = Templates::new(constants, Side::Remote, Some(&keys), htlcs.iter().copied());
     let whats = templates.all(&init.spend.transaction);
-    let of_theirs = |w: &What| matches!(w, What::TheirToLocal | What::OurToRemote | What::Htlc(_));
+    let of_theirs = |w: &OutputKind| {
+        matches!(w, OutputKind::TheirToLocal | OutputKind::OurToRemote | OutputKind::Htlc(_))
+    };
     if !whats.iter().any(of_theirs) && own_to_remote(constants, &init.spend.transaction) {
         return None;
     }
@@ -293,7 +295,7 @@ fn htlcs_in_revoked(init: &OnchaindInit) -> Vec<&Htlc> {
 }
 
 /// Anything else: only what pays our own keys can be told.
-fn unknown(channel: &Channel, init: &OnchaindInit) -> (CommitmentOwner, Vec<What>) {
+fn unknown(channel: &Channel, init: &OnchaindInit) -> (CommitmentOwner, Vec<OutputKind>) {
     let (constants, number, tx) = (channel.constants(), init.number, &init.spend.transaction);
     if let Some(keys) = own_to_local(constants, init) {
         let delayed = Some(delayed_script(constants, &keys, Side::Local));
@@ -383,31 +385,31 @@ impl Templates {
     }
 
     /// What an output with this script is, if it is no HTLC's.
-    fn plain(&self, script: &ScriptBuf) -> What {
+    fn plain(&self, script: &ScriptBuf) -> OutputKind {
         if self.to_local.as_ref() == Some(script) {
             return match self.owner {
-                Side::Local => What::OurToLocal,
-                Side::Remote => What::TheirToLocal,
+                Side::Local => OutputKind::OurToLocal,
+                Side::Remote => OutputKind::TheirToLocal,
             };
         }
         if self.to_remote == *script {
             return match self.owner {
-                Side::Local => What::TheirToRemote,
-                Side::Remote => What::OurToRemote,
+                Side::Local => OutputKind::TheirToRemote,
+                Side::Remote => OutputKind::OurToRemote,
             };
         }
         let anchor = Side::BOTH.iter().find(|side| self.anchors[**side] == *script);
-        anchor.map_or(What::Unknown, |side| What::Anchor(*side))
+        anchor.map_or(OutputKind::Unknown, |side| OutputKind::Anchor(*side))
     }
 
     /// Every output of the transaction. An HTLC is found once.
-    fn all(&mut self, tx: &Transaction) -> Vec<What> {
+    fn all(&mut self, tx: &Transaction) -> Vec<OutputKind> {
         let mut whats = Vec::with_capacity(tx.output.len());
         for out in &tx.output {
             let place = (out.script_pubkey.clone(), Sat(out.value.to_sat()));
             let found = self.htlcs.get_mut(&place).and_then(Vec::pop);
             whats.push(match found {
-                Some((htlc, script)) => What::Htlc(HtlcPart { htlc, script, second: None }),
+                Some((htlc, script)) => OutputKind::Htlc(HtlcPart { htlc, script, second: None }),
                 None => self.plain(&out.script_pubkey),
             });
         }

@@ -3,7 +3,7 @@
 
 use crate::chain::{Chain, OutOfOrder, Spend};
 use crate::claim::Preimages;
-use crate::close::{Close, CommitmentOwner, HtlcPart, Offered, Part, What, said_preimages};
+use crate::close::{Close, CommitmentOwner, HtlcPart, Offered, OutputKind, Part, said_preimages};
 use bitcoin::Witness;
 use channel::Unbuildable;
 use primitives::*;
@@ -168,17 +168,17 @@ impl Resolver {
         let spend = self.chain.spend_of(&outpoint);
         let claim = self.close.claim(vout, part, &self.received);
         let (htlc, done) = match &part.what {
-            What::Htlc(h) => {
+            OutputKind::Htlc(h) => {
                 let is_theirs = self.is_theirs_now(h, claim.is_some());
                 (Some((h.htlc.offered_by, h.htlc.id)), is_theirs)
             }
             // The peer's own, an anchor, or nothing that we could ever take: unless there is a claim.
-            What::OurToLocal
-            | What::OurToRemote
-            | What::TheirToLocal
-            | What::TheirToRemote
-            | What::Anchor(_)
-            | What::Unknown => (None, claim.is_none()),
+            OutputKind::OurToLocal
+            | OutputKind::OurToRemote
+            | OutputKind::TheirToLocal
+            | OutputKind::TheirToRemote
+            | OutputKind::Anchor(_)
+            | OutputKind::Unknown => (None, claim.is_none()),
         };
         let done = spend.is_some() || done;
         found.outputs.push(OutputStatus {
@@ -190,7 +190,7 @@ impl Resolver {
             done,
         });
         let Some(spend) = spend else {
-            if let What::Htlc(h) = &part.what
+            if let OutputKind::Htlc(h) = &part.what
                 && h.htlc.offered_by == Side::Remote
                 && claim.is_none()
             {
@@ -274,7 +274,7 @@ impl Resolver {
     /// May an output of a commitment that our rows do not know be this HTLC's, so that the peer may still take it?
     fn may_be_hidden(&self, offered: &Offered) -> bool {
         self.close.parts.iter().enumerate().any(|(vout, part)| {
-            matches!(part.what, What::Unknown)
+            matches!(part.what, OutputKind::Unknown)
                 && part.amount == offered.amount
                 && !self
                     .chain
@@ -283,19 +283,19 @@ impl Resolver {
         })
     }
 
-    fn name(&self, what: &What) -> String {
+    fn name(&self, what: &OutputKind) -> String {
         match what {
-            What::OurToLocal => "our_to_local".to_owned(),
-            What::OurToRemote => "our_to_remote".to_owned(),
-            What::TheirToLocal => "their_to_local".to_owned(),
-            What::TheirToRemote => "their_to_remote".to_owned(),
-            What::Anchor(Side::Local) => "our_anchor".to_owned(),
-            What::Anchor(Side::Remote) => "their_anchor".to_owned(),
-            What::Htlc(HtlcPart { htlc, .. }) => match htlc.offered_by {
+            OutputKind::OurToLocal => "our_to_local".to_owned(),
+            OutputKind::OurToRemote => "our_to_remote".to_owned(),
+            OutputKind::TheirToLocal => "their_to_local".to_owned(),
+            OutputKind::TheirToRemote => "their_to_remote".to_owned(),
+            OutputKind::Anchor(Side::Local) => "our_anchor".to_owned(),
+            OutputKind::Anchor(Side::Remote) => "their_anchor".to_owned(),
+            OutputKind::Htlc(HtlcPart { htlc, .. }) => match htlc.offered_by {
                 Side::Local => format!("our_htlc {}", htlc.id),
                 Side::Remote => format!("their_htlc {}", htlc.id),
             },
-            What::Unknown => "unknown".to_owned(),
+            OutputKind::Unknown => "unknown".to_owned(),
         }
     }
 }
