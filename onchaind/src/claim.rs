@@ -1,7 +1,7 @@
 //! How each output that is ours is taken. BOLT 5 says what; BOLT 3 has the scripts.
 
 use crate::chain::Spend;
-use crate::close::{Close, CommitmentOwner, HtlcPart, OutputKind, Part};
+use crate::close::{Close, CommitmentOwner, HtlcOutput, OutputKind, Part};
 use channel::scripts;
 use primitives::*;
 use std::collections::HashMap;
@@ -83,7 +83,7 @@ impl Close {
         &self,
         vout: usize,
         part: &Part,
-        output: &HtlcPart,
+        output: &HtlcOutput,
         preimages: &Preimages,
     ) -> Option<Claim> {
         let htlc = &output.htlc;

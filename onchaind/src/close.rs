@@ -84,14 +84,14 @@ pub(crate) enum OutputKind {
     /// The peer's own, in our commitment.
     TheirToRemote,
     Anchor(Side),
-    Htlc(HtlcPart),
+    Htlc(HtlcOutput),
     /// No script that we can think of.
     Unknown,
 }
 
 /// An HTLC's output.
 #[derive(Debug)]
-pub(crate) struct HtlcPart {
+pub(crate) struct HtlcOutput {
     pub(crate) htlc: Htlc,
     /// The witness script.
     pub(crate) script: ScriptBuf,
@@ -243,7 +243,7 @@ fn whats(
         built.tx.output.iter().map(|out| templates.plain(&out.script_pubkey)).collect();
     for (at, htlc) in built.htlcs.iter().enumerate() {
         if let Some(what) = whats.get_mut(htlc.index) {
-            *what = OutputKind::Htlc(HtlcPart {
+            *what = OutputKind::Htlc(HtlcOutput {
                 htlc: htlc.htlc.clone(),
                 script: htlc.script.clone(),
                 second: seconds.get(at).copied().flatten(),
@@ -409,7 +409,7 @@ impl Templates {
             let place = (out.script_pubkey.clone(), Sat(out.value.to_sat()));
             let found = self.htlcs.get_mut(&place).and_then(Vec::pop);
             whats.push(match found {
-                Some((htlc, script)) => OutputKind::Htlc(HtlcPart { htlc, script, second: None }),
+                Some((htlc, script)) => OutputKind::Htlc(HtlcOutput { htlc, script, second: None }),
                 None => self.plain(&out.script_pubkey),
             });
         }

@@ -3,7 +3,7 @@
 
 use crate::chain::{Chain, OutOfOrder, Spend};
 use crate::claim::Preimages;
-use crate::close::{Close, CommitmentOwner, HtlcPart, Offered, OutputKind, Part, said_preimages};
+use crate::close::{Close, CommitmentOwner, HtlcOutput, Offered, OutputKind, Part, said_preimages};
 use bitcoin::Witness;
 use channel::Unbuildable;
 use primitives::*;
@@ -231,7 +231,7 @@ impl Resolver {
     }
 
     /// An unspent HTLC output: is there nothing left to do about it?
-    fn is_theirs_now(&self, output: &HtlcPart, claimable: bool) -> bool {
+    fn is_theirs_now(&self, output: &HtlcOutput, claimable: bool) -> bool {
         match (&self.close.view, output.htlc.offered_by) {
             _ if claimable => false,
             // BOLT 5: "If not otherwise resolved, once the HTLC output has expired, it is considered irrevocably resolved."
@@ -291,7 +291,7 @@ impl Resolver {
             OutputKind::TheirToRemote => "their_to_remote".to_owned(),
             OutputKind::Anchor(Side::Local) => "our_anchor".to_owned(),
             OutputKind::Anchor(Side::Remote) => "their_anchor".to_owned(),
-            OutputKind::Htlc(HtlcPart { htlc, .. }) => match htlc.offered_by {
+            OutputKind::Htlc(HtlcOutput { htlc, .. }) => match htlc.offered_by {
                 Side::Local => format!("our_htlc {}", htlc.id),
                 Side::Remote => format!("their_htlc {}", htlc.id),
             },
