@@ -1,7 +1,7 @@
 //! How each output that is ours is taken. BOLT 5 says what; BOLT 3 has the scripts.
 
 use crate::chain::Spend;
-use crate::close::{Close, CommitmentOwner, HtlcOutput, OutputKind, Part};
+use crate::close::{Close, CommitmentOutput, CommitmentOwner, HtlcOutput, OutputKind};
 use channel::scripts;
 use primitives::*;
 use std::collections::HashMap;
@@ -19,7 +19,12 @@ pub(crate) type Preimages = HashMap<HtlcId, Preimage>;
 
 impl Close {
     /// How an unspent output of the commitment is taken, if it can be.
-    pub(crate) fn claim(&self, vout: usize, part: &Part, preimages: &Preimages) -> Option<Claim> {
+    pub(crate) fn claim(
+        &self,
+        vout: usize,
+        part: &CommitmentOutput,
+        preimages: &Preimages,
+    ) -> Option<Claim> {
         let next = self.height + CltvDelta(1);
         let (peer, channel) = (self.peer, self.channel);
         let basic = |key, sequence, ready, deadline, witness: &[usize]| Claim {
@@ -82,7 +87,7 @@ impl Close {
     fn claim_htlc(
         &self,
         vout: usize,
-        part: &Part,
+        part: &CommitmentOutput,
         output: &HtlcOutput,
         preimages: &Preimages,
     ) -> Option<Claim> {

@@ -24,7 +24,7 @@ pub(crate) struct Close {
     pub(crate) height: BlockHeight,
     pub(crate) view: CommitmentOwner,
     /// One for each output.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<CommitmentOutput>,
     /// Every HTLC that we offered and that is not settled.
     pub(crate) offered: Vec<Offered>,
 }
@@ -66,7 +66,7 @@ impl CommitmentOwner {
 
 /// An output of the commitment.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct CommitmentOutput {
     pub(crate) amount: Sat,
     pub(crate) script: ScriptBuf,
     pub(crate) what: OutputKind,
@@ -127,7 +127,7 @@ impl Close {
             .output
             .iter()
             .zip(whats)
-            .map(|(out, what)| Part {
+            .map(|(out, what)| CommitmentOutput {
                 amount: Sat(out.value.to_sat()),
                 script: out.script_pubkey.clone(),
                 what,
@@ -158,7 +158,7 @@ impl Close {
     }
 }
 
-fn offered(channel: &Channel, init: &OnchaindInit, parts: &[Part]) -> Vec<Offered> {
+fn offered(channel: &Channel, init: &OnchaindInit, parts: &[CommitmentOutput]) -> Vec<Offered> {
     let upstream: HashMap<_, _> = init.upstream.0.iter().copied().collect();
     let outputs: HashMap<_, _> = parts
         .iter()

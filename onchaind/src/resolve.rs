@@ -3,7 +3,9 @@
 
 use crate::chain::{Chain, OutOfOrder, Spend};
 use crate::claim::Preimages;
-use crate::close::{Close, CommitmentOwner, HtlcOutput, Offered, OutputKind, Part, said_preimages};
+use crate::close::{
+    Close, CommitmentOutput, CommitmentOwner, HtlcOutput, Offered, OutputKind, said_preimages,
+};
 use bitcoin::Witness;
 use channel::Unbuildable;
 use primitives::*;
@@ -163,7 +165,7 @@ impl Resolver {
         self.chain.tip
     }
 
-    fn output(&self, vout: usize, part: &Part, found: &mut Found) {
+    fn output(&self, vout: usize, part: &CommitmentOutput, found: &mut Found) {
         let outpoint = self.close.outpoint(vout);
         let spend = self.chain.spend_of(&outpoint);
         let claim = self.close.claim(vout, part, &self.received);
