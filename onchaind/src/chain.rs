@@ -9,7 +9,7 @@ use std::fmt;
 
 /// A transaction in a block.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ConfirmedTx {
     pub(crate) transaction: Transaction,
     pub(crate) txid: Txid,
     pub(crate) height: BlockHeight,
@@ -18,7 +18,7 @@ pub(crate) struct Seen {
 /// How an output was spent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spend<'a> {
-    pub(crate) by: &'a Seen,
+    pub(crate) by: &'a ConfirmedTx,
     /// Which input.
     pub(crate) input: usize,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Chain {
     /// Where the commitment is.
     base: BlockHeight,
     pub(crate) tip: BlockHeight,
-    seen: Vec<Seen>,
+    seen: Vec<ConfirmedTx>,
     /// By outpoint: which of `seen`, and which of its inputs.
     spent: HashMap<OutPoint, (usize, usize)>,
     /// Where each of `seen` is.
@@ -71,7 +71,7 @@ impl Chain {
             }
         }
         self.known.insert(txid, at);
-        self.seen.push(Seen { transaction, txid, height });
+        self.seen.push(ConfirmedTx { transaction, txid, height });
         Ok(())
     }
 
