@@ -16,7 +16,7 @@ mod settings;
 pub use settings::Settings;
 
 use crate::line::Line;
-use crate::negotiation::{Discord, Negotiation, Offer, Range, Role, Step};
+use crate::negotiation::{Negotiation, NegotiationError, Offer, Range, Role, Step};
 use channel::Constants;
 use channel::closing::{self, BadClosing};
 use primitives::*;
@@ -158,7 +158,7 @@ impl Closing {
     }
 }
 
-fn failure_of(discord: Discord) -> Failure {
+fn failure_of(discord: NegotiationError) -> Failure {
     if discord.ends_the_channel() {
         Failure::PeerError(discord.to_string())
     } else {

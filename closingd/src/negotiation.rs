@@ -79,7 +79,7 @@ pub enum Step {
 /// Why there is no fee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are named for what the sentences say
-pub enum Discord {
+pub enum NegotiationError {
     /// The opener has to speak first.
     TooEarly,
     /// More than the opener has.
@@ -96,7 +96,7 @@ pub enum Discord {
     NoRoom { fee: Sat, sent: Sat, ours: Range },
 }
 
-impl Discord {
+impl NegotiationError {
     /// BOLT 2 leaves no choice: the channel must fail. Everything else ends in a warning, and may go better on the next
     /// connection: for how long, is the master's to say.
     pub const fn ends_the_channel(&self) -> bool {
@@ -111,7 +111,7 @@ impl Discord {
     }
 }
 
-impl fmt::Display for Discord {
+impl fmt::Display for NegotiationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooEarly => f.write_str("closing_signed before the opener's"),
@@ -139,7 +139,7 @@ impl fmt::Display for Discord {
         }
     }
 }
-impl std::error::Error for Discord {}
+impl std::error::Error for NegotiationError {}
 
 /// Where the haggling is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,12 +175,12 @@ impl Negotiation {
     }
 
     /// What the peer said, in the order of BOLT 2's list.
-    pub fn hear(&self, fee: Sat, theirs: Option<Range>) -> Result<(Self, Step), Discord> {
+    pub fn hear(&self, fee: Sat, theirs: Option<Range>) -> Result<(Self, Step), NegotiationError> {
         if self.role == Role::Opener && self.sent.is_none() {
-            return Err(Discord::TooEarly);
+            return Err(NegotiationError::TooEarly);
         }
         if fee > self.balance {
-            return Err(Discord::BeyondBalance { fee, balance: self.balance });
+            return Err(NegotiationError::BeyondBalance { fee, balance: self.balance });
         }
         let heard = Self { received: Some(fee), ..*self };
         match self.sent {
@@ -208,7 +208,7 @@ impl Negotiation {
         fee: Sat,
         theirs: Range,
         sent: Option<Offer>,
-    ) -> Result<(Self, Step), Discord> {
+    ) -> Result<(Self, Step), NegotiationError> {
         let ours = match sent {
             Some(sent) => sent.range,
             // BOLT 2: an accepter, who does not pay, minds no maximum.
@@ -216,10 +216,12 @@ impl Negotiation {
         };
         let payable = Range { min: Sat::ZERO, max: self.balance };
         let overlap = ours.overlap(theirs).and_then(|both| both.overlap(payable));
-        let overlap = overlap.ok_or(Discord::NoOverlap { ours, theirs })?;
+        let overlap = overlap.ok_or(NegotiationError::NoOverlap { ours, theirs })?;
         match sent {
-            Some(_) if self.role == Role::Opener => Err(Discord::OutsideOverlap { fee, overlap }),
-            Some(sent) => Err(Discord::Changed { fee, sent: sent.fee }),
+            Some(_) if self.role == Role::Opener => {
+                Err(NegotiationError::OutsideOverlap { fee, overlap })
+            }
+            Some(sent) => Err(NegotiationError::Changed { fee, sent: sent.fee }),
             None if overlap.contains(fee) => Ok(self.accept(fee, ours)),
             None => Ok(self.counter(overlap.nearest(self.ideal), ours)),
         }
@@ -231,7 +233,7 @@ impl Negotiation {
         fee: Sat,
         before: Option<Sat>,
         sent: Option<Offer>,
-    ) -> Result<(Self, Step), Discord> {
+    ) -> Result<(Self, Step), NegotiationError> {
         let Some(sent) = sent.map(|offer| offer.fee) else {
             return Ok(if self.range.contains(fee) {
                 self.accept(fee, self.range)
@@ -242,13 +244,13 @@ impl Negotiation {
         if let Some(received) = before
             && !strictly_between(fee, sent, received)
         {
-            return Err(Discord::NotBetween { fee, sent, received });
+            return Err(NegotiationError::NotBetween { fee, sent, received });
         }
         // Halfway, or as far as our range goes.
         let halfway = Sat(fee.0.min(sent.0) + fee.0.abs_diff(sent.0) / 2);
         let next = self.range.nearest(halfway);
         if !strictly_between(next, fee, sent) {
-            return Err(Discord::NoRoom { fee, sent, ours: self.range });
+            return Err(NegotiationError::NoRoom { fee, sent, ours: self.range });
         }
         Ok(self.counter(next, self.range))
     }

@@ -12,7 +12,7 @@ fn negotiation(role: Role) -> Negotiation {
 fn opened() -> Negotiation {
     negotiation(Role::Opener).open().unwrap().0
 }
-fn hear(n: Negotiation, fee: u64, theirs: Option<Range>) -> Result<Step, Discord> {
+fn hear(n: Negotiation, fee: u64, theirs: Option<Range>) -> Result<Step, NegotiationError> {
     n.hear(Sat(fee), theirs).map(|(_, step)| step)
 }
 const fn offer(fee: u64, range: Range) -> Offer {
@@ -24,7 +24,7 @@ fn the_opener_speaks_first_and_the_accepter_does_not() {
     let (_, first) = negotiation(Role::Opener).open().unwrap();
     assert_eq!(first, offer(500, range(300, 1000)));
     assert_eq!(negotiation(Role::Accepter).open(), None);
-    assert_eq!(hear(negotiation(Role::Opener), 500, None), Err(Discord::TooEarly));
+    assert_eq!(hear(negotiation(Role::Opener), 500, None), Err(NegotiationError::TooEarly));
 }
 
 #[test]
@@ -41,17 +41,37 @@ fn the_opener_answers_by_the_list() {
         (300, Some(range(1, 400)), Ok(Step::Accept(offer(300, ours)))),
         (1000, Some(range(1, 2000)), Ok(Step::Accept(offer(1000, ours)))),
         // A range that has nothing in common, and one that the fee is not in.
-        (299, Some(range(1, 299)), Err(Discord::NoOverlap { ours, theirs: range(1, 299) })),
-        (299, Some(range(400, 1)), Err(Discord::NoOverlap { ours, theirs: range(400, 1) })),
-        (299, Some(range(1, 400)), Err(Discord::OutsideOverlap { fee: Sat(299), overlap })),
+        (
+            299,
+            Some(range(1, 299)),
+            Err(NegotiationError::NoOverlap { ours, theirs: range(1, 299) }),
+        ),
+        (
+            299,
+            Some(range(400, 1)),
+            Err(NegotiationError::NoOverlap { ours, theirs: range(400, 1) }),
+        ),
+        (
+            299,
+            Some(range(1, 400)),
+            Err(NegotiationError::OutsideOverlap { fee: Sat(299), overlap }),
+        ),
         // No range: halfway, as far as ours goes.
         (2000, None, Ok(Step::Counter(offer(1000, ours)))),
         (1200, None, Ok(Step::Counter(offer(850, ours)))),
         (100, None, Ok(Step::Counter(offer(300, ours)))),
         (200, None, Ok(Step::Counter(offer(350, ours)))),
         // What nobody could pay.
-        (100_001, None, Err(Discord::BeyondBalance { fee: Sat(100_001), balance: Sat(100_000) })),
-        (u64::MAX, None, Err(Discord::BeyondBalance { fee: Sat(u64::MAX), balance: Sat(100_000) })),
+        (
+            100_001,
+            None,
+            Err(NegotiationError::BeyondBalance { fee: Sat(100_001), balance: Sat(100_000) }),
+        ),
+        (
+            u64::MAX,
+            None,
+            Err(NegotiationError::BeyondBalance { fee: Sat(u64::MAX), balance: Sat(100_000) }),
+        ),
     ] {
         assert_eq!(hear(opened(), fee, theirs), step, "{fee} {theirs:?}");
     }
@@ -68,11 +88,18 @@ fn the_accepter_answers_by_the_list() {
         (100, Some(range(100, 9000)), Ok(Step::Counter(offer(500, range(300, 9000))))),
         // Outside its own range: then ours decides.
         (9500, Some(range(100, 600)), Ok(Step::Counter(offer(500, ours)))),
-        (100, Some(range(1, 299)), Err(Discord::NoOverlap { ours, theirs: range(1, 299) })),
+        (
+            100,
+            Some(range(1, 299)),
+            Err(NegotiationError::NoOverlap { ours, theirs: range(1, 299) }),
+        ),
         (
             100,
             Some(range(200_000, 300_000)),
-            Err(Discord::NoOverlap { ours: range(300, 300_000), theirs: range(200_000, 300_000) }),
+            Err(NegotiationError::NoOverlap {
+                ours: range(300, 300_000),
+                theirs: range(200_000, 300_000),
+            }),
         ),
         // No range.
         (300, None, Ok(Step::Accept(offer(300, ours)))),
@@ -95,7 +122,7 @@ fn an_accepter_that_has_answered_takes_its_own_range_and_nothing_else() {
     );
     assert_eq!(
         hear(answered, 200, Some(range(100, 400))),
-        Err(Discord::Changed { fee: Sat(200), sent: Sat(400) })
+        Err(NegotiationError::Changed { fee: Sat(200), sent: Sat(400) })
     );
 }
 
@@ -105,14 +132,14 @@ fn without_ranges_each_fee_is_strictly_between_the_two_before() {
     assert_eq!(step, Step::Counter(offer(1000, range(300, 1000))));
     for fee in [2000, 2001, 50_000, 299, 100] {
         let (sent, received) = (Sat(1000), Sat(2000));
-        let refusal = Discord::NotBetween { fee: Sat(fee), sent, received };
+        let refusal = NegotiationError::NotBetween { fee: Sat(fee), sent, received };
         assert_eq!(hear(talk, fee, None), Err(refusal), "{fee}");
     }
     // Within what we sent is agreed all the same, wherever it was before.
     assert_eq!(hear(talk, 999, None), Ok(Step::Accept(offer(999, range(300, 1000)))));
     // Between, and we are at our end.
     let ours = range(300, 1000);
-    let refusal = Discord::NoRoom { fee: Sat(1500), sent: Sat(1000), ours };
+    let refusal = NegotiationError::NoRoom { fee: Sat(1500), sent: Sat(1000), ours };
     assert_eq!(hear(talk, 1500, None), Err(refusal));
 }
 
@@ -120,13 +147,13 @@ fn without_ranges_each_fee_is_strictly_between_the_two_before() {
 fn only_what_the_law_demands_ends_the_channel() {
     let (a, b) = (Sat(1), range(1, 2));
     for (discord, ends) in [
-        (Discord::TooEarly, false),
-        (Discord::BeyondBalance { fee: a, balance: a }, false),
-        (Discord::NoOverlap { ours: b, theirs: b }, false),
-        (Discord::OutsideOverlap { fee: a, overlap: b }, true),
-        (Discord::Changed { fee: a, sent: a }, true),
-        (Discord::NotBetween { fee: a, sent: a, received: a }, false),
-        (Discord::NoRoom { fee: a, sent: a, ours: b }, false),
+        (NegotiationError::TooEarly, false),
+        (NegotiationError::BeyondBalance { fee: a, balance: a }, false),
+        (NegotiationError::NoOverlap { ours: b, theirs: b }, false),
+        (NegotiationError::OutsideOverlap { fee: a, overlap: b }, true),
+        (NegotiationError::Changed { fee: a, sent: a }, true),
+        (NegotiationError::NotBetween { fee: a, sent: a, received: a }, false),
+        (NegotiationError::NoRoom { fee: a, sent: a, ours: b }, false),
     ] {
         assert_eq!(discord.ends_the_channel(), ends, "{discord}");
     }
@@ -142,7 +169,11 @@ fn bounds_come_down_to_what_the_opener_has() {
 }
 
 /// How two of them fare, the first as opener; with the number of messages.
-fn haggle(mut a: Negotiation, mut b: Negotiation, ranges: bool) -> (Result<Sat, Discord>, usize) {
+fn haggle(
+    mut a: Negotiation,
+    mut b: Negotiation,
+    ranges: bool,
+) -> (Result<Sat, NegotiationError>, usize) {
     let (next, mut said) = a.open().unwrap();
     a = next;
     let mut messages = 1;
@@ -194,7 +225,7 @@ proptest! {
                 prop_assert!(fee >= b.range.min);
             }
             Err(discord) => {
-                prop_assert!(matches!(discord, Discord::NoOverlap { .. }), "{discord}");
+                prop_assert!(matches!(discord, NegotiationError::NoOverlap { .. }), "{discord}");
                 prop_assert!(a.range.max < b.range.min);
             }
         }
