@@ -18,7 +18,7 @@ use wire::hsm::*;
 use wire::*;
 
 /// A step that is decided: what it leads to, and what is to be said.
-struct Step {
+struct CommitStep {
     next: Channel,
     peeled: Vec<PeeledHtlc>,
     revoked: Option<CommitmentNumber>,
@@ -69,7 +69,7 @@ impl Live {
         Ok(())
     }
 
-    fn decide(&mut self) -> Result<Step, Failure> {
+    fn decide(&mut self) -> Result<CommitStep, Failure> {
         let mut next = self.channel.clone();
         let mut revoked = None;
         if next.owes_revocation() {
@@ -90,7 +90,7 @@ impl Live {
         if let Some(state) = commitment {
             signed = Some(self.hsm.ask(&SignRemoteCommitment { state })?);
         }
-        Ok(Step { next, peeled, revoked, signed })
+        Ok(CommitStep { next, peeled, revoked, signed })
     }
 
     /// Opens the onions of the HTLCs that are new and irrevocable. Those that we fail whatever the master thinks are
@@ -118,7 +118,7 @@ impl Live {
         Ok(peeled)
     }
 
-    fn persist(&mut self, step: &Step) -> Result<(), Failure> {
+    fn persist(&mut self, step: &CommitStep) -> Result<(), Failure> {
         let told = !self.irrevocable.removed.is_empty() || !step.peeled.is_empty();
         let moved = step.next.commitment() != self.stored.commitment()
             || step.next.revoked() != self.stored.revoked();
