@@ -16,7 +16,7 @@ pub(crate) struct Batch {
 
 /// What one more commitment_signed makes of a batch.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum BatchProgress {
     More(Batch),
     Whole(CommitmentSigned),
 }
@@ -25,14 +25,18 @@ impl Batch {
     pub(crate) const fn new(left: u16) -> Self {
         Self { left, ours: None }
     }
-    pub(crate) fn with(self, m: CommitmentSigned, funding: Txid) -> Result<Next, &'static str> {
+    pub(crate) fn with(
+        self,
+        m: CommitmentSigned,
+        funding: Txid,
+    ) -> Result<BatchProgress, &'static str> {
         let txid = m.funding_txid.ok_or("commitment_signed without funding_txid in a batch")?;
         // BOLT 2: those for another funding are obsolete.
         let ours = if txid == funding { Some(m) } else { self.ours };
         match (self.left.saturating_sub(1), ours) {
-            (0, Some(ours)) => Ok(Next::Whole(ours)),
+            (0, Some(ours)) => Ok(BatchProgress::Whole(ours)),
             (0, None) => Err("a batch without commitment_signed for the funding"),
-            (left, ours) => Ok(Next::More(Self { left, ours })),
+            (left, ours) => Ok(BatchProgress::More(Self { left, ours })),
         }
     }
 }
@@ -56,19 +60,21 @@ mod tests {
     #[test]
     fn of_a_batch_only_the_one_for_our_funding_counts() {
         let funding = txid(7);
-        let Ok(Next::More(batch)) = Batch::new(3).with(signed(1, Some(9)), funding) else {
+        let Ok(BatchProgress::More(batch)) = Batch::new(3).with(signed(1, Some(9)), funding) else {
             panic!()
         };
-        let Ok(Next::More(batch)) = batch.with(signed(2, Some(7)), funding) else { panic!() };
+        let Ok(BatchProgress::More(batch)) = batch.with(signed(2, Some(7)), funding) else {
+            panic!()
+        };
         let whole = batch.with(signed(3, Some(8)), funding);
-        assert_eq!(whole, Ok(Next::Whole(signed(2, Some(7)))));
+        assert_eq!(whole, Ok(BatchProgress::Whole(signed(2, Some(7)))));
     }
 
     #[test]
     fn a_batch_without_our_funding_or_without_names_is_refused() {
         let funding = txid(7);
         assert!(Batch::new(2).with(signed(1, None), funding).is_err());
-        let Ok(Next::More(batch)) = Batch::new(2).with(signed(1, Some(9)), funding) else {
+        let Ok(BatchProgress::More(batch)) = Batch::new(2).with(signed(1, Some(9)), funding) else {
             panic!()
         };
         assert!(batch.with(signed(1, Some(9)), funding).is_err());

@@ -3,7 +3,7 @@
 //! A revocation that we owe, the commitment that we owe after it, and what the peer revoked and signed before: all of it is
 //! one step on disk. On the wire the revocation goes first, then our updates, then our signature; `last_sent` says so.
 
-use crate::batch::{Batch, MAX_BATCH, Next};
+use crate::batch::{Batch, BatchProgress, MAX_BATCH};
 use crate::live::{Due, Live, Phase};
 use crate::onions;
 use crate::peer::broke;
@@ -286,11 +286,11 @@ impl Live {
             };
         };
         match batch.with(m, funding) {
-            Ok(Next::More(batch)) => {
+            Ok(BatchProgress::More(batch)) => {
                 self.batch = Some(batch);
                 Ok(None)
             }
-            Ok(Next::Whole(m)) => Ok(Some(m)),
+            Ok(BatchProgress::Whole(m)) => Ok(Some(m)),
             Err(why) => Err(Failure::PeerError(format!("BOLT 2, start_batch: {why}"))),
         }
     }
