@@ -38,7 +38,7 @@ impl Live {
 
     /// The peer says where it is.
     pub(crate) fn on_reestablish(&mut self, theirs: &ChannelReestablish) -> Result<(), Failure> {
-        if self.phase != Phase::Greeting {
+        if self.phase != Phase::AwaitsReestablish {
             return Err(Failure::PeerWarn("a second channel_reestablish".to_owned()));
         }
         if let Some(text) = self.failed.take() {

@@ -18,7 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Our channel_reestablish is out, theirs has not come: nothing else is said. BOLT 2, "Message Retransmission".
-    Greeting,
+    AwaitsReestablish,
     /// Updates may flow.
     Open,
     /// Nothing is signed or revoked any more: we wait for what the peer does.
@@ -99,7 +99,7 @@ impl Live {
             hsm,
             peer,
             id: init.channel,
-            phase: Phase::Greeting,
+            phase: Phase::AwaitsReestablish,
             born_in: init.phase,
             stored: channel.clone(),
             channel,
@@ -261,7 +261,7 @@ impl Live {
     /// For people: what this channel is doing. Empty where only the master knows how deep the funding is.
     fn status_line(&self) -> String {
         let line = match self.phase {
-            Phase::Greeting => "Reconnected, awaiting the peer's channel_reestablish.",
+            Phase::AwaitsReestablish => "Reconnected, awaiting the peer's channel_reestablish.",
             Phase::Mute => "Given up: awaiting the peer.",
             Phase::Open => match (self.closing.is_begun(), self.ready.local, self.ready.remote) {
                 (Sides { local: true, remote: true }, _, _) => {

@@ -115,7 +115,7 @@ impl Live {
     fn on_message(&mut self, message: ChannelMessage) -> Result<(), Failure> {
         use ChannelMessage as M;
         log::trace!("from the peer: {}", message.name());
-        if self.phase == Phase::Greeting && !matches!(message, M::ChannelReestablish(_)) {
+        if self.phase == Phase::AwaitsReestablish && !matches!(message, M::ChannelReestablish(_)) {
             let text = format!("{} before channel_reestablish", message.name());
             return Err(Failure::PeerWarn(text));
         }
