@@ -4,7 +4,7 @@
 //! in this order: ask hsmd, ask the master, tell the peer. Nothing that binds us is said before the master has it on disk.
 //! This daemon knows no secret key, no invoice and no route, opens no file, and is wrong about nothing but its own channel.
 //!
-//! Where to read on: `live` is the loop; `dance` commits and revokes; `greet` begins (again) after a reconnect; `peer`
+//! Where to read on: `live` is the loop; `dance` commits and revokes; `reestablish` begins (again) after a reconnect; `peer`
 //! and `orders` hear; `ready`, `shutdown`, `fees` and `onions` each know one subject.
 //!
 //! //~ Fifth stop of the tour: after openingd, before closingd.
@@ -15,12 +15,12 @@ mod batch;
 mod closing;
 mod dance;
 mod fees;
-mod greet;
 mod live;
 mod onions;
 mod orders;
 mod peer;
 mod ready;
+mod reestablish;
 mod shutdown;
 #[cfg(test)]
 mod tests;

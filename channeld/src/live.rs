@@ -149,7 +149,7 @@ impl Live {
             Some(Birth::JustOpened { funding_signed }) if self.failed.is_none() => {
                 self.first_words(funding_signed)
             }
-            Some(Birth::JustOpened { .. } | Birth::Reconnected) | None => self.greet(),
+            Some(Birth::JustOpened { .. } | Birth::Reconnected) | None => self.say_reestablish(),
         }
     }
 

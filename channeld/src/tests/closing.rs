@@ -38,7 +38,7 @@ fn a_quiet_channel_is_closingds_at_once() {
 #[test]
 fn what_nobody_read_is_left_for_closingd() {
     let mut pair = Pair::ready(&Wish::default());
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     let channel_id = pair.nodes.local.init.channel;
     pair.master(Side::Local).order(&StartShutdown { script: script(9) });
     stranger.until::<Shutdown>();
@@ -195,14 +195,14 @@ fn scripts_that_were_fixed_at_the_opening_are_the_only_ones() {
     let mut pair = Pair::ready(&Wish::default());
     pair.nodes.local.init.upfront_script =
         Sides { local: Some(script(3)), remote: Some(script(4)) };
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     let channel_id = pair.nodes.local.init.channel;
     stranger.send(&Shutdown { channel_id, scriptpubkey: script(4) });
     assert_eq!(stranger.until::<Shutdown>().scriptpubkey, script(3));
     assert_eq!(pair.nodes.local.ended(), Ok(()));
 
     pair.master(Side::Local).rows().shutdown = Sides { local: None, remote: None };
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     stranger.send(&Shutdown { channel_id, scriptpubkey: script(5) });
     assert!(stranger.until::<Warning>().text().contains("fixed when the channel was opened"));
     assert!(matches!(pair.nodes.local.ended(), Err(Failure::PeerWarn(_))));
@@ -224,7 +224,7 @@ fn shutdowns_that_the_law_forbids_are_refused() {
         pair.pay(Side::Local, 1, Msat(50_000_000));
         pair.master(Side::Remote).until("it is there", |rows| rows.peeled.len() == 1);
         pair.disconnect();
-        let mut stranger = pair.greeted_stranger();
+        let mut stranger = pair.reestablished_stranger();
         let channel_id = pair.nodes.local.init.channel;
         for scriptpubkey in scripts {
             stranger.send(&Shutdown { channel_id, scriptpubkey: scriptpubkey.clone() });
@@ -240,7 +240,7 @@ fn shutdowns_that_the_law_forbids_are_refused() {
 fn a_shutdown_is_said_again_on_a_new_connection() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Local).rows().shutdown.local = Some(script(9));
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     assert_eq!(stranger.until::<Shutdown>().scriptpubkey, script(9));
     let said = all::<Shutdown>(&Arc::default(), Side::Local);
     assert_eq!(said, []);
@@ -252,7 +252,7 @@ fn the_peers_shutdown_is_awaited_on_each_connection() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Local).rows().shutdown =
         Sides { local: Some(script(9)), remote: Some(script(8)) };
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     assert_eq!(stranger.until::<Shutdown>().scriptpubkey, script(9));
     let channel_id = pair.nodes.local.init.channel;
     stranger.send(&Shutdown { channel_id, scriptpubkey: script(8) });

@@ -156,7 +156,7 @@ fn every_message_that_breaks_the_law_is_refused_in_words_that_name_it() {
     for (expected, messages) in REFUSALS {
         pair.master(Side::Local).rows().shutdown = Sides { local: None, remote: None };
         let before = pair.master(Side::Local).rows().state.clone();
-        let mut stranger = pair.greeted_stranger();
+        let mut stranger = pair.reestablished_stranger();
         for message in messages(pair.nodes.local.init.channel) {
             stranger.send_bytes(&message);
         }
@@ -181,7 +181,7 @@ fn every_message_that_breaks_the_law_is_refused_in_words_that_name_it() {
 #[test]
 fn what_the_law_lets_pass_is_let_pass() {
     let mut pair = Pair::ready(&Wish::default());
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     let channel_id = pair.nodes.local.init.channel;
     stranger.send(&Warning::new(channel_id, "careful"));
     stranger.send(&Warning::new(ChannelId::ALL, "careful"));
@@ -216,7 +216,7 @@ fn before_channel_reestablish_and_channel_ready_nothing_else_is_heard() {
         revocation(channel_id).encode(),
         UpdateFee { channel_id, feerate: FeeratePerKw(2000) }.encode(),
     ] {
-        let mut stranger = pair.greeted_stranger();
+        let mut stranger = pair.reestablished_stranger();
         stranger.send_bytes(&message);
         assert!(stranger.until::<Warning>().text().contains("before both sides said"));
         let _ = pair.nodes.local.ended();
@@ -288,7 +288,7 @@ fn a_preimage_is_good_even_if_nothing_else_the_peer_says_is() {
     pair.pay(Side::Local, 1, Msat(50_000_000));
     pair.master(Side::Remote).until("it is there", |rows| rows.peeled.len() == 1);
     pair.disconnect();
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     let channel_id = pair.nodes.local.init.channel;
     let fulfil = |key| UpdateFulfillHtlc {
         channel_id,
@@ -303,7 +303,7 @@ fn a_preimage_is_good_even_if_nothing_else_the_peer_says_is() {
     let rows = pair.master(Side::Local).rows();
     assert_eq!(rows.learned, [(HtlcId(0), preimage(1)); 2]);
     drop(rows);
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     stranger.send(&fulfil(2));
     assert!(stranger.until::<Warning>().text().contains("does not hash to"));
     assert_eq!(pair.master(Side::Local).rows().learned.len(), 2);
@@ -312,7 +312,7 @@ fn a_preimage_is_good_even_if_nothing_else_the_peer_says_is() {
 #[test]
 fn a_peer_that_does_not_read_is_still_read_and_gets_everything_later() {
     let mut pair = Pair::ready(&Wish::default());
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     for key in 0..400 {
         pair.offer(Side::Local, key, Msat(600_000));
     }
@@ -338,7 +338,7 @@ fn a_peer_that_does_not_read_is_still_read_and_gets_everything_later() {
 fn a_peer_that_never_revokes_is_hung_up_on() {
     let mut pair = Pair::ready(&Wish::default());
     pair.nodes.local.patience = std::time::Duration::from_millis(1);
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     pair.offer(Side::Local, 1, Msat(1_000_000));
     stranger.until::<CommitmentSigned>();
     assert_eq!(stranger.until::<Warning>().text(), "revoke_and_ack does not come");
@@ -372,7 +372,7 @@ fn no_bytes_of_a_peer_are_our_fault() {
         let mut pair = pair.borrow_mut();
         pair.master(Side::Local).rows().shutdown = Sides { local: None, remote: None };
         let stranger =
-            if greeted { pair.greeted_stranger() } else { pair.stranger(Birth::Reconnected) };
+            if greeted { pair.reestablished_stranger() } else { pair.stranger(Birth::Reconnected) };
         pair.offer(Side::Local, 1, Msat(1_000_000));
         for message in messages {
             stranger.send_bytes(&message);

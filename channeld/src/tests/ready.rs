@@ -129,7 +129,7 @@ fn an_announcement_for_another_place_is_warned_about_and_not_kept() {
     let mut pair = Pair::ready(&Wish::default());
     public(&mut pair);
     pair.nodes.local.init.announceable = SCID;
-    let mut stranger = pair.greeted_stranger();
+    let mut stranger = pair.reestablished_stranger();
     let ours = stranger.until::<AnnouncementSignatures>();
     let elsewhere = ShortChannelId::new(91, 1, 0).unwrap();
     stranger.send(&AnnouncementSignatures { short_channel_id: elsewhere, ..ours.clone() });
@@ -153,7 +153,7 @@ fn an_announcement_whose_signatures_do_not_hold_ends_the_connection_and_is_not_k
             let mut pair = Pair::ready(&Wish::default());
             public(&mut pair);
             pair.nodes.local.init.announceable = at;
-            let mut stranger = pair.greeted_stranger();
+            let mut stranger = pair.reestablished_stranger();
             let any = secp256k1::SECP256K1.sign_ecdsa(
                 &secp256k1::Message::from_digest([3; 32]),
                 &SecretKey::from_slice(&[3; 32]).unwrap(),

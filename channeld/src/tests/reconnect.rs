@@ -282,7 +282,7 @@ fn old_data_that_the_peer_does_not_show_is_said_instead_of_a_resend() {
     for resends in [true, false] {
         let mut pair = Pair::ready(&Wish::default());
         if resends {
-            let mut stranger = pair.greeted_stranger();
+            let mut stranger = pair.reestablished_stranger();
             pair.offer(Side::Local, 1, Msat(10_000_000));
             stranger.until::<CommitmentSigned>();
             pair.master(Side::Local).hang_up();

@@ -97,7 +97,7 @@ impl Pair {
         }
     }
     /// A stranger with whom traffic may go.
-    pub(crate) fn greeted_stranger(&mut self) -> Stranger {
+    pub(crate) fn reestablished_stranger(&mut self) -> Stranger {
         let mut stranger = self.stranger(Birth::Reconnected);
         stranger.until::<ChannelReestablish>();
         stranger.send(&self.their_reestablish());

@@ -21,7 +21,7 @@ impl Live {
     }
 
     /// Says where we are.
-    pub(crate) fn greet(&mut self) -> Result<(), Failure> {
+    pub(crate) fn say_reestablish(&mut self) -> Result<(), Failure> {
         let ours = self.channel.our_numbers();
         let number = self.channel.commitment().local;
         let point = self.hsm.ask(&GetCommitmentPoint { number })?;
