@@ -32,7 +32,7 @@ use wire::channeld::ToChanneld;
 
 /// channeld, from its init to the end of the connection or the hand-over to closingd.
 pub fn run(child: Child) -> Result<(), Failure> {
-    run_patiently(child, live::PATIENCE)
+    run_patiently(child, live::REVOCATION_TIMEOUT)
 }
 
 /// The same, with another patience for revocations that do not come.

@@ -12,7 +12,7 @@ use wire::channeld::*;
 use wire::hsm::GetCommitmentPoint;
 
 /// How long the peer may owe us a revocation: by then it has lost what we said, and a new connection tells.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const REVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where this connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use wire::channeld::*;
 use wire::daemon::{Failed, Fault};
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What becomes of a received HTLC that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +275,7 @@ impl Master {
     }
     /// Waits until this holds.
     pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&mut Rows) -> bool) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         let mut rows = self.rows();
         while !holds(&mut rows) {
             let left = until.saturating_duration_since(Instant::now());

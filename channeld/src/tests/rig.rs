@@ -259,7 +259,7 @@ impl Pair {
             let master = Master::new(Rows::new(state, script(byte)));
             let secrets = secrets[s].take().unwrap();
             master.rows().revocation_stored = Box::new(secrets.tells(ids[!s]));
-            let patience = crate::live::PATIENCE;
+            let patience = crate::live::REVOCATION_TIMEOUT;
             Node { secrets, peer: ids[!s], master, child: None, init, patience }
         });
         Self { nodes, link: None }

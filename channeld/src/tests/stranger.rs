@@ -1,6 +1,6 @@
 //! A peer that is the test itself, in the place of a node's channeld.
 
-use super::master::PATIENCE;
+use super::master::TEST_TIMEOUT;
 use super::rig::{Pair, some_point};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use primitives::*;
@@ -30,7 +30,7 @@ impl Stranger {
     }
     /// The next message, or the end of the connection.
     pub(crate) fn hear(&mut self) -> Option<Vec<u8>> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         let mut buffer = Vec::new();
         while !self.closing {
             assert!(Instant::now() < until, "nothing more is said");
