@@ -15,7 +15,7 @@ use wire::channel_data::{LiveHtlc, Stage};
 use wire::channeld::{HtlcPolicy, OfferRefusal};
 
 /// One commitment that an HTLC of `sender` would join.
-struct Prospect<'a> {
+struct ProspectiveCommitment<'a> {
     constants: &'a Constants,
     owner: Side,
     sender: Side,
@@ -36,7 +36,7 @@ enum Care {
     Own,
 }
 
-impl<'a> Prospect<'a> {
+impl<'a> ProspectiveCommitment<'a> {
     fn new(channel: &'a Channel, owner: Side, which: Which, sender: Side) -> Self {
         let (mut count, mut in_flight) = (0, Msat::ZERO);
         for live in channel.htlcs_in(owner, which).filter(|h| h.htlc.offered_by == sender) {
@@ -120,10 +120,10 @@ impl<'a> Prospect<'a> {
 
 impl Channel {
     /// The two commitments that an HTLC of `sender` would join.
-    fn prospects(&self, sender: Side) -> [Prospect<'_>; 2] {
+    fn prospects(&self, sender: Side) -> [ProspectiveCommitment<'_>; 2] {
         [
-            Prospect::new(self, !sender, Which::Next, sender),
-            Prospect::new(self, sender, Which::Final, sender),
+            ProspectiveCommitment::new(self, !sender, Which::Next, sender),
+            ProspectiveCommitment::new(self, sender, Which::Final, sender),
         ]
     }
 
@@ -146,7 +146,7 @@ impl Channel {
 
     pub(crate) fn may_receive(&self, amount: Msat) -> Result<(), PeerFault> {
         let terms = &self.constants.params.terms.local;
-        let mut ours = Prospect::new(self, Side::Local, Which::Next, Side::Remote);
+        let mut ours = ProspectiveCommitment::new(self, Side::Local, Which::Next, Side::Remote);
         ours.tally = self.lawful_tally(None);
         let (count, maximum) = (ours.count + 1, terms.max_accepted_htlcs);
         if count > usize::from(maximum) {
@@ -193,7 +193,7 @@ impl Channel {
         }
         let free = terms.max_in_flight.saturating_sub(first.in_flight);
         // With an output in both, in one, or in none: a smaller HTLC may cost less than it saves.
-        let largest = |p: &Prospect<'_>, extra: u64| {
+        let largest = |p: &ProspectiveCommitment<'_>, extra: u64| {
             let below = Msat(p.threshold().msat().0.saturating_sub(1));
             p.room(extra).map(|room| if extra == 0 { room.min(below) } else { room })
         };
