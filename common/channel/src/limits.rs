@@ -29,11 +29,11 @@ struct ProspectiveCommitment<'a> {
 
 /// How much is asked of whoever adds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Care {
+enum Rules {
     /// What the law forbids: the other side refuses it.
-    Law,
+    Protocol,
     /// What we ask of ourselves.
-    Own,
+    OurPolicy,
 }
 
 impl<'a> ProspectiveCommitment<'a> {
@@ -73,13 +73,13 @@ impl<'a> ProspectiveCommitment<'a> {
             .saturating_add(self.fee(self.feerate, extra))
     }
     /// What the sender must have left with `extra` HTLC outputs of its own.
-    fn sender_needs(&self, extra: u64, care: Care) -> Sat {
+    fn sender_needs(&self, extra: u64, rules: Rules) -> Sat {
         let opener = self.constants.params.opener;
         if self.sender != opener {
             return self.constants.reserve(self.sender);
         }
         let needed = self.opener_needs(extra);
-        if care == Care::Law {
+        if rules == Rules::Protocol {
             return needed;
         }
         // BOLT 2, "fee spike buffer": twice the feerate, and one HTLC more.
@@ -101,17 +101,17 @@ impl<'a> ProspectiveCommitment<'a> {
         if !self.opener_bears(extra) {
             return None;
         }
-        let needed = self.sender_needs(extra, Care::Own);
+        let needed = self.sender_needs(extra, Rules::OurPolicy);
         self.balance[self.sender].checked_sub(needed.msat())
     }
     /// Does an HTLC of this amount fit? Otherwise: what would be left, and what is needed.
-    fn fits(&self, amount: Msat, care: Care) -> Result<(), (Msat, Sat)> {
+    fn fits(&self, amount: Msat, rules: Rules) -> Result<(), (Msat, Sat)> {
         let extra = u64::from(!self.trims(amount));
         let left = self.balance[self.sender].saturating_sub(amount);
-        let needed = self.sender_needs(extra, care);
+        let needed = self.sender_needs(extra, rules);
         let enough =
             self.balance[self.sender].checked_sub(amount).is_some_and(|left| left >= needed.msat());
-        if !enough || (care == Care::Own && !self.opener_bears(extra)) {
+        if !enough || (rules == Rules::OurPolicy && !self.opener_bears(extra)) {
             return Err((left, needed));
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Channel {
         if theirs.in_flight.saturating_add(amount) > terms.max_in_flight {
             return Err(OfferRefusal::AboveMaxInFlight { maximum: terms.max_in_flight });
         }
-        if prospects.iter().any(|p| p.fits(amount, Care::Own).is_err()) {
+        if prospects.iter().any(|p| p.fits(amount, Rules::OurPolicy).is_err()) {
             return Err(OfferRefusal::Unaffordable { spendable: self.spendable() });
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Channel {
         if in_flight > maximum {
             return Err(PeerFault::TooMuchInFlight { in_flight, maximum });
         }
-        ours.fits(amount, Care::Law).map_err(|(left, needed)| PeerFault::Unaffordable {
+        ours.fits(amount, Rules::Protocol).map_err(|(left, needed)| PeerFault::Unaffordable {
             amount,
             left,
             needed,
@@ -201,7 +201,7 @@ impl Channel {
             .into_iter()
             .filter_map(|(a, b)| Some(largest(first, a)?.min(largest(second, b)?).min(free)));
         candidates
-            .filter(|amount| prospects.iter().all(|p| p.fits(*amount, Care::Own).is_ok()))
+            .filter(|amount| prospects.iter().all(|p| p.fits(*amount, Rules::OurPolicy).is_ok()))
             .max()
             .filter(|amount| *amount >= terms.htlc_minimum)
             .unwrap_or(Msat::ZERO)
