@@ -1,10 +1,10 @@
 //! One TCP connection, from SYN to the last word.
 
+use crate::duplicates::Opened;
 use crate::limits::{self, PEER_OUT_HIGH, Times};
 use crate::link::Link;
 use crate::mux::Mux;
 use crate::pings::Pings;
-use crate::rivals::Opened;
 use crate::strangers::Shown;
 use mio::net::TcpStream;
 use nix::errno::Errno;

@@ -17,7 +17,7 @@ use wire::connectd::{Address, ConnectFailed, DialFailure};
 impl Switchboard {
     /// The order to dial. While a dial to this peer is under way, its addresses are added to it.
     pub(crate) fn dial(&mut self, node: NodeId, addresses: Vec<Address>) -> Result<(), Failure> {
-        if let Some(id) = self.rivals.connected(&node)
+        if let Some(id) = self.duplicates.connected(&node)
             && self.conns.get(&id).is_some_and(|conn| matches!(conn.stage, Stage::Running(_)))
         {
             // The master was told, or is being told.
@@ -203,7 +203,7 @@ impl Switchboard {
             return Ok(());
         }
         self.note_failure(node, address, why.to_owned());
-        if self.rivals.has_any(&node) {
+        if self.duplicates.has_any(&node) {
             self.dial_crossed(node, id);
             return Ok(());
         }
@@ -215,14 +215,14 @@ impl Switchboard {
         if let Some(dial) = self.dials.dials.get_mut(&node)
             && dial.current == Current::Conn(id)
         {
-            dial.current = Current::Rival;
+            dial.current = Current::Duplicate;
         }
     }
 
     /// An unreported connection with this peer is over: did a dial wait for it?
-    pub(crate) fn rival_failed(&mut self, node: NodeId, why: &str) -> Result<(), Failure> {
+    pub(crate) fn duplicate_failed(&mut self, node: NodeId, why: &str) -> Result<(), Failure> {
         let current = self.dials.dials.get(&node).map(|dial| dial.current);
-        if current != Some(Current::Rival) || self.rivals.has_any(&node) {
+        if current != Some(Current::Duplicate) || self.duplicates.has_any(&node) {
             return Ok(());
         }
         let why = format!("the peer's own connection crossed ours and failed: {why}");

@@ -34,7 +34,7 @@ pub(crate) enum Current {
     /// A connection.
     Conn(ConnId),
     /// The peer's own connection, which crossed ours and was preferred.
-    Rival,
+    Duplicate,
 }
 
 #[derive(Debug)]

@@ -2,11 +2,11 @@
 //! of it after every turn.
 
 use crate::conn::{Conn, Stage};
+use crate::duplicates::Opened;
 use crate::limits::{
     MAX_CONNECTIONS, MAX_DAEMONS, MAX_LINGERING, MAX_PINGS, MAX_STRANGERS, MAX_WORDS, PEER_IN_MAX,
     PEER_OUT_MAX, READ_CHUNK, REPORTS_HIGH,
 };
-use crate::rivals::Opened;
 use crate::switchboard::{Outside, Switchboard};
 use crate::{Settings, prepare};
 use mio::Events;
@@ -138,7 +138,7 @@ impl Board {
         }
         assert!(board.strangers.iter().all(|id| board.conns.contains_key(id)));
         let known = conns().filter_map(|c| Some((c.node()?, c.id)));
-        board.rivals.check(known.collect());
+        board.duplicates.check(known.collect());
         board.dials.check();
     }
 }

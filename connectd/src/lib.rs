@@ -8,7 +8,7 @@
 //! One thread, one loop, which waits for nobody but hsmd. Names are looked up in a process apart ([`resolver`]). What is
 //! fed from outside is bounded by name in [`limits`]: a source whose queue is full is not read until there is room.
 //!
-//! From pure to impure: [`link`] is a connection as bytes, [`rivals`] says which of two connections with one peer
+//! From pure to impure: [`link`] is a connection as bytes, [`duplicates`] says which of two connections with one peer
 //! stays, [`strangers`] which connection makes room for another, [`greeting`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
 //! `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk` are what the `switchboard` does.
 #![deny(clippy::indexing_slicing)]
@@ -17,6 +17,7 @@ pub mod bytes;
 mod conn;
 mod dial;
 mod dials;
+pub mod duplicates;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod greeting;
@@ -29,7 +30,6 @@ mod orders;
 pub mod pings;
 mod pongs;
 pub mod resolver;
-pub mod rivals;
 mod serve;
 pub mod sort;
 pub mod strangers;
@@ -37,11 +37,11 @@ mod switchboard;
 mod talk;
 mod tokens;
 
+use crate::duplicates::DuplicateConnections;
 use crate::limits::{
     IDLE_PONGS_BURST, IDLE_PONGS_EVERY, MAX_DESCRIPTORS, SPARE_DESCRIPTORS, Times,
 };
 use crate::resolver::Resolver;
-use crate::rivals::Rivals;
 use crate::switchboard::{Outside, Switchboard};
 use crate::tokens::{ORDERS, REPORTS, RESOLVER};
 use mio::unix::SourceFd;
@@ -83,7 +83,7 @@ impl Default for Settings {
 }
 
 //~ The tour comes from hsmd. Here begins what strangers can reach: every byte from the network passes `link`, then `serve`,
-//~ then one socket to one daemon. Read `rivals` for the one hard question of this process, then go on to openingd.
+//~ then one socket to one daemon. Read `duplicates` for the one hard question of this process, then go on to openingd.
 /// From birth until the master is gone.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let mode = child.sandbox;
@@ -180,7 +180,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         friends: BTreeSet::new(),
         strangers: BTreeSet::new(),
         lingering: Default::default(),
-        rivals: Rivals::new(init.node_id),
+        duplicates: DuplicateConnections::new(init.node_id),
         dials: Default::default(),
         ready: VecDeque::new(),
         next_scan: now,

@@ -1,11 +1,11 @@
 //! Accepting connections within bounds: which are accepted, and which connection makes room.
 
 use crate::conn::{Conn, ConnId, Stage};
+use crate::duplicates::Opened;
 use crate::limits::{
     ACCEPT_QUANTUM, HANDSHAKE_QUANTUM, MANY_STRANGERS, MAX_CONNECTIONS, MAX_STRANGERS,
 };
 use crate::link::Link;
-use crate::rivals::Opened;
 use crate::strangers::{self, Candidate, Shown};
 use crate::switchboard::Switchboard;
 use crate::tokens::{LISTENERS, token_of};

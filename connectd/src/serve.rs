@@ -2,12 +2,12 @@
 //! messages mean to this process.
 
 use crate::conn::{Conn, ConnId, Stage};
+use crate::duplicates::Opened;
 use crate::greeting;
 use crate::limits::{MAX_COMPLAINTS, QUANTUM};
 use crate::link::Step;
 use crate::mux::Delivery;
 use crate::pings::Due;
-use crate::rivals::Opened;
 use crate::sort::{Belongs, sort};
 use crate::switchboard::Switchboard;
 use primitives::{ChannelId, NodeId, Point};
@@ -216,7 +216,7 @@ impl Switchboard {
         if node == self.node_id {
             return Err(Stop::HangUp("that is ourselves".to_owned()));
         }
-        let verdict = self.rivals.authenticated(node, conn.id, conn.opened(), self.now);
+        let verdict = self.duplicates.authenticated(node, conn.id, conn.opened(), self.now);
         for old in verdict.close {
             self.dial_crossed(node, old);
             self.end(old, "the peer connected again")?;
@@ -249,7 +249,7 @@ impl Switchboard {
         };
         let greeting = greeting::judge(&init, &self.features, self.network)
             .map_err(|unwelcome| Stop::Warn(unwelcome.to_string()))?;
-        for old in self.rivals.settled(node, conn.id) {
+        for old in self.duplicates.settled(node, conn.id) {
             self.end(old, "the peer connected again")?;
         }
         conn.stage = Stage::Running(node);

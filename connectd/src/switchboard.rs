@@ -3,10 +3,10 @@
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::dials::Dials;
+use crate::duplicates::DuplicateConnections;
 use crate::limits::{MAX_CONNECTIONS, MAX_LINGERING, REPORTS_HIGH, TOTAL_HELD_MAX, Times};
 use crate::listeners::Listener;
 use crate::resolver::Resolver;
-use crate::rivals::Rivals;
 use crate::tokens::{CONNECTIONS, LISTENERS, LOW_ID, ORDERS, REPORTS, RESOLVER, source_of};
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -97,7 +97,7 @@ pub(crate) struct Switchboard {
     pub(crate) strangers: BTreeSet<ConnId>,
     /// Connections that are over, read until the peer has read our last words.
     pub(crate) lingering: BTreeMap<ConnId, (TcpStream, Instant)>,
-    pub(crate) rivals: Rivals<ConnId>,
+    pub(crate) duplicates: DuplicateConnections<ConnId>,
     pub(crate) dials: Dials,
     /// Connections with something to do.
     pub(crate) ready: VecDeque<ConnId>,
@@ -289,7 +289,7 @@ impl Switchboard {
             Stage::Ending { reported, .. } => *reported,
         };
         if let Some(node) = conn.node() {
-            self.rivals.gone(node, conn.id);
+            self.duplicates.gone(node, conn.id);
             if reported {
                 self.report(&Disconnected { node, connection: conn.id, why: why.to_owned() })?;
             }
@@ -306,7 +306,7 @@ impl Switchboard {
                 self.dial_failed(node, id, address.to_string(), why)?;
             }
             if let Some(node) = node {
-                self.rival_failed(node, why)?;
+                self.duplicate_failed(node, why)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@
 //!
 //! Dials under way that have not reached act three are dropped as soon as the peer is connected: it cannot know of them.
 
-use crate::limits::MAX_RIVALS;
+use crate::limits::MAX_DUPLICATES;
 use primitives::NodeId;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ pub struct Verdict<C> {
 
 /// The authenticated connections of every peer.
 #[derive(Debug)]
-pub struct Rivals<C> {
+pub struct DuplicateConnections<C> {
     our_id: NodeId,
     peers: HashMap<NodeId, Vec<Seat<C>>>,
 }
@@ -57,7 +57,7 @@ struct Seat<C> {
     settled: bool,
 }
 
-impl<C: Copy + PartialEq> Rivals<C> {
+impl<C: Copy + PartialEq> DuplicateConnections<C> {
     /// For this node.
     pub fn new(our_id: NodeId) -> Self {
         Self { our_id, peers: HashMap::new() }
@@ -82,7 +82,7 @@ impl<C: Copy + PartialEq> Rivals<C> {
         let mut close = Vec::new();
         if we_choose {
             close.extend(seats.drain(..).map(|seat| seat.connection));
-        } else if seats.len() >= MAX_RIVALS
+        } else if seats.len() >= MAX_DUPLICATES
             && let Some(oldest) = seats.iter().position(|seat| !seat.settled)
         {
             close.push(seats.remove(oldest).connection);
@@ -127,7 +127,7 @@ impl<C: Copy + PartialEq> Rivals<C> {
 }
 
 #[cfg(feature = "fuzzing")]
-impl Rivals<u64> {
+impl DuplicateConnections<u64> {
     /// Are these, and no others, the authenticated connections, few of each peer?
     pub(crate) fn check(&self, known: std::collections::BTreeSet<(NodeId, u64)>) {
         let seats =
@@ -139,7 +139,7 @@ impl Rivals<u64> {
         assert_eq!(found, known);
         for seats in self.peers.values() {
             // One that was settled when the others came.
-            assert!(seats.len() <= MAX_RIVALS + 1, "{} connections with one peer", seats.len());
+            assert!(seats.len() <= MAX_DUPLICATES + 1, "{} connections with one peer", seats.len());
             assert!(seats.iter().filter(|seat| seat.settled).count() <= 1);
         }
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_chooser_keeps_the_first_of_two_that_crossed() {
         let now = Instant::now();
-        let mut low = Rivals::new(LOW);
+        let mut low = DuplicateConnections::new(LOW);
         assert!(low.authenticated(HIGH, 1, Opened::ByUs, now).stays);
         let crossed = low.authenticated(HIGH, 2, Opened::ByThem, now);
         assert_eq!(crossed, Verdict { stays: false, close: vec![] });
@@ -173,13 +173,13 @@ mod tests {
             (Opened::ByThem, Opened::ByUs),
             (Opened::ByUs, Opened::ByUs),
         ] {
-            let mut low = Rivals::new(LOW);
+            let mut low = DuplicateConnections::new(LOW);
             low.authenticated(HIGH, 1, old, now);
             low.settled(HIGH, 1);
             let verdict = low.authenticated(HIGH, 2, new, now);
             assert_eq!(verdict, Verdict { stays: true, close: vec![1] });
 
-            let mut high = Rivals::new(HIGH);
+            let mut high = DuplicateConnections::new(HIGH);
             high.authenticated(LOW, 1, old, now);
             assert_eq!(high.settled(LOW, 1), [0; 0]);
             let verdict = high.authenticated(LOW, 2, new, now);
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_connection_that_never_settled_does_not_lock_the_peer_out() {
         let now = Instant::now();
-        let mut low = Rivals::new(LOW);
+        let mut low = DuplicateConnections::new(LOW);
         low.authenticated(HIGH, 1, Opened::ByUs, now);
         let later = low.authenticated(HIGH, 2, Opened::ByThem, now + CROSSING);
         assert_eq!(later, Verdict { stays: true, close: vec![1] });
@@ -204,12 +204,12 @@ mod tests {
     #[test]
     fn a_follower_keeps_few_unsettled_connections() {
         let now = Instant::now();
-        let mut high = Rivals::new(HIGH);
+        let mut high = DuplicateConnections::new(HIGH);
         high.authenticated(LOW, 0, Opened::ByThem, now);
         high.settled(LOW, 0);
         for n in 1..100 {
             let verdict = high.authenticated(LOW, n, Opened::ByThem, now);
-            let dropped = (n as usize >= MAX_RIVALS).then(|| n + 1 - MAX_RIVALS as i32);
+            let dropped = (n as usize >= MAX_DUPLICATES).then(|| n + 1 - MAX_DUPLICATES as i32);
             assert_eq!(verdict.close, Vec::from_iter(dropped));
         }
         assert_eq!(high.connected(&LOW), Some(0));
@@ -236,7 +236,7 @@ mod tests {
 
     /// Two nodes, and what is on its way from each to the other, in order.
     struct World {
-        rivals: [Rivals<usize>; 2],
+        duplicates: [DuplicateConnections<usize>; 2],
         ends: Vec<[End; 2]>,
         dialler: Vec<usize>,
         wire: [VecDeque<(usize, Packet)>; 2],
@@ -246,7 +246,7 @@ mod tests {
     impl World {
         fn new() -> Self {
             Self {
-                rivals: [Rivals::new(LOW), Rivals::new(HIGH)],
+                duplicates: [DuplicateConnections::new(LOW), DuplicateConnections::new(HIGH)],
                 ends: vec![],
                 dialler: vec![],
                 wire: Default::default(),
@@ -257,7 +257,7 @@ mod tests {
             [LOW, HIGH][node]
         }
         fn dial(&mut self, node: usize) {
-            if self.rivals[node].connected(&Self::id(1 - node)).is_some() {
+            if self.duplicates[node].connected(&Self::id(1 - node)).is_some() {
                 return;
             }
             let mut ends = [End::AwaitsAct(1); 2];
@@ -269,14 +269,15 @@ mod tests {
         fn close(&mut self, node: usize, c: usize) {
             if self.ends[c][node] != End::Closed {
                 self.ends[c][node] = End::Closed;
-                self.rivals[node].gone(Self::id(1 - node), c);
+                self.duplicates[node].gone(Self::id(1 - node), c);
                 self.wire[node].push_back((c, Packet::Close));
             }
         }
         /// True where the connection goes on.
         fn authenticated(&mut self, node: usize, c: usize) -> bool {
             let opened = if self.dialler[c] == node { Opened::ByUs } else { Opened::ByThem };
-            let verdict = self.rivals[node].authenticated(Self::id(1 - node), c, opened, self.now);
+            let verdict =
+                self.duplicates[node].authenticated(Self::id(1 - node), c, opened, self.now);
             verdict.close.into_iter().for_each(|old| self.close(node, old));
             if verdict.stays {
                 self.ends[c][node] = End::AwaitsInit;
@@ -309,7 +310,7 @@ mod tests {
                 }
                 (End::AwaitsInit, Packet::Init) => {
                     self.ends[c][at] = End::Connected;
-                    let old = self.rivals[at].settled(Self::id(node), c);
+                    let old = self.duplicates[at].settled(Self::id(node), c);
                     old.into_iter().for_each(|old| self.close(at, old));
                     for other in 0..self.ends.len() {
                         if self.ends[other][at] == End::AwaitsAct(2) {
