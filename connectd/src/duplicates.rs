@@ -45,16 +45,16 @@ pub struct Verdict<C> {
 #[derive(Debug)]
 pub struct DuplicateConnections<C> {
     our_id: NodeId,
-    peers: HashMap<NodeId, Vec<Seat<C>>>,
+    peers: HashMap<NodeId, Vec<PeerConnection<C>>>,
 }
 
 #[derive(Debug)]
-struct Seat<C> {
+struct PeerConnection<C> {
     connection: C,
     opened: Opened,
     authenticated: Instant,
     /// Has the peer's `init` come on it?
-    settled: bool,
+    init_received: bool,
 }
 
 impl<C: Copy + PartialEq> DuplicateConnections<C> {
@@ -72,42 +72,47 @@ impl<C: Copy + PartialEq> DuplicateConnections<C> {
         now: Instant,
     ) -> Verdict<C> {
         let we_choose = self.our_id.0 < peer.0;
-        let seats = self.peers.entry(peer).or_default();
-        let crossed = |old: &Seat<C>| {
-            !old.settled && old.opened != opened && now - old.authenticated < CROSSING
+        let connections = self.peers.entry(peer).or_default();
+        let crossed = |old: &PeerConnection<C>| {
+            !old.init_received && old.opened != opened && now - old.authenticated < CROSSING
         };
-        if we_choose && seats.iter().any(crossed) {
+        if we_choose && connections.iter().any(crossed) {
             return Verdict { stays: false, close: Vec::new() };
         }
         let mut close = Vec::new();
         if we_choose {
-            close.extend(seats.drain(..).map(|seat| seat.connection));
-        } else if seats.len() >= MAX_DUPLICATES
-            && let Some(oldest) = seats.iter().position(|seat| !seat.settled)
+            close.extend(connections.drain(..).map(|one| one.connection));
+        } else if connections.len() >= MAX_DUPLICATES
+            && let Some(oldest) = connections.iter().position(|one| !one.init_received)
         {
-            close.push(seats.remove(oldest).connection);
+            close.push(connections.remove(oldest).connection);
         }
-        seats.push(Seat { connection, opened, authenticated: now, settled: false });
+        connections.push(PeerConnection {
+            connection,
+            opened,
+            authenticated: now,
+            init_received: false,
+        });
         Verdict { stays: true, close }
     }
 
     /// The peer's `init` has come: this connection is the one. What comes back must be closed.
-    pub fn settled(&mut self, peer: NodeId, connection: C) -> Vec<C> {
-        let Some(seats) = self.peers.get_mut(&peer) else { return Vec::new() };
-        let close: Vec<C> = seats
-            .extract_if(.., |seat| seat.settled && seat.connection != connection)
-            .map(|seat| seat.connection)
+    pub fn init_received(&mut self, peer: NodeId, connection: C) -> Vec<C> {
+        let Some(connections) = self.peers.get_mut(&peer) else { return Vec::new() };
+        let close: Vec<C> = connections
+            .extract_if(.., |one| one.init_received && one.connection != connection)
+            .map(|one| one.connection)
             .collect();
-        for seat in seats {
-            seat.settled |= seat.connection == connection;
+        for one in connections {
+            one.init_received |= one.connection == connection;
         }
         close
     }
 
     /// The connection with this peer, if there is one that both sides agreed on.
     pub fn connected(&self, peer: &NodeId) -> Option<C> {
-        let seats = self.peers.get(peer)?;
-        seats.iter().find(|seat| seat.settled).map(|seat| seat.connection)
+        let connections = self.peers.get(peer)?;
+        connections.iter().find(|one| one.init_received).map(|one| one.connection)
     }
 
     /// Has this peer proved who it is on any connection that is not gone?
@@ -117,9 +122,9 @@ impl<C: Copy + PartialEq> DuplicateConnections<C> {
 
     /// The connection is closed, by whomever.
     pub fn gone(&mut self, peer: NodeId, connection: C) {
-        if let Some(seats) = self.peers.get_mut(&peer) {
-            seats.retain(|seat| seat.connection != connection);
-            if seats.is_empty() {
+        if let Some(connections) = self.peers.get_mut(&peer) {
+            connections.retain(|one| one.connection != connection);
+            if connections.is_empty() {
                 self.peers.remove(&peer);
             }
         }
@@ -130,17 +135,23 @@ impl<C: Copy + PartialEq> DuplicateConnections<C> {
 impl DuplicateConnections<u64> {
     /// Are these, and no others, the authenticated connections, few of each peer?
     pub(crate) fn check(&self, known: std::collections::BTreeSet<(NodeId, u64)>) {
-        let seats =
-            self.peers.iter().flat_map(|(node, seats)| seats.iter().map(move |s| (node, s)));
+        let connections = self
+            .peers
+            .iter()
+            .flat_map(|(node, connections)| connections.iter().map(move |s| (node, s)));
         let mut found = std::collections::BTreeSet::new();
-        for (node, seat) in seats {
-            assert!(found.insert((*node, seat.connection)), "twice");
+        for (node, one) in connections {
+            assert!(found.insert((*node, one.connection)), "twice");
         }
         assert_eq!(found, known);
-        for seats in self.peers.values() {
-            // One that was settled when the others came.
-            assert!(seats.len() <= MAX_DUPLICATES + 1, "{} connections with one peer", seats.len());
-            assert!(seats.iter().filter(|seat| seat.settled).count() <= 1);
+        for connections in self.peers.values() {
+            // One that was init_received when the others came.
+            assert!(
+                connections.len() <= MAX_DUPLICATES + 1,
+                "{} connections with one peer",
+                connections.len()
+            );
+            assert!(connections.iter().filter(|one| one.init_received).count() <= 1);
         }
     }
 }
@@ -175,17 +186,17 @@ mod tests {
         ] {
             let mut low = DuplicateConnections::new(LOW);
             low.authenticated(HIGH, 1, old, now);
-            low.settled(HIGH, 1);
+            low.init_received(HIGH, 1);
             let verdict = low.authenticated(HIGH, 2, new, now);
             assert_eq!(verdict, Verdict { stays: true, close: vec![1] });
 
             let mut high = DuplicateConnections::new(HIGH);
             high.authenticated(LOW, 1, old, now);
-            assert_eq!(high.settled(LOW, 1), [0; 0]);
+            assert_eq!(high.init_received(LOW, 1), [0; 0]);
             let verdict = high.authenticated(LOW, 2, new, now);
             assert_eq!(verdict, Verdict { stays: true, close: vec![] }, "the follower waits");
             assert_eq!(high.connected(&LOW), Some(1));
-            assert_eq!(high.settled(LOW, 2), [1], "and obeys the chooser's init");
+            assert_eq!(high.init_received(LOW, 2), [1], "and obeys the chooser's init");
             assert_eq!(high.connected(&LOW), Some(2));
         }
     }
@@ -206,7 +217,7 @@ mod tests {
         let now = Instant::now();
         let mut high = DuplicateConnections::new(HIGH);
         high.authenticated(LOW, 0, Opened::ByThem, now);
-        high.settled(LOW, 0);
+        high.init_received(LOW, 0);
         for n in 1..100 {
             let verdict = high.authenticated(LOW, n, Opened::ByThem, now);
             let dropped = (n as usize >= MAX_DUPLICATES).then(|| n + 1 - MAX_DUPLICATES as i32);
@@ -310,7 +321,7 @@ mod tests {
                 }
                 (End::AwaitsInit, Packet::Init) => {
                     self.ends[c][at] = End::Connected;
-                    let old = self.duplicates[at].settled(Self::id(node), c);
+                    let old = self.duplicates[at].init_received(Self::id(node), c);
                     old.into_iter().for_each(|old| self.close(at, old));
                     for other in 0..self.ends.len() {
                         if self.ends[other][at] == End::AwaitsAct(2) {

@@ -28,7 +28,7 @@ pub const MANY_STRANGERS: usize = 32;
 pub const BACKLOG: i32 = 512;
 /// Seconds that the kernel waits for a connection's first bytes before it shows it to us: BOLT 8 has the initiator speak first.
 pub const DEFER_ACCEPT: u8 = 5;
-/// Connections with one peer that are authenticated but not settled; see [`crate::duplicates`].
+/// Connections with one peer that are authenticated and have not brought `init`; see [`crate::duplicates`].
 pub const MAX_DUPLICATES: usize = 4;
 /// Dials under way. A further one waits for a free place.
 pub const MAX_DIALS: usize = 128;

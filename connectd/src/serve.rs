@@ -249,7 +249,7 @@ impl Switchboard {
         };
         let greeting = greeting::judge(&init, &self.features, self.network)
             .map_err(|unwelcome| Stop::Warn(unwelcome.to_string()))?;
-        for old in self.duplicates.settled(node, conn.id) {
+        for old in self.duplicates.init_received(node, conn.id) {
             self.end(old, "the peer connected again")?;
         }
         conn.stage = Stage::Running(node);
