@@ -29,7 +29,7 @@ pub struct Greeting {
 
 /// Why we do not go on with a peer.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Unwelcome {
+pub enum InitError {
     /// Its `networks` are others.
     OtherNetworks,
     /// It insists on something we do not know.
@@ -43,7 +43,7 @@ pub enum Unwelcome {
     },
 }
 
-impl fmt::Display for Unwelcome {
+impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherNetworks => f.write_str("no common network"),
@@ -71,23 +71,23 @@ const ASSUMED: [usize; 5] = [
 ];
 
 /// Judges the peer's `init`.
-pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<Greeting, Unwelcome> {
+pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<Greeting, InitError> {
     let features = init.global_features.union(&init.features);
     if let Some(networks) = &init.networks {
         let (chains, _) = networks.0.as_chunks::<32>();
         // An empty list excludes nobody.
         if !chains.is_empty() && !chains.contains(&network.chain_hash()) {
-            return Err(Unwelcome::OtherNetworks);
+            return Err(InitError::OtherNetworks);
         }
     }
     let known = ours.union(&Features::optional(&ASSUMED));
     if let Some(bit) = features.unknown_compulsory(&known) {
-        return Err(Unwelcome::UnknownFeature(bit));
+        return Err(InitError::UnknownFeature(bit));
     }
     let has = |bit| features.offers(bit) || ASSUMED.contains(&bit);
     for (feature, needs) in DEPENDENCIES {
         if has(feature) && !has(needs) {
-            return Err(Unwelcome::MissingDependency { feature, needs });
+            return Err(InitError::MissingDependency { feature, needs });
         }
     }
     let remote_addr = init.remote_addr.as_ref().and_then(|at| read_descriptor(&at.0));
@@ -209,7 +209,7 @@ mod tests {
     fn an_unknown_compulsory_feature_is_refused_in_either_map() {
         let none = Features::none;
         assert_eq!(judge(&init(none().with(101)), &none(), NET).map(|_| ()), Ok(()));
-        let refused = Err(Unwelcome::UnknownFeature(100));
+        let refused = Err(InitError::UnknownFeature(100));
         assert_eq!(judge(&init(none().with(100)), &none(), NET), refused);
         let global = Init { global_features: none().with(100), ..init(none()) };
         assert_eq!(judge(&global, &none(), NET), refused);
@@ -225,7 +225,7 @@ mod tests {
         let greeting = judge(&init(odd.clone()), &odd, NET).unwrap();
         assert_eq!(greeting.features.as_be_bytes(), [0xaa; 256]);
         let even = Features::none().with(500_000);
-        assert_eq!(judge(&init(even), &odd.below(9), NET), Err(Unwelcome::UnknownFeature(500_000)));
+        assert_eq!(judge(&init(even), &odd.below(9), NET), Err(InitError::UnknownFeature(500_000)));
     }
 
     #[test]
