@@ -28,7 +28,7 @@ pub(crate) enum Stage {
     /// The acts of BOLT 8.
     Handshaking,
     /// We know who it is; its `init` is awaited.
-    Greeting(NodeId),
+    AwaitsInit(NodeId),
     /// Reported as connected.
     Running(NodeId),
     /// Something is still to be written, then it is over.
@@ -137,7 +137,7 @@ impl Conn {
     pub(crate) const fn node(&self) -> Option<NodeId> {
         match &self.stage {
             Stage::Connecting | Stage::Handshaking => None,
-            Stage::Greeting(node) | Stage::Running(node) | Stage::Ending { node, .. } => {
+            Stage::AwaitsInit(node) | Stage::Running(node) | Stage::Ending { node, .. } => {
                 Some(*node)
             }
         }

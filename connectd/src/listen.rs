@@ -139,10 +139,10 @@ impl Switchboard {
             let rank = match &conn.stage {
                 Stage::Connecting | Stage::Handshaking => return None,
                 Stage::Ending { .. } => Idle::Ending,
-                Stage::Greeting(node) | Stage::Running(node) if self.friends.contains(node) => {
+                Stage::AwaitsInit(node) | Stage::Running(node) if self.friends.contains(node) => {
                     return None;
                 }
-                Stage::Greeting(_) => Idle::Greeting,
+                Stage::AwaitsInit(_) => Idle::AwaitsInit,
                 Stage::Running(_) => Idle::Running,
             };
             let is_idle = conn.opened() == Opened::ByThem && conn.mux.daemons.is_empty();
@@ -184,6 +184,6 @@ enum Idle {
     /// It was told something last.
     Ending,
     /// Its `init` is awaited.
-    Greeting,
+    AwaitsInit,
     Running,
 }

@@ -140,7 +140,7 @@ impl Switchboard {
     pub(crate) fn finish(&mut self, conn: &mut Conn, why: String) {
         let until = self.now + self.times.last_words;
         let (node, reported) = match &conn.stage {
-            Stage::Greeting(node) => (*node, false),
+            Stage::AwaitsInit(node) => (*node, false),
             Stage::Running(node) => (*node, true),
             Stage::Connecting | Stage::Handshaking | Stage::Ending { .. } => return,
         };
@@ -226,14 +226,14 @@ impl Switchboard {
             return Err(Stop::HangUp("crossed with another connection".to_owned()));
         }
         self.strangers.remove(&conn.id);
-        conn.stage = Stage::Greeting(node);
+        conn.stage = Stage::AwaitsInit(node);
         conn.owes_init = true;
         Ok(())
     }
 
     /// The first message, which must be `init`. BOLT 1: nothing else comes before it.
     fn greeted(&mut self, conn: &mut Conn, message: &[u8]) -> Result<(), Stop> {
-        let Stage::Greeting(node) = conn.stage else {
+        let Stage::AwaitsInit(node) = conn.stage else {
             return Err(Stop::HangUp("a message out of place".to_owned()));
         };
         let init = match SetupMessage::decode(message) {
@@ -377,7 +377,7 @@ impl Switchboard {
             Stage::Handshaking => {
                 (conn.since + times.handshake, "Cryptographic handshake: timed out".to_owned())
             }
-            Stage::Greeting(_) => {
+            Stage::AwaitsInit(_) => {
                 (conn.since + times.handshake, "the peer's init did not come in time".to_owned())
             }
             Stage::Ending { until, why, .. } => (*until, why.clone()),
@@ -420,7 +420,7 @@ impl Switchboard {
 fn lost(conn: &Conn, e: &io::Error) -> String {
     match conn.stage {
         Stage::Handshaking => format!("Cryptographic handshake: {e}"),
-        Stage::Connecting | Stage::Greeting(_) | Stage::Running(_) | Stage::Ending { .. } => {
+        Stage::Connecting | Stage::AwaitsInit(_) | Stage::Running(_) | Stage::Ending { .. } => {
             e.to_string()
         }
     }

@@ -284,7 +284,7 @@ impl Switchboard {
         self.total_held -= conn.counted.1;
         log::debug!("{}: connection {} ends: {why}", conn.name(), conn.id);
         let reported = match &conn.stage {
-            Stage::Connecting | Stage::Handshaking | Stage::Greeting(_) => false,
+            Stage::Connecting | Stage::Handshaking | Stage::AwaitsInit(_) => false,
             Stage::Running(_) => true,
             Stage::Ending { reported, .. } => *reported,
         };
