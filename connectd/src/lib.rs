@@ -9,7 +9,7 @@
 //! fed from outside is bounded by name in [`limits`]: a source whose queue is full is not read until there is room.
 //!
 //! From pure to impure: [`link`] is a connection as bytes, [`duplicates`] says which of two connections with one peer
-//! stays, [`strangers`] which connection makes room for another, [`greeting`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
+//! stays, [`strangers`] which connection makes room for another, [`init`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
 //! `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk` are what the `switchboard` does.
 #![deny(clippy::indexing_slicing)]
 
@@ -20,7 +20,7 @@ mod dials;
 pub mod duplicates;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-pub mod greeting;
+pub mod init;
 pub mod limits;
 pub mod link;
 mod listen;

@@ -3,7 +3,7 @@
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::duplicates::Opened;
-use crate::greeting;
+use crate::init;
 use crate::limits::{MAX_COMPLAINTS, QUANTUM};
 use crate::link::Step;
 use crate::mux::Delivery;
@@ -168,7 +168,7 @@ impl Switchboard {
             if conn.owes_init && conn.link.is_open() {
                 conn.owes_init = false;
                 let seen = (conn.opened() == Opened::ByThem).then_some(conn.address);
-                conn.seal(&greeting::ours(&self.features, self.network, seen), self.now);
+                conn.seal(&init::ours(&self.features, self.network, seen), self.now);
             }
             let running = matches!(conn.stage, Stage::Running(_));
             match conn.link.step() {
@@ -247,7 +247,7 @@ impl Switchboard {
             Ok(_) => return Err(Stop::Warn("the first message must be init".to_owned())),
             Err(e) => return Err(Stop::Warn(format!("bad init: {e}"))),
         };
-        let greeting = greeting::judge(&init, &self.features, self.network)
+        let heard = init::judge(&init, &self.features, self.network)
             .map_err(|unwelcome| Stop::Warn(unwelcome.to_string()))?;
         for old in self.duplicates.init_received(node, conn.id) {
             self.end(old, "the peer connected again")?;
@@ -260,8 +260,8 @@ impl Switchboard {
             connection: conn.id,
             direction: conn.direction(),
             address: conn.address(),
-            remote_addr: greeting.remote_addr,
-            features: greeting.features,
+            remote_addr: heard.remote_addr,
+            features: heard.features,
         })?;
         self.due(self.now + self.times.ping_idle);
         Ok(())

@@ -182,7 +182,7 @@ fn many_identities_from_one_address_push_out_each_other() {
     let mut come = |secret: u8, from: [u8; 4]| {
         let mut peer = Raw::over(connect_from(from, node.at), secret, &node);
         assert!(peer.finish_handshake());
-        peer.say(&connectd::greeting::ours(&features(), primitives::Network::Regtest, None));
+        peer.say(&connectd::init::ours(&features(), primitives::Network::Regtest, None));
         loop {
             match node.heard() {
                 FromConnectd::Connected(c) if c.node == node_id(secret) => return peer,
@@ -218,7 +218,7 @@ fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
     let crowd = |node: &mut Node, first: u8| -> Vec<Raw> {
         let one = |n: u8| {
             let mut peer = Raw::handshake(n, node);
-            peer.say(&connectd::greeting::ours(&features(), primitives::Network::Regtest, None));
+            peer.say(&connectd::init::ours(&features(), primitives::Network::Regtest, None));
             loop {
                 match node.heard() {
                     FromConnectd::Connected(c) if c.node == node_id(n) => return peer,
@@ -243,7 +243,7 @@ fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
     let init = friend.hear().unwrap();
     assert_eq!(init[..2], [0, 16]);
     let _others = crowd(&mut node, 10);
-    friend.say(&connectd::greeting::ours(&features(), primitives::Network::Regtest, None));
+    friend.say(&connectd::init::ours(&features(), primitives::Network::Regtest, None));
     let with = node.connected();
     assert_eq!(with.node, node_id(2));
     // lightningd has heard of it, and connectd of no daemon yet.

@@ -72,7 +72,7 @@ fn a_dial_that_the_peer_drops_for_its_own_waits_how_that_one_fares() {
         // Until our end is noticed: this stranger comes after it, and is answered.
         Raw::handshake(5, &node).hear().unwrap();
         if fares_well {
-            peer.say(&connectd::greeting::ours(&features(), Network::Regtest, None));
+            peer.say(&connectd::init::ours(&features(), Network::Regtest, None));
             let connected = node.connected();
             node.disconnect(&connected);
             node.disconnected();
@@ -134,7 +134,7 @@ fn a_peer_that_comes_back_replaces_its_dead_connection() {
 
         // The old one is still open here, as it is when a machine vanished.
         let mut new = Raw::handshake(theirs, &node);
-        new.say(&connectd::greeting::ours(&features(), Network::Regtest, None));
+        new.say(&connectd::init::ours(&features(), Network::Regtest, None));
         let gone = node.disconnected();
         assert_eq!(gone.connection, first.connection);
         let second = node.connected();
@@ -445,7 +445,7 @@ fn words_that_make_no_sense_end_one_connection_and_no_more() {
         (vec![], "too short"),
         (vec![7], "too short"),
         (vec![0, 64, 1, 2, 3], "unknown message 64"),
-        (connectd::greeting::ours(&features(), Network::Regtest, None), "a second init"),
+        (connectd::init::ours(&features(), Network::Regtest, None), "a second init"),
         (vec![0, 18, 0], "Ping"),
         (vec![0, 1, 0], "too short"),
         (message(ChannelId::ALL, 1, 0), "channel 0"),

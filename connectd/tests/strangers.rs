@@ -4,7 +4,7 @@
 
 mod common;
 use common::*;
-use connectd::greeting;
+use connectd::init;
 use connectd::limits::*;
 use primitives::Network;
 use std::io::{Read, Write};
@@ -49,7 +49,7 @@ fn silent_connections_are_kept_from_us_by_the_kernel() {
     late.truncate(1);
     let mut late = Raw::over(late.remove(0), 2, &node);
     assert!(late.finish_handshake());
-    late.say(&greeting::ours(&features(), Network::Regtest, None));
+    late.say(&init::ours(&features(), Network::Regtest, None));
     assert_eq!(node.connected().node, node_id(2));
 }
 

@@ -1,7 +1,7 @@
 //! A connection as connectd sees it: bytes of a stranger in pieces of any size, or a peer that can speak the cipher and says
 //! what it likes; and the judge of its `init`.
 
-use connectd::greeting;
+use connectd::init;
 use crate::noise_keys::{id, key, mixed};
 use connectd::link::{Link, Step};
 use primitives::{Features, Network, feature};
@@ -41,7 +41,7 @@ fn judge(message: &[u8]) {
     let _ = connectd::sort::sort(message);
     let _ = connectd::sort::batch_of(message);
     if let Ok(Decoded::Known(SetupMessage::Init(init))) = SetupMessage::decode(message) {
-        let _ = greeting::judge(&init, &ours, Network::Regtest);
+        let _ = init::judge(&init, &ours, Network::Regtest);
     }
 }
 

@@ -7,7 +7,7 @@ mod world;
 use crate::input::Input;
 use crate::noise_keys::node_id;
 use connectd::fuzzing::REFUSED;
-use connectd::greeting;
+use connectd::init;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use primitives::*;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -69,8 +69,8 @@ fn length(byte: u8) -> usize {
 
 fn init(what: u8, input: &mut Input<'_>) -> Option<Vec<u8>> {
     Some(match what {
-        0..=159 => greeting::ours(&world::features(), Network::Regtest, None),
-        160..=179 => greeting::ours(&world::features(), Network::Bitcoin, None),
+        0..=159 => init::ours(&world::features(), Network::Regtest, None),
+        160..=179 => init::ours(&world::features(), Network::Bitcoin, None),
         180..=209 => {
             let features = Features::from_be_bytes(input.bytes(usize::from(what - 170)));
             let none = Features::none();

@@ -3,7 +3,7 @@
 
 use connectd::limits::Times;
 use connectd::link::{Link, Step};
-use connectd::{Settings, greeting};
+use connectd::{Settings, init};
 use primitives::{ChannelId, Features, Network, NodeId, Point, Secret, SecretKey, feature};
 use secp256k1::ecdh::SharedSecret;
 use std::io::{Read, Write};
@@ -260,7 +260,7 @@ impl Raw {
     /// Also says `init`, reads the other's, and waits until the master hears of it.
     pub fn connect(secret: u8, node: &mut Node) -> (Self, Connected) {
         let mut raw = Self::handshake(secret, node);
-        raw.say(&greeting::ours(&features(), Network::Regtest, None));
+        raw.say(&init::ours(&features(), Network::Regtest, None));
         let init = raw.hear().unwrap();
         assert_eq!(init[..2], [0, 16]);
         (raw, node.connected())

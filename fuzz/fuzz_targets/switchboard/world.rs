@@ -4,7 +4,7 @@
 use super::peer::Peer;
 use crate::noise_keys::{id, mixed, node_id};
 use connectd::fuzzing::Board;
-use connectd::greeting;
+use connectd::init;
 use connectd::limits::{
     IDLE_PONGS_BURST, IDLE_PONGS_EVERY, MAX_COMPLAINTS, PONG_BURST, PONG_EVERY,
 };
@@ -144,7 +144,7 @@ impl World {
         let from = SocketAddr::from(([203, 0, 113, 77], 1));
         world.board.welcome(theirs, from).expect("nothing ends it");
         world.settle();
-        world.friend.says(&greeting::ours(&features(), Network::Regtest, None));
+        world.friend.says(&init::ours(&features(), Network::Regtest, None));
         world.settle();
         let (node, connection) = *world.connected.first().expect("the friend is connected");
         let (socket, theirs) = peer_pair().expect("two sockets");

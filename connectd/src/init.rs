@@ -20,7 +20,7 @@ pub fn ours(features: &Features, network: Network, seen: Option<SocketAddr>) -> 
 
 /// What a peer said of itself, as far as we need it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Greeting {
+pub struct PeerInit {
     /// Both maps together, as far as they are kept ([`Features::kept`]).
     pub features: Features,
     /// Where it sees us.
@@ -71,7 +71,7 @@ const ASSUMED: [usize; 5] = [
 ];
 
 /// Judges the peer's `init`.
-pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<Greeting, InitError> {
+pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<PeerInit, InitError> {
     let features = init.global_features.union(&init.features);
     if let Some(networks) = &init.networks {
         let (chains, _) = networks.0.as_chunks::<32>();
@@ -91,7 +91,7 @@ pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<Greeting,
         }
     }
     let remote_addr = init.remote_addr.as_ref().and_then(|at| read_descriptor(&at.0));
-    Ok(Greeting { features: features.kept(), remote_addr })
+    Ok(PeerInit { features: features.kept(), remote_addr })
 }
 
 /// BOLT 7, "The node_announcement Message": an address descriptor.
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn our_own_init_is_welcome_to_ourselves() {
         let features = Features::optional(&[feature::ANCHORS]).with(feature::STATIC_REMOTEKEY);
-        let greeting = judge(&read(&ours(&features, NET, None)), &features, NET).unwrap();
-        assert_eq!(greeting, Greeting { features, remote_addr: None });
+        let heard = judge(&read(&ours(&features, NET, None)), &features, NET).unwrap();
+        assert_eq!(heard, PeerInit { features, remote_addr: None });
     }
 
     #[test]
@@ -222,8 +222,8 @@ mod tests {
     fn features_of_65_kb_are_judged_and_not_kept() {
         // Every odd bit of the longest map that an init has room for.
         let odd = Features::from_be_bytes(&[0xaa; 65_000]);
-        let greeting = judge(&init(odd.clone()), &odd, NET).unwrap();
-        assert_eq!(greeting.features.as_be_bytes(), [0xaa; 256]);
+        let heard = judge(&init(odd.clone()), &odd, NET).unwrap();
+        assert_eq!(heard.features.as_be_bytes(), [0xaa; 256]);
         let even = Features::none().with(500_000);
         assert_eq!(judge(&init(even), &odd.below(9), NET), Err(InitError::UnknownFeature(500_000)));
     }
