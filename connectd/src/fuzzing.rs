@@ -92,7 +92,7 @@ impl Board {
     /// # Errors
     /// As [`crate::run`].
     pub fn welcome(&mut self, socket: OwnedFd, from: SocketAddr) -> Result<(), Failure> {
-        if !self.board.active || self.board.is_gagged() {
+        if !self.board.active || self.board.is_report_queue_full() {
             return Ok(());
         }
         let stream = stream(socket).map_err(Failure::internal)?;

@@ -46,7 +46,7 @@ impl Switchboard {
 
     /// Is somebody waiting whom we could let in now?
     pub(crate) fn may_accept(&self) -> bool {
-        self.active && !self.is_gagged() && self.listeners.iter().any(|l| l.knocked)
+        self.active && !self.is_report_queue_full() && self.listeners.iter().any(|l| l.knocked)
     }
 
     /// Lets in who waits, a few per turn.

@@ -152,7 +152,7 @@ impl Switchboard {
     /// Are we not listening to this peer for now?
     fn is_deaf(&mut self, conn: &Conn) -> bool {
         let held = self.is_holding_too_much() && conn.mux.held_bytes() > 0;
-        let reports = self.is_gagged() && conn.mux.daemons.is_empty();
+        let reports = self.is_report_queue_full() && conn.mux.daemons.is_empty();
         self.stopped.by_held |= held;
         self.stopped.by_reports |= reports;
         held || reports || conn.mux.is_waiting() || conn.mux.is_full()
@@ -358,7 +358,7 @@ impl Switchboard {
     /// What time demands of one connection.
     pub(crate) fn tend_conn(&mut self, id: ConnId) -> Result<(), Failure> {
         let now = self.now;
-        let (gagged, holding) = (self.is_gagged(), self.is_holding_too_much());
+        let (gagged, holding) = (self.is_report_queue_full(), self.is_holding_too_much());
         let times = self.times;
         match self.conns.get(&id).and_then(|conn| self.pong_at(conn)) {
             Some(at) if at > now => self.due(at),

@@ -224,8 +224,8 @@ impl Switchboard {
         self.master.report(message)
     }
 
-    /// Does too much wait for the master? Then only peers whose channels are served are read: they have little to report.
-    pub(crate) fn is_gagged(&self) -> bool {
+    /// True while more than [`REPORTS_HIGH`] bytes of reports wait for lightningd. Then only peers with an attached subdaemon are read.
+    pub(crate) fn is_report_queue_full(&self) -> bool {
         self.master.waiting() > REPORTS_HIGH
     }
 
@@ -251,7 +251,7 @@ impl Switchboard {
         let Stopped { by_held, by_sent, by_reports } = self.stopped;
         let held = by_held && !self.is_holding_too_much();
         let sent = by_sent && self.total_out < self.max_out;
-        let reports = by_reports && !self.is_gagged();
+        let reports = by_reports && !self.is_report_queue_full();
         if held || sent || reports {
             self.stopped = Stopped {
                 by_held: by_held && !held,
