@@ -174,7 +174,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         active: false,
         max_descriptors: settings.max_descriptors,
         max_out: settings.max_out,
-        relieved: 0,
+        first_resumed: 0,
         conns: HashMap::new(),
         next_id: init.last_connection,
         friends: BTreeSet::new(),

@@ -112,8 +112,8 @@ pub(crate) struct Switchboard {
     pub(crate) stopped: Stopped,
     /// How much may wait for all peers together.
     pub(crate) max_out: usize,
-    /// Who was looked at first when there was room again.
-    pub(crate) relieved: ConnId,
+    /// The connection that was woken first when there was room last.
+    pub(crate) first_resumed: ConnId,
     /// Room for one record of a daemon, kept.
     pub(crate) record: Vec<u8>,
 }
@@ -174,7 +174,7 @@ impl Switchboard {
             self.tend()?;
         }
         self.master.flush()?;
-        self.relieve();
+        self.resume_throttled();
         Ok(())
     }
 
@@ -246,8 +246,8 @@ impl Switchboard {
         self.total_held = self.total_held - before.1 + now.1;
     }
 
-    /// Once a bound over all connections is no longer reached, everybody may go on.
-    fn relieve(&mut self) {
+    /// Wakes all connections once a bound over all of them, which stopped one, is no longer reached.
+    fn resume_throttled(&mut self) {
         let Stopped { by_held, by_sent, by_reports } = self.stopped;
         let held = by_held && !self.is_holding_too_much();
         let sent = by_sent && self.total_out < self.max_out;
@@ -261,9 +261,9 @@ impl Switchboard {
             let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
             all.sort_unstable();
             // Whoever was first last time, and may have used up the room, is last now.
-            let first = all.partition_point(|id| *id <= self.relieved);
+            let first = all.partition_point(|id| *id <= self.first_resumed);
             all.rotate_left(first);
-            self.relieved = all.first().copied().unwrap_or_default();
+            self.first_resumed = all.first().copied().unwrap_or_default();
             all.into_iter().for_each(|id| self.wake(id));
         }
     }
