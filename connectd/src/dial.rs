@@ -174,7 +174,7 @@ impl Switchboard {
     }
 
     /// Names that nobody knows in time.
-    pub(crate) fn tend_lookups(&mut self, now: Instant) -> Result<(), Failure> {
+    pub(crate) fn check_lookup_deadlines(&mut self, now: Instant) -> Result<(), Failure> {
         let late = |lookup: &Lookup| lookup.until <= now;
         let ids: Vec<u64> = {
             let lookups = self.dials.lookups.iter();

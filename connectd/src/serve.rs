@@ -356,7 +356,7 @@ impl Switchboard {
     }
 
     /// What time demands of one connection.
-    pub(crate) fn tend_conn(&mut self, id: ConnId) -> Result<(), Failure> {
+    pub(crate) fn check_deadlines_of(&mut self, id: ConnId) -> Result<(), Failure> {
         let now = self.now;
         let (gagged, holding) = (self.is_report_queue_full(), self.is_holding_too_much());
         let times = self.times;

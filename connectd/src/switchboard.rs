@@ -171,7 +171,7 @@ impl Switchboard {
         }
         self.dial_waiting()?;
         if now >= self.next_scan {
-            self.tend()?;
+            self.check_deadlines()?;
         }
         self.master.flush()?;
         self.resume_throttled();
@@ -350,7 +350,7 @@ impl Switchboard {
     }
 
     /// What time demands of every connection, and when to look again.
-    fn tend(&mut self) -> Result<(), Failure> {
+    fn check_deadlines(&mut self) -> Result<(), Failure> {
         let now = self.now;
         self.next_scan = now + SCAN;
         while let Some(entry) = self.lingering.first_entry()
@@ -362,12 +362,12 @@ impl Switchboard {
         if let Some((_, (_, until))) = self.lingering.first_key_value() {
             self.next_scan = self.next_scan.min(*until);
         }
-        self.tend_lookups(now)?;
+        self.check_lookup_deadlines(now)?;
         self.knock_everywhere();
         let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
         all.sort_unstable();
         for id in all {
-            self.tend_conn(id)?;
+            self.check_deadlines_of(id)?;
         }
         self.next_scan = self.next_scan.max(now + GRAIN);
         Ok(())
