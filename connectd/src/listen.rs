@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use subdaemon::Failure;
 
 impl Switchboard {
-    /// From now on peers are let in.
+    /// From now on connections are accepted.
     pub(crate) fn activate(&mut self) -> Result<(), Failure> {
         if self.active {
             return Ok(());
@@ -32,41 +32,43 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Somebody is at a door.
-    pub(crate) fn knock(&mut self, listener: usize) {
+    /// poll reports a connection at this listener.
+    pub(crate) fn accept_on(&mut self, listener: usize) {
         if let Some(listener) = self.listeners.get_mut(listener) {
-            listener.knocked = true;
+            listener.is_ready = true;
         }
     }
 
-    /// Looks at every door: at one that could not be opened for want of something, nobody knocks twice.
-    pub(crate) fn knock_everywhere(&mut self) {
-        self.listeners.iter_mut().for_each(|listener| listener.knocked = true);
+    /// Looks at every listener: poll reports no second time a connection that could not be accepted for want of descriptors.
+    pub(crate) fn accept_on_all(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.is_ready = true);
     }
 
-    /// Is somebody waiting whom we could let in now?
+    /// Is a connection waiting that we could accept now?
     pub(crate) fn may_accept(&self) -> bool {
-        self.active && !self.is_report_queue_full() && self.listeners.iter().any(|l| l.knocked)
+        self.active && !self.is_report_queue_full() && self.listeners.iter().any(|l| l.is_ready)
     }
 
-    /// Lets in who waits, a few per turn.
+    /// Accepts what waits, a few per turn.
     pub(crate) fn accept(&mut self) -> Result<(), Failure> {
         if !self.may_accept() {
             return Ok(());
         }
         for n in 0..self.listeners.len() {
             for _ in 0..ACCEPT_QUANTUM {
-                let Some(listener) = self.listeners.get_mut(n).filter(|l| l.knocked) else { break };
+                let Some(listener) = self.listeners.get_mut(n).filter(|l| l.is_ready) else {
+                    break;
+                };
                 match listener.socket.accept() {
                     Ok((stream, from)) => match stream.set_nodelay(true) {
                         Ok(()) => self.welcome(stream, from)?,
                         Err(e) => log::debug!("{from}: {e}"),
                     },
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.knocked = false,
-                    // The stranger left, or the machine is short of something: the others wait for the next knock.
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.is_ready = false,
+                    // The stranger left, or the machine is short of something: the others wait until poll reports this listener again.
                     Err(e) => {
                         log::debug!("accept: {e}");
-                        listener.knocked = e.kind() == io::ErrorKind::ConnectionAborted;
+                        listener.is_ready = e.kind() == io::ErrorKind::ConnectionAborted;
                     }
                 }
             }
@@ -74,7 +76,7 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Somebody connected from there: is there room, and who makes it?
+    /// A connection was accepted: is there room for it, and which other makes room?
     pub(crate) fn welcome(
         &mut self,
         mut stream: TcpStream,

@@ -13,8 +13,8 @@ pub(crate) const MAX_LISTENERS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    /// May somebody be waiting?
-    pub(crate) knocked: bool,
+    /// May a connection be waiting?
+    pub(crate) is_ready: bool,
 }
 
 /// Binds everything that can be bound.
@@ -30,7 +30,7 @@ pub(crate) fn bind_all(wanted: &[Address]) -> (Vec<Listener>, Listening) {
         match bound.and_then(|socket| Ok((socket.local_addr()?, socket))) {
             Ok((at, socket)) => {
                 report.addresses.push(Address { host: at.ip().to_string(), port: at.port() });
-                listeners.push(Listener { socket, knocked: true });
+                listeners.push(Listener { socket, is_ready: true });
             }
             Err(e) => report.failures.push(DialFailure {
                 address: format!("{}:{}", address.host, address.port),

@@ -153,7 +153,7 @@ impl Switchboard {
                 ORDERS => orders = true,
                 REPORTS => {}
                 RESOLVER => self.answers()?,
-                Token(n) if n < CONNECTIONS => self.knock(n - LISTENERS),
+                Token(n) if n < CONNECTIONS => self.accept_on(n - LISTENERS),
                 token => self.note(token, event),
             }
         }
@@ -363,7 +363,7 @@ impl Switchboard {
             self.next_scan = self.next_scan.min(*until);
         }
         self.check_lookup_deadlines(now)?;
-        self.knock_everywhere();
+        self.accept_on_all();
         let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
         all.sort_unstable();
         for id in all {
