@@ -53,7 +53,7 @@ impl Switchboard {
         let then = self.serve_conn(&mut conn);
         self.account(&mut conn);
         match then? {
-            Then::Over(why) => self.bury(conn, &why),
+            Then::Over(why) => self.remove(conn, &why),
             Then::Wait => {
                 self.conns.insert(id, conn);
                 Ok(())

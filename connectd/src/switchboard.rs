@@ -271,13 +271,13 @@ impl Switchboard {
     /// The end of a connection that is in the table.
     pub(crate) fn end(&mut self, id: ConnId, why: &str) -> Result<(), Failure> {
         match self.conns.remove(&id) {
-            Some(conn) => self.bury(conn, why),
+            Some(conn) => self.remove(conn, why),
             None => Ok(()),
         }
     }
 
     /// The end of a connection that was taken out of the table: everybody who should know is told.
-    pub(crate) fn bury(&mut self, mut conn: Conn, why: &str) -> Result<(), Failure> {
+    pub(crate) fn remove(&mut self, mut conn: Conn, why: &str) -> Result<(), Failure> {
         conn.mux.detach_all(&self.registry);
         self.strangers.remove(&conn.id);
         self.total_out -= conn.counted.0;
