@@ -5,7 +5,7 @@ use crate::limits::{self, PEER_OUT_HIGH, Times};
 use crate::link::Link;
 use crate::mux::Mux;
 use crate::pings::Pings;
-use crate::strangers::Shown;
+use crate::unauthenticated::Shown;
 use mio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, getpeername};

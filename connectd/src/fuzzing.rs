@@ -4,8 +4,8 @@
 use crate::conn::{Conn, Stage};
 use crate::duplicates::Opened;
 use crate::limits::{
-    MAX_CONNECTIONS, MAX_DAEMONS, MAX_LINGERING, MAX_PINGS, MAX_STRANGERS, MAX_WORDS, PEER_IN_MAX,
-    PEER_OUT_MAX, READ_CHUNK, REPORTS_HIGH,
+    MAX_CONNECTIONS, MAX_DAEMONS, MAX_LINGERING, MAX_PINGS, MAX_UNAUTHENTICATED, MAX_WORDS,
+    PEER_IN_MAX, PEER_OUT_MAX, READ_CHUNK, REPORTS_HIGH,
 };
 use crate::switchboard::{Outside, Switchboard};
 use crate::{Settings, prepare};
@@ -120,7 +120,7 @@ impl Board {
     /// Where they do not.
     pub fn check(&self) {
         let board = &self.board;
-        assert!(board.strangers.len() <= MAX_STRANGERS);
+        assert!(board.unauthenticated.len() <= MAX_UNAUTHENTICATED);
         assert!(board.conns.len() <= MAX_CONNECTIONS);
         assert!(board.lingering.len() <= MAX_LINGERING);
         assert!(board.ready.len() <= 2 * MAX_CONNECTIONS, "the queue of the loop grows");
@@ -134,9 +134,9 @@ impl Board {
             check(conn);
             let stands =
                 matches!(conn.stage, Stage::Handshaking) && conn.opened() == Opened::ByThem;
-            assert_eq!(stands, board.strangers.contains(&conn.id), "{:?}", conn.stage);
+            assert_eq!(stands, board.unauthenticated.contains(&conn.id), "{:?}", conn.stage);
         }
-        assert!(board.strangers.iter().all(|id| board.conns.contains_key(id)));
+        assert!(board.unauthenticated.iter().all(|id| board.conns.contains_key(id)));
         let known = conns().filter_map(|c| Some((c.node()?, c.id)));
         board.duplicates.check(known.collect());
         board.dials.check();

@@ -9,7 +9,7 @@
 //! fed from outside is bounded by name in [`limits`]: a source whose queue is full is not read until there is room.
 //!
 //! From pure to impure: [`link`] is a connection as bytes, [`duplicates`] says which of two connections with one peer
-//! stays, [`strangers`] which connection makes room for another, [`init`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
+//! stays, [`unauthenticated`] which connection makes room for another, [`init`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
 //! `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk` are what the `switchboard` does.
 #![deny(clippy::indexing_slicing)]
 
@@ -32,10 +32,10 @@ mod pongs;
 pub mod resolver;
 mod serve;
 pub mod sort;
-pub mod strangers;
 mod switchboard;
 mod talk;
 mod tokens;
+pub mod unauthenticated;
 
 use crate::duplicates::DuplicateConnections;
 use crate::limits::{
@@ -178,7 +178,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         conns: HashMap::new(),
         next_id: init.last_connection,
         friends: BTreeSet::new(),
-        strangers: BTreeSet::new(),
+        unauthenticated: BTreeSet::new(),
         lingering: Default::default(),
         duplicates: DuplicateConnections::new(init.node_id),
         dials: Default::default(),

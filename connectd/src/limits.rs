@@ -5,7 +5,7 @@ use primitives::Bucket;
 use std::time::Duration;
 
 /// Connections in all, whoever opened them. Beyond it an inbound one without a daemon makes room, of the source that has most
-/// of them ([`crate::strangers`]).
+/// of them ([`crate::unauthenticated`]).
 pub const MAX_CONNECTIONS: usize = 1500;
 /// Descriptors in use, connections and daemons' sockets together, above which nobody is let in and nobody dialled: the
 /// process may have 4096, and the master's attachments must always find room. Where the machine allows fewer, so do we.
@@ -19,10 +19,10 @@ pub const HANDSHAKE_QUANTUM: usize = 8;
 /// Connections that were told something last and are read to their end.
 pub const MAX_LINGERING: usize = 64;
 /// Inbound connections that have not shown who they are. For a further one another makes room, of the source that has most of them
-/// ([`crate::strangers`]). Several hundred, so that chance is kind to a friend who comes from the flood's own address.
-pub const MAX_STRANGERS: usize = 512;
+/// ([`crate::unauthenticated`]). Several hundred, so that chance is kind to a friend who comes from the flood's own address.
+pub const MAX_UNAUTHENTICATED: usize = 512;
 /// Strangers from one address that, where they are more than the idle peers of any, make room before an idle peer does.
-pub const MANY_STRANGERS: usize = 32;
+pub const MANY_UNAUTHENTICATED: usize = 32;
 /// Connections that the kernel keeps for us until we let them in, first in, first out: more would let a flood that is faster than we are
 /// keep a friend waiting.
 pub const BACKLOG: i32 = 512;

@@ -3,12 +3,12 @@
 use crate::conn::{Conn, ConnId, Stage};
 use crate::duplicates::Opened;
 use crate::limits::{
-    ACCEPT_QUANTUM, HANDSHAKE_QUANTUM, MANY_STRANGERS, MAX_CONNECTIONS, MAX_STRANGERS,
+    ACCEPT_QUANTUM, HANDSHAKE_QUANTUM, MANY_UNAUTHENTICATED, MAX_CONNECTIONS, MAX_UNAUTHENTICATED,
 };
 use crate::link::Link;
-use crate::strangers::{self, Candidate, Shown};
 use crate::switchboard::Switchboard;
 use crate::tokens::{LISTENERS, token_of};
+use crate::unauthenticated::{self, Candidate, Shown};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::collections::BTreeSet;
@@ -82,8 +82,11 @@ impl Switchboard {
         mut stream: TcpStream,
         from: SocketAddr,
     ) -> Result<(), Failure> {
-        if self.strangers.len() >= MAX_STRANGERS {
-            self.evict(&self.strangers_here(), "too many connections before their handshake")?;
+        if self.unauthenticated.len() >= MAX_UNAUTHENTICATED {
+            self.evict(
+                &self.unauthenticated_here(),
+                "too many connections before their handshake",
+            )?;
         }
         if self.is_crowded() && !self.make_room()? {
             log::debug!("{from}: not let in, all places are taken");
@@ -99,7 +102,7 @@ impl Switchboard {
         let conn = Conn::new(id, stream, link, from, None, self.times, self.now);
         self.due(conn.since + self.times.handshake);
         self.conns.insert(id, conn);
-        self.strangers.insert(id);
+        self.unauthenticated.insert(id);
         self.wake(id);
         // Its first act may be there: the next one to be let in shall not push it out as one that has shown nothing. If it
         // is over already, its turn finds that out.
@@ -115,15 +118,15 @@ impl Switchboard {
         self.conns.len() >= MAX_CONNECTIONS || self.conns.len() + daemons >= self.max_descriptors
     }
 
-    fn strangers_here(&self) -> Vec<Candidate<ConnId, Shown>> {
-        let here = self.strangers.iter().filter_map(|id| self.conns.get(id));
+    fn unauthenticated_here(&self) -> Vec<Candidate<ConnId, Shown>> {
+        let here = self.unauthenticated.iter().filter_map(|id| self.conns.get(id));
         here.map(|c| Candidate { id: c.id, ip: c.address.ip(), rank: c.shown }).collect()
     }
 
     /// Strangers who wait for a later turn of the loop: there is time for few in each, since each may cost a Diffie-Hellman, and by
     /// then some of a flood's have made room.
-    pub(crate) fn strangers_later(&self) -> BTreeSet<ConnId> {
-        let waiting = self.ready.iter().filter(|id| self.strangers.contains(id));
+    pub(crate) fn unauthenticated_later(&self) -> BTreeSet<ConnId> {
+        let waiting = self.ready.iter().filter(|id| self.unauthenticated.contains(id));
         let waiting: Vec<_> = waiting
             .filter_map(|id| self.conns.get(id))
             .map(|c| Candidate { id: c.id, ip: c.address.ip(), rank: c.shown })
@@ -131,7 +134,7 @@ impl Switchboard {
         if waiting.len() <= HANDSHAKE_QUANTUM {
             return BTreeSet::new();
         }
-        strangers::served_first(&waiting).into_iter().skip(HANDSHAKE_QUANTUM).collect()
+        unauthenticated::served_first(&waiting).into_iter().skip(HANDSHAKE_QUANTUM).collect()
     }
 
     /// Inbound connections without a daemon, of peers without a funded channel. A peer with one is known by its node id before lightningd
@@ -159,10 +162,10 @@ impl Switchboard {
     /// Ends an inbound connection that serves no channel. Strangers come after that: they may be friends in the middle of their
     /// handshake, and are few; where they are many, all together or from one address, they come first.
     pub(crate) fn make_room(&mut self) -> Result<bool, Failure> {
-        let (strangers, idle) = (self.strangers_here(), self.idle_here());
-        let flood = strangers::largest(&strangers);
-        let many = strangers.len() > MAX_STRANGERS / 2
-            || (flood > MANY_STRANGERS && flood > strangers::largest(&idle));
+        let (strangers, idle) = (self.unauthenticated_here(), self.idle_here());
+        let flood = unauthenticated::largest(&strangers);
+        let many = strangers.len() > MAX_UNAUTHENTICATED / 2
+            || (flood > MANY_UNAUTHENTICATED && flood > unauthenticated::largest(&idle));
         let why = "all places are taken, and nothing was going on here";
         if many || idle.is_empty() { self.evict(&strangers, why) } else { self.evict(&idle, why) }
     }
@@ -174,7 +177,7 @@ impl Switchboard {
     ) -> Result<bool, Failure> {
         let [a, b, c, d, e, f, g, h, ..] = (self.outside.random)();
         let drawn = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let Some(victim) = strangers::victim(candidates, drawn) else { return Ok(false) };
+        let Some(victim) = unauthenticated::victim(candidates, drawn) else { return Ok(false) };
         self.end(victim.id, why)?;
         Ok(true)
     }

@@ -225,7 +225,7 @@ impl Switchboard {
             self.dial_crossed(node, conn.id);
             return Err(Stop::HangUp("crossed with another connection".to_owned()));
         }
-        self.strangers.remove(&conn.id);
+        self.unauthenticated.remove(&conn.id);
         conn.stage = Stage::AwaitsInit(node);
         conn.owes_init = true;
         Ok(())

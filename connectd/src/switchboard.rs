@@ -94,7 +94,7 @@ pub(crate) struct Switchboard {
     /// Peers with funded channels.
     pub(crate) friends: BTreeSet<NodeId>,
     /// Inbound connections that have not shown who they are.
-    pub(crate) strangers: BTreeSet<ConnId>,
+    pub(crate) unauthenticated: BTreeSet<ConnId>,
     /// Connections that are over, read until the peer has read our last words.
     pub(crate) lingering: BTreeMap<ConnId, (TcpStream, Instant)>,
     pub(crate) duplicates: DuplicateConnections<ConnId>,
@@ -161,7 +161,7 @@ impl Switchboard {
             self.take_orders()?;
         }
         self.accept()?;
-        let later = self.strangers_later();
+        let later = self.unauthenticated_later();
         for _ in 0..self.ready.len() {
             match self.ready.pop_front() {
                 Some(id) if later.contains(&id) => self.ready.push_back(id),
@@ -279,7 +279,7 @@ impl Switchboard {
     /// The end of a connection that was taken out of the table: everybody who should know is told.
     pub(crate) fn remove(&mut self, mut conn: Conn, why: &str) -> Result<(), Failure> {
         conn.mux.detach_all(&self.registry);
-        self.strangers.remove(&conn.id);
+        self.unauthenticated.remove(&conn.id);
         self.total_out -= conn.counted.0;
         self.total_held -= conn.counted.1;
         log::debug!("{}: connection {} ends: {why}", conn.name(), conn.id);

@@ -57,7 +57,7 @@ fn silent_connections_are_kept_from_us_by_the_kernel() {
 fn strangers_are_few_and_do_not_stay() {
     let _dog = watchdog();
     let mut node = Node::start(1);
-    let strangers: Vec<TcpStream> = (0..MAX_STRANGERS + 3).map(|_| stranger(&node)).collect();
+    let strangers: Vec<TcpStream> = (0..MAX_UNAUTHENTICATED + 3).map(|_| stranger(&node)).collect();
     // Three made room for the newest: whoever it was.
     let mut gone = 0;
     while gone < 3 {
@@ -85,7 +85,7 @@ fn a_crowd_of_strangers_never_pushes_out_who_is_connected() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut friend, _) = Raw::connect(3, &mut node);
-    let crowd: Vec<TcpStream> = (0..2 * MAX_STRANGERS).map(|_| stranger(&node)).collect();
+    let crowd: Vec<TcpStream> = (0..2 * MAX_UNAUTHENTICATED).map(|_| stranger(&node)).collect();
     friend.say(&Ping { num_pong_bytes: 3, ignored: vec![] }.encode());
     assert_eq!(friend.hear().unwrap(), Pong { ignored: vec![0; 3] }.encode());
     drop(crowd);

@@ -45,7 +45,7 @@
 //! | a large commitment's dear child, a high market, a raised mempool minimum | packages and replacements by bitcoind's own rules | `packages::*` |
 //! | one process captured | it costs its channel at most, and never makes us punishable | `captured::*`; all sequences: the table "Captured daemons" of ARCHITECTURE |
 //! | an HTLC that one valid commitment trims, on a channel that failed | it pays no invoice: each commitment that may confirm must have it | `small::htlc_that_*` |
-//! | a flood of connections that say nothing, a byte, or act one | the source that takes most loses; a friend with 800 ms of round trip is in at its first try | `doors::stranger_flood_*`; all orders: `connectd/src/strangers_tests.rs` |
+//! | a flood of connections that say nothing, a byte, or act one | the source that takes most loses; a friend with 800 ms of round trip is in at its first try | `doors::stranger_flood_*`; all orders: `connectd/src/unauthenticated_tests.rs` |
 //! | one address with many identities | idle peers make room by the same rule; one with a funded channel never does | `connectd/tests/crowds.rs`: `many_identities_*`, `friend_keeps_*` |
 //! | pings that ask for 65 kB, features of 65 kB | 32 pongs at once, then one a second; bits from 2048 on are not kept | `connectd/tests/bounds.rs`: `ping_flood_*`, `peers_without_a_channel_*`; `lightningd/src/rooms/peers/evil_tests.rs` |
 //! | connectd is crashed again and again; processes or descriptors are used up | the node goes on with the chain, its claims and its RPC, and starts them again, later each time | `doors::connectd_that_*`, `doors::daemon_that_*` |

@@ -95,5 +95,5 @@ pub fn largest<C, R>(candidates: &[Candidate<C, R>]) -> usize {
 }
 
 #[cfg(test)]
-#[path = "strangers_tests.rs"]
+#[path = "unauthenticated_tests.rs"]
 mod tests;

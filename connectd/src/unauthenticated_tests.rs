@@ -1,7 +1,7 @@
 //! Floods against [`victim`], drawn and played with time as a value.
 
 use super::*;
-use crate::limits::MAX_STRANGERS;
+use crate::limits::MAX_UNAUTHENTICATED;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -147,7 +147,7 @@ fn gets_in(flood: impl Fn(u64) -> IpAddr, what: Shown, friend: IpAddr, seed: u64
             arrivals.push(Candidate { id: u64::MAX, ip: friend, rank: Shown::Nothing });
         }
         for arrival in arrivals {
-            if places.len() >= MAX_STRANGERS {
+            if places.len() >= MAX_UNAUTHENTICATED {
                 let gone = victim(&places, next(&mut seed)).unwrap().id;
                 places.retain(|p| p.id != gone);
             }
@@ -189,7 +189,7 @@ fn friend_behind_the_floods_own_address_gets_in_by_its_act_one() {
     let mut places: Vec<Place> = vec![Candidate { id: u64::MAX, ip: local, rank: Shown::ActOne }];
     let mut seed = 1;
     for id in 0..5 * SECOND {
-        if places.len() >= MAX_STRANGERS {
+        if places.len() >= MAX_UNAUTHENTICATED {
             let gone = victim(&places, next(&mut seed)).unwrap().id;
             places.retain(|p| p.id != gone);
         }
