@@ -177,7 +177,7 @@ fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
         first_resumed: 0,
         conns: HashMap::new(),
         next_id: init.last_connection,
-        friends: BTreeSet::new(),
+        funded_peers: BTreeSet::new(),
         unauthenticated: BTreeSet::new(),
         lingering: Default::default(),
         duplicates: DuplicateConnections::new(init.node_id),

@@ -144,7 +144,9 @@ impl Switchboard {
             let rank = match &conn.stage {
                 Stage::Connecting | Stage::Handshaking => return None,
                 Stage::Ending { .. } => Idle::Ending,
-                Stage::AwaitsInit(node) | Stage::Running(node) if self.friends.contains(node) => {
+                Stage::AwaitsInit(node) | Stage::Running(node)
+                    if self.funded_peers.contains(node) =>
+                {
                     return None;
                 }
                 Stage::AwaitsInit(_) => Idle::AwaitsInit,

@@ -63,7 +63,7 @@ impl Switchboard {
             }
             ToConnectd::PingPeer(order) => self.ping(&order),
             ToConnectd::Friends(order) => {
-                self.friends = order.nodes.into_iter().collect();
+                self.funded_peers = order.nodes.into_iter().collect();
                 Ok(())
             }
         }

@@ -92,7 +92,7 @@ pub(crate) struct Switchboard {
     pub(crate) conns: HashMap<ConnId, Conn>,
     pub(crate) next_id: ConnId,
     /// Peers with funded channels.
-    pub(crate) friends: BTreeSet<NodeId>,
+    pub(crate) funded_peers: BTreeSet<NodeId>,
     /// Inbound connections that have not shown who they are.
     pub(crate) unauthenticated: BTreeSet<ConnId>,
     /// Connections that are over, read until the peer has read our last words.
