@@ -1,7 +1,7 @@
 //! The law of openings: bytes as `open_channel` or `accept_channel`. What passes makes a channel that can be built.
 
 use channel::opening::MAX_TEXT;
-use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::agreement::{Agreement, Beginning, Proposal, PartyTerms};
 use channel::opening::judge::Ground;
 use primitives::*;
 use secp256k1::SECP256K1;
@@ -26,7 +26,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
         network: Network::Regtest,
         features: Sides { local: features.clone(), remote: features },
         policy: OpeningPolicy {
-            terms: WORD.terms.clone(),
+            terms: PARTY.terms.clone(),
             minimum_depth: 3,
             min_feerate: FeeratePerKw(253),
             min_anchors_feerate: FeeratePerKw(253),
@@ -40,9 +40,9 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
         temporary_id: TEMPORARY,
     }
 });
-static WORD: LazyLock<Word> = LazyLock::new(|| {
+static PARTY: LazyLock<PartyTerms> = LazyLock::new(|| {
     let point = |n: u8| SecretKey::from_slice(&[n; 32]).expect("a key").public_key(SECP256K1);
-    Word {
+    PartyTerms {
         terms: Terms {
             dust_limit: Sat(546),
             max_in_flight: Msat(u64::MAX),
@@ -107,7 +107,7 @@ pub fn run(data: &[u8]) {
     let Some((mode, body)) = data.split_first() else { return };
     match mode % 3 {
         0 => {
-            let honest = proposal().open_channel(Network::Regtest, TEMPORARY, &WORD).encode();
+            let honest = proposal().open_channel(Network::Regtest, TEMPORARY, &PARTY).encode();
             let body = bent(&honest, 32 + 32 + 48 + 4 + 2 + 2, body);
             let Ok(open) = OpenChannel::take_body(&body) else { return };
             if let Err(refusal) = GROUND.judge_proposal(&open) {
@@ -115,16 +115,16 @@ pub fn run(data: &[u8]) {
             }
             let Ok((proposal, remote)) = GROUND.judge_open(&open) else { return };
             let reserve = GROUND.our_reserve(proposal.amount, Some(&remote));
-            let local = Word { terms: Terms { reserve, ..WORD.terms.clone() }, ..WORD.clone() };
-            settle(Agreement { opener: Side::Remote, proposal, words: Sides { local, remote } });
+            let local = PartyTerms { terms: Terms { reserve, ..PARTY.terms.clone() }, ..PARTY.clone() };
+            settle(Agreement { opener: Side::Remote, proposal, parties: Sides { local, remote } });
         }
         1 => {
-            let honest = proposal().accept_channel(TEMPORARY, 3, &WORD).encode();
+            let honest = proposal().accept_channel(TEMPORARY, 3, &PARTY).encode();
             let body = bent(&honest, 32 + 32 + 4 + 2 + 2, body);
             let Ok(accept) = AcceptChannel::take_body(&body) else { return };
-            let Ok(remote) = GROUND.judge_accept(&proposal(), &WORD, &accept) else { return };
-            let words = Sides { local: WORD.clone(), remote };
-            settle(Agreement { opener: Side::Local, proposal: proposal(), words });
+            let Ok(remote) = GROUND.judge_accept(&proposal(), &PARTY, &accept) else { return };
+            let parties = Sides { local: PARTY.clone(), remote };
+            settle(Agreement { opener: Side::Local, proposal: proposal(), parties });
         }
         _ => {
             let Ok(created) = FundingCreated::take_body(body) else { return };

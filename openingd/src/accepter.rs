@@ -4,7 +4,7 @@
 use crate::line::{Line, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
-use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::agreement::{Agreement, Beginning, PartyTerms, Proposal};
 use channel::opening::judge::{Ground, NOT_TRUSTED};
 use primitives::*;
 use std::time::Duration;
@@ -34,13 +34,13 @@ pub(crate) fn accept(
     let theirs = ground.binding(theirs);
     let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
     let terms = Terms { reserve, ..ground.policy.terms.clone() };
-    let ours = Word { terms, basepoints, first_point, upfront_script: init.upfront_script };
-    let words = Sides { local: ours, remote: theirs };
-    let mut agreement = Agreement { opener: Side::Remote, proposal, words };
+    let ours = PartyTerms { terms, basepoints, first_point, upfront_script: init.upfront_script };
+    let parties = Sides { local: ours, remote: theirs };
+    let mut agreement = Agreement { opener: Side::Remote, proposal, parties };
     ground.judge_together(&agreement).map_err(at_fault)?;
 
     let minimum_depth = ask_master(line, &ground, &mut agreement, open.channel_flags)?;
-    let answer = &agreement.words.local;
+    let answer = &agreement.parties.local;
     line.say(&agreement.proposal.accept_channel(ground.temporary_id, minimum_depth, answer))?;
 
     let created = line.await_peer_for("funding_created", funding_patience, |m| {
@@ -64,10 +64,10 @@ fn ask_master(
         amount,
         push,
         feerate,
-        remote_terms: agreement.words.remote.terms.clone(),
+        remote_terms: agreement.parties.remote.terms.clone(),
         channel_flags,
         channel_type: channel_type.clone(),
-        remote_upfront_script: agreement.words.remote.upfront_script.clone(),
+        remote_upfront_script: agreement.parties.remote.upfront_script.clone(),
     })?;
     let wishes = line.await_master("our answer to open_channel", |order| {
         let ToOpeningd::AcceptProposed(wishes) = order else { return Err(order.name()) };
@@ -85,12 +85,12 @@ fn ask_master(
                 "an upfront_shutdown_script of no form that was negotiated",
             ));
         }
-        agreement.words.local.upfront_script = Some(script);
+        agreement.parties.local.upfront_script = Some(script);
     }
     if let Some(reserve) = reserve {
         // BOLT 2, accept_channel: not below any dust limit, whoever wishes it.
-        let least = ground.least_reserve(Some(&agreement.words.remote));
-        agreement.words.local.terms.reserve = reserve.max(least);
+        let least = ground.least_reserve(Some(&agreement.parties.remote));
+        agreement.parties.local.terms.reserve = reserve.max(least);
         ground.judge_together(agreement).map_err(at_fault)?;
     }
     Ok(depth)

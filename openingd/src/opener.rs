@@ -3,7 +3,7 @@
 use crate::line::{Line, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
-use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::agreement::{Agreement, Beginning, PartyTerms, Proposal};
 use channel::opening::judge::Ground;
 use primitives::*;
 use subdaemon::Failure;
@@ -27,7 +27,7 @@ pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
         .may_propose(&init)
         .map_err(|why| Failure::Cancelled(format!("this channel cannot be opened: {why}")))?;
 
-    let ours = our_word(line, &ground, &init)?;
+    let ours = our_terms(line, &ground, &init)?;
     let proposal = Proposal {
         amount: init.amount,
         push: init.push,
@@ -42,13 +42,13 @@ pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
 }
 
 /// What we say of ourselves.
-fn our_word(line: &mut Line, ground: &Ground, init: &OpenInit) -> Result<Word, Failure> {
+fn our_terms(line: &mut Line, ground: &Ground, init: &OpenInit) -> Result<PartyTerms, Failure> {
     let (basepoints, first_point) = our_keys(line)?;
     let asked = init.policy.terms.clone();
     // BOLT 2, open_channel: no reserve below the dust limit.
     let reserve = asked.reserve.max(ground.least_reserve(None));
     let terms = Terms { reserve, ..asked };
-    Ok(Word { terms, basepoints, first_point, upfront_script: init.upfront_script.clone() })
+    Ok(PartyTerms { terms, basepoints, first_point, upfront_script: init.upfront_script.clone() })
 }
 
 /// `open_channel` and its answer.
@@ -56,7 +56,7 @@ fn propose(
     line: &mut Line,
     ground: &Ground,
     proposal: Proposal,
-    ours: Word,
+    ours: PartyTerms,
 ) -> Result<(Agreement, u32), Failure> {
     line.say(&proposal.open_channel(ground.network, ground.temporary_id, &ours))?;
     let accept = line.await_peer("accept_channel", |m| {
@@ -65,8 +65,8 @@ fn propose(
     })?;
     let theirs = ground.judge_accept(&proposal, &ours, &accept).map_err(at_fault)?;
     let theirs = ground.binding(theirs);
-    let words = Sides { local: ours, remote: theirs };
-    let agreement = Agreement { opener: Side::Local, proposal, words };
+    let parties = Sides { local: ours, remote: theirs };
+    let agreement = Agreement { opener: Side::Local, proposal, parties };
     ground.judge_together(&agreement).map_err(at_fault)?;
     Ok((agreement, accept.minimum_depth))
 }
@@ -81,7 +81,7 @@ fn await_funding(
         funding_script: agreement.funding_script_pubkey(),
         channel_type: agreement.proposal.channel_type.clone(),
         minimum_depth,
-        remote_upfront_script: agreement.words.remote.upfront_script.clone(),
+        remote_upfront_script: agreement.parties.remote.upfront_script.clone(),
     })?;
     line.await_master("the funding transaction", |order| {
         let ToOpeningd::CompleteFunding(CompleteFunding { funding }) = order else {

@@ -72,7 +72,7 @@ pub(crate) fn opened(
         announce: agreement.proposal.announce,
         funding_signed,
         minimum_depth,
-        upfront_script: agreement.words.clone().map(|word| word.upfront_script),
+        upfront_script: agreement.parties.clone().map(|party| party.upfront_script),
         feerate: agreement.proposal.feerate,
     })
 }

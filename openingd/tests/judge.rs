@@ -3,7 +3,7 @@
 
 mod common;
 
-use channel::opening::agreement::{Agreement, Beginning, Proposal, Word};
+use channel::opening::agreement::{Agreement, Beginning, PartyTerms, Proposal};
 use channel::opening::judge::Ground;
 use common::scenes::*;
 use common::*;
@@ -71,7 +71,7 @@ fn a_commitment_that_can_be_bumped_may_pay_less() {
     ground.policy.min_feerate = FeeratePerKw(15_000);
     let open = |channel_type: Features| {
         let proposal = Proposal { channel_type, ..proposal() };
-        let open = proposal.open_channel(Network::Regtest, TEMPORARY, &THEIR_WORD);
+        let open = proposal.open_channel(Network::Regtest, TEMPORARY, &THEIR_TERMS);
         ground.judge_open(&open).map_err(|e| e.to_string())
     };
     assert!(open(anchors()).is_ok());
@@ -80,8 +80,8 @@ fn a_commitment_that_can_be_bumped_may_pay_less() {
 }
 
 /// Made once: multiplying points takes longer than any case.
-static OUR_WORD: LazyLock<Word> = LazyLock::new(|| OURS.word());
-static THEIR_WORD: LazyLock<Word> = LazyLock::new(|| THEIRS.word());
+static OUR_TERMS: LazyLock<PartyTerms> = LazyLock::new(|| OURS.party());
+static THEIR_TERMS: LazyLock<PartyTerms> = LazyLock::new(|| THEIRS.party());
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
@@ -91,27 +91,27 @@ proptest! {
         amount in number(1_000_000), push in number(100_000_000), feerate in number(2500), terms in terms(),
         channel_flags: u8, anchors_too: bool,
     ) {
-        let mut word = THEIR_WORD.clone();
-        word.terms = terms;
+        let mut party = THEIR_TERMS.clone();
+        party.terms = terms;
         let mut proposal = proposal();
         (proposal.amount, proposal.push) = (Sat(amount), Msat(push));
         proposal.feerate = FeeratePerKw(feerate as u32);
         if !anchors_too {
             proposal.channel_type = Features::compulsory(&[feature::STATIC_REMOTEKEY]);
         }
-        let mut open = proposal.open_channel(Network::Regtest, TEMPORARY, &word);
+        let mut open = proposal.open_channel(Network::Regtest, TEMPORARY, &party);
         open.channel_flags = channel_flags;
         let open = OpenChannel::take_body(&open.encode()[2..]).unwrap();
         let ground = ground();
         match ground.judge_open(&open) {
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
             Ok((proposal, theirs)) => {
-                prop_assert_eq!(&theirs, &word);
+                prop_assert_eq!(&theirs, &party);
                 let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
                 prop_assert!(reserve >= theirs.terms.dust_limit && reserve >= policy().terms.dust_limit);
-                let local = Word { terms: Terms { reserve, ..policy().terms }, ..OUR_WORD.clone() };
-                let words = Sides { local, remote: theirs };
-                let agreement = Agreement { opener: Side::Remote, proposal, words };
+                let local = PartyTerms { terms: Terms { reserve, ..policy().terms }, ..OUR_TERMS.clone() };
+                let parties = Sides { local, remote: theirs };
+                let agreement = Agreement { opener: Side::Remote, proposal, parties };
                 match ground.judge_together(&agreement) {
                     Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
                     Ok(()) => must_be_sound(agreement),
@@ -122,15 +122,15 @@ proptest! {
 
     #[test]
     fn an_accept_that_passes_makes_a_sound_channel(terms in terms(), minimum_depth: u32) {
-        let mut word = THEIR_WORD.clone();
-        word.terms = terms;
+        let mut party = THEIR_TERMS.clone();
+        party.terms = terms;
         let ground = ground();
-        let accept = proposal().accept_channel(TEMPORARY, minimum_depth, &word);
-        match ground.judge_accept(&proposal(), &OUR_WORD, &accept) {
+        let accept = proposal().accept_channel(TEMPORARY, minimum_depth, &party);
+        match ground.judge_accept(&proposal(), &OUR_TERMS, &accept) {
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
             Ok(remote) => {
-                let words = Sides { local: OUR_WORD.clone(), remote };
-                let agreement = Agreement { opener: Side::Local, proposal: proposal(), words };
+                let parties = Sides { local: OUR_TERMS.clone(), remote };
+                let agreement = Agreement { opener: Side::Local, proposal: proposal(), parties };
                 match ground.judge_together(&agreement) {
                     Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
                     Ok(()) => must_be_sound(agreement),
@@ -175,15 +175,15 @@ proptest! {
         if let Some((byte, len)) = kind {
             tail.extend(tlv(1, byte, len));
         }
-        let mut open = proposal().open_channel(Network::Regtest, TEMPORARY, &THEIR_WORD);
-        let mut answer = proposal().accept_channel(TEMPORARY, 3, &THEIR_WORD);
+        let mut open = proposal().open_channel(Network::Regtest, TEMPORARY, &THEIR_TERMS);
+        let mut answer = proposal().accept_channel(TEMPORARY, 3, &THEIR_TERMS);
         if !no_tlvs || !tail.is_empty() {
             (open.upfront_shutdown_script, open.channel_type) = (None, None);
             (answer.upfront_shutdown_script, answer.channel_type) = (None, None);
         }
         let text = if accept {
             match AcceptChannel::take_body(&bent(&answer.encode(), &changes, &tail)) {
-                Ok(m) => ground().judge_accept(&proposal(), &OUR_WORD, &m).err().map(|e| e.to_string()),
+                Ok(m) => ground().judge_accept(&proposal(), &OUR_TERMS, &m).err().map(|e| e.to_string()),
                 Err(e) => Some(channel::opening::Refusal::Malformed(e).to_string()),
             }
         } else {
@@ -201,16 +201,16 @@ proptest! {
     fn proposal_is_judged_alike_before_and_by_openingd(
         amount in number(1_000_000), push in number(100_000_000), feerate in number(2500), terms in terms(),
     ) {
-        let word = Word { terms, ..THEIR_WORD.clone() };
+        let party = PartyTerms { terms, ..THEIR_TERMS.clone() };
         let proposal = Proposal { amount: Sat(amount), push: Msat(push), feerate: FeeratePerKw(feerate as u32), ..proposal() };
-        let open = proposal.open_channel(Network::Regtest, TEMPORARY, &word);
+        let open = proposal.open_channel(Network::Regtest, TEMPORARY, &party);
         let ground = ground();
         let by_openingd = ground.judge_open(&open).and_then(|(proposal, theirs)| {
             let theirs = ground.binding(theirs);
             let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
-            let local = Word { terms: Terms { reserve, ..policy().terms }, ..OUR_WORD.clone() };
-            let words = Sides { local, remote: theirs };
-            ground.judge_together(&Agreement { opener: Side::Remote, proposal: proposal.clone(), words })?;
+            let local = PartyTerms { terms: Terms { reserve, ..policy().terms }, ..OUR_TERMS.clone() };
+            let parties = Sides { local, remote: theirs };
+            ground.judge_together(&Agreement { opener: Side::Remote, proposal: proposal.clone(), parties })?;
             Ok(proposal)
         });
         prop_assert_eq!(ground.judge_proposal(&open), by_openingd);

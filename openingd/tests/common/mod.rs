@@ -6,7 +6,7 @@ pub mod scenes;
 use channel::Constants;
 use channel::commitment::{Commitment, build};
 use channel::keys::{CommitmentKeys, commitment_secret};
-use channel::opening::agreement::{Proposal, Word};
+use channel::opening::agreement::{PartyTerms, Proposal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use openingd::Settings;
 use primitives::*;
@@ -128,8 +128,8 @@ impl Signer {
         let secret = commitment_secret(&Secret::new([self.0; 32]), number).unwrap();
         secret.public_key(SECP256K1)
     }
-    pub fn word(self) -> Word {
-        Word {
+    pub fn party(self) -> PartyTerms {
+        PartyTerms {
             terms: policy().terms,
             basepoints: self.basepoints(),
             first_point: self.point(CommitmentNumber::FIRST),
@@ -310,7 +310,7 @@ impl Attempt {
                     other => panic!("{other:?} where an error is awaited"),
                 },
                 Some(PeerRecord::Control(c)) => left = matches!(c, PeerControl::Leave(_)),
-                None => panic!("the daemon hung up without a word: {:?}", self.daemon.join()),
+                None => panic!("the daemon hung up without a party: {:?}", self.daemon.join()),
             }
         };
         assert!(left, "whoever answers to the error under the same id finds no daemon");

@@ -8,10 +8,10 @@ pub const OURS: Signer = Signer(0x10);
 pub const THEIRS: Signer = Signer(0x40);
 
 pub fn their_open() -> OpenChannel {
-    proposal().open_channel(Network::Regtest, TEMPORARY, &THEIRS.word())
+    proposal().open_channel(Network::Regtest, TEMPORARY, &THEIRS.party())
 }
 pub fn their_accept() -> AcceptChannel {
-    proposal().accept_channel(TEMPORARY, 3, &THEIRS.word())
+    proposal().accept_channel(TEMPORARY, 3, &THEIRS.party())
 }
 pub fn with_open(init: AcceptInit, change: impl FnOnce(&mut OpenChannel)) -> Attempt {
     let mut accepter = start(&init, OURS);
@@ -80,7 +80,7 @@ pub fn their_params(opener: Side, ours: &wire::channel_data::Terms) -> ChannelPa
         amount: proposal().amount,
         push: proposal().push,
         channel_type: anchors(),
-        terms: Sides { local: THEIRS.word().terms, remote: ours.clone() },
+        terms: Sides { local: THEIRS.party().terms, remote: ours.clone() },
         basepoints: Sides { local: THEIRS.basepoints(), remote: OURS.basepoints() },
     }
 }

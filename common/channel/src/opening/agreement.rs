@@ -8,9 +8,9 @@ use primitives::*;
 use wire::channel_data::*;
 use wire::{AcceptChannel, Long, OpenChannel, Rest};
 
-/// One side's word: what its `open_channel` or `accept_channel` says of itself.
+/// One side of an opening: what its `open_channel` or `accept_channel` says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct PartyTerms {
     /// What it demands of the other side.
     pub terms: Terms,
     /// Its keys.
@@ -21,10 +21,10 @@ pub struct Word {
     pub upfront_script: Option<ScriptBuf>,
 }
 
-/// Reads a [`Word`] off either message: they share these fields.
-macro_rules! word_of {
+/// Reads a [`PartyTerms`] off either message: they share these fields.
+macro_rules! party_terms_of {
     ($message:expr) => {
-        Word {
+        PartyTerms {
             terms: Terms {
                 dust_limit: $message.dust_limit_satoshis,
                 max_in_flight: $message.max_htlc_value_in_flight_msat,
@@ -52,14 +52,14 @@ fn script_in(tlv: &Option<Rest>) -> Option<ScriptBuf> {
     (!bytes.is_empty()).then(|| ScriptBuf::from_bytes(bytes.clone()))
 }
 
-impl From<&OpenChannel> for Word {
+impl From<&OpenChannel> for PartyTerms {
     fn from(m: &OpenChannel) -> Self {
-        word_of!(m)
+        party_terms_of!(m)
     }
 }
-impl From<&AcceptChannel> for Word {
+impl From<&AcceptChannel> for PartyTerms {
     fn from(m: &AcceptChannel) -> Self {
-        word_of!(m)
+        party_terms_of!(m)
     }
 }
 
@@ -83,8 +83,8 @@ impl Proposal {
     pub const ANNOUNCE: u8 = 1;
 
     /// As the opener says it.
-    pub fn open_channel(&self, network: Network, id: ChannelId, word: &Word) -> OpenChannel {
-        let Word { terms, basepoints, first_point, .. } = word;
+    pub fn open_channel(&self, network: Network, id: ChannelId, party: &PartyTerms) -> OpenChannel {
+        let PartyTerms { terms, basepoints, first_point, .. } = party;
         OpenChannel {
             chain_hash: network.chain_hash(),
             temporary_channel_id: id,
@@ -104,14 +104,19 @@ impl Proposal {
             htlc_basepoint: basepoints.htlc,
             first_per_commitment_point: *first_point,
             channel_flags: if self.announce { Self::ANNOUNCE } else { 0 },
-            upfront_shutdown_script: Some(script_tlv(word)),
+            upfront_shutdown_script: Some(script_tlv(party)),
             channel_type: Some(self.type_tlv()),
         }
     }
 
     /// As the accepter answers it.
-    pub fn accept_channel(&self, id: ChannelId, minimum_depth: u32, word: &Word) -> AcceptChannel {
-        let Word { terms, basepoints, first_point, .. } = word;
+    pub fn accept_channel(
+        &self,
+        id: ChannelId,
+        minimum_depth: u32,
+        party: &PartyTerms,
+    ) -> AcceptChannel {
+        let PartyTerms { terms, basepoints, first_point, .. } = party;
         AcceptChannel {
             temporary_channel_id: id,
             dust_limit_satoshis: terms.dust_limit,
@@ -127,7 +132,7 @@ impl Proposal {
             delayed_payment_basepoint: basepoints.delayed_payment,
             htlc_basepoint: basepoints.htlc,
             first_per_commitment_point: *first_point,
-            upfront_shutdown_script: Some(script_tlv(word)),
+            upfront_shutdown_script: Some(script_tlv(party)),
             channel_type: Some(self.type_tlv()),
         }
     }
@@ -139,8 +144,8 @@ impl Proposal {
 }
 
 /// BOLT 2: present in either message, and empty where nothing is fixed.
-fn script_tlv(word: &Word) -> Rest {
-    Rest(word.upfront_script.as_ref().map(|s| s.to_bytes()).unwrap_or_default())
+fn script_tlv(party: &PartyTerms) -> Rest {
+    Rest(party.upfront_script.as_ref().map(|s| s.to_bytes()).unwrap_or_default())
 }
 
 /// What both sides said.
@@ -151,7 +156,7 @@ pub struct Agreement {
     /// What it says of the channel.
     pub proposal: Proposal,
     /// What each said of itself.
-    pub words: Sides<Word>,
+    pub parties: Sides<PartyTerms>,
 }
 
 impl Agreement {
@@ -163,8 +168,8 @@ impl Agreement {
             amount: self.proposal.amount,
             push: self.proposal.push,
             channel_type: self.proposal.channel_type.clone(),
-            terms: self.words.clone().map(|w| w.terms),
-            basepoints: self.words.clone().map(|w| w.basepoints),
+            terms: self.parties.clone().map(|party| party.terms),
+            basepoints: self.parties.clone().map(|party| party.basepoints),
         }
     }
     /// What follows from that. Where the funding is, changes neither money nor keys.
@@ -179,7 +184,7 @@ impl Agreement {
     }
     /// The script that the funding must pay to.
     pub fn funding_script_pubkey(&self) -> ScriptBuf {
-        let keys = self.words.clone().map(|w| w.basepoints.funding);
+        let keys = self.parties.clone().map(|party| party.basepoints.funding);
         crate::keys::funding_script(&keys.local, &keys.remote).to_p2wsh()
     }
 }
@@ -210,7 +215,7 @@ impl Beginning {
         CommitmentState {
             side,
             number: CommitmentNumber::FIRST,
-            point: self.agreement.words[side].first_point,
+            point: self.agreement.parties[side].first_point,
             feerate: self.agreement.proposal.feerate,
             balance: self.constants.first_balance(),
             htlcs: Long(vec![]),
@@ -245,7 +250,7 @@ impl Beginning {
             }]),
             commitment: Sides::default(),
             revoked: Sides::default(),
-            remote_point: self.agreement.words.remote.first_point,
+            remote_point: self.agreement.parties.remote.first_point,
             remote_next_point: None,
             remote_secrets: Long(vec![]),
             local_signatures,

@@ -1,6 +1,6 @@
 //! The law of BOLT 2, "Channel Establishment v1", and this node's own bounds, as pure questions about messages.
 
-use super::agreement::{Agreement, Proposal, Word};
+use super::agreement::{Agreement, PartyTerms, Proposal};
 use super::refusal::Refusal;
 use crate::shutdown::Forms;
 use crate::{Format, MAX_HTLCS, RESERVE_PART};
@@ -44,13 +44,13 @@ impl Ground {
             op_return: self.negotiated(feature::SIMPLE_CLOSE),
         }
     }
-    /// A word with what binds its sender. BOLT 2, shutdown: where not both have option_upfront_shutdown_script, nobody holds
+    /// A party's terms with what binds it. BOLT 2, shutdown: where not both have option_upfront_shutdown_script, nobody holds
     /// the other to a script.
-    pub fn binding(&self, mut word: Word) -> Word {
+    pub fn binding(&self, mut party: PartyTerms) -> PartyTerms {
         if !self.negotiated(feature::UPFRONT_SHUTDOWN_SCRIPT) {
-            word.upfront_script = None;
+            party.upfront_script = None;
         }
-        word
+        party
     }
     /// The largest funding, and why.
     fn largest(&self) -> (Sat, &'static str) {
@@ -64,12 +64,12 @@ impl Ground {
 
     /// The reserve that we ask for in a channel of this size: a hundredth, never below the policy's, and never so low that
     /// either side's outputs could all be dust.
-    pub fn our_reserve(&self, amount: Sat, theirs: Option<&Word>) -> Sat {
+    pub fn our_reserve(&self, amount: Sat, theirs: Option<&PartyTerms>) -> Sat {
         Sat(amount.0 / RESERVE_PART).max(self.policy.terms.reserve).max(self.least_reserve(theirs))
     }
     /// BOLT 2: no reserve of ours may be below a dust limit. (In accept_channel: below either.)
-    pub fn least_reserve(&self, theirs: Option<&Word>) -> Sat {
-        let remote = theirs.map_or(Sat::ZERO, |w| w.terms.dust_limit);
+    pub fn least_reserve(&self, theirs: Option<&PartyTerms>) -> Sat {
+        let remote = theirs.map_or(Sat::ZERO, |party| party.terms.dust_limit);
         self.policy.terms.dust_limit.max(remote)
     }
 
@@ -123,7 +123,7 @@ impl Ground {
     }
 
     /// Reads the peer's `open_channel`, and refuses what stands in it alone.
-    pub fn judge_open(&self, open: &OpenChannel) -> Result<(Proposal, Word), Refusal> {
+    pub fn judge_open(&self, open: &OpenChannel) -> Result<(Proposal, PartyTerms), Refusal> {
         if open.chain_hash != self.network.chain_hash() {
             return Err(Refusal::Chain { chain_hash: open.chain_hash, network: self.network });
         }
@@ -146,13 +146,13 @@ impl Ground {
             return Err(unsuitable(&channel_type, "we do not offer all of it"));
         }
         self.judge_feerate(open.feerate_per_kw, &channel_type)?;
-        let word = Word::from(open);
-        self.judge_word(&word, format)?;
+        let party = PartyTerms::from(open);
+        self.judge_party(&party, format)?;
         // BOLT 2, accept_channel: our dust limit must not be above the reserve that we are to keep.
         let ours = self.policy.terms.dust_limit.0;
         at_least(
             "channel_reserve_satoshis",
-            word.terms.reserve.0,
+            party.terms.reserve.0,
             ours,
             "our dust_limit_satoshis",
         )?;
@@ -163,7 +163,7 @@ impl Ground {
             announce,
             channel_type,
         };
-        Ok((proposal, word))
+        Ok((proposal, party))
     }
 
     /// All that can be said of a proposal before we have keys for it: [`Self::judge_open`] and [`Self::judge_together`] against
@@ -177,13 +177,13 @@ impl Ground {
         let theirs = self.binding(theirs);
         let reserve = self.our_reserve(proposal.amount, Some(&theirs));
         // Which keys are ours changes no amount: the peer's own stand in for them.
-        let ours = Word {
+        let ours = PartyTerms {
             terms: Terms { reserve, ..self.policy.terms.clone() },
             upfront_script: None,
             ..theirs.clone()
         };
-        let words = Sides { local: ours, remote: theirs };
-        let agreement = Agreement { opener: Side::Remote, proposal, words };
+        let parties = Sides { local: ours, remote: theirs };
+        let agreement = Agreement { opener: Side::Remote, proposal, parties };
         self.judge_together(&agreement)?;
         Ok(agreement.proposal)
     }
@@ -194,9 +194,9 @@ impl Ground {
     pub fn judge_accept(
         &self,
         proposal: &Proposal,
-        ours: &Word,
+        ours: &PartyTerms,
         accept: &AcceptChannel,
-    ) -> Result<Word, Refusal> {
+    ) -> Result<PartyTerms, Refusal> {
         self.judge_id(accept.temporary_channel_id)?;
         let channel_type = type_in(&accept.channel_type)?;
         if channel_type != proposal.channel_type {
@@ -209,22 +209,22 @@ impl Ground {
             (MAX_MINIMUM_DEPTH, "the most that we wait for")
         };
         at_most("minimum_depth", accept.minimum_depth.into(), depth.into(), which_is)?;
-        let word = Word::from(accept);
-        self.judge_word(&word, judge_type(&channel_type, proposal.announce)?)?;
+        let party = PartyTerms::from(accept);
+        self.judge_party(&party, judge_type(&channel_type, proposal.announce)?)?;
         let (dust, reserve) = (ours.terms.dust_limit.0, ours.terms.reserve.0);
         at_least(
             "channel_reserve_satoshis",
-            word.terms.reserve.0,
+            party.terms.reserve.0,
             dust,
             "the dust_limit_satoshis of open_channel",
         )?;
         at_most(
             "dust_limit_satoshis",
-            word.terms.dust_limit.0,
+            party.terms.dust_limit.0,
             reserve,
             "the channel_reserve_satoshis of open_channel",
         )?;
-        Ok(word)
+        Ok(party)
     }
 
     // ---- funding_created
@@ -269,8 +269,8 @@ impl Ground {
     }
 
     /// What the two messages have in common. BOLT 2: "the same requirements as their counterparts in open_channel".
-    fn judge_word(&self, word: &Word, format: Format) -> Result<(), Refusal> {
-        let terms = &word.terms;
+    fn judge_party(&self, party: &PartyTerms, format: Format) -> Result<(), Refusal> {
+        let terms = &party.terms;
         at_most(
             "to_self_delay",
             terms.to_self_delay.into(),
@@ -294,7 +294,7 @@ impl Ground {
         let exposure = self.policy.max_dust_exposure.sat_floor().0;
         at_most("dust_limit_satoshis", dust, exposure, "the most that we let be trimmed")?;
         let odd = |script: &&ScriptBuf| !self.forms().allow_from_peer(script, format);
-        match word.upfront_script.as_ref().filter(odd) {
+        match party.upfront_script.as_ref().filter(odd) {
             Some(script) => Err(Refusal::Script { script: script.clone() }),
             None => Ok(()),
         }
@@ -313,7 +313,7 @@ impl Ground {
                 let (fee, anchors) = (tally.fee, tally.anchors);
                 return Err(Refusal::Unaffordable { has: balance[opener], fee, anchors });
             }
-            for reserve in Side::BOTH.map(|side| agreement.words[side].terms.reserve) {
+            for reserve in Side::BOTH.map(|side| agreement.parties[side].terms.reserve) {
                 if Side::BOTH.into_iter().all(|side| tally.rest[side].sat_floor() <= reserve) {
                     return Err(Refusal::NothingAboveReserve {
                         opener: tally.rest[opener],
@@ -329,7 +329,7 @@ impl Ground {
     /// What can be paid back and forth, when each keeps its reserve and the opener has paid the fee.
     fn judge_capacity(&self, agreement: &Agreement) -> Result<(), Refusal> {
         let cost = agreement.first_tally(Side::Local)?.cost();
-        let Sides { local, remote } = &agreement.words;
+        let Sides { local, remote } = &agreement.parties;
         let kept = local.terms.reserve.saturating_add(remote.terms.reserve).saturating_add(cost);
         let capacity = agreement.proposal.amount.saturating_sub(kept);
         let minimum = self.policy.min_capacity;
