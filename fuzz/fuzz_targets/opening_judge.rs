@@ -1,7 +1,7 @@
 //! The law of openings: bytes as `open_channel` or `accept_channel`. What passes makes a channel that can be built.
 
 use channel::opening::MAX_TEXT;
-use channel::opening::agreement::{Agreement, Beginning, Proposal, PartyTerms};
+use channel::opening::agreement::{Agreement, FundedAgreement, Proposal, PartyTerms};
 use channel::opening::judge::Ground;
 use primitives::*;
 use secp256k1::SECP256K1;
@@ -79,12 +79,12 @@ fn settle(agreement: Agreement) {
         return;
     }
     let funding = OutPoint { txid: bitcoin::hashes::Hash::from_byte_array([3; 32]), vout: 0 };
-    let beginning = Beginning::new(agreement, funding).expect("what passes is a channel");
+    let funded = FundedAgreement::new(agreement, funding).expect("what passes is a channel");
     for side in Side::BOTH {
-        beginning.transaction(side).expect("what passes can be built");
+        funded.transaction(side).expect("what passes can be built");
     }
     let signature = Signature::from_compact(&[1; 64]).expect("any small numbers");
-    let state = beginning.state(CommitmentSignatures { signature, htlcs: vec![] });
+    let state = funded.state(CommitmentSignatures { signature, htlcs: vec![] });
     channel::Channel::new(state).expect("what passes can be lived with");
 }
 

@@ -4,7 +4,7 @@
 use crate::line::{Line, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
-use channel::opening::agreement::{Agreement, Beginning, PartyTerms, Proposal};
+use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
 use channel::opening::judge::{Ground, NOT_TRUSTED};
 use primitives::*;
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub(crate) fn accept(
         Ok(created)
     })?;
     let funding = ground.judge_funding(&created).map_err(at_fault)?;
-    let beginning = Beginning::new(agreement, funding).map_err(at_fault)?;
-    begin(line, &beginning, created.signature, minimum_depth)
+    let funded = FundedAgreement::new(agreement, funding).map_err(at_fault)?;
+    begin(line, &funded, created.signature, minimum_depth)
 }
 
 /// The master, and whoever it asks, may refuse, or have wishes. What we wait for before `channel_ready`.
@@ -99,14 +99,14 @@ fn ask_master(
 /// Their signature on ours, ours on theirs: the channel begins. A peer whose own does not hold gets none of ours.
 fn begin(
     line: &mut Line,
-    beginning: &Beginning,
+    funded: &FundedAgreement,
     signature: Signature,
     minimum_depth: u32,
 ) -> Result<Opened, Failure> {
-    set_up(line, beginning)?;
-    let signatures = validate(line, beginning, "funding_created", signature)?;
-    let funding_signed = sign_remote(line, beginning)?;
+    set_up(line, funded)?;
+    let signatures = validate(line, funded, "funding_created", signature)?;
+    let funding_signed = sign_remote(line, funded)?;
     // channeld sends `funding_signed`; what the peer answers to it goes to this socket.
-    line.also_route(beginning.channel_id())?;
-    opened(beginning, signatures, Some(funding_signed), minimum_depth)
+    line.also_route(funded.channel_id())?;
+    opened(funded, signatures, Some(funding_signed), minimum_depth)
 }

@@ -3,7 +3,7 @@
 use crate::line::{Line, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
-use channel::opening::agreement::{Agreement, Beginning, PartyTerms, Proposal};
+use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
 use channel::opening::judge::Ground;
 use primitives::*;
 use subdaemon::Failure;
@@ -37,8 +37,8 @@ pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
     };
     let (agreement, minimum_depth) = propose(line, &ground, proposal, ours)?;
     let funding = await_funding(line, &agreement, minimum_depth)?;
-    let beginning = Beginning::new(agreement, funding).map_err(at_fault)?;
-    fund(line, &ground, &beginning, minimum_depth)
+    let funded = FundedAgreement::new(agreement, funding).map_err(at_fault)?;
+    fund(line, &ground, &funded, minimum_depth)
 }
 
 /// What we say of ourselves.
@@ -95,16 +95,16 @@ fn await_funding(
 fn fund(
     line: &mut Line,
     ground: &Ground,
-    beginning: &Beginning,
+    funded: &FundedAgreement,
     minimum_depth: u32,
 ) -> Result<Opened, Failure> {
-    let funding = beginning.params().funding;
+    let funding = funded.params().funding;
     let funding_output_index = u16::try_from(funding.vout).map_err(|_| {
         Failure::internal(format!("funding output {}, of at most {}", funding.vout, u16::MAX))
     })?;
-    set_up(line, beginning)?;
-    let signature = sign_remote(line, beginning)?;
-    let channel = beginning.channel_id();
+    set_up(line, funded)?;
+    let signature = sign_remote(line, funded)?;
+    let channel = funded.channel_id();
     // The peer may speak of the channel as soon as it has our signature.
     line.also_route(channel)?;
     line.say(&FundingCreated {
@@ -123,6 +123,6 @@ fn fund(
         let (got, expected) = (signed.channel_id, channel);
         return Err(at_fault(Refusal::OtherId { field: "channel_id", got, expected }));
     }
-    let signatures = validate(line, beginning, "funding_signed", signed.signature)?;
-    opened(beginning, signatures, None, minimum_depth)
+    let signatures = validate(line, funded, "funding_signed", signed.signature)?;
+    opened(funded, signatures, None, minimum_depth)
 }

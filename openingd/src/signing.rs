@@ -1,7 +1,7 @@
 //! What hsmd is asked: our keys, our signature on the peer's first commitment, its judgement of the peer's on ours.
 
 use crate::line::{Line, at_fault};
-use channel::opening::agreement::Beginning;
+use channel::opening::agreement::FundedAgreement;
 use primitives::*;
 use subdaemon::Failure;
 use wire::channel_data::{Basepoints, CommitmentSignatures};
@@ -16,17 +16,17 @@ pub(crate) fn our_keys(line: &mut Line) -> Result<(Basepoints, Point), Failure> 
 }
 
 /// What the channel is: once, before any signature.
-pub(crate) fn set_up(line: &mut Line, beginning: &Beginning) -> Result<(), Failure> {
+pub(crate) fn set_up(line: &mut Line, funded: &FundedAgreement) -> Result<(), Failure> {
     // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of ours.
     for side in Side::BOTH {
-        beginning.transaction(side).map_err(at_fault)?;
+        funded.transaction(side).map_err(at_fault)?;
     }
-    line.ask(&SetupChannel { params: beginning.params().clone() })
+    line.ask(&SetupChannel { params: funded.params().clone() })
 }
 
 /// Our signature on the peer's commitment 0.
-pub(crate) fn sign_remote(line: &mut Line, beginning: &Beginning) -> Result<Signature, Failure> {
-    let question = SignRemoteCommitment { state: beginning.commitment(Side::Remote) };
+pub(crate) fn sign_remote(line: &mut Line, funded: &FundedAgreement) -> Result<Signature, Failure> {
+    let question = SignRemoteCommitment { state: funded.commitment(Side::Remote) };
     let CommitmentSignatures { signature, htlcs } = line.ask(&question)?;
     if !htlcs.is_empty() {
         return Err(Failure::internal("hsmd signed HTLCs of a commitment that has none"));
@@ -37,37 +37,37 @@ pub(crate) fn sign_remote(line: &mut Line, beginning: &Beginning) -> Result<Sign
 /// Does the peer's signature on our commitment 0 hold? BOLT 2: otherwise the channel fails.
 pub(crate) fn validate(
     line: &mut Line,
-    beginning: &Beginning,
+    funded: &FundedAgreement,
     message: &'static str,
     signature: Signature,
 ) -> Result<CommitmentSignatures, Failure> {
     let signatures = CommitmentSignatures { signature, htlcs: vec![] };
     let question = ValidateLocalCommitment {
-        state: beginning.commitment(Side::Local),
+        state: funded.commitment(Side::Local),
         signatures: signatures.clone(),
     };
     match line.ask(&question)? {
         Verdict::Good => Ok(signatures),
         Verdict::Bad { why } => {
             log::info!("{message}: {why}");
-            Err(at_fault(beginning.bad_signature(message)))
+            Err(at_fault(funded.bad_signature(message)))
         }
     }
 }
 
 /// What the master stores, and channeld is born with.
 pub(crate) fn opened(
-    beginning: &Beginning,
+    funded: &FundedAgreement,
     signatures: CommitmentSignatures,
     funding_signed: Option<Signature>,
     minimum_depth: u32,
 ) -> Result<Opened, Failure> {
-    let state = beginning.state(signatures);
+    let state = funded.state(signatures);
     // channeld will not live with a state that contradicts itself: better that we do not say it.
     channel::Channel::new(state.clone()).map_err(Failure::internal)?;
-    let agreement = beginning.agreement();
+    let agreement = funded.agreement();
     Ok(Opened {
-        channel: beginning.channel_id(),
+        channel: funded.channel_id(),
         state,
         announce: agreement.proposal.announce,
         funding_signed,

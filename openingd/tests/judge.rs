@@ -3,7 +3,7 @@
 
 mod common;
 
-use channel::opening::agreement::{Agreement, Beginning, PartyTerms, Proposal};
+use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
 use channel::opening::judge::Ground;
 use common::scenes::*;
 use common::*;
@@ -50,19 +50,19 @@ prop_compose! {
 
 /// What has passed must be buildable, affordable, and a state that channeld can live with.
 fn must_be_sound(agreement: Agreement) {
-    let beginning = Beginning::new(agreement, funding()).unwrap();
+    let funded = FundedAgreement::new(agreement, funding()).unwrap();
     for side in Side::BOTH {
-        let built = beginning.transaction(side).unwrap();
+        let built = funded.transaction(side).unwrap();
         let paid: u64 = built.tx.output.iter().map(|o| o.value.to_sat()).sum();
-        let fee = beginning.params().amount.0 - paid;
+        let fee = funded.params().amount.0 - paid;
         // The whole fee is there; beyond it nothing is lost but dust and an anchor.
         assert!(fee >= built.tally.fee.0);
         assert!(built.to_local.is_some() || built.to_remote.is_some());
     }
     let signature = Signature::from_compact(&[1; 64]).unwrap();
-    let state = beginning.state(CommitmentSignatures { signature, htlcs: vec![] });
+    let state = funded.state(CommitmentSignatures { signature, htlcs: vec![] });
     let channel = channel::Channel::new(state).unwrap();
-    assert_eq!(channel.storable().params, *beginning.params());
+    assert_eq!(channel.storable().params, *funded.params());
 }
 
 #[test]

@@ -189,14 +189,14 @@ impl Agreement {
     }
 }
 
-/// The channel's beginning: an agreement with its funding.
+/// An agreement with its funding output: what the channel is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beginning {
+pub struct FundedAgreement {
     agreement: Agreement,
     constants: Constants,
 }
 
-impl Beginning {
+impl FundedAgreement {
     /// Of this funding. The peer's choice is judged, ours is our own to answer for.
     pub fn new(agreement: Agreement, funding: OutPoint) -> Result<Self, Unbuildable> {
         let constants = agreement.constants(funding)?;
