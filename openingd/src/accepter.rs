@@ -1,7 +1,7 @@
 //! The peer opens: its `open_channel`, our answer, its `funding_created`. Our `funding_signed` is channeld's to send, once
 //! the channel is on disk. BOLT 2.
 
-use crate::line::{Line, at_fault};
+use crate::line::{Partners, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
 use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
@@ -15,7 +15,7 @@ use wire::openingd::{AcceptInit, AcceptProposed, OpenProposed, Opened, ToOpening
 
 /// From the peer's proposal to both first commitments.
 pub(crate) fn accept(
-    line: &mut Line,
+    line: &mut Partners,
     init: AcceptInit,
     funding_patience: Duration,
 ) -> Result<Opened, Failure> {
@@ -54,7 +54,7 @@ pub(crate) fn accept(
 
 /// The master, and whoever it asks, may refuse, or have wishes. What we wait for before `channel_ready`.
 fn ask_master(
-    line: &mut Line,
+    line: &mut Partners,
     ground: &Ground,
     agreement: &mut Agreement,
     channel_flags: u8,
@@ -98,7 +98,7 @@ fn ask_master(
 
 /// Their signature on ours, ours on theirs: the channel begins. A peer whose own does not hold gets none of ours.
 fn begin(
-    line: &mut Line,
+    line: &mut Partners,
     funded: &FundedAgreement,
     signature: Signature,
     minimum_depth: u32,

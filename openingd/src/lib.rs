@@ -18,7 +18,7 @@ mod signing;
 
 pub use settings::Settings;
 
-use crate::line::Line;
+use crate::line::Partners;
 use subdaemon::{Child, Failure, Hsm, Orders, Peer, Sandbox};
 use wire::openingd::ToOpeningd;
 
@@ -36,12 +36,12 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
 
     let (mut line, outcome) = match init {
         ToOpeningd::OpenInit(init) => {
-            let mut line = Line::new(orders, master, hsm, peer, init.temporary_id, settings);
+            let mut line = Partners::new(orders, master, hsm, peer, init.temporary_id, settings);
             let outcome = opener::open(&mut line, init);
             (line, outcome)
         }
         ToOpeningd::AcceptInit(init) => {
-            let mut line = Line::new(orders, master, hsm, peer, init.temporary_id, settings);
+            let mut line = Partners::new(orders, master, hsm, peer, init.temporary_id, settings);
             let outcome = accepter::accept(&mut line, init, settings.funding_patience);
             (line, outcome)
         }

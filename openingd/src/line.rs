@@ -10,7 +10,7 @@ use wire::openingd::{CancelOpening, Opened, ToOpeningd};
 use wire::{Decoded, Error, Message, OpeningMessage, Request, Warning};
 
 /// Master, hsmd and peer of one attempt.
-pub(crate) struct Line {
+pub(crate) struct Partners {
     orders: Orders,
     master: Master,
     hsm: Hsm,
@@ -37,7 +37,7 @@ enum Next {
 /// Warnings of one peer's that are logged.
 const MAX_WARNINGS: u8 = 20;
 
-impl Line {
+impl Partners {
     pub(crate) fn new(
         orders: Orders,
         master: Master,

@@ -1,6 +1,6 @@
 //! We open: `open_channel`, their answer, the funding, `funding_created`, their signature. BOLT 2.
 
-use crate::line::{Line, at_fault};
+use crate::line::{Partners, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
 use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
@@ -12,7 +12,7 @@ use wire::openingd::{Accepted, CompleteFunding, OpenInit, Opened, ToOpeningd};
 use wire::{FundingCreated, OpeningMessage};
 
 /// From the order to open to both first commitments.
-pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
+pub(crate) fn open(line: &mut Partners, init: OpenInit) -> Result<Opened, Failure> {
     let ground = Ground {
         network: init.network,
         features: Sides {
@@ -42,7 +42,7 @@ pub(crate) fn open(line: &mut Line, init: OpenInit) -> Result<Opened, Failure> {
 }
 
 /// What we say of ourselves.
-fn our_terms(line: &mut Line, ground: &Ground, init: &OpenInit) -> Result<PartyTerms, Failure> {
+fn our_terms(line: &mut Partners, ground: &Ground, init: &OpenInit) -> Result<PartyTerms, Failure> {
     let (basepoints, first_point) = our_keys(line)?;
     let asked = init.policy.terms.clone();
     // BOLT 2, open_channel: no reserve below the dust limit.
@@ -53,7 +53,7 @@ fn our_terms(line: &mut Line, ground: &Ground, init: &OpenInit) -> Result<PartyT
 
 /// `open_channel` and its answer.
 fn propose(
-    line: &mut Line,
+    line: &mut Partners,
     ground: &Ground,
     proposal: Proposal,
     ours: PartyTerms,
@@ -73,7 +73,7 @@ fn propose(
 
 /// The master builds the transaction that pays the channel, or somebody else does.
 fn await_funding(
-    line: &mut Line,
+    line: &mut Partners,
     agreement: &Agreement,
     minimum_depth: u32,
 ) -> Result<OutPoint, Failure> {
@@ -93,7 +93,7 @@ fn await_funding(
 
 /// `funding_created` and its answer: the channel begins.
 fn fund(
-    line: &mut Line,
+    line: &mut Partners,
     ground: &Ground,
     funded: &FundedAgreement,
     minimum_depth: u32,

@@ -1,6 +1,6 @@
 //! What hsmd is asked: our keys, our signature on the peer's first commitment, its judgement of the peer's on ours.
 
-use crate::line::{Line, at_fault};
+use crate::line::{Partners, at_fault};
 use channel::opening::agreement::FundedAgreement;
 use primitives::*;
 use subdaemon::Failure;
@@ -9,14 +9,14 @@ use wire::hsm::*;
 use wire::openingd::Opened;
 
 /// Our basepoints, and our point for our commitment 0.
-pub(crate) fn our_keys(line: &mut Line) -> Result<(Basepoints, Point), Failure> {
+pub(crate) fn our_keys(line: &mut Partners) -> Result<(Basepoints, Point), Failure> {
     let basepoints = line.ask(&GetBasepoints {})?;
     let first_point = line.ask(&GetCommitmentPoint { number: CommitmentNumber::FIRST })?;
     Ok((basepoints, first_point))
 }
 
 /// What the channel is: once, before any signature.
-pub(crate) fn set_up(line: &mut Line, funded: &FundedAgreement) -> Result<(), Failure> {
+pub(crate) fn set_up(line: &mut Partners, funded: &FundedAgreement) -> Result<(), Failure> {
     // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of ours.
     for side in Side::BOTH {
         funded.transaction(side).map_err(at_fault)?;
@@ -25,7 +25,10 @@ pub(crate) fn set_up(line: &mut Line, funded: &FundedAgreement) -> Result<(), Fa
 }
 
 /// Our signature on the peer's commitment 0.
-pub(crate) fn sign_remote(line: &mut Line, funded: &FundedAgreement) -> Result<Signature, Failure> {
+pub(crate) fn sign_remote(
+    line: &mut Partners,
+    funded: &FundedAgreement,
+) -> Result<Signature, Failure> {
     let question = SignRemoteCommitment { state: funded.commitment(Side::Remote) };
     let CommitmentSignatures { signature, htlcs } = line.ask(&question)?;
     if !htlcs.is_empty() {
@@ -36,7 +39,7 @@ pub(crate) fn sign_remote(line: &mut Line, funded: &FundedAgreement) -> Result<S
 
 /// Does the peer's signature on our commitment 0 hold? BOLT 2: otherwise the channel fails.
 pub(crate) fn validate(
-    line: &mut Line,
+    line: &mut Partners,
     funded: &FundedAgreement,
     message: &'static str,
     signature: Signature,
