@@ -28,10 +28,10 @@ pub(crate) struct Partners {
 
 /// Something that a state of the negotiation must deal with.
 #[allow(clippy::large_enum_variant)] // one at a time
-enum Next {
+enum Heard {
     Order(ToOpeningd),
-    Said(OpeningMessage),
-    Silence,
+    Message(OpeningMessage),
+    Timeout,
 }
 
 /// Warnings of one peer's that are logged.
@@ -90,9 +90,9 @@ impl Partners {
         pick: impl FnOnce(OpeningMessage) -> Result<T, &'static str>,
     ) -> Result<T, Failure> {
         match self.next(Some(patience))? {
-            Next::Said(message) => pick(message).map_err(|m| out_of_turn(m, awaited)),
-            Next::Order(order) => Err(unexpected(order.name(), awaited)),
-            Next::Silence => {
+            Heard::Message(message) => pick(message).map_err(|m| out_of_turn(m, awaited)),
+            Heard::Order(order) => Err(unexpected(order.name(), awaited)),
+            Heard::Timeout => {
                 Err(at_fault(Refusal::Silence { awaited, seconds: patience.as_secs() }))
             }
         }
@@ -105,18 +105,18 @@ impl Partners {
         pick: impl FnOnce(ToOpeningd) -> Result<T, &'static str>,
     ) -> Result<T, Failure> {
         match self.next(None)? {
-            Next::Order(order) => pick(order).map_err(|o| unexpected(o, awaited)),
-            Next::Said(message) => Err(out_of_turn(message.name(), awaited)),
-            Next::Silence => Err(Failure::internal("silence without a deadline")),
+            Heard::Order(order) => pick(order).map_err(|o| unexpected(o, awaited)),
+            Heard::Message(message) => Err(out_of_turn(message.name(), awaited)),
+            Heard::Timeout => Err(Failure::internal("silence without a deadline")),
         }
     }
 
     /// What concerns every state alike is dealt with here: cancelling, errors, warnings, what is to be ignored.
-    fn next(&mut self, patience: Option<Duration>) -> Result<Next, Failure> {
+    fn next(&mut self, patience: Option<Duration>) -> Result<Heard, Failure> {
         let deadline = patience.and_then(|p| Instant::now().checked_add(p));
         loop {
             match self.lost(|line| subdaemon::wait(&line.orders, &mut line.peer, deadline))? {
-                Ready::Timeout => return Ok(Next::Silence),
+                Ready::Timeout => return Ok(Heard::Timeout),
                 Ready::Orders => match self.orders.recv_as(ToOpeningd::decode_known)?.0 {
                     ToOpeningd::CancelOpening(CancelOpening { why }) => {
                         return Err(self.cancelled(why));
@@ -124,7 +124,7 @@ impl Partners {
                     order @ (ToOpeningd::OpenInit(_)
                     | ToOpeningd::AcceptInit(_)
                     | ToOpeningd::CompleteFunding(_)
-                    | ToOpeningd::AcceptProposed(_)) => return Ok(Next::Order(order)),
+                    | ToOpeningd::AcceptProposed(_)) => return Ok(Heard::Order(order)),
                 },
                 Ready::Peer => match self.lost(|line| line.peer.try_recv())? {
                     None | Some(PeerRecord::Control(PeerControl::Drained(_))) => {}
@@ -133,7 +133,7 @@ impl Partners {
                     }
                     Some(PeerRecord::Message(bytes)) => {
                         if let Some(message) = self.hear(&bytes)? {
-                            return Ok(Next::Said(message));
+                            return Ok(Heard::Message(message));
                         }
                     }
                 },
