@@ -15,7 +15,7 @@ mod settings;
 
 pub use settings::Settings;
 
-use crate::line::Line;
+use crate::line::Partners;
 use crate::negotiation::{Negotiation, NegotiationError, Offer, Range, Role, Step};
 use channel::Constants;
 use channel::closing::{self, BadClosing};
@@ -37,7 +37,7 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let ToClosingd::ClosingdInit(init) = init;
     let hsm = Hsm::new(Orders::take_fd(&mut fds, "hsmd socket")?);
     let peer = Peer::new(Orders::take_fd(&mut fds, "peer socket")?);
-    let mut line = Line::new(orders, master, hsm, peer, init.channel, settings);
+    let mut line = Partners::new(orders, master, hsm, peer, init.channel, settings);
     match Closing::new(&init).and_then(|closing| closing.negotiate(&mut line)) {
         Ok(agreed) => {
             line.status("Closing agreed")?;
@@ -73,7 +73,7 @@ impl Closing {
     }
 
     /// BOLT 2: the opener speaks first; then by turns, until both have named one fee.
-    fn negotiate(&self, line: &mut Line) -> Result<ClosingAgreed, Failure> {
+    fn negotiate(&self, line: &mut Partners) -> Result<ClosingAgreed, Failure> {
         let mut talk = self.start;
         if let Some((next, offer)) = talk.open() {
             line.status("Closing: our fee is proposed")?;
@@ -107,7 +107,7 @@ impl Closing {
     }
 
     /// On disk, signed, said: in this order. From the moment hsmd has signed, the peer may have it.
-    fn offer(&self, line: &mut Line, offer: Offer) -> Result<(), Failure> {
+    fn offer(&self, line: &mut Partners, offer: Offer) -> Result<(), Failure> {
         let state = self.state(offer.fee);
         self.transaction(&state)?;
         line.persist(&PersistOffer { state: state.clone() })?;
@@ -121,7 +121,7 @@ impl Closing {
     }
 
     /// BOLT 2: the signature must hold for a closing transaction at that fee.
-    fn check(&self, line: &mut Line, said: &ClosingSigned) -> Result<(), Failure> {
+    fn check(&self, line: &mut Partners, said: &ClosingSigned) -> Result<(), Failure> {
         let state = self.state(said.fee_satoshis);
         let transaction = self.transaction(&state)?;
         let question = CheckClosing { state, signature: said.signature };
@@ -151,7 +151,7 @@ impl Closing {
     }
 
     /// The peer has signed what we take: that is on disk before anything is answered.
-    fn conclude(&self, line: &Line, said: &ClosingSigned) -> Result<ClosingAgreed, Failure> {
+    fn conclude(&self, line: &Partners, said: &ClosingSigned) -> Result<ClosingAgreed, Failure> {
         let (state, signature) = (self.state(said.fee_satoshis), said.signature);
         line.persist(&PersistPeerSignature { state: state.clone(), signature })?;
         Ok(ClosingAgreed { state, signature })

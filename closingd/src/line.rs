@@ -8,7 +8,7 @@ use wire::connectd::PeerControl;
 use wire::{ClosingMessage, ClosingSigned, Decoded, Message, Request, Warning};
 
 /// Master, hsmd and peer of one closing.
-pub(crate) struct Line {
+pub(crate) struct Partners {
     orders: Orders,
     master: Master,
     hsm: Hsm,
@@ -27,7 +27,7 @@ enum Next {
     Silence,
 }
 
-impl Line {
+impl Partners {
     pub(crate) fn new(
         orders: Orders,
         master: Master,
