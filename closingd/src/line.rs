@@ -20,11 +20,11 @@ pub(crate) struct Partners {
 }
 
 /// What comes while a closing is negotiated, or after.
-enum Next {
-    Said(ClosingMessage),
+enum Heard {
+    Message(ClosingMessage),
     /// An order of the master's, which has none to give: or it is gone.
     Order(Failure),
-    Silence,
+    Timeout,
 }
 
 impl Partners {
@@ -61,11 +61,11 @@ impl Partners {
         let deadline = Instant::now().checked_add(self.patience);
         loop {
             match self.next(deadline)? {
-                Next::Said(ClosingMessage::ClosingSigned(signed)) => return Ok(signed),
-                Next::Said(message) => self.bear(&message)?,
-                Next::Order(why) => return Err(why),
+                Heard::Message(ClosingMessage::ClosingSigned(signed)) => return Ok(signed),
+                Heard::Message(message) => self.bear(&message)?,
+                Heard::Order(why) => return Err(why),
                 // BOLT 2, closing_signed: after how many silences the channel fails, is the master's to count.
-                Next::Silence => {
+                Heard::Timeout => {
                     let seconds = self.patience.as_secs();
                     let text = format!("no closing_signed within {seconds} seconds");
                     return Err(Failure::PeerWarn(text));
@@ -98,16 +98,16 @@ impl Partners {
         }
     }
 
-    fn next(&mut self, deadline: Option<Instant>) -> Result<Next, Failure> {
+    fn next(&mut self, deadline: Option<Instant>) -> Result<Heard, Failure> {
         loop {
             match self.lost(|line| subdaemon::wait(&line.orders, &mut line.peer, deadline))? {
-                Ready::Timeout => return Ok(Next::Silence),
+                Ready::Timeout => return Ok(Heard::Timeout),
                 Ready::Orders => {
                     let why = match self.orders.recv() {
                         Ok(_) => Failure::internal("an order while a closing is negotiated"),
                         Err(gone) => gone,
                     };
-                    return Ok(Next::Order(why));
+                    return Ok(Heard::Order(why));
                 }
                 Ready::Peer => match self.lost(|line| line.peer.try_recv())? {
                     None | Some(PeerRecord::Control(PeerControl::Drained(_))) => {}
@@ -116,7 +116,7 @@ impl Partners {
                     }
                     Some(PeerRecord::Message(bytes)) => {
                         if let Some(message) = hear(&bytes)? {
-                            return Ok(Next::Said(message));
+                            return Ok(Heard::Message(message));
                         }
                     }
                 },
@@ -162,8 +162,10 @@ impl Partners {
         let deadline = Instant::now().checked_add(patience);
         loop {
             match self.next(deadline) {
-                Ok(Next::Said(message)) => log::debug!("after the agreement: {}", message.name()),
-                Ok(Next::Order(_) | Next::Silence) => return Ok(()),
+                Ok(Heard::Message(message)) => {
+                    log::debug!("after the agreement: {}", message.name())
+                }
+                Ok(Heard::Order(_) | Heard::Timeout) => return Ok(()),
                 Err(why) => {
                     log::debug!("after the agreement: {why}");
                     return Ok(());
