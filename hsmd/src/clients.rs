@@ -52,7 +52,7 @@ enum Turn {
 
 /// What the master said in one round.
 #[derive(Default)]
-struct Said {
+struct MasterWords {
     admitted: Vec<Admission>,
     forgotten: Option<(NodeId, ChannelNumber)>,
     stored: Option<(NodeId, ChannelNumber)>,
@@ -60,7 +60,7 @@ struct Said {
     told: bool,
 }
 
-impl Said {
+impl MasterWords {
     /// Does this client's channel exist no more, or is it past what the client was for?
     fn forgets(&self, client: &Client) -> bool {
         let is = |channel: Option<_>| channel.is_some() && client.id() == channel;
@@ -122,8 +122,8 @@ fn serve(
     hsm: &mut Hsm,
     clients: &mut [Client],
     readable: Vec<bool>,
-) -> Result<(Said, Vec<usize>), Failure> {
-    let (mut said, mut gone) = (Said::default(), Vec::new());
+) -> Result<(MasterWords, Vec<usize>), Failure> {
+    let (mut said, mut gone) = (MasterWords::default(), Vec::new());
     for (at, (client, readable)) in clients.iter_mut().zip(readable).enumerate() {
         if said.forgets(client) {
             // The channel is gone: its clients are closed unread.
@@ -212,7 +212,7 @@ impl Client {
         &mut self,
         hsm: &mut Hsm,
         readable: bool,
-        said: &mut Said,
+        said: &mut MasterWords,
     ) -> (Turn, Option<BadClient>) {
         if !self.out.is_empty() {
             return (if readable { self.flush() } else { Turn::Stays }, None);
