@@ -47,9 +47,9 @@ pub(crate) const fn broadcast_by(key: &WalletKey) -> Option<CommitmentNumber> {
 
 /// The keys of the commitment that was asked for last: a batch takes hundreds of outputs of one.
 #[derive(Default)]
-pub(crate) struct Last(Option<(Basepoints, Side, Point, CommitmentKeys)>);
+pub(crate) struct LastKeys(Option<(Basepoints, Side, Point, CommitmentKeys)>);
 
-impl Last {
+impl LastKeys {
     fn keys(&mut self, constants: &Constants, side: Side, point: &Point) -> CommitmentKeys {
         let basepoints = &constants.params.basepoints;
         if let Some((local, s, p, keys)) = &self.0
@@ -68,7 +68,7 @@ pub(crate) fn key_of(
     channel: Option<&Channel>,
     tx: &Transaction,
     input: &WalletInput,
-    last: &mut Last,
+    last: &mut LastKeys,
 ) -> Result<(SigningKey, ScriptForm), String> {
     let channel = channel.ok_or("this channel is not known")?;
     let constants = channel.judge.constants().map_err(|e| e.to_string())?;
@@ -108,7 +108,7 @@ fn opened(
     constants: &Constants,
     tx: &Transaction,
     input: &WalletInput,
-    last: &mut Last,
+    last: &mut LastKeys,
 ) -> Result<(SigningKey, ScriptForm), String> {
     let mut commitment = |side: Side, point: &Point| last.keys(constants, side, point);
     match &input.key {

@@ -62,7 +62,7 @@ pub(crate) fn sign<'a>(
         .map(|s| TxOut { value: Amount::from_sat(s.amount.0), script_pubkey: s.script.clone() })
         .collect();
     let mut witnesses = Vec::with_capacity(inputs.len());
-    let (mut cache, mut last) = (SighashCache::new(&tx), claims::Last::default());
+    let (mut cache, mut last) = (SighashCache::new(&tx), claims::LastKeys::default());
     for input in inputs {
         let at = input.index as usize;
         let named = spent.get(at).ok_or_else(|| refuse(input, "there is no such input"))?;
@@ -94,7 +94,7 @@ fn key_of<'a>(
     channel: &impl Fn(&WalletKey) -> Option<&'a Channel>,
     tx: &Transaction,
     input: &WalletInput,
-    last: &mut claims::Last,
+    last: &mut claims::LastKeys,
 ) -> Result<(SigningKey, Form), String> {
     let (key, point, forms) = match &input.key {
         WalletKey::Address { index } => {
