@@ -3,7 +3,7 @@
 //! An `Err` here is a question that no client of ours would ask: its socket is closed. What can be wrong without anyone's
 //! bug (a peer's signature, a secret file, a row of the database) has its place in the answer.
 
-use crate::arriving::Who;
+use crate::arriving::Asker;
 use crate::blinding::secp;
 use crate::channel::Channel;
 use crate::channel_keys::{ChannelKeys, SIGNING_STACK, signatures_made};
@@ -32,7 +32,7 @@ const MAX_ONIONS: usize = 2 * channel::MAX_HTLCS;
 /// A client that the master wants served.
 pub(crate) struct Admission {
     pub(crate) fd: OwnedFd,
-    pub(crate) who: Who,
+    pub(crate) who: Asker,
     pub(crate) rights: Rights,
     /// The master had the channel on disk when it asked for this client. openingd's comes before.
     pub(crate) stored: bool,
@@ -116,7 +116,7 @@ impl Hsm {
     /// Answers one question of `who`.
     pub(crate) fn answer(
         &mut self,
-        who: Who,
+        who: Asker,
         rights: &Rights,
         body: &[u8],
         fds: VecDeque<OwnedFd>,
@@ -133,7 +133,7 @@ impl Hsm {
         decided
     }
 
-    fn decide(&mut self, who: Who, question: HsmRequest, fds: VecDeque<OwnedFd>) -> Answered {
+    fn decide(&mut self, who: Asker, question: HsmRequest, fds: VecDeque<OwnedFd>) -> Answered {
         use HsmRequest as Q;
         match question {
             Q::Unlock(q) => answered::<Unlock>(&self.unlock(&q)?),
@@ -194,7 +194,7 @@ impl Hsm {
     }
 
     /// `None`: not before the master has stored that it may. The secret is erased once it is in the answer.
-    fn revoke_local(&mut self, who: Who, q: &RevokeLocal) -> Answered {
+    fn revoke_local(&mut self, who: Asker, q: &RevokeLocal) -> Answered {
         let mut revoked = self.channel(who)?.revoke_local(q.number)?;
         let outcome = revoked.as_ref().map(outcome::<RevokeLocal>);
         if let Some(revocation) = &mut revoked {
@@ -204,14 +204,14 @@ impl Hsm {
     }
 
     fn sign_local(&mut self, q: &SignLocalCommitment) -> Result<Result<Transaction, String>, Bad> {
-        Ok(self.channel(Who::Child(q.peer, q.channel))?.sign_local(&q.state, &q.signatures))
+        Ok(self.channel(Asker::Child(q.peer, q.channel))?.sign_local(&q.state, &q.signatures))
     }
 
     fn complete_closing(
         &mut self,
         q: &CompleteClosing,
     ) -> Result<Result<Transaction, String>, Bad> {
-        Ok(self.channel(Who::Child(q.peer, q.channel))?.complete_closing(&q.state, &q.signature))
+        Ok(self.channel(Asker::Child(q.peer, q.channel))?.complete_closing(&q.state, &q.signature))
     }
 
     fn peel_onions(&self, q: &PeelOnions) -> Result<Outcome, Bad> {
@@ -229,8 +229,8 @@ impl Hsm {
     }
 
     /// The channel that `who` is bound to. Its keys are derived once.
-    fn channel(&mut self, who: Who) -> Result<&mut Channel, Bad> {
-        let Who::Child(peer, number) = who else { return Err(Refusal::NoChannel.into()) };
+    fn channel(&mut self, who: Asker) -> Result<&mut Channel, Bad> {
+        let Asker::Child(peer, number) = who else { return Err(Refusal::NoChannel.into()) };
         let node = self.node.as_deref().ok_or_else(|| "the secret is not unlocked".to_owned())?;
         match self.channels.entry((peer, number)) {
             std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
@@ -266,7 +266,7 @@ impl Hsm {
         if q.rights.allow(Capability::Master) {
             return Err("the right Master is the master's alone".to_owned());
         }
-        let who = Who::Child(q.peer, q.channel);
+        let who = Asker::Child(q.peer, q.channel);
         let mut outcome = outcome::<NewClient>(&());
         if let Some(seed) = &q.seed {
             outcome.stored = Some((q.peer, q.channel));
@@ -315,7 +315,7 @@ impl Hsm {
 
     fn sign_announcement(
         &mut self,
-        who: Who,
+        who: Asker,
         q: &SignAnnouncement,
     ) -> Result<(Signature, Signature), Bad> {
         let (_, digest) = self.announcement(who, q.short_channel_id, &q.features)?;
@@ -327,7 +327,7 @@ impl Hsm {
     /// libsecp256k1 refuses a high S: nobody would relay what it is in.
     fn check_announcement(
         &mut self,
-        who: Who,
+        who: Asker,
         q: &CheckAnnouncement,
     ) -> Result<Result<(), String>, Bad> {
         let (theirs, digest) = self.announcement(who, q.short_channel_id, &q.features)?;
@@ -346,11 +346,11 @@ impl Hsm {
     /// The peer's id and funding key, and what both sides sign of the channel's announcement.
     fn announcement(
         &mut self,
-        who: Who,
+        who: Asker,
         short_channel_id: ShortChannelId,
         features: &Features,
     ) -> Result<((NodeId, NodeId), Digest), Bad> {
-        let Who::Child(peer, _) = who else { return Err(Refusal::NoChannel.into()) };
+        let Asker::Child(peer, _) = who else { return Err(Refusal::NoChannel.into()) };
         let node = self.node()?;
         let (node_id, network) = (node.node_id, node.network);
         let channel = self.channel(who)?;

@@ -8,7 +8,7 @@ use wire::hsm::{ClosingStored, HsmRequest, RevocationStored, Rights, lengths};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Asker {
     /// lightningd itself.
     Master,
     /// A child, for one channel.
@@ -20,7 +20,7 @@ const NUMBER: usize = 2;
 
 /// May this client send a frame whose body has so many bytes and begins with `body`? `Err`: the client is closed. Asked with each
 /// part of a frame that arrives, and once more before it is decoded.
-pub(crate) fn judge(who: Who, rights: &Rights, length: usize, body: &[u8]) -> Result<(), Bad> {
+pub(crate) fn judge(who: Asker, rights: &Rights, length: usize, body: &[u8]) -> Result<(), Bad> {
     let Some(number) = body.first_chunk::<NUMBER>() else {
         let longest = longest_of(rights);
         return if length < NUMBER {
@@ -32,7 +32,7 @@ pub(crate) fn judge(who: Who, rights: &Rights, length: usize, body: &[u8]) -> Re
         };
     };
     let number = u16::from_be_bytes(*number);
-    if who == Who::Master && is_order(number) {
+    if who == Asker::Master && is_order(number) {
         return fits("an order", length - NUMBER, lengths::CHANNEL + 8);
     }
     let row = HsmRequest::row(number).ok_or_else(|| format!("{number} is no question"))?;

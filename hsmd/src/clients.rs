@@ -4,7 +4,7 @@
 //! half sent stays with it and holds up nobody else.
 
 use crate::answer::{Admission, Hsm};
-use crate::arriving::{self, Who};
+use crate::arriving::{self, Asker};
 use crate::blinding::Blinding;
 use crate::refusal::Bad;
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 struct Client {
     fd: OwnedFd,
-    who: Who,
+    who: Asker,
     rights: Rights,
     buffer: FrameBuffer,
     /// The master had its channel on disk when it asked for this client.
@@ -78,7 +78,7 @@ pub fn run(
     let master = Orders::take_fd(&mut fds, "master's client socket")?;
     // What concerns one channel or the peers' connections is asked by that client.
     let rights = Rights::of(&[Capability::Master]);
-    let admission = Admission { fd: master, who: Who::Master, rights, stored: true };
+    let admission = Admission { fd: master, who: Asker::Master, rights, stored: true };
     let mut clients = vec![Client::new(admission)?];
     let mut hsm = Hsm::default();
     let mut unlocked = Some(unlocked);
@@ -186,14 +186,16 @@ impl Client {
 
     fn id(&self) -> Option<(NodeId, ChannelNumber)> {
         match self.who {
-            Who::Master => None,
-            Who::Child(peer, channel) => Some((peer, channel)),
+            Asker::Master => None,
+            Asker::Child(peer, channel) => Some((peer, channel)),
         }
     }
     fn name(&self) -> String {
         match self.who {
-            Who::Master => "lightningd".to_owned(),
-            Who::Child(peer, channel) => format!("the client of {peer}, channel number {channel}"),
+            Asker::Master => "lightningd".to_owned(),
+            Asker::Child(peer, channel) => {
+                format!("the client of {peer}, channel number {channel}")
+            }
         }
     }
 
@@ -234,7 +236,7 @@ impl Client {
             Ok(None) => return (Turn::Stays, None),
             Err(why) => return (Turn::Bad(why), None),
         };
-        if let (Who::Master, Some(order)) = (self.who, master_order(&frame.body)) {
+        if let (Asker::Master, Some(order)) = (self.who, master_order(&frame.body)) {
             hsm.ordered(&order);
             said.told = true;
             return (Turn::Stays, None);

@@ -1,7 +1,7 @@
 //! Doors for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at a channel's other end.
 
 use crate::answer;
-use crate::arriving::Who;
+use crate::arriving::Asker;
 use crate::blinding::secp;
 use crate::channel_keys::ChannelKeys;
 use crate::derive::{NodeKeys, Root};
@@ -60,7 +60,7 @@ impl Hsm {
         body: &[u8],
         fds: VecDeque<OwnedFd>,
     ) -> Result<Option<Answered>, String> {
-        let who = who.map_or(Who::Master, |(peer, channel)| Who::Child(peer, channel));
+        let who = who.map_or(Asker::Master, |(peer, channel)| Asker::Child(peer, channel));
         let outcome = self.0.answer(who, rights, body, fds)?;
         Ok(outcome.map(|o| Answered {
             answer: o.answer.get(2..).unwrap_or_default().to_vec(),

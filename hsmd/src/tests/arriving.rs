@@ -12,8 +12,8 @@ fn other_rights(row: &Row<Capability>) -> Rights {
     let others = Capability::ALL.iter().filter(|right| **right != row.needs);
     Rights::of(&others.copied().collect::<Vec<_>>())
 }
-fn who() -> crate::arriving::Who {
-    crate::arriving::Who::Child(peer().node_id, CHANNEL)
+fn who() -> crate::arriving::Asker {
+    crate::arriving::Asker::Child(peer().node_id, CHANNEL)
 }
 
 #[test]

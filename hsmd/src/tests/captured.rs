@@ -44,15 +44,15 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// hsmd without its sockets, with one channel: as its rows are, or before it has any.
-fn judge_of(seed: Option<ChannelSeed>) -> (crate::answer::Hsm, crate::arriving::Who, PathBuf) {
+fn judge_of(seed: Option<ChannelSeed>) -> (crate::answer::Hsm, crate::arriving::Asker, PathBuf) {
     use crate::answer::Hsm;
-    use crate::arriving::Who;
+    use crate::arriving::Asker;
     let folder = folder();
     let path = folder.join("hsm_secret");
     std::fs::write(&path, [1; 32]).unwrap();
     let mut hsm = Hsm::default();
     let mut ask = |body: Vec<u8>, fds: VecDeque<OwnedFd>| {
-        hsm.answer(Who::Master, &Rights::of(&[Capability::Master]), &body, fds)
+        hsm.answer(Asker::Master, &Rights::of(&[Capability::Master]), &body, fds)
             .map(|_| ())
             .unwrap();
     };
@@ -64,7 +64,7 @@ fn judge_of(seed: Option<ChannelSeed>) -> (crate::answer::Hsm, crate::arriving::
     let mut body = NewClient::NUMBER.to_be_bytes().to_vec();
     wire::Wire::put(&question, &mut body);
     ask(body, VecDeque::from([stream_pair().unwrap().0]));
-    (hsm, Who::Child(peer().node_id, CHANNEL), folder)
+    (hsm, Asker::Child(peer().node_id, CHANNEL), folder)
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::answer;
-use crate::arriving::Who;
+use crate::arriving::Asker;
 use std::os::unix::fs::FileExt;
 use zeroize::Zeroize;
 
@@ -59,7 +59,7 @@ fn unlocked() -> (answer::Hsm, Box<ChannelKeys>) {
         seed: Some(ChannelSeed { params, ..seed(0) }),
     };
     let body = body_of(&question);
-    hsm.answer(Who::Master, &Rights::of(&[Capability::Master]), &body, [theirs].into())
+    hsm.answer(Asker::Master, &Rights::of(&[Capability::Master]), &body, [theirs].into())
         .unwrap()
         .unwrap();
     (hsm, keys)
@@ -79,7 +79,7 @@ fn derived_htlc_key_is_nowhere_in_memory_after_signing() {
         subdaemon::memory::wipe_stack::<65536>();
         let question = SignRemoteCommitment { state };
         let body = body_of(&question);
-        let who = Who::Child(peer().node_id, CHANNEL);
+        let who = Asker::Child(peer().node_id, CHANNEL);
         let answer = hsm.answer(who, &Rights::of(EVERYTHING), &body, VecDeque::new());
         assert!(answer.unwrap().is_some());
         assert_eq!(copies(&key), Vec::<String>::new(), "{htlcs} HTLCs");
