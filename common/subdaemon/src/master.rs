@@ -11,18 +11,18 @@ use zeroize::Zeroize;
 
 /// The upward socket: reports, asks and their answers. Cloned only for the log.
 #[derive(Debug, Clone)]
-pub struct Master(Arc<Mutex<Line>>);
+pub struct Master(Arc<Mutex<Upward>>);
 
 /// The upward socket and, for a daemon that must not wait for the master to read, what waits in its stead.
 #[derive(Debug)]
-struct Line {
+struct Upward {
     conn: Conn,
     queue: Option<OutQueue>,
     /// The master's lock, which is free only when all of its children are gone: a master that starts after a crash waits for it.
     _alive: Option<OwnedFd>,
 }
 
-impl Line {
+impl Upward {
     fn send(&mut self, body: &[u8]) -> std::io::Result<()> {
         match &mut self.queue {
             None => self.conn.send(body, &[]),
@@ -47,11 +47,11 @@ impl Line {
 impl Master {
     /// `alive`: the master's lock, held as long as this process has a line to it.
     pub(crate) fn new(upward: OwnedFd, alive: Option<OwnedFd>) -> Self {
-        let line = Line { conn: Conn::new(upward), queue: None, _alive: alive };
+        let line = Upward { conn: Conn::new(upward), queue: None, _alive: alive };
         Self(Arc::new(Mutex::new(line)))
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn line(&self) -> MutexGuard<'_, Upward> {
         self.0.lock().expect("no daemon panics while it holds its line to the master: panics abort")
     }
 
