@@ -35,7 +35,7 @@ pub enum PeerRecord {
 /// The peer's socket. Handed over by [`Peer::into_fd`]: what nobody read stays in the kernel for the next daemon.
 #[derive(Debug)]
 pub struct Peer {
-    fd: Line,
+    fd: PeerSocket,
     queue: VecDeque<Vec<u8>>,
     bytes: usize,
     /// Room for the longest record, kept.
@@ -45,13 +45,13 @@ pub struct Peer {
 
 /// Ends the connection with whoever holds it, though the master has a copy: connectd shall not wait for that.
 #[derive(Debug)]
-struct Line(Option<OwnedFd>);
-impl AsFd for Line {
+struct PeerSocket(Option<OwnedFd>);
+impl AsFd for PeerSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_ref().expect("it is taken only with the peer itself").as_fd()
     }
 }
-impl Drop for Line {
+impl Drop for PeerSocket {
     fn drop(&mut self) {
         if let Some(fd) = &self.0 {
             // It fails only where the other end is gone already.
@@ -95,7 +95,7 @@ impl Peer {
     /// Over one end of [`crate::peer_pair`].
     pub fn new(fd: OwnedFd) -> Self {
         Self {
-            fd: Line(Some(fd)),
+            fd: PeerSocket(Some(fd)),
             queue: VecDeque::new(),
             bytes: 0,
             room: Vec::new(),
