@@ -71,7 +71,7 @@ fn answer(registers: &mut libc::mcontext_t, result: i64) -> usize {
 
 /// One line, made without an allocation.
 fn say(number: u64, count: u64) {
-    let mut line = Line { bytes: [0; 96], len: 0 };
+    let mut line = StderrLine { bytes: [0; 96], len: 0 };
     line.text(b"the sandbox refused system call ");
     line.number(number);
     line.text(b" (so far ");
@@ -82,11 +82,11 @@ fn say(number: u64, count: u64) {
         nix::unistd::write(std::io::stderr().as_fd(), line.bytes.get(..line.len).unwrap_or(&[]));
 }
 
-struct Line {
+struct StderrLine {
     bytes: [u8; 96],
     len: usize,
 }
-impl Line {
+impl StderrLine {
     fn text(&mut self, text: &[u8]) {
         for byte in text {
             if let Some(place) = self.bytes.get_mut(self.len) {
