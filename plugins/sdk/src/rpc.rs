@@ -62,7 +62,7 @@ struct Shared {
 #[derive(Debug)]
 enum Way {
     /// By a connection that it gave this process, for calls of all threads: the process needs no right to connect.
-    Given(Line),
+    Given(RpcConnection),
     /// By connecting to its socket, once for each of the calls that are under way at a time.
     Path { socket: PathBuf, idle: Mutex<Vec<Connection>> },
 }
@@ -83,7 +83,7 @@ impl Rpc {
     }
     /// Over a connection that stands. `Err` if its descriptor cannot be had twice.
     pub fn over(stream: UnixStream, name: &str) -> std::io::Result<Self> {
-        Ok(Self::by(Way::Given(Line::new(stream)?), name))
+        Ok(Self::by(Way::Given(RpcConnection::new(stream)?), name))
     }
     fn by(way: Way, name: &str) -> Self {
         Self(Arc::new(Shared { way, name: name.to_owned(), next_id: AtomicU64::new(0) }))
@@ -167,7 +167,7 @@ fn next(connection: &mut Connection) -> Result<Response, CallError> {
 
 /// One connection for the calls of all threads: a thread of its own hands each answer to the call that it is for.
 #[derive(Debug)]
-struct Line {
+struct RpcConnection {
     writer: Mutex<UnixStream>,
     /// Until the first call starts that thread: a plugin enters its box with one thread.
     unread: Mutex<Option<UnixStream>>,
@@ -182,7 +182,7 @@ struct Pending {
     over: Option<CallError>,
 }
 
-impl Line {
+impl RpcConnection {
     fn new(stream: UnixStream) -> std::io::Result<Self> {
         let unread = Mutex::new(Some(stream.try_clone()?));
         Ok(Self { writer: Mutex::new(stream), unread, calls: Arc::default() })
