@@ -2,7 +2,7 @@
 
 use crate::amount::{Dust, sat};
 use crate::bitcoind::{BCLI_ERROR, Bitcoind, Found, Refusal};
-use sdk::{Answer, Call, Kind, Part, RpcError, kind};
+use sdk::{Answer, AnswerPart, Call, Kind, RpcError, kind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -76,9 +76,9 @@ pub(crate) fn getrawblockbyheight(call: &Call<'_, Bitcoind>) -> Result<Answer> {
     // A block may be 8 MB of hex: it goes from bitcoind's answer to ours as it lies there.
     let (body, range) = block.into_slice();
     Ok(Answer::parts(vec![
-        Part::Text(format!("{{\"blockhash\":{},\"block\":", json!(hash))),
-        Part::Slice(body, range),
-        Part::Text("}".to_owned()),
+        AnswerPart::Text(format!("{{\"blockhash\":{},\"block\":", json!(hash))),
+        AnswerPart::Slice(body, range),
+        AnswerPart::Text("}".to_owned()),
     ]))
 }
 

@@ -58,18 +58,18 @@ impl PartialEq for RpcError {
 
 /// A result: one JSON object, perhaps in pieces that are never put together.
 #[derive(Debug)]
-pub struct Answer(Vec<Part>);
+pub struct Answer(Vec<AnswerPart>);
 
 /// A piece of an answer.
 #[derive(Debug)]
-pub enum Part {
+pub enum AnswerPart {
     /// Text of our own.
     Text(String),
     /// A range of somebody's bytes. Nothing where it lies outside of them.
     Slice(Vec<u8>, Range<usize>),
 }
 
-impl Part {
+impl AnswerPart {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -82,20 +82,20 @@ impl Answer {
     /// A value as JSON.
     pub fn json(value: &impl Serialize) -> Result<Self, RpcError> {
         serde_json::to_string(value)
-            .map(|text| Self(vec![Part::Text(text)]))
+            .map(|text| Self(vec![AnswerPart::Text(text)]))
             .map_err(|e| RpcError::new(code::PLUGIN_ERROR, format!("no JSON: {e}")))
     }
     /// Pieces that make one JSON value together. Whoever calls this has made sure that they do.
-    pub const fn parts(parts: Vec<Part>) -> Self {
+    pub const fn parts(parts: Vec<AnswerPart>) -> Self {
         Self(parts)
     }
     /// Something that is JSON already.
     pub fn raw(value: &RawValue) -> Self {
-        Self(vec![Part::Text(value.get().to_owned())])
+        Self(vec![AnswerPart::Text(value.get().to_owned())])
     }
     /// An object without members.
     pub fn empty() -> Self {
-        Self(vec![Part::Text("{}".to_owned())])
+        Self(vec![AnswerPart::Text("{}".to_owned())])
     }
     /// All of it, put together.
     pub fn text(&self) -> String {

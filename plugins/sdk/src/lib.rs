@@ -18,7 +18,7 @@ mod pool;
 mod rpc;
 mod serve;
 
-pub use answer::{Answer, Part, RpcError, code};
+pub use answer::{Answer, AnswerPart, RpcError, code};
 pub use filter::filter;
 pub use frames::{FrameError, Objects};
 pub use options::{OptionKind, OptionSpec, Options};

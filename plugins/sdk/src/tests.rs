@@ -174,9 +174,9 @@ fn greet(call: &Call<'_, State>) -> Result<Answer, RpcError> {
     call.message("info", "greeting");
     let text = format!("{} {}", call.state.greeting, name.as_deref().unwrap_or("you"));
     let parts = vec![
-        Part::Text("{\"said\":".to_owned()),
-        Part::Slice(format!("..\"{text}\"..").into_bytes(), 2..text.len() + 4),
-        Part::Text("}".to_owned()),
+        AnswerPart::Text("{\"said\":".to_owned()),
+        AnswerPart::Slice(format!("..\"{text}\"..").into_bytes(), 2..text.len() + 4),
+        AnswerPart::Text("}".to_owned()),
     ];
     Ok(Answer::parts(parts))
 }
