@@ -35,7 +35,7 @@ struct Success {
 
 /// A part that failed, for the error's data.
 #[derive(Debug, Serialize)]
-struct Attempt {
+struct PaymentAttempt {
     status: &'static str,
     failreason: String,
     partid: u64,
@@ -51,7 +51,7 @@ struct Payment<'a> {
     /// Under way, by part id.
     outstanding: BTreeMap<u64, Part>,
     next_part: u64,
-    attempts: Vec<Attempt>,
+    attempts: Vec<PaymentAttempt>,
     /// Per channel; [`u32::MAX`] is for good.
     failures: HashMap<String, u32>,
     /// Why nothing is sent any more.
@@ -239,7 +239,7 @@ impl Payment<'_> {
         let error = RpcError::from(error);
         self.call.message("debug", &format!("part {id} failed: {}", error.message));
         let channel = part.channel.clone();
-        self.attempts.push(Attempt {
+        self.attempts.push(PaymentAttempt {
             status: "failed",
             failreason: error.message.clone(),
             partid: id,
