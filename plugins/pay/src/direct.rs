@@ -26,7 +26,7 @@ pub(crate) struct Channel {
 
 /// One part: one HTLC over one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct RoutePart {
     pub(crate) channel: String,
     pub(crate) direction: u32,
     pub(crate) amount: Msat,
@@ -76,7 +76,7 @@ pub(crate) fn split(
     channels: &[Channel],
     needed: Msat,
     may_split: bool,
-) -> Result<Vec<Part>, NoWay> {
+) -> Result<Vec<RoutePart>, NoWay> {
     if channels.is_empty() {
         return Err(NoWay::NoChannel);
     }
@@ -107,8 +107,8 @@ pub(crate) fn split(
 }
 
 /// Fills one channel after the other.
-fn fill(channels: &[&Channel], needed: Msat) -> Option<Vec<Part>> {
-    let mut parts: Vec<(Part, Msat)> = Vec::new();
+fn fill(channels: &[&Channel], needed: Msat) -> Option<Vec<RoutePart>> {
+    let mut parts: Vec<(RoutePart, Msat)> = Vec::new();
     let mut missing = needed;
     for channel in channels {
         let mut left = channel.spendable;
@@ -138,6 +138,6 @@ fn fill(channels: &[&Channel], needed: Msat) -> Option<Vec<Part>> {
     (missing == Msat::ZERO).then(|| parts.into_iter().map(|(part, _)| part).collect())
 }
 
-fn part(channel: &Channel, amount: Msat) -> Part {
-    Part { channel: channel.id.clone(), direction: channel.direction, amount }
+fn part(channel: &Channel, amount: Msat) -> RoutePart {
+    RoutePart { channel: channel.id.clone(), direction: channel.direction, amount }
 }

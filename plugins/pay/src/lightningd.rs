@@ -1,7 +1,7 @@
 //! What lightningd is asked, and what of its answers matters here. Amounts are integers all the way.
 
 use crate::code;
-use crate::direct::{Channel, Part};
+use crate::direct::{Channel, RoutePart};
 use crate::request::Request;
 use crate::state::{State, in_progress};
 use hex::DisplayHex;
@@ -183,7 +183,7 @@ pub(crate) fn sendpay(
     request: &Request,
     group: u64,
     part_id: u64,
-    part: Option<&Part>,
+    part: Option<&RoutePart>,
 ) -> Result<(), sdk::CallError> {
     #[derive(Serialize)]
     struct Params<'a> {
@@ -214,7 +214,7 @@ pub(crate) fn sendpay(
         style: &'static str,
     }
     let terms = &request.invoice.terms;
-    let hop = |part: &'_ Part| -> (u64, u32, String) {
+    let hop = |part: &'_ RoutePart| -> (u64, u32, String) {
         (part.amount.0, request.delay, request.invoice.payee.to_string())
     };
     let route = part.map(|part| {

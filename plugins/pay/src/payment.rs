@@ -4,7 +4,7 @@
 //! waits for the parts that are under way: as long as one is, the payee can still take the money.
 
 use crate::code;
-use crate::direct::{MAX_PARTS, NoWay, Part, split};
+use crate::direct::{MAX_PARTS, NoWay, RoutePart, split};
 use crate::lightningd::{self, Done, Status};
 use crate::request::Request;
 use crate::state::State;
@@ -49,7 +49,7 @@ struct Payment<'a> {
     group: u64,
     begun: Instant,
     /// Under way, by part id.
-    outstanding: BTreeMap<u64, Part>,
+    outstanding: BTreeMap<u64, RoutePart>,
     next_part: u64,
     attempts: Vec<PaymentAttempt>,
     /// Per channel; [`u32::MAX`] is for good.
@@ -99,7 +99,8 @@ pub(crate) fn run(
 impl Payment<'_> {
     fn until_preimage(&mut self) -> Result<String, RpcError> {
         if self.request.invoice.payee.to_string() == lightningd::own_id(self.call)? {
-            let whole = Part { channel: String::new(), direction: 0, amount: self.request.share };
+            let whole =
+                RoutePart { channel: String::new(), direction: 0, amount: self.request.share };
             self.send(whole, true);
         }
         loop {
@@ -164,7 +165,7 @@ impl Payment<'_> {
     }
 
     /// The parts that would bring this much.
-    fn find(&self, missing: Msat) -> Result<Result<Vec<Part>, NoWay>, RpcError> {
+    fn find(&self, missing: Msat) -> Result<Result<Vec<RoutePart>, NoWay>, RpcError> {
         let request = self.request;
         let payee = request.invoice.payee.to_string();
         let excluded = |id: &str, direction: u32| {
@@ -180,7 +181,7 @@ impl Payment<'_> {
     }
 
     /// Has lightningd offer a part, and somebody wait for its end.
-    fn send(&mut self, part: Part, to_ourselves: bool) {
+    fn send(&mut self, part: RoutePart, to_ourselves: bool) {
         if self.gave_up.is_some() {
             return;
         }
