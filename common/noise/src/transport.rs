@@ -32,7 +32,7 @@ impl Transport {
         let rotor = |key| Rotor { chaining_key: chaining_key.clone(), key, nonce: 0 };
         Self {
             sealer: Sealer(rotor(send)),
-            opener: Opener { rotor: rotor(receive), next: Next::Header },
+            opener: Opener { rotor: rotor(receive), next: NextRead::Header },
         }
     }
 
@@ -110,12 +110,12 @@ impl std::error::Error for OpenError {}
 #[derive(Debug)]
 pub struct Opener {
     rotor: Rotor,
-    next: Next,
+    next: NextRead,
 }
 
 /// What the opener takes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum NextRead {
     Header,
     Body(u16),
     Nothing,
@@ -127,25 +127,25 @@ impl Opener {
         let (length, tag) = header.split_first_chunk::<2>().ok_or(OpenError::OutOfStep)?;
         let tag = tag.try_into().map_err(|_| OpenError::OutOfStep)?;
         match self.next {
-            Next::Header => {}
-            Next::Body(_) => return self.fail(OpenError::OutOfStep),
-            Next::Nothing => return Err(OpenError::Ended),
+            NextRead::Header => {}
+            NextRead::Body(_) => return self.fail(OpenError::OutOfStep),
+            NextRead::Nothing => return Err(OpenError::Ended),
         }
         let mut length = *length;
         if !self.rotor.decrypt(&mut length, tag) {
             return self.fail(OpenError::Header);
         }
         let length = u16::from_be_bytes(length);
-        self.next = Next::Body(length);
+        self.next = NextRead::Body(length);
         Ok(length)
     }
 
     /// Reads the body in place: `body` is the sealed message with its tag, and what comes back is its front.
     pub fn open_body<'a>(&mut self, body: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
         let announced = match self.next {
-            Next::Body(length) => usize::from(length),
-            Next::Header => return self.fail(OpenError::OutOfStep),
-            Next::Nothing => return Err(OpenError::Ended),
+            NextRead::Body(length) => usize::from(length),
+            NextRead::Header => return self.fail(OpenError::OutOfStep),
+            NextRead::Nothing => return Err(OpenError::Ended),
         };
         let Some((message, tag)) = body.split_last_chunk_mut::<TAG_LEN>() else {
             return self.fail(OpenError::OutOfStep);
@@ -156,12 +156,12 @@ impl Opener {
         if !self.rotor.decrypt(message, tag) {
             return self.fail(OpenError::Body);
         }
-        self.next = Next::Header;
+        self.next = NextRead::Header;
         Ok(message)
     }
 
     fn fail<T>(&mut self, why: OpenError) -> Result<T, OpenError> {
-        self.next = Next::Nothing;
+        self.next = NextRead::Nothing;
         Err(why)
     }
 }
