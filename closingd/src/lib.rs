@@ -16,7 +16,7 @@ mod settings;
 pub use settings::Settings;
 
 use crate::line::Partners;
-use crate::negotiation::{Negotiation, NegotiationError, Offer, Range, Role, Step};
+use crate::negotiation::{FeeStep, Negotiation, NegotiationError, Offer, Range, Role};
 use channel::Constants;
 use channel::closing::{self, BadClosing};
 use primitives::*;
@@ -90,13 +90,13 @@ impl Closing {
             let (next, step) = talk.hear(said.fee_satoshis, theirs).map_err(failure_of)?;
             log::debug!("the peer's fee {}, range {theirs:?}: {step:?}", said.fee_satoshis);
             match step {
-                Step::Agreed(_) => return self.conclude(line, &said),
-                Step::Accept(offer) => {
+                FeeStep::Agreed(_) => return self.conclude(line, &said),
+                FeeStep::Accept(offer) => {
                     let agreed = self.conclude(line, &said)?;
                     self.offer(line, offer)?;
                     return Ok(agreed);
                 }
-                Step::Counter(offer) => self.offer(line, offer)?,
+                FeeStep::Counter(offer) => self.offer(line, offer)?,
             }
             talk = next;
         }

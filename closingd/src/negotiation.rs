@@ -67,7 +67,7 @@ impl fmt::Display for Range {
 
 /// What follows from what the peer said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum FeeStep {
     /// Both have signed for this fee.
     Agreed(Sat),
     /// Say the peer's fee back to it: then both have.
@@ -175,7 +175,11 @@ impl Negotiation {
     }
 
     /// What the peer said, in the order of BOLT 2's list.
-    pub fn hear(&self, fee: Sat, theirs: Option<Range>) -> Result<(Self, Step), NegotiationError> {
+    pub fn hear(
+        &self,
+        fee: Sat,
+        theirs: Option<Range>,
+    ) -> Result<(Self, FeeStep), NegotiationError> {
         if self.role == Role::Opener && self.sent.is_none() {
             return Err(NegotiationError::TooEarly);
         }
@@ -184,7 +188,7 @@ impl Negotiation {
         }
         let heard = Self { received: Some(fee), ..*self };
         match self.sent {
-            Some(sent) if sent.fee == fee => Ok((heard, Step::Agreed(fee))),
+            Some(sent) if sent.fee == fee => Ok((heard, FeeStep::Agreed(fee))),
             Some(sent) if sent.range.contains(fee) => Ok(heard.accept(fee, sent.range)),
             sent => match theirs {
                 Some(theirs) => heard.answer_range(fee, theirs, sent),
@@ -193,13 +197,13 @@ impl Negotiation {
         }
     }
 
-    fn accept(&self, fee: Sat, range: Range) -> (Self, Step) {
+    fn accept(&self, fee: Sat, range: Range) -> (Self, FeeStep) {
         let (next, offer) = self.say(fee, range);
-        (next, Step::Accept(offer))
+        (next, FeeStep::Accept(offer))
     }
-    fn counter(&self, fee: Sat, range: Range) -> (Self, Step) {
+    fn counter(&self, fee: Sat, range: Range) -> (Self, FeeStep) {
         let (next, offer) = self.say(fee, range);
-        (next, Step::Counter(offer))
+        (next, FeeStep::Counter(offer))
     }
 
     /// The peer has a range, and its fee is not in the one that we sent.
@@ -208,7 +212,7 @@ impl Negotiation {
         fee: Sat,
         theirs: Range,
         sent: Option<Offer>,
-    ) -> Result<(Self, Step), NegotiationError> {
+    ) -> Result<(Self, FeeStep), NegotiationError> {
         let ours = match sent {
             Some(sent) => sent.range,
             // BOLT 2: an accepter, who does not pay, minds no maximum.
@@ -233,7 +237,7 @@ impl Negotiation {
         fee: Sat,
         before: Option<Sat>,
         sent: Option<Offer>,
-    ) -> Result<(Self, Step), NegotiationError> {
+    ) -> Result<(Self, FeeStep), NegotiationError> {
         let Some(sent) = sent.map(|offer| offer.fee) else {
             return Ok(if self.range.contains(fee) {
                 self.accept(fee, self.range)

@@ -12,7 +12,7 @@ fn negotiation(role: Role) -> Negotiation {
 fn opened() -> Negotiation {
     negotiation(Role::Opener).open().unwrap().0
 }
-fn hear(n: Negotiation, fee: u64, theirs: Option<Range>) -> Result<Step, NegotiationError> {
+fn hear(n: Negotiation, fee: u64, theirs: Option<Range>) -> Result<FeeStep, NegotiationError> {
     n.hear(Sat(fee), theirs).map(|(_, step)| step)
 }
 const fn offer(fee: u64, range: Range) -> Offer {
@@ -33,13 +33,13 @@ fn the_opener_answers_by_the_list() {
     let overlap = range(300, 400);
     for (fee, theirs, step) in [
         // Equal to what was sent.
-        (500, None, Ok(Step::Agreed(Sat(500)))),
-        (500, Some(range(100, 600)), Ok(Step::Agreed(Sat(500)))),
-        (500, Some(range(1, 2)), Ok(Step::Agreed(Sat(500)))),
+        (500, None, Ok(FeeStep::Agreed(Sat(500)))),
+        (500, Some(range(100, 600)), Ok(FeeStep::Agreed(Sat(500)))),
+        (500, Some(range(1, 2)), Ok(FeeStep::Agreed(Sat(500)))),
         // Within the range that was sent.
-        (301, None, Ok(Step::Accept(offer(301, ours)))),
-        (300, Some(range(1, 400)), Ok(Step::Accept(offer(300, ours)))),
-        (1000, Some(range(1, 2000)), Ok(Step::Accept(offer(1000, ours)))),
+        (301, None, Ok(FeeStep::Accept(offer(301, ours)))),
+        (300, Some(range(1, 400)), Ok(FeeStep::Accept(offer(300, ours)))),
+        (1000, Some(range(1, 2000)), Ok(FeeStep::Accept(offer(1000, ours)))),
         // A range that has nothing in common, and one that the fee is not in.
         (
             299,
@@ -57,10 +57,10 @@ fn the_opener_answers_by_the_list() {
             Err(NegotiationError::OutsideOverlap { fee: Sat(299), overlap }),
         ),
         // No range: halfway, as far as ours goes.
-        (2000, None, Ok(Step::Counter(offer(1000, ours)))),
-        (1200, None, Ok(Step::Counter(offer(850, ours)))),
-        (100, None, Ok(Step::Counter(offer(300, ours)))),
-        (200, None, Ok(Step::Counter(offer(350, ours)))),
+        (2000, None, Ok(FeeStep::Counter(offer(1000, ours)))),
+        (1200, None, Ok(FeeStep::Counter(offer(850, ours)))),
+        (100, None, Ok(FeeStep::Counter(offer(300, ours)))),
+        (200, None, Ok(FeeStep::Counter(offer(350, ours)))),
         // What nobody could pay.
         (
             100_001,
@@ -82,12 +82,12 @@ fn the_accepter_answers_by_the_list() {
     let ours = range(300, 1000);
     for (fee, theirs, step) in [
         // It minds no maximum where the opener has a range.
-        (5000, Some(range(100, 9000)), Ok(Step::Accept(offer(5000, range(300, 9000))))),
-        (300, Some(range(100, 300)), Ok(Step::Accept(offer(300, ours)))),
-        (100, Some(range(100, 400)), Ok(Step::Counter(offer(400, ours)))),
-        (100, Some(range(100, 9000)), Ok(Step::Counter(offer(500, range(300, 9000))))),
+        (5000, Some(range(100, 9000)), Ok(FeeStep::Accept(offer(5000, range(300, 9000))))),
+        (300, Some(range(100, 300)), Ok(FeeStep::Accept(offer(300, ours)))),
+        (100, Some(range(100, 400)), Ok(FeeStep::Counter(offer(400, ours)))),
+        (100, Some(range(100, 9000)), Ok(FeeStep::Counter(offer(500, range(300, 9000))))),
         // Outside its own range: then ours decides.
-        (9500, Some(range(100, 600)), Ok(Step::Counter(offer(500, ours)))),
+        (9500, Some(range(100, 600)), Ok(FeeStep::Counter(offer(500, ours)))),
         (
             100,
             Some(range(1, 299)),
@@ -102,9 +102,9 @@ fn the_accepter_answers_by_the_list() {
             }),
         ),
         // No range.
-        (300, None, Ok(Step::Accept(offer(300, ours)))),
-        (299, None, Ok(Step::Counter(offer(500, ours)))),
-        (1001, None, Ok(Step::Counter(offer(500, ours)))),
+        (300, None, Ok(FeeStep::Accept(offer(300, ours)))),
+        (299, None, Ok(FeeStep::Counter(offer(500, ours)))),
+        (1001, None, Ok(FeeStep::Counter(offer(500, ours)))),
     ] {
         assert_eq!(hear(negotiation(Role::Accepter), fee, theirs), step, "{fee} {theirs:?}");
     }
@@ -114,11 +114,11 @@ fn the_accepter_answers_by_the_list() {
 fn an_accepter_that_has_answered_takes_its_own_range_and_nothing_else() {
     let (answered, step) =
         negotiation(Role::Accepter).hear(Sat(100), Some(range(100, 400))).unwrap();
-    assert_eq!(step, Step::Counter(offer(400, range(300, 1000))));
-    assert_eq!(hear(answered, 400, Some(range(100, 400))), Ok(Step::Agreed(Sat(400))));
+    assert_eq!(step, FeeStep::Counter(offer(400, range(300, 1000))));
+    assert_eq!(hear(answered, 400, Some(range(100, 400))), Ok(FeeStep::Agreed(Sat(400))));
     assert_eq!(
         hear(answered, 350, Some(range(100, 400))),
-        Ok(Step::Accept(offer(350, range(300, 1000))))
+        Ok(FeeStep::Accept(offer(350, range(300, 1000))))
     );
     assert_eq!(
         hear(answered, 200, Some(range(100, 400))),
@@ -129,14 +129,14 @@ fn an_accepter_that_has_answered_takes_its_own_range_and_nothing_else() {
 #[test]
 fn without_ranges_each_fee_is_strictly_between_the_two_before() {
     let (talk, step) = opened().hear(Sat(2000), None).unwrap();
-    assert_eq!(step, Step::Counter(offer(1000, range(300, 1000))));
+    assert_eq!(step, FeeStep::Counter(offer(1000, range(300, 1000))));
     for fee in [2000, 2001, 50_000, 299, 100] {
         let (sent, received) = (Sat(1000), Sat(2000));
         let refusal = NegotiationError::NotBetween { fee: Sat(fee), sent, received };
         assert_eq!(hear(talk, fee, None), Err(refusal), "{fee}");
     }
     // Within what we sent is agreed all the same, wherever it was before.
-    assert_eq!(hear(talk, 999, None), Ok(Step::Accept(offer(999, range(300, 1000)))));
+    assert_eq!(hear(talk, 999, None), Ok(FeeStep::Accept(offer(999, range(300, 1000)))));
     // Between, and we are at our end.
     let ours = range(300, 1000);
     let refusal = NegotiationError::NoRoom { fee: Sat(1500), sent: Sat(1000), ours };
@@ -181,15 +181,15 @@ fn haggle(
         // `b` hears; then they change places.
         match b.hear(said.fee, ranges.then_some(said.range)) {
             Err(discord) => return (Err(discord), messages),
-            Ok((_, Step::Agreed(fee))) => return (Ok(fee), messages),
-            Ok((next, step @ (Step::Accept(offer) | Step::Counter(offer)))) => {
+            Ok((_, FeeStep::Agreed(fee))) => return (Ok(fee), messages),
+            Ok((next, step @ (FeeStep::Accept(offer) | FeeStep::Counter(offer)))) => {
                 messages += 1;
                 (b, a) = (a, next);
-                let accepted = matches!(step, Step::Accept(_));
+                let accepted = matches!(step, FeeStep::Accept(_));
                 if accepted {
                     // The other side hears its own fee back.
                     let (_, last) = b.hear(offer.fee, ranges.then_some(offer.range)).unwrap();
-                    assert_eq!(last, Step::Agreed(offer.fee));
+                    assert_eq!(last, FeeStep::Agreed(offer.fee));
                     assert_eq!(offer.fee, said.fee);
                     return (Ok(offer.fee), messages);
                 }
@@ -266,16 +266,16 @@ proptest! {
                     prop_assert!(!discord.to_string().is_empty());
                     break;
                 }
-                Ok((_, Step::Agreed(fee))) => {
+                Ok((_, FeeStep::Agreed(fee))) => {
                     prop_assert_eq!(Some(fee), talk.sent.map(|o| o.fee));
                     break;
                 }
-                Ok((_, Step::Accept(offer))) => {
+                Ok((_, FeeStep::Accept(offer))) => {
                     prop_assert!(offer.fee >= Sat(300) && offer.fee <= talk.balance);
                     prop_assert!(role == Role::Accepter || offer.fee <= Sat(1000));
                     break;
                 }
-                Ok((next, Step::Counter(offer))) => {
+                Ok((next, FeeStep::Counter(offer))) => {
                     prop_assert!(offer.fee >= Sat(300) && offer.fee <= talk.balance);
                     prop_assert!(role == Role::Accepter || offer.fee <= Sat(1000));
                     talk = next;

@@ -1,6 +1,6 @@
 //! Haggling with somebody who names anything: we stay in our range, and it ends.
 
-use closingd::negotiation::{Negotiation, Range, Role, Step};
+use closingd::negotiation::{Negotiation, Range, Role, FeeStep};
 use primitives::Sat;
 
 struct Numbers<'a>(&'a [u8]);
@@ -44,17 +44,17 @@ pub fn run(data: &[u8]) {
                 assert!(!discord.to_string().is_empty());
                 return;
             }
-            Ok((_, Step::Agreed(fee))) => {
+            Ok((_, FeeStep::Agreed(fee))) => {
                 assert_eq!(Some(fee), sent);
                 return;
             }
-            Ok((_, Step::Accept(offer))) => {
+            Ok((_, FeeStep::Accept(offer))) => {
                 assert_eq!(offer.fee, Sat(fee));
                 assert!(offer.fee <= Sat(balance) && offer.range.contains(offer.fee));
                 assert!(role == Role::Accepter || offer.fee <= Sat(max));
                 return;
             }
-            Ok((next, Step::Counter(offer))) => {
+            Ok((next, FeeStep::Counter(offer))) => {
                 assert!(offer.fee <= Sat(balance));
                 assert!(role == Role::Accepter || offer.fee <= Sat(max));
                 talk = next;
