@@ -150,7 +150,7 @@ pub(crate) struct Refusal {
 }
 
 /// How one try ended without an answer.
-enum Trouble {
+enum BackendError {
     /// It starts; what it is doing.
     WarmingUp(String),
     /// It cannot be reached, or not with this cookie; it may come back.
@@ -208,14 +208,14 @@ impl Bitcoind {
             };
             match trouble {
                 // As long as it says so, it is alive: that may take hours after a crash.
-                Trouble::WarmingUp(stage) => self.is(Health::WarmingUp, &stage),
-                Trouble::Gone(why) => {
+                BackendError::WarmingUp(stage) => self.is(Health::WarmingUp, &stage),
+                BackendError::Gone(why) => {
                     self.is(Health::Gone, &why);
                     if begun.elapsed() + pause > self.config.retry {
                         return Err(self.gave_up(method, &why));
                     }
                 }
-                Trouble::Hopeless(why) => {
+                BackendError::Hopeless(why) => {
                     self.is(Health::Gone, &why);
                     return Err(RpcError::new(BCLI_ERROR, format!("bitcoind: {why}")));
                 }
@@ -269,7 +269,7 @@ impl Bitcoind {
     }
 
     /// One try, or two where the first was on a connection that bitcoind may have closed long ago.
-    fn ask_once(&self, method: &str, body: &[u8]) -> Result<Result<Found, Refusal>, Trouble> {
+    fn ask_once(&self, method: &str, body: &[u8]) -> Result<Result<Found, Refusal>, BackendError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some((mut connection, authorization)) = idle
             && let Ok(response) = connection.post(&authorization, body)
@@ -279,7 +279,7 @@ impl Bitcoind {
         }
         // The cookie is as old as bitcoind: read it again for each connection.
         let authorization = self.authorization()?;
-        let gone = |e: HttpError| Trouble::Gone(e.to_string());
+        let gone = |e: HttpError| BackendError::Gone(e.to_string());
         let Config { host, port, timeout, .. } = &self.config;
         let mut connection = Connection::open(host, *port, *timeout).map_err(gone)?;
         let response = connection.post(&authorization, body).map_err(gone)?;
@@ -292,25 +292,27 @@ impl Bitcoind {
         response: Response,
         connection: Connection,
         authorization: String,
-    ) -> Result<Result<Found, Refusal>, Trouble> {
+    ) -> Result<Result<Found, Refusal>, BackendError> {
         match (response.status, &self.config.auth) {
             (401 | 403, Auth::Cookie(file)) => {
-                return Err(Trouble::Gone(format!(
+                return Err(BackendError::Gone(format!(
                     "it does not accept the cookie in {}",
                     file.display()
                 )));
             }
             (401 | 403, Auth::Password(_)) => {
-                return Err(Trouble::Hopeless(
+                return Err(BackendError::Hopeless(
                     "it does not accept bitcoin-rpcuser and bitcoin-rpcpassword".to_owned(),
                 ));
             }
-            (503, _) => return Err(Trouble::Gone("it is too busy (HTTP status 503)".to_owned())),
+            (503, _) => {
+                return Err(BackendError::Gone("it is too busy (HTTP status 503)".to_owned()));
+            }
             (_, _) => {}
         }
         let keep_alive = response.keep_alive;
         let answer = read_answer(response)
-            .map_err(|why| Trouble::Gone(format!("its answer to {method}: {why}")))?;
+            .map_err(|why| BackendError::Gone(format!("its answer to {method}: {why}")))?;
         if keep_alive {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < MAX_IDLE {
@@ -318,17 +320,19 @@ impl Bitcoind {
             }
         }
         match answer {
-            Err(refusal) if refusal.code == IN_WARMUP => Err(Trouble::WarmingUp(refusal.message)),
+            Err(refusal) if refusal.code == IN_WARMUP => {
+                Err(BackendError::WarmingUp(refusal.message))
+            }
             answer => Ok(answer),
         }
     }
 
     /// What stands behind `Authorization: Basic`.
-    fn authorization(&self) -> Result<String, Trouble> {
+    fn authorization(&self) -> Result<String, BackendError> {
         let login = match &self.config.auth {
             Auth::Password(login) => login.clone(),
             Auth::Cookie(file) => std::fs::read_to_string(file).map_err(|e| {
-                Trouble::Gone(format!("its cookie {} cannot be read: {e}", file.display()))
+                BackendError::Gone(format!("its cookie {} cannot be read: {e}", file.display()))
             })?,
         };
         Ok(basic(login.trim_end()))
