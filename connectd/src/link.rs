@@ -1,7 +1,7 @@
 //! One connection as bytes: the handshake first, messages after. No socket, no clock, no randomness.
 //!
-//! The owner reads into [`Link::room`], steps until it says [`Step::Wait`], and writes what [`Link::out`] holds. Where
-//! the node's secret is needed the link stops with [`Step::Mix`], to be resumed by [`Link::mixed`].
+//! The owner reads into [`Link::room`], steps until it says [`LinkStep::Wait`], and writes what [`Link::out`] holds. Where
+//! the node's secret is needed the link stops with [`LinkStep::Mix`], to be resumed by [`Link::mixed`].
 
 use crate::bytes::{InQueue, OutQueue};
 use crate::limits::READ_CHUNK;
@@ -16,7 +16,7 @@ use wire::hsm::{MixEcdh, MixedKeys};
 
 /// What the bytes that have come so far lead to.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum LinkStep<'a> {
     /// More bytes are needed.
     Wait,
     /// The handshake needs hsmd's answer to this; go on with [`Link::mixed`].
@@ -147,39 +147,39 @@ impl Link {
     }
 
     /// What the bytes lead to. After an error the link is broken and only waits.
-    pub fn step(&mut self) -> Result<Step<'_>, LinkError> {
+    pub fn step(&mut self) -> Result<LinkStep<'_>, LinkError> {
         if self.missing() > 0 {
             self.incoming.rest();
-            return Ok(Step::Wait);
+            return Ok(LinkStep::Wait);
         }
         match std::mem::replace(&mut self.phase, Phase::Broken) {
             phase @ (Phase::ListenerAsks(_) | Phase::DialerAsks(_) | Phase::Broken) => {
                 self.phase = phase;
-                Ok(Step::Wait)
+                Ok(LinkStep::Wait)
             }
             Phase::AwaitsActOne(responder) => {
                 let act = self.incoming.take(ACT_ONE_LEN).unwrap_or_default();
                 let asks = responder.act_one(act).map_err(LinkError::Handshake)?;
                 let question = asks.question();
                 self.phase = Phase::ListenerAsks(Box::new(asks));
-                Ok(Step::Mix(question))
+                Ok(LinkStep::Mix(question))
             }
             Phase::AwaitsActTwo(initiator, their_id) => {
                 let act = self.incoming.take(ACT_TWO_LEN).unwrap_or_default();
                 let asks = initiator.act_two(act).map_err(LinkError::Handshake)?;
                 self.phase = Phase::DialerKnows(Box::new(asks));
-                Ok(Step::Authenticated(their_id))
+                Ok(LinkStep::Authenticated(their_id))
             }
             Phase::DialerKnows(asks) => {
                 let question = asks.question();
                 self.phase = Phase::DialerAsks(asks);
-                Ok(Step::Mix(question))
+                Ok(LinkStep::Mix(question))
             }
             Phase::AwaitsActThree(responder) => {
                 let act = self.incoming.take(ACT_THREE_LEN).unwrap_or_default();
                 let (who, transport) = responder.act_three(act).map_err(LinkError::Handshake)?;
                 self.phase = Phase::Header(Ciphers::new(transport));
-                Ok(Step::Authenticated(who))
+                Ok(LinkStep::Authenticated(who))
             }
             Phase::Header(mut ciphers) => {
                 let header = self.incoming.take(HEADER_LEN).unwrap_or_default();
@@ -192,12 +192,12 @@ impl Link {
                 let body = self.incoming.take(usize::from(len) + TAG_LEN).unwrap_or_default();
                 let message = ciphers.opener.open_body(body).map_err(LinkError::Cipher)?;
                 self.phase = Phase::Header(ciphers);
-                Ok(Step::Message(message))
+                Ok(LinkStep::Message(message))
             }
         }
     }
 
-    /// The answer to [`Step::Mix`].
+    /// The answer to [`LinkStep::Mix`].
     pub fn mixed(&mut self, mixed: MixedKeys) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.phase, Phase::Broken) {
             Phase::ListenerAsks(asks) => {
@@ -276,10 +276,10 @@ pub(crate) mod tests {
         let mut seen = Vec::new();
         loop {
             match link.step() {
-                Ok(Step::Wait) => return seen,
-                Ok(Step::Authenticated(who)) => seen.push(Seen::Peer(who)),
-                Ok(Step::Message(m)) => seen.push(Seen::Message(m.to_vec())),
-                Ok(Step::Mix(question)) => {
+                Ok(LinkStep::Wait) => return seen,
+                Ok(LinkStep::Authenticated(who)) => seen.push(Seen::Peer(who)),
+                Ok(LinkStep::Message(m)) => seen.push(Seen::Message(m.to_vec())),
+                Ok(LinkStep::Mix(question)) => {
                     if let Err(e) = link.mixed(answer(secret, &question)) {
                         seen.push(Seen::Error(e));
                         return seen;
@@ -362,7 +362,7 @@ pub(crate) mod tests {
         let two = written(&mut listener);
         dialler.room()[..50].copy_from_slice(&two);
         dialler.filled(50);
-        assert!(matches!(dialler.step(), Ok(Step::Authenticated(_))));
+        assert!(matches!(dialler.step(), Ok(LinkStep::Authenticated(_))));
         assert!(dialler.out().is_empty(), "act three waits for the ECDH");
     }
 
@@ -390,7 +390,7 @@ pub(crate) mod tests {
         let seen = feed(link, secret, &bytes, piece);
         if bytes.len() >= 50 {
             assert!(matches!(seen[..], [Seen::Error(_)]), "{seen:?}");
-            assert!(matches!(link.step(), Ok(Step::Wait)));
+            assert!(matches!(link.step(), Ok(LinkStep::Wait)));
             assert_eq!(link.room().len(), 0, "a broken link reads no more");
         }
     }

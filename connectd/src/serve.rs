@@ -5,7 +5,7 @@ use crate::conn::{Conn, ConnId, Stage};
 use crate::duplicates::Opened;
 use crate::init;
 use crate::limits::{MAX_COMPLAINTS, QUANTUM};
-use crate::link::Step;
+use crate::link::LinkStep;
 use crate::mux::Delivery;
 use crate::pings::Due;
 use crate::sort::{Belongs, sort};
@@ -173,7 +173,7 @@ impl Switchboard {
             let running = matches!(conn.stage, Stage::Running(_));
             match conn.link.step() {
                 Err(e) => return Err(Stop::HangUp(format!("Cryptographic handshake: {e}"))),
-                Ok(Step::Wait) => {
+                Ok(LinkStep::Wait) => {
                     if !conn.readable {
                         return Ok(false);
                     }
@@ -184,14 +184,14 @@ impl Switchboard {
                         Err(e) => return Err(Stop::HangUp(lost(conn, &e))),
                     }
                 }
-                Ok(Step::Mix(question)) => {
+                Ok(LinkStep::Mix(question)) => {
                     let mixed = self.hsm.ask(&question)?;
                     if let Err(e) = conn.link.mixed(mixed) {
                         return Err(Stop::HangUp(format!("Cryptographic handshake: {e}")));
                     }
                 }
-                Ok(Step::Authenticated(point)) => self.authenticated(conn, point)?,
-                Ok(Step::Message(message)) if running => {
+                Ok(LinkStep::Authenticated(point)) => self.authenticated(conn, point)?,
+                Ok(LinkStep::Message(message)) if running => {
                     // The way of nearly every message: no copy, no decoding.
                     if let Belongs::Channel(channel) = sort(message)
                         && conn.mux.deliver(&channel, message) == Delivery::Done
@@ -201,7 +201,7 @@ impl Switchboard {
                     let message = message.to_vec();
                     self.heard(conn, message)?;
                 }
-                Ok(Step::Message(message)) => {
+                Ok(LinkStep::Message(message)) => {
                     let message = message.to_vec();
                     self.greeted(conn, &message)?;
                 }

@@ -3,7 +3,7 @@
 
 use connectd::init;
 use crate::noise_keys::{id, key, mixed};
-use connectd::link::{Link, Step};
+use connectd::link::{Link, LinkStep};
 use primitives::{Features, Network, feature};
 use wire::{Decoded, SetupMessage};
 
@@ -21,10 +21,10 @@ fn read(link: &mut Link, from: &mut &[u8], most: usize) -> usize {
 fn steps(link: &mut Link, node: u8) -> bool {
     loop {
         let question = match link.step() {
-            Ok(Step::Wait) => return true,
-            Ok(Step::Mix(question)) => question,
-            Ok(Step::Authenticated(_)) => continue,
-            Ok(Step::Message(message)) => {
+            Ok(LinkStep::Wait) => return true,
+            Ok(LinkStep::Mix(question)) => question,
+            Ok(LinkStep::Authenticated(_)) => continue,
+            Ok(LinkStep::Message(message)) => {
                 judge(message);
                 continue;
             }

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses its part
 
 use connectd::limits::Times;
-use connectd::link::{Link, Step};
+use connectd::link::{Link, LinkStep};
 use connectd::{Settings, init};
 use primitives::{ChannelId, Features, Network, NodeId, Point, Secret, SecretKey, feature};
 use secp256k1::ecdh::SharedSecret;
@@ -275,12 +275,12 @@ impl Raw {
         self.link.filled(n);
         loop {
             match self.link.step().unwrap() {
-                Step::Mix(question) => {
+                LinkStep::Mix(question) => {
                     self.link.mixed(mixed(self.secret, &question)).unwrap();
                     return n > 0;
                 }
-                Step::Authenticated(_) => {}
-                Step::Wait | Step::Message(_) => return n > 0,
+                LinkStep::Authenticated(_) => {}
+                LinkStep::Wait | LinkStep::Message(_) => return n > 0,
             }
         }
     }
@@ -304,7 +304,7 @@ impl Raw {
     /// The next message; `None` at the end.
     pub fn hear(&mut self) -> Option<Vec<u8>> {
         loop {
-            if let Step::Message(m) = self.link.step().unwrap() {
+            if let LinkStep::Message(m) = self.link.step().unwrap() {
                 return Some(m.to_vec());
             }
             let n = match self.stream.read(self.link.room()) {

@@ -1,7 +1,7 @@
 //! A peer at the other end of a connection: it speaks the cipher honestly, says what it is told to, and counts its pongs.
 
 use crate::noise_keys::{id, key, mixed};
-use connectd::link::{Link, Step};
+use connectd::link::{Link, LinkStep};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -145,15 +145,15 @@ impl Peer {
     fn steps(&mut self) -> bool {
         loop {
             let message = match self.link.step() {
-                Ok(Step::Wait) => return true,
-                Ok(Step::Authenticated(_)) => continue,
-                Ok(Step::Mix(question)) => {
+                Ok(LinkStep::Wait) => return true,
+                Ok(LinkStep::Authenticated(_)) => continue,
+                Ok(LinkStep::Mix(question)) => {
                     if self.link.mixed(mixed(self.key, &question)).is_err() {
                         return false;
                     }
                     continue;
                 }
-                Ok(Step::Message(message)) => message.to_vec(),
+                Ok(LinkStep::Message(message)) => message.to_vec(),
                 Err(_) => return false,
             };
             match SetupMessage::decode(&message) {
