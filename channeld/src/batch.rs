@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_batch_only_the_one_for_our_funding_counts() {
+    fn batch_counts_only_the_signature_for_our_funding() {
         let funding = txid(7);
         let Ok(BatchProgress::More(batch)) = Batch::new(3).with(signed(1, Some(9)), funding) else {
             panic!()
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_without_our_funding_or_without_names_is_refused() {
+    fn batch_without_our_funding_or_without_names_is_refused() {
         let funding = txid(7);
         assert!(Batch::new(2).with(signed(1, None), funding).is_err());
         let Ok(BatchProgress::More(batch)) = Batch::new(2).with(signed(1, Some(9)), funding) else {

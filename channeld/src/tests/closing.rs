@@ -19,7 +19,7 @@ fn until_handed_over(pair: &mut Pair) {
 }
 
 #[test]
-fn a_quiet_channel_is_closingds_at_once() {
+fn quiet_channel_is_closingds_at_once() {
     for by in Side::BOTH {
         let mut pair = Pair::normal(&Wish::default());
         pair.master(by).order(&StartShutdown { script: script(9) });
@@ -36,7 +36,7 @@ fn a_quiet_channel_is_closingds_at_once() {
 }
 
 #[test]
-fn what_nobody_read_is_left_for_closingd() {
+fn unread_messages_are_left_for_closingd() {
     let mut pair = Pair::ready(&Wish::default());
     let mut stranger = pair.reestablished_stranger();
     let channel_id = pair.nodes.local.init.channel;
@@ -60,7 +60,7 @@ fn what_nobody_read_is_left_for_closingd() {
 }
 
 #[test]
-fn a_shutdown_waits_for_htlcs_and_takes_no_new_ones() {
+fn shutdown_waits_for_htlcs_and_takes_no_new_ones() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Remote).rows().decide = Decide::Hold;
     pair.reconnect();
@@ -88,7 +88,7 @@ fn a_shutdown_waits_for_htlcs_and_takes_no_new_ones() {
 }
 
 #[test]
-fn while_htlcs_outlive_a_shutdown_the_feerate_follows_the_estimates() {
+fn feerate_follows_estimates_while_htlcs_outlive_a_shutdown() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Remote).rows().decide = Decide::Hold;
     pair.reconnect();
@@ -140,7 +140,7 @@ fn our_updates_are_signed_before_our_shutdown() {
 }
 
 #[test]
-fn a_shutdown_that_is_interrupted_at_any_message_goes_on() {
+fn shutdown_that_is_interrupted_at_any_message_goes_on() {
     for count in 0.. {
         let mut pair = Pair::normal(&Wish::default());
         pair.master(Side::Remote).rows().decide = Decide::Hold;
@@ -237,7 +237,7 @@ fn shutdowns_that_the_law_forbids_are_refused() {
 }
 
 #[test]
-fn a_shutdown_is_said_again_on_a_new_connection() {
+fn shutdown_is_said_again_on_a_new_connection() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Local).rows().shutdown.local = Some(script(9));
     let mut stranger = pair.reestablished_stranger();
@@ -247,7 +247,7 @@ fn a_shutdown_is_said_again_on_a_new_connection() {
 }
 
 #[test]
-fn the_peers_shutdown_is_awaited_on_each_connection() {
+fn peers_shutdown_is_awaited_on_each_connection() {
     // BOLT 2, "Message Retransmission": it says it again, and closingd must not be the one who hears it.
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Local).rows().shutdown =
@@ -285,7 +285,7 @@ fn first_offer(channel_id: ChannelId) -> ClosingSigned {
 }
 
 #[test]
-fn a_closing_signed_right_behind_the_last_revocation_is_closingds() {
+fn closing_signed_right_behind_the_last_revocation_is_closingds() {
     // The funder owes nothing after its revoke_and_ack, and goes on at once.
     for _ in 0..5 {
         let mut pair = Pair::ready(&Wish::default());
@@ -310,7 +310,7 @@ fn a_closing_signed_right_behind_the_last_revocation_is_closingds() {
 }
 
 #[test]
-fn a_closing_signed_right_behind_the_shutdown_of_a_new_connection_is_closingds() {
+fn closing_signed_behind_a_repeated_shutdown_is_closingds() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Local).rows().shutdown =
         Sides { local: Some(script(9)), remote: Some(script(8)) };
@@ -327,7 +327,7 @@ fn a_closing_signed_right_behind_the_shutdown_of_a_new_connection_is_closingds()
 }
 
 #[test]
-fn what_was_said_before_a_shutdown_is_taken_when_it_is_said_again() {
+fn updates_before_a_shutdown_are_taken_when_resent() {
     // The peer's add, its signature and its shutdown came together, and only the shutdown is on disk.
     let mut pair = Pair::ready(&Wish::default());
     pair.reconnect_over(Box::new(|side, message| {

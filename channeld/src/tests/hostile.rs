@@ -151,7 +151,7 @@ fn narrow() -> Wish {
 }
 
 #[test]
-fn every_message_that_breaks_the_law_is_refused_in_words_that_name_it() {
+fn unlawful_message_is_refused_with_the_rule_it_breaks() {
     let mut pair = Pair::ready(&narrow());
     for (expected, messages) in REFUSALS {
         pair.master(Side::Local).rows().shutdown = Sides { local: None, remote: None };
@@ -179,7 +179,7 @@ fn every_message_that_breaks_the_law_is_refused_in_words_that_name_it() {
 }
 
 #[test]
-fn what_the_law_lets_pass_is_let_pass() {
+fn odd_but_lawful_messages_are_accepted() {
     let mut pair = Pair::ready(&Wish::default());
     let mut stranger = pair.reestablished_stranger();
     let channel_id = pair.nodes.local.init.channel;
@@ -201,7 +201,7 @@ fn what_the_law_lets_pass_is_let_pass() {
 }
 
 #[test]
-fn before_channel_reestablish_and_channel_ready_nothing_else_is_heard() {
+fn messages_before_reestablish_or_channel_ready_are_refused() {
     let mut pair = Pair::ready(&Wish::default());
     let channel_id = pair.nodes.local.init.channel;
     let mut stranger = pair.stranger(Birth::Reconnected);
@@ -224,7 +224,7 @@ fn before_channel_reestablish_and_channel_ready_nothing_else_is_heard() {
 }
 
 #[test]
-fn an_interactive_transaction_that_we_do_not_know_is_aborted() {
+fn interactive_transaction_that_we_do_not_know_is_aborted() {
     let mut pair = Pair::ready(&Wish::default());
     let mut stranger = pair.stranger(Birth::Reconnected);
     let txid = bitcoin::hashes::Hash::from_byte_array([4; 32]);
@@ -235,7 +235,7 @@ fn an_interactive_transaction_that_we_do_not_know_is_aborted() {
 }
 
 #[test]
-fn a_feerate_beyond_our_bounds_or_the_peers_means_is_refused() {
+fn feerate_beyond_our_bounds_or_the_peers_means_is_refused() {
     for (feerate, expected) in
         [(100, "update_fee 100"), (60_000, "update_fee 60000"), (49_000, "update_fee 49000")]
     {
@@ -280,7 +280,7 @@ fn signatures_and_secrets_that_do_not_hold_end_the_channel() {
 }
 
 #[test]
-fn a_preimage_is_good_even_if_nothing_else_the_peer_says_is() {
+fn preimage_is_good_even_if_nothing_else_the_peer_says_is() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Remote).rows().decide = Decide::Hold;
     pair.reconnect();
@@ -310,7 +310,7 @@ fn a_preimage_is_good_even_if_nothing_else_the_peer_says_is() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_still_read_and_gets_everything_later() {
+fn peer_that_does_not_read_is_read_and_gets_all_later() {
     let mut pair = Pair::ready(&Wish::default());
     let mut stranger = pair.reestablished_stranger();
     for key in 0..400 {
@@ -335,7 +335,7 @@ fn a_peer_that_does_not_read_is_still_read_and_gets_everything_later() {
 }
 
 #[test]
-fn a_peer_that_never_revokes_is_hung_up_on() {
+fn peer_that_never_revokes_is_hung_up_on() {
     let mut pair = Pair::ready(&Wish::default());
     pair.nodes.local.patience = std::time::Duration::from_millis(1);
     let mut stranger = pair.reestablished_stranger();
@@ -360,7 +360,7 @@ fn any_message(channel_id: ChannelId) -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn no_bytes_of_a_peer_are_our_fault() {
+fn arbitrary_bytes_of_a_peer_are_no_internal_error() {
     let said = prop_oneof![
         4 => any_message(channel_id()),
         1 => proptest::collection::vec(any::<u8>(), 1..300),
@@ -391,7 +391,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 
     #[test]
-    fn a_peer_that_repeats_drops_or_swaps_messages_costs_at_most_the_channel(
+    fn repeated_lost_or_swapped_messages_cost_the_channel_at_most(
         tricks in proptest::collection::vec((0usize..30, 0u8..3), 1..4),
         amounts in proptest::collection::vec(1u64..50_000_000, 1..4),
     ) {

@@ -35,7 +35,7 @@ fn channels_without_anchors_carry_payments_too() {
 }
 
 #[test]
-fn a_payment_takes_four_questions_to_the_preimage_and_eight_in_all() {
+fn payment_asks_lightningd_four_times_to_the_preimage_of_eight() {
     let mut pair = Pair::ready(&Wish::default());
     // What comes together may come apart on a busy machine.
     for side in Side::BOTH {
@@ -54,7 +54,7 @@ fn a_payment_takes_four_questions_to_the_preimage_and_eight_in_all() {
 }
 
 #[test]
-fn a_preimage_is_shown_before_the_commitment_without_its_htlc_is_stored() {
+fn preimage_is_sent_before_the_next_commitment_is_stored() {
     let mut pair = Pair::normal(&Wish::default());
     // After a payment the peers do not say channel_ready again, which is a question of its own.
     pair.pay(Side::Local, 9, Msat(50_000_000));
@@ -106,7 +106,7 @@ fn offers_that_can_be_read_together_are_committed_together() {
 }
 
 #[test]
-fn a_full_channel_refuses_the_next_and_loses_none() {
+fn full_channel_refuses_the_next_and_loses_none() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Remote).rows().decide = Decide::Hold;
     pair.reconnect();
@@ -132,7 +132,7 @@ fn a_full_channel_refuses_the_next_and_loses_none() {
 }
 
 #[test]
-fn a_payment_that_nobody_knows_comes_back_with_a_reason_for_its_origin() {
+fn unknown_payment_fails_back_with_a_reason() {
     let pair = Pair::normal(&Wish::default());
     pair.offer(Side::Local, 1, Msat(50_000_000));
     let payer = pair.master(Side::Local);
@@ -147,7 +147,7 @@ fn a_payment_that_nobody_knows_comes_back_with_a_reason_for_its_origin() {
 }
 
 #[test]
-fn an_onion_that_cannot_be_read_is_failed_as_malformed() {
+fn onion_that_cannot_be_read_is_failed_as_malformed() {
     let pair = Pair::normal(&Wish::default());
     let mut garbled = pair.an_offer(Side::Local, 1, Msat(50_000_000));
     garbled.onion.0[1000] ^= 1;
@@ -192,7 +192,7 @@ fn authentic_nonsense(pair: &Pair, payment_hash: &PaymentHash) -> OnionPacket {
 }
 
 #[test]
-fn an_onion_without_a_payload_goes_back_to_its_origin_without_the_master() {
+fn onion_without_a_payload_fails_back_without_lightningd() {
     let pair = Pair::normal(&Wish::default());
     let offer = pair.an_offer(Side::Local, 1, Msat(50_000_000));
     let onion = authentic_nonsense(&pair, &offer.payment_hash);
@@ -240,7 +240,7 @@ fn dust_beyond_what_we_bear_is_failed_whatever_it_says() {
 }
 
 #[test]
-fn every_offer_that_cannot_be_made_is_refused_with_its_reason() {
+fn impossible_offer_is_refused_with_its_reason() {
     use OfferRefusal::*;
     let mut pair = Pair::ready(&Wish {
         terms: Terms {
@@ -289,7 +289,7 @@ fn every_offer_that_cannot_be_made_is_refused_with_its_reason() {
 }
 
 #[test]
-fn an_offer_that_nobody_can_pay_says_what_there_is() {
+fn offer_that_nobody_can_pay_says_what_there_is() {
     let pair = Pair::normal(&Wish::default());
     pair.offer(Side::Remote, 1, Msat(395_000_000));
     let master = pair.master(Side::Remote);
@@ -299,7 +299,7 @@ fn an_offer_that_nobody_can_pay_says_what_there_is() {
 }
 
 #[test]
-fn a_removal_that_was_ordered_before_or_is_unknown_changes_nothing() {
+fn repeated_or_unknown_removal_changes_nothing() {
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Remote).rows().decide = Decide::Hold;
     pair.reconnect();
@@ -322,7 +322,7 @@ fn a_removal_that_was_ordered_before_or_is_unknown_changes_nothing() {
 }
 
 #[test]
-fn the_opener_follows_the_estimates_and_both_hear_of_it() {
+fn opener_follows_the_estimates_and_both_hear_of_it() {
     let pair = Pair::normal(&Wish::default());
     let fees = |target| FeePolicy {
         target: FeeratePerKw(target),
@@ -349,7 +349,7 @@ fn the_opener_follows_the_estimates_and_both_hear_of_it() {
 }
 
 #[test]
-fn an_estimate_beyond_our_means_is_followed_as_far_as_they_go() {
+fn estimate_beyond_our_means_is_followed_as_far_as_they_go() {
     let mut pair = Pair::ready(&Wish { push: Msat(980_000_000), ..Wish::default() });
     for side in Side::BOTH {
         pair.nodes[side].init.fees.max = FeeratePerKw(u32::MAX);

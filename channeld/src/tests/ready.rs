@@ -11,7 +11,7 @@ use wire::*;
 const SCID: Option<ShortChannelId> = Some(ShortChannelId(90 << 40 | 1 << 16));
 
 #[test]
-fn channel_ready_goes_out_when_the_funding_is_deep_and_is_stored_first() {
+fn channel_ready_is_stored_and_sent_once_the_funding_is_deep() {
     let mut pair = Pair::opened(&Wish::default());
     for side in Side::BOTH {
         pair.nodes[side].init.funding_deep = false;
@@ -38,7 +38,7 @@ fn channel_ready_goes_out_when_the_funding_is_deep_and_is_stored_first() {
 }
 
 #[test]
-fn a_second_channel_ready_is_ignored_unless_it_contradicts_the_first() {
+fn second_channel_ready_is_ignored_unless_it_contradicts() {
     let mut pair = Pair::opened(&Wish::default());
     let birth = Birth::JustOpened { funding_signed: None };
     let mut stranger = pair.stranger(birth.clone());
@@ -63,7 +63,7 @@ fn public(pair: &mut Pair) {
 }
 
 #[test]
-fn a_public_channel_is_signed_for_once_it_is_deep_enough_on_both_sides() {
+fn announcement_is_signed_once_funding_is_deep_on_both_sides() {
     let mut pair = Pair::opened(&Wish::default());
     public(&mut pair);
     pair.connect_just_opened();
@@ -101,7 +101,7 @@ fn a_public_channel_is_signed_for_once_it_is_deep_enough_on_both_sides() {
 }
 
 #[test]
-fn a_private_channel_signs_nothing_and_keeps_nothing() {
+fn private_channel_signs_nothing_and_keeps_nothing() {
     let mut pair = Pair::opened(&Wish::default());
     pair.nodes.local.init.announce = true;
     for side in Side::BOTH {
@@ -125,7 +125,7 @@ fn their_half(pair: &mut Pair, ours: &AnnouncementSignatures) -> AnnouncementSig
 }
 
 #[test]
-fn an_announcement_for_another_place_is_warned_about_and_not_kept() {
+fn announcement_for_another_place_is_warned_about_and_not_kept() {
     let mut pair = Pair::ready(&Wish::default());
     public(&mut pair);
     pair.nodes.local.init.announceable = SCID;
@@ -146,7 +146,7 @@ fn an_announcement_for_another_place_is_warned_about_and_not_kept() {
 }
 
 #[test]
-fn an_announcement_whose_signatures_do_not_hold_ends_the_connection_and_is_not_kept() {
+fn announcement_with_bad_signatures_ends_the_connection() {
     // With the place known, and before it is.
     for at in [SCID, None] {
         for broken in 0..3 {

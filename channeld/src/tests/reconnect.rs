@@ -128,7 +128,7 @@ fn check_ended(pair: &Pair, payments: &[Payment]) {
 }
 
 #[test]
-fn a_connection_that_is_cut_after_any_message_loses_nothing() {
+fn connection_that_is_cut_after_any_message_loses_nothing() {
     let target = FeeratePerKw(2000);
     for count in 0.. {
         let mut pair = Pair::ready(&Wish::default());
@@ -148,7 +148,7 @@ fn a_connection_that_is_cut_after_any_message_loses_nothing() {
 }
 
 #[test]
-fn a_master_that_dies_at_any_question_loses_nothing() {
+fn master_that_dies_at_any_question_loses_nothing() {
     let target = FeeratePerKw(2000);
     for side in Side::BOTH {
         for kind in [Death::Before, Death::After] {
@@ -174,7 +174,7 @@ fn a_master_that_dies_at_any_question_loses_nothing() {
 }
 
 #[test]
-fn a_channel_gets_ready_however_often_it_is_interrupted() {
+fn channel_gets_ready_however_often_it_is_interrupted() {
     for count in 0..8 {
         let mut pair = Pair::opened(&Wish::default());
         for side in Side::BOTH {
@@ -203,7 +203,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn any_payments_over_a_wire_that_is_cut_again_and_again_end_as_they_must(
+    fn payments_over_a_connection_cut_repeatedly_end_as_they_must(
         payments in proptest::collection::vec((any::<bool>(), 1u64..40_000_000, any::<bool>()), 1..12),
         cuts in proptest::collection::vec(0usize..60, 0..5),
         target in 253u32..4000,
@@ -231,7 +231,7 @@ proptest! {
 }
 
 #[test]
-fn channel_ready_is_said_again_before_the_first_commitment_and_never_after() {
+fn channel_ready_is_resent_only_before_the_first_commitment() {
     let mut pair = Pair::ready(&Wish::default());
     pair.reconnect();
     pair.until_normal();
@@ -251,7 +251,7 @@ fn channel_ready_is_said_again_before_the_first_commitment_and_never_after() {
 }
 
 #[test]
-fn whoever_lost_data_says_so_and_the_other_waits_for_its_error() {
+fn data_loss_is_told_and_the_other_side_waits_for_an_error() {
     let mut pair = Pair::ready(&Wish::default());
     let old = pair.master(Side::Local).rows().state.clone();
     pair.reconnect();
@@ -278,7 +278,7 @@ fn whoever_lost_data_says_so_and_the_other_waits_for_its_error() {
 /// The record beside the database says that the rows are old, and the peer says what fits them: it lies, or has lost data, too.
 /// BOLT 2, "Message Retransmission": who fell behind asks the peer to close by an error, whatever would be sent again otherwise.
 #[test]
-fn old_data_that_the_peer_does_not_show_is_said_instead_of_a_resend() {
+fn data_loss_the_peer_does_not_show_is_told_not_resent() {
     for resends in [true, false] {
         let mut pair = Pair::ready(&Wish::default());
         if resends {
@@ -304,7 +304,7 @@ fn old_data_that_the_peer_does_not_show_is_said_instead_of_a_resend() {
 }
 
 #[test]
-fn a_channel_that_failed_says_where_it_is_and_that_it_is_over_and_does_nothing_else() {
+fn failed_channel_sends_reestablish_and_error_only() {
     let mut pair = Pair::ready(&Wish::default());
     pair.nodes.local.init.failed = Some("it is over".to_owned());
     let mut stranger = pair.stranger(Birth::Reconnected);
@@ -349,7 +349,7 @@ fn numbers_that_nothing_explains_end_the_channel() {
 }
 
 #[test]
-fn an_accepters_first_word_is_the_funding_signed_that_is_on_disk() {
+fn accepters_first_word_is_the_funding_signed_that_is_on_disk() {
     let mut pair = Pair::opened(&Wish::default());
     let signature = pair.master(Side::Local).rows().state.local_signatures.signature;
     let birth = Birth::JustOpened { funding_signed: Some(signature) };
