@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(steps in prop::collection::vec((0..3000usize, 0..3000usize), 0..60)) {
+        fn queue_gives_back_the_bytes_it_was_given(steps in prop::collection::vec((0..3000usize, 0..3000usize), 0..60)) {
             let (mut inq, mut outq) = (InQueue::default(), OutQueue::default());
             let mut next_in = 0u8;
             let mut next_in_out = 0u8;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_queue_holds_no_memory_to_speak_of() {
+    fn idle_queue_holds_no_memory_to_speak_of() {
         let (mut inq, mut outq) = (InQueue::default(), OutQueue::default());
         inq.room(100_000);
         inq.filled(100_000);

@@ -166,7 +166,7 @@ mod tests {
     const HIGH: NodeId = NodeId([3; 33]);
 
     #[test]
-    fn the_chooser_keeps_the_first_of_two_that_crossed() {
+    fn chooser_keeps_the_first_of_two_that_crossed() {
         let now = Instant::now();
         let mut low = DuplicateConnections::new(LOW);
         assert!(low.authenticated(HIGH, 1, Opened::ByUs, now).stays);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_dials_again_wins_over_its_old_connection() {
+    fn peer_that_dials_again_wins_over_its_old_connection() {
         let now = Instant::now();
         // Settled long ago, and nobody noticed that it died: whoever dialled then, whoever dials now.
         for (old, new) in [
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_never_settled_does_not_lock_the_peer_out() {
+    fn connection_that_never_settled_does_not_lock_the_peer_out() {
         let now = Instant::now();
         let mut low = DuplicateConnections::new(LOW);
         low.authenticated(HIGH, 1, Opened::ByUs, now);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_keeps_few_unsettled_connections() {
+    fn follower_keeps_few_unsettled_connections() {
         let now = Instant::now();
         let mut high = DuplicateConnections::new(HIGH);
         high.authenticated(LOW, 0, Opened::ByThem, now);
@@ -354,7 +354,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(30_000))]
         #[test]
-        fn however_dials_cross_both_sides_end_with_the_same_one_connection(steps in steps()) {
+        fn crossing_dials_end_with_the_same_connection_on_both_sides(steps in steps()) {
             let mut world = World::new();
             world.dial(0);
             world.dial(1);

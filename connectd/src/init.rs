@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbound_peer_learns_its_public_address_and_no_private_one() {
+    fn inbound_peer_learns_its_public_address_and_no_private_one() {
         for (at, told) in [
             ("1.2.3.4:567", Some("1.2.3.4")),
             ("[2001:db8::1]:9735", Some("2001:db8::1")),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_of_other_networks_only_is_unwelcome() {
+    fn peer_of_other_networks_only_is_unwelcome() {
         let chains = |networks: &[Network]| {
             Some(Rest(networks.iter().flat_map(|n| n.chain_hash()).collect()))
         };
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_compulsory_feature_is_refused_in_either_map() {
+    fn unknown_compulsory_feature_is_refused_in_either_map() {
         let none = Features::none;
         assert_eq!(judge(&init(none().with(101)), &none(), NET).map(|_| ()), Ok(()));
         let refused = Err(InitError::UnknownFeature(100));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_node_has_may_be_compulsory() {
+    fn assumed_features_may_be_compulsory() {
         for bit in ASSUMED {
             let judged = judge(&init(Features::none().with(bit)), &Features::none(), NET);
             assert!(judged.is_ok(), "{bit}");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_without_what_it_builds_on_is_refused() {
+    fn feature_without_what_it_builds_on_is_refused() {
         for (feature, needs) in DEPENDENCIES {
             let alone = judge(&init(Features::none().with(feature | 1)), &Features::none(), NET);
             let assumed = ASSUMED.contains(&needs);

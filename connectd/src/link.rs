@@ -327,7 +327,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_handshake_and_messages_pass_byte_by_byte() {
+    fn handshake_and_messages_pass_byte_by_byte() {
         let (mut dialler, mut listener) = connected(1);
         for len in [0, 1, 2, 1000, 65535] {
             dialler.say(&vec![7; len]).unwrap();
@@ -342,7 +342,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_message_right_behind_act_three_is_not_lost() {
+    fn message_right_behind_act_three_is_not_lost() {
         let (mut dialler, mut listener) = pair();
         let one = written(&mut dialler);
         feed(&mut listener, 2, &one, 50);
@@ -355,7 +355,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_initiator_can_be_dropped_before_the_listener_knows_of_it() {
+    fn initiator_can_be_dropped_before_the_listener_knows_of_it() {
         let (mut dialler, mut listener) = pair();
         let one = written(&mut dialler);
         feed(&mut listener, 2, &one, 50);
@@ -367,7 +367,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_stranger_gets_no_room_beyond_its_act() {
+    fn stranger_gets_no_room_beyond_its_act() {
         let (_, mut listener) = pair();
         assert_eq!(listener.room().len(), ACT_ONE_LEN);
         assert!(listener.incoming_capacity() <= ACT_ONE_LEN);

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_below_65532_gets_exactly_what_it_asks_for_and_others_nothing() {
+    fn ping_below_65532_gets_the_bytes_it_asks_for_others_none() {
         let (mut pings, now) = pings();
         for (asked, pong) in
             [(0, Some(4)), (1, Some(5)), (65531, Some(65535)), (65532, None), (65535, None)]
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_peer_is_pinged_and_a_silent_one_hung_up_on() {
+    fn idle_peer_is_pinged_and_a_silent_one_hung_up_on() {
         let (mut pings, start) = pings();
         assert_eq!(pings.due(start, false), Due::At(start + PING_IDLE));
         let now = start + PING_IDLE;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_or_any_other_word_keeps_the_connection() {
+    fn pong_or_any_other_word_keeps_the_connection() {
         let (mut pings, start) = pings();
         let now = start + PING_IDLE;
         pings.due(now, false);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn while_we_do_not_read_silence_means_nothing() {
+    fn silence_of_a_peer_that_is_not_read_means_nothing() {
         let (mut pings, start) = pings();
         pings.due(start + PING_IDLE, false);
         let late = start + PING_IDLE + 10 * PONG_DEADLINE;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_masters_ping_is_answered_with_its_own_number() {
+    fn masters_ping_is_answered_with_its_own_number() {
         let (mut pings, now) = pings();
         let (message, answered) = pings.order(7, 10, 100, now).unwrap();
         assert_eq!((message.len(), answered), (6 + 10, true));

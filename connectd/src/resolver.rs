@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_knows_itself() {
+    fn machine_knows_itself() {
         assert!(look_up("localhost").unwrap().iter().all(IpAddr::is_loopback));
         assert!(look_up("no-such-host.invalid").is_err());
         assert!(look_up("").is_err() || look_up("").is_ok(), "whatever it says, it says it");

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_daemon_reads_goes_to_its_channel_and_nothing_else_does() {
+    fn channel_messages_go_to_their_daemon_and_others_do_not() {
         for number in 0..=u16::MAX {
             let belongs = sort(&with_id(number));
             let is_channels = belongs == Belongs::Channel(ID);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_all_channels_is_no_channels() {
+    fn id_of_all_channels_is_no_channels() {
         for number in [32u16, 34, 128, 136] {
             let zeroes = [&number.to_be_bytes()[..], &[0; 100]].concat();
             assert_eq!(sort(&zeroes), Belongs::NoChannel);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_announced_by_its_number() {
+    fn batch_is_announced_by_its_number() {
         let start = wire::StartBatch { channel_id: ID, batch_size: 3, message_type: Some(132) };
         assert_eq!(batch_of(&start.encode()), Some(3));
         assert_eq!(batch_of(&with_id(132)), None);

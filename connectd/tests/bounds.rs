@@ -20,7 +20,7 @@ use wire::{Message, Ping, Pong};
 const KERNEL: usize = 12 * 1024 * 1024;
 
 #[test]
-fn a_daemon_that_does_not_read_stops_its_peer_and_nobody_else() {
+fn daemon_that_does_not_read_stops_its_peer_and_nobody_else() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut flood, with) = Raw::connect(2, &mut node);
@@ -68,7 +68,7 @@ fn a_daemon_that_does_not_read_stops_its_peer_and_nobody_else() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_stops_its_daemons() {
+fn peer_that_does_not_read_stops_its_daemons() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
@@ -187,7 +187,7 @@ fn peers_without_a_channel_share_their_pongs() {
 }
 
 #[test]
-fn a_peer_that_wants_more_pongs_than_it_reads_is_hung_up_on() {
+fn peer_that_wants_more_pongs_than_it_reads_is_hung_up_on() {
     let _dog = watchdog();
     let times = Times { last_words: Duration::from_millis(300), ..Times::default() };
     let mut node = Node::with_times(1, times);
@@ -212,7 +212,7 @@ fn a_peer_that_wants_more_pongs_than_it_reads_is_hung_up_on() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_is_given_up() {
+fn peer_that_takes_nothing_is_given_up() {
     let _dog = watchdog();
     let times = Times { stall: Duration::from_millis(300), ..Times::default() };
     let mut node = Node::with_times(1, times);
@@ -230,7 +230,7 @@ fn a_peer_that_takes_nothing_is_given_up() {
 }
 
 #[test]
-fn what_is_held_for_channels_without_daemons_is_bounded() {
+fn messages_held_for_channels_without_daemons_are_bounded() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     // Many channels.
@@ -287,7 +287,7 @@ fn what_is_held_for_channels_without_daemons_is_bounded() {
 }
 
 #[test]
-fn a_message_that_nobody_comes_for_ends_the_connection() {
+fn message_that_nobody_comes_for_ends_the_connection() {
     let _dog = watchdog();
     let times = Times { held: Duration::from_millis(200), ..Times::default() };
     let mut node = Node::with_times(1, times);
@@ -300,7 +300,7 @@ fn a_message_that_nobody_comes_for_ends_the_connection() {
 }
 
 #[test]
-fn arbitrary_bytes_at_every_stage_end_that_connection_and_leave_the_node() {
+fn arbitrary_bytes_at_any_stage_end_only_that_connection() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut witness, _) = Raw::connect(9, &mut node);

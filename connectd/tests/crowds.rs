@@ -31,7 +31,7 @@ fn unheard_of(n: u32) -> ChannelId {
 }
 
 #[test]
-fn a_peer_that_does_not_read_silences_nobody_but_itself() {
+fn peer_that_does_not_read_silences_nobody_but_itself() {
     let _dog = watchdog();
     let times = Times { ping_idle: Duration::from_secs(600), ..Times::default() };
     // What one peer may leave unread is what all of them may.
@@ -60,7 +60,7 @@ fn a_peer_that_does_not_read_silences_nobody_but_itself() {
 }
 
 #[test]
-fn a_peer_that_asks_about_channels_and_does_not_read_is_hung_up_on() {
+fn peer_that_asks_and_does_not_read_is_hung_up_on() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
@@ -116,7 +116,7 @@ impl log::Log for Counting {
 }
 
 #[test]
-fn a_peer_cannot_fill_our_log_with_its_warnings() {
+fn peer_cannot_fill_our_log_with_its_warnings() {
     let _dog = watchdog();
     log::set_logger(&Counting).unwrap();
     log::set_max_level(log::LevelFilter::Info);
@@ -131,7 +131,7 @@ fn a_peer_cannot_fill_our_log_with_its_warnings() {
 }
 
 #[test]
-fn who_is_served_is_heard_while_the_master_has_too_much_to_read() {
+fn served_peers_are_read_while_the_report_queue_is_full() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut friend, with) = Raw::connect(2, &mut node);
@@ -158,7 +158,7 @@ fn who_is_served_is_heard_while_the_master_has_too_much_to_read() {
 }
 
 #[test]
-fn a_full_house_of_the_idle_lets_in_who_is_about_to_say_its_name() {
+fn full_house_of_the_idle_lets_in_who_is_about_to_say_its_name() {
     let _dog = watchdog();
     let settings = Settings { max_descriptors: 4, ..Settings::default() };
     let mut node = Node::with_settings(init_of(1), 1, settings);

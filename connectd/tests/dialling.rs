@@ -24,7 +24,7 @@ fn order(node: &Node, to: NodeId, addresses: Vec<Address>) {
 }
 
 #[test]
-fn connections_are_numbered_on_from_those_of_the_connectd_before() {
+fn connections_are_numbered_on_from_the_last_connectds() {
     let _dog = watchdog();
     let last_connection = 300 << 40;
     let init = ConnectdInit { last_connection, ..init_of(1) };
@@ -41,7 +41,7 @@ fn connections_are_numbered_on_from_those_of_the_connectd_before() {
 }
 
 #[test]
-fn every_address_is_tried_and_every_failure_has_its_reason() {
+fn addresses_are_all_tried_and_failures_have_reasons() {
     let _dog = watchdog();
     let times = Times { dial: Duration::from_millis(300), ..Times::default() };
     let mut a = Node::with_times(1, times);
@@ -97,7 +97,7 @@ fn names_are_looked_up_by_the_process_beside() {
 }
 
 #[test]
-fn a_listener_that_never_answers_is_given_up_in_time() {
+fn listener_that_never_answers_is_given_up_in_time() {
     let _dog = watchdog();
     let times = Times { handshake: Duration::from_millis(200), ..Times::default() };
     let mut a = Node::with_times(1, times);
@@ -127,7 +127,7 @@ fn many_orders_for_one_peer_are_one_dial() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_reported_with_the_reason() {
+fn listen_failure_is_reported_with_the_reason() {
     let _dog = watchdog();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let (mut master, child) = subdaemon::testing::ScriptedMaster::new();
@@ -159,7 +159,7 @@ fn what_cannot_be_bound_is_reported_with_the_reason() {
 }
 
 #[test]
-fn nobody_is_let_in_before_the_master_says_so() {
+fn connections_are_not_accepted_before_activate() {
     let _dog = watchdog();
     let (mut master, child) = subdaemon::testing::ScriptedMaster::new();
     let settings =
@@ -181,7 +181,7 @@ fn nobody_is_let_in_before_the_master_says_so() {
 }
 
 #[test]
-fn the_executable_works_in_its_box() {
+fn executable_works_in_its_box() {
     let _dog = watchdog();
     let mut b = Node::start(2);
     let (down, down_child) = subdaemon::stream_pair().unwrap();

@@ -13,7 +13,7 @@ use wire::connectd::*;
 use wire::{Error, Init, Message, Ping, Pong, Rest, Warning};
 
 #[test]
-fn two_connectds_connect_and_their_daemons_talk() {
+fn connectds_connect_and_their_daemons_talk() {
     let _dog = watchdog();
     let (mut a, mut b) = (Node::start(1), Node::start(2));
     a.dial(b.id(), b.at);
@@ -57,7 +57,7 @@ fn crossed_dials_end_with_one_connection_the_same_on_both_sides() {
 }
 
 #[test]
-fn a_dial_that_the_peer_drops_for_its_own_waits_how_that_one_fares() {
+fn dial_dropped_for_the_peers_own_waits_for_its_outcome() {
     let _dog = watchdog();
     let (low, high) = low_and_high(3, 4);
     // The peer chooses. Its own connection is known to be its own; then it drops ours, in the middle of the handshake.
@@ -121,7 +121,7 @@ fn settle(node: &mut Node) -> Connected {
 }
 
 #[test]
-fn a_peer_that_comes_back_replaces_its_dead_connection() {
+fn peer_that_comes_back_replaces_its_dead_connection() {
     let _dog = watchdog();
     let (low, high) = low_and_high(3, 4);
     // Once as the node that chooses, once as the one that follows.
@@ -182,7 +182,7 @@ fn messages_for_a_channel_without_a_daemon_are_held_in_order() {
 }
 
 #[test]
-fn a_daemon_can_take_a_second_channel_id_but_not_anothers() {
+fn daemon_can_take_a_second_channel_id_but_not_anothers() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
@@ -204,7 +204,7 @@ fn a_daemon_can_take_a_second_channel_id_but_not_anothers() {
 }
 
 #[test]
-fn who_leaves_before_a_last_word_does_not_hear_the_answer() {
+fn daemon_that_leaves_before_its_last_word_hears_no_answer() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
@@ -254,7 +254,7 @@ fn pings_are_answered_as_bolt_1_says() {
 }
 
 #[test]
-fn an_idle_peer_is_pinged_and_a_dead_one_given_up() {
+fn idle_peer_is_pinged_and_a_dead_one_given_up() {
     let _dog = watchdog();
     let times = Times {
         ping_idle: Duration::from_millis(50),
@@ -283,7 +283,7 @@ fn both_attached(node: &Node, with: &Connected, peer: &mut Raw) -> (Peer, Peer) 
 }
 
 #[test]
-fn an_error_to_all_channels_reaches_every_daemon_and_ends_the_connection() {
+fn error_to_all_channels_reaches_daemons_and_ends_connection() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
@@ -334,7 +334,7 @@ fn an_error_to_all_channels_reaches_every_daemon_and_ends_the_connection() {
 }
 
 #[test]
-fn what_is_said_last_is_written_before_we_hang_up() {
+fn last_words_are_written_before_we_hang_up() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     // An error to every channel, of a daemon or of the master; and a plain order to hang up.
@@ -365,7 +365,7 @@ fn what_is_said_last_is_written_before_we_hang_up() {
 }
 
 #[test]
-fn what_a_daemon_said_before_the_order_to_hang_up_is_written() {
+fn daemons_messages_before_a_disconnect_order_are_written() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     for _ in 0..20 {
@@ -381,7 +381,7 @@ fn what_a_daemon_said_before_the_order_to_hang_up_is_written() {
 }
 
 #[test]
-fn a_batch_is_written_without_interruption() {
+fn batch_is_written_without_interruption() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
@@ -408,7 +408,7 @@ fn a_batch_is_written_without_interruption() {
 }
 
 #[test]
-fn an_unwelcome_init_is_answered_with_the_reason() {
+fn unwelcome_init_is_answered_with_the_reason() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let init = |features: Features, networks: Option<Rest>| {
@@ -467,7 +467,7 @@ fn words_that_make_no_sense_end_one_connection_and_no_more() {
 }
 
 #[test]
-fn the_last_words_of_a_daemon_reach_the_peer_however_much_that_says_meanwhile() {
+fn last_words_of_a_daemon_reach_a_peer_that_keeps_sending() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);

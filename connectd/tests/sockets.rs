@@ -77,12 +77,12 @@ fn connect_over(host: &str, keys: (u8, u8)) {
 }
 
 #[test]
-fn both_ends_of_a_connection_send_at_once() {
+fn connection_carries_messages_both_ways_at_once() {
     connect_over("127.0.0.1", (1, 2));
 }
 
 #[test]
-fn a_node_dials_and_listens_on_ipv6() {
+fn node_dials_and_listens_on_ipv6() {
     if let Err(e) = TcpListener::bind("[::1]:0") {
         println!("skipped: this machine has no IPv6 loopback ({e})");
         return;

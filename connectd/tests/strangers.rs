@@ -81,7 +81,7 @@ fn strangers_are_few_and_do_not_stay() {
 }
 
 #[test]
-fn a_crowd_of_strangers_never_pushes_out_who_is_connected() {
+fn crowd_of_strangers_never_pushes_out_who_is_connected() {
     let _dog = watchdog();
     let mut node = Node::start(1);
     let (mut friend, _) = Raw::connect(3, &mut node);
@@ -92,7 +92,7 @@ fn a_crowd_of_strangers_never_pushes_out_who_is_connected() {
 }
 
 #[test]
-fn a_full_house_makes_room_by_ending_what_is_idle() {
+fn full_house_makes_room_by_ending_what_is_idle() {
     let _dog = watchdog();
     let settings = connectd::Settings { max_descriptors: 4, ..connectd::Settings::default() };
     let mut node = Node::with_settings(init_of(1), 1, settings);
