@@ -69,7 +69,7 @@ mod tests {
     use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 
     #[test]
-    fn blinding_is_renewed_after_many_operations_or_a_minute_with_any() {
+    fn blinding_is_renewed_after_many_operations_or_a_minute() {
         for (used, seconds, expected) in
             [(0, 3600, false), (1, 59, false), (1, 60, true), (999, 0, false), (1000, 0, true)]
         {

@@ -156,7 +156,7 @@ const CASES: [Case; 2] = [
 const PEER: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
 #[test]
-fn every_key_is_the_one_that_cln_derives() {
+fn keys_are_those_that_cln_derives() {
     for case in &CASES {
         let node = NodeKeys::derive(&(case.root)(), Network::Regtest);
         assert_eq!(node.node_id.to_string(), case.node_id);
@@ -185,7 +185,7 @@ fn every_key_is_the_one_that_cln_derives() {
 }
 
 #[test]
-fn the_xpub_that_the_master_gets_has_the_addresses_as_children() {
+fn xpub_that_the_master_gets_has_the_addresses_as_children() {
     for case in &CASES {
         let node = NodeKeys::derive(&(case.root)(), Network::Regtest);
         let xpub = bitcoin::bip32::Xpub::decode(&node.wallet_xpub()).unwrap();

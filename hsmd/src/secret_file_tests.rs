@@ -42,7 +42,7 @@ fn understood(content: &[u8], passphrase: Option<&str>) -> Result<Vec<u8>, Strin
 }
 
 #[test]
-fn a_new_secret_is_twelve_words_that_only_the_owner_can_read() {
+fn new_secret_is_twelve_words_that_only_the_owner_can_read() {
     let folder = Folder::new();
     let (made, fresh) = open(&folder.secret(), None).unwrap();
     assert!(fresh);
@@ -62,7 +62,7 @@ fn a_new_secret_is_twelve_words_that_only_the_owner_can_read() {
 }
 
 #[test]
-fn a_passphrase_is_needed_again_and_no_other_will_do() {
+fn passphrase_is_needed_again_and_no_other_will_do() {
     let folder = Folder::new();
     let (made, _) = open(&folder.secret(), Some(b"correct horse")).unwrap();
     assert_ne!(std::fs::read(folder.secret()).unwrap()[..32], [0; 32]);
@@ -81,7 +81,7 @@ fn a_passphrase_is_needed_again_and_no_other_will_do() {
 }
 
 #[test]
-fn whatever_else_is_in_the_file_is_named_with_its_length() {
+fn secret_file_of_another_form_is_named_with_its_length() {
     let refused = |content: &[u8]| understood(content, None).unwrap_err();
     assert_eq!(understood(&[7; 32], None), Ok(vec![7; 32]));
     assert!(understood(&[7; 32], Some("x")).unwrap_err().contains("raw"));
@@ -99,7 +99,7 @@ fn whatever_else_is_in_the_file_is_named_with_its_length() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_made_is_an_error_with_its_name() {
+fn file_that_cannot_be_read_or_made_is_an_error_with_its_name() {
     let folder = Folder::new();
     let nowhere = folder.0.join("none").join("hsm_secret");
     assert!(said(open(&nowhere, None).unwrap_err()).contains("none/hsm_secret"));

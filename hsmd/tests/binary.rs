@@ -10,7 +10,7 @@ use wire::daemon::Log;
 use wire::hsm::*;
 
 #[test]
-fn the_daemon_works_in_its_box_and_ends_with_the_master() {
+fn daemon_works_in_its_box_and_ends_with_the_master() {
     let folder = std::env::temp_dir().join(format!("fulmen-hsmd-binary-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let (ours, theirs) = stream_pair().unwrap();

@@ -41,7 +41,7 @@ fn lengths_are_those_of_the_parts() {
 
 /// Each row: garbage behind the number is never decoded where the right is missing or the length is above the bound.
 #[test]
-fn each_row_is_refused_by_number_right_and_length_before_decoding() {
+fn question_is_refused_by_number_right_and_length_first() {
     for row in HsmRequest::ROWS {
         let holds = Rights::of(&[row.needs]);
         let garbage = |length: usize| [&row.number.to_be_bytes()[..], &vec![0xff; length]].concat();
@@ -74,7 +74,7 @@ proptest! {
     /// Whatever rights a client holds and whatever it sends: it hears of its contents only if number, right and length are good, and
     /// no length above its longest question is waited for.
     #[test]
-    fn no_client_has_anything_decoded_without_its_right(
+    fn question_without_its_right_is_never_decoded(
         bits: u8,
         number in prop_oneof![4 => 0u16..40, 1 => any::<u16>()],
         rest in prop::collection::vec(any::<u8>(), 0..300),

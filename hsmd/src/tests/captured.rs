@@ -73,7 +73,7 @@ proptest! {
     /// Three hundred clients, each with questions in a row: nothing panics, and no secret of ours that has no shown
     /// successor comes out.
     #[test]
-    fn whatever_a_captured_client_asks_our_newest_secret_stays(
+    fn newest_secret_stays_whatever_a_captured_client_asks(
         questions in prop::collection::vec(prop_oneof![3 => question(), 1 => damaged()], 300),
     ) {
         let (mut hsm, who, folder) = judge_of(Some(seed(2)));

@@ -26,7 +26,7 @@ fn signed_by_accomplice(close: &Close, spend: &Spend) -> Signature {
 }
 
 #[test]
-fn htlc_transaction_to_a_stranger_is_refused_though_peer_signed_it() {
+fn htlc_transaction_to_another_script_is_refused_though_signed() {
     for anchors in [true, false] {
         for id in [0, 1] {
             let mut close = Close::new(Side::Local, anchors, 5);

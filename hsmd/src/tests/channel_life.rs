@@ -14,7 +14,7 @@ fn number(n: u64) -> CommitmentNumber {
 }
 
 #[test]
-fn a_channel_is_opened_used_and_closed() {
+fn channel_is_opened_used_and_closed() {
     let mut rig = Rig::new();
     opens(&mut rig);
     uses(&mut rig);
@@ -114,7 +114,7 @@ fn closes(rig: &mut Rig) {
 
 /// openingd may die behind a question, and its channel be forgotten before that question's turn comes.
 #[test]
-fn a_client_of_a_forgotten_channel_is_closed_without_a_complaint() {
+fn client_of_a_forgotten_channel_is_closed_without_a_complaint() {
     let mut rig = Rig::new();
     let mut openingd = rig.client(EVERYTHING, Some(seed(0)));
     rig.master.ask(&ForgetChannel { peer: peer().node_id, channel: CHANNEL }).unwrap();
@@ -126,7 +126,7 @@ fn a_client_of_a_forgotten_channel_is_closed_without_a_complaint() {
 }
 
 #[test]
-fn signatures_of_the_peer_that_do_not_hold_are_its_fault_and_not_the_clients() {
+fn bad_signature_of_the_peer_is_not_the_clients_fault() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(EVERYTHING, Some(seed(0)));
     let state = state(Side::Local, 1, 100_000_000, &[50_000_000]);
@@ -145,7 +145,7 @@ fn signatures_of_the_peer_that_do_not_hold_are_its_fault_and_not_the_clients() {
 }
 
 #[test]
-fn a_wrong_secret_of_the_peer_is_its_fault_and_revokes_nothing() {
+fn wrong_secret_of_the_peer_is_its_fault_and_revokes_nothing() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(EVERYTHING, Some(seed(0)));
     let theirs = state(Side::Remote, 1, 100_000_000, &[]);
@@ -159,7 +159,7 @@ fn a_wrong_secret_of_the_peer_is_its_fault_and_revokes_nothing() {
 }
 
 #[test]
-fn our_commitment_is_completed_for_broadcast_and_never_revoked_after() {
+fn our_commitment_completed_for_broadcast_is_never_revoked() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(EVERYTHING, Some(seed(0)));
     let state = state(Side::Local, 1, 100_000_000, &[50_000_000]);
@@ -192,7 +192,7 @@ fn our_commitment_is_completed_for_broadcast_and_never_revoked_after() {
 }
 
 #[test]
-fn a_broadcast_in_the_rows_is_remembered_after_a_restart() {
+fn broadcast_in_the_rows_is_remembered_after_a_restart() {
     let mut rig = Rig::new();
     let rows = ChannelSeed {
         local_number: CommitmentNumber(5),
@@ -217,7 +217,7 @@ fn a_broadcast_in_the_rows_is_remembered_after_a_restart() {
 }
 
 #[test]
-fn a_secret_that_the_peer_claims_to_have_is_recognised() {
+fn secret_that_the_peer_claims_to_have_is_recognised() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(EVERYTHING, Some(seed(3)));
     let number = CommitmentNumber(9);

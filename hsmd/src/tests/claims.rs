@@ -293,7 +293,7 @@ fn our_anchor_of_either_sides_commitment_is_taken() {
 }
 
 #[test]
-fn a_witness_that_consensus_refuses_is_seen_by_these_tests() {
+fn witness_that_consensus_refuses_is_seen_by_these_tests() {
     let mut close = Close::new(Side::Local, true, 5);
     let spend = close.claim(close.built.to_local.unwrap(), delayed(5), 144, 0);
     let mut tx = close.signs(&spend);
@@ -302,7 +302,7 @@ fn a_witness_that_consensus_refuses_is_seen_by_these_tests() {
 }
 
 #[test]
-fn a_claim_that_its_script_would_refuse_is_refused() {
+fn claim_that_its_script_would_refuse_is_refused() {
     for anchors in [true, false] {
         let mut close = Close::new(Side::Local, anchors, 5);
         let to_local = close.claim(close.built.to_local.unwrap(), delayed(5), 144, 0);
@@ -344,7 +344,7 @@ fn a_claim_that_its_script_would_refuse_is_refused() {
 }
 
 #[test]
-fn htlcs_of_the_peers_commitment_are_taken_with_what_opens_them_only() {
+fn peers_commitments_htlcs_are_taken_only_with_what_opens_them() {
     for anchors in [true, false] {
         let mut close = Close::new(Side::Remote, anchors, 5);
         let (timeout, success) = (close.their(0), close.their(1));
@@ -387,7 +387,7 @@ fn htlcs_of_the_peers_commitment_are_taken_with_what_opens_them_only() {
 }
 
 #[test]
-fn a_secret_of_another_commitment_opens_nothing() {
+fn secret_of_another_commitment_opens_nothing() {
     let mut close = Close::new(Side::Remote, true, 9);
     let other = peer_keys().secret(CommitmentNumber(4)).unwrap();
     let at = close.built.to_local.unwrap();
@@ -396,7 +396,7 @@ fn a_secret_of_another_commitment_opens_nothing() {
 }
 
 #[test]
-fn an_htlc_of_a_commitment_that_we_revoked_is_not_taken() {
+fn htlc_of_a_commitment_that_we_revoked_is_not_taken() {
     let mut close = Close::new(Side::Local, true, 6);
     let own = close.own(0);
     close.refuses(&own, "our commitment 5 is revoked");
@@ -445,7 +445,7 @@ fn nothing_is_signed_for_a_channel_that_is_not_known() {
 }
 
 #[test]
-fn one_input_that_is_refused_leaves_all_unsigned() {
+fn refused_input_leaves_the_transaction_unsigned() {
     let mut close = Close::new(Side::Local, true, 5);
     let own = close.own(0);
     let bad = close.own(1).but(|tx, _| tx.output[0].value = Amount::from_sat(1));

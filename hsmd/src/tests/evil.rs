@@ -10,7 +10,7 @@ fn point_question(n: u64) -> GetCommitmentPoint {
 }
 
 #[test]
-fn nobody_has_a_right_that_was_not_given() {
+fn client_has_no_right_that_was_not_given() {
     let mut rig = Rig::new();
     let point = peer().node_id.point().unwrap();
     let close = ClosingState {
@@ -72,7 +72,7 @@ fn nobody_has_a_right_that_was_not_given() {
 }
 
 #[test]
-fn an_evil_channeld_cannot_make_us_punishable() {
+fn evil_channeld_cannot_make_us_punishable() {
     let mut rig = Rig::new();
     let fresh = |rig: &mut Rig| rig.client(EVERYTHING, Some(seed(2)));
 
@@ -115,7 +115,7 @@ fn an_evil_channeld_cannot_make_us_punishable() {
 }
 
 #[test]
-fn an_evil_channeld_cannot_give_the_peer_a_commitment_beyond_punishment() {
+fn evil_channeld_cannot_sign_an_unpunishable_commitment() {
     let mut rig = Rig::new();
     let sign = |state: CommitmentState| SignRemoteCommitment { state };
     let fresh = |rig: &mut Rig| rig.client(EVERYTHING, Some(seed(2)));
@@ -194,7 +194,7 @@ fn client_closed_while_revoke_local_waits_is_dropped() {
 }
 
 #[test]
-fn a_point_first_signed_with_is_the_only_one_of_its_number() {
+fn point_first_signed_with_is_the_only_one_of_its_number() {
     let mut rig = Rig::new();
     let rows = ChannelSeed { remote_next_point: None, ..seed(0) };
     let mut client = rig.client(EVERYTHING, Some(rows));
@@ -205,7 +205,7 @@ fn a_point_first_signed_with_is_the_only_one_of_its_number() {
 }
 
 #[test]
-fn an_evil_closingd_cannot_have_us_paid_less_or_elsewhere() {
+fn evil_closingd_cannot_have_us_paid_less_or_elsewhere() {
     let mut rig = Rig::new();
     let terms = ClosingTerms { script: script(1), max_fee: Sat(1000) };
     let rows = ChannelSeed { phase: ChannelPhase::Negotiating, closing: Some(terms), ..seed(2) };
@@ -327,7 +327,7 @@ fn points_are_told_one_beyond_the_next_and_no_further() {
 }
 
 #[test]
-fn the_master_asks_for_no_channels_client() {
+fn master_asks_for_no_channels_client() {
     let rig = Rig::new();
     let path = rig.folder.join("hsm_secret");
     let (_script, mut master, thread) = start();
@@ -337,7 +337,7 @@ fn the_master_asks_for_no_channels_client() {
 }
 
 #[test]
-fn the_right_of_the_master_is_nobodys_to_give() {
+fn right_of_the_master_is_nobodys_to_give() {
     let rig = Rig::new();
     let path = rig.folder.join("hsm_secret");
     let (_script, mut master, thread) = start();
@@ -370,7 +370,7 @@ fn half_a_question_holds_up_nobody() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_not_read_either_and_holds_up_nobody() {
+fn client_that_never_reads_is_not_read_and_delays_nobody() {
     let mut rig = Rig::new();
     let deaf = rig.socket(EVERYTHING, Some(seed(0)));
     nix::fcntl::fcntl(&deaf, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();

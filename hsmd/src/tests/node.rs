@@ -12,7 +12,7 @@ use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use wire::ChannelAnnouncement;
 
 #[test]
-fn a_secret_is_made_once_and_unlocks_once() {
+fn secret_is_made_once_and_unlocks_once() {
     let folder = folder();
     let path = folder.join("hsm_secret");
     let mut ids = Vec::new();
@@ -29,7 +29,7 @@ fn a_secret_is_made_once_and_unlocks_once() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_used_is_refused_with_a_sentence() {
+fn secret_that_cannot_be_used_is_refused_with_a_sentence() {
     let folder = folder();
     let path = folder.join("hsm_secret");
     std::fs::write(&path, [1; 31]).unwrap();
@@ -68,7 +68,7 @@ fn recovered(id: u8, signature: &[u8], digest: [u8; 32]) -> NodeId {
 }
 
 #[test]
-fn an_invoice_is_signed_over_its_bits_as_bytes() {
+fn invoice_is_signed_over_its_bits_as_bytes() {
     // BOLT 11, "Please make a donation of any amount": what is signed, and its hash.
     const LETTERS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     let data = "pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdpl2pkx2ctnv5sxxmmwwd5kgetjypeh2ursdae8g6twvus8g6rfwvs8qun0dfjkxaq9qrsgq";
@@ -82,7 +82,7 @@ fn an_invoice_is_signed_over_its_bits_as_bytes() {
 }
 
 #[test]
-fn onions_are_peeled_in_batches_with_keys_and_not_with_the_secret() {
+fn onions_are_peeled_in_batches_and_answered_with_keys_only() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(&[Capability::Peel], None);
     let ephemeral = peer().node_id.point().unwrap();
@@ -99,7 +99,7 @@ fn onions_are_peeled_in_batches_with_keys_and_not_with_the_secret() {
 }
 
 #[test]
-fn an_announcement_is_signed_by_node_and_funding_key() {
+fn announcement_is_signed_by_node_and_funding_key() {
     let mut rig = Rig::new();
     let mut channeld = rig.client(EVERYTHING, Some(seed(0)));
     let short_channel_id = ShortChannelId::new(100, 1, 0).unwrap();
@@ -155,7 +155,7 @@ fn an_announcement_is_signed_by_node_and_funding_key() {
 }
 
 #[test]
-fn a_channel_update_is_signed_if_it_is_one() {
+fn channel_update_is_signed_if_it_is_one() {
     let mut rig = Rig::new();
     let update = |chain_hash: [u8; 32]| {
         let mut bytes = chain_hash.to_vec();
@@ -251,7 +251,7 @@ fn spending() -> (Transaction, Vec<WalletInput>, Vec<SpentOutput>) {
 }
 
 #[test]
-fn every_kind_of_output_of_ours_is_spent_with_a_good_signature() {
+fn outputs_of_each_kind_are_spent_with_a_good_signature() {
     let mut rig = Rig::new();
     let (tx, inputs, spent) = spending();
     let question =
@@ -300,7 +300,7 @@ fn every_kind_of_output_of_ours_is_spent_with_a_good_signature() {
 }
 
 #[test]
-fn an_input_that_is_not_what_it_is_said_to_be_is_not_signed() {
+fn input_that_is_not_what_it_is_said_to_be_is_not_signed() {
     let refused = |change: &dyn Fn(&mut Vec<WalletInput>, &mut Vec<SpentOutput>)| {
         let (tx, mut inputs, mut spent) = spending();
         change(&mut inputs, &mut spent);
@@ -314,7 +314,7 @@ fn an_input_that_is_not_what_it_is_said_to_be_is_not_signed() {
 }
 
 #[test]
-fn the_sandbox_call_comes_once_the_secret_is_read() {
+fn sandbox_call_comes_once_the_secret_is_read() {
     let folder = folder();
     let path = folder.join("hsm_secret");
     let (script, child) = ScriptedMaster::new();

@@ -142,7 +142,7 @@ fn closing_signature_binds_whatever_phase_a_later_seed_names() {
 
 /// closingd may be captured: without the master's word that a closing is stored it has none signed.
 #[test]
-fn closing_signature_waits_until_the_master_has_stored_the_closing() {
+fn closing_signature_waits_until_the_closing_is_stored() {
     let mut rig = Rig::new();
     let mut closingd =
         rig.client(&[Capability::SignClosing], Some(rows(ChannelPhase::ShuttingDown)));
