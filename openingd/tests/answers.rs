@@ -26,7 +26,7 @@ fn our_accept_repeats_the_temporary_id_and_the_channel_type() {
 }
 
 #[test]
-fn a_zeroconf_channel_has_minimum_depth_zero() {
+fn zeroconf_channel_has_minimum_depth_zero() {
     let trusting = AcceptProposed { minimum_depth: Some(0), ..yes() };
     let zeroconf = rest(&anchors().with(feature::ZEROCONF));
     let accept = our_accept(accept_init(), trusting, |o| o.channel_type = zeroconf);
@@ -61,13 +61,13 @@ fn our_dust_limit_is_never_above_the_reserve_of_their_open() {
 // ---- accept_channel, the receiver
 
 #[test]
-fn an_accept_of_another_negotiation_is_refused() {
+fn accept_of_another_negotiation_is_refused() {
     let other = ChannelId([9; 32]);
     refuses_accept(|a| a.temporary_channel_id = other, &format!("{other} is not {TEMPORARY}"));
 }
 
 #[test]
-fn a_minimum_depth_beyond_reason_is_refused() {
+fn minimum_depth_beyond_reason_is_refused() {
     refuses_accept(|a| a.minimum_depth = 145, "minimum_depth 145 is above 144");
     with_accept(open_init(), |a| a.minimum_depth = 144).accepted();
     let channel_type = anchors().with(feature::ZEROCONF);
@@ -78,7 +78,7 @@ fn a_minimum_depth_beyond_reason_is_refused() {
 }
 
 #[test]
-fn an_accept_whose_reserve_is_below_our_dust_limit_is_refused() {
+fn accept_whose_reserve_is_below_our_dust_limit_is_refused() {
     refuses_accept(
         |a| (a.channel_reserve_satoshis, a.dust_limit_satoshis) = (Sat(545), Sat(354)),
         "channel_reserve_satoshis 545 is below 546, the dust_limit_satoshis of open_channel",
@@ -86,7 +86,7 @@ fn an_accept_whose_reserve_is_below_our_dust_limit_is_refused() {
 }
 
 #[test]
-fn an_accept_whose_dust_limit_is_above_our_reserve_is_refused() {
+fn accept_whose_dust_limit_is_above_our_reserve_is_refused() {
     let mut init = OpenInit { amount: Sat(60_000), push: Msat(0), ..open_init() };
     init.policy.terms.reserve = Sat(546);
     with_accept(init, |a| {
@@ -99,7 +99,7 @@ fn an_accept_whose_dust_limit_is_above_our_reserve_is_refused() {
 }
 
 #[test]
-fn an_accept_without_a_channel_type_or_with_another_is_refused() {
+fn accept_without_a_channel_type_or_with_another_is_refused() {
     refuses_accept(|a| a.channel_type = None, "there is no channel_type");
     let plain = Features::compulsory(&[feature::STATIC_REMOTEKEY]);
     refuses_accept(
@@ -109,7 +109,7 @@ fn an_accept_without_a_channel_type_or_with_another_is_refused() {
 }
 
 #[test]
-fn what_an_open_may_not_say_an_accept_may_not_either() {
+fn accept_is_refused_for_what_an_open_is_refused_for() {
     refuses_accept(|a| a.to_self_delay = 2017, "to_self_delay 2017 is above 2016");
     refuses_accept(|a| a.max_accepted_htlcs = 484, "max_accepted_htlcs 484 is above 483");
     refuses_accept(|a| a.max_accepted_htlcs = 0, "max_accepted_htlcs 0 is below 1");
@@ -138,7 +138,7 @@ fn what_an_open_may_not_say_an_accept_may_not_either() {
 // ---- funding_created
 
 #[test]
-fn our_funding_created_names_the_funding_with_a_signature_that_holds() {
+fn our_funding_created_names_the_funding_and_is_signed() {
     let (_opener, created, _) = awaiting_signature();
     assert_eq!(created.temporary_channel_id, TEMPORARY);
     assert_eq!((created.funding_txid, created.funding_output_index), (funding().txid, 3));
@@ -160,7 +160,7 @@ fn our_funding_created_names_the_funding_with_a_signature_that_holds() {
 }
 
 #[test]
-fn a_funding_created_with_the_right_signature_begins_the_channel() {
+fn funding_created_with_the_right_signature_begins_the_channel() {
     let (mut accepter, signature) = awaiting_funding();
     accepter.say(&created(signature));
     assert_eq!(accepter.also_routes(), ChannelId::from_funding(&funding()));
@@ -180,7 +180,7 @@ fn a_funding_created_with_the_right_signature_begins_the_channel() {
 }
 
 #[test]
-fn a_wrong_signature_on_our_commitment_gets_none_of_ours() {
+fn wrong_signature_on_our_commitment_gets_none_of_ours() {
     for message in ["funding_created", "funding_signed"] {
         let wrong = Signature::from_compact(&[1; 64]).unwrap();
         let (attempt, id) = if message == "funding_created" {
@@ -204,7 +204,7 @@ fn a_wrong_signature_on_our_commitment_gets_none_of_ours() {
 }
 
 #[test]
-fn a_signature_with_a_high_s_is_refused() {
+fn signature_with_a_high_s_is_refused() {
     let (mut accepter, signature) = awaiting_funding();
     let high = with_signature(&created(signature), high_s(&signature));
     accepter.peer().send_raw(&high).unwrap();
@@ -217,7 +217,7 @@ fn a_signature_with_a_high_s_is_refused() {
 }
 
 #[test]
-fn a_funding_created_of_another_negotiation_is_refused() {
+fn funding_created_of_another_negotiation_is_refused() {
     let (mut accepter, signature) = awaiting_funding();
     let other = ChannelId([9; 32]);
     accepter.say(&FundingCreated { temporary_channel_id: other, ..created(signature) });
@@ -225,7 +225,7 @@ fn a_funding_created_of_another_negotiation_is_refused() {
 }
 
 #[test]
-fn a_funding_of_no_transaction_is_refused() {
+fn funding_of_no_transaction_is_refused() {
     use bitcoin::hashes::Hash;
     let mut folded = [0; 32];
     folded[31] = 5;
@@ -246,7 +246,7 @@ fn a_funding_of_no_transaction_is_refused() {
 // ---- funding_signed
 
 #[test]
-fn a_funding_signed_with_the_right_signature_begins_the_channel() {
+fn funding_signed_with_the_right_signature_begins_the_channel() {
     let (mut opener, _, signature) = awaiting_signature();
     let channel_id = ChannelId::from_funding(&funding());
     opener.say(&FundingSigned { channel_id, signature });
@@ -258,7 +258,7 @@ fn a_funding_signed_with_the_right_signature_begins_the_channel() {
 }
 
 #[test]
-fn a_funding_signed_of_another_channel_is_refused() {
+fn funding_signed_of_another_channel_is_refused() {
     let (mut opener, _, signature) = awaiting_signature();
     opener.say(&FundingSigned { channel_id: TEMPORARY, signature });
     let channel = ChannelId::from_funding(&funding());
@@ -266,7 +266,7 @@ fn a_funding_signed_of_another_channel_is_refused() {
 }
 
 #[test]
-fn errors_name_the_channel_once_funding_created_is_sent_and_the_temporary_id_before() {
+fn errors_name_the_channel_once_funding_created_is_sent() {
     refuses_accept(|a| a.max_accepted_htlcs = 484, "484");
     let (mut opener, ..) = awaiting_signature();
     opener.say(&their_open());

@@ -15,7 +15,7 @@ use wire::openingd::*;
 use wire::*;
 
 #[test]
-fn the_executable_opens_a_channel_inside_its_box() {
+fn executable_opens_a_channel_inside_its_box() {
     let executable = env!("CARGO_BIN_EXE_lightning_openingd");
     let (mut child, down, mut up) = start(&mut Command::new(executable));
     let (hsm, _) = hsmd(OURS);

@@ -58,7 +58,7 @@ fn last_word(attempt: &mut Attempt) -> Option<OpeningMessage> {
 }
 
 #[test]
-fn the_master_cancels_and_the_peer_hears_why() {
+fn master_cancels_and_the_peer_hears_why() {
     everywhere(|stage, mut attempt| {
         attempt.master.order(&CancelOpening { why: "not today".to_owned() }, vec![]);
         let told = Error::new(id_at(stage), "not today");
@@ -68,7 +68,7 @@ fn the_master_cancels_and_the_peer_hears_why() {
 }
 
 #[test]
-fn a_master_that_is_gone_ends_it_without_a_word() {
+fn master_that_is_gone_ends_it_without_a_word() {
     everywhere(|stage, mut attempt| {
         let (other, _child) = subdaemon::testing::ScriptedMaster::new();
         drop(std::mem::replace(&mut attempt.master, other));
@@ -78,7 +78,7 @@ fn a_master_that_is_gone_ends_it_without_a_word() {
 }
 
 #[test]
-fn the_peers_error_ends_it_and_is_not_answered() {
+fn peers_error_ends_it_and_is_not_answered() {
     everywhere(|stage, mut attempt| {
         attempt.say(&Error::new(TEMPORARY, "no, thanks\n"));
         assert_eq!(last_word(&mut attempt), None, "{stage}");
@@ -92,7 +92,7 @@ fn the_peers_error_ends_it_and_is_not_answered() {
 }
 
 #[test]
-fn what_is_of_no_matter_changes_nothing() {
+fn messages_that_do_not_matter_change_nothing() {
     everywhere(|stage, mut attempt| {
         attempt.say(&Error::new(ChannelId([3; 32]), "about another channel"));
         attempt.say(&Warning::new(ChannelId([3; 32]), "about another channel"));
@@ -123,7 +123,7 @@ impl log::Log for Counting {
 }
 
 #[test]
-fn a_peer_that_warns_without_end_does_not_fill_our_log() {
+fn peer_that_warns_without_end_does_not_fill_our_log() {
     log::set_logger(&Counting).unwrap();
     log::set_max_level(log::LevelFilter::Warn);
     let (stage, reach) = STAGES[0];
@@ -138,7 +138,7 @@ fn a_peer_that_warns_without_end_does_not_fill_our_log() {
 }
 
 #[test]
-fn a_connection_that_ends_after_a_warning_ended_for_that() {
+fn connection_that_ends_after_a_warning_ended_for_that() {
     everywhere(|stage, mut attempt| {
         attempt.say(&Warning::new(id_at(stage), "your feerate is silly"));
         attempt.peer = None;
@@ -152,7 +152,7 @@ fn a_connection_that_ends_after_a_warning_ended_for_that() {
 }
 
 #[test]
-fn a_message_out_of_turn_is_refused_by_both_names() {
+fn message_out_of_turn_is_refused_by_both_names() {
     everywhere(|stage, mut attempt| {
         let abort = TxAbort { channel_id: TEMPORARY, data: vec![] };
         attempt.say(&abort);
@@ -167,7 +167,7 @@ fn a_message_out_of_turn_is_refused_by_both_names() {
 }
 
 #[test]
-fn an_unknown_even_message_is_refused() {
+fn unknown_even_message_is_refused() {
     everywhere(|stage, mut attempt| {
         attempt.peer().send_raw(&[0x80, 0x00, 1]).unwrap();
         attempt.fails_with(id_at(stage), "message 32768 is unknown here and even");
@@ -175,7 +175,7 @@ fn an_unknown_even_message_is_refused() {
 }
 
 #[test]
-fn an_order_out_of_turn_is_a_bug_and_the_peer_hears_nothing_of_it() {
+fn order_out_of_turn_is_a_bug_and_the_peer_hears_nothing_of_it() {
     everywhere(|stage, mut attempt| {
         match stage {
             "the funding transaction" => attempt.master.order(&yes(), vec![]),
@@ -199,7 +199,7 @@ fn connectd_has_no_business_here() {
 }
 
 #[test]
-fn a_hsmd_that_hangs_up_is_our_bug_and_no_matter_for_the_peer() {
+fn hsmd_that_hangs_up_is_our_bug_and_no_matter_for_the_peer() {
     let (master, child) = subdaemon::testing::ScriptedMaster::new();
     let (ours, theirs) = subdaemon::peer_pair().unwrap();
     let (hsm, client) = subdaemon::stream_pair().unwrap();
@@ -216,7 +216,7 @@ fn a_hsmd_that_hangs_up_is_our_bug_and_no_matter_for_the_peer() {
 }
 
 #[test]
-fn a_silent_peer_is_given_up() {
+fn silent_peer_is_given_up() {
     let settings = ::openingd::Settings {
         patience: Duration::from_millis(30),
         funding_patience: Duration::from_millis(30),
@@ -230,7 +230,7 @@ fn a_silent_peer_is_given_up() {
 }
 
 #[test]
-fn a_funding_output_beyond_what_the_message_can_say_is_the_masters_bug() {
+fn funding_output_above_65535_is_lightningds_bug() {
     let mut opener = with_accept(open_init(), |_| {});
     opener.accepted();
     let funding = OutPoint { vout: 65_536, ..funding() };

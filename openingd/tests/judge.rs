@@ -66,7 +66,7 @@ fn must_be_sound(agreement: Agreement) {
 }
 
 #[test]
-fn a_commitment_that_can_be_bumped_may_pay_less() {
+fn commitment_that_can_be_bumped_may_pay_less() {
     let mut ground = ground();
     ground.policy.min_feerate = FeeratePerKw(15_000);
     let open = |channel_type: Features| {
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
-    fn an_open_that_passes_makes_a_sound_channel(
+    fn open_that_passes_makes_a_sound_channel(
         amount in number(1_000_000), push in number(100_000_000), feerate in number(2500), terms in terms(),
         channel_flags: u8, anchors_too: bool,
     ) {
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn an_accept_that_passes_makes_a_sound_channel(terms in terms(), minimum_depth: u32) {
+    fn accept_that_passes_makes_a_sound_channel(terms in terms(), minimum_depth: u32) {
         let mut party = THEIR_TERMS.clone();
         party.terms = terms;
         let ground = ground();

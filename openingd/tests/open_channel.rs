@@ -140,12 +140,12 @@ fn undefined_flags_are_ignored() {
 }
 
 #[test]
-fn an_open_without_a_channel_type_is_refused() {
+fn open_without_a_channel_type_is_refused() {
     refuses_open(|o| o.channel_type = None, "there is no channel_type");
 }
 
 #[test]
-fn a_new_connection_brings_a_new_open_and_the_old_one_is_forgotten() {
+fn new_open_on_a_new_connection_replaces_the_old_one() {
     let mut first = with_open(accept_init(), |_| {});
     first.proposed();
     first.peer = None;
@@ -155,20 +155,20 @@ fn a_new_connection_brings_a_new_open_and_the_old_one_is_forgotten() {
 }
 
 #[test]
-fn where_dual_funding_was_negotiated_the_old_open_is_refused() {
+fn open_channel_is_refused_where_dual_funding_was_negotiated() {
     let both = features().union(&Features::optional(&[feature::DUAL_FUND]));
     let init = AcceptInit { local_features: both.clone(), remote_features: both, ..accept_init() };
     with_open(init, |_| {}).fails_with(TEMPORARY, "option_dual_fund was negotiated");
 }
 
 #[test]
-fn an_unknown_chain_is_refused() {
+fn unknown_chain_is_refused() {
     refuses_open(|o| o.chain_hash = [0xab; 32], "chain_hash abababab");
     refuses_open(|o| o.chain_hash = Network::Bitcoin.chain_hash(), "is not that of regtest");
 }
 
 #[test]
-fn a_push_of_more_than_the_funding_is_refused() {
+fn push_of_more_than_the_funding_is_refused() {
     refuses_open(
         |o| o.push_msat = Msat(1_000_000_001),
         "push_msat 1000000001 is above 1000000000, 1000 * funding_satoshis",
@@ -177,7 +177,7 @@ fn a_push_of_more_than_the_funding_is_refused() {
 }
 
 #[test]
-fn a_to_self_delay_beyond_reason_is_refused() {
+fn to_self_delay_beyond_reason_is_refused() {
     refuses_open(|o| o.to_self_delay = 2017, "to_self_delay 2017 is above 2016");
     takes_open(|o| o.to_self_delay = 2016);
 }
@@ -189,7 +189,7 @@ fn more_than_483_htlcs_are_refused_and_none_too() {
 }
 
 #[test]
-fn a_feerate_beyond_our_bounds_is_refused() {
+fn feerate_beyond_our_bounds_is_refused() {
     refuses_open(|o| o.feerate_per_kw = FeeratePerKw(252), "feerate_per_kw 252 is below 253");
     refuses_open(
         |o| o.feerate_per_kw = FeeratePerKw(50_001),
@@ -199,7 +199,7 @@ fn a_feerate_beyond_our_bounds_is_refused() {
 }
 
 #[test]
-fn an_invalid_key_is_refused_by_its_name() {
+fn invalid_key_is_refused_by_its_name() {
     let fields = [
         "funding_pubkey",
         "revocation_basepoint",
@@ -222,7 +222,7 @@ fn an_invalid_key_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_dust_limit_above_the_reserve_is_refused() {
+fn dust_limit_above_the_reserve_is_refused() {
     refuses_open(
         |o| (o.dust_limit_satoshis, o.channel_reserve_satoshis) = (Sat(1001), Sat(1000)),
         "dust_limit_satoshis 1001 is above 1000, channel_reserve_satoshis of the same message",
@@ -230,13 +230,13 @@ fn a_dust_limit_above_the_reserve_is_refused() {
 }
 
 #[test]
-fn a_dust_limit_below_354_is_refused() {
+fn dust_limit_below_354_is_refused() {
     refuses_open(|o| o.dust_limit_satoshis = Sat(353), "dust_limit_satoshis 353 is below 354");
     takes_open(|o| o.dust_limit_satoshis = Sat(354));
 }
 
 #[test]
-fn an_opener_that_cannot_pay_the_first_fee_is_refused() {
+fn opener_that_cannot_pay_the_first_fee_is_refused() {
     // 1124 weight at 2500, and two anchors: 3470.
     refuses_open(
         |o| o.push_msat = Msat(1_000_000_000 - 3_469_999),
@@ -255,7 +255,7 @@ fn an_opener_that_cannot_pay_the_first_fee_is_refused() {
 }
 
 #[test]
-fn a_channel_in_which_nobody_has_more_than_a_reserve_is_refused() {
+fn channel_in_which_nobody_has_more_than_a_reserve_is_refused() {
     refuses_open(
         |o| {
             o.push_msat = Msat(0);
@@ -266,7 +266,7 @@ fn a_channel_in_which_nobody_has_more_than_a_reserve_is_refused() {
 }
 
 #[test]
-fn a_large_channel_is_refused_where_we_do_not_offer_them() {
+fn large_channel_is_refused_where_we_do_not_offer_them() {
     let local_features = without(&features(), feature::LARGE_CHANNELS);
     let init = AcceptInit { local_features, ..accept_init() };
     with_open(init, |o| o.funding_satoshis = Sat(1 << 24)).fails_with(
@@ -279,7 +279,7 @@ fn a_large_channel_is_refused_where_we_do_not_offer_them() {
 }
 
 #[test]
-fn an_unsuitable_channel_type_is_refused() {
+fn unsuitable_channel_type_is_refused() {
     for (bits, part) in [
         (&[][..], "it is no type that we know"),
         (&[22], "it is no type that we know"),
@@ -297,7 +297,7 @@ fn an_unsuitable_channel_type_is_refused() {
 }
 
 #[test]
-fn a_zeroconf_channel_is_refused_unless_the_master_trusts() {
+fn zeroconf_channel_is_refused_unless_the_master_trusts() {
     let zeroconf = rest(&anchors().with(feature::ZEROCONF));
     for minimum_depth in [None, Some(1)] {
         let mut accepter = with_open(accept_init(), |o| o.channel_type = zeroconf.clone());
@@ -308,7 +308,7 @@ fn a_zeroconf_channel_is_refused_unless_the_master_trusts() {
 }
 
 #[test]
-fn a_script_of_no_negotiated_form_is_refused_and_an_empty_one_is_none() {
+fn script_of_no_negotiated_form_is_refused_and_an_empty_is_none() {
     let legacy = [&[0x76, 0xa9, 20][..], &[7; 20], &[0x88, 0xac]].concat();
     let part = "upfront_shutdown_script 76a914";
     refuses_open(|o| o.upfront_shutdown_script = Some(Rest(legacy.clone())), part);
@@ -335,7 +335,7 @@ fn a_script_of_no_negotiated_form_is_refused_and_an_empty_one_is_none() {
 }
 
 #[test]
-fn a_script_binds_nobody_where_the_feature_was_not_negotiated() {
+fn script_binds_nobody_where_the_feature_was_not_negotiated() {
     let script = [&[0, 20][..], &[7; 20]].concat();
     let remote_features = without(&features(), feature::UPFRONT_SHUTDOWN_SCRIPT);
     let mut accepter = with_open(AcceptInit { remote_features, ..accept_init() }, |o| {
@@ -356,7 +356,7 @@ fn another_temporary_id_than_the_sockets_is_refused() {
 // What BOLT 2 lets us refuse, and we do.
 
 #[test]
-fn a_channel_too_small_to_be_of_use_is_refused() {
+fn channel_too_small_to_be_of_use_is_refused() {
     // Two reserves of 546 and 10,000, and 3,470 of fee: 10,000 are left of 24,016.
     let open = |o: &mut OpenChannel, amount: u64| {
         (o.funding_satoshis, o.push_msat) = (Sat(amount), Msat(0));
@@ -370,7 +370,7 @@ fn a_channel_too_small_to_be_of_use_is_refused() {
 }
 
 #[test]
-fn a_reserve_that_leaves_nothing_is_refused() {
+fn reserve_that_leaves_nothing_is_refused() {
     refuses_open(
         |o| (o.channel_reserve_satoshis, o.push_msat) = (Sat(980_000), Msat(0)),
         "a usable capacity of 6530sat is below 10000sat",
@@ -379,7 +379,7 @@ fn a_reserve_that_leaves_nothing_is_refused() {
 }
 
 #[test]
-fn a_reserve_below_our_dust_limit_is_refused() {
+fn reserve_below_our_dust_limit_is_refused() {
     refuses_open(
         |o| (o.channel_reserve_satoshis, o.dust_limit_satoshis) = (Sat(545), Sat(354)),
         "channel_reserve_satoshis 545 is below 546, our dust_limit_satoshis",
@@ -399,7 +399,7 @@ fn htlcs_that_are_too_large_or_too_few_at_a_time_are_refused() {
 }
 
 #[test]
-fn a_dust_limit_that_would_burn_too_much_is_refused() {
+fn dust_limit_that_would_burn_too_much_is_refused() {
     let mut init = accept_init();
     init.policy.max_dust_exposure = Msat(600_000);
     with_open(init, |o| o.dust_limit_satoshis = Sat(601)).fails_with(

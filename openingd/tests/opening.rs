@@ -72,7 +72,7 @@ fn agree(ours: &Opened, theirs: &Opened) {
 }
 
 #[test]
-fn two_openingds_agree_on_both_first_commitments() {
+fn openingds_agree_on_both_first_commitments() {
     for channel_type in [anchors(), Features::compulsory(&[feature::STATIC_REMOTEKEY])] {
         for push in [Msat(0), Msat(1), Msat(100_000_000), Msat(900_000_999)] {
             let open = OpenInit { push, channel_type: channel_type.clone(), ..open_init() };
@@ -102,7 +102,7 @@ fn scripts_depth_and_reserve_reach_the_other_side() {
 }
 
 #[test]
-fn an_accepter_asks_for_a_hundredth_and_never_less_than_dust() {
+fn accepter_asks_for_a_hundredth_and_never_less_than_dust() {
     for (amount, floor, reserve) in
         [(5_000_000, 546, 50_000), (30_000, 0, 546), (30_000, 1000, 1000)]
     {
@@ -117,7 +117,7 @@ fn an_accepter_asks_for_a_hundredth_and_never_less_than_dust() {
 }
 
 #[test]
-fn a_zeroconf_channel_opens_where_the_master_trusts_and_only_there() {
+fn zeroconf_channel_opens_only_where_lightningd_trusts() {
     let channel_type = anchors().with(feature::SCID_ALIAS).with(feature::ZEROCONF);
     let open = OpenInit { channel_type, announce: false, ..open_init() };
     let trusting = AcceptProposed { minimum_depth: Some(0), ..yes() };

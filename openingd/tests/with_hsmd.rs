@@ -64,7 +64,7 @@ impl Drop for Hsmd {
 }
 
 #[test]
-fn what_one_hsmd_signs_the_other_takes() {
+fn signatures_of_one_hsmd_are_accepted_by_the_other() {
     let (mut a, mut b) = (Hsmd::start(0x31), Hsmd::start(0x32));
     let (id_a, id_b) = (a.node_id, b.node_id);
     let mut opener = a.openingd(id_b, &open_init());
