@@ -20,7 +20,7 @@ const fn offer(fee: u64, range: Range) -> Offer {
 }
 
 #[test]
-fn the_opener_speaks_first_and_the_accepter_does_not() {
+fn opener_speaks_first_and_the_accepter_does_not() {
     let (_, first) = negotiation(Role::Opener).open().unwrap();
     assert_eq!(first, offer(500, range(300, 1000)));
     assert_eq!(negotiation(Role::Accepter).open(), None);
@@ -28,7 +28,7 @@ fn the_opener_speaks_first_and_the_accepter_does_not() {
 }
 
 #[test]
-fn the_opener_answers_by_the_list() {
+fn opener_answers_by_the_list() {
     let ours = range(300, 1000);
     let overlap = range(300, 400);
     for (fee, theirs, step) in [
@@ -78,7 +78,7 @@ fn the_opener_answers_by_the_list() {
 }
 
 #[test]
-fn the_accepter_answers_by_the_list() {
+fn accepter_answers_by_the_list() {
     let ours = range(300, 1000);
     for (fee, theirs, step) in [
         // It minds no maximum where the opener has a range.
@@ -111,7 +111,7 @@ fn the_accepter_answers_by_the_list() {
 }
 
 #[test]
-fn an_accepter_that_has_answered_takes_its_own_range_and_nothing_else() {
+fn accepter_that_answered_takes_only_its_own_range() {
     let (answered, step) =
         negotiation(Role::Accepter).hear(Sat(100), Some(range(100, 400))).unwrap();
     assert_eq!(step, FeeStep::Counter(offer(400, range(300, 1000))));
@@ -127,7 +127,7 @@ fn an_accepter_that_has_answered_takes_its_own_range_and_nothing_else() {
 }
 
 #[test]
-fn without_ranges_each_fee_is_strictly_between_the_two_before() {
+fn fees_without_ranges_are_strictly_between_the_two_before() {
     let (talk, step) = opened().hear(Sat(2000), None).unwrap();
     assert_eq!(step, FeeStep::Counter(offer(1000, range(300, 1000))));
     for fee in [2000, 2001, 50_000, 299, 100] {
@@ -144,7 +144,7 @@ fn without_ranges_each_fee_is_strictly_between_the_two_before() {
 }
 
 #[test]
-fn only_what_the_law_demands_ends_the_channel() {
+fn channel_ends_only_where_bolt_2_demands() {
     let (a, b) = (Sat(1), range(1, 2));
     for (discord, ends) in [
         (NegotiationError::TooEarly, false),
@@ -212,7 +212,7 @@ proptest! {
 
     /// With ranges the opener's first offer is answered for good: three messages at most.
     #[test]
-    fn two_with_ranges_agree_wherever_a_fee_suits_both(
+    fn negotiations_with_ranges_agree_where_a_fee_suits_both(
         a in any_negotiation(Role::Opener), b in any_negotiation(Role::Accepter),
     ) {
         // One channel, one opener's balance.
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn two_without_ranges_agree_or_stop_and_soon(
+    fn negotiations_without_ranges_agree_or_stop_soon(
         a in any_negotiation(Role::Opener), b in any_negotiation(Role::Accepter),
     ) {
         let b = Negotiation::new(Role::Accepter, b.range, b.ideal, a.balance);
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_peer_names_it_is_bounded_and_we_stay_in_our_range(
+    fn arbitrary_fees_of_the_peer_keep_us_in_our_range(
         role in prop_oneof![Just(Role::Opener), Just(Role::Accepter)],
         fees in prop::collection::vec((any::<u64>(), prop::option::of((any::<u64>(), any::<u64>()))), 1..80),
         scale in 0u32..64,

@@ -113,7 +113,7 @@ fn two(ours: Fees, theirs: Fees, ranges: bool) -> Option<(Sat, usize)> {
 }
 
 #[test]
-fn two_closingds_agree_on_a_transaction_that_both_can_publish() {
+fn closingds_agree_on_a_transaction_that_both_can_publish() {
     for (ours, theirs, agreed) in [
         // The opener's wish suits the accepter: two messages.
         ((300, 1000, 500), (300, 1000, 500), Some((500, 2))),
@@ -130,7 +130,7 @@ fn two_closingds_agree_on_a_transaction_that_both_can_publish() {
 }
 
 #[test]
-fn two_closingds_agree_in_the_old_way_too() {
+fn closingds_agree_without_fee_ranges() {
     for (ours, theirs, agreed) in [
         ((300, 1000, 500), (300, 1000, 700), Some((500, 2))),
         ((300, 1000, 500), (600, 2000, 1500), Some((1000, 4))),
@@ -147,7 +147,7 @@ fn two_closingds_agree_in_the_old_way_too() {
 // ---- one closingd
 
 #[test]
-fn the_opener_speaks_first_and_an_equal_fee_ends_it() {
+fn opener_speaks_first_and_an_equal_fee_ends_it() {
     let mut opener = start(Side::Local);
     let said = opener.opens();
     assert_eq!(said.fee_satoshis, Sat(500));
@@ -164,7 +164,7 @@ fn the_opener_speaks_first_and_an_equal_fee_ends_it() {
 }
 
 #[test]
-fn the_opener_says_a_fee_within_its_range_back() {
+fn opener_says_a_fee_within_its_range_back() {
     let mut opener = start(Side::Local);
     opener.opens();
     opener.say(&opener.signed(777, None));
@@ -176,7 +176,7 @@ fn the_opener_says_a_fee_within_its_range_back() {
 }
 
 #[test]
-fn the_accepter_waits_and_minds_no_maximum() {
+fn accepter_waits_and_minds_no_maximum() {
     let mut accepter = start(Side::Remote);
     accepter.say(&accepter.signed(50_000, Some((10_000, 60_000))));
     assert_eq!(accepter.persists_signature(), Sat(50_000));
@@ -188,7 +188,7 @@ fn the_accepter_waits_and_minds_no_maximum() {
 }
 
 #[test]
-fn the_old_way_closes_in_step_by_step() {
+fn old_way_closes_in_step_by_step() {
     let mut opener = start(Side::Local);
     opener.opens();
     opener.say(&opener.signed(1200, None));
@@ -204,7 +204,7 @@ fn the_old_way_closes_in_step_by_step() {
 }
 
 #[test]
-fn a_wrong_signature_is_warned_of_with_the_transaction_and_nothing_is_kept() {
+fn wrong_signature_is_warned_of_with_the_transaction() {
     for opener in Side::BOTH {
         let mut attempt = start(opener);
         if opener == Side::Local {
@@ -218,7 +218,7 @@ fn a_wrong_signature_is_warned_of_with_the_transaction_and_nothing_is_kept() {
 }
 
 #[test]
-fn a_signature_with_a_high_s_is_warned_of() {
+fn signature_with_a_high_s_is_warned_of() {
     let mut attempt = start(Side::Remote);
     let mut bytes = attempt.signed(500, None).encode();
     let end = bytes.len();
@@ -228,7 +228,7 @@ fn a_signature_with_a_high_s_is_warned_of() {
 }
 
 #[test]
-fn a_peer_that_leaves_out_its_own_output_is_taken() {
+fn peer_that_leaves_out_its_own_output_is_taken() {
     let mut accepter = start(Side::Remote);
     let kept = Sides { local: true, remote: false };
     accepter.say(&accepter.signed_for(500, Some((500, 500)), kept));
@@ -255,7 +255,7 @@ fn ranges_without_a_fee_in_common_are_warned_of() {
 }
 
 #[test]
-fn a_fee_outside_the_overlap_fails_the_channel() {
+fn fee_outside_the_overlap_fails_the_channel() {
     let mut opener = start(Side::Local);
     opener.opens();
     opener.say(&opener.signed(2000, Some((900, 3000))));
@@ -264,7 +264,7 @@ fn a_fee_outside_the_overlap_fails_the_channel() {
 }
 
 #[test]
-fn an_opener_that_changes_its_mind_fails_the_channel() {
+fn opener_that_changes_its_mind_fails_the_channel() {
     let mut accepter = start(Side::Remote);
     accepter.say(&accepter.signed(100, Some((100, 400))));
     assert_eq!(accepter.persists_offer(), Sat(400));
@@ -285,7 +285,7 @@ fn more_than_the_opener_has_is_warned_of() {
 }
 
 #[test]
-fn a_closing_of_nothing_is_warned_of_and_one_that_nobody_relays_fails_the_channel() {
+fn empty_closing_is_warned_of_and_unrelayable_one_fails() {
     let poor = |init: &mut ClosingdInit| {
         init.balance = Sides { local: Msat(0), remote: Msat(1_000_000_000) };
     };
@@ -310,7 +310,7 @@ fn a_closing_of_nothing_is_warned_of_and_one_that_nobody_relays_fails_the_channe
 }
 
 #[test]
-fn an_opener_with_little_offers_what_it_has() {
+fn opener_with_little_offers_what_it_has() {
     let little = |init: &mut ClosingdInit| {
         init.balance = Sides { local: Msat(200_999), remote: Msat(999_799_001) };
     };
@@ -321,7 +321,7 @@ fn an_opener_with_little_offers_what_it_has() {
 }
 
 #[test]
-fn what_does_not_belong_here_is_refused() {
+fn unexpected_messages_are_refused() {
     let mut again = vec![0, 38];
     again.extend([0; 32]);
     again.extend([0, 0]);
@@ -359,7 +359,7 @@ fn what_does_not_belong_here_is_refused() {
 }
 
 #[test]
-fn what_is_of_no_matter_changes_nothing() {
+fn messages_that_do_not_matter_change_nothing() {
     let mut accepter = start(Side::Remote);
     let (channel_id, key) = (accepter.init.channel, PEER.basepoints().htlc);
     let ready =
@@ -373,7 +373,7 @@ fn what_is_of_no_matter_changes_nothing() {
 }
 
 #[test]
-fn the_peers_error_fails_the_channel_and_its_last_warning_explains_a_lost_connection() {
+fn peers_error_fails_and_its_warning_explains_a_lost_connection() {
     for id in [None, Some(ChannelId::ALL)] {
         let mut accepter = start(Side::Remote);
         accepter.say(&Error::new(id.unwrap_or(accepter.init.channel), "over"));
@@ -386,7 +386,7 @@ fn the_peers_error_fails_the_channel_and_its_last_warning_explains_a_lost_connec
 }
 
 #[test]
-fn a_warning_closes_the_connection() {
+fn warning_closes_the_connection() {
     let mut accepter = start(Side::Remote);
     accepter.peer().send_raw(&[0x80, 0x00]).unwrap();
     let Some(PeerRecord::Message(_)) = accepter.record() else { panic!("no warning") };
@@ -395,7 +395,7 @@ fn a_warning_closes_the_connection() {
 }
 
 #[test]
-fn a_silent_peer_is_warned() {
+fn silent_peer_is_warned() {
     let settings = Settings { patience: Duration::from_millis(30), ..settings() };
     for opener in Side::BOTH {
         let mut attempt = start_with(opener, settings.clone(), |_| {});
@@ -417,7 +417,7 @@ fn after_agreement(settings: Settings) -> Attempt {
 }
 
 #[test]
-fn after_the_agreement_late_words_change_nothing() {
+fn late_messages_after_the_agreement_change_nothing() {
     let mut opener = after_agreement(settings());
     opener.say(&opener.signed(500, None));
     opener.say(&opener.signed(900, None));
@@ -428,7 +428,7 @@ fn after_the_agreement_late_words_change_nothing() {
 }
 
 #[test]
-fn after_the_agreement_it_ends_with_the_master_or_in_time() {
+fn closingd_ends_with_lightningd_or_in_time_after_agreement() {
     let opener = after_agreement(settings());
     let Attempt { master, daemon, peer: _peer, hsmd: _hsmd, .. } = opener;
     drop(master);
@@ -440,7 +440,7 @@ fn after_the_agreement_it_ends_with_the_master_or_in_time() {
 }
 
 #[test]
-fn an_order_is_a_bug_and_a_master_that_is_gone_an_end() {
+fn order_is_a_bug_and_a_master_that_is_gone_an_end() {
     let accepter = start(Side::Remote);
     let again = accepter.init.clone();
     accepter.master.order(&again, vec![]);
