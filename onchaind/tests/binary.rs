@@ -11,7 +11,7 @@ use wire::onchaind::*;
 use wire::{Long, Message};
 
 #[test]
-fn the_daemon_works_in_its_box_and_ends_with_the_master() {
+fn daemon_works_in_its_box_and_ends_with_the_master() {
     let executable = env!("CARGO_BIN_EXE_lightning_onchaind");
     let (mut child, down, mut up) = start(&mut Command::new(executable));
     let mut world = World::plain(true);

@@ -76,7 +76,7 @@ fn our_commitment_is_taken_output_by_output() {
 }
 
 #[test]
-fn the_peers_commitment_is_taken_output_by_output() {
+fn peers_commitment_is_taken_output_by_output() {
     for anchors in FORMATS {
         let mut world = busy(anchors);
         let made = world.newest(R).clone();
@@ -120,7 +120,7 @@ fn the_peers_commitment_is_taken_output_by_output() {
 }
 
 #[test]
-fn the_peers_commitment_before_its_newest_counts_until_it_is_revoked() {
+fn peers_previous_commitment_counts_until_it_is_revoked() {
     for anchors in FORMATS {
         let mut world = busy(anchors);
         // One more of ours, signed for, and the one before not revoked.
@@ -157,7 +157,7 @@ fn the_peers_commitment_before_its_newest_counts_until_it_is_revoked() {
 }
 
 #[test]
-fn a_revoked_commitment_is_ours_altogether() {
+fn revoked_commitment_is_ours_altogether() {
     for anchors in FORMATS {
         let mut world = busy(anchors);
         let made = world.newest(R).clone();
@@ -207,7 +207,7 @@ fn a_revoked_commitment_is_ours_altogether() {
 }
 
 #[test]
-fn htlc_transactions_of_a_revoked_commitment_are_ours_at_the_index_of_their_input() {
+fn revoked_htlc_transactions_are_taken_at_their_inputs_index() {
     let mut world = busy(true);
     let made = world.newest(R).clone();
     world.add(L, Msat(1_000_000), 30, 600).unwrap();
@@ -227,7 +227,7 @@ fn htlc_transactions_of_a_revoked_commitment_are_ours_at_the_index_of_their_inpu
 }
 
 #[test]
-fn what_the_peer_takes_of_a_revoked_commitment_in_time_is_lost_and_said_so() {
+fn outputs_of_a_revoked_commitment_lost_to_the_peer_are_told() {
     let mut world = busy(true);
     let made = world.newest(R).clone();
     world.add(L, Msat(1_000_000), 30, 600).unwrap();
@@ -244,7 +244,7 @@ fn what_the_peer_takes_of_a_revoked_commitment_in_time_is_lost_and_said_so() {
 }
 
 #[test]
-fn a_commitment_from_the_future_leaves_us_our_own_output() {
+fn commitment_from_the_future_leaves_us_our_own_output() {
     for anchors in FORMATS {
         let mut world = busy(anchors);
         let past = world.ours.clone();
@@ -276,7 +276,7 @@ fn a_commitment_from_the_future_leaves_us_our_own_output() {
 }
 
 #[test]
-fn a_commitment_one_beyond_our_rows_is_known_by_its_point() {
+fn commitment_one_beyond_our_rows_is_known_by_its_point() {
     let mut world = busy(true);
     let past = world.ours.clone();
     world.add(R, BIG, 23, 530).unwrap();
@@ -294,7 +294,7 @@ fn a_commitment_one_beyond_our_rows_is_known_by_its_point() {
 }
 
 #[test]
-fn an_old_commitment_of_ours_leaves_us_what_was_ours_in_it() {
+fn old_commitment_of_ours_leaves_us_what_was_ours_in_it() {
     for anchors in FORMATS {
         let mut world = busy(anchors);
         let made = world.newest(L).clone();
@@ -308,7 +308,7 @@ fn an_old_commitment_of_ours_leaves_us_what_was_ours_in_it() {
 }
 
 #[test]
-fn a_peer_with_our_payment_key_is_punished_all_the_same() {
+fn peer_with_our_payment_key_is_punished_all_the_same() {
     // Nothing keeps a peer from naming our payment basepoint as its own: then to_remote looks alike in both sides'.
     let mut world = World::plain(true);
     let mut state = world.ours.storable();
@@ -328,7 +328,7 @@ fn a_peer_with_our_payment_key_is_punished_all_the_same() {
 }
 
 #[test]
-fn htlcs_alike_in_hash_and_amount_are_told_apart_by_the_order_of_outputs() {
+fn htlcs_alike_in_hash_and_amount_are_told_apart_by_order() {
     for anchors in FORMATS {
         for side in Side::BOTH {
             let mut world = World::signed(anchors);
@@ -367,7 +367,7 @@ fn htlcs_alike_in_hash_and_amount_are_told_apart_by_the_order_of_outputs() {
 }
 
 #[test]
-fn a_preimage_that_was_said_before_the_end_is_not_forgotten() {
+fn preimage_that_was_said_before_the_end_is_not_forgotten() {
     for anchors in FORMATS {
         let mut world = busy(anchors);
         // Each fulfilled one of the other's; not signed for by both.
@@ -392,7 +392,7 @@ fn a_preimage_that_was_said_before_the_end_is_not_forgotten() {
 }
 
 #[test]
-fn a_preimage_counts_wherever_it_is_shown() {
+fn preimage_counts_wherever_it_is_shown() {
     let mut world = busy(true);
     // An HTLC that only the peer's newest commitment has.
     let id = world.add(L, BIG, 13, 513).unwrap();
@@ -410,7 +410,7 @@ fn a_preimage_counts_wherever_it_is_shown() {
 }
 
 #[test]
-fn a_reorganisation_takes_back_everything_but_what_was_learned() {
+fn reorganisation_takes_back_everything_but_what_was_learned() {
     let mut world = busy(true);
     let made = world.newest(L).clone();
     let mut story = Story::new(world.init(&made));
@@ -437,7 +437,7 @@ fn a_reorganisation_takes_back_everything_but_what_was_learned() {
 }
 
 #[test]
-fn an_htlc_without_output_fails_in_time_for_the_one_that_it_forwards() {
+fn htlc_without_output_fails_in_time_for_its_incoming_one() {
     let mut world = busy(true);
     let id = world.add(L, BIG, 13, 513).unwrap();
     assert!(world.sign(L));

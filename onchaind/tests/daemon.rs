@@ -87,7 +87,7 @@ fn block(height: u32, transactions: Vec<Transaction>) -> OnchainBlock {
 }
 
 #[test]
-fn it_says_what_follows_whenever_that_differs() {
+fn resolution_is_told_whenever_it_differs() {
     let (_, init) = one_htlc();
     let mut daemon = start(&[init.encode()]);
     let Said::Status(status) = daemon.says() else { panic!() };
@@ -169,7 +169,7 @@ fn orders_that_make_no_sense_are_the_masters_bug() {
 }
 
 #[test]
-fn every_kind_of_close_has_its_line() {
+fn close_of_each_kind_has_its_status_line() {
     let mut world = World::plain(true);
     world.add(Side::Local, Msat(40_000_000), 1, 104).unwrap();
     world.settle();

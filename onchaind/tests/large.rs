@@ -104,7 +104,7 @@ fn eight_times_as_many_htlcs_cost_about_eight_times_as_much() {
 }
 
 #[test]
-fn a_transaction_of_ten_thousand_outputs_and_inputs_costs_what_reading_it_costs() {
+fn transaction_of_10000_outputs_costs_what_reading_it_costs() {
     let mut world = full(20);
     let made = world.newest(Side::Remote).clone();
     world.add(Side::Local, Msat(100_000_000), 9999, 200);

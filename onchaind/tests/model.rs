@@ -57,11 +57,11 @@ fn seeds() -> Option<std::ops::Range<u64>> {
 }
 
 #[test]
-fn whatever_is_confirmed_in_whatever_order_nobody_has_less_than_is_granted() {
+fn balances_are_kept_whatever_confirms_in_whatever_order() {
     play_all(seeds().unwrap_or(0..1500), World::plain);
 }
 
 #[test]
-fn with_every_signature_and_script_executed_too() {
+fn balances_are_kept_with_scripts_executed() {
     play_all(10_000..10_060, World::signed);
 }

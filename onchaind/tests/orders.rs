@@ -146,7 +146,7 @@ fn orders(of: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn every_order_of_four_htlcs_is_resolved() {
+fn four_htlcs_are_resolved_in_every_order() {
     let orders = orders(4);
     assert_eq!(orders.len(), 24);
     for anchors in [true, false] {
@@ -182,7 +182,7 @@ fn interleaved(left: &[usize; 4]) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn every_order_of_four_htlcs_and_their_second_stages_is_resolved() {
+fn four_htlcs_and_second_stages_are_resolved_in_every_order() {
     let mut played = 0;
     for (whose, anchors) in [(Whose::Ours, true), (Whose::Revoked, false)] {
         let four = Four::new(whose, anchors);
