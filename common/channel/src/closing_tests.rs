@@ -21,7 +21,7 @@ fn paid(closing: &Closing) -> Vec<u64> {
 }
 
 #[test]
-fn each_side_is_paid_in_whole_satoshis_and_the_opener_pays_the_fee() {
+fn closing_pays_whole_satoshis_and_the_opener_pays_the_fee() {
     let (c, s) = (constants(), state(700_000_999, 299_999_001, 500));
     let kept = our_choice(&c, &s).unwrap();
     let closing = build(&c, &s, kept).unwrap();
@@ -41,7 +41,7 @@ fn outputs_below_our_dust_limit_go_to_the_fee() {
 }
 
 #[test]
-fn a_closing_that_does_not_add_up_is_refused() {
+fn closing_that_does_not_add_up_is_refused() {
     let c = constants();
     let (amount, parts) = (Msat(1_000_000_000), Msat(1_000_000_001));
     assert_eq!(payouts(&c, &state(parts.0, 0, 0)), Err(BadClosing::Balance { amount, parts }));
@@ -54,7 +54,7 @@ fn a_closing_that_does_not_add_up_is_refused() {
 }
 
 #[test]
-fn the_variant_that_the_peer_signed_is_found() {
+fn variant_that_the_peer_signed_is_found() {
     let (c, s) = (constants(), state(900_000_000, 100_000_000, 1000));
     let key = base_secret(Side::Remote, 0);
     for kept in [Kept { local: true, remote: true }, Kept { local: true, remote: false }] {
@@ -69,7 +69,7 @@ fn the_variant_that_the_peer_signed_is_found() {
 }
 
 #[test]
-fn the_expected_weight_is_the_most_that_a_signed_closing_weighs() {
+fn expected_weight_is_the_most_that_a_signed_closing_weighs() {
     let (c, s) = (constants(), state(900_000_000, 100_000_000, 1000));
     let closing = build(&c, &s, Kept { local: true, remote: true }).unwrap();
     let signature = SECP256K1.sign_ecdsa(&closing.sighash(&c), &base_secret(Side::Local, 0));

@@ -177,7 +177,7 @@ fn commitments_with_anchors_are_those_of_appendix_f() {
 }
 
 #[test]
-fn the_example_of_the_fee_section_comes_out() {
+fn example_of_the_fee_section_comes_out() {
     // BOLT 3, "Fee Calculation", "Example".
     let vector = Vector { dust_limit: 546, ..Vector::NONE };
     let constants = constants(&vector, &[feature::STATIC_REMOTEKEY]);
@@ -208,7 +208,7 @@ impl Vector {
 }
 
 #[test]
-fn a_description_that_is_not_this_channel_is_not_built() {
+fn description_that_is_not_this_channel_is_not_built() {
     let constants = constants(&Vector::NONE, &[feature::STATIC_REMOTEKEY, feature::ANCHORS]);
     let good = state(&Vector { htlcs: &[2], to_local: 6_998_000_000, ..Vector::NONE });
     let try_build = |state: &CommitmentState| {
@@ -238,7 +238,7 @@ fn a_description_that_is_not_this_channel_is_not_built() {
 }
 
 #[test]
-fn only_channel_types_that_we_can_build_have_a_format() {
+fn channel_types_have_a_format_only_if_we_can_build_them() {
     let of =
         |bits: &[FeatureBit]| Format::of(&bits.iter().fold(Features::none(), |f, b| f.with(*b)));
     assert_eq!(of(&[12]), Some(Format::StaticRemoteKey));

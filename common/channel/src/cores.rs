@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_is_worked_on_once_and_the_order_stays() {
+    fn items_are_worked_on_once_and_keep_their_order() {
         for cores in 1..=5 {
             let workers = workers(cores);
             for count in (0..70).chain([966]) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_shared_and_a_short_one_is_not() {
+    fn long_list_is_shared_and_a_short_one_is_not() {
         let workers = workers(4);
         let threads = |count| {
             let items = Arc::new(vec![(); count]);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_done_without_a_thread_that_is_gone_and_is_held_by_nobody_after() {
+    fn work_is_done_without_a_lost_thread_and_dropped_after() {
         let mut workers = workers(4);
         let (gone, jobs) = channel::<Job>();
         drop(jobs);

@@ -195,7 +195,7 @@ fn secrets_are_stored_and_refused_as_in_appendix_d() {
 }
 
 #[test]
-fn a_long_chain_stays_small_and_gives_back_every_secret() {
+fn long_chain_stays_small_and_gives_back_every_secret() {
     let seed = Secret::new([7; 32]);
     let mut chain = Shachain::default();
     for i in 0..600 {
@@ -210,7 +210,7 @@ fn a_long_chain_stays_small_and_gives_back_every_secret() {
 }
 
 #[test]
-fn a_store_with_two_secrets_for_one_place_is_refused() {
+fn store_with_two_secrets_for_one_place_is_refused() {
     let one = StoredSecret { index: 1, secret: Secret::new([1; 32]) };
     let three = StoredSecret { index: 3, secret: Secret::new([3; 32]) };
     assert!(Shachain::from_stored(std::slice::from_ref(&one)).is_some());

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shutdown_script_has_one_of_the_forms_that_were_negotiated() {
+    fn shutdown_script_has_one_of_the_forms_that_were_negotiated() {
         for (bytes, none, any, data) in [
             (script(&[0x00, 20], 20), true, true, true),
             (script(&[0x00, 32], 32), true, true, true),

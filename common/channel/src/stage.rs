@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_update_reaches_the_receivers_commitment_first() {
+    fn update_reaches_the_receivers_commitment_first() {
         use {Act::*, Party::*, Stage::*};
         let mut stage = PendingOnReceiver;
         for (by, act, then, in_receivers, in_senders) in [
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_act_that_is_not_awaited_changes_nothing() {
+    fn act_that_is_not_awaited_changes_nothing() {
         for stage in Stage::ALL {
             for by in [Party::Sender, Party::Receiver] {
                 for act in [Act::CommitmentSigned, Act::RevokeAndAck] {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_commitment_has_an_update_only_when_the_newest_has() {
+    fn oldest_commitment_has_an_update_only_when_the_newest_has() {
         for stage in Stage::ALL {
             for party in [Party::Sender, Party::Receiver] {
                 let [old, new, next, last] =
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_prints_as_its_documentation_shows_it() {
+    fn machine_prints_as_its_documentation_shows_it() {
         let source = include_str!("stage.rs");
         for line in print().lines() {
             assert!(source.contains(&format!("//! {line}\n")), "{line}");

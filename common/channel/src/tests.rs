@@ -27,7 +27,7 @@ fn add(amount: u64) -> UpdateAddHtlc {
 }
 
 #[test]
-fn a_payment_moves_money_when_its_fulfilment_is_irrevocable() {
+fn payment_moves_money_when_its_fulfilment_is_irrevocable() {
     let (a, b) = busy();
     assert_eq!(a.balance(), Sides { local: Msat(700_000_000), remote: Msat(300_000_000) });
     let live = a.htlc(Side::Local, HtlcId(0)).unwrap();
@@ -46,7 +46,7 @@ fn a_payment_moves_money_when_its_fulfilment_is_irrevocable() {
 }
 
 #[test]
-fn every_refusal_of_an_offer_says_what_would_do() {
+fn refusal_of_an_offer_says_what_would_do() {
     let (a, _) = pair(params(true));
     let try_offer = |a: &Channel, amount: u64, policy: &HtlcPolicy| {
         a.offer_add(&offer(1, Msat(amount)), policy).map(|(_, id)| id)
@@ -89,7 +89,7 @@ fn every_refusal_of_an_offer_says_what_would_do() {
 }
 
 #[test]
-fn an_accepter_is_held_to_its_reserve_and_to_what_the_opener_can_pay() {
+fn accepter_is_held_to_its_reserve_and_the_openers_fees() {
     let (a, b) = pair(params(true));
     assert_eq!(b.spendable(), Msat(290_000_000));
     assert_eq!(a.receivable(), Msat(290_000_000));
@@ -104,7 +104,7 @@ fn an_accepter_is_held_to_its_reserve_and_to_what_the_opener_can_pay() {
 }
 
 #[test]
-fn every_unlawful_add_is_refused_with_both_values() {
+fn unlawful_add_is_refused_with_both_values() {
     let mut p = params(true);
     p.terms.remote.htlc_minimum = Msat(5000);
     p.terms.remote.max_in_flight = Msat(600_000_000);
@@ -131,7 +131,7 @@ fn every_unlawful_add_is_refused_with_both_values() {
 }
 
 #[test]
-fn an_opener_may_spend_its_buffer_but_not_what_reserve_fee_and_anchors_need() {
+fn opener_may_spend_its_buffer_not_reserve_fee_or_anchors() {
     let (_, b) = pair(params(true));
     // The law: reserve, anchors, and the fee of one HTLC at the feerate as it is.
     let needed = Sat(10_000 + 660 + 1124 + 172);
@@ -144,7 +144,7 @@ fn an_opener_may_spend_its_buffer_but_not_what_reserve_fee_and_anchors_need() {
 }
 
 #[test]
-fn every_unlawful_removal_is_refused() {
+fn unlawful_removal_is_refused() {
     let (a, b) = busy();
     let id = HtlcId(0);
     let none = HtlcId(9);
@@ -170,7 +170,7 @@ fn every_unlawful_removal_is_refused() {
 }
 
 #[test]
-fn a_reason_without_end_is_cut() {
+fn reason_without_end_is_cut() {
     let (a, _) = busy();
     let a = a.receive_fail(HtlcId(0), &[1; 65_000]).unwrap();
     let removed = &a.htlc(Side::Local, HtlcId(0)).unwrap().removed;
@@ -181,7 +181,7 @@ fn a_reason_without_end_is_cut() {
 }
 
 #[test]
-fn only_the_opener_sets_the_feerate_and_only_what_it_can_pay() {
+fn feerate_is_set_only_by_the_opener_within_its_means() {
     let (a, b) = pair(params(true));
     assert_eq!(b.offer_fee(FeeratePerKw(2000), &policy()), Err(FeeRefusal::NotOpener));
     let fault = a.receive_fee(FeeratePerKw(2000), &any_fee(), &policy());
@@ -251,7 +251,7 @@ fn signing_waits_for_updates_and_for_the_revocation_before() {
 }
 
 #[test]
-fn every_unlawful_signature_and_revocation_is_refused() {
+fn unlawful_signature_or_revocation_is_refused() {
     let (a, b) = pair(params(true));
     let (a, id) = a.offer_add(&offer(1, Msat(50_000_000)), &policy()).unwrap();
     let b = b.receive_add(&said(a.htlc(Side::Local, id).unwrap())).unwrap();
@@ -278,7 +278,7 @@ fn every_unlawful_signature_and_revocation_is_refused() {
 }
 
 #[test]
-fn a_secret_that_is_not_of_the_chain_is_refused() {
+fn secret_that_is_not_of_the_chain_is_refused() {
     let (a, b) = busy();
     // The second end gives a point for its number 3 whose secret is of another seed.
     let foreign = secret(Side::Local, 77);
@@ -308,7 +308,7 @@ fn a_secret_that_is_not_of_the_chain_is_refused() {
 }
 
 #[test]
-fn one_empty_commitment_is_borne_and_a_second_is_not() {
+fn empty_commitment_is_accepted_once_and_not_twice() {
     let (_, b) = pair(params(true));
     let (b, _) = b.receive_commit(point(Side::Remote, 1), signatures(0)).unwrap();
     let (b, _, _) = b.send_revocation().unwrap();
@@ -318,7 +318,7 @@ fn one_empty_commitment_is_borne_and_a_second_is_not() {
 }
 
 #[test]
-fn what_is_in_no_commitment_is_forgotten_with_the_connection() {
+fn uncommitted_updates_are_forgotten_with_the_connection() {
     let (a, b) = busy();
     let before = a.clone();
     let (a, _) = a.offer_add(&offer(5, Msat(1_000_000)), &policy()).unwrap();
@@ -344,7 +344,7 @@ fn reestablish(next_commitment: u64, next_revocation: u64, secret: [u8; 32]) -> 
 }
 
 #[test]
-fn a_peer_with_old_data_new_data_or_lies_is_told_apart() {
+fn peer_with_old_data_new_data_or_lies_is_told_apart() {
     use Reestablished::{Nothing, TheyAreBehind, TheyLie, WeAreBehind};
     let a = {
         // One more each way, so that both have revoked two.
@@ -391,7 +391,7 @@ fn channel_ready_is_said_again_until_the_first_commitment() {
 }
 
 #[test]
-fn the_order_of_a_resend_is_that_of_the_first_time() {
+fn order_of_a_resend_is_that_of_the_first_time() {
     for revocation_first in [false, true] {
         let (a, b) = pair(params(true));
         let (a, id) = a.offer_add(&offer(1, Msat(50_000_000)), &policy()).unwrap();
@@ -441,7 +441,7 @@ fn stored_states_that_contradict_themselves_are_refused() {
 }
 
 #[test]
-fn the_largest_channel_fits_a_frame() {
+fn largest_channel_fits_a_frame() {
     let mut state = busy().0.storable();
     let mut live = state.htlcs.0[0].clone();
     let reason = vec![1; MAX_REASON];

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn two_strangers_end_with_each_others_keys() {
+    fn handshake_ends_with_each_others_keys() {
         let (initiator, responder, two) = after_act_two();
         let asks = initiator.act_two(&two).unwrap();
         let mixed = answer(1, &asks.question());
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_who_claims_anothers_id_fails_at_act_three() {
+    fn stranger_who_claims_anothers_id_fails_at_act_three() {
         let (one_id, other_secret) = (public(1), 7);
         let (initiator, one) = Initiator::start(one_id, public(2), key(3));
         let asks = Responder::new(public(2), key(4)).act_one(&one).unwrap();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_prints() {
+    fn secrets_are_not_printed() {
         let (initiator, responder, _) = after_act_two();
         let shown = format!("{initiator:?} {responder:?}");
         assert!(shown.contains("Ephemeral(..)") && shown.contains("Secret(..)"), "{shown}");

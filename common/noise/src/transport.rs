@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_message_passes_and_a_longer_one_is_refused() {
+    fn longest_message_passes_and_a_longer_one_is_refused() {
         let (mut sealer, mut opener) = pair();
         let mut wire = Vec::new();
         let longest = vec![7; MAX_MESSAGE];
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_rotate_at_the_same_place() {
+    fn keys_rotate_at_the_same_message_on_both_ends() {
         let (mut sealer, mut opener) = pair();
         let mut wire = Vec::new();
         for n in 0..2500u32 {

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_channel_id_reads_back_what_it_prints() {
+    fn short_channel_id_reads_back_what_it_prints() {
         let scid: ShortChannelId = "539268x845x1".parse().unwrap();
         assert_eq!(scid.0, 539268 << 40 | 845 << 16 | 1);
         assert_eq!(scid.to_string(), "539268x845x1");

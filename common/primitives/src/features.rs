@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_union_has_the_bits_of_both_and_is_quick_for_the_longest() {
+    fn union_has_the_bits_of_both_and_is_quick_for_the_longest() {
         let (a, b) = (Features::none().with(1).with(40), Features::none().with(2));
         assert_eq!(a.union(&b).bits().collect::<Vec<_>>(), [1, 2, 40]);
         assert_eq!(b.union(&a), a.union(&b));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_even_bit_is_found_and_an_odd_one_is_fine() {
+    fn unknown_even_bit_is_found_and_an_odd_one_is_fine() {
         let ours = Features::optional(&[feature::ANCHORS]);
         assert_eq!(Features::none().with(22).with(101).unknown_compulsory(&ours), None);
         assert_eq!(Features::none().with(100).unknown_compulsory(&ours), Some(100));

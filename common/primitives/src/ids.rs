@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_id_is_the_funding_outpoint_folded() {
+    fn channel_id_is_the_funding_outpoint_folded() {
         let mut txid = [0x11; 32];
         txid[31] = 0xf0;
         let funding =

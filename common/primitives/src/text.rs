@@ -21,7 +21,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn text_that_is_long_is_cut_between_characters_and_says_how_long_it_was() {
+    fn long_text_is_cut_between_characters_with_its_length() {
         assert_eq!(cut_text("short"), "short");
         let whole = "x".repeat(MAX_CUT_TEXT);
         assert_eq!(cut_text(&whole), whole);

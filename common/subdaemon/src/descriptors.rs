@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_takes_every_descriptor_that_came() {
+    fn read_takes_every_descriptor_that_came() {
         let (b, _a, reader) = sent(MOST);
         let received = receive(b.as_fd(), &mut [0; 8]).unwrap();
         assert_eq!((received.count, received.fds.len(), received.truncated), (1, MOST, false));

@@ -65,7 +65,7 @@ fn frames_keep_their_own_descriptors_however_they_are_read() {
 }
 
 #[test]
-fn handed_over_descriptor_is_the_one_that_was_kept_and_only_once() {
+fn handed_over_descriptor_is_the_kept_one_and_only_once() {
     let (a, b) = crate::stream_pair().unwrap();
     let (x, y) = crate::stream_pair().unwrap();
     let (writer, mut reader) = (Conn::new(a), Conn::new(b));
@@ -161,7 +161,7 @@ fn frames_leave_no_bytes_behind_once_they_are_taken() {
 }
 
 #[test]
-fn a_queue_gives_way_when_the_reader_is_slow_and_loses_nothing() {
+fn queue_gives_way_when_the_reader_is_slow_and_loses_nothing() {
     let (a, b) = crate::stream_pair().unwrap();
     let mut queue = OutQueue::default();
     for i in 0..100u8 {
@@ -180,7 +180,7 @@ fn a_queue_gives_way_when_the_reader_is_slow_and_loses_nothing() {
 }
 
 #[test]
-fn a_length_beyond_the_bound_is_refused_before_anything_is_allocated() {
+fn frame_length_above_the_bound_is_refused_before_allocating() {
     let (a, b) = crate::stream_pair().unwrap();
     nix::unistd::write(&a, &[0xff; 16]).unwrap();
     assert_eq!(Conn::new(b).recv().unwrap_err().kind(), io::ErrorKind::InvalidData);

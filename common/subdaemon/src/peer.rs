@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_written_once_the_other_end_reads_and_nothing_is_lost() {
+    fn queue_is_written_whole_once_the_other_end_reads() {
         let (ours, theirs) = peer_pair().expect("a test has sockets");
         let (mut peer, mut other) = (Peer::new(ours), Peer::new(theirs));
         let mut sent = 0u32;
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_was_not_read_is_why_the_connection_is_gone() {
+    fn error_that_was_not_read_is_why_the_connection_is_gone() {
         let (ours, theirs) = peer_pair().expect("a test has sockets");
         let (mut peer, mut other) = (Peer::new(ours), Peer::new(theirs));
         let (channel, another) = (ChannelId([1; 32]), ChannelId([2; 32]));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_error_is_said_by_somebody_who_has_left() {
+    fn last_error_is_said_by_somebody_who_has_left() {
         let (ours, theirs) = peer_pair().expect("a test has sockets");
         let (mut peer, mut connectd) = (Peer::new(ours), Peer::new(theirs));
         peer.tell(ChannelId([1; 32]), &Failure::PeerError("no".to_owned()));
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_whose_other_end_is_gone_is_a_lost_connection() {
+    fn socket_whose_other_end_is_gone_is_a_lost_connection() {
         let (ours, theirs) = peer_pair().expect("a test has sockets");
         let mut peer = Peer::new(ours);
         while !peer.is_queued() {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_of_a_daemon_that_left_something_unread_are_heard() {
+    fn last_words_of_a_daemon_that_left_something_unread_are_heard() {
         let (daemon, connectd) = crate::peer_pair().unwrap();
         send_record(connectd.as_fd(), b"unread").unwrap();
         send_record(daemon.as_fd(), b"last").unwrap();

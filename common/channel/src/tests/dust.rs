@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_feerate_that_burns_too_much_dust_is_refused_where_it_trims() {
+fn feerate_that_burns_too_much_dust_is_refused_where_it_trims() {
     let htlc = offer(1, Msat(2_000_000));
     let careful = HtlcPolicy { max_dust_exposure: Msat(1_999_999), ..policy() };
     for anchors in [false, true] {
@@ -81,7 +81,7 @@ fn dust_exposure_counts_our_own_balance_below_the_dust_limit() {
 
 /// With nothing of our own in the channel the HTLC that exceeds the limit is failed, and not accepted and then never signed.
 #[test]
-fn dust_htlc_above_the_limit_is_refused_where_we_have_no_balance() {
+fn dust_htlc_above_the_limit_is_refused_without_our_balance() {
     let careful = HtlcPolicy { max_dust_exposure: Msat(1_000_000), ..policy() };
     let mut p = params(true);
     p.push = Msat(0);

@@ -358,7 +358,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Said before the opener heard of the other's HTLCs, signed after, and said again after a reconnect.
 #[test]
-fn a_feerate_said_again_is_not_held_against_htlcs_that_came_between() {
+fn repeated_feerate_is_not_held_against_later_htlcs() {
     use Side::{Local, Remote};
     let mut link = Link::new(true, 483);
     for step in [
@@ -385,7 +385,7 @@ fn a_feerate_said_again_is_not_held_against_htlcs_that_came_between() {
 
 /// Fulfilled, and spent at once by who fulfilled it.
 #[test]
-fn money_that_is_spent_in_the_commitment_that_brings_it_is_there() {
+fn balance_can_be_spent_in_the_commitment_that_brings_it() {
     use Side::{Local, Remote};
     let mut link = Link::new(false, 483);
     for step in [
@@ -411,7 +411,7 @@ fn money_that_is_spent_in_the_commitment_that_brings_it_is_there() {
 const STEPS: usize = 100_000;
 
 #[test]
-fn two_ends_agree_whatever_gets_lost() {
+fn ends_of_a_channel_agree_whatever_gets_lost() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
     let runs =
         (prop::collection::vec(step(), 1..60), any::<bool>(), prop_oneof![Just(483u16), Just(2)]);
@@ -452,7 +452,7 @@ proptest! {
 
     /// A stored state with a few bytes changed is refused, or it is a channel that can be read out without a panic.
     #[test]
-    fn a_damaged_state_is_refused_or_harmless(
+    fn damaged_state_is_refused_or_harmless(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         use wire::Wire;

@@ -37,7 +37,7 @@ const LIST: &str = "One piece of chocolate cake, one icecream cone, one pickle, 
      one slice of salami, one lollypop, one piece of cherry pie, one sausage, one cupcake, and one slice of watermelon";
 
 #[test]
-fn every_valid_example_is_read_and_says_what_it_should() {
+fn valid_examples_are_read_with_their_fields() {
     assert_eq!(VALID.len(), 16);
     for (title, text) in VALID {
         let invoice = Invoice::decode(text).unwrap_or_else(|e| panic!("{title}: {e}"));
@@ -60,7 +60,7 @@ fn every_valid_example_is_read_and_says_what_it_should() {
 }
 
 #[test]
-fn every_invalid_example_is_refused_for_its_own_reason() {
+fn invalid_examples_are_refused_for_their_own_reasons() {
     assert_eq!(INVALID.len(), 10);
     let why: Vec<_> = INVALID.iter().map(|(_, text)| Invoice::decode(text).unwrap_err()).collect();
     use InvoiceError::*;
@@ -182,7 +182,7 @@ fn fields_to_be_passed_over_are_kept() {
 
 /// Where the example has its fields in the order in which we write them, we write the very same string.
 #[test]
-fn the_examples_are_written_again() {
+fn examples_are_written_again() {
     let mut same = 0;
     for (title, text) in VALID {
         let invoice = Invoice::decode(text).unwrap();
@@ -196,7 +196,7 @@ fn the_examples_are_written_again() {
 }
 
 #[test]
-fn the_signed_bytes_are_those_of_the_first_example() {
+fn signed_bytes_are_those_of_the_first_example() {
     let unsigned = example("Please make a donation").terms.unsigned(None).unwrap();
     let expected = "6c6e62630b25fe64500d0444444444444444444444444444444444444444444444444444444444444444402\
                     1a00008101820283038404800081018202830384048000810182028303840480810343f506c65617365206\
@@ -206,7 +206,7 @@ fn the_signed_bytes_are_those_of_the_first_example() {
 }
 
 #[test]
-fn a_named_payee_is_believed_only_with_their_signature() {
+fn named_payee_is_believed_only_with_their_signature() {
     let terms = example("Please send $3 for").terms;
     let payee = key().public_key(SECP256K1);
     let unsigned = terms.unsigned(Some(&payee)).unwrap();
@@ -218,7 +218,7 @@ fn a_named_payee_is_believed_only_with_their_signature() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_written() {
+fn invoice_that_does_not_fit_is_not_written() {
     let terms = example("Please send $3 for").terms;
     let refused = |change: &dyn Fn(&mut Terms)| {
         let mut changed = terms.clone();

@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_character_is_noticed(terms in any_terms(), at in 0usize..1000, to in 0u8..32) {
+    fn changed_character_is_noticed(terms in any_terms(), at in 0usize..1000, to in 0u8..32) {
         let unsigned = terms.unsigned(None).unwrap();
         let text = unsigned.with_signature(&sign(&unsigned, &key()));
         let start = unsigned.hrp.len() + 1;

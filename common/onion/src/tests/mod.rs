@@ -44,7 +44,7 @@ fn keys_of(node: &SecretKey, packet: &[u8]) -> OnionKeys {
 }
 
 #[test]
-fn the_onion_of_the_vector_is_built() {
+fn onion_of_the_vector_is_built() {
     let built =
         build(&key(0x41), &hops(&PUBKEYS, &PAYLOADS), &[0x42; 32], ROUTING_INFO_LEN).unwrap();
     assert_eq!(built.packet, bytes(ONION));
@@ -53,7 +53,7 @@ fn the_onion_of_the_vector_is_built() {
 }
 
 #[test]
-fn the_onion_of_the_vector_is_peeled_by_each_hop() {
+fn onion_of_the_vector_is_peeled_by_each_hop() {
     let mut packet = bytes(ONION);
     for (i, (node, expected)) in NODE_KEYS.iter().zip(PAYLOADS).enumerate() {
         let node = SecretKey::from_slice(&bytes(node)).unwrap();
@@ -66,7 +66,7 @@ fn the_onion_of_the_vector_is_peeled_by_each_hop() {
 }
 
 #[test]
-fn an_onion_through_a_blinded_path_is_built_and_peeled_with_path_keys() {
+fn onion_through_a_blinded_path_is_built_and_peeled() {
     let route = hops(&BLINDED_ROUTE, &BLINDED_PAYLOADS);
     let built = build(&key(3), &route, &[0x42; 32], ROUTING_INFO_LEN).unwrap();
     assert_eq!(built.packet, bytes(BLINDED_ONION));
@@ -103,7 +103,7 @@ fn an_onion_through_a_blinded_path_is_built_and_peeled_with_path_keys() {
 }
 
 #[test]
-fn an_onion_that_was_touched_is_refused_by_name() {
+fn onion_that_was_touched_is_refused_by_name() {
     let node = key(0x41);
     let packet = bytes(ONION);
     let keys = keys_of(&node, &packet);
@@ -128,7 +128,7 @@ fn an_onion_that_was_touched_is_refused_by_name() {
 }
 
 #[test]
-fn a_payload_that_does_not_fit_its_packet_is_the_origins_fault() {
+fn payload_that_does_not_fit_its_packet_is_the_origins_fault() {
     let node = key(9);
     let keys = |packet: &[u8]| keys_of(&node, packet);
     // A layer whose length says more than there is, though its HMAC is right.
@@ -157,7 +157,7 @@ fn build_lying(node: &SecretKey, start: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_does_not_fit_is_not_built() {
+fn onion_that_does_not_fit_is_not_built() {
     let node = key(5).public_key(SECP256K1);
     let hop = |len| Hop { node, payload: vec![7; len] };
     let route = |hops: &[Hop]| build(&key(1), hops, b"", ROUTING_INFO_LEN).map(|b| b.packet.len());
@@ -181,7 +181,7 @@ fn keys_follow_from_the_shared_secrets_of_the_vector() {
 }
 
 #[test]
-fn the_small_error_of_the_vector_is_made_wrapped_and_read() {
+fn small_error_of_the_vector_is_made_wrapped_and_read() {
     let last = OriginKeys::of(&bytes32(SHARED_SECRETS[4]));
     let failure = Failure::TemporaryNodeFailure;
     let mut packet = begin_padded(&last.um, &last.ammag, &failure.to_bytes(), 256);
@@ -195,7 +195,7 @@ fn the_small_error_of_the_vector_is_made_wrapped_and_read() {
 }
 
 #[test]
-fn the_large_error_of_the_vector_is_made_wrapped_and_read() {
+fn large_error_of_the_vector_is_made_wrapped_and_read() {
     let last = OriginKeys::of(&bytes32(SHARED_SECRETS[4]));
     // The vector pads to four times what is asked for.
     let mut packet = begin_padded(&last.um, &last.ammag, &bytes(LARGE_FAILURE), 1024);
@@ -218,7 +218,7 @@ fn the_large_error_of_the_vector_is_made_wrapped_and_read() {
 }
 
 #[test]
-fn an_error_that_was_garbled_belongs_to_nobody() {
+fn error_that_was_garbled_belongs_to_nobody() {
     let secrets = SHARED_SECRETS.map(bytes32);
     let mut packet = bytes(SMALL_ERROR);
     packet[40] ^= 1;
@@ -228,7 +228,7 @@ fn an_error_that_was_garbled_belongs_to_nobody() {
 }
 
 #[test]
-fn a_malformed_htlc_is_a_failure_only_with_the_badonion_flag() {
+fn malformed_htlc_is_a_failure_only_with_the_badonion_flag() {
     let hash = sha256_of_onion(b"an onion");
     assert_eq!(Failure::from_malformed(0xc005, hash), Some(Failure::InvalidOnionHmac(hash)));
     assert_eq!(Failure::from_malformed(0x4005, hash), None);

@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn a_failure_reads_back(failure in any_failure(), extra in vec(any::<u8>(), 0..9)) {
+    fn failure_reads_back(failure in any_failure(), extra in vec(any::<u8>(), 0..9)) {
         let mut bytes = failure.to_bytes();
         if !matches!(failure, Failure::Other { .. }) {
             bytes.extend(extra);
@@ -135,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn a_final_payload_reads_back(payload in any_final()) {
+    fn final_payload_reads_back(payload in any_final()) {
         let parsed = Payload::parse(&payload.to_bytes(), true, false);
         prop_assert_eq!(parsed, Ok(Payload::Final(payload)));
     }
@@ -186,7 +186,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn what_is_built_each_hop_peels(
+    fn onion_that_is_built_is_peeled_by_each_hop(
         session in any_key(),
         route in vec((any_key(), vec(any::<u8>(), 2..300)), 1..8),
         associated in vec(any::<u8>(), 0..40),
@@ -228,7 +228,7 @@ fn record(kind: u64, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_payload_is_refused_with_the_record_and_its_place() {
+fn payload_is_refused_with_the_record_and_its_place() {
     let amount = record(tlv::AMT_TO_FORWARD, &[5]);
     let expiry = record(tlv::OUTGOING_CLTV_VALUE, &[6]);
     let path_key = record(tlv::CURRENT_PATH_KEY, &[2; 33]);
@@ -264,7 +264,7 @@ fn a_payload_is_refused_with_the_record_and_its_place() {
 }
 
 #[test]
-fn a_forward_payload_reads_back() {
+fn forward_payload_reads_back() {
     let forward = ForwardPayload {
         short_channel_id: ShortChannelId(77),
         amount: Msat(1000),
@@ -275,7 +275,7 @@ fn a_forward_payload_reads_back() {
 }
 
 #[test]
-fn without_a_total_the_part_is_all() {
+fn final_payload_without_a_total_is_the_whole_payment() {
     let payload = [record(2, &[5]), record(4, &[6]), record(33, b"odd")].concat();
     let Ok(Payload::Final(read)) = Payload::parse(&payload, true, false) else {
         panic!("a final payload")
@@ -286,7 +286,7 @@ fn without_a_total_the_part_is_all() {
 }
 
 #[test]
-fn a_failure_too_long_for_a_message_is_cut() {
+fn failure_too_long_for_a_message_is_cut() {
     let failure = Failure::Other { code: 1, data: vec![0; 70_000] };
     assert!(begin_error(&SOME_KEYS, &failure).len() < 65_100);
 }
