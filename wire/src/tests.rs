@@ -79,7 +79,7 @@ fn unknown_messages_are_told_apart_by_their_parity() {
 }
 
 #[test]
-fn a_signature_with_high_s_is_refused() {
+fn signature_with_high_s_is_refused() {
     let key = SecretKey::from_slice(&[3; 32]).unwrap();
     let low = secp256k1::SECP256K1.sign_ecdsa(&secp256k1::Message::from_digest([5; 32]), &key);
     assert_eq!(Signature::from_bytes(&low.to_bytes()), Ok(low));
@@ -91,7 +91,7 @@ fn a_signature_with_high_s_is_refused() {
 }
 
 #[test]
-fn a_count_beyond_what_is_there_allocates_nothing() {
+fn count_beyond_what_is_there_allocates_nothing() {
     assert!(matches!(Long::<u64>::from_bytes(&[0xff; 4]), Err(Problem::TooShort { .. })));
     assert!(matches!(Bytes::from_bytes(&[0xff; 20]), Err(Problem::TooShort { .. })));
     assert!(matches!(
@@ -101,7 +101,7 @@ fn a_count_beyond_what_is_there_allocates_nothing() {
 }
 
 #[test]
-fn every_message_is_routed_by_the_channel_it_names() {
+fn messages_are_routed_by_the_channel_they_name() {
     let id = ChannelId([7; 32]);
     assert_eq!(channel_of(&reestablish().encode()), Some(id));
     assert_eq!(channel_of(&Error::new(id, "no").encode()), Some(id));
@@ -112,7 +112,7 @@ fn every_message_is_routed_by_the_channel_it_names() {
 }
 
 #[test]
-fn what_a_peer_says_is_printed_without_its_tricks() {
+fn text_of_a_peer_is_printed_without_control_characters() {
     let error = Error { channel_id: ChannelId::ALL, data: b"ok\x1b[31m\xff".to_vec() };
     assert_eq!(error.text(), "ok?[31m?");
 }
@@ -139,24 +139,24 @@ fn check_messages(seed: u64, check: impl Fn(&mut sample::Rng)) {
 }
 
 #[test]
-fn every_message_of_an_opening_survives_the_wire_and_every_damage() {
+fn opening_messages_survive_the_wire_and_any_damage() {
     check_messages(1, SetupMessage::check_each);
     check_messages(2, OpeningMessage::check_each);
 }
 
 #[test]
-fn every_message_of_a_channel_survives_the_wire_and_every_damage() {
+fn channel_messages_survive_the_wire_and_any_damage() {
     check_messages(3, ChannelMessage::check_each);
 }
 
 #[test]
-fn every_message_of_a_closing_and_of_gossip_survives_the_wire_and_every_damage() {
+fn closing_and_gossip_messages_survive_the_wire_and_any_damage() {
     check_messages(4, ClosingMessage::check_each);
     check_messages(5, GossipMessage::check_each);
 }
 
 #[test]
-fn every_message_between_our_processes_does_too() {
+fn internal_messages_survive_the_wire_and_any_damage() {
     check_rounds(6, connectd::ToConnectd::check_each);
     check_rounds(7, connectd::FromConnectd::check_each);
     check_rounds(8, connectd::PeerControl::check_each);
@@ -177,14 +177,14 @@ fn every_message_between_our_processes_does_too() {
 }
 
 #[test]
-fn every_question_and_its_answer_do_too() {
+fn questions_and_answers_survive_the_wire_and_any_damage() {
     check_rounds(16, hsm::HsmRequest::check_each);
     check_rounds(17, channeld::ChannelAsk::check_each);
     check_rounds(18, closingd::ClosingAsk::check_each);
 }
 
 #[test]
-fn a_hundred_thousand_strings_of_noise_under_each_number_are_no_message_that_panics() {
+fn noise_under_each_message_number_does_not_panic() {
     let mut r = sample::Rng::new(19);
     let numbers = [
         1u16, 2, 16, 17, 18, 19, 32, 33, 34, 35, 36, 38, 39, 74, 127, 128, 130, 131, 132, 133, 134,
