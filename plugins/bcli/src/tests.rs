@@ -172,7 +172,7 @@ fn bitcoind(port: u16) -> Bitcoind {
 }
 
 #[test]
-fn one_connection_serves_many_questions() {
+fn connection_to_bitcoind_serves_many_questions() {
     let answer = http(200, r#"{"result":7,"error":null,"id":"bcli"}"#);
     let (port, asked) = scripted(vec![answer; 3]);
     let bitcoind = bitcoind(port);
@@ -187,7 +187,7 @@ fn one_connection_serves_many_questions() {
 }
 
 #[test]
-fn it_waits_while_bitcoind_starts_is_busy_hangs_up_or_talks_nonsense() {
+fn bcli_waits_while_bitcoind_starts_is_busy_or_hangs_up() {
     let warming =
         r#"{"result":null,"error":{"code":-28,"message":"Verifying blocks…"},"id":"bcli"}"#;
     let (port, asked) = scripted(vec![
@@ -203,7 +203,7 @@ fn it_waits_while_bitcoind_starts_is_busy_hangs_up_or_talks_nonsense() {
 }
 
 #[test]
-fn a_refusal_is_an_answer_and_a_wrong_password_is_none() {
+fn refusal_is_an_answer_and_a_wrong_password_is_none() {
     let refused =
         http(500, r#"{"result":null,"error":{"code":-8,"message":"Block height out of range"}}"#);
     let (port, _asked) = scripted(vec![refused.clone(), refused]);
@@ -220,7 +220,7 @@ fn a_refusal_is_an_answer_and_a_wrong_password_is_none() {
 }
 
 #[test]
-fn it_gives_up_on_a_bitcoind_that_stays_away_and_says_where_it_looked() {
+fn bcli_gives_up_on_a_missing_bitcoind_and_says_where() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -232,7 +232,7 @@ fn it_gives_up_on_a_bitcoind_that_stays_away_and_says_where_it_looked() {
 }
 
 #[test]
-fn a_bitcoind_that_says_nothing_is_not_waited_for_longer_than_told() {
+fn silent_bitcoind_is_waited_for_no_longer_than_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut connection = Connection::open("127.0.0.1", port, Duration::from_millis(50)).unwrap();

@@ -150,7 +150,7 @@ fn bitcoin_cli(bitcoind: &Bitcoind, args: &[&str]) -> String {
 }
 
 #[test]
-fn the_chain_is_told_as_lightningd_wants_it() {
+fn chain_is_told_as_lightningd_wants_it() {
     let bitcoind = Bitcoind::new("chain");
     let mut plugin = Plugin::of(&bitcoind);
     // bitcoind was started a moment ago: this waits for it.
@@ -256,7 +256,7 @@ fn transactions_are_sent_and_refused_with_the_reason() {
 }
 
 #[test]
-fn it_waits_for_a_bitcoind_that_is_gone_and_says_so_once() {
+fn bcli_waits_for_a_lost_bitcoind_and_says_so_once() {
     let mut bitcoind = Bitcoind::new("gone");
     let mut plugin = Plugin::of(&bitcoind);
     plugin.result("getchaininfo", json!({}));
@@ -287,7 +287,7 @@ fn it_waits_for_a_bitcoind_that_is_gone_and_says_so_once() {
 }
 
 #[test]
-fn without_made_up_fees_there_are_none() {
+fn fees_are_none_without_made_up_ones() {
     let bitcoind = Bitcoind::new("nofakes");
     let options = json!({
         "bitcoin-datadir": bitcoind.dir, "bitcoin-rpcport": bitcoind.port, "dev-no-fake-fees": true

@@ -10,7 +10,7 @@ use rig::*;
 use serde_json::{Value, json};
 
 #[test]
-fn a_direct_peer_is_paid_with_one_part() {
+fn direct_peer_is_paid_with_one_part() {
     let mut node = Node::new("one", world(&[("1x1x1", 500), ("2x2x2", 5000)], &[Fate::Paid]));
     let text = bolt11(|_| {});
     let answer = node.ask("pay", json!({ "bolt11": text, "label": "lunch" }));
@@ -36,7 +36,7 @@ fn a_direct_peer_is_paid_with_one_part() {
 }
 
 #[test]
-fn what_no_channel_holds_alone_goes_in_parts() {
+fn payment_above_each_channel_goes_in_parts() {
     let fates = vec![Fate::Paid; 3];
     let mut node =
         Node::new("parts", world(&[("1x1x1", 500), ("2x2x2", 400), ("3x3x3", 300)], &fates));
@@ -67,7 +67,7 @@ fn what_no_channel_holds_alone_goes_in_parts() {
 }
 
 #[test]
-fn a_passing_failure_is_tried_again_over_another_channel() {
+fn passing_failure_is_tried_again_over_another_channel() {
     let mut node = Node::new(
         "again",
         world(
@@ -98,7 +98,7 @@ fn passing_failure_of_the_payee_is_tried_again() {
 }
 
 #[test]
-fn it_stops_when_the_payee_refuses_or_the_time_is_over() {
+fn pay_stops_when_the_payee_refuses_or_time_is_over() {
     let refusal =
         Fate::Failed(203, json!({ "erring_index": 1, "failcode": 0x400f, "big": u64::MAX }));
     let mut node = Node::new("refused", world(&[("1x1x1", 5000)], &[refusal]));
@@ -128,7 +128,7 @@ fn it_stops_when_the_payee_refuses_or_the_time_is_over() {
 }
 
 #[test]
-fn a_connection_that_ends_says_nothing_of_the_payment() {
+fn connection_that_ends_says_nothing_of_the_payment() {
     let world = World { hangs_up: 3, ..world(&[("1x1x1", 5000)], &[Fate::Paid]) };
     let mut node = Node::new("hung-up", world);
     let answer = node.ask("pay", json!([bolt11(|_| {})]));
@@ -154,7 +154,7 @@ fn giving_up_waits_for_the_parts_that_are_under_way() {
 }
 
 #[test]
-fn who_is_no_direct_peer_cannot_be_paid_yet_and_the_error_says_so() {
+fn payment_beyond_direct_peers_fails_with_a_reason() {
     let away = |change: fn(&mut Value)| {
         let mut away = channel("1x1x1", 5000);
         change(&mut away);
@@ -191,7 +191,7 @@ fn who_is_no_direct_peer_cannot_be_paid_yet_and_the_error_says_so() {
 }
 
 #[test]
-fn an_invoice_that_should_not_be_paid_is_not() {
+fn invoice_that_should_not_be_paid_is_not() {
     let mut node = Node::new("refuse", world(&[("1x1x1", 5000)], &[]));
     let good = || bolt11(|_| {});
     // BOLT 11, "Feature Bits": without basic_mpp the payee takes one HTLC with all of it.
@@ -225,7 +225,7 @@ fn an_invoice_that_should_not_be_paid_is_not() {
 }
 
 #[test]
-fn an_amount_of_ones_own_a_share_and_a_payment_to_oneself() {
+fn amount_of_ones_own_a_share_and_a_payment_to_oneself() {
     let mut node = Node::new("own", world(&[("1x1x1", 5000)], &[Fate::Paid]));
     let params = json!({ "invstring": bolt11(|t| t.amount = None), "amount_msat": "2sat", "description": "coffee" });
     assert_eq!(node.ask("pay", params)["result"]["amount_msat"], 2000);
@@ -263,7 +263,7 @@ fn row(index: u64, group: u64, part: u64, status: &str, amount: u64) -> Value {
 }
 
 #[test]
-fn what_is_paid_already_is_paid_and_what_is_pending_is_not_paid_twice() {
+fn paid_invoice_answers_at_once_and_pending_is_not_repeated() {
     let paid = vec![
         row(1, 1, 1, "failed", 1000),
         row(2, 2, 1, "complete", 400),

@@ -107,7 +107,7 @@ fn wrong_parameters_are_refused_in_clns_words() {
 }
 
 #[test]
-fn a_filter_keeps_what_it_names() {
+fn filter_keeps_what_it_names() {
     let result = json!({ "pays": [{ "a": 1, "b": 2 }, { "b": 3 }], "more": { "c": 4 } });
     let kept = |template: Value| filter(result.clone(), &template);
     assert_eq!(
@@ -239,7 +239,7 @@ impl Lightningd {
 }
 
 #[test]
-fn the_manifest_is_the_table() {
+fn manifest_is_the_table() {
     let mut lightningd = Lightningd::new(false);
     let manifest = lightningd
         .ask(r#"{"jsonrpc":"2.0","id":"a/cln:getmanifest#1","method":"getmanifest","params":{}}"#);
@@ -263,7 +263,7 @@ fn the_manifest_is_the_table() {
 }
 
 #[test]
-fn a_plugin_that_will_not_start_says_why() {
+fn plugin_that_will_not_start_says_why() {
     let mut lightningd = Lightningd::new(false);
     assert_eq!(
         lightningd.init("/nowhere", "signet")["result"],
@@ -299,7 +299,7 @@ fn methods_answer_under_the_id_they_were_asked_with() {
 }
 
 #[test]
-fn a_slow_method_holds_up_nobody_and_a_notification_is_heard_before_what_follows() {
+fn slow_method_delays_nobody_and_notifications_keep_order() {
     let mut lightningd = Lightningd::new(false);
     lightningd.init("/nowhere", "regtest");
     // More than run at the same time.
@@ -325,7 +325,7 @@ fn a_slow_method_holds_up_nobody_and_a_notification_is_heard_before_what_follows
 }
 
 #[test]
-fn a_plugin_calls_lightningd_because_of_a_call() {
+fn plugin_calls_lightningd_because_of_a_call() {
     let dir = std::env::temp_dir().join(format!("sdk-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let listener = UnixListener::bind(dir.join("lightning-rpc")).unwrap();
