@@ -35,16 +35,18 @@ impl Live {
             return Ok(());
         }
         let Some(feerate) = self.channel.affordable_feerate(target, &self.policy) else {
-            log::info!("the estimate of {target} cannot be afforded");
+            log::info!("not changing the feerate {now}: {target}, the estimate, is not affordable");
             return Ok(());
         };
         if !is_worth_it(now, feerate) {
-            log::debug!("of the estimate of {target} we can afford {feerate}: not worth it");
+            log::debug!(
+                "not changing the feerate {now}: of {target}, the estimate, we can afford {feerate}"
+            );
             return Ok(());
         }
         match self.channel.offer_fee(feerate, &self.policy) {
             Ok(next) => {
-                log::debug!("feerate {now} becomes {feerate}");
+                log::debug!("update_fee: feerate {now} to {feerate}");
                 self.channel = next;
                 self.unsaid.retain(|update| !matches!(update, Update::Fee(_)));
                 self.unsaid.push(Update::Fee(feerate));

@@ -137,7 +137,9 @@ impl Live {
             Err(failure) => {
                 self.peer.tell(self.id, &failure);
                 if self.peer.written().is_err() {
-                    log::debug!("the peer may not have heard how this ended");
+                    log::debug!(
+                        "could not send our last message to the peer: the connection is lost"
+                    );
                 }
                 Err(failure)
             }

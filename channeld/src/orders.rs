@@ -105,7 +105,7 @@ impl Live {
                 Ok(())
             }
             Err(done @ (RemovalRefusal::Unknown { .. } | RemovalRefusal::Already { .. })) => {
-                log::debug!("nothing to do: {done}");
+                log::debug!("ignoring an order to remove an HTLC: {done}");
                 Ok(())
             }
             Err(bug @ (RemovalRefusal::TooEarly { .. } | RemovalRefusal::Preimage { .. })) => {

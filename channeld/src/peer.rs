@@ -181,7 +181,10 @@ impl Live {
 
     /// BOLT 2, tx_abort: echoed, though there is nothing to forget. It is not answered for ever.
     fn on_tx_abort(&mut self, m: &TxAbort) -> Result<(), Failure> {
-        log::info!("the peer aborts a transaction that we do not know: {} bytes", m.data.len());
+        log::info!(
+            "the peer sends tx_abort, and no transaction is negotiated: {} bytes",
+            m.data.len()
+        );
         self.say_tx_abort()
     }
 

@@ -91,7 +91,7 @@ impl Live {
     /// The peer's half, kept if its signatures hold.
     pub(crate) fn on_announcement(&mut self, m: AnnouncementSignatures) -> Result<(), Failure> {
         let Announcement::Public { at, heard, .. } = &mut self.announcement else {
-            log::debug!("the peer would announce a private channel: ignored");
+            log::debug!("ignoring announcement_signatures: the channel is private");
             return Ok(());
         };
         if heard.len() >= MAX_HEARD || heard.contains(&m.short_channel_id) {
@@ -101,7 +101,7 @@ impl Live {
         // Early ones are kept until we are as deep.
         if let Some(ours) = at.filter(|ours| *ours != m.short_channel_id) {
             let theirs = m.short_channel_id;
-            log::info!("the peer announces the channel at {theirs}, and it is at {ours}");
+            log::info!("ignoring announcement_signatures for {theirs}: the channel is {ours}");
             let text = "announcement_signatures for another short_channel_id";
             return self.peer.send(&Warning::new(self.id, text));
         }

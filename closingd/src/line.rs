@@ -156,7 +156,7 @@ impl Partners {
     /// master does, or nothing came for a while.
     pub(crate) fn linger(mut self, patience: Duration) -> Result<(), Failure> {
         if self.peer.written().is_err() {
-            log::debug!("the peer was gone before it had our last word");
+            log::debug!("could not send our last message to the peer: the connection is lost");
             return Ok(());
         }
         let deadline = Instant::now().checked_add(patience);
@@ -178,7 +178,7 @@ impl Partners {
     pub(crate) fn tell(&mut self, failure: &Failure) {
         self.peer.tell(self.channel, failure);
         if self.peer.written().is_err() {
-            log::debug!("the peer was gone before it could be told: {failure}");
+            log::debug!("could not tell the peer, the connection is lost: {failure}");
         }
     }
 }
@@ -189,7 +189,7 @@ fn hear(bytes: &[u8]) -> Result<Option<ClosingMessage>, Failure> {
         Decoded::Known(message) => Ok(Some(message)),
         // BOLT 1: odd ones are ignored, if they are unknown. BOLT 2, shutdown: there are no updates any more.
         Decoded::UnknownOdd(number) if wire::channel_of(bytes).is_none() => {
-            log::debug!("ignored: message {number}");
+            log::debug!("ignoring unknown message {number}");
             Ok(None)
         }
         Decoded::UnknownOdd(number) | Decoded::UnknownEven(number) => {

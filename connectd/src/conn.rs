@@ -176,7 +176,7 @@ impl Conn {
             self.took = now;
         }
         if let Err(e) = self.link.say(message) {
-            log::error!("{}: not sent: {e}", self.name());
+            log::error!("{}: cannot encrypt a message: {e}", self.name());
         }
     }
 

@@ -89,7 +89,7 @@ impl Switchboard {
             )?;
         }
         if self.is_crowded() && !self.make_room()? {
-            log::debug!("{from}: not let in, all places are taken");
+            log::debug!("{from}: connection not accepted: the limit of connections is reached");
             return Ok(());
         }
         let id = self.new_id();

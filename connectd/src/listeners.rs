@@ -44,7 +44,7 @@ pub(crate) fn bind_all(wanted: &[Address]) -> (Vec<Listener>, Listening) {
 fn bind_one(address: &Address) -> io::Result<TcpListener> {
     let fd = subdaemon::bind_tcp(&address.host, address.port)?;
     if let Err(e) = subdaemon::defer_accept(&fd, DEFER_ACCEPT) {
-        log::debug!("TCP_DEFER_ACCEPT: {e}: silent connections are let in");
+        log::debug!("TCP_DEFER_ACCEPT: {e}: silent connections are accepted");
     }
     listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(TcpListener::from_std(std::net::TcpListener::from(fd)))

@@ -87,12 +87,12 @@ impl Switchboard {
         let Attach { node, connection, channel } = *order;
         self.with(node, connection, |board, conn| {
             if channel == ChannelId::ALL {
-                log::error!("{node}: the id of all channels is nobody's");
+                log::error!("{node}: no daemon can be attached to the all-zero channel id");
                 return;
             }
             let token = |daemon| token_of(connection, Some(daemon));
             if let Err(e) = conn.mux.attach(&board.registry, token, channel, socket) {
-                log::error!("{node}: channel {channel} gets no daemon: {e}");
+                log::error!("{node}: cannot attach a daemon to channel {channel}: {e}");
             }
         });
     }

@@ -116,7 +116,7 @@ impl Switchboard {
                 self.control(conn, id, control.map_err(|e| e.to_string()))
             }
             _ => {
-                log::error!("{}: a daemon wrote what is no record", conn.name());
+                log::error!("{}: malformed record from a daemon", conn.name());
                 Ok(Read::Off)
             }
         }
@@ -133,7 +133,11 @@ impl Switchboard {
                 Ok(()) => return Ok(Read::More),
                 // The peer names a channel's funding, and so its id: it may name one that it has already.
                 Err(why) => {
-                    log::warn!("{}: no socket is served for {}: {why}", conn.name(), also.channel);
+                    log::warn!(
+                        "{}: cannot route messages of channel {} to a daemon: {why}",
+                        conn.name(),
+                        also.channel
+                    );
                     return Ok(Read::Off);
                 }
             },
@@ -147,7 +151,7 @@ impl Switchboard {
             Ok(PeerControl::Drained(_)) => "a daemon says Drained".to_owned(),
             Err(why) => why,
         };
-        log::error!("{}: a daemon's socket is closed: {wrong}", conn.name());
+        log::error!("{}: closing a daemon's socket: {wrong}", conn.name());
         Ok(Read::Off)
     }
 }

@@ -158,7 +158,7 @@ impl Partners {
             Decoded::Known(message) => Ok(Some(message)),
             // BOLT 1: odd ones are ignored, if they are unknown; those of BOLT 2 are not.
             Decoded::UnknownOdd(number) if wire::channel_of(bytes).is_none() => {
-                log::debug!("ignored: message {number}");
+                log::debug!("ignoring unknown message {number}");
                 Ok(None)
             }
             Decoded::UnknownOdd(number) => {
@@ -203,7 +203,7 @@ impl Partners {
 
     fn cancelled(&mut self, why: String) -> Failure {
         if self.peer.send(&Error::new(self.id, &why)).is_err() {
-            log::debug!("the peer was gone before it could be told: {why}");
+            log::debug!("could not tell the peer, the connection is lost: {why}");
         }
         Failure::Cancelled(why)
     }
@@ -222,7 +222,7 @@ impl Partners {
     pub(crate) fn tell(&mut self, failure: &Failure) {
         self.peer.tell(self.id, failure);
         if self.peer.written().is_err() {
-            log::debug!("the peer was gone before it could be told: {failure}");
+            log::debug!("could not tell the peer, the connection is lost: {failure}");
         }
     }
 }

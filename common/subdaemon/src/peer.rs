@@ -213,7 +213,7 @@ impl Peer {
             Failure::PeerSaidError(_) | Failure::ConnectionLost | Failure::Cancelled(_) => Ok(()),
         };
         if told.is_err() {
-            log::debug!("the peer was gone before it could be told: {failure}");
+            log::debug!("could not tell the peer, the connection is lost: {failure}");
         }
     }
 
