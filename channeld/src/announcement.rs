@@ -17,7 +17,7 @@ pub(crate) enum Announcement {
         wanted: bool,
         /// Ours went out on this connection.
         said: bool,
-        /// What the peer announced on this connection: each costs a write to disk, so they are few.
+        /// short_channel_ids of the peer's announcement_signatures on this connection. Each costs a write to disk, so they are bounded.
         heard: Vec<ShortChannelId>,
     },
 }
@@ -50,7 +50,7 @@ impl Announcement {
             Self::Public { wanted, .. } => *wanted = true,
         }
     }
-    /// What is to be signed now.
+    /// The short_channel_id to sign for now.
     pub(crate) fn due(&self) -> Option<ShortChannelId> {
         match self {
             Self::Public { at, wanted: true, said: false, .. } => *at,

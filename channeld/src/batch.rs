@@ -14,7 +14,7 @@ pub(crate) struct Batch {
     ours: Option<CommitmentSigned>,
 }
 
-/// What one more commitment_signed makes of a batch.
+/// The state of a batch after one more commitment_signed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BatchProgress {
     More(Batch),

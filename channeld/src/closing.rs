@@ -7,7 +7,7 @@ use wire::channeld::ChanneldInit;
 /// Our own shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ours {
-    /// Nobody wants it.
+    /// Neither lightningd nor the peer asked for it.
     None,
     /// To be said.
     Wanted(ScriptBuf),
@@ -20,7 +20,7 @@ pub(crate) enum Ours {
 /// The peer's shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Theirs {
-    /// It said none.
+    /// No shutdown of the peer's is known.
     None,
     /// On an earlier connection. BOLT 2, "Message Retransmission": it says it again, and before that closingd has nothing to
     /// do here.
@@ -41,7 +41,7 @@ impl Theirs {
     }
 }
 
-/// What is known about the end of the channel.
+/// Both sides' shutdown, and which scripts they may use.
 #[derive(Debug)]
 pub(crate) struct Closing {
     pub(crate) ours: Ours,
@@ -70,7 +70,7 @@ impl Closing {
             self.ours = Ours::Wanted(script);
         }
     }
-    /// Who has said shutdown, or is about to.
+    /// The sides that have sent shutdown, or are about to.
     pub(crate) fn is_begun(&self) -> Sides<bool> {
         Sides { local: self.ours != Ours::None, remote: self.theirs != Theirs::None }
     }

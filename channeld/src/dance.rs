@@ -26,7 +26,7 @@ struct CommitStep {
 }
 
 impl Live {
-    /// What would [`Live::act`] do now?
+    /// How soon [`Live::act`] has something to do.
     pub(crate) fn due(&self) -> Due {
         if self.phase != Phase::Open {
             return Due::Nothing;

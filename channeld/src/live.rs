@@ -25,14 +25,14 @@ pub(crate) enum Phase {
     Mute,
 }
 
-/// What is to be done when nothing more can be read.
+/// How soon channeld must act once nothing more can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     /// Nothing.
     Nothing,
-    /// Something that gains by waiting a little for company.
+    /// A step that may be batched with later ones.
     Soon,
-    /// Something that somebody waits for.
+    /// A step that the peer or a payment waits for.
     Now,
 }
 
@@ -48,11 +48,11 @@ pub(crate) struct Live {
     born_in: ChannelPhase,
     /// Everything that was said and heard.
     pub(crate) channel: Channel,
-    /// What of it is on disk.
+    /// The part of `channel` that lightningd has on disk.
     pub(crate) stored: Channel,
     /// Updates of ours that are decided, and said with the next commitment.
     pub(crate) unsaid: Vec<Update>,
-    /// What became irrevocable and was not told to the master yet.
+    /// Updates that became irrevocable and were not reported to lightningd yet.
     pub(crate) irrevocable: Irrevocable,
     /// Our point for the commitment after our newest.
     pub(crate) next_point: Point,
@@ -202,7 +202,7 @@ impl Live {
         }
     }
 
-    /// What is due, and since when.
+    /// How soon to act, and since when.
     fn since(&mut self) -> (Due, Instant) {
         let due = self.due();
         let now = Instant::now();

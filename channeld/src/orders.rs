@@ -1,4 +1,4 @@
-//! What the master orders. Each is said again after a restart where that matters: a second time changes nothing.
+//! Orders of lightningd. Those that matter after a restart are repeated then: a repeated order changes nothing.
 
 use crate::live::{Live, Phase};
 use channel::phase::{Input, Rule, rule, takes_htlcs_yet};
@@ -52,7 +52,7 @@ impl Live {
             }
             ToChanneld::HeightChanged(HeightChanged { height }) => {
                 self.height = height;
-                // What could not be afforded before may be now.
+                // A feerate that was not affordable before may be now.
                 self.consider_fee()
             }
             ToChanneld::StartShutdown(StartShutdown { script }) => {

@@ -1,4 +1,4 @@
-//! What the peer says: each message to the one who knows it, and what breaks the law to the circle it belongs to.
+//! Messages of the peer: each goes to its handler, and each violation of a BOLT to the failure that it deserves.
 
 use crate::live::{Live, Phase};
 use channel::PeerFault;
@@ -78,7 +78,7 @@ impl Live {
             Ok(Decoded::Known(ChannelMessage::Error(e))) => Err(Failure::PeerSaidError(e.text())),
             Ok(_) | Err(_) if mute => Ok(()),
             Ok(Decoded::Known(ChannelMessage::Warning(w))) => {
-                // It may warn as often as it likes, and not fill our log with it.
+                // A peer may warn without limit; our log has a limit.
                 if self.warnings < MAX_WARNINGS {
                     self.warnings += 1;
                     log::info!("the peer warns: {}", w.text());
