@@ -19,7 +19,7 @@ impl OutQueue {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// What waits, all of it in one slice: one write takes what is ready.
+    /// The waiting bytes in one slice, for one write.
     pub fn waiting(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
@@ -97,7 +97,7 @@ impl InQueue {
             }
         }
     }
-    /// What it takes from the machine.
+    /// Bytes of memory that it holds.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }

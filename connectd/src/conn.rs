@@ -67,7 +67,7 @@ pub(crate) struct Conn {
     pub(crate) complaints: u32,
     /// A daemon whose `start_batch` is not complete, and how many messages that takes: until then nothing goes between.
     pub(crate) batch: Option<(crate::mux::DaemonId, u16)>,
-    /// What this process has to say meanwhile.
+    /// Messages of connectd itself that wait for the end of a batch.
     pub(crate) after_batch: VecDeque<Vec<u8>>,
     /// The peer's queue was full, and the daemons were not read.
     pub(crate) throttled: bool,
@@ -79,7 +79,7 @@ pub(crate) struct Conn {
     pub(crate) words: usize,
     /// Channels that the peer may yet speak of and nobody serves.
     pub(crate) refusals: Bucket,
-    /// What the totals over all connections have counted of this one: bytes to send, bytes held.
+    /// This connection's part of the totals over all connections: bytes to send, bytes held.
     pub(crate) counted: (usize, usize),
 }
 
@@ -133,7 +133,7 @@ impl Conn {
         let ip = self.address.ip().to_canonical();
         Address { host: ip.to_string(), port: self.address.port() }
     }
-    /// Who it is, once that is proved.
+    /// The peer's id, once the handshake has proved it.
     pub(crate) const fn node(&self) -> Option<NodeId> {
         match &self.stage {
             Stage::Connecting | Stage::Handshaking => None,

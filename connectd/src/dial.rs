@@ -246,7 +246,7 @@ impl Switchboard {
         self.dials.waiting.retain(|other| *other != node);
     }
 
-    /// Whoever waits for a place and now has one.
+    /// Starts dials that waited for a place, while there is one.
     pub(crate) fn dial_waiting(&mut self) -> Result<(), Failure> {
         while !self.dials.waiting.is_empty()
             && self.dials.active() < MAX_DIALS

@@ -24,7 +24,7 @@ pub(crate) struct Dial {
     pub(crate) current: Current,
 }
 
-/// What a dial waits for.
+/// The event that a dial waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Current {
     /// A place among [`MAX_DIALS`].

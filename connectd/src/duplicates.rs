@@ -20,7 +20,7 @@ use primitives::NodeId;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Who opened a connection.
+/// The side that opened a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
     /// The peer.
@@ -32,7 +32,7 @@ pub enum Opened {
 /// For so long two connections may be taken for a crossing.
 pub const CROSSING: Duration = Duration::from_secs(10);
 
-/// What is to be done about the others.
+/// Which of a peer's connections stay.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict<C> {
     /// Does the new connection stay (and get our `init`)?

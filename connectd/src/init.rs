@@ -18,7 +18,7 @@ pub fn ours(features: &Features, network: Network, seen: Option<SocketAddr>) -> 
     .encode()
 }
 
-/// What a peer said of itself, as far as we need it.
+/// The fields of a peer's `init` that we need.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PeerInit {
     /// Both maps together, as far as they are kept ([`Features::kept`]).
@@ -32,9 +32,9 @@ pub struct PeerInit {
 pub enum InitError {
     /// Its `networks` are others.
     OtherNetworks,
-    /// It insists on something we do not know.
+    /// A compulsory feature that we do not know.
     UnknownFeature(usize),
-    /// It offers a feature without what that feature builds on.
+    /// A feature without another one that it depends on.
     MissingDependency {
         /// Offered.
         feature: usize,

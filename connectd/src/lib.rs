@@ -54,7 +54,7 @@ use std::time::Instant;
 use subdaemon::{Child, Failure, Hsm, Master, Orders, Sandbox, SandboxMode};
 use wire::connectd::ToConnectd;
 
-/// What differs between a node and a test.
+/// Settings that differ between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The executable that looks up names when started with [`resolver::ARGUMENT`].

@@ -73,7 +73,7 @@ pub const PEER_OUT_HIGH: usize = 256 * 1024;
 pub const PEER_OUT_MAX: usize = PEER_OUT_HIGH + 3 * noise::sealed_len(noise::MAX_MESSAGE);
 /// Sealed bytes read from one peer and not yet opened: one message and the beginning of the next.
 pub const PEER_IN_MAX: usize = noise::sealed_len(noise::MAX_MESSAGE) + READ_CHUNK;
-/// What is read from a peer at a time, unless its message is longer.
+/// Bytes read from a peer at a time, unless its message is longer.
 pub const READ_CHUNK: usize = 16 * 1024;
 /// Sealed bytes that may wait for all peers together. Above it nothing more is said to whoever has its share of that waiting;
 /// others are talked to as ever, so that peers that do not read silence nobody but themselves.

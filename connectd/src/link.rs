@@ -14,7 +14,7 @@ use primitives::{Point, SecretKey};
 use std::fmt;
 use wire::hsm::{MixEcdh, MixedKeys};
 
-/// What the bytes that have come so far lead to.
+/// The next event in the bytes that have come so far.
 #[derive(Debug)]
 pub enum LinkStep<'a> {
     /// More bytes are needed.
@@ -129,7 +129,7 @@ impl Link {
     pub fn filled(&mut self, n: usize) {
         self.incoming.filled(n);
     }
-    /// What the queue of incoming bytes takes from the machine.
+    /// Bytes of memory that the queue of incoming bytes holds.
     pub fn incoming_capacity(&self) -> usize {
         self.incoming.capacity()
     }
@@ -137,7 +137,7 @@ impl Link {
     pub const fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Header(_) | Phase::Body(..))
     }
-    /// What is to be written.
+    /// Bytes to write.
     pub const fn out(&mut self) -> &mut OutQueue {
         &mut self.out
     }
@@ -146,7 +146,7 @@ impl Link {
         self.out.len()
     }
 
-    /// What the bytes lead to. After an error the link is broken and only waits.
+    /// The next event. After an error the link is broken and only waits.
     pub fn step(&mut self) -> Result<LinkStep<'_>, LinkError> {
         if self.missing() > 0 {
             self.incoming.rest();
@@ -253,7 +253,7 @@ pub(crate) mod tests {
     pub(crate) fn public(byte: u8) -> Point {
         key(byte).public_key(secp256k1::SECP256K1)
     }
-    /// What hsmd answers.
+    /// hsmd's answer.
     fn answer(secret: u8, question: &MixEcdh) -> MixedKeys {
         let shared = SharedSecret::new(&question.point, &key(secret)).secret_bytes();
         noise::mix(&question.chaining_key, &Secret::new(shared))

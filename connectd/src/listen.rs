@@ -188,7 +188,7 @@ impl Switchboard {
 /// How far a connection has come whose peer has no channel here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Idle {
-    /// It was told something last.
+    /// A last message is sent, and the connection ends.
     Ending,
     /// Its `init` is awaited.
     AwaitsInit,

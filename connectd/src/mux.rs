@@ -75,12 +75,12 @@ fn send_record(socket: &OwnedFd, kind: u8, body: &[u8]) -> Result<bool, Errno> {
     }
 }
 
-/// What became of a message.
+/// The outcome of handing a message to its daemon.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// It is with its daemon, or next in line.
+    /// The message is sent to its daemon, or queued.
     Done,
-    /// Nobody serves this channel.
+    /// No daemon serves this channel.
     NoDaemon,
 }
 

@@ -9,10 +9,10 @@ use wire::{Message, Ping, Pong};
 
 /// BOLT 1: a ping that asks for so many bytes or more gets no pong.
 pub const NO_PONG: u16 = 65532;
-/// What our own pings ask for.
+/// Bytes of pong that our own pings ask for.
 const OUR_PONG_BYTES: u16 = 1;
 
-/// Who wants to know of a pong.
+/// The origin of a ping, which hears of the pong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asker {
     Ourselves,
@@ -33,7 +33,7 @@ pub struct Pings {
     pongs: Bucket,
 }
 
-/// What a passing of time demands.
+/// The action that is due at a time.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing before this moment.
@@ -118,7 +118,7 @@ impl Pings {
         Some((ping(length, pong_bytes), answered))
     }
 
-    /// What time demands. `deaf`: we are not reading the peer at the moment, so that its silence means nothing.
+    /// The action that is due now. `deaf`: we are not reading the peer at the moment, so that its silence means nothing.
     pub fn due(&mut self, now: Instant, deaf: bool) -> Due {
         if deaf {
             self.heard = now;

@@ -27,7 +27,7 @@ const RECORD: usize = 4096;
 /// Addresses of one host that are worth an answer.
 const MAX_ANSWERS: usize = 16;
 
-/// What became of a question.
+/// The answer to a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The question's number.

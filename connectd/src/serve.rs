@@ -16,14 +16,14 @@ use subdaemon::Failure;
 use wire::connectd::{Connected, PeerComplained, Ponged, Spoke};
 use wire::{Bytes, Decoded, Message, SetupMessage, Warning};
 
-/// What follows for a connection.
+/// The state of a connection after its turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// It waits for events.
+    /// The connection waits for events.
     Wait,
     /// There is more to do at once, after the others had their turn.
     Again,
-    /// It is over now.
+    /// The connection is over now.
     Over(String),
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum Stop {
     HangUp(String),
     /// Tell the peer, then hang up.
     Warn(String),
-    /// What is queued goes out, then hang up.
+    /// Write the queue, then hang up.
     Finish(String),
     /// Ours: the whole process ends.
     Fatal(Failure),
@@ -280,7 +280,7 @@ impl Switchboard {
         }
     }
 
-    /// Nobody serves this channel yet: the message waits, and the master is told of the first.
+    /// No daemon serves this channel yet: the message is held, and lightningd is told of the first.
     fn no_daemon(
         &mut self,
         conn: &mut Conn,
@@ -290,7 +290,7 @@ impl Switchboard {
     ) -> Result<(), Stop> {
         // A warning starts nothing. An error may end a channel that has no daemon at the moment.
         if let Ok(Decoded::Known(SetupMessage::Warning(warning))) = SetupMessage::decode(&message) {
-            // It may warn as often as it likes, and not fill our log with it.
+            // A peer may warn without limit; our log has a limit.
             conn.complaints = conn.complaints.saturating_add(1);
             if conn.complaints <= MAX_COMPLAINTS {
                 log::info!("{node}: warning about channel {channel}: {}", warning.text());
@@ -355,14 +355,14 @@ impl Switchboard {
         Ok(())
     }
 
-    /// What time demands of one connection.
+    /// Checks the deadlines of one connection.
     pub(crate) fn check_deadlines_of(&mut self, id: ConnId) -> Result<(), Failure> {
         let now = self.now;
         let (gagged, holding) = (self.is_report_queue_full(), self.is_holding_too_much());
         let times = self.times;
         match self.conns.get(&id).and_then(|conn| self.pong_at(conn)) {
             Some(at) if at > now => self.due(at),
-            // It waits for time, or for room, of which an event tells.
+            // The connection waits for a deadline, or for room, of which an event tells.
             Some(_) => self.wake(id),
             None => {}
         }

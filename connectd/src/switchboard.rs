@@ -25,7 +25,7 @@ const GRAIN: Duration = Duration::from_millis(20);
 /// And at least this often.
 const SCAN: Duration = Duration::from_secs(60);
 
-/// What stopped somebody.
+/// The limits over all connections that stopped one of them.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Stopped {
     /// Too much held for daemons to come.
@@ -36,12 +36,12 @@ pub(crate) struct Stopped {
     pub(crate) by_reports: bool,
 }
 
-/// What is neither decided here nor comes from a descriptor.
+/// Functions of the machine that a test replaces.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outside {
     /// Begins a connection with this address.
     pub(crate) connect: fn(SocketAddr) -> io::Result<TcpStream>,
-    /// Nobody can foresee these bytes.
+    /// Unpredictable bytes.
     pub(crate) random: fn() -> [u8; 32],
 }
 
@@ -68,7 +68,7 @@ fn connect_tcp(at: SocketAddr) -> io::Result<TcpStream> {
 
 /// Everything connectd knows.
 pub(crate) struct Switchboard {
-    /// What the process is told of and asks the machine for; a rig has others.
+    /// Functions of the machine; a test has others.
     pub(crate) outside: Outside,
     /// The time of this turn.
     pub(crate) now: Instant,
@@ -260,7 +260,7 @@ impl Switchboard {
             };
             let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
             all.sort_unstable();
-            // Whoever was first last time, and may have used up the room, is last now.
+            // The connection that was first last time, and may have used up the room, is last now.
             let first = all.partition_point(|id| *id <= self.first_resumed);
             all.rotate_left(first);
             self.first_resumed = all.first().copied().unwrap_or_default();
@@ -349,7 +349,7 @@ impl Switchboard {
         }
     }
 
-    /// What time demands of every connection, and when to look again.
+    /// Checks the deadlines of every connection, and when to look again.
     fn check_deadlines(&mut self) -> Result<(), Failure> {
         let now = self.now;
         self.next_scan = now + SCAN;

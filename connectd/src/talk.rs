@@ -11,7 +11,7 @@ use std::time::Instant;
 use subdaemon::recv_record;
 use wire::connectd::{PEER_RECORD_CONTROL, PEER_RECORD_MESSAGE, PeerControl};
 
-/// What one record of a daemon leads to.
+/// The outcome of one record of a daemon.
 enum Read {
     /// The next.
     More,
@@ -45,7 +45,7 @@ impl Switchboard {
         {
             end_batch(conn, self.now);
         }
-        // Whoever was kept silent by a batch has its turn now.
+        // Daemons that waited for the end of a batch are read now.
         Ok(more || (was_batch && conn.batch.is_none()))
     }
 
@@ -176,7 +176,7 @@ fn say_for(conn: &mut Conn, id: DaemonId, message: &[u8], now: Instant) -> Resul
     Ok(Read::More)
 }
 
-/// What waited for the batch to be complete goes out.
+/// Sends the messages that waited for the end of the batch.
 fn end_batch(conn: &mut Conn, now: Instant) {
     conn.batch = None;
     while let Some(message) = conn.after_batch.pop_front() {

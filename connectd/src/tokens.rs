@@ -19,7 +19,7 @@ const DAEMON_BITS: u32 = 24;
 /// What of a connection's number is in its token: the high bits tell one connectd from another, the master says which (`ConnectdInit`).
 pub(crate) const LOW_ID: ConnId = (1 << (usize::BITS - DAEMON_BITS)) - 1;
 
-/// What a connection, or its daemon, is called towards poll: the low bits of its number, and which daemon.
+/// The token of a connection, or of its daemon: the low bits of its number, and which daemon.
 pub(crate) const fn token_of(id: ConnId, daemon: Option<DaemonId>) -> Token {
     let low = match daemon {
         None => 0,

@@ -1,4 +1,4 @@
-//! Who makes room when all places are taken. A value, without sockets, clock or randomness.
+//! Which connection makes room when all places are taken. A value, without sockets, clock or randomness.
 //!
 //! Nobody is kept out for where it comes from while there is room: behind one address there may be many. Where there is none, the source
 //! that takes most of it loses, and of that source's connections one that has shown least; among equals chance decides, so that
