@@ -38,7 +38,7 @@ pub(crate) struct Admission {
     pub(crate) stored: bool,
 }
 
-/// What follows from a question.
+/// The outcome of a question.
 pub(crate) struct Outcome {
     /// The answer's frame.
     pub(crate) answer: Zeroizing<Vec<u8>>,
@@ -62,12 +62,12 @@ pub(crate) struct Hsm {
 /// `None`: the question waits until the master says that what it needs is stored.
 type Answered = Result<Option<Outcome>, Bad>;
 
-/// What an answer leaves on the stack is in this much of it.
+/// Bytes of stack that an answer uses, and that are wiped after it.
 const ANSWER_STACK: usize = 64 * 1024;
 
 /// More than every answer with a secret has, but those about onions.
 const ROOM: usize = 512;
-/// What is told of one onion.
+/// Bytes of the answer for one onion.
 const ONION_KEYS: usize = 4 * 32 + 33;
 
 fn outcome<R: Request>(answer: &R::Answer) -> Outcome {

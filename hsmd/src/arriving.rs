@@ -6,7 +6,7 @@ use primitives::{ChannelNumber, NodeId};
 use wire::Message;
 use wire::hsm::{ClosingStored, HsmRequest, RevocationStored, Rights, lengths};
 
-/// Who asks.
+/// The client that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// lightningd itself.

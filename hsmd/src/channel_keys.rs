@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use subdaemon::memory;
 use wire::channel_data::{Basepoints, CommitmentSignatures, CommitmentState};
 
-/// What a signature leaves on the stack is in this much of it.
+/// Bytes of stack that a signature uses, and that are wiped after it.
 pub(crate) const SIGNING_STACK: usize = 8 * 1024;
 
 /// Derived once per channel, and kept in one place while the channel is known.

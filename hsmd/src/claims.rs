@@ -79,7 +79,7 @@ pub(crate) fn key_of(
     Ok((key, form))
 }
 
-/// What satisfies a witness script beside the signature.
+/// The witness elements beside the signature that satisfy a witness script.
 pub(crate) struct ScriptForm {
     /// Below the signature.
     pub(crate) before: Vec<Vec<u8>>,
@@ -99,7 +99,7 @@ impl ScriptForm {
     }
 }
 
-/// What chooses the branch of `OP_IF` and the other one. Nothing else is minimal.
+/// The elements that choose the branch of `OP_IF` and of `OP_ELSE`. Others are not minimal.
 const IF: [u8; 1] = [1];
 const ELSE: Vec<u8> = Vec::new();
 

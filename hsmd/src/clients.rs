@@ -40,7 +40,7 @@ impl Drop for Client {
     }
 }
 
-/// What is left of a client after its turn.
+/// The state of a client after its turn.
 enum Turn {
     /// Served, or has nothing.
     Stays,
@@ -50,7 +50,7 @@ enum Turn {
     Bad(Bad),
 }
 
-/// What the master said in one round.
+/// The effects of lightningd's questions and orders of one round.
 #[derive(Default)]
 struct MasterWords {
     admitted: Vec<Admission>,
@@ -76,7 +76,7 @@ pub fn run(
     let (order, mut fds) = child.orders.recv_as(ToHsmd::decode_known)?;
     let ToHsmd::HsmdInit(HsmdInit {}) = order;
     let master = Orders::take_fd(&mut fds, "master's client socket")?;
-    // What concerns one channel or the peers' connections is asked by that client.
+    // Questions about a channel or about handshakes come from clients of their own.
     let rights = Rights::of(&[Capability::Master]);
     let admission = Admission { fd: master, who: Asker::Master, rights, stored: true };
     let mut clients = vec![Client::new(admission)?];
@@ -289,7 +289,7 @@ impl Client {
     fn flush(&mut self) -> Turn {
         match self.out.flush(self.fd.as_fd()) {
             Ok(_) => Turn::Stays,
-            // Nobody is left to read it.
+            // The client is gone.
             Err(_) => Turn::Left,
         }
     }

@@ -1,4 +1,4 @@
-//! What Core Lightning derives from two secret files, as its tools print it.
+//! Keys that Core Lightning derives from two secret files, as its tools print them.
 
 use crate::channel_keys::ChannelKeys;
 use crate::derive::{NodeKeys, Root};

@@ -6,7 +6,7 @@ use primitives::{ChannelNumber, Network, NodeId, Secret, SecretKey, SigningKey, 
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// What the secret file holds, once understood.
+/// The content of the secret file.
 pub(crate) enum Root {
     /// 32 bytes as they are.
     Raw(Zeroizing<[u8; 32]>),

@@ -26,7 +26,7 @@ fn node(secret: u8) -> NodeKeys {
 /// An unlocked hsmd without its sockets.
 pub struct Hsm(answer::Hsm);
 
-/// What came of a question.
+/// The outcome of a question.
 pub struct Answered {
     /// The answer's bytes, without the question's number.
     pub answer: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What may never be undone, channel by channel.
+//! Watermarks of each channel: signatures and secrets that cannot be taken back.
 //!
 //! A captured child must not be able to make us punishable. So: the remote's commitment n may be signed again until its
 //! secret is shown, and n+1 only once n-1 is revoked; each has one point and no other. Our secret n is given only after a
@@ -26,7 +26,7 @@ struct Shown {
     htlcs: bool,
 }
 
-/// What is known of one channel.
+/// The watermarks of one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     constants: Option<Arc<Constants>>,
@@ -46,7 +46,7 @@ pub(crate) struct Judge {
     remote_revoked: CommitmentNumber,
     /// The points of the remote's that matter: the last revoked and all after.
     remote_points: BTreeMap<CommitmentNumber, Point>,
-    /// What the newest state of each side owed us.
+    /// Our balance in the newest commitment of each side.
     last: Sides<Option<Shown>>,
     closing: Option<ClosingTerms>,
 }
@@ -140,7 +140,7 @@ impl Judge {
         Ok(())
     }
 
-    /// What this channel's phase has to say to a question.
+    /// The rule of this channel's phase for a question.
     fn rule(&self, input: Input) -> Rule {
         rule(self.phase, input)
     }

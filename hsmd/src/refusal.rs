@@ -41,7 +41,7 @@ pub(crate) enum Refusal {
     NotTheFirst { number: CommitmentNumber },
     /// A seed that contradicts itself.
     BadSeed(&'static str),
-    /// What a closing allows no more.
+    /// A refusal because of a closing.
     Closing(ClosingRefusal),
 }
 

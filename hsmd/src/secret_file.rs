@@ -14,15 +14,15 @@ use zeroize::Zeroizing;
 
 /// Nothing that we can read is longer: 32 bytes and 24 words of at most 8 letters.
 const MAX_LENGTH: usize = 32 + 24 * 9;
-/// What an old CLN wrote with `--encrypted-hsm`.
+/// The length of a file that an old CLN wrote with `--encrypted-hsm`.
 const ENCRYPTED_LENGTH: usize = 73;
 
 /// Why there is no secret: a sentence for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// It has a passphrase, and none was given.
+    /// The file has a passphrase, and none was given.
     NeedsPassphrase(String),
-    /// It has none, or another.
+    /// The file has no passphrase, or another one.
     WrongPassphrase(String),
     /// Anything else.
     Other(String),

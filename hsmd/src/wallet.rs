@@ -33,11 +33,11 @@ pub(crate) fn address_key(node: &NodeKeys, index: u32) -> Result<SigningKey, Str
     Ok(key)
 }
 
-/// What the key of an address makes: BIP 84's form.
+/// The script of an address key in BIP 84's form.
 pub(crate) fn p2wpkh(key: &Point) -> ScriptBuf {
     to_remote_plain(key)
 }
-/// What the key of an address makes: BIP 86's form.
+/// The script of an address key in BIP 86's form.
 pub(crate) fn p2tr(key: &Point) -> ScriptBuf {
     ScriptBuf::new_p2tr(SECP256K1, key.x_only_public_key().0, None)
 }
