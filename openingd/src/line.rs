@@ -15,7 +15,7 @@ pub(crate) struct Partners {
     master: Master,
     hsm: Hsm,
     peer: Peer,
-    /// What errors of ours are about: the temporary id, until BOLT 1 wants the channel's.
+    /// The channel_id of our errors: the temporary one, until BOLT 1 wants the channel's.
     id: ChannelId,
     /// Every id that is ours.
     ids: Vec<ChannelId>,
@@ -111,7 +111,7 @@ impl Partners {
         }
     }
 
-    /// What concerns every state alike is dealt with here: cancelling, errors, warnings, what is to be ignored.
+    /// Handles what is the same in every state: cancelling, errors, warnings, messages to ignore.
     fn next(&mut self, patience: Option<Duration>) -> Result<Heard, Failure> {
         let deadline = patience.and_then(|p| Instant::now().checked_add(p));
         loop {
@@ -176,7 +176,7 @@ impl Partners {
     /// BOLT 1: a warning ends nothing by itself.
     fn heed(&mut self, warning: &Warning) {
         if self.concerns_us(warning.channel_id) {
-            // It may warn as often as it likes, and not fill our log with it.
+            // A peer may warn without limit; our log has a limit.
             if self.warnings < MAX_WARNINGS {
                 self.warnings += 1;
                 log::warn!("the peer warns: {}", warning.text());

@@ -22,7 +22,7 @@ pub(crate) fn open(line: &mut Partners, init: OpenInit) -> Result<Opened, Failur
         policy: init.policy.clone(),
         temporary_id: init.temporary_id,
     };
-    // Nobody but the one who asked has heard of it yet: no fault of the peer's, and no bug.
+    // The peer has heard nothing yet: a refusal here is neither its fault nor a bug.
     ground
         .may_propose(&init)
         .map_err(|why| Failure::Cancelled(format!("this channel cannot be opened: {why}")))?;
@@ -41,7 +41,7 @@ pub(crate) fn open(line: &mut Partners, init: OpenInit) -> Result<Opened, Failur
     fund(line, &ground, &funded, minimum_depth)
 }
 
-/// What we say of ourselves.
+/// Our own terms, keys and first point.
 fn our_terms(line: &mut Partners, ground: &Ground, init: &OpenInit) -> Result<PartyTerms, Failure> {
     let (basepoints, first_point) = our_keys(line)?;
     let asked = init.policy.terms.clone();

@@ -1,4 +1,4 @@
-//! What hsmd is asked: our keys, our signature on the peer's first commitment, its judgement of the peer's on ours.
+//! The questions to hsmd: our keys, our signature on the peer's first commitment, its check of the peer's on ours.
 
 use crate::line::{Partners, at_fault};
 use channel::opening::agreement::FundedAgreement;
@@ -15,7 +15,7 @@ pub(crate) fn our_keys(line: &mut Partners) -> Result<(Basepoints, Point), Failu
     Ok((basepoints, first_point))
 }
 
-/// What the channel is: once, before any signature.
+/// Tells hsmd the channel's parameters: once, before any signature.
 pub(crate) fn set_up(line: &mut Partners, funded: &FundedAgreement) -> Result<(), Failure> {
     // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of ours.
     for side in Side::BOTH {
@@ -58,7 +58,7 @@ pub(crate) fn validate(
     }
 }
 
-/// What the master stores, and channeld is born with.
+/// The report by which lightningd stores the channel, and from which it starts channeld.
 pub(crate) fn opened(
     funded: &FundedAgreement,
     signatures: CommitmentSignatures,
