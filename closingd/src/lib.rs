@@ -51,7 +51,7 @@ pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// What does not change while the fee is negotiated.
+/// The channel and the scripts, which stay the same while the fee is negotiated.
 struct Closing {
     channel: ChannelId,
     constants: Constants,

@@ -19,7 +19,7 @@ pub(crate) struct Partners {
     patience: Duration,
 }
 
-/// What comes while a closing is negotiated, or after.
+/// An event while a closing is negotiated, or after.
 enum Heard {
     Message(ClosingMessage),
     /// An order of the master's, which has none to give: or it is gone.
@@ -74,7 +74,7 @@ impl Partners {
         }
     }
 
-    /// What may come beside `closing_signed`.
+    /// Handles messages other than `closing_signed`.
     fn bear(&mut self, message: &ClosingMessage) -> Result<(), Failure> {
         match message {
             ClosingMessage::Error(error) => {

@@ -1,4 +1,4 @@
-//! The haggling over a closing fee, as a value. BOLT 2, "Legacy Closing Negotiation".
+//! The negotiation of a closing fee, as a value. BOLT 2, "Legacy Closing Negotiation".
 //!
 //! Three ways to end it well: the peer names what we named; it names something within the range that we sent; it is our
 //! turn for the first time, and what it named suits us. Signatures are not its business: whoever calls has checked them.
@@ -7,7 +7,7 @@ use primitives::Sat;
 use std::fmt;
 use wire::FeeRange;
 
-/// Who pays the fee. BOLT 2: who speaks first, too.
+/// The opener pays the fee, and sends the first `closing_signed`. BOLT 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Speaks first, and pays.
@@ -16,7 +16,7 @@ pub enum Role {
     Accepter,
 }
 
-/// What we say.
+/// Our `closing_signed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The fee that we sign for.
@@ -65,7 +65,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// What follows from what the peer said.
+/// Our reaction to the peer's `closing_signed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeeStep {
     /// Both have signed for this fee.
@@ -147,7 +147,7 @@ pub struct Negotiation {
     role: Role,
     range: Range,
     ideal: Sat,
-    /// What the opener has: no fee is above.
+    /// The opener's balance: the upper bound of any fee.
     balance: Sat,
     sent: Option<Offer>,
     received: Option<Sat>,
@@ -161,7 +161,7 @@ impl Negotiation {
         Self { role, range, ideal: range.nearest(ideal), balance, sent: None, received: None }
     }
 
-    /// What we say first, if it is for us to say. `None` for the accepter.
+    /// Our first offer as opener. `None` for the accepter.
     pub fn open(&self) -> Option<(Self, Offer)> {
         match self.role {
             Role::Accepter => None,
@@ -174,7 +174,7 @@ impl Negotiation {
         (Self { sent: Some(offer), ..*self }, offer)
     }
 
-    /// What the peer said, in the order of BOLT 2's list.
+    /// Judges the peer's `closing_signed` in the order of BOLT 2's list.
     pub fn hear(
         &self,
         fee: Sat,

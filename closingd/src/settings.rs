@@ -1,4 +1,4 @@
-//! What differs between a node and a test.
+//! Settings that differ between a node and a test.
 
 use std::time::Duration;
 
