@@ -1,4 +1,4 @@
-//! What the chain shows of one close: transactions since, and which of them spent what.
+//! The confirmed transactions of one close, and which outputs each of them spent.
 //!
 //! Only what spends an output of the commitment, or of a transaction that did, is indexed: whatever else a stranger puts
 //! into such a transaction costs nothing later.
@@ -97,7 +97,7 @@ impl Chain {
         Ok(())
     }
 
-    /// What spent this output.
+    /// The transaction that spent this output.
     pub(crate) fn spend_of(&self, outpoint: &OutPoint) -> Option<Spend<'_>> {
         let (at, input) = self.spent.get(outpoint)?;
         Some(Spend { by: self.seen.get(*at)?, input: *input })

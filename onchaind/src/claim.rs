@@ -14,7 +14,7 @@ const NO_DELAY: u32 = 0xffff_fffd;
 /// A signature with its sighash type, and its length: one byte more than ours ever have.
 const SIGNATURE: usize = 1 + 73;
 
-/// What opens the HTLCs that the peer offered.
+/// Preimages of the HTLCs that the peer offered.
 pub(crate) type Preimages = HashMap<HtlcId, Preimage>;
 
 impl Close {

@@ -29,7 +29,7 @@ pub(crate) struct Close {
     pub(crate) offered: Vec<Offered>,
 }
 
-/// Whose it is, with what it takes to claim from it.
+/// The owner of the commitment, with the values that claims from it need.
 #[derive(Debug)]
 pub(crate) enum CommitmentOwner {
     Ours {
@@ -72,7 +72,7 @@ pub(crate) struct CommitmentOutput {
     pub(crate) what: OutputKind,
 }
 
-/// What an output is, seen from us.
+/// The kind of an output, seen from us.
 #[derive(Debug)]
 pub(crate) enum OutputKind {
     /// Our own, after the delay of our own commitment.
@@ -85,7 +85,7 @@ pub(crate) enum OutputKind {
     TheirToRemote,
     Anchor(Side),
     Htlc(HtlcOutput),
-    /// No script that we can think of.
+    /// A script of no known kind.
     Unknown,
 }
 
@@ -226,7 +226,7 @@ fn theirs(
     Some((CommitmentOwner::Theirs { number, point: state.point }, whats))
 }
 
-/// What cannot be built is not what was published: it goes on as one that our rows do not know.
+/// A commitment that we cannot build is treated as one that our rows do not know.
 fn built(constants: &Constants, state: &CommitmentState, txid: Txid) -> Option<Commitment> {
     let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
     build(constants, keys, state).ok().filter(|built| built.tx.compute_txid() == txid)
@@ -329,7 +329,7 @@ fn own_to_remote(constants: &Constants, tx: &Transaction) -> bool {
     tx.output.iter().any(|out| out.script_pubkey == script)
 }
 
-/// What locks to_remote in commitments of `owner`.
+/// The script of to_remote in commitments of `owner`.
 fn to_remote(constants: &Constants, owner: Side) -> ScriptBuf {
     let payment = &constants.params.basepoints[!owner].payment;
     if constants.format.has_anchors() {
@@ -384,7 +384,7 @@ impl Templates {
         }
     }
 
-    /// What an output with this script is, if it is no HTLC's.
+    /// The kind of an output with this script, unless it is an HTLC's.
     fn plain(&self, script: &ScriptBuf) -> OutputKind {
         if self.to_local.as_ref() == Some(script) {
             return match self.owner {

@@ -53,7 +53,7 @@ pub use resolve::{BadStart, DEPTH, HASTE, Resolver};
 use subdaemon::{Child, Failure, Master, Sandbox};
 use wire::onchaind::*;
 
-/// What differs between a node and a test.
+/// Settings that differ between a node and a test.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Go into the box before anything is read.

@@ -30,14 +30,14 @@ pub struct Resolver {
     received: Preimages,
     /// Of HTLCs that we offered, by hash: whoever shows one was paid, and all of that hash may be fulfilled upstream.
     shown: HashMap<PaymentHash, Preimage>,
-    /// What `shown` may contain.
+    /// The payment hashes whose preimages `shown` may contain.
     wanted: HashSet<PaymentHash>,
 }
 
 /// A start that makes no sense: the master's rows contradict themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadStart {
-    /// It is no channel.
+    /// The state makes no channel.
     Unbuildable(Unbuildable),
     /// Its blocks do not follow each other.
     OutOfOrder(OutOfOrder),
@@ -210,7 +210,7 @@ impl Resolver {
         }
     }
 
-    /// What an HTLC transaction paid: ours after the delay, or ours because it was revoked.
+    /// Handles the output of an HTLC transaction: ours after the delay, or ours because it was revoked.
     fn second_stage(&self, of: (Side, HtlcId), spend: Spend<'_>, found: &mut Found) {
         let Some(claim) = self.close.second_claim(spend) else { return };
         let spent = self.chain.spend_of(&claim.outpoint);
@@ -302,7 +302,7 @@ impl Resolver {
     }
 }
 
-/// What one walk over the outputs gathers.
+/// Results of one walk over the outputs.
 #[derive(Default)]
 struct Found {
     claims: Vec<Claim>,

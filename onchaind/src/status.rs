@@ -1,4 +1,4 @@
-//! What people read in `listpeerchannels`: CLN's lines, since people know them and tools look for them.
+//! The lines of `status` in `listpeerchannels`: CLN's, since people know them and tools match on them.
 
 use primitives::*;
 use wire::hsm::WalletKey;
@@ -7,7 +7,7 @@ use wire::onchaind::*;
 /// BOLT 5: after so many blocks everything is irrevocable.
 const BURIED: u32 = 100;
 
-/// What is tracked.
+/// Which transaction is tracked.
 pub(crate) const fn lasting(close: &CloseKind) -> &'static str {
     match close {
         CloseKind::Ours {} => "Tracking our own unilateral close",
@@ -19,7 +19,7 @@ pub(crate) const fn lasting(close: &CloseKind) -> &'static str {
     }
 }
 
-/// What it waits for.
+/// The event that is awaited.
 pub(crate) fn passing(resolution: &Resolution, tip: BlockHeight) -> String {
     if let Some(settled) = resolution.settled {
         let left = (settled + CltvDelta(BURIED)) - tip;
