@@ -1,4 +1,4 @@
-//! What a step changed, as the master stores it: `apply(before, diff(before, after))` is `after`.
+//! The difference of two channel states, as lightningd stores it: `apply(before, diff(before, after))` is `after`.
 
 use crate::channel::{Channel, key_of, stored_htlc};
 use primitives::{HtlcId, Side};

@@ -33,7 +33,7 @@ pub struct Channel {
     pub(crate) last_was_empty: bool,
 }
 
-/// What an HTLC is known by within its channel.
+/// The identity of an HTLC within its channel.
 pub(crate) const fn key_of(live: &LiveHtlc) -> (Side, HtlcId) {
     (live.htlc.offered_by, live.htlc.id)
 }
@@ -153,7 +153,7 @@ impl Channel {
         )
     }
 
-    /// What never changes, and what follows from it.
+    /// Parameters that never change, and values derived from them.
     pub fn constants(&self) -> &Constants {
         &self.constants
     }
@@ -184,7 +184,7 @@ impl Channel {
     pub fn feerate(&self) -> FeeratePerKw {
         self.feerate_in(Side::Local, Which::Final)
     }
-    /// What each side has when every live HTLC comes to nothing.
+    /// Each side's balance if every live HTLC fails.
     pub const fn balance(&self) -> Sides<Msat> {
         self.balance
     }
@@ -223,7 +223,7 @@ impl Channel {
         next
     }
 
-    /// What the master keeps: everything but updates that no commitment has.
+    /// The state that lightningd stores: all updates but those that are in no commitment.
     pub fn storable(&self) -> ChannelState {
         let kept = self.after_disconnect();
         ChannelState {
@@ -276,7 +276,7 @@ impl Channel {
         in_it.or(self.fees.first()).map_or(FeeratePerKw::FLOOR, |f| f.feerate)
     }
 
-    /// What each has in that commitment beside the HTLCs, before fees. Never short: every add was checked against it.
+    /// Each side's balance in that commitment without HTLCs, before fees. Never negative: every add was checked against it.
     pub(crate) fn balance_in(&self, owner: Side, which: Which) -> Sides<Msat> {
         let (gained, lost) = self.gains_and_losses(owner, which);
         Sides::from_fn(|s| self.balance[s].saturating_add(gained[s]).saturating_sub(lost[s]))
@@ -297,7 +297,7 @@ impl Channel {
         }
         (gained, lost)
     }
-    /// What leaves whose balance in that commitment, and whether it reached the other.
+    /// The amount that left each side's balance in that commitment, and whether it reached the other side.
     fn moves(&self, owner: Side, which: Which) -> impl Iterator<Item = (Side, Msat, bool)> {
         self.htlcs.iter().filter_map(move |live| {
             let by = live.htlc.offered_by;

@@ -31,7 +31,7 @@ pub enum BadClosing {
         /// What the opener has.
         balance: Sat,
     },
-    /// Nobody would get anything.
+    /// Neither side has an output.
     NoOutput,
     /// An output that nobody relays. BOLT 2, closing_signed: the channel must fail.
     Dust {
@@ -69,11 +69,11 @@ pub struct Closing {
     pub tx: Transaction,
     /// Whose outputs are in it.
     pub kept: Kept,
-    /// What each side is paid, if its output is kept.
+    /// The amount of each side's output, if the output is kept.
     pub paid: Sides<Sat>,
 }
 
-/// What each side would be paid: rounded down, the fee taken from the opener.
+/// The amount due to each side: rounded down, the fee taken from the opener.
 pub fn payouts(constants: &Constants, state: &ClosingState) -> Result<Sides<Sat>, BadClosing> {
     let parts = state.balance.local.saturating_add(state.balance.remote);
     let amount = constants.params.amount.msat();
@@ -99,7 +99,7 @@ pub fn variants(constants: &Constants, state: &ClosingState) -> Result<Vec<Kept>
     let ours = our_choice(constants, state)?;
     let limit = constants.params.terms.remote.dust_limit;
     let theirs = payouts(constants, state)?.map(|paid| paid >= limit && paid > Sat::ZERO);
-    // What is ours and not dust to us stays.
+    // Our own output stays unless it is dust to us.
     let theirs = Kept { local: theirs.local || ours.local, remote: theirs.remote };
     let mut all: Vec<Kept> = Vec::with_capacity(4);
     for kept in [ours, theirs, Kept { remote: false, ..ours }] {
@@ -168,7 +168,7 @@ pub fn signed_by_peer(
 }
 
 impl Closing {
-    /// What both sides sign.
+    /// The digest that both sides sign.
     pub fn sighash(&self, constants: &Constants) -> Message {
         digest(&self.tx, &constants.funding_script, constants.params.amount, EcdsaSighashType::All)
     }

@@ -9,7 +9,7 @@ use secp256k1::SECP256K1;
 use std::sync::Arc;
 use wire::channel_data::*;
 
-/// What a revocation made irrevocable.
+/// Updates that a revocation made irrevocable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Irrevocable {
     /// HTLCs that are now in both commitments for good. Those of the peer are to be peeled.

@@ -23,20 +23,20 @@ use wire::channel_data::{CommitmentSignatures, CommitmentState, Htlc};
 pub struct Tally {
     /// HTLCs with an output.
     pub untrimmed: u64,
-    /// What the HTLCs without one come to.
+    /// The sum of the HTLCs without an output.
     pub dust: Msat,
-    /// What all HTLCs come to.
+    /// The sum of all HTLCs.
     pub htlcs: Msat,
     /// The base fee: what the opener owes, whether it has it or not.
     pub fee: Sat,
-    /// What the opener owes for anchors.
+    /// The opener's cost of anchors.
     pub anchors: Sat,
-    /// What each side has left after that.
+    /// Each side's balance after that.
     pub rest: Sides<Msat>,
 }
 
 impl Tally {
-    /// What the opener owes altogether.
+    /// The opener's cost of fee and anchors together.
     pub const fn cost(&self) -> Sat {
         self.fee.saturating_add(self.anchors)
     }
@@ -94,7 +94,7 @@ pub fn tally_of(constants: &Constants, state: &CommitmentState) -> Result<Tally,
 /// A commitment transaction with its HTLC transactions, unsigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commitment {
-    /// Who can publish it.
+    /// The side that can publish it.
     pub side: Side,
     /// The transaction, without witness.
     pub tx: Transaction,
@@ -125,7 +125,7 @@ pub struct HtlcOutput {
     pub tx: Transaction,
 }
 
-/// What an output is for.
+/// The purpose of an output.
 enum Purpose<'a> {
     ToLocal,
     ToRemote,
@@ -267,7 +267,7 @@ fn outputs<'a>(
     Ok(outputs)
 }
 
-/// What all HTLC transactions of one commitment share. BOLT 3, "HTLC-Timeout and HTLC-Success Transactions".
+/// The values that all HTLC transactions of one commitment share. BOLT 3, "HTLC-Timeout and HTLC-Success Transactions".
 struct SecondStage {
     format: Format,
     owner: Side,
@@ -315,7 +315,7 @@ pub(crate) fn digest(
 }
 
 impl Commitment {
-    /// What both sides sign.
+    /// The digest that both sides sign.
     pub fn sighash(&self, constants: &Constants) -> Message {
         digest(&self.tx, &constants.funding_script, constants.params.amount, EcdsaSighashType::All)
     }
@@ -363,13 +363,13 @@ impl Commitment {
 }
 
 impl HtlcOutput {
-    /// What a signature on the HTLC transaction is for: the other side's with [`Format::htlc_sighash`], the owner's with ALL.
+    /// The digest of a signature on the HTLC transaction: the other side's with [`Format::htlc_sighash`], the owner's with ALL.
     pub fn sighash(&self, kind: EcdsaSighashType) -> Message {
         digest(&self.tx, &self.script, self.amount, kind)
     }
 }
 
-/// What is wrong with the signatures on a commitment. BOLT 2, commitment_signed.
+/// Why the signatures on a commitment are refused. BOLT 2, commitment_signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadSignatures {
     /// Not one for each HTLC output.

@@ -1,4 +1,4 @@
-//! What never changes about a channel: its format, its terms, and what follows from them alone.
+//! Parameters that never change in a channel: its format, its terms, and values derived from them.
 
 use crate::keys::{funding_script, obscuring_factor};
 use crate::scripts::Direction;
@@ -7,7 +7,7 @@ use primitives::*;
 use std::fmt;
 use wire::channel_data::ChannelParams;
 
-/// What each anchor holds. BOLT 3.
+/// The amount of each anchor output. BOLT 3.
 pub const ANCHOR: Sat = Sat(330);
 /// BOLT 2: expiries are heights, not times.
 pub const EXPIRY_LIMIT: u32 = 500_000_000;
@@ -66,14 +66,14 @@ impl Format {
             (Self::Anchors, Direction::Received) => 706,
         }
     }
-    /// What an HTLC transaction pays: nothing with anchors. BOLT 3, "Fee Calculation".
+    /// The fee of an HTLC transaction: 0 with anchors. BOLT 3, "Fee Calculation".
     pub const fn htlc_fee(self, feerate: FeeratePerKw, direction: Direction) -> Sat {
         match self {
             Self::StaticRemoteKey => feerate.fee(self.htlc_weight(direction)),
             Self::Anchors => Sat::ZERO,
         }
     }
-    /// What the opener puts into anchors.
+    /// The amount of both anchors, which the opener pays.
     pub const fn anchors(self) -> Sat {
         match self {
             Self::StaticRemoteKey => Sat::ZERO,
@@ -146,7 +146,7 @@ impl fmt::Display for Unbuildable {
 }
 impl std::error::Error for Unbuildable {}
 
-/// What never changes about a channel, and what follows from that alone.
+/// Parameters that never change in a channel, and values derived from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constants {
     /// What was agreed.
@@ -155,7 +155,7 @@ pub struct Constants {
     pub format: Format,
     /// The witness script of the funding output.
     pub funding_script: ScriptBuf,
-    /// What commitment numbers are XORed with.
+    /// The value that commitment numbers are XORed with.
     pub obscure: u64,
 }
 
@@ -172,15 +172,15 @@ impl Constants {
         let obscure = obscuring_factor(&params);
         Ok(Self { params, format, funding_script, obscure })
     }
-    /// What locks the funding output.
+    /// The script of the funding output.
     pub fn funding_script_pubkey(&self) -> ScriptBuf {
         self.funding_script.to_p2wsh()
     }
-    /// What `side` must keep. BOLT 2, channel_reserve_satoshis: the other side demanded it.
+    /// The reserve of `side`. BOLT 2, channel_reserve_satoshis: the other side demanded it.
     pub fn reserve(&self, side: Side) -> Sat {
         self.params.terms[!side].reserve
     }
-    /// What each side has before the first HTLC.
+    /// Each side's balance before the first HTLC.
     pub fn first_balance(&self) -> Sides<Msat> {
         Sides::from_fn(|side| {
             if side == self.params.opener {

@@ -30,7 +30,7 @@ fn worker() -> Option<Sender<Job>> {
     let (sender, jobs) = channel::<Job>();
     let (born, runs) = channel();
     let work = move || {
-        // Whoever waits for it has gone only if the process ends.
+        // The receiver is gone only if the process ends.
         let _ = born.send(());
         jobs.iter().for_each(|job| job());
     };

@@ -57,7 +57,7 @@ impl Channel {
         let own = if lowest >= limit {
             Msat::ZERO
         } else {
-            // What a trimmed HTLC brings is counted with the HTLC.
+            // The amount of a trimmed HTLC is counted with the HTLC.
             limit.min(self.balance.local.saturating_add(received))
         };
         dust.saturating_add(own)
@@ -100,7 +100,7 @@ impl Channel {
         })
     }
 
-    /// What trimming costs us in the worse one of `owner`'s commitments that count.
+    /// The dust exposure in the worse one of `owner`'s commitments that count.
     fn trimmed(&self, owner: Side) -> Msat {
         let lost_in = |which| {
             let feerate = self.feerate_in(owner, which);

@@ -1,4 +1,4 @@
-//! What can be wrong with a step: the peer broke the law, or we may not do this.
+//! Why a step is refused: the peer violated a BOLT, or our own limits forbid it.
 #![allow(missing_docs)] // the fields are named for what the sentences say
 
 use primitives::*;
@@ -18,7 +18,7 @@ pub enum PeerFault {
     Expiry { expiry: BlockHeight },
     /// Ids count up by one.
     HtlcId { id: HtlcId, expected: HtlcId },
-    /// It has not that much: what it would have left is below its reserve and what it owes in fees.
+    /// The sender's balance would fall below its reserve and the fees that it pays.
     Unaffordable { amount: Msat, left: Msat, needed: Sat },
     /// A removal of an HTLC that we did not offer.
     NoSuchHtlc { id: HtlcId },
@@ -199,7 +199,7 @@ impl std::error::Error for RemovalRefusal {}
 pub enum FeeRefusal {
     /// The peer pays, the peer decides.
     NotOpener,
-    /// It is that already.
+    /// The feerate is in force already.
     Unchanged { feerate: FeeratePerKw },
     /// We could not pay it and keep our reserve.
     Unaffordable { feerate: FeeratePerKw, balance: Msat, needed: Sat },

@@ -171,7 +171,7 @@ pub struct WrongSecret {
     pub index: u64,
 }
 
-/// What the peer revoked: at most 49 secrets, from which all before follow.
+/// The peer's revocation secrets: at most 49, from which all before follow. BOLT 3.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shachain(Vec<StoredSecret>);
 

@@ -1,4 +1,4 @@
-//! What can be afforded. BOLT 2, update_add_htlc and update_fee; by the same tally that commitments are built from.
+//! Which amounts and feerates are affordable. BOLT 2, update_add_htlc and update_fee; by the tally that commitments are built from.
 //!
 //! A side that adds is judged on the receiver's next commitment, which both sides know alike: there its reserve, fee and
 //! limits must hold. Of itself it asks more: that its own commitment holds too once everything said is signed, and as opener
@@ -27,12 +27,12 @@ struct ProspectiveCommitment<'a> {
     in_flight: Msat,
 }
 
-/// How much is asked of whoever adds.
+/// Which limits the sender of an HTLC is held to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rules {
-    /// What the law forbids: the other side refuses it.
+    /// The limits of BOLT 2: the other side refuses what is beyond them.
     Protocol,
-    /// What we ask of ourselves.
+    /// The limits of BOLT 2, and our own fee buffer.
     OurPolicy,
 }
 
@@ -64,7 +64,7 @@ impl<'a> ProspectiveCommitment<'a> {
     fn fee(&self, feerate: FeeratePerKw, extra: u64) -> Sat {
         feerate.fee(self.constants.format.commitment_weight(self.tally.untrimmed + extra))
     }
-    /// What the opener must have with `extra` HTLC outputs: reserve, anchors and fee.
+    /// The balance that the opener needs with `extra` HTLC outputs: reserve, anchors and fee.
     fn opener_needs(&self, extra: u64) -> Sat {
         let opener = self.constants.params.opener;
         self.constants
@@ -72,7 +72,7 @@ impl<'a> ProspectiveCommitment<'a> {
             .saturating_add(self.tally.anchors)
             .saturating_add(self.fee(self.feerate, extra))
     }
-    /// What the sender must have left with `extra` HTLC outputs of its own.
+    /// The balance that the sender must keep with `extra` HTLC outputs of its own.
     fn sender_needs(&self, extra: u64, rules: Rules) -> Sat {
         let opener = self.constants.params.opener;
         if self.sender != opener {

@@ -95,7 +95,7 @@ pub enum Input {
     SignAnnouncement,
 }
 
-/// What a channel does with an input.
+/// How a channel treats an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// It is handled.
@@ -236,7 +236,7 @@ impl Rule {
     }
 }
 
-/// What a channel in this phase does with this input.
+/// How a channel in this phase treats this input.
 pub fn rule(phase: ChannelPhase, input: Input) -> Rule {
     let cell = input.row().get(usize::from(phase.number()));
     Rule::of(cell.copied().unwrap_or_default())

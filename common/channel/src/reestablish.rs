@@ -34,14 +34,14 @@ pub enum Resend {
     },
     /// These updates, then commitment_signed for this, signed anew.
     Commitment {
-        /// What it commits to for the first time.
+        /// Updates that it commits to for the first time.
         updates: Vec<Update>,
-        /// What is signed: exactly what was signed before.
+        /// The commitment to sign: the same one as before.
         state: CommitmentState,
     },
 }
 
-/// What a peer's channel_reestablish means.
+/// Our reaction to the peer's channel_reestablish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reestablished {
     /// Both know the same.
@@ -50,19 +50,19 @@ pub enum Reestablished {
     Resend(Vec<Resend>),
     /// The peer proved that it knows more than we do: never publish, never sign; wait for it to close.
     WeAreBehind {
-        /// What was shown.
+        /// The numbers and secrets that show it.
         detail: String,
     },
     /// The peer lost data. No force close by us: it has to say so by an error.
     TheyAreBehind {
-        /// What was shown.
+        /// The numbers and secrets that show it.
         detail: String,
     },
     /// Nothing explains what it says.
     TheyLie(PeerFault),
 }
 
-/// What we say of ourselves in channel_reestablish, but for our point.
+/// The numbers and the secret of our channel_reestablish, without our point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OurNumbers {
     /// The next commitment that the peer will sign.
@@ -129,7 +129,7 @@ impl Channel {
         if next_commitment > signed + 1 {
             return lie("next_commitment_number", next_commitment, signed + 1);
         }
-        // What it revoked a predecessor of, it had.
+        // A peer that revoked the commitment before has received this one.
         let lost_commitment =
             next_commitment < signed || (next_commitment == signed && !self.awaits_revocation());
         if lost_commitment || next_revocation + 1 < revoked {
@@ -158,7 +158,7 @@ impl Channel {
         if steps.is_empty() { Reestablished::Nothing } else { Reestablished::Resend(steps) }
     }
 
-    /// What our last commitment_signed committed to for the first time. Removals first, since adds may need what they
+    /// Updates that our last commitment_signed committed to for the first time. Removals first, since adds may need what they
     /// free; a lower feerate before the adds, a higher one after them.
     fn unacknowledged(&self) -> Vec<Update> {
         let mut updates = Vec::new();

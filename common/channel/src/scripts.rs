@@ -135,7 +135,7 @@ pub fn der(signature: &Signature, kind: EcdsaSighashType) -> Vec<u8> {
     bytes
 }
 
-/// What spends the 2-of-2: each signature beside its key. BOLT 3: in the order of the keys.
+/// The witness that spends the 2-of-2. BOLT 3: signatures in the order of the keys.
 pub fn funding_witness(
     script: &ScriptBuf,
     a: (&Point, &Signature),
@@ -150,7 +150,7 @@ pub fn funding_witness(
     ])
 }
 
-/// What an HTLC transaction spends its HTLC output with: a preimage for success, none for timeout.
+/// The witness of an HTLC transaction: with a preimage for success, without for timeout.
 pub fn htlc_witness(
     script: &ScriptBuf,
     others: (&Signature, EcdsaSighashType),

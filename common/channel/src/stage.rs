@@ -29,7 +29,7 @@ impl Party {
     }
 }
 
-/// What moves updates on.
+/// Messages that move updates to their next stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// A signature on the other's next commitment.
@@ -45,9 +45,9 @@ pub enum Which {
     Oldest,
     /// The newest that the other side signed.
     Newest,
-    /// What the other side would sign now.
+    /// The commitment that the other side would sign now.
     Next,
-    /// What it comes to when everything that was said is signed.
+    /// The commitment once every update that was sent is signed.
     Final,
 }
 

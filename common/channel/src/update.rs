@@ -193,7 +193,7 @@ impl Channel {
             return Err(PeerFault::FeeNotYours);
         }
         let (min, max) = (bounds.min, bounds.max);
-        // What comes nearer to the bounds is better than what is in force, and would only be said again.
+        // A feerate nearer to the bounds is better than the one in force: refused, the peer would only propose it again.
         let before = |better: fn(FeeratePerKw, FeeratePerKw) -> bool| {
             self.fees.iter().any(|known| better(feerate, known.feerate))
         };

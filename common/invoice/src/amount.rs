@@ -5,7 +5,7 @@ use primitives::Msat;
 
 /// Millisatoshis in a bitcoin.
 const BTC: u64 = 100_000_000_000;
-/// What each multiplier stands for in msat, but pico, of which ten make one.
+/// The value of each multiplier in msat, but pico, of which ten make one.
 const MULTIPLIERS: [(&str, u64); 4] =
     [("", BTC), ("m", BTC / 1_000), ("u", BTC / 1_000_000), ("n", BTC / 1_000_000_000)];
 

@@ -19,9 +19,9 @@ const SIGNATURE_LEN: usize = 104;
 /// An invoice whose signature holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invoice {
-    /// What it says.
+    /// Its fields.
     pub terms: Terms,
-    /// Who says so, and is paid.
+    /// The payee: its key signed the invoice.
     pub payee: Point,
     /// Did it name the payee (`n`), or does that follow from the signature?
     pub names_payee: bool,
@@ -34,7 +34,7 @@ pub struct Invoice {
 pub enum InvoiceError {
     /// Longer than [`MAX_LEN`].
     TooLong(usize),
-    /// It is no bech32 string, or was mistyped.
+    /// Not a bech32 string, or mistyped.
     Bech32(String),
     /// The part before the data makes no sense.
     Prefix(String),
@@ -46,9 +46,9 @@ pub enum InvoiceError {
     Field(char, &'static str),
     /// Both a description and the hash of one, or neither.
     Descriptions,
-    /// It requires a feature that we do not have.
+    /// A required feature that we do not have.
     UnknownFeature(FeatureBit),
-    /// Nobody can have signed this.
+    /// A signature that is valid for no key.
     Signature(&'static str),
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for InvoiceError {
 }
 impl std::error::Error for InvoiceError {}
 
-/// What a payer of this suite knows. BOLT 9, context "9".
+/// The features that a payer of this suite knows. BOLT 9, context "9".
 fn known_features() -> Features {
     use feature::*;
     Features::optional(&[VAR_ONION_OPTIN, PAYMENT_SECRET, BASIC_MPP, PAYMENT_METADATA])
@@ -116,7 +116,7 @@ impl Invoice {
     }
 }
 
-/// Who signed. BOLT 11, "Tagged Fields", reader: `n` decides where it is given, and then S must be low.
+/// The key that signed. BOLT 11, "Tagged Fields", reader: `n` decides where it is given, and then S must be low.
 fn check_signature(
     hash: &[u8; 32],
     signature: &[u8; 65],

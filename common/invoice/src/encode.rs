@@ -51,7 +51,7 @@ impl fmt::Display for EncodeError {
 }
 impl std::error::Error for EncodeError {}
 
-/// What an invoice's signature commits to. BOLT 11, "Data Part": hsmd signs this, and readers check it.
+/// The hash that an invoice's signature commits to. BOLT 11, "Data Part": hsmd signs it, and readers check it.
 /// `data` has five bits a byte.
 pub fn signing_hash(hrp: &str, data: &[u8]) -> [u8; 32] {
     let mut engine = sha256::Hash::engine();
@@ -61,7 +61,7 @@ pub fn signing_hash(hrp: &str, data: &[u8]) -> [u8; 32] {
 }
 
 impl Terms {
-    /// What is to be signed. `name_payee` adds the field `n`, for whoever wants the payee in plain sight.
+    /// The invoice to sign. `name_payee` adds the field `n` with the payee's id.
     pub fn unsigned(&self, name_payee: Option<&Point>) -> Result<Unsigned, EncodeError> {
         if self.amount.is_some_and(|amount| amount.0 == 0) {
             return Err(EncodeError::ZeroAmount);
@@ -139,7 +139,7 @@ fn feature_field(features: &Features) -> Vec<u8> {
 }
 
 impl Unsigned {
-    /// What must be signed.
+    /// The hash to sign.
     pub fn hash(&self) -> [u8; 32] {
         signing_hash(&self.hrp, &self.data)
     }

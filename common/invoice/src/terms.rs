@@ -1,4 +1,4 @@
-//! What an invoice says.
+//! The fields of an invoice.
 
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{PubkeyHash, ScriptBuf, ScriptHash, WitnessProgram, WitnessVersion};
@@ -24,7 +24,7 @@ pub enum Currency {
 }
 
 impl Currency {
-    /// That of a network.
+    /// The currency of a network.
     pub const fn of(network: Network) -> Self {
         match network {
             Network::Bitcoin => Self::Bitcoin,
@@ -33,11 +33,11 @@ impl Currency {
             Network::Regtest => Self::Regtest,
         }
     }
-    /// What follows `ln`; CLN's RPC calls it `currency`.
+    /// The prefix after `ln`; CLN's RPC calls it `currency`.
     pub const fn prefix(self) -> &'static str {
         self.network().invoice_prefix()
     }
-    /// What `prefix` stands for.
+    /// The currency of a `prefix`.
     pub fn from_prefix(prefix: &str) -> Option<Self> {
         [Self::Bitcoin, Self::Testnet, Self::Signet, Self::Regtest]
             .into_iter()
@@ -100,7 +100,7 @@ impl Terms {
     }
 }
 
-/// What the payment is for.
+/// The purpose of the payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Description {
     /// In words. Written by a stranger: quote it before showing it anywhere.
@@ -153,7 +153,7 @@ impl Fallback {
             Self::Witness(program) => (program.version().to_num(), program.program().as_bytes()),
         }
     }
-    /// What an output to it is locked with.
+    /// The script of an output to it.
     pub fn script(&self) -> ScriptBuf {
         match self {
             Self::PubkeyHash(hash) => ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array(*hash)),
@@ -190,7 +190,7 @@ pub struct RouteHint {
     pub fee_base_msat: u32,
     /// Part of its fee that does, in millionths.
     pub fee_proportional_millionths: u32,
-    /// What it adds to the expiry.
+    /// The CLTV delta that it adds to the expiry.
     pub cltv_expiry_delta: u16,
 }
 

@@ -56,7 +56,7 @@ pub enum HandshakeError {
     Version {
         /// Which.
         act: Act,
-        /// What stood in its first byte.
+        /// Its first byte, the version.
         version: u8,
     },
     /// The key in it is no point of the curve.
@@ -130,7 +130,7 @@ pub struct InitiatorAsks {
 }
 
 impl InitiatorAsks {
-    /// What to ask whoever holds the node's secret.
+    /// The question to hsmd, which holds the node's secret.
     pub fn question(&self) -> MixEcdh {
         MixEcdh { point: self.re, chaining_key: self.state.chaining_key.clone() }
     }
@@ -185,7 +185,7 @@ pub struct ResponderAsks {
 }
 
 impl ResponderAsks {
-    /// What to ask whoever holds the node's secret.
+    /// The question to hsmd, which holds the node's secret.
     pub fn question(&self) -> MixEcdh {
         MixEcdh { point: self.re, chaining_key: self.state.chaining_key.clone() }
     }
@@ -358,7 +358,7 @@ mod tests {
     fn public(byte: u8) -> PublicKey {
         key(byte).public_key(secp256k1::SECP256K1)
     }
-    /// What the holder of this secret answers.
+    /// The answer of a holder of this secret.
     fn answer(byte: u8, question: &MixEcdh) -> MixedKeys {
         let shared = SharedSecret::new(&question.point, &key(byte)).secret_bytes();
         mix(&question.chaining_key, &Secret::new(shared))

@@ -13,7 +13,7 @@ pub const HEADER_LEN: usize = 2 + TAG_LEN;
 /// After this many uses a key is replaced. BOLT 8, "Lightning Message Key Rotation".
 const ROTATE_AT: u64 = 1000;
 
-/// What a message of `len` bytes takes on the wire.
+/// Bytes on the wire of a message of `len` bytes.
 pub const fn sealed_len(len: usize) -> usize {
     HEADER_LEN + len + TAG_LEN
 }
@@ -113,7 +113,7 @@ pub struct Opener {
     next: NextRead,
 }
 
-/// What the opener takes next.
+/// The part of a message that the opener decrypts next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextRead {
     Header,

@@ -25,7 +25,7 @@ fn ecdh(static_key: u8, point: PublicKey) -> Secret<32> {
     Secret::new(SharedSecret::new(&point, &key(static_key)).secret_bytes())
 }
 
-/// What hsmd answers for a node with this key.
+/// hsmd's answer for a node with this key.
 fn answer(static_key: u8, question: &MixEcdh) -> MixedKeys {
     mix(&question.chaining_key, &ecdh(static_key, question.point))
 }

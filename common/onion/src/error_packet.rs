@@ -9,7 +9,7 @@ use wire::{Wire, take_array, take_slice};
 /// Most hops that fit an onion of [`crate::ROUTING_INFO_LEN`]: how long a route an origin pretends to have. BOLT 4, "Origin node".
 pub const MAX_HOPS: usize = 27;
 
-/// What `failure_len` and `pad_len` must reach together, so that lengths do not tell failures apart.
+/// The least sum of `failure_len` and `pad_len`, so that lengths do not tell failures apart.
 const PADDED_LEN: usize = 256;
 /// The longest failure that fits an `update_fail_htlc` with room to spare. A longer one (a plugin's) is cut.
 const MAX_MESSAGE: usize = 65_000;
@@ -54,7 +54,7 @@ pub fn wrap_error(ammag: &Secret<32>, packet: &mut [u8]) {
 pub struct Unwrapped {
     /// Which hop made it, the first being 0.
     pub hop: usize,
-    /// What it says.
+    /// The failure.
     pub failure: Failure,
     /// The failure as it was sent, extra bytes included.
     pub raw: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What can go wrong with a payment, as nodes tell its origin. BOLT 4, "Failure Messages".
+//! Failures of a payment, as nodes report them to its origin. BOLT 4, "Failure Messages".
 
 use primitives::{BlockHeight, Msat, Sha256Digest};
 use std::fmt;

@@ -7,7 +7,7 @@ use primitives::{Point, Secret, SecretKey};
 use secp256k1::{SECP256K1, Scalar};
 use wire::hsm::OnionKeys;
 
-/// What hsmd answers for one onion: everything needed to read it, pass it on and answer it.
+/// hsmd's answer for one onion: the keys to read it, to forward it and to answer it.
 ///
 /// `ephemeral` is the key in the packet as it came, also where a blinded path made the secret of another one.
 pub fn onion_keys(shared: &Secret<32>, ephemeral: &Point) -> OnionKeys {
@@ -35,12 +35,12 @@ pub fn blind_ephemeral(ephemeral: &Point, path_secret: &Secret<32>) -> Point {
         .expect("a point times a scalar between 1 and the group order is a point")
 }
 
-/// What a node id is multiplied with in a blinded path. BOLT 4, "Route Blinding".
+/// The factor that blinds a node id in a blinded path. BOLT 4, "Route Blinding".
 pub(crate) fn blinded_node_tweak(path_secret: &Secret<32>) -> Scalar {
     scalar(*derive(b"blinded_node_id", path_secret).expose())
 }
 
-/// What the origin keeps of each hop, to read the error that may come back.
+/// The keys that the origin keeps of each hop, to read an error that comes back.
 #[derive(Debug, Clone)]
 pub struct OriginKeys {
     /// Authenticates an error made by this hop.
@@ -68,7 +68,7 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     Hmac::from_engine(engine).to_byte_array()
 }
 
-/// What an ephemeral key is multiplied with on its way to the next hop.
+/// The factor that blinds an ephemeral key for the next hop.
 pub(crate) fn blinding_factor(ephemeral: &Point, shared: &Secret<32>) -> Scalar {
     let mut engine = sha256::Hash::engine();
     engine.input(&ephemeral.serialize());

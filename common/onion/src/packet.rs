@@ -10,7 +10,7 @@ use wire::{BigSize, OnionPacket, Wire, take_slice};
 /// Everything of a packet that is not routing information: version, key, HMAC.
 pub(crate) const OVERHEAD: usize = 1 + 33 + 32;
 
-/// What one layer held.
+/// The content of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peeled {
     /// This hop's TLV stream, without its length.
@@ -51,7 +51,7 @@ pub fn ephemeral(packet: &[u8]) -> Result<Point, Failure> {
         .map_err(|_| Failure::InvalidOnionKey(sha256_of_onion(packet)))
 }
 
-/// What BADONION failures name the packet by.
+/// The hash of the packet that BADONION failures carry.
 pub fn sha256_of_onion(packet: &[u8]) -> Sha256Digest {
     Sha256Digest(sha256::Hash::hash(packet).to_byte_array())
 }

@@ -1,4 +1,4 @@
-//! What a hop is told: the TLV stream inside its layer. BOLT 4, "`payload` format".
+//! The payload of a hop: the TLV stream inside its layer. BOLT 4, "`payload` format".
 
 use crate::failure::Failure;
 use primitives::*;
@@ -20,7 +20,7 @@ pub mod tlv {
     pub const KEYSEND_PREIMAGE: u64 = 5_482_373_484;
 }
 
-/// What this hop is told to do.
+/// The instructions to this hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// Pass it on.
@@ -45,13 +45,13 @@ pub struct ForwardPayload {
 /// To the last hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinalPayload {
-    /// What this part should bring at least.
+    /// amt_to_forward: the least amount of this part.
     pub amount: Msat,
     /// When it should expire at the earliest.
     pub cltv_expiry: BlockHeight,
     /// From the invoice: the sender has seen it.
     pub payment_secret: Option<PaymentSecret>,
-    /// What all parts bring together; this part's amount where nothing was said.
+    /// total_msat: the amount of all parts; this part's amount where the payload has none.
     pub total: Msat,
     /// From the invoice, returned.
     pub payment_metadata: Option<Vec<u8>>,
@@ -72,7 +72,7 @@ pub struct BlindedPayload {
     pub last: Option<(Msat, BlockHeight, Msat)>,
 }
 
-/// What is wrong with a payload: in which record, and where that stands in the decrypted bytes.
+/// Why a payload is refused: the record, and its offset in the decrypted bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadError {
     /// The record's type; for a missing record, the one that was missed.

@@ -25,13 +25,13 @@ macro_rules! amount {
             pub const fn checked_add(self, other: Self) -> Option<Self> {
                 match self.0.checked_add(other.0) { Some(v) => Some(Self(v)), None => None }
             }
-            /// What is left, or `None` where `other` is more.
+            /// The difference. `None` where `other` is more.
             pub const fn checked_sub(self, other: Self) -> Option<Self> {
                 match self.0.checked_sub(other.0) { Some(v) => Some(Self(v)), None => None }
             }
             /// The sum, or the largest amount there is.
             pub const fn saturating_add(self, other: Self) -> Self { Self(self.0.saturating_add(other.0)) }
-            /// What is left, or nothing.
+            /// The difference, 0 where `other` is more.
             pub const fn saturating_sub(self, other: Self) -> Self { Self(self.0.saturating_sub(other.0)) }
         }
         impl fmt::Display for $name {
@@ -118,7 +118,7 @@ pub struct FeeratePerKw(pub u32);
 impl FeeratePerKw {
     /// The lowest that any node relays today: 1 sat per virtual byte, rounded as Core rounds.
     pub const FLOOR: Self = Self(253);
-    /// What `weight` units cost, rounded down. BOLT 3, "Fee Calculation".
+    /// The fee of `weight` units, rounded down. BOLT 3, "Fee Calculation".
     pub const fn fee(self, weight: u64) -> Sat {
         Sat((self.0 as u64).saturating_mul(weight) / 1000)
     }

@@ -1,4 +1,4 @@
-//! What things are called on the wire and in the database.
+//! Identifiers on the wire and in the database.
 
 use std::{fmt, str::FromStr};
 
@@ -29,7 +29,7 @@ bytes_id!(
     ChannelId, 32
 );
 bytes_id!(
-    /// What an HTLC is locked with.
+    /// The SHA256 of the preimage that claims an HTLC.
     PaymentHash, 32
 );
 bytes_id!(
@@ -37,7 +37,7 @@ bytes_id!(
     Sha256Digest, 32
 );
 bytes_id!(
-    /// Who somebody is: the compressed node key. Not checked to be a point; parse it where that matters.
+    /// A node's id: its compressed public key. Not checked to be a point; parse it where that matters.
     NodeId, 33
 );
 
@@ -78,7 +78,7 @@ macro_rules! secret_id {
     };
 }
 secret_id!(
-    /// What opens an HTLC: its SHA256 is the payment hash. `Debug` hides it.
+    /// The preimage that claims an HTLC: its SHA256 is the payment hash. `Debug` hides it.
     Preimage
 );
 secret_id!(

@@ -42,7 +42,7 @@ impl Network {
             Self::Regtest => "regtest",
         }
     }
-    /// What follows `ln` in an invoice. BOLT 11, "Human-Readable Part".
+    /// The prefix after `ln` in an invoice. BOLT 11, "Human-Readable Part".
     pub const fn invoice_prefix(self) -> &'static str {
         match self {
             Self::Bitcoin => "bc",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What a process may still do.
+/// A sandbox: the actions that a process keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sandbox {
     /// Talk on the sockets it has. openingd, channeld, closingd, onchaind.
@@ -15,7 +15,7 @@ pub enum Sandbox {
     Resolver,
     /// A plugin of ours.
     Plugin {
-        /// What it may read, with all that is below.
+        /// Paths that it may read, with everything below them.
         reads: Vec<PathBuf>,
         /// Whom it may call.
         calls: Calls,
@@ -33,7 +33,7 @@ pub enum Calls {
     Lightningd,
 }
 
-/// What if the kernel lacks a wall?
+/// Whether a process runs where the kernel lacks a wall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Then the process ends.
@@ -42,7 +42,7 @@ pub enum Mode {
     BestEffort,
 }
 
-/// What a process does that is none of its work: a test's numbered barriers, for which it writes a file and ends itself.
+/// Whether a process counts a test's barriers, for which it writes a file and kills itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barriers {
     /// A node's.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The newest that the crate knows: an older kernel takes what it knows of it.
 const NEWEST: ABI = ABI::V9;
 
-/// What looking up names reads: the system's directories, none of the user's. A file that is replaced in one of them is read anew.
+/// Directories that name lookups read: the system's, none of the user's. A file that is replaced in one of them is read anew.
 const NAMES: &[&str] = &[
     "/etc",
     "/usr/lib",

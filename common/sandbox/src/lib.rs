@@ -5,7 +5,7 @@
 //! time that ten times as many were refused): an honest process makes none, so a line means a captured one, or a library that
 //! does what it did not do when the list was made.
 //!
-//! It knows no daemon: whoever enters says which [`Sandbox`] fits it. It never opens anything and never lets anything out again.
+//! This crate knows no daemon: each process names its [`Sandbox`]. A box never opens again.
 #![deny(clippy::indexing_slicing)]
 
 mod boxes;

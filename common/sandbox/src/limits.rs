@@ -23,7 +23,7 @@ const _: () = assert!(MASTER_DESCRIPTORS > RESOLVER_DESCRIPTORS + PER_MESSAGE + 
 const _: () = assert!(MASTER_DESCRIPTORS > HOSTS_DESCRIPTORS + PER_MESSAGE + 256);
 /// Addresses: each thread takes some hundred megabytes of them without using any.
 const MAX_ADDRESSES: u64 = 4 << 30;
-/// What a test's file of barriers may become.
+/// The largest size of a test's file of barriers.
 const MAX_BARRIER_FILE: u64 = 4096;
 
 pub(crate) fn no_new_privileges() -> Result<(), String> {

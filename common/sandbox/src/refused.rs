@@ -1,4 +1,4 @@
-//! What happens to a call that is not on the list: it fails with EPERM, is counted, and is named on stderr.
+//! Handling of a system call that is not on the list: it fails with EPERM, is counted, and is named on stderr.
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -77,7 +77,7 @@ fn say(number: u64, count: u64) {
     line.text(b" (so far ");
     line.number(count);
     line.text(b"): a bug, or a captured process\n");
-    // Who does not hear of it has no stderr.
+    // The write fails only without stderr.
     let _ =
         nix::unistd::write(std::io::stderr().as_fd(), line.bytes.get(..line.len).unwrap_or(&[]));
 }

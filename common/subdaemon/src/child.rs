@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use wire::daemon::{LogLevel, Start};
 use wire::{Malformed, Message};
 
-/// What a daemon is born with.
+/// The sockets and settings that a daemon starts with.
 #[derive(Debug)]
 pub struct Child {
     /// The master's orders; the daemon's own init comes first.
@@ -21,7 +21,7 @@ pub struct Child {
     pub master: Master,
     /// `--developer`.
     pub developer: bool,
-    /// What it is to do where the kernel has not all of its box: for [`enter_sandbox`].
+    /// Whether it runs where the kernel lacks a part of its sandbox: for [`enter_sandbox`].
     pub sandbox: sandbox::Mode,
 }
 

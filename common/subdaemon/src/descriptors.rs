@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// As many as the kernel lets one message carry (SCM_MAX_FD).
 const MOST: usize = 253;
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// Bytes; zero at the end of the stream.

@@ -55,7 +55,7 @@ impl From<FrameError> for io::Error {
     }
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Filled {
     /// More: look for frames.
@@ -221,7 +221,7 @@ fn write_frame(
     Ok(())
 }
 
-/// What became of what waits for a descriptor.
+/// The result of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
     /// It is out.

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroize;
 
-/// What is kept out of the swap.
+/// The memory that is kept out of swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
     /// Everything, now and later.

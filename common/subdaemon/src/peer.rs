@@ -26,9 +26,9 @@ const WRITE_CHECK_MS: u16 = 5000;
 /// One record of a peer socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PeerRecord {
-    /// What the peer said, number first.
+    /// A BOLT message of the peer, number first.
     Message(Vec<u8>),
-    /// What connectd or the daemon says beside it.
+    /// A control record of connectd or the daemon.
     Control(PeerControl),
 }
 
@@ -54,7 +54,7 @@ impl AsFd for PeerSocket {
 impl Drop for PeerSocket {
     fn drop(&mut self) {
         if let Some(fd) = &self.0 {
-            // It fails only where the other end is gone already.
+            // Shutdown fails only where the other end is gone already.
             let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
         }
     }

@@ -1,4 +1,4 @@
-//! What `open_channel` and `accept_channel` come to together, and the first state of the channel that follows from it.
+//! The agreement of `open_channel` and `accept_channel`, and the first state of the channel that follows from it.
 
 use super::refusal::Refusal;
 use crate::commitment::{self, Commitment, Tally, tally};
@@ -11,7 +11,7 @@ use wire::{AcceptChannel, Long, OpenChannel, Rest};
 /// One side of an opening: what its `open_channel` or `accept_channel` says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartyTerms {
-    /// What it demands of the other side.
+    /// Limits and reserve that it demands of the other side.
     pub terms: Terms,
     /// Its keys.
     pub basepoints: Basepoints,
@@ -63,14 +63,14 @@ impl From<&AcceptChannel> for PartyTerms {
     }
 }
 
-/// What the opener alone says.
+/// The fields of `open_channel` that `accept_channel` does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     /// How much goes into the channel.
     pub amount: Sat,
     /// How much of it is the accepter's at once.
     pub push: Msat,
-    /// What the commitments pay at first.
+    /// The feerate of the first commitments.
     pub feerate: FeeratePerKw,
     /// Is the channel to be announced?
     pub announce: bool,
@@ -148,19 +148,19 @@ fn script_tlv(party: &PartyTerms) -> Rest {
     Rest(party.upfront_script.as_ref().map(|s| s.to_bytes()).unwrap_or_default())
 }
 
-/// What both sides said.
+/// `open_channel` and `accept_channel` together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// Who said `open_channel`.
+    /// The side that sent `open_channel`.
     pub opener: Side,
-    /// What it says of the channel.
+    /// The opener's proposal.
     pub proposal: Proposal,
-    /// What each said of itself.
+    /// Each side's own terms.
     pub parties: Sides<PartyTerms>,
 }
 
 impl Agreement {
-    /// What never changes, once the funding is known.
+    /// The channel's parameters, once the funding is known.
     pub fn params(&self, funding: OutPoint) -> ChannelParams {
         ChannelParams {
             opener: self.opener,
@@ -202,7 +202,7 @@ impl FundedAgreement {
         let constants = agreement.constants(funding)?;
         Ok(Self { agreement, constants })
     }
-    /// What never changes about the channel.
+    /// The channel's parameters.
     pub fn params(&self) -> &ChannelParams {
         &self.constants.params
     }
@@ -257,7 +257,7 @@ impl FundedAgreement {
             last_sent: LastSent::Neither,
         }
     }
-    /// What was agreed.
+    /// The agreement.
     pub fn agreement(&self) -> &Agreement {
         &self.agreement
     }

@@ -1,4 +1,4 @@
-//! The law of BOLT 2, "Channel Establishment v1", and this node's own bounds, as pure questions about messages.
+//! The rules of BOLT 2, "Channel Establishment v1", and this node's own limits, as pure questions about messages.
 
 use super::agreement::{Agreement, PartyTerms, Proposal};
 use super::refusal::Refusal;
@@ -13,17 +13,17 @@ use wire::{AcceptChannel, FundingCreated, OpenChannel, Rest};
 pub const LARGE: Sat = Sat(1 << 24);
 /// BOLT 2: below this some output that a commitment may have is not relayed. BOLT 3, "Dust Limits".
 pub const LEAST_DUST_LIMIT: Sat = Sat(354);
-/// What an accepter may want to wait for before `channel_ready`: a day. BOLT 2 leaves "unreasonably large" to us.
+/// The largest minimum_depth that we accept: a day. BOLT 2 leaves "unreasonably large" to us.
 pub const MAX_MINIMUM_DEPTH: u32 = 144;
 /// Why a channel_type with option_zeroconf is refused.
 pub const NOT_TRUSTED: &str = "an unconfirmed channel is not for everybody";
 
-/// What both messages are held against.
+/// Network, features and policy that both messages are checked against.
 #[derive(Clone, Debug)]
 pub struct Ground {
     /// Our chain.
     pub network: Network,
-    /// What each offered in `init`.
+    /// The features that each side offered in `init`.
     pub features: Sides<Features>,
     /// Our own bounds.
     pub policy: OpeningPolicy,
@@ -229,7 +229,7 @@ impl Ground {
 
     // ---- funding_created
 
-    /// What the peer says the channel's output is.
+    /// The funding output that the peer's `funding_created` names.
     pub fn judge_funding(&self, created: &FundingCreated) -> Result<OutPoint, Refusal> {
         self.judge_id(created.temporary_channel_id)?;
         let vout = created.funding_output_index.into();
@@ -268,7 +268,7 @@ impl Ground {
         Err(Refusal::Script { script: script.clone() })
     }
 
-    /// What the two messages have in common. BOLT 2: "the same requirements as their counterparts in open_channel".
+    /// Checks the fields that both messages have. BOLT 2: "the same requirements as their counterparts in open_channel".
     fn judge_party(&self, party: &PartyTerms, format: Format) -> Result<(), Refusal> {
         let terms = &party.terms;
         at_most(
@@ -326,7 +326,7 @@ impl Ground {
         self.judge_capacity(agreement)
     }
 
-    /// What can be paid back and forth, when each keeps its reserve and the opener has paid the fee.
+    /// The usable capacity: each side's balance above its reserve, after the opener has paid the fee.
     fn judge_capacity(&self, agreement: &Agreement) -> Result<(), Refusal> {
         let cost = agreement.first_tally(Side::Local)?.cost();
         let Sides { local, remote } = &agreement.parties;

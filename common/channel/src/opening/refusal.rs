@@ -8,7 +8,7 @@ pub const MAX_TEXT: usize = 1000;
 /// Bytes of a script that a refusal shows. A script of a known form has at most 83.
 const MAX_SCRIPT_SHOWN: usize = 100;
 
-/// What is wrong with a proposal, its answer, or what follows. Said to the peer as it is: it holds nothing but the peer's own
+/// Why a proposal, its answer, or a later message of an opening is refused. Said to the peer as it is: it holds nothing but the peer's own
 /// words and the terms that it may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are named for what the sentences say
@@ -41,7 +41,7 @@ pub enum Refusal {
     Capacity { capacity: Sat, minimum: Sat },
     /// A funding of no transaction, or of the channel id that the negotiation had.
     Funding { funding: OutPoint, why: &'static str },
-    /// What was agreed makes no channel.
+    /// The agreed parameters make no channel.
     Unbuildable(crate::Unbuildable),
     /// A signature that does not hold. BOLT 1: with the transaction that it should be for.
     Signature { message: &'static str, transaction: String },
