@@ -24,7 +24,7 @@ crate::messages! {
 }
 
 crate::message_set! {
-    /// What connectd itself reads and answers.
+    /// Messages that connectd itself reads and answers.
     pub enum SetupMessage { Warning, PeerStorage, PeerStorageRetrieval, Init, Error, Ping, Pong }
 }
 

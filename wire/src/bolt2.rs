@@ -127,11 +127,11 @@ crate::data! {
 }
 
 crate::message_set! {
-    /// What openingd may hear from the peer.
+    /// Messages of a peer to openingd.
     pub enum OpeningMessage { Warning, Error, OpenChannel, AcceptChannel, FundingCreated, FundingSigned, TxAbort }
 }
 crate::message_set! {
-    /// What channeld may hear from the peer.
+    /// Messages of a peer to channeld.
     pub enum ChannelMessage {
         Warning, Error, FundingSigned, ChannelReady, Shutdown, ClosingSigned, Stfu, TxAbort, StartBatch, UpdateAddHtlc,
         UpdateFulfillHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, CommitmentSigned, RevokeAndAck,
@@ -140,7 +140,7 @@ crate::message_set! {
 }
 use crate::AnnouncementSignatures;
 crate::message_set! {
-    /// What closingd may hear from the peer.
+    /// Messages of a peer to closingd.
     pub enum ClosingMessage { Warning, Error, Shutdown, ClosingSigned, ChannelReestablish, AnnouncementSignatures, ChannelReady }
 }
 

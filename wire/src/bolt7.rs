@@ -28,7 +28,7 @@ crate::messages! {
         alias: [u8; 32],
         addresses: Vec<u8>,
     }
-    /// What one end of a channel asks for forwarding.
+    /// The forwarding policy of one end of a channel.
     258 => ChannelUpdate {
         signature: Signature,
         chain_hash: [u8; 32],

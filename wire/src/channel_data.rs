@@ -1,4 +1,4 @@
-//! What a channel is made of, as it travels between our processes and is stored. What follows from it: crate `channel`.
+//! The data of a channel, as it travels between our processes and is stored. Its behaviour: crate `channel`.
 
 use crate::{Long, OnionPacket};
 use primitives::*;
@@ -53,7 +53,7 @@ crate::data! {
         dust_limit: Sat,
         /// The most the other side may have in flight towards this one.
         max_in_flight: Msat,
-        /// What the other side must keep.
+        /// The reserve that the other side must keep.
         reserve: Sat,
         /// The smallest HTLC that the other side may offer.
         htlc_minimum: Msat,
@@ -77,19 +77,19 @@ crate::data! {
         htlc: Point,
     }
 
-    /// What was agreed when the channel was opened and never changes (a splice makes another).
+    /// Parameters agreed at the opening, which never change (a splice makes others).
     pub struct ChannelParams {
-        /// Who pays the commitment's fee.
+        /// The side that pays the commitment's fee.
         opener: Side,
         /// The output that is the channel.
         funding: OutPoint,
         /// What is in it.
         amount: Sat,
-        /// What the opener gave the accepter at once.
+        /// push_msat: the accepter's first balance.
         push: Msat,
         /// BOLT 2, "Defined Channel Types".
         channel_type: Features,
-        /// What each demanded of the other.
+        /// The terms that each side demanded of the other.
         terms: Sides<Terms>,
         /// Each side's keys.
         basepoints: Sides<Basepoints>,
@@ -97,13 +97,13 @@ crate::data! {
 
     /// An HTLC as a commitment transaction sees it. Its identity is (channel, `offered_by`, `id`), nothing else.
     pub struct Htlc {
-        /// Who pays if it is fulfilled.
+        /// The side that offered it: it pays if the HTLC is fulfilled.
         offered_by: Side,
         /// Its number among that side's.
         id: HtlcId,
         /// How much.
         amount: Msat,
-        /// What opens it.
+        /// The hash of the preimage that claims it.
         payment_hash: PaymentHash,
         /// When it can be taken back.
         expiry: BlockHeight,
@@ -112,21 +112,21 @@ crate::data! {
     /// One commitment transaction as a description: with [`ChannelParams`] and its commitment point, all that is
     /// needed to build it. `side` can publish it.
     pub struct CommitmentState {
-        /// Who can publish it.
+        /// The side that can publish it.
         side: Side,
         /// Which of that side's.
         number: CommitmentNumber,
         /// The point of this number, of `side`.
         point: Point,
-        /// What it pays.
+        /// The feerate of its fee.
         feerate: FeeratePerKw,
-        /// What each has, outside HTLCs and before fees.
+        /// Each side's balance without HTLCs, before fees.
         balance: Sides<Msat>,
-        /// What is under way, in any order.
+        /// HTLCs of this commitment, in any order.
         htlcs: Long<Htlc>,
     }
 
-    /// What the other side of a commitment signed for it.
+    /// The other side's signatures on a commitment and its HTLC transactions.
     pub struct CommitmentSignatures {
         /// On the commitment transaction itself.
         signature: Signature,
@@ -200,7 +200,7 @@ crate::data! {
 
     /// Everything about a channel that commitments depend on: what the master stores and channeld is born with.
     pub struct ChannelState {
-        /// What never changes.
+        /// Parameters that never change.
         params: ChannelParams,
         /// What each has, every live HTLC counted with the side that offered it: always the whole channel together, and
         /// moved only by fulfilments that are irrevocable.
@@ -219,7 +219,7 @@ crate::data! {
         remote_point: Point,
         /// The remote's point for the one after, whether we signed that already or not. Unknown until `channel_ready`.
         remote_next_point: Option<Point>,
-        /// What the remote revoked, one secret for each number of trailing zeroes that an index can have.
+        /// The remote side's revocation secrets, one for each number of trailing zeroes that an index can have.
         remote_secrets: Long<StoredSecret>,
         /// The remote's signatures on our newest commitment.
         local_signatures: CommitmentSignatures,
@@ -227,7 +227,7 @@ crate::data! {
         last_sent: LastSent,
     }
 
-    /// What one step changed in a [`ChannelState`]: `channel::diff` makes it, `channel::apply` undoes the difference. The
+    /// The difference that one step made in a [`ChannelState`]: `channel::diff` makes it, `channel::apply` undoes the difference. The
     /// master stores it as rows. Updates that are in no commitment yet are not part of it: nobody has to remember those.
     pub struct ChannelChange {
         /// New value, always given.
@@ -258,7 +258,7 @@ crate::data! {
         last_sent: LastSent,
     }
 
-    /// What changed in a [`LiveHtlc`].
+    /// The difference in a [`LiveHtlc`].
     pub struct MovedHtlc {
         /// Whose.
         offered_by: Side,

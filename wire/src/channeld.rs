@@ -15,7 +15,7 @@ crate::data! {
         1 => JustOpened { funding_signed: Option<Signature> },
     }
 
-    /// What the master's fee estimates mean for this channel. BOLT 2, update_fee.
+    /// The feerates that this channel proposes and accepts, from lightningd's estimates. BOLT 2, update_fee.
     pub struct FeePolicy {
         /// As opener: what the commitment should pay.
         target: FeeratePerKw,
@@ -55,7 +55,7 @@ crate::data! {
         7 => BadExpiry,
     }
 
-    /// What was inside one received HTLC's onion.
+    /// The payload of one received HTLC's onion.
     pub enum Peeled {
         /// Its payload, for us to read; what goes on, if anything does.
         0 => Payload {
@@ -63,7 +63,7 @@ crate::data! {
             payload: Bytes,
             /// The packet for the next node; `None` means we are the last.
             next: Option<OnionPacket>,
-            /// What an error that begins here is made with.
+            /// The key that encrypts a failure that begins here.
             keys: OnionKeys,
         },
         /// It could not be read: it is to be failed as malformed with this.
@@ -98,7 +98,7 @@ crate::internal! {
         ready: Sides<bool>,
         /// The funding is deep enough for us: `channel_ready` is to be sent.
         funding_deep: bool,
-        /// What we call the channel before (or instead of) its real short id.
+        /// Our alias of the channel, used before (or instead of) its real short_channel_id.
         alias: ShortChannelId,
         announce: bool,
         /// At six confirmations: where it is, so that it can be announced.
@@ -168,7 +168,7 @@ crate::message_set! {
 }
 
 crate::requests! {
-    /// What channeld asks of the master. An answer means: it is on disk.
+    /// Questions of channeld to lightningd. An answer means: it is on disk.
     pub enum ChannelAsk {
         /// These steps were taken, in this order; these HTLCs became irrevocable and were peeled.
         4200 => Persist { changes: Vec<ChannelChange>, peeled: Long<PeeledHtlc> } -> ();

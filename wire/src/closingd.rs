@@ -10,7 +10,7 @@ crate::internal! {
     5000 => ClosingdInit {
         channel: ChannelId,
         params: ChannelParams,
-        /// What each side has in the last commitments, which agree.
+        /// Each side's balance in the last commitments, which agree.
         balance: Sides<Msat>,
         /// Where each is paid.
         script: Sides<ScriptBuf>,
@@ -18,7 +18,7 @@ crate::internal! {
         min_fee: Sat,
         /// The most we accept; as opener, the most we pay.
         max_fee: Sat,
-        /// What we would like.
+        /// The fee that we prefer.
         ideal_fee: Sat,
         /// Was the channel handed over by channeld on this connection? (Always: there is a channeld first.)
         local_features: Features,
@@ -37,7 +37,7 @@ crate::message_set! {
 }
 
 crate::requests! {
-    /// What closingd asks of the master. An answer means: it is on disk.
+    /// Questions of closingd to lightningd. An answer means: it is on disk.
     pub enum ClosingAsk {
         /// We are about to sign at this fee: the peer may broadcast that from now on.
         5200 => PersistOffer { state: ClosingState } -> ();

@@ -5,7 +5,7 @@
 use primitives::*;
 use std::fmt;
 
-/// What was wrong with some bytes.
+/// Why bytes are no message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// More bytes were promised than came.

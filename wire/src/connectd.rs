@@ -36,7 +36,7 @@ crate::internal! {
         node_id: NodeId,
         network: Network,
         features: Features,
-        /// What to listen on. It binds at once, and accepts once told to [`Activate`].
+        /// Addresses to listen on. connectd binds them at once, and accepts once told to [`Activate`].
         listen: Vec<Address>,
         /// False: an address that cannot be bound (IPv6 on a machine without) is reported and skipped.
         must_listen: bool,
@@ -119,6 +119,6 @@ crate::internal! {
     2203 => Leave {}
 }
 crate::message_set! {
-    /// What may stand beside BOLT messages on a peer socket.
+    /// Control records beside BOLT messages on a peer socket.
     pub enum PeerControl { AlsoRoute, CloseConnection, Drained, Leave }
 }

@@ -1,4 +1,4 @@
-//! What every daemon hears first and may say at any time.
+//! The first message of every daemon, and those that it may send at any time.
 
 crate::data! {
     /// How loud a line of the log is. CLN's words.
@@ -32,7 +32,7 @@ crate::internal! {
     }
     /// A line for the log.
     10 => Log { level: LogLevel, text: String }
-    /// What this daemon is doing, for `status` in listpeerchannels: one lasting line per state, one passing line.
+    /// The activity of this daemon, for `status` in listpeerchannels: one lasting line per state, one passing line.
     11 => Status { lasting: Option<String>, passing: Option<String> }
     /// The last word of a daemon that ends in failure: whose fault it was, and what the peer was told if anything.
     12 => Failed { fault: Fault, text: String }

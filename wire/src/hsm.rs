@@ -1,4 +1,4 @@
-//! What may be asked of hsmd: number, question -> answer, the right it takes, and how long it may be.
+//! The questions to hsmd: number, question -> answer, the right it takes, and its greatest length.
 //!
 //! hsmd signs descriptions, never digests: it builds each transaction itself.
 
@@ -8,7 +8,7 @@ use crate::{Bytes, Long};
 use primitives::*;
 
 crate::data! {
-    /// What a client of hsmd may do. A client has a set of them, fixed when the master creates it.
+    /// A right of a client of hsmd. A client has a set of them, fixed when lightningd creates it.
     pub tag Capability {
         /// Everything that concerns the node as a whole. Only the master.
         0 => Master,
@@ -39,7 +39,7 @@ crate::data! {
     pub struct ChannelSeed {
         /// What never changes.
         params: ChannelParams,
-        /// What may be signed of it: `channel::phase`.
+        /// The phase, which decides what hsmd signs: `channel::phase`.
         phase: ChannelPhase,
         /// Our newest commitment that the peer signed: those before it may have been revoked.
         local_number: CommitmentNumber,
@@ -53,7 +53,7 @@ crate::data! {
         remote_point: Point,
         /// Their point for the one after, once known.
         remote_next_point: Option<Point>,
-        /// What we have at least in the newest commitment: the floor of a closing.
+        /// Our least balance in the newest commitments: the lower bound of our output in a closing.
         local_balance: Msat,
         /// The first of our commitments that was signed for broadcast, if any: no secret from it on is ever given out.
         broadcast: Option<CommitmentNumber>,
@@ -61,7 +61,7 @@ crate::data! {
         closing: Option<ClosingTerms>,
     }
 
-    /// What a closing transaction must do for us.
+    /// The limits of a closing transaction: where it pays us, and its greatest fee.
     pub struct ClosingTerms {
         /// Where we are paid.
         script: ScriptBuf,
@@ -73,7 +73,7 @@ crate::data! {
     pub enum Verdict {
         /// It holds.
         0 => Good,
-        /// It does not, and this is why. The peer's fault.
+        /// It does not hold: the peer's fault, with the reason.
         1 => Bad { why: String },
     }
 
@@ -117,7 +117,7 @@ crate::data! {
         key: WalletKey,
         /// What is in it.
         amount: Sat,
-        /// What locks it; must be the script that the key makes.
+        /// Its script; must be the one that the key makes.
         script: ScriptBuf,
     }
 
@@ -150,7 +150,7 @@ crate::data! {
 
     /// A closing transaction. BOLT 3, "Closing Transaction".
     pub struct ClosingState {
-        /// What each side is paid, before the fee.
+        /// Each side's balance, before the fee.
         balance: Sides<Msat>,
         /// Where to.
         script: Sides<ScriptBuf>,
@@ -176,7 +176,7 @@ pub mod lengths {
     pub const FEATURES: usize = 2 + 32;
     /// Where a close pays to. BOLT 2, shutdown: the longest is OP_RETURN with 80 bytes.
     pub const SCRIPT: usize = 2 + 83;
-    /// What never changes of a channel: fixed parts, terms and base points of both sides.
+    /// The parameters of a channel: fixed parts, terms and basepoints of both sides.
     pub const PARAMS: usize = 1 + 36 + 8 + 8 + FEATURES + 2 * 36 + 2 * 5 * POINT;
     /// A client with a channel's seed.
     pub const NEW_CLIENT: usize =
@@ -204,7 +204,7 @@ pub mod lengths {
 }
 
 crate::requests! {
-    /// What may be asked of hsmd: number, question -> answer, the right it takes, the most bytes after the number.
+    /// The questions to hsmd: number, question -> answer, the right it takes, the most bytes after the number.
     pub enum HsmRequest needs Capability {
         /// Reads (or first makes) the secret file in the current directory. The first question, once.
         1 => Unlock { network: Network, path: String, passphrase: Option<SecretBytes> } -> UnlockAnswer, Master, lengths::UNLOCK;
@@ -219,7 +219,7 @@ crate::requests! {
         10 => GetBasepoints {} -> Basepoints, Points, 0;
         /// Our point for this commitment. BOLT 3, "Per-commitment Secret Requirements". At most one beyond the next.
         11 => GetCommitmentPoint { number: CommitmentNumber } -> Point, Points, 8;
-        /// What this client's channel is, once it is known: openingd says it once, before the first signature.
+        /// The parameters of this client's channel: openingd sends them once, before the first signature.
         12 => SetupChannel { params: ChannelParams } -> (), SignRemote, lengths::PARAMS;
         /// Our signature on the peer's commitment transaction and its HTLC transactions. The state's side is Remote.
         13 => SignRemoteCommitment { state: CommitmentState } -> CommitmentSignatures, SignRemote, lengths::STATE;
@@ -285,7 +285,7 @@ crate::internal! {
     6100 => BadClient { peer: NodeId, channel: ChannelNumber, why: String }
 }
 crate::message_set! {
-    /// What the master says on its client socket beside its questions.
+    /// Orders of lightningd on its client socket, beside its questions.
     pub enum MasterOrder { RevocationStored, ClosingStored }
 }
 crate::message_set! {
@@ -302,11 +302,11 @@ crate::data! {
     pub struct SpentOutput {
         /// What is in it.
         amount: Sat,
-        /// What locks it.
+        /// Its script.
         script: ScriptBuf,
     }
 
-    /// What became of a transaction to publish. Rows that a child wrote may be wrong: that is no fault of the master.
+    /// The outcome of completing a transaction to publish. Refused where a captured child wrote wrong rows.
     pub enum Completed {
         /// With every witness.
         0 => Ready { transaction: Transaction },
@@ -314,7 +314,7 @@ crate::data! {
         1 => Refused { why: String },
     }
 
-    /// What became of the secret file.
+    /// The outcome of opening the secret file.
     pub enum UnlockAnswer {
         /// hsmd has it.
         0 => Open { unlocked: Unlocked },
@@ -326,9 +326,9 @@ crate::data! {
         3 => WrongPassphrase { why: String },
     }
 
-    /// What the master learns when hsmd has the secret.
+    /// The public values that lightningd gets once hsmd has the secret.
     pub struct Unlocked {
-        /// Who we are.
+        /// Our node id.
         node_id: NodeId,
         /// The extended public key whose children are the wallet's addresses, serialized.
         wallet_xpub: [u8; 78],

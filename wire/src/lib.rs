@@ -27,7 +27,7 @@ pub use bolt7::*;
 pub use codec::*;
 pub use tables::{Decoded, MAX_BOLT_MESSAGE, MAX_FRAME, Message, Request, Row};
 
-/// What master and child compare before anything else: a hash over the text of every table of this crate.
+/// The version that lightningd and a child compare first: a hash over the text of every table of this crate.
 pub const VERSION: u64 = {
     let hash = hash_text(0xcbf2_9ce4_8422_2325, include_bytes!("bolt1.rs"));
     let hash = hash_text(hash, include_bytes!("bolt2.rs"));

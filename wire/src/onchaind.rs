@@ -31,7 +31,7 @@ crate::data! {
         3 => Unknown { number: CommitmentNumber },
     }
 
-    /// What a transaction that takes this output must be like.
+    /// The shape of a transaction that claims this output.
     pub enum ClaimShape {
         /// Anything goes: many may be taken together.
         0 => Free {},
@@ -47,13 +47,13 @@ crate::data! {
         outpoint: OutPoint,
         /// What is in it.
         amount: Sat,
-        /// What locks it.
+        /// Its script.
         script: ScriptBuf,
         /// How hsmd opens it.
         key: WalletKey,
-        /// What the input must say: a relative delay, or none.
+        /// The sequence of the input: a relative delay, or none.
         sequence: u32,
-        /// What the transaction must say: 0, or the block from which on it is valid. Exactly this, if the shape is not
+        /// The locktime of the transaction: 0, or the block from which on it is valid. Exactly this, if the shape is not
         /// `Free`; at least this, if it is.
         lock_time: u32,
         /// The first block that can contain it.
@@ -66,7 +66,7 @@ crate::data! {
         shape: ClaimShape,
     }
 
-    /// What one output of the close is, and what became of it: for people.
+    /// The kind and fate of one output of the close: for people.
     pub struct OutputStatus {
         /// Which.
         outpoint: OutPoint,
@@ -76,7 +76,7 @@ crate::data! {
         what: String,
         /// Which HTLC, if it is one.
         htlc: Option<(Side, HtlcId)>,
-        /// What spent it, and in which block.
+        /// The transaction that spent it, and its block.
         spent: Option<(Txid, BlockHeight)>,
         /// Is nothing more to be done about it? (Spent for good, not ours, or worth less than it costs.)
         done: bool,
@@ -86,7 +86,7 @@ crate::data! {
     pub struct Resolution {
         /// Whose commitment it was.
         close: CloseKind,
-        /// What is ours to take and not taken, in any order.
+        /// Outputs that are ours to claim and not claimed, in any order.
         claims: Long<Claim>,
         /// Every output, and those of second stages.
         outputs: Long<OutputStatus>,
@@ -121,7 +121,7 @@ crate::internal! {
         upstream: Long<(HtlcId, BlockHeight)>,
         /// Preimages of HTLCs that the peer offered.
         preimages: Long<(HtlcId, Preimage)>,
-        /// What spent the funding.
+        /// The transaction that spent the funding output.
         spend: Mined,
         /// Everything in blocks since that spends its outputs, or what such a transaction has at the same index; by height.
         later: Long<Mined>,

@@ -5,11 +5,11 @@ use crate::daemon::{Failed, Log, Status};
 use primitives::*;
 
 crate::data! {
-    /// What this node asks of a channel, and what it bears. Made of options; checked by pure functions of openingd.
+    /// The terms that this node asks of a channel, and the limits of those that it accepts. Made of options; checked by `channel::opening`.
     pub struct OpeningPolicy {
         /// Our side of the terms. `reserve` is what we ask the other to keep.
         terms: Terms,
-        /// What an accepter waits for before `channel_ready`.
+        /// minimum_depth as accepter: confirmations before `channel_ready`.
         minimum_depth: u32,
         /// Lowest feerate we bear on a commitment that cannot be bumped.
         min_feerate: FeeratePerKw,
@@ -84,7 +84,7 @@ crate::internal! {
         announce: bool,
         /// Accepter only: our signature for the peer.
         funding_signed: Option<Signature>,
-        /// What the accepter wants to see before `channel_ready`.
+        /// The accepter's minimum_depth: confirmations before `channel_ready`.
         minimum_depth: u32,
         /// Fixed from the start by each side, if at all.
         upfront_script: Sides<Option<ScriptBuf>>,

@@ -208,14 +208,14 @@ impl<A: Sample, B: Sample> Sample for (A, B) {
     }
 }
 
-/// What must hold of every message: it survives the wire, and no damage to it makes its reader panic or lie.
+/// Checks of every message: it survives the wire, and no damage to it makes its reader panic or lie.
 pub(crate) fn check_message<M: Message + Sample + PartialEq + std::fmt::Debug>(r: &mut Rng) {
     let message = M::sample(r);
     let bytes = message.encode();
     assert_eq!(bytes[..2], M::NUMBER.to_be_bytes());
     assert_eq!(M::take_body(&bytes[2..]).as_ref(), Ok(&message), "{}", M::NAME);
     damage(&bytes[2..], r, |body| {
-        // What is read of damaged bytes is a message in its own right.
+        // A message that is read of damaged bytes must survive the wire, too.
         if let Ok(read) = M::take_body(body) {
             assert_eq!(M::take_body(&read.encode()[2..]), Ok(read), "{}", M::NAME);
         }

@@ -27,7 +27,7 @@ pub trait Message: Sized {
     }
 }
 
-/// What bytes turned out to be, of a set of messages.
+/// The message that bytes were decoded to, of a set of messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded<T> {
     /// One of the set.
@@ -44,11 +44,11 @@ pub trait Request: crate::Wire {
     const NUMBER: u16;
     /// For people.
     const NAME: &'static str;
-    /// What comes back.
+    /// The type of the answer.
     type Answer: crate::Wire;
 }
 
-/// What a table says of one question, for whoever judges it before a byte of it is decoded.
+/// The row of one question: number, right and length are judged by it before the question is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<C> {
     /// The two bytes it begins with.
