@@ -3,7 +3,7 @@
 /// Decimal places of a bitcoin that a satoshi is.
 const PLACES: i64 = 8;
 
-/// What to do with what is smaller than a satoshi.
+/// Rounding of amounts below a satoshi.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dust {
     /// There must not be any: an amount.

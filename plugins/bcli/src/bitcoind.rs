@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-/// What bitcoind makes in its data directory for a network other than the main one.
+/// bitcoind's subdirectory for a network other than the main one.
 const NETWORK_DIRS: [&str; 4] = ["testnet3", "testnet4", "signet", "regtest"];
 
 fn cookie_file(datadir: Option<&str>, network: Network) -> Result<PathBuf, String> {
@@ -110,7 +110,7 @@ pub struct Bitcoind {
     pub(crate) noted: Mutex<Vec<&'static str>>,
 }
 
-/// What the log has last heard.
+/// The state of bitcoind that was logged last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Health {
     Unknown,
@@ -327,7 +327,7 @@ impl Bitcoind {
         }
     }
 
-    /// What stands behind `Authorization: Basic`.
+    /// The credentials of `Authorization: Basic`.
     fn authorization(&self) -> Result<String, BackendError> {
         let login = match &self.config.auth {
             Auth::Password(login) => login.clone(),

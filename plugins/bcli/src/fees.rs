@@ -1,4 +1,4 @@
-//! What a transaction costs at the moment, as bitcoind guesses it. All rates in satoshis per 1000 virtual bytes.
+//! Feerate estimates of bitcoind. All rates in satoshis per 1000 virtual bytes.
 
 use crate::amount::{Dust, sat};
 use crate::bitcoind::{BCLI_ERROR, Bitcoind};
@@ -40,7 +40,7 @@ pub(crate) fn estimatefees(call: &Call<'_, Bitcoind>) -> Result<Answer, RpcError
     Answer::json(&json!({ "feerate_floor": floor, "feerates": feerates }))
 }
 
-/// What a transaction must pay to enter bitcoind's mempool now.
+/// The least feerate at which bitcoind's mempool accepts a transaction now.
 fn floor(bitcoind: &Bitcoind) -> Result<u64, RpcError> {
     #[derive(Deserialize)]
     struct MempoolInfo<'a> {

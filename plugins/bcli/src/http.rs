@@ -15,7 +15,7 @@ const MAX_HEADERS: u64 = 16 * 1024;
 pub(crate) enum HttpError {
     /// The connection failed, or took too long.
     Io(io::Error),
-    /// What came is no HTTP, or too much of it.
+    /// The response is no HTTP, or too long.
     Protocol(&'static str),
 }
 impl From<io::Error> for HttpError {
@@ -85,7 +85,7 @@ impl Connection {
 
 /// Reads one response.
 pub(crate) fn read_response(from: &mut impl BufRead) -> Result<Response, HttpError> {
-    // What is left of MAX_HEADERS after each line.
+    // The rest of MAX_HEADERS after each line.
     let mut left = MAX_HEADERS;
     let status_line = read_line(from, &mut left)?;
     let status = status_line

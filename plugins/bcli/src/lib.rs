@@ -14,7 +14,7 @@ mod methods;
 use bitcoind::Bitcoind;
 use sdk::{Init, Method, OptionKind, OptionSpec, Spec};
 
-/// What this plugin is.
+/// The plugin's table.
 pub static PLUGIN: Spec<Bitcoind> = Spec {
     name: "bcli",
     dynamic: false,

@@ -14,7 +14,7 @@ pub(crate) struct Channel {
     pub(crate) direction: u32,
     /// Is the peer there, and the channel ready?
     pub(crate) usable: bool,
-    /// What it holds for us to spend.
+    /// Our spendable balance in it.
     pub(crate) spendable: Msat,
     /// Least of one HTLC.
     pub(crate) least: Msat,
@@ -43,7 +43,7 @@ pub(crate) enum NoWay {
     TooLittle { spendable: Msat, needed: Msat },
     /// Together they hold enough, but the payee takes no payment in parts.
     NoParts { largest: Msat, needed: Msat },
-    /// What is to be paid is less than the least that a channel takes.
+    /// The amount is below the least htlc_minimum_msat of the channels.
     TooSmall { least: Msat, needed: Msat },
 }
 

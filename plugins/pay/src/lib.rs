@@ -19,7 +19,7 @@ pub use state::State;
 use crate::state::Claim;
 use sdk::{Answer, Call, Init, Method, RpcError, Spec};
 
-/// What this plugin is.
+/// The plugin's table.
 pub static PLUGIN: Spec<State> = Spec {
     name: "pay",
     dynamic: true,

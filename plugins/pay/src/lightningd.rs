@@ -1,4 +1,4 @@
-//! What lightningd is asked, and what of its answers matters here. Amounts are integers all the way.
+//! The questions to lightningd, and the fields of its answers that matter here. Amounts are integers all the way.
 
 use crate::code;
 use crate::direct::{Channel, RoutePart};
@@ -48,9 +48,9 @@ pub(crate) struct SendPays {
     pub(crate) payments: Vec<SendPay>,
 }
 
-/// What became of earlier attempts at this hash.
+/// The outcome of earlier payments of this hash.
 pub(crate) enum Earlier {
-    /// It is paid: what `pay` answered then.
+    /// The invoice is paid: the answer of `pay` then.
     Paid(Answer),
     /// Nothing is under way.
     Never {
@@ -114,7 +114,7 @@ pub(crate) struct Done {
     pub(crate) status: Status,
 }
 
-/// Who we are. Asked once.
+/// Our node id. Asked once.
 pub(crate) fn own_id(call: &Call<'_, State>) -> Result<String, RpcError> {
     #[derive(Deserialize)]
     struct Info {

@@ -99,7 +99,7 @@ fn together(rows: Vec<SendPay>) -> Vec<Pay> {
 fn one(mut parts: Vec<SendPay>) -> Option<Pay> {
     parts.sort_by_key(|part| part.created_index);
     let status = parts.iter().map(|part| part.status).max()?;
-    // What failed brought nothing, unless all did.
+    // Failed parts count only where all parts failed.
     let alive = || parts.iter().filter(|part| part.status != Status::Failed);
     let sum = |amounts: &mut dyn Iterator<Item = u64>| amounts.fold(0, u64::saturating_add);
     let amounts: Option<Vec<u64>> = alive().map(|part| part.amount_msat).collect();

@@ -25,7 +25,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// BOLT 4's flag for failures that trying again does not cure.
 const PERM: u64 = 0x4000;
 
-/// What became of a part.
+/// The outcome of a part.
 type Ended = (u64, Result<Success, CallError>);
 
 #[derive(Debug, Deserialize)]
@@ -124,7 +124,7 @@ impl Payment<'_> {
         }
     }
 
-    /// What is under way.
+    /// The amount of the parts under way.
     fn sent(&self) -> Msat {
         self.outstanding.values().fold(Msat::ZERO, |sum, part| sum.saturating_add(part.amount))
     }
@@ -151,7 +151,7 @@ impl Payment<'_> {
             Ok(Ok(parts)) => parts.into_iter().for_each(|part| self.send(part, false)),
             // The rest of the payment is still at the payee, who will let go of it in time.
             Ok(Err(_)) if !self.outstanding.is_empty() => {}
-            // What just failed may work again in a moment.
+            // A channel that just failed may work again in a moment.
             Ok(Err(_)) if tried > 0 && self.failures.values().any(|n| *n < u32::MAX) => {}
             Ok(Err(no_way)) => {
                 self.gave_up = Some(RpcError::new(code::ROUTE_NOT_FOUND, self.no_route(&no_way)));
@@ -197,7 +197,7 @@ impl Payment<'_> {
         self.outstanding.insert(id, part);
         match sent {
             Ok(()) => {}
-            // Nobody knows whether it is under way: waiting for it tells.
+            // The part may be under way or not: `waitsendpay` tells.
             Err(CallError::Transport(_)) => {}
             Err(error @ CallError::Rpc(_)) => return self.failed(id, error),
         }
@@ -222,7 +222,7 @@ impl Payment<'_> {
                 serde_json::from_str(result.get())
                     .map_err(|e| CallError::Transport(format!("its answer to waitsendpay: {e}")))
             });
-            // Nobody listens any more once there is a preimage.
+            // The receiver is gone once there is a preimage.
             let _unheard = report.send((id, ended));
         };
         if std::thread::Builder::new().spawn(wait).is_err() {

@@ -1,4 +1,4 @@
-//! What `pay` was asked to do, checked as far as that goes without asking anybody.
+//! The parameters of `pay`, checked as far as that goes without asking lightningd.
 
 use crate::code;
 use crate::state::State;
@@ -43,9 +43,9 @@ pub(crate) struct Request {
     /// The invoice as it was given.
     pub(crate) text: String,
     pub(crate) invoice: Invoice,
-    /// What the payee shall have in the end, from whomever.
+    /// The amount that the payee gets in the end, from all payers.
     pub(crate) total: Msat,
-    /// What of that is ours to pay.
+    /// The part of `total` that this call pays.
     pub(crate) share: Msat,
     pub(crate) label: Option<String>,
     pub(crate) description: Option<String>,
@@ -70,7 +70,7 @@ impl Request {
         let description = params.optional("description", &kind::STRING)?;
         let max_delay = params.optional("maxdelay", &kind::U16)?.unwrap_or(MAX_DELAY);
         check_fee_limits(&params)?;
-        // It weighs the time that money is locked against fees: a choice that a direct peer does not offer.
+        // riskfactor weighs the time that money is locked against fees: there is no such choice with a direct peer.
         params.optional("riskfactor", &kind::MILLIONTHS)?;
 
         let invoice = decode(&text, Currency::of(call.state.network))?;

@@ -1,4 +1,4 @@
-//! What this plugin knows between calls.
+//! The plugin's state between calls.
 
 use crate::code;
 use primitives::{Network, PaymentHash};
@@ -6,14 +6,14 @@ use sdk::RpcError;
 use std::collections::HashSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What is known between calls.
+/// The state between calls.
 pub struct State {
     pub(crate) network: Network,
     /// How lightningd is reached.
     calls: sandbox::Calls,
     /// The hashes that somebody waits for right now.
     paying: Mutex<HashSet<PaymentHash>>,
-    /// Who we are, once asked.
+    /// Our node id, once asked.
     pub(crate) own_id: OnceLock<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a method answers: a result, or an error with a code.
+//! The answer of a method: a result, or an error with a code.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ pub mod code {
 /// An error as a caller gets it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RpcError {
-    /// What kind: CLN's numbers.
+    /// CLN's error code.
     pub code: i32,
     /// For a person.
     pub message: String,

@@ -3,7 +3,7 @@
 use crate::answer::RpcError;
 use serde_json::{Map, Value};
 
-/// What of `result` the template asks for. A template is an object whose leaves are `true`, or an array with one.
+/// The part of `result` that the template asks for. A template is an object whose leaves are `true`, or an array with one.
 pub fn filter(result: Value, template: &Value) -> Result<Value, RpcError> {
     match (template, result) {
         (Value::Bool(true), result) => Ok(result),

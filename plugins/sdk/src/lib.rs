@@ -1,4 +1,4 @@
-//! What our own plugins share: CLN's plugin protocol over stdin and stdout, and calls to lightningd over its socket.
+//! The common part of our own plugins: CLN's plugin protocol over stdin and stdout, and calls to lightningd over its socket.
 //!
 //! A plugin is a table ([`Spec`]): options, methods, hooks, subscriptions, and a function that makes its state once
 //! lightningd has said hello. Methods and hooks run on a bounded number of threads, so that a slow one holds up nobody;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// What an option's value is.
+/// The type of an option's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionKind {
     /// Text.
@@ -22,7 +22,7 @@ pub enum OptionKind {
 pub struct OptionSpec {
     /// Lower case, digits, `-` and `_`.
     pub name: &'static str,
-    /// What its value is.
+    /// The type of its value.
     pub kind: OptionKind,
     /// Written as on a command line.
     pub default: Option<&'static str>,

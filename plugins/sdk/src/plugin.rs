@@ -1,4 +1,4 @@
-//! What a plugin is: a table, and what its handlers get to see.
+//! A plugin as a table, and the arguments of its handlers.
 
 use crate::answer::{Answer, RpcError};
 use crate::options::{OptionSpec, Options};
@@ -18,13 +18,13 @@ pub struct Spec<S: 'static> {
     pub name: &'static str,
     /// May it be started and stopped while lightningd runs?
     pub dynamic: bool,
-    /// What it can be told.
+    /// Its options.
     pub options: &'static [OptionSpec],
-    /// What it can be asked.
+    /// Its RPC methods.
     pub methods: &'static [Method<S>],
     /// Where lightningd asks before it goes on.
     pub hooks: &'static [Hook<S>],
-    /// What it wants to hear of.
+    /// Topics that it subscribes to.
     pub subscriptions: &'static [Subscription<S>],
     /// Topics on which it may speak itself.
     pub notifications: &'static [&'static str],
@@ -60,7 +60,7 @@ pub struct Subscription<S: 'static> {
     pub handler: fn(&Call<'_, S>),
 }
 
-/// What lightningd says once it knows its options.
+/// lightningd's `init`, after it knows the options.
 #[derive(Debug, Clone)]
 pub struct Init {
     /// Ours.
@@ -89,7 +89,7 @@ pub struct Call<'a, S: 'static> {
     /// The plugin's state.
     pub state: &'a S,
     pub(crate) id: &'a str,
-    /// What was called, or the topic.
+    /// The method or the topic.
     pub method: &'a str,
     /// As they came.
     pub params: &'a RawValue,
@@ -100,7 +100,7 @@ impl<S> Call<'_, S> {
     pub fn named(&self, names: &'static [&'static str]) -> Result<Params, RpcError> {
         Params::read(self.params, names)
     }
-    /// What lightningd said at the start.
+    /// lightningd's `init`.
     pub const fn init(&self) -> &Init {
         self.init
     }

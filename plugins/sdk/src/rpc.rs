@@ -53,7 +53,7 @@ pub struct Rpc(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     way: Way,
-    /// Who asks: the first part of every id.
+    /// The plugin's name: the first part of every id.
     name: String,
     next_id: AtomicU64,
 }
@@ -244,7 +244,7 @@ fn hear(mut connection: Connection, calls: &Mutex<Pending>) {
         };
         // Notifications have no id.
         let call = id.and_then(|id| lock(calls).waiting.remove(&id));
-        // Whoever waited may have given up.
+        // The caller may have given up.
         call.map(|call| call.send(answer));
     };
     let mut calls = lock(calls);

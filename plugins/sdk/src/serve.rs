@@ -123,7 +123,7 @@ fn converse<S: Send + Sync>(
     Ok(())
 }
 
-/// Who we are. CLN wants `rpcmethods` to be there, even if empty.
+/// The manifest. CLN wants `rpcmethods` to be there, even if empty.
 fn manifest<S>(spec: &Spec<S>, developer: bool) -> Value {
     let offered = spec.options.iter().filter(|option| developer || !option.developer);
     let methods =
