@@ -44,7 +44,7 @@ pub(crate) struct Live {
     pub(crate) peer: Peer,
     pub(crate) id: ChannelId,
     pub(crate) phase: Phase,
-    /// Where the channel was when this daemon was born.
+    /// The channel's phase when this daemon started.
     born_in: ChannelPhase,
     /// Everything that was said and heard.
     pub(crate) channel: Channel,
@@ -173,13 +173,13 @@ impl Live {
             if owed.is_some_and(|until| until + self.patience <= Instant::now()) {
                 return Err(unrevoked());
             }
-            let company = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
+            let batching_delay = Duration::from_millis(self.policy.commit_time_ms.max(1).into());
             let deadline = match due {
                 Due::Nothing => owed,
-                Due::Soon => Some(since + company),
+                Due::Soon => Some(since + batching_delay),
                 Due::Now => Some(since),
             };
-            if due == Due::Now && since.elapsed() > company {
+            if due == Due::Now && since.elapsed() > batching_delay {
                 // There would be more to read, and there always may be.
                 self.act()?;
                 continue;

@@ -1,7 +1,7 @@
 //! Two connections with one peer, of which one must go: the same one on both sides.
 //!
 //! It happens in two ways. Both nodes dial at once, and the connections cross. Or a peer comes back while its old
-//! connection has died without our noticing; then the new one must win, or the peer is locked out.
+//! connection is dead without our noticing; then the new one must win, or the peer is locked out.
 //!
 //! One of the two nodes, the one with the lower id, **chooses**; the other **follows**. The chooser settles the matter
 //! the moment a second connection is authenticated: it drops one of the two, and says `init` only on what it keeps. So the

@@ -1,4 +1,4 @@
-//! Doors for fuzz/: the switchboard over sockets whose other ends a rig holds, at the times that the rig says. And what holds
+//! Entry points for fuzz/: the switchboard over sockets whose other ends a rig holds, at the times that the rig says. And what holds
 //! of it after every turn.
 
 use crate::conn::{Conn, Stage};

@@ -84,7 +84,7 @@ impl Default for Settings {
 
 //~ The tour comes from hsmd. Here begins what strangers can reach: every byte from the network passes `link`, then `serve`,
 //~ then one socket to one daemon. Read `duplicates` for the one hard question of this process, then go on to openingd.
-/// From birth until the master is gone.
+/// connectd, from its start until lightningd is gone.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let mode = child.sandbox;
     let mut board = prepare(child, settings)?;
@@ -132,7 +132,7 @@ fn register(
     Ok(())
 }
 
-/// Reads the init, opens every door, and starts the resolver: what the box would not let us do any more.
+/// Reads the init, opens every listener, and starts the resolver: the sandbox would refuse it later.
 fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
     let (order, mut fds) = orders.recv_as(ToConnectd::decode_known)?;

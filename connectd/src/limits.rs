@@ -10,7 +10,7 @@ pub const MAX_CONNECTIONS: usize = 1500;
 /// Descriptors in use, connections and daemons' sockets together, above which nobody is let in and nobody dialled: the
 /// process may have 4096, and the master's attachments must always find room. Where the machine allows fewer, so do we.
 pub const MAX_DESCRIPTORS: usize = 3500;
-/// Descriptors kept free for everything else: doors, lines, the lingering, attachments under way.
+/// Descriptors kept free for everything else: listeners, sockets to lightningd and hsmd, lingering connections, attachments under way.
 pub const SPARE_DESCRIPTORS: usize = 300;
 /// Connections let in per turn of the loop.
 pub const ACCEPT_QUANTUM: usize = 64;
@@ -19,12 +19,12 @@ pub const HANDSHAKE_QUANTUM: usize = 8;
 /// Connections that were told something last and are read to their end.
 pub const MAX_LINGERING: usize = 64;
 /// Inbound connections that have not shown who they are. For a further one another makes room, of the source that has most of them
-/// ([`crate::unauthenticated`]). Several hundred, so that chance is kind to a friend who comes from the flood's own address.
+/// ([`crate::unauthenticated`]). Several hundred, so that a peer with a funded channel that comes from the flood's own address has a chance.
 pub const MAX_UNAUTHENTICATED: usize = 512;
 /// Strangers from one address that, where they are more than the idle peers of any, make room before an idle peer does.
 pub const MANY_UNAUTHENTICATED: usize = 32;
 /// Connections that the kernel keeps for us until we let them in, first in, first out: more would let a flood that is faster than we are
-/// keep a friend waiting.
+/// delay a peer with a funded channel.
 pub const BACKLOG: i32 = 512;
 /// Seconds that the kernel waits for a connection's first bytes before it shows it to us: BOLT 8 has the initiator speak first.
 pub const DEFER_ACCEPT: u8 = 5;

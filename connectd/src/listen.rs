@@ -161,7 +161,7 @@ impl Switchboard {
         all
     }
 
-    /// Ends an inbound connection that serves no channel. Strangers come after that: they may be friends in the middle of their
+    /// Ends an inbound connection that serves no channel. Unauthenticated ones come after that: they may be peers with a funded channel in their
     /// handshake, and are few; where they are many, all together or from one address, they come first.
     pub(crate) fn make_room(&mut self) -> Result<bool, Failure> {
         let (strangers, idle) = (self.unauthenticated_here(), self.idle_here());

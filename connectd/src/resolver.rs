@@ -161,12 +161,12 @@ pub fn serve() -> ExitCode {
 
 type Question = (u64, String);
 
-/// Gives birth to a thread that looks names up, and waits until it runs: the box makes none. Where there is none left, fewer look up.
+/// Starts a thread that looks names up, and waits until it runs: the sandbox allows none later. Where no thread can be made, fewer look up.
 fn beget_thread(questions: &Arc<Mutex<Receiver<Question>>>, busy: &Arc<AtomicUsize>) {
     let (questions, busy) = (Arc::clone(questions), Arc::clone(busy));
-    let (born, runs) = channel();
+    let (started, runs) = channel();
     let work = move || {
-        let _ = born.send(());
+        let _ = started.send(());
         loop {
             let next = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((id, host)) = next else { return };

@@ -2,7 +2,7 @@
 //! time or radiation.
 //!
 //! libsecp256k1 adds a random point to each multiplication of the generator, if it was given randomness. The library's global context never
-//! is. This one is when hsmd is born and again at unlock, and then after [`USES`] operations or after [`AGE`] if there were any, so that no
+//! is. This one is renewed when hsmd starts and again at unlock, and then after [`USES`] operations or after [`AGE`] if there were any, so that no
 //! blinding is measured often: renewing takes as long as one signature, a thousandth of what it covers. (ECDH takes no context:
 //! it is made in constant time alone.) Checks of signatures have no secret, and take the global one.
 

@@ -1,4 +1,4 @@
-//! Doors for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at a channel's other end.
+//! Entry points for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at a channel's other end.
 
 use crate::answer;
 use crate::arriving::Asker;

@@ -242,7 +242,7 @@ impl Judge {
             return Err(Refusal::Leap { number, last: self.remote_revoked.previous() });
         }
         let Some(point) = self.remote_points.get(&number) else {
-            // Revoked before we were born: the chain of secrets, which channeld checks, is all there is.
+            // Revoked before hsmd started: the chain of secrets, which channeld checks, is all there is.
             return if again { Ok(Ok(())) } else { Err(Refusal::WrongPoint { number }) };
         };
         if Point::from_secret_key(&secp(), secret) != *point {

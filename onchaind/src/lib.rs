@@ -71,7 +71,7 @@ const AT_ONCE: usize = 256;
 
 //~ The tour's last stop. The channel is over; `close` says what is on the table, `claim` how each piece is taken, `resolve`
 //~ what follows from who took what. What becomes of it is lightningd's business again, where the tour began.
-/// From birth to the master's end of it.
+/// onchaind, from its start until lightningd ends it.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
     if settings.sandbox {

@@ -24,7 +24,7 @@ use wire::openingd::ToOpeningd;
 
 //~ The tour comes from connectd, and now there are two: whoever reads `opener` and `accepter` side by side has read BOLT 2's
 //~ figure of an opening. What is refused, and by which words, is in `channel::opening`. Then go on to channeld.
-/// From birth to hand-over.
+/// openingd, from its start to the hand-over.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
     if settings.sandbox {

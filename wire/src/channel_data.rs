@@ -42,7 +42,7 @@ crate::data! {
         8 => Onchain,
         /// The peer, or the record beside the database, has shown that our rows are old.
         9 => DataLoss,
-        /// The close is buried.
+        /// The close is irrevocable: deep enough in the chain.
         10 => Closed,
     }
 
@@ -198,7 +198,7 @@ crate::data! {
         secret: Secret<32>,
     }
 
-    /// Everything about a channel that commitments depend on: what the master stores and channeld is born with.
+    /// Everything about a channel that commitments depend on: lightningd stores it, and starts channeld with it.
     pub struct ChannelState {
         /// Parameters that never change.
         params: ChannelParams,

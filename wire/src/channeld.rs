@@ -31,7 +31,7 @@ crate::data! {
         max_dust_exposure: Msat,
         /// How many HTLCs we offer at once, whatever the peer allows.
         max_offered: u16,
-        /// Milliseconds to wait for company before an update is committed, when nothing is readable.
+        /// Milliseconds to wait for further updates before one is committed, when nothing is readable.
         commit_time_ms: u32,
     }
 

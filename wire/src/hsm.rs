@@ -267,7 +267,7 @@ crate::requests! {
         36 => SignChannelUpdate { unsigned: Bytes } -> Signature, Master, lengths::UPDATE;
         /// How many commitments and HTLC transactions were signed since hsmd began. For benchmarks.
         38 => CountSignatures {} -> u64, Master, 0;
-        /// Forgets a channel that came to nothing or is buried.
+        /// Forgets a channel that was never opened, or whose close is irrevocable.
         37 => ForgetChannel { peer: NodeId, channel: ChannelNumber } -> (), Master, lengths::CHANNEL;
     }
 }

@@ -1,7 +1,7 @@
 //! Signatures by the hundred, on up to eight cores: in hsmd. Elsewhere each is made or checked by the thread that asks.
 //!
 //! A commitment may have 966 HTLC outputs, each with a signature to make or to check, and a peer that waits meanwhile. The threads are
-//! born once ([`begin`]): a process in its box makes none.
+//! started once ([`begin`]): a sandboxed process makes none.
 
 use std::num::NonZero;
 use std::sync::mpsc::{Sender, channel};
@@ -28,10 +28,10 @@ pub fn begin() {
 /// A thread that does what it is sent, one after the other. `None` if none could be made.
 fn worker() -> Option<Sender<Job>> {
     let (sender, jobs) = channel::<Job>();
-    let (born, runs) = channel();
+    let (started, runs) = channel();
     let work = move || {
         // The receiver is gone only if the process ends.
-        let _ = born.send(());
+        let _ = started.send(());
         jobs.iter().for_each(|job| job());
     };
     Builder::new().spawn(work).ok()?;

@@ -27,7 +27,7 @@ pub enum Sandbox {
 pub enum Calls {
     /// Hosts over IP, and name servers.
     Hosts,
-    /// lightningd over the connection that it was born with ([`rpc_socket`]), and nobody else.
+    /// lightningd over the connection that it was started with ([`rpc_socket`]), and nobody else.
     Given,
     /// lightningd over its socket: a path. For a plugin that another lightningd started.
     Lightningd,

@@ -4,7 +4,7 @@ use crate::boxes::{Barriers, Calls, Sandbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// A leaf, or a plugin that is born with its connection, has its sockets, and what a frame brings.
+/// A leaf, or a plugin that is started with its connection, has its sockets, and the descriptors of one frame.
 const LEAF_DESCRIPTORS: u64 = 32;
 /// The resolver's 64 lookups have a few sockets and files each.
 const RESOLVER_DESCRIPTORS: u64 = 256;

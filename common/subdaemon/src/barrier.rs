@@ -45,7 +45,7 @@ pub fn begin(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Is this process, which counts there, to live on when its master dies?
+/// Does this process, which counts there, outlive lightningd?
 pub fn outlives_master(path: &Path) -> bool {
     path.with_file_name(ORPHANS).exists()
 }

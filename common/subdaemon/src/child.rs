@@ -1,4 +1,4 @@
-//! A daemon's birth, its `main` and its orders.
+//! A daemon's start, its `main` and its orders.
 
 use crate::barrier;
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ pub struct Child {
 #[derive(Debug)]
 pub struct Orders(Conn);
 
-/// A daemon's `main`: `--version`, birth, `run`, and the last word to the master.
+/// A daemon's `main`: `--version`, start, `run`, and the last report to lightningd.
 pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("--version") => {

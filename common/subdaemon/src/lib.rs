@@ -1,4 +1,4 @@
-//! The harness of every daemon: birth, frames, descriptors on the move, asking, telling the peer, the log, the box.
+//! The harness of every daemon: start, frames, descriptors on the move, asking, telling the peer, the log, the sandbox.
 //!
 //! A daemon is a `run(Child) -> Result<(), Failure>`; [`main`] is everything around it. This crate knows no channel and
 //! no key. With `sandbox` it is the one crate with `unsafe`, for what the kernel hands us as a number: each use says why it holds.

@@ -32,7 +32,7 @@ impl log::Log for ToMaster {
     fn flush(&self) {}
 }
 
-/// Once per process, at birth.
+/// Once per process, at its start.
 pub(crate) fn install(master: Master, level: LogLevel) {
     let filter = match level {
         LogLevel::Io | LogLevel::Trace => LevelFilter::Trace,

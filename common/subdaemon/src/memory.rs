@@ -59,7 +59,7 @@ const fn is_enough(limit: u64) -> bool {
 
 #[allow(unsafe_code)]
 fn lock_all() -> io::Result<()> {
-    // MCL_ONFAULT: a page is locked once it is used. Without it the stack of each thread would be filled at its birth.
+    // MCL_ONFAULT: a page is locked once it is used. Without it the whole stack of each thread would be allocated when the thread starts.
     let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
     // SAFETY: mlockall takes flags, and reads and writes no memory of ours.
     if unsafe { libc::mlockall(flags) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -15,7 +15,7 @@ pub struct ScriptedMaster {
 }
 
 impl ScriptedMaster {
-    /// A master and its newborn child.
+    /// A master and a child that it just started.
     ///
     /// # Panics
     /// Where the machine has no socket left: this is for tests.

@@ -38,9 +38,9 @@ impl Pool {
         state.waiting.push_back(job);
         if state.waiting.len() > state.idle && state.threads < MAX_THREADS {
             let pool = self.clone();
-            let born = std::thread::Builder::new().spawn(move || pool.work());
+            let started = std::thread::Builder::new().spawn(move || pool.work());
             // Without a new thread, those that there are get to it.
-            state.threads += usize::from(born.is_ok());
+            state.threads += usize::from(started.is_ok());
             if state.threads == 0 {
                 let jobs = std::mem::take(&mut state.waiting);
                 drop(state);

@@ -218,8 +218,8 @@ impl RpcConnection {
         // The box has no call that copies a descriptor: this one goes to the thread, or is lost with it.
         let Some(stream) = lock(&self.unread).take() else { return Ok(()) };
         let calls = Arc::clone(&self.calls);
-        let born = std::thread::Builder::new().spawn(move || hear(objects(stream), &calls));
-        born.map(drop).map_err(|e| {
+        let started = std::thread::Builder::new().spawn(move || hear(objects(stream), &calls));
+        started.map(drop).map_err(|e| {
             let why = transport(&e);
             lock(&self.calls).over = Some(why.clone());
             why
