@@ -1,5 +1,5 @@
-//! Our half of the channel's announcement: whether it is said, and where the funding is. BOLT 7, "The
-//! announcement_signatures Message".
+//! Our half of the channel's announcement: whether it is said, and where the funding is. BOLT 7,
+//! "The announcement_signatures Message".
 
 use primitives::ShortChannelId;
 use wire::channeld::ChanneldInit;
@@ -17,7 +17,8 @@ pub(crate) enum Announcement {
         wanted: bool,
         /// Ours went out on this connection.
         said: bool,
-        /// short_channel_ids of the peer's announcement_signatures on this connection. Each costs a write to disk, so they are bounded.
+        /// short_channel_ids of the peer's announcement_signatures on this connection. Each costs a
+        /// write to disk, so they are bounded.
         heard: Vec<ShortChannelId>,
     },
 }

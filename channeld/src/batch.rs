@@ -1,4 +1,5 @@
-//! BOLT 2, "Batching channel messages": several commitment_signed, one for each funding. We have one funding.
+//! BOLT 2, "Batching channel messages": several commitment_signed, one for each funding. We have
+//! one funding.
 
 use primitives::*;
 use wire::CommitmentSigned;

@@ -22,8 +22,8 @@ pub(crate) enum Ours {
 pub(crate) enum Theirs {
     /// No shutdown of the peer's is known.
     None,
-    /// On an earlier connection. BOLT 2, "Message Retransmission": it says it again, and before that closingd has nothing to
-    /// do here.
+    /// On an earlier connection. BOLT 2, "Message Retransmission": it says it again, and before
+    /// that closingd has nothing to do here.
     Before(ScriptBuf),
     /// On this connection.
     Said(ScriptBuf),

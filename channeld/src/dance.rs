@@ -1,7 +1,9 @@
-//! Committing and revoking: what is due once nothing more can be read, done in one go with one question to the master.
+//! Committing and revoking: what is due once nothing more can be read, done in one go with one
+//! question to the master.
 //!
-//! A revocation that we owe, the commitment that we owe after it, and what the peer revoked and signed before: all of it is
-//! one step on disk. On the wire the revocation goes first, then our updates, then our signature; `last_sent` says so.
+//! A revocation that we owe, the commitment that we owe after it, and what the peer revoked and
+//! signed before: all of it is one step on disk. On the wire the revocation goes first, then our
+//! updates, then our signature; `last_sent` says so.
 
 use crate::batch::{Batch, BatchProgress, MAX_BATCH};
 use crate::live::{Due, Live, Phase};
@@ -93,8 +95,9 @@ impl Live {
         Ok(CommitStep { next, peeled, revoked, signed })
     }
 
-    /// Opens the onions of the HTLCs that are new and irrevocable. Those that we fail whatever the master thinks are
-    /// removed in the same step; the master says so again if that step does not sign the removal and the connection is lost.
+    /// Opens the onions of the HTLCs that are new and irrevocable. Those that we fail whatever the
+    /// master thinks are removed in the same step; the master says so again if that step does not
+    /// sign the removal and the connection is lost.
     fn peel(&mut self, next: &mut Channel) -> Result<Vec<PeeledHtlc>, Failure> {
         let added = self.irrevocable.added.iter();
         let received: Vec<_> =
@@ -141,7 +144,8 @@ impl Live {
         self.irrevocable.feerate = done.feerate.or(self.irrevocable.feerate);
     }
 
-    /// The peer signed our next commitment. It is stored, and the one before revoked, when nothing more can be read.
+    /// The peer signed our next commitment. It is stored, and the one before revoked, when nothing
+    /// more can be read.
     pub(crate) fn on_commitment_signed(&mut self, m: CommitmentSigned) -> Result<(), Failure> {
         let signatures = CommitmentSignatures { signature: m.signature, htlcs: m.htlc_signatures };
         let (next, state) =
@@ -158,7 +162,8 @@ impl Live {
         Ok(())
     }
 
-    /// BOLT 1, error: with the transaction that a signature does not hold for, where a message has room for it.
+    /// BOLT 1, error: with the transaction that a signature does not hold for, where a message has
+    /// room for it.
     fn with_transaction(&self, text: String, state: &CommitmentState) -> String {
         let constants = self.channel.constants();
         let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);

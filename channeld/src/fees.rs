@@ -6,17 +6,17 @@ use channel::phase::{Input, Rule, rule};
 use primitives::*;
 use subdaemon::Failure;
 
-/// Is the estimate so far from what is paid that an update is worth it? A commitment that pays too little may not confirm;
-/// one that pays too much only costs.
+/// Is the estimate so far from what is paid that an update is worth it? A commitment that pays too
+/// little may not confirm; one that pays too much only costs.
 pub(crate) fn is_worth_it(now: FeeratePerKw, target: FeeratePerKw) -> bool {
     let (now, target) = (u64::from(now.0), u64::from(target.0));
     target * 10 > now * 11 || target * 10 < now * 7
 }
 
 impl Live {
-    /// BOLT 2, shutdown: updates end when the last HTLC is gone from both commitments and all is revoked. The peer may know that
-    /// before us: only an HTLC whose removal has not begun shows that it is not so far. It may be there for long, and then the
-    /// feerate matters.
+    /// BOLT 2, shutdown: updates end when the last HTLC is gone from both commitments and all is
+    /// revoked. The peer may know that before us: only an HTLC whose removal has not begun shows
+    /// that it is not so far. It may be there for long, and then the feerate matters.
     fn may_update(&self) -> bool {
         let closing = self.closing.is_begun();
         !(closing.local || closing.remote) || self.channel.htlcs().any(|h| h.removed.is_none())

@@ -1,11 +1,15 @@
-//! One live channel: what the peer says about it, what the master orders, and the commitment dance between the two.
+//! One live channel: what the peer says about it, what the master orders, and the commitment dance
+//! between the two.
 //!
-//! Decide, then do. What follows from a message is decided by the pure verbs of [`channel::Channel`]; then, in the open and
-//! in this order: ask hsmd, ask the master, tell the peer. Nothing that binds us is said before the master has it on disk.
-//! This daemon knows no secret key, no invoice and no route, opens no file, and is wrong about nothing but its own channel.
+//! Decide, then do. What follows from a message is decided by the pure verbs of
+//! [`channel::Channel`]; then, in the open and in this order: ask hsmd, ask the master, tell the
+//! peer. Nothing that binds us is said before the master has it on disk. This daemon knows no
+//! secret key, no invoice and no route, opens no file, and is wrong about nothing but its own
+//! channel.
 //!
-//! Where to read on: `live` is the loop; `dance` commits and revokes; `reestablish` begins (again) after a reconnect; `peer`
-//! and `orders` hear; `ready`, `shutdown`, `fees` and `onions` each know one subject.
+//! Where to read on: `live` is the loop; `dance` commits and revokes; `reestablish` begins (again)
+//! after a reconnect; `peer` and `orders` hear; `ready`, `shutdown`, `fees` and `onions` each know
+//! one subject.
 //!
 //! //~ Fifth stop of the tour: after openingd, before closingd.
 #![deny(clippy::indexing_slicing)]

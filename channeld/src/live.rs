@@ -11,13 +11,15 @@ use subdaemon::{Child, Failure, Hsm, Master, Orders, Peer, Ready, wait};
 use wire::channeld::*;
 use wire::hsm::GetCommitmentPoint;
 
-/// How long the peer may owe us a revocation: by then it has lost what we said, and a new connection tells.
+/// How long the peer may owe us a revocation: by then it has lost what we said, and a new
+/// connection tells.
 pub(crate) const REVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where this connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Our channel_reestablish is out, theirs has not come: nothing else is said. BOLT 2, "Message Retransmission".
+    /// Our channel_reestablish is out, theirs has not come: nothing else is said. BOLT 2, "Message
+    /// Retransmission".
     AwaitsReestablish,
     /// Updates may flow.
     Open,
@@ -234,7 +236,8 @@ impl Live {
         use ChannelPhase as P;
         let begun = self.closing.is_begun();
         match self.born_in {
-            // BOLT 2, channel_ready: there are no updates before both have said it, whether or not the channel closes already.
+            // BOLT 2, channel_ready: there are no updates before both have said it, whether or not
+            // the channel closes already.
             P::AwaitingLockin | P::Normal | P::ShuttingDown
                 if !self.ready.local || !self.ready.remote =>
             {
@@ -260,7 +263,8 @@ impl Live {
         matches!(self.phase, Phase::Open) && self.ready.local && self.ready.remote
     }
 
-    /// For people: what this channel is doing. Empty where only the master knows how deep the funding is.
+    /// For people: what this channel is doing. Empty where only the master knows how deep the
+    /// funding is.
     fn status_line(&self) -> String {
         let line = match self.phase {
             Phase::AwaitsReestablish => "Reconnected, awaiting the peer's channel_reestablish.",

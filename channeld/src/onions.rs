@@ -1,4 +1,5 @@
-//! What is inside the onions of received HTLCs: keys from hsmd, reading here. BOLT 4, "Onion Decryption".
+//! What is inside the onions of received HTLCs: keys from hsmd, reading here. BOLT 4, "Onion
+//! Decryption".
 
 use onion::Failure as OnionFailure;
 use std::sync::Arc;
@@ -66,7 +67,8 @@ fn unreadable(live: &LiveHtlc, failure: &OnionFailure) -> PeeledHtlc {
     PeeledHtlc { id: live.htlc.id, peeled }
 }
 
-/// The failure for an HTLC that exposes us to too much trimming. BOLT 2, max_dust_htlc_exposure_msat.
+/// The failure for an HTLC that exposes us to too much trimming. BOLT 2,
+/// max_dust_htlc_exposure_msat.
 pub(crate) fn overexposed(all: &[Arc<LiveHtlc>], htlc: &PeeledHtlc) -> Removal {
     let sha256_of_onion = |live: &Arc<LiveHtlc>| onion::sha256_of_onion(live.onion.0.as_slice());
     let live = all.iter().find(|live| live.htlc.id == htlc.id);

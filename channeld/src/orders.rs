@@ -1,4 +1,5 @@
-//! Orders of lightningd. Those that matter after a restart are repeated then: a repeated order changes nothing.
+//! Orders of lightningd. Those that matter after a restart are repeated then: a repeated order
+//! changes nothing.
 
 use crate::live::{Live, Phase};
 use channel::phase::{Input, Rule, rule, takes_htlcs_yet};
@@ -97,7 +98,8 @@ impl Live {
                 self.channel = next;
                 let fulfilled = matches!(removal, Removal::Fulfilled { .. });
                 let update = Update::Remove { id, removal };
-                // The master has the preimage on disk as given away, and it binds nobody but us: it need not wait for a commitment.
+                // The master has the preimage on disk as given away, and it binds nobody but us: it
+                // need not wait for a commitment.
                 if fulfilled && self.phase == Phase::Open {
                     return self.say_update(update);
                 }

@@ -1,4 +1,5 @@
-//! Messages of the peer: each goes to its handler, and each violation of a BOLT to the failure that it deserves.
+//! Messages of the peer: each goes to its handler, and each violation of a BOLT to the failure that
+//! it deserves.
 
 use crate::live::{Live, Phase};
 use channel::PeerFault;
@@ -10,8 +11,9 @@ use wire::*;
 /// Of one connection, in the log.
 const MAX_WARNINGS: u8 = 20;
 
-/// How the law is broken decides what it costs. A proposal that we do not take binds nobody: BOLT 2 leaves the choice, so
-/// the connection ends and the channel lives. What would come again after every reconnect ends the channel.
+/// How the law is broken decides what it costs. A proposal that we do not take binds nobody: BOLT 2
+/// leaves the choice, so the connection ends and the channel lives. What would come again after
+/// every reconnect ends the channel.
 pub(crate) fn broke(fault: PeerFault) -> Failure {
     use PeerFault as F;
     let text = format!("{}: {fault}", fault.law());
@@ -98,7 +100,8 @@ impl Live {
             Ok(Decoded::UnknownEven(number)) => {
                 Err(Failure::PeerWarn(format!("message {number} is not known here")))
             }
-            // BOLT 2, revoke_and_ack: a secret that is no key fails the channel, like one of another point.
+            // BOLT 2, revoke_and_ack: a secret that is no key fails the channel, like one of
+            // another point.
             Err(malformed) if self.is_our_revocation(&bytes) => {
                 Err(Failure::PeerError(format!("BOLT 2, revoke_and_ack: {malformed}")))
             }

@@ -1,5 +1,5 @@
-//! channel_ready and announcement_signatures: what is said once, and again, as the funding gets deeper.
-//! BOLT 2, "The channel_ready Message"; BOLT 7, "The announcement_signatures Message".
+//! channel_ready and announcement_signatures: what is said once, and again, as the funding gets
+//! deeper. BOLT 2, "The channel_ready Message"; BOLT 7, "The announcement_signatures Message".
 
 use crate::announcement::Announcement;
 use crate::live::{Live, Phase};
@@ -56,7 +56,8 @@ impl Live {
         self.when_ready()
     }
 
-    /// BOLT 2: a redundant one is ignored. One that contradicts the first, while that still counts, is none.
+    /// BOLT 2: a redundant one is ignored. One that contradicts the first, while that still counts,
+    /// is none.
     fn on_ready_again(&mut self, m: &ChannelReady) -> Result<(), Failure> {
         let next_point = m.second_per_commitment_point;
         let first = CommitmentNumber::FIRST;
@@ -65,7 +66,8 @@ impl Live {
             let text = "BOLT 2, channel_ready: a second one with another point";
             return Err(Failure::PeerError(text.to_owned()));
         }
-        // BOLT 2, channel_ready: it may come again with another alias. The first point is the one that counts.
+        // BOLT 2, channel_ready: it may come again with another alias. The first point is the one
+        // that counts.
         if m.short_channel_id.is_some() && self.aliases_heard < MAX_HEARD {
             self.aliases_heard += 1;
             let alias = m.short_channel_id;
@@ -113,7 +115,8 @@ impl Live {
         };
         match self.hsm.ask(&question)? {
             Verdict::Good => {}
-            // BOLT 7, announcement_signatures: the connection, or the channel. The channel itself is as good as it was.
+            // BOLT 7, announcement_signatures: the connection, or the channel. The channel itself
+            // is as good as it was.
             Verdict::Bad { why } => {
                 return Err(Failure::PeerWarn(format!("BOLT 7, announcement_signatures: {why}")));
             }

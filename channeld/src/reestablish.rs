@@ -1,5 +1,5 @@
-//! The first words of a connection: those of a channel that was just opened, or channel_reestablish and what it takes to
-//! be as far as before. BOLT 2, "Message Retransmission".
+//! The first words of a connection: those of a channel that was just opened, or channel_reestablish
+//! and what it takes to be as far as before. BOLT 2, "Message Retransmission".
 
 use crate::live::{Live, Phase};
 use crate::peer::broke;
@@ -12,7 +12,8 @@ use wire::hsm::{CheckSecret, GetCommitmentPoint, SignRemoteCommitment};
 use wire::*;
 
 impl Live {
-    /// openingd just ended here. As accepter the peer awaits our `funding_signed`: it is stored, so it may go.
+    /// openingd just ended here. As accepter the peer awaits our `funding_signed`: it is stored, so
+    /// it may go.
     pub(crate) fn first_words(&mut self, signed: Option<Signature>) -> Result<(), Failure> {
         if let Some(signature) = signed {
             self.peer.send(&FundingSigned { channel_id: self.id, signature })?;
@@ -71,7 +72,8 @@ impl Live {
         }
     }
 
-    /// Our data is old. BOLT 2, "Message Retransmission": an error asks the peer to close, which we must not.
+    /// Our data is old. BOLT 2, "Message Retransmission": an error asks the peer to close, which we
+    /// must not.
     fn ask_to_close(&mut self, theirs: &ChannelReestablish, detail: String) -> Result<(), Failure> {
         let remote_point = theirs.my_current_per_commitment_point;
         self.master.report(&WeAreBehind { remote_point, detail })?;

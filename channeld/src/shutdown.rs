@@ -1,5 +1,5 @@
-//! shutdown, by either side: said once our updates are signed, and the end of this daemon once nothing is pending.
-//! BOLT 2, "Closing Initiation".
+//! shutdown, by either side: said once our updates are signed, and the end of this daemon once
+//! nothing is pending. BOLT 2, "Closing Initiation".
 
 use crate::closing::{Ours, Theirs};
 use crate::live::{Live, Phase};
@@ -9,7 +9,8 @@ use wire::Shutdown;
 use wire::channeld::{GetShutdownScript, PersistShutdown};
 
 impl Live {
-    /// BOLT 2: not while the peer's next commitment would bring changes; then our signature goes first.
+    /// BOLT 2: not while the peer's next commitment would bring changes; then our signature goes
+    /// first.
     pub(crate) fn may_say_shutdown(&self) -> bool {
         let due = matches!(self.closing.ours, Ours::Wanted(_) | Ours::Again(_));
         due && self.phase == Phase::Open
@@ -22,8 +23,8 @@ impl Live {
             Ours::None | Ours::Said => return Ok(()),
             Ours::Again(script) | Ours::Wanted(script) => script.clone(),
         };
-        // Also where the script is stored already, as after a `close` without a connection: the master notes which HTLCs of the
-        // peer come after our first shutdown.
+        // Also where the script is stored already, as after a `close` without a connection: the
+        // master notes which HTLCs of the peer come after our first shutdown.
         let script = scriptpubkey.clone();
         self.master.ask(&PersistShutdown { by: Side::Local, script })?;
         self.closing.ours = Ours::Said;
@@ -69,8 +70,8 @@ impl Live {
         Ok(())
     }
 
-    /// The peer has said all that it can say before closing_signed, and that may lie in the socket already: nothing more is read
-    /// before what is due is done.
+    /// The peer has said all that it can say before closing_signed, and that may lie in the socket
+    /// already: nothing more is read before what is due is done.
     pub(crate) fn is_about_to_close(&self) -> bool {
         self.phase == Phase::Open
             && self.closing.ours != Ours::None

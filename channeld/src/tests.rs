@@ -1,4 +1,5 @@
-//! channeld between a real hsmd, a master that stores what it is asked to, and another channeld over a wire that can be cut.
+//! channeld between a real hsmd, a master that stores what it is asked to, and another channeld
+//! over a wire that can be cut.
 
 mod closing;
 mod hostile;

@@ -1,10 +1,10 @@
-//! closingd: the negotiation of one mutual closing's fee, `closing_signed` by `closing_signed`. BOLT 2, "Legacy Closing
-//! Negotiation".
+//! closingd: the negotiation of one mutual closing's fee, `closing_signed` by `closing_signed`.
+//! BOLT 2, "Legacy Closing Negotiation".
 //!
-//! It begins where both sides have said `shutdown` and nothing is pending, and ends with a fee that both have signed for.
-//! Each offer of ours is on disk before hsmd signs it and the peer can see it; each signature of the peer's that we may use
-//! is on disk before we answer. It holds no key, publishes no transaction, and fails no channel for a fee unless BOLT 2
-//! says that it must.
+//! It begins where both sides have said `shutdown` and nothing is pending, and ends with a fee that
+//! both have signed for. Each offer of ours is on disk before hsmd signs it and the peer can see
+//! it; each signature of the peer's that we may use is on disk before we answer. It holds no key,
+//! publishes no transaction, and fails no channel for a fee unless BOLT 2 says that it must.
 //!
 //! [`negotiation`] is the haggling as a value; `line` is who may speak; the rest is here.
 #![deny(clippy::indexing_slicing)]
@@ -25,8 +25,9 @@ use wire::ClosingSigned;
 use wire::closingd::*;
 use wire::hsm::{CheckClosing, ClosingState, SignClosing, Verdict};
 
-//~ The tour comes from channeld, which leaves a channel with nothing pending. Read `negotiation` beside BOLT 2's list of
-//~ what a receiver does; then see in `conclude` and `offer` what is on disk when. What follows on chain is the master's.
+//~ The tour comes from channeld, which leaves a channel with nothing pending. Read `negotiation`
+//~ beside BOLT 2's list of what a receiver does; then see in `conclude` and `offer` what is on disk
+//~ when. What follows on chain is the master's.
 /// closingd, from its start to the end of the connection.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;

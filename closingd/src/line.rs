@@ -64,7 +64,8 @@ impl Partners {
                 Heard::Message(ClosingMessage::ClosingSigned(signed)) => return Ok(signed),
                 Heard::Message(message) => self.bear(&message)?,
                 Heard::Order(why) => return Err(why),
-                // BOLT 2, closing_signed: after how many silences the channel fails, is the master's to count.
+                // BOLT 2, closing_signed: after how many silences the channel fails, is the
+                // master's to count.
                 Heard::Timeout => {
                     let seconds = self.patience.as_secs();
                     let text = format!("no closing_signed within {seconds} seconds");
@@ -152,8 +153,8 @@ impl Partners {
         }
     }
 
-    /// It is agreed. A peer that had not heard it yet may say something more: that changes nothing. Until it hangs up, the
-    /// master does, or nothing came for a while.
+    /// It is agreed. A peer that had not heard it yet may say something more: that changes nothing.
+    /// Until it hangs up, the master does, or nothing came for a while.
     pub(crate) fn linger(mut self, patience: Duration) -> Result<(), Failure> {
         if self.peer.written().is_err() {
             log::debug!("could not send our last message to the peer: the connection is lost");
@@ -187,7 +188,8 @@ impl Partners {
 fn hear(bytes: &[u8]) -> Result<Option<ClosingMessage>, Failure> {
     match ClosingMessage::decode(bytes).map_err(|e| Failure::PeerWarn(e.to_string()))? {
         Decoded::Known(message) => Ok(Some(message)),
-        // BOLT 1: odd ones are ignored, if they are unknown. BOLT 2, shutdown: there are no updates any more.
+        // BOLT 1: odd ones are ignored, if they are unknown. BOLT 2, shutdown: there are no updates
+        // any more.
         Decoded::UnknownOdd(number) if wire::channel_of(bytes).is_none() => {
             log::debug!("ignoring unknown message {number}");
             Ok(None)

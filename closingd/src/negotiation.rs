@@ -1,7 +1,8 @@
 //! The negotiation of a closing fee, as a value. BOLT 2, "Legacy Closing Negotiation".
 //!
-//! Three ways to end it well: the peer names what we named; it names something within the range that we sent; it is our
-//! turn for the first time, and what it named suits us. Signatures are not its business: whoever calls has checked them.
+//! Three ways to end it well: the peer names what we named; it names something within the range
+//! that we sent; it is our turn for the first time, and what it named suits us. Signatures are not
+//! its business: whoever calls has checked them.
 
 use primitives::Sat;
 use std::fmt;
@@ -97,8 +98,8 @@ pub enum NegotiationError {
 }
 
 impl NegotiationError {
-    /// BOLT 2 leaves no choice: the channel must fail. Everything else ends in a warning, and may go better on the next
-    /// connection: for how long, is the master's to say.
+    /// BOLT 2 leaves no choice: the channel must fail. Everything else ends in a warning, and may
+    /// go better on the next connection: for how long, is the master's to say.
     pub const fn ends_the_channel(&self) -> bool {
         match self {
             Self::OutsideOverlap { .. } | Self::Changed { .. } => true,
@@ -154,7 +155,8 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// On a new connection: BOLT 2 begins anew each time. Bounds beyond what the opener has come down to that.
+    /// On a new connection: BOLT 2 begins anew each time. Bounds beyond what the opener has come
+    /// down to that.
     pub fn new(role: Role, range: Range, ideal: Sat, balance: Sat) -> Self {
         let max = range.max.min(balance);
         let range = Range { min: range.min.min(max), max };

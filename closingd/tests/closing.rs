@@ -1,4 +1,5 @@
-//! closingd between a scripted master, a real hsmd and a peer: another closingd, or one in the test's hands.
+//! closingd between a scripted master, a real hsmd and a peer: another closingd, or one in the
+//! test's hands.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -73,7 +74,8 @@ fn relay(mut a: Peer, mut b: Peer, ranges: bool) {
 
 type Fees = (u64, u64, u64);
 
-/// Two closingds with these bounds (least, most, ideal), the first as opener: the fee, if they agree, and how many offers.
+/// Two closingds with these bounds (least, most, ideal), the first as opener: the fee, if they
+/// agree, and how many offers.
 fn two(ours: Fees, theirs: Fees, ranges: bool) -> Option<(Sat, usize)> {
     let (mut a, mut b) = (hsmd(OURS), hsmd(THEIRS));
     let basepoints = Sides { local: a.basepoints(), remote: b.basepoints() };

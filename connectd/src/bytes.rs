@@ -1,4 +1,5 @@
-//! The two byte queues of a connection. Both give their memory back when they run empty: most connections are idle.
+//! The two byte queues of a connection. Both give their memory back when they run empty: most
+//! connections are idle.
 
 /// Above this capacity an empty queue is given back.
 const KEEP: usize = 4096;

@@ -65,7 +65,8 @@ pub(crate) struct Conn {
     pub(crate) queued: bool,
     /// How often it complained about no channel in particular.
     pub(crate) complaints: u32,
-    /// A daemon whose `start_batch` is not complete, and how many messages that takes: until then nothing goes between.
+    /// A daemon whose `start_batch` is not complete, and how many messages that takes: until then
+    /// nothing goes between.
     pub(crate) batch: Option<(crate::mux::DaemonId, u16)>,
     /// Messages of connectd itself that wait for the end of a batch.
     pub(crate) after_batch: VecDeque<Vec<u8>>,

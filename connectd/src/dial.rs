@@ -1,5 +1,6 @@
-//! Dialling: one peer, its addresses one after the other, names looked up on the way. A dial ends when the peer is
-//! connected, whoever of the two opened the connection, or when every address has failed.
+//! Dialling: one peer, its addresses one after the other, names looked up on the way. A dial ends
+//! when the peer is connected, whoever of the two opened the connection, or when every address has
+//! failed.
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::dials::{Current, Dial, Lookup};
@@ -189,8 +190,9 @@ impl Switchboard {
         Ok(())
     }
 
-    /// A connection that we opened is over without ever having been reported. Where the peer has one of its own under way, it may
-    /// have dropped ours for it: the dial waits for how that one fares.
+    /// A connection that we opened is over without ever having been reported. Where the peer has
+    /// one of its own under way, it may have dropped ours for it: the dial waits for how that one
+    /// fares.
     pub(crate) fn dial_failed(
         &mut self,
         node: NodeId,
@@ -210,7 +212,8 @@ impl Switchboard {
         self.try_next(node)
     }
 
-    /// Our connection goes in favour of another with this peer: the dial waits for how that one fares.
+    /// Our connection goes in favour of another with this peer: the dial waits for how that one
+    /// fares.
     pub(crate) fn dial_crossed(&mut self, node: NodeId, id: ConnId) {
         if let Some(dial) = self.dials.dials.get_mut(&node)
             && dial.current == Current::Conn(id)
@@ -230,7 +233,8 @@ impl Switchboard {
         self.try_next(node)
     }
 
-    /// The peer is connected: what is still under way to it can be dropped, as it cannot know of it.
+    /// The peer is connected: what is still under way to it can be dropped, as it cannot know of
+    /// it.
     pub(crate) fn dial_succeeded(&mut self, node: NodeId) -> Result<(), Failure> {
         self.dial_over(node);
         let dialled = |conn: &&Conn| {

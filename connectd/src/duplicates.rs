@@ -1,19 +1,22 @@
 //! Two connections with one peer, of which one must go: the same one on both sides.
 //!
-//! It happens in two ways. Both nodes dial at once, and the connections cross. Or a peer comes back while its old
-//! connection is dead without our noticing; then the new one must win, or the peer is locked out.
+//! It happens in two ways. Both nodes dial at once, and the connections cross. Or a peer comes back
+//! while its old connection is dead without our noticing; then the new one must win, or the peer is
+//! locked out.
 //!
-//! One of the two nodes, the one with the lower id, **chooses**; the other **follows**. The chooser settles the matter
-//! the moment a second connection is authenticated: it drops one of the two, and says `init` only on what it keeps. So the
-//! chooser's `init` is its vote, and the follower needs no more than that: it says `init` on every authenticated
-//! connection, and whichever brings the peer's `init` last is the one. A foreign chooser that says `init` on both is
-//! followed as well: the later one wins.
+//! One of the two nodes, the one with the lower id, **chooses**; the other **follows**. The chooser
+//! settles the matter the moment a second connection is authenticated: it drops one of the two, and
+//! says `init` only on what it keeps. So the chooser's `init` is its vote, and the follower needs
+//! no more than that: it says `init` on every authenticated connection, and whichever brings the
+//! peer's `init` last is the one. A foreign chooser that says `init` on both is followed as well:
+//! the later one wins.
 //!
-//! The chooser prefers the newer connection, with one exception: where the older has not brought the peer's `init`
-//! yet, is young, and was opened from the other side, the two have crossed, and the first stays. Otherwise the
-//! first would be dropped while its `init` is under way.
+//! The chooser prefers the newer connection, with one exception: where the older has not brought
+//! the peer's `init` yet, is young, and was opened from the other side, the two have crossed, and
+//! the first stays. Otherwise the first would be dropped while its `init` is under way.
 //!
-//! Dials under way that have not reached act three are dropped as soon as the peer is connected: it cannot know of them.
+//! Dials under way that have not reached act three are dropped as soon as the peer is connected: it
+//! cannot know of them.
 
 use crate::limits::MAX_DUPLICATES;
 use primitives::NodeId;
@@ -177,7 +180,8 @@ mod tests {
     #[test]
     fn peer_that_dials_again_wins_over_its_old_connection() {
         let now = Instant::now();
-        // Settled long ago, and nobody noticed that it died: whoever dialled then, whoever dials now.
+        // Settled long ago, and nobody noticed that it died: whoever dialled then, whoever dials
+        // now.
         for (old, new) in [
             (Opened::ByUs, Opened::ByThem),
             (Opened::ByThem, Opened::ByThem),

@@ -1,5 +1,5 @@
-//! Entry points for fuzz/: the switchboard over sockets whose other ends a rig holds, at the times that the rig says. And what holds
-//! of it after every turn.
+//! Entry points for fuzz/: the switchboard over sockets whose other ends a rig holds, at the times
+//! that the rig says. And what holds of it after every turn.
 
 use crate::conn::{Conn, Stage};
 use crate::duplicates::Opened;
@@ -143,7 +143,8 @@ impl Board {
     }
 }
 
-/// What this process may have to say itself: the master's words and one more, its pings and ours. A message has 65,535 bytes at most.
+/// What this process may have to say itself: the master's words and one more, its pings and ours. A
+/// message has 65,535 bytes at most.
 const OWN_WORDS: usize = MAX_WORDS + 65_535 * (1 + MAX_PINGS + 1);
 
 fn check(conn: &Conn) {

@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use wire::connectd::Address;
 use wire::{Init, Message, Rest};
 
-/// Our `init`. `seen` is where an inbound peer comes from, told to it unless it is a private address.
+/// Our `init`. `seen` is where an inbound peer comes from, told to it unless it is a private
+/// address.
 pub fn ours(features: &Features, network: Network, seen: Option<SocketAddr>) -> Vec<u8> {
     Init {
-        // BOLT 1: the old map has no feature above 13. Nothing that it could say is not said in the other.
+        // BOLT 1: the old map has no feature above 13. Nothing that it could say is not said in the
+        // other.
         global_features: Features::none(),
         features: features.clone(),
         networks: Some(Rest(network.chain_hash().to_vec())),
@@ -104,7 +106,8 @@ fn descriptor(at: &SocketAddr) -> Vec<u8> {
     out
 }
 
-/// Reads one that names an IP address. Anything else says nothing about how the peer sees us, and is no reason to refuse it.
+/// Reads one that names an IP address. Anything else says nothing about how the peer sees us, and
+/// is no reason to refuse it.
 fn read_descriptor(bytes: &[u8]) -> Option<Address> {
     let (kind, rest) = bytes.split_first()?;
     let (ip, port) = rest.split_last_chunk::<2>()?;

@@ -1,16 +1,21 @@
-//! connectd: the node's ears and mouth. It owns every TCP connection with a peer and everything that is encrypted on it.
+//! connectd: the node's ears and mouth. It owns every TCP connection with a peer and everything
+//! that is encrypted on it.
 //!
-//! It listens and dials, makes BOLT 8's handshake and exchanges `init`, answers pings and sends its own, and passes each
-//! channel's messages between the peer and the daemon that serves the channel, over a plain socket per daemon. It knows no
-//! channel's state and reads no further into a message than its number and its channel id. The node's secret is not
-//! here: hsmd answers the two Diffie-Hellmans that need it.
+//! It listens and dials, makes BOLT 8's handshake and exchanges `init`, answers pings and sends its
+//! own, and passes each channel's messages between the peer and the daemon that serves the channel,
+//! over a plain socket per daemon. It knows no channel's state and reads no further into a message
+//! than its number and its channel id. The node's secret is not here: hsmd answers the two
+//! Diffie-Hellmans that need it.
 //!
-//! One thread, one loop, which waits for nobody but hsmd. Names are looked up in a process apart ([`resolver`]). What is
-//! fed from outside is bounded by name in [`limits`]: a source whose queue is full is not read until there is room.
+//! One thread, one loop, which waits for nobody but hsmd. Names are looked up in a process apart
+//! ([`resolver`]). What is fed from outside is bounded by name in [`limits`]: a source whose queue
+//! is full is not read until there is room.
 //!
-//! From pure to impure: [`link`] is a connection as bytes, [`duplicates`] says which of two connections with one peer
-//! stays, [`unauthenticated`] which connection makes room for another, [`init`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then `conn` and
-//! `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk` are what the `switchboard` does.
+//! From pure to impure: [`link`] is a connection as bytes, [`duplicates`] says which of two
+//! connections with one peer stays, [`unauthenticated`] which connection makes room for another,
+//! [`init`] judges an `init`, [`pings`] knows who is still there, [`sort`] whose a message is. Then
+//! `conn` and `mux` have the sockets of one peer, `dial`, `listen`, `orders`, `serve` and `talk`
+//! are what the `switchboard` does.
 #![deny(clippy::indexing_slicing)]
 
 pub mod bytes;
@@ -82,8 +87,9 @@ impl Default for Settings {
     }
 }
 
-//~ The tour comes from hsmd. Here begins what strangers can reach: every byte from the network passes `link`, then `serve`,
-//~ then one socket to one daemon. Read `duplicates` for the one hard question of this process, then go on to openingd.
+//~ The tour comes from hsmd. Here begins what strangers can reach: every byte from the network
+//~ passes `link`, then `serve`, then one socket to one daemon. Read `duplicates` for the one hard
+//~ question of this process, then go on to openingd.
 /// connectd, from its start until lightningd is gone.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let mode = child.sandbox;
@@ -132,7 +138,8 @@ fn register(
     Ok(())
 }
 
-/// Reads the init, opens every listener, and starts the resolver: the sandbox would refuse it later.
+/// Reads the init, opens every listener, and starts the resolver: the sandbox would refuse it
+/// later.
 fn prepare(child: Child, settings: &Settings) -> Result<Switchboard, Failure> {
     let Child { mut orders, master, sandbox, .. } = child;
     let (order, mut fds) = orders.recv_as(ToConnectd::decode_known)?;

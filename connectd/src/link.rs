@@ -1,7 +1,9 @@
-//! One connection as bytes: the handshake first, messages after. No socket, no clock, no randomness.
+//! One connection as bytes: the handshake first, messages after. No socket, no clock, no
+//! randomness.
 //!
-//! The owner reads into [`Link::room`], steps until it says [`LinkStep::Wait`], and writes what [`Link::out`] holds. Where
-//! the node's secret is needed the link stops with [`LinkStep::Mix`], to be resumed by [`Link::mixed`].
+//! The owner reads into [`Link::room`], steps until it says [`LinkStep::Wait`], and writes what
+//! [`Link::out`] holds. Where the node's secret is needed the link stops with [`LinkStep::Mix`], to
+//! be resumed by [`Link::mixed`].
 
 use crate::bytes::{InQueue, OutQueue};
 use crate::limits::READ_CHUNK;
@@ -21,8 +23,9 @@ pub enum LinkStep<'a> {
     Wait,
     /// The handshake needs hsmd's answer to this; go on with [`Link::mixed`].
     Mix(MixEcdh),
-    /// The peer has proved who it is. As responder: act three was good. As initiator: act two was; act three has not
-    /// been written yet and will be with [`Link::mixed`]. So a dial can still be dropped without the peer ever knowing.
+    /// The peer has proved who it is. As responder: act three was good. As initiator: act two was;
+    /// act three has not been written yet and will be with [`Link::mixed`]. So a dial can still be
+    /// dropped without the peer ever knowing.
     Authenticated(Point),
     /// A message. It is gone with the next step.
     Message(&'a [u8]),
@@ -221,7 +224,8 @@ impl Link {
         Ok(())
     }
 
-    /// Seals a message behind what waits already. Before the handshake is over there is nobody to say it to, and it is dropped.
+    /// Seals a message behind what waits already. Before the handshake is over there is nobody to
+    /// say it to, and it is dropped.
     pub fn say(&mut self, message: &[u8]) -> Result<(), TooLong> {
         match &mut self.phase {
             Phase::Header(ciphers) | Phase::Body(ciphers, _) => {
@@ -406,8 +410,8 @@ pub(crate) mod tests {
         }
     }
 
-    // A dialler begins with two multiplications of points, a quarter of a millisecond: 10,000. What it reads is an act two,
-    // which the crate of the handshake tries 100,000 of.
+    // A dialler begins with two multiplications of points, a quarter of a millisecond: 10,000. What
+    // it reads is an act two, which the crate of the handshake tries 100,000 of.
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
         #[test]
@@ -418,8 +422,8 @@ pub(crate) mod tests {
         }
     }
 
-    // A handshake for each case: more than a millisecond, so 2,000. What follows it is opened by the crate of the cipher,
-    // which tries 100,000.
+    // A handshake for each case: more than a millisecond, so 2,000. What follows it is opened by
+    // the crate of the cipher, which tries 100,000.
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]

@@ -39,7 +39,8 @@ impl Switchboard {
         }
     }
 
-    /// Looks at every listener: poll reports no second time a connection that could not be accepted for want of descriptors.
+    /// Looks at every listener: poll reports no second time a connection that could not be accepted
+    /// for want of descriptors.
     pub(crate) fn accept_on_all(&mut self) {
         self.listeners.iter_mut().for_each(|listener| listener.is_ready = true);
     }
@@ -65,7 +66,8 @@ impl Switchboard {
                         Err(e) => log::debug!("{from}: {e}"),
                     },
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.is_ready = false,
-                    // The stranger left, or the machine is short of something: the others wait until poll reports this listener again.
+                    // The stranger left, or the machine is short of something: the others wait
+                    // until poll reports this listener again.
                     Err(e) => {
                         log::debug!("accept: {e}");
                         listener.is_ready = e.kind() == io::ErrorKind::ConnectionAborted;
@@ -104,8 +106,8 @@ impl Switchboard {
         self.conns.insert(id, conn);
         self.unauthenticated.insert(id);
         self.wake(id);
-        // Its first act may be there: the next one to be let in shall not push it out as one that has shown nothing. If it
-        // is over already, its turn finds that out.
+        // Its first act may be there: the next one to be let in shall not push it out as one that
+        // has shown nothing. If it is over already, its turn finds that out.
         if let Some(conn) = self.conns.get_mut(&id) {
             let _ = conn.read();
         }
@@ -123,8 +125,8 @@ impl Switchboard {
         here.map(|c| Candidate { id: c.id, ip: c.address.ip(), rank: c.shown }).collect()
     }
 
-    /// Strangers who wait for a later turn of the loop: there is time for few in each, since each may cost a Diffie-Hellman, and by
-    /// then some of a flood's have made room.
+    /// Strangers who wait for a later turn of the loop: there is time for few in each, since each
+    /// may cost a Diffie-Hellman, and by then some of a flood's have made room.
     pub(crate) fn unauthenticated_later(&self) -> BTreeSet<ConnId> {
         let waiting = self.ready.iter().filter(|id| self.unauthenticated.contains(id));
         let waiting: Vec<_> = waiting
@@ -137,8 +139,8 @@ impl Switchboard {
         unauthenticated::served_first(&waiting).into_iter().skip(HANDSHAKE_QUANTUM).collect()
     }
 
-    /// Inbound connections without a daemon, of peers without a funded channel. A peer with one is known by its node id before lightningd
-    /// has heard of the connection and given it a daemon.
+    /// Inbound connections without a daemon, of peers without a funded channel. A peer with one is
+    /// known by its node id before lightningd has heard of the connection and given it a daemon.
     fn idle_here(&self) -> Vec<Candidate<ConnId, Idle>> {
         let idle = |conn: &Conn| {
             let rank = match &conn.stage {
@@ -161,8 +163,9 @@ impl Switchboard {
         all
     }
 
-    /// Ends an inbound connection that serves no channel. Unauthenticated ones come after that: they may be peers with a funded channel in their
-    /// handshake, and are few; where they are many, all together or from one address, they come first.
+    /// Ends an inbound connection that serves no channel. Unauthenticated ones come after that:
+    /// they may be peers with a funded channel in their handshake, and are few; where they are
+    /// many, all together or from one address, they come first.
     pub(crate) fn make_room(&mut self) -> Result<bool, Failure> {
         let (strangers, idle) = (self.unauthenticated_here(), self.idle_here());
         let flood = unauthenticated::largest(&strangers);

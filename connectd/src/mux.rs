@@ -1,8 +1,8 @@
-//! The daemons behind one connection: which socket serves which channel, what waits for a socket that is full, and
-//! what is held for a channel that nobody serves yet.
+//! The daemons behind one connection: which socket serves which channel, what waits for a socket
+//! that is full, and what is held for a channel that nobody serves yet.
 //!
-//! Back-pressure: while anything waits for a daemon ([`Mux::is_waiting`]) or too much is held ([`Mux::is_full`]), the
-//! peer is not read. What a message costs before that is one message.
+//! Back-pressure: while anything waits for a daemon ([`Mux::is_waiting`]) or too much is held
+//! ([`Mux::is_full`]), the peer is not read. What a message costs before that is one message.
 
 use crate::limits::{
     MAX_DAEMONS, MAX_HELD_CHANNELS, MAX_HELD_MESSAGES, MAX_ROUTES_PER_DAEMON, PEER_HELD_HIGH,
@@ -130,7 +130,8 @@ impl Mux {
     pub(crate) fn drained(&mut self) {
         let word = Drained {}.encode();
         self.each(|daemon| {
-            // A daemon that writes and does not read is paused again and again: one word that waits says it all.
+            // A daemon that writes and does not read is paused again and again: one word that waits
+            // says it all.
             let is_told = daemon.inbox.iter().any(|(kind, _)| *kind == PEER_RECORD_CONTROL);
             if std::mem::take(&mut daemon.paused) && !is_told {
                 daemon.send(PEER_RECORD_CONTROL, &word)
@@ -146,7 +147,8 @@ impl Mux {
         dead.into_iter().for_each(|id| self.unroute(id));
     }
 
-    /// Its daemon reads no more. What it said last is still to be read, the error to the peer among it; then comes its end.
+    /// Its daemon reads no more. What it said last is still to be read, the error to the peer among
+    /// it; then comes its end.
     fn unroute(&mut self, id: DaemonId) {
         self.routes.retain(|_, owner| *owner != id);
         if let Some(daemon) = self.daemon(id) {
@@ -165,7 +167,8 @@ impl Mux {
         self.daemons.iter_mut().find(|d| d.id == id)
     }
 
-    /// A new daemon for this channel; what is held for it is its own first. Whoever served the channel before no longer does.
+    /// A new daemon for this channel; what is held for it is its own first. Whoever served the
+    /// channel before no longer does.
     pub(crate) fn attach(
         &mut self,
         registry: &Registry,
@@ -231,7 +234,8 @@ impl Mux {
         self.routes.retain(|_, owner| *owner != id);
         if let Some(at) = self.daemons.iter().position(|d| d.id == id) {
             let daemon = self.daemons.swap_remove(at);
-            // The daemon may share its end with others, so closing ours is not enough to be told no more.
+            // The daemon may share its end with others, so closing ours is not enough to be told no
+            // more.
             let _ = SourceFd(&daemon.socket.as_raw_fd()).deregister(registry);
         }
     }
@@ -304,7 +308,8 @@ impl Mux {
 mod tests {
     use super::*;
 
-    /// It writes, is paused, and is told each time that it may go on: what it does not read must not pile up here.
+    /// It writes, is paused, and is told each time that it may go on: what it does not read must
+    /// not pile up here.
     #[test]
     fn daemon_that_reads_nothing_has_one_drained_waiting() {
         let (ours, _theirs) = subdaemon::peer_pair().unwrap();

@@ -69,7 +69,8 @@ impl Switchboard {
         }
     }
 
-    /// Does something with a connection, if it is still the one the master means, and gives it its turn.
+    /// Does something with a connection, if it is still the one the master means, and gives it its
+    /// turn.
     fn with(&mut self, node: NodeId, id: ConnId, f: impl FnOnce(&mut Self, &mut Conn)) -> bool {
         let Some(mut conn) = self.conns.remove(&id) else { return false };
         let meant = conn.stage == Stage::Running(node);
@@ -108,7 +109,8 @@ impl Switchboard {
                 unanswered = !answered;
             }
         });
-        // Nothing will come, so nothing came: too large, too many at once, or the connection is gone.
+        // Nothing will come, so nothing came: too large, too many at once, or the connection is
+        // gone.
         if unanswered { self.report(&Ponged { node, ask, length: 0 }) } else { Ok(()) }
     }
 }

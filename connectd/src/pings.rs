@@ -60,8 +60,9 @@ impl Pings {
         self.heard = now;
     }
 
-    /// A ping came. Its pong will be in [`Pings::next_pong`] once there is room and time for it: BOLT 1 has every ping below 65532 answered,
-    /// and does not say how soon. Six bytes may ask for 65 kB, so that answering at once lets a peer use up all that we can send.
+    /// A ping came. Its pong will be in [`Pings::next_pong`] once there is room and time for it:
+    /// BOLT 1 has every ping below 65532 answered, and does not say how soon. Six bytes may ask for
+    /// 65 kB, so that answering at once lets a peer use up all that we can send.
     pub fn on_ping(&mut self, ping: &Ping) -> Result<(), Flood> {
         if ping.num_pong_bytes >= NO_PONG {
             return Ok(());
@@ -89,8 +90,8 @@ impl Pings {
         Some(Pong { ignored: vec![0; usize::from(len)] }.encode())
     }
 
-    /// A pong came. Where the master asked for it: under which number.
-    /// A pong that answers nothing is let pass: BOLT 1 allows to hang up, and nothing is gained by it.
+    /// A pong came. Where the master asked for it: under which number. A pong that answers nothing
+    /// is let pass: BOLT 1 allows to hang up, and nothing is gained by it.
     pub fn on_pong(&mut self, pong: &Pong) -> Option<u64> {
         let answered =
             self.waiting.iter().position(|(_, len, _)| usize::from(*len) == pong.ignored.len())?;
@@ -100,7 +101,8 @@ impl Pings {
         }
     }
 
-    /// The master wants a ping. `None` where too many are without an answer. The flag: will there be a pong?
+    /// The master wants a ping. `None` where too many are without an answer. The flag: will there
+    /// be a pong?
     pub fn order(
         &mut self,
         ask: u64,
@@ -118,7 +120,8 @@ impl Pings {
         Some((ping(length, pong_bytes), answered))
     }
 
-    /// The action that is due now. `deaf`: we are not reading the peer at the moment, so that its silence means nothing.
+    /// The action that is due now. `deaf`: we are not reading the peer at the moment, so that its
+    /// silence means nothing.
     pub fn due(&mut self, now: Instant, deaf: bool) -> Due {
         if deaf {
             self.heard = now;

@@ -1,4 +1,5 @@
-//! Paying pongs: as the queue of a connection has room, and as often as its peer may have them. `pings` knows which are owed.
+//! Paying pongs: as the queue of a connection has room, and as often as its peer may have them.
+//! `pings` knows which are owed.
 
 use crate::conn::{Conn, Stage};
 use crate::switchboard::Switchboard;
@@ -38,8 +39,9 @@ impl Switchboard {
     }
 }
 
-/// What a pong of so many bytes takes from the bucket that all peers without a daemon share: nothing where it is small, so that an
-/// ordinary ping is answered whatever others ask for. Of those each peer gets one a second.
+/// What a pong of so many bytes takes from the bucket that all peers without a daemon share:
+/// nothing where it is small, so that an ordinary ping is answered whatever others ask for. Of
+/// those each peer gets one a second.
 const fn kibibytes(len: u16) -> u32 {
     len as u32 / 1024
 }

@@ -1,5 +1,6 @@
-//! Host names. `getaddrinfo` waits for whom it likes, so it does that in a process of its own: this executable again, started
-//! with `--resolver` before the box closes, with one end of a socket as its stdin. One record asks, one answers.
+//! Host names. `getaddrinfo` waits for whom it likes, so it does that in a process of its own: this
+//! executable again, started with `--resolver` before the box closes, with one end of a socket as
+//! its stdin. One record asks, one answers.
 
 use crate::limits::MAX_LOOKUPS;
 use nix::sys::signal::Signal;
@@ -116,7 +117,8 @@ impl AsFd for Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        // Our box lets us signal nobody. Without its socket it ends, once its lookups let it; its zombie ends with us.
+        // Our box lets us signal nobody. Without its socket it ends, once its lookups let it; its
+        // zombie ends with us.
         let _ = self.process.try_wait();
     }
 }
@@ -161,7 +163,8 @@ pub fn serve() -> ExitCode {
 
 type Question = (u64, String);
 
-/// Starts a thread that looks names up, and waits until it runs: the sandbox allows none later. Where no thread can be made, fewer look up.
+/// Starts a thread that looks names up, and waits until it runs: the sandbox allows none later.
+/// Where no thread can be made, fewer look up.
 fn beget_thread(questions: &Arc<Mutex<Receiver<Question>>>, busy: &Arc<AtomicUsize>) {
     let (questions, busy) = (Arc::clone(questions), Arc::clone(busy));
     let (started, runs) = channel();
@@ -179,7 +182,8 @@ fn beget_thread(questions: &Arc<Mutex<Receiver<Question>>>, busy: &Arc<AtomicUsi
     }
 }
 
-/// The first lookup loads what later ones use (`/etc/nsswitch.conf` says which libraries); then the box closes, with its threads.
+/// The first lookup loads what later ones use (`/etc/nsswitch.conf` says which libraries); then the
+/// box closes, with its threads.
 fn enter_box(start_threads: impl FnOnce()) -> Result<(), String> {
     let _ = look_up("localhost");
     let best_effort = std::env::args().any(|arg| arg == BEST_EFFORT);

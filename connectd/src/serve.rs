@@ -1,5 +1,5 @@
-//! What a connection's turn is: write what waits, read the peer, read its daemons, write again. And what the peer's
-//! messages mean to this process.
+//! What a connection's turn is: write what waits, read the peer, read its daemons, write again. And
+//! what the peer's messages mean to this process.
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::duplicates::Opened;
@@ -158,7 +158,8 @@ impl Switchboard {
         held || reports || conn.mux.is_waiting() || conn.mux.is_full()
     }
 
-    /// Reads the peer until there is nothing, or its quantum is used up (`true`), or somebody behind has enough.
+    /// Reads the peer until there is nothing, or its quantum is used up (`true`), or somebody
+    /// behind has enough.
     fn read_peer(&mut self, conn: &mut Conn) -> Result<bool, Stop> {
         for _ in 0..QUANTUM {
             self.pay_pongs(conn);

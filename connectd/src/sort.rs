@@ -1,4 +1,5 @@
-//! Whose a message is. Decided by its number and its channel id alone; nothing else of it is read here.
+//! Whose a message is. Decided by its number and its channel id alone; nothing else of it is read
+//! here.
 
 use primitives::ChannelId;
 
@@ -44,7 +45,8 @@ pub fn sort(message: &[u8]) -> Belongs {
     }
 }
 
-/// The numbers that openingd, channeld or closingd read. The others of BOLT 2 belong to features that nobody here offers.
+/// The numbers that openingd, channeld or closingd read. The others of BOLT 2 belong to features
+/// that nobody here offers.
 const fn has_a_reader(number: u16) -> bool {
     matches!(number, 2 | 32..=36 | 38 | 39 | 74 | 127 | 128 | 130..=136 | 259)
 }

@@ -1,5 +1,6 @@
-//! The loop and what it holds. Each turn: what poll found is noted on the connections it concerns, then every connection
-//! with something to do is served once, a quantum at most, so that none starves the others.
+//! The loop and what it holds. Each turn: what poll found is noted on the connections it concerns,
+//! then every connection with something to do is served once, a quantum at most, so that none
+//! starves the others.
 
 use crate::conn::{Conn, ConnId, Stage};
 use crate::dials::Dials;
@@ -108,7 +109,8 @@ pub(crate) struct Switchboard {
     pub(crate) total_out: usize,
     /// Pongs for peers without a daemon: one token is a kibibyte.
     pub(crate) idle_pongs: Bucket,
-    /// Which bounds over all connections stopped one of them? Then all are looked at once there is room.
+    /// Which bounds over all connections stopped one of them? Then all are looked at once there is
+    /// room.
     pub(crate) stopped: Stopped,
     /// How much may wait for all peers together.
     pub(crate) max_out: usize,
@@ -224,7 +226,8 @@ impl Switchboard {
         self.master.report(message)
     }
 
-    /// True while more than [`REPORTS_HIGH`] bytes of reports wait for lightningd. Then only peers with an attached subdaemon are read.
+    /// True while more than [`REPORTS_HIGH`] bytes of reports wait for lightningd. Then only peers
+    /// with an attached subdaemon are read.
     pub(crate) fn is_report_queue_full(&self) -> bool {
         self.master.waiting() > REPORTS_HIGH
     }
@@ -246,7 +249,8 @@ impl Switchboard {
         self.total_held = self.total_held - before.1 + now.1;
     }
 
-    /// Wakes all connections once a bound over all of them, which stopped one, is no longer reached.
+    /// Wakes all connections once a bound over all of them, which stopped one, is no longer
+    /// reached.
     fn resume_throttled(&mut self) {
         let Stopped { by_held, by_sent, by_reports } = self.stopped;
         let held = by_held && !self.is_holding_too_much();
@@ -312,7 +316,8 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Closing with bytes unread would reset the connection, and the peer might never read what we said last.
+    /// Closing with bytes unread would reset the connection, and the peer might never read what we
+    /// said last.
     fn linger(&mut self, mut conn: Conn) {
         let closed = conn.stream.shutdown(std::net::Shutdown::Write);
         let until = self.now + self.times.last_words;
@@ -335,7 +340,8 @@ impl Switchboard {
     fn linger_on(&mut self, id: ConnId) {
         let Some((stream, _)) = self.lingering.get_mut(&id) else { return };
         let mut nothing = [0; 4096];
-        // A peer that goes on sending is not listened to for ever: a mebibyte at a time is more than it had under way.
+        // A peer that goes on sending is not listened to for ever: a mebibyte at a time is more
+        // than it had under way.
         for _ in 0..256 {
             match stream.read(&mut nothing) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,

@@ -49,12 +49,14 @@ impl Switchboard {
         Ok(more || (was_batch && conn.batch.is_none()))
     }
 
-    /// Before we hang up: what daemons had said by then. Their sockets may have more to tell than this turn's events did.
+    /// Before we hang up: what daemons had said by then. Their sockets may have more to tell than
+    /// this turn's events did.
     pub(crate) fn hear_out(&mut self, conn: &mut Conn) {
         for daemon in &mut conn.mux.daemons {
             daemon.readable = true;
         }
-        // A daemon that asked us to hang up ends the round for the others, and needs no other answer than this.
+        // A daemon that asked us to hang up ends the round for the others, and needs no other
+        // answer than this.
         for _ in 0..=conn.mux.daemons.len() {
             if self.read_daemons(conn).is_ok() {
                 return;
@@ -131,7 +133,8 @@ impl Switchboard {
         let wrong = match control {
             Ok(PeerControl::AlsoRoute(also)) => match conn.mux.also_route(id, also.channel) {
                 Ok(()) => return Ok(Read::More),
-                // The peer names a channel's funding, and so its id: it may name one that it has already.
+                // The peer names a channel's funding, and so its id: it may name one that it has
+                // already.
                 Err(why) => {
                     log::warn!(
                         "{}: cannot route messages of channel {} to a daemon: {why}",

@@ -16,14 +16,16 @@ pub(crate) const LISTENERS: usize = 16;
 pub(crate) const CONNECTIONS: usize = 1 << 24;
 /// The two parts of such a token.
 const DAEMON_BITS: u32 = 24;
-/// What of a connection's number is in its token: the high bits tell one connectd from another, the master says which (`ConnectdInit`).
+/// What of a connection's number is in its token: the high bits tell one connectd from another, the
+/// master says which (`ConnectdInit`).
 pub(crate) const LOW_ID: ConnId = (1 << (usize::BITS - DAEMON_BITS)) - 1;
 
 /// The token of a connection, or of its daemon: the low bits of its number, and which daemon.
 pub(crate) const fn token_of(id: ConnId, daemon: Option<DaemonId>) -> Token {
     let low = match daemon {
         None => 0,
-        // A connection that has had 16 million daemons starts again at 1: those before are long gone.
+        // A connection that has had 16 million daemons starts again at 1: those before are long
+        // gone.
         Some(n) => 1 + (n as usize) % ((1 << DAEMON_BITS) - 1),
     };
     Token((id as usize) << DAEMON_BITS | low)

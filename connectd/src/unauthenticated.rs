@@ -1,12 +1,15 @@
-//! Which connection makes room when all places are taken. A value, without sockets, clock or randomness.
+//! Which connection makes room when all places are taken. A value, without sockets, clock or
+//! randomness.
 //!
-//! Nobody is kept out for where it comes from while there is room: behind one address there may be many. Where there is none, the source
-//! that takes most of it loses, and of that source's connections one that has shown least; among equals chance decides, so that
-//! no order of arrival is safe. Whoever comes alone from its network is then not pushed out by a flood from elsewhere.
+//! Nobody is kept out for where it comes from while there is room: behind one address there may be
+//! many. Where there is none, the source that takes most of it loses, and of that source's
+//! connections one that has shown least; among equals chance decides, so that no order of arrival
+//! is safe. Whoever comes alone from its network is then not pushed out by a flood from elsewhere.
 //!
-//! A source is what one person is commonly given: an IPv4 address, a /56 of IPv6. Whoever holds more, up to a provider's /32 of IPv6 or a
-//! /16 of IPv4, is seen by the network around it, which counts an eighth as much, since strangers to each other share it. Tor, proxies
-//! and containers bring many peers through one local address, which counts like [`LOCAL_SHARE`] sources.
+//! A source is what one person is commonly given: an IPv4 address, a /56 of IPv6. Whoever holds
+//! more, up to a provider's /32 of IPv6 or a /16 of IPv4, is seen by the network around it, which
+//! counts an eighth as much, since strangers to each other share it. Tor, proxies and containers
+//! bring many peers through one local address, which counts like [`LOCAL_SHARE`] sources.
 
 use primitives::Source;
 use std::cmp::Reverse;
@@ -43,7 +46,8 @@ pub enum Shown {
     ActOne,
 }
 
-/// Which of these makes room for one more. `None` where there are none. `random` decides among equals.
+/// Which of these makes room for one more. `None` where there are none. `random` decides among
+/// equals.
 pub fn victim<C: Copy, R: Copy + Ord>(
     candidates: &[Candidate<C, R>],
     random: u64,
@@ -61,7 +65,8 @@ pub fn victim<C: Copy, R: Copy + Ord>(
     equals().nth(n).map(|c| **c)
 }
 
-/// In which order these are served where there is not time for all: the sources with the fewest first, of each what has come farthest.
+/// In which order these are served where there is not time for all: the sources with the fewest
+/// first, of each what has come farthest.
 pub fn served_first<C: Copy, R: Copy + Ord>(candidates: &[Candidate<C, R>]) -> Vec<C> {
     let mut order: Vec<_> = candidates.iter().zip(weights(candidates)).collect();
     order.sort_by_key(|(candidate, weight)| (*weight, Reverse(candidate.rank)));

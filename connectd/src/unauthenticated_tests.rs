@@ -86,7 +86,8 @@ proptest! {
         prop_assert!(places.iter().all(|p| Source::of(p.ip) != source || p.rank >= gone.rank));
     }
 
-    /// An attacker who has a provider's whole network, and the first act ready, takes no place of one who comes alone.
+    /// An attacker who has a provider's whole network, and the first act ready, takes no place of
+    /// one who comes alone.
     #[test]
     fn lone_address_outlives_a_flood_from_one_network(
         hosts in prop::collection::vec(any::<u64>(), 20..200), is_v6: bool, seed: u64,
@@ -110,7 +111,8 @@ proptest! {
         }
     }
 
-    /// A lone source is served before a flood, whatever it has shown, and everybody is served in the end.
+    /// A lone source is served before a flood, whatever it has shown, and everybody is served in
+    /// the end.
     #[test]
     fn lone_address_is_served_before_a_flood(at in 0..100usize, rank in shown()) {
         let flood = |id| Candidate { id, ip: v4(0x5001_0001), rank: Shown::ActOne };
@@ -136,8 +138,9 @@ proptest! {
 const SECOND: u64 = 1000;
 const ROUND_TRIP: u64 = 800;
 
-/// A thousand connections a second from `flood`, each showing `what` at once. After two seconds somebody comes from
-/// `friend` and makes BOLT 8's acts with 800 ms of round trip. After how many milliseconds it had shown who it was; `None`: never.
+/// A thousand connections a second from `flood`, each showing `what` at once. After two seconds
+/// somebody comes from `friend` and makes BOLT 8's acts with 800 ms of round trip. After how many
+/// milliseconds it had shown who it was; `None`: never.
 fn gets_in(flood: impl Fn(u64) -> IpAddr, what: Shown, friend: IpAddr, seed: u64) -> Option<u64> {
     let (mut seed, came) = (seed, 2 * SECOND);
     let mut places: Vec<Place> = Vec::new();
@@ -155,7 +158,8 @@ fn gets_in(flood: impl Fn(u64) -> IpAddr, what: Shown, friend: IpAddr, seed: u64
         }
         let mine = places.iter_mut().find(|p| p.id == u64::MAX);
         match (mine, now.checked_sub(came)) {
-            // Act one is behind the last ACK by as much as it likes, act three a round trip behind it.
+            // Act one is behind the last ACK by as much as it likes, act three a round trip behind
+            // it.
             (Some(me), Some(ROUND_TRIP)) => me.rank = Shown::ActOne,
             (Some(_), Some(after)) if after == 2 * ROUND_TRIP => return Some(after),
             (None, Some(1..)) => return None,
@@ -184,7 +188,8 @@ fn friend_gets_in_through_a_flood_of_a_thousand_a_second() {
 
 #[test]
 fn friend_behind_the_floods_own_address_gets_in_by_its_act_one() {
-    // Both come through Tor. Act one is there with the friend's first byte; the flood shows nothing.
+    // Both come through Tor. Act one is there with the friend's first byte; the flood shows
+    // nothing.
     let local = v4(0x7f00_0001);
     let mut places: Vec<Place> = vec![Candidate { id: u64::MAX, ip: local, rank: Shown::ActOne }];
     let mut seed = 1;

@@ -1,4 +1,5 @@
-//! What a peer or a daemon that does not read, does not speak, or speaks nonsense can do: nothing much.
+//! What a peer or a daemon that does not read, does not speak, or speaks nonsense can do: nothing
+//! much.
 
 #![allow(clippy::unwrap_used)]
 
@@ -73,7 +74,8 @@ fn peer_that_does_not_read_stops_its_daemons() {
     let mut node = Node::start(1);
     let (mut peer, with) = Raw::connect(2, &mut node);
     let (mut one, mut two) = (node.attach(&with, channel(1)), node.attach(&with, channel(2)));
-    // Two daemons that write until neither socket takes more, each time asked again until that lasts.
+    // Two daemons that write until neither socket takes more, each time asked again until that
+    // lasts.
     let mut sent = [0u32; 2];
     let mut refused = 0;
     while refused < 50 {
@@ -97,7 +99,8 @@ fn peer_that_does_not_read_stops_its_daemons() {
     // Ours is the smaller part of what was taken, but it was taken: the queue is really full.
     assert!(60_000 * (sent[0] + sent[1]) as usize > PEER_OUT_HIGH);
 
-    // The peer is still heard while it does not read: two nodes that both send must not stop each other.
+    // The peer is still heard while it does not read: two nodes that both send must not stop each
+    // other.
     peer.say(&message(channel(1), 77, 0));
     let drained = || PeerRecord::Control(Drained {}.into());
     let heard = std::iter::from_fn(|| record(&mut one)).find(|record| *record != drained());

@@ -1,4 +1,5 @@
-//! What many can do that one cannot: use up what all share. Whoever reads and is served is served on.
+//! What many can do that one cannot: use up what all share. Whoever reads and is served is served
+//! on.
 
 #![allow(clippy::unwrap_used)]
 
@@ -208,7 +209,8 @@ fn many_identities_from_one_address_push_out_each_other() {
     while friend.hear().unwrap() != (Pong { ignored: vec![0] }).encode() {}
 }
 
-/// Of two peers with a connection without a daemon, a crowd of others pushes out the one without a funded channel.
+/// Of two peers with a connection without a daemon, a crowd of others pushes out the one without a
+/// funded channel.
 #[test]
 fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
     let _dog = watchdog();

@@ -45,7 +45,8 @@ fn crossed_dials_end_with_one_connection_the_same_on_both_sides() {
         let (mut a, mut b) = (Node::start(10 + 2 * round), Node::start(11 + 2 * round));
         a.dial(b.id(), b.at);
         b.dial(a.id(), a.at);
-        // Whatever happens on the way: at the end each has one connection on which the other answers.
+        // Whatever happens on the way: at the end each has one connection on which the other
+        // answers.
         let (ca, cb) = (settle(&mut a), settle(&mut b));
         assert_ne!(ca.direction, cb.direction, "the same connection has two ends");
         let (mut da, mut db) = (a.attach(&ca, channel(1)), b.attach(&cb, channel(1)));
@@ -60,7 +61,8 @@ fn crossed_dials_end_with_one_connection_the_same_on_both_sides() {
 fn dial_dropped_for_the_peers_own_waits_for_its_outcome() {
     let _dog = watchdog();
     let (low, high) = low_and_high(3, 4);
-    // The peer chooses. Its own connection is known to be its own; then it drops ours, in the middle of the handshake.
+    // The peer chooses. Its own connection is known to be its own; then it drops ours, in the
+    // middle of the handshake.
     let mut node = Node::start(high);
     for fares_well in [true, false] {
         let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -483,7 +485,8 @@ fn last_words_of_a_daemon_reach_a_peer_that_keeps_sending() {
             peer.say(&message(channel(round), n, 0));
         }
         let error = Error::new(channel(round), "too much").encode();
-        // With the pong everything before the ping is read, and none of it is left to be held after the refusal.
+        // With the pong everything before the ping is read, and none of it is left to be held after
+        // the refusal.
         peer.say(&Ping { num_pong_bytes: 1, ignored: vec![] }.encode());
         let pong = Pong { ignored: vec![0] }.encode();
         let mut awaited = vec![error, pong];

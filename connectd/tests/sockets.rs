@@ -1,4 +1,5 @@
-//! What kind of sockets connections are: over IPv6 as over IPv4, and both ends of them without Nagle's delay.
+//! What kind of sockets connections are: over IPv6 as over IPv4, and both ends of them without
+//! Nagle's delay.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,8 +28,8 @@ fn borrow(fd: RawFd) -> OwnedFd {
     Conn::new(to).recv().unwrap().fds.pop_front().unwrap()
 }
 
-/// Every end of a TCP connection in this process that has this address on one side. An end may have several names meanwhile, as
-/// those that are borrowed here.
+/// Every end of a TCP connection in this process that has this address on one side. An end may have
+/// several names meanwhile, as those that are borrowed here.
 fn connections_with(at: SocketAddr) -> Vec<OwnedFd> {
     let at = SockaddrStorage::from(at);
     let mut found = HashMap::new();

@@ -1,4 +1,5 @@
-//! Connections that have not shown who they are: few, not for long, and never in the place of a peer.
+//! Connections that have not shown who they are: few, not for long, and never in the place of a
+//! peer.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,7 +38,8 @@ fn has_ended(stream: &TcpStream) -> bool {
 fn silent_connections_are_kept_from_us_by_the_kernel() {
     let _dog = watchdog();
     let mut node = Node::with_times(1, quick());
-    // Beyond the handshake's time, and within the kernel's: nobody had to hang up on them, for nobody saw them.
+    // Beyond the handshake's time, and within the kernel's: nobody had to hang up on them, for
+    // nobody saw them.
     let silent: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(node.at).unwrap()).collect();
     let seen = stranger(&node);
     while !has_ended(&seen) {
@@ -102,7 +104,8 @@ fn full_house_makes_room_by_ending_what_is_idle() {
     daemon.send_raw(&message(channel(1), 1, 0)).unwrap();
     served.hear().unwrap();
     let (_idle, idle) = Raw::connect(3, &mut node);
-    // A fourth fits; the next takes the place of the idle one, and not of a stranger who may be about to say who it is.
+    // A fourth fits; the next takes the place of the idle one, and not of a stranger who may be
+    // about to say who it is.
     let mut friend = Raw::first_act(4, &node);
     let _crowd = [(); 3].map(|()| stranger(&node));
     assert_eq!(node.disconnected().connection, idle.connection);

@@ -1,7 +1,8 @@
 //! Every question and its answer: one row of `wire::hsm` each.
 //!
-//! An `Err` here is a question that no client of ours would ask: its socket is closed. What can be wrong without anyone's
-//! bug (a peer's signature, a secret file, a row of the database) has its place in the answer.
+//! An `Err` here is a question that no client of ours would ask: its socket is closed. What can be
+//! wrong without anyone's bug (a peer's signature, a secret file, a row of the database) has its
+//! place in the answer.
 
 use crate::arriving::Asker;
 use crate::blinding::secp;
@@ -193,7 +194,8 @@ impl Hsm {
         }
     }
 
-    /// `None`: not before the master has stored that it may. The secret is erased once it is in the answer.
+    /// `None`: not before the master has stored that it may. The secret is erased once it is in the
+    /// answer.
     fn revoke_local(&mut self, who: Asker, q: &RevokeLocal) -> Answered {
         let mut revoked = self.channel(who)?.revoke_local(q.number)?;
         let outcome = revoked.as_ref().map(outcome::<RevokeLocal>);

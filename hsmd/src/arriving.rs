@@ -1,5 +1,5 @@
-//! What is judged of a question before it has arrived: its number, the right it takes, and its length. Nothing else of it is decoded,
-//! and nothing longer is held.
+//! What is judged of a question before it has arrived: its number, the right it takes, and its
+//! length. Nothing else of it is decoded, and nothing longer is held.
 
 use crate::refusal::Bad;
 use primitives::{ChannelNumber, NodeId};
@@ -18,8 +18,9 @@ pub(crate) enum Asker {
 /// The bytes of a question's or an order's number.
 const NUMBER: usize = 2;
 
-/// May this client send a frame whose body has so many bytes and begins with `body`? `Err`: the client is closed. Asked with each
-/// part of a frame that arrives, and once more before it is decoded.
+/// May this client send a frame whose body has so many bytes and begins with `body`? `Err`: the
+/// client is closed. Asked with each part of a frame that arrives, and once more before it is
+/// decoded.
 pub(crate) fn judge(who: Asker, rights: &Rights, length: usize, body: &[u8]) -> Result<(), Bad> {
     let Some(number) = body.first_chunk::<NUMBER>() else {
         let longest = longest_of(rights);

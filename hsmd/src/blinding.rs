@@ -1,10 +1,12 @@
-//! The context of every operation with a secret key: blinded, so that what it computes from a key is never twice the same in power,
-//! time or radiation.
+//! The context of every operation with a secret key: blinded, so that what it computes from a key
+//! is never twice the same in power, time or radiation.
 //!
-//! libsecp256k1 adds a random point to each multiplication of the generator, if it was given randomness. The library's global context never
-//! is. This one is renewed when hsmd starts and again at unlock, and then after [`USES`] operations or after [`AGE`] if there were any, so that no
-//! blinding is measured often: renewing takes as long as one signature, a thousandth of what it covers. (ECDH takes no context:
-//! it is made in constant time alone.) Checks of signatures have no secret, and take the global one.
+//! libsecp256k1 adds a random point to each multiplication of the generator, if it was given
+//! randomness. The library's global context never is. This one is renewed when hsmd starts and
+//! again at unlock, and then after [`USES`] operations or after [`AGE`] if there were any, so that
+//! no blinding is measured often: renewing takes as long as one signature, a thousandth of what it
+//! covers. (ECDH takes no context: it is made in constant time alone.) Checks of signatures have no
+//! secret, and take the global one.
 
 use secp256k1::{All, Secp256k1};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,8 @@ pub(crate) const USES: u64 = 1000;
 /// After so long, if there was an operation.
 pub(crate) const AGE: Duration = Duration::from_secs(60);
 
-/// One for all threads that share a batch of signatures (`channel::cores`): to have it costs nothing beside a signature.
+/// One for all threads that share a batch of signatures (`channel::cores`): to have it costs
+/// nothing beside a signature.
 static CONTEXT: LazyLock<RwLock<Arc<Secp256k1<All>>>> = LazyLock::new(|| RwLock::new(blinded()));
 /// Operations since the last renewal.
 static USED: AtomicU64 = AtomicU64::new(0);
@@ -77,7 +80,8 @@ mod tests {
         }
     }
 
-    /// What the library adds to each secret that it multiplies by the generator: a number behind the first word of its context.
+    /// What the library adds to each secret that it multiplies by the generator: a number behind
+    /// the first word of its context.
     fn offset(context: &Secp256k1<All>) -> [u8; 32] {
         use std::os::unix::fs::FileExt;
         let mut bytes = [0; 32];
@@ -142,7 +146,8 @@ mod tests {
         assert_eq!(seen, 3);
     }
 
-    /// `cargo test --release -p hsmd -- --ignored --nocapture measures`: what a signature and a renewal take.
+    /// `cargo test --release -p hsmd -- --ignored --nocapture measures`: what a signature and a
+    /// renewal take.
     #[test]
     #[ignore = "prints this machine's times"]
     fn measures_signatures_with_and_without_blinding() {

@@ -36,8 +36,9 @@ impl fmt::Debug for ChannelKeys {
 }
 
 impl ChannelKeys {
-    /// `None` where the derivation hits no key: nobody has seen that, and the channel number is then never used. Boxed: a map that
-    /// grows moves what it holds, and leaves behind what was there.
+    /// `None` where the derivation hits no key: nobody has seen that, and the channel number is
+    /// then never used. Boxed: a map that grows moves what it holds, and leaves behind what was
+    /// there.
     pub(crate) fn derive(
         node: &NodeKeys,
         peer: &NodeId,

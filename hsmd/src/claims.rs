@@ -1,8 +1,10 @@
-//! Outputs of commitments that are ours to take: whose key opens each, and what its witness is beside our signature.
+//! Outputs of commitments that are ours to take: whose key opens each, and what its witness is
+//! beside our signature.
 //!
-//! Every witness script is made anew from the channel's parameters and compared with the output that is spent. What the
-//! script would refuse (a preimage that is none, a transaction valid too early, a signature of the peer's for another
-//! transaction) is refused here, with a sentence: it would only burn time while somebody else can take the output.
+//! Every witness script is made anew from the channel's parameters and compared with the output
+//! that is spent. What the script would refuse (a preimage that is none, a transaction valid too
+//! early, a signature of the peer's for another transaction) is refused here, with a sentence: it
+//! would only burn time while somebody else can take the output.
 
 use crate::blinding::secp;
 use crate::channel::Channel;
@@ -228,7 +230,8 @@ fn htlc_script(
     Ok(scripts::htlc(&keys.revocation, htlc_keys, owner, htlc, anchors))
 }
 
-/// What `side` opens this HTLC with: the preimage of one that it received, nothing for one that it offered.
+/// What `side` opens this HTLC with: the preimage of one that it received, nothing for one that it
+/// offered.
 fn opens(htlc: &Htlc, side: Side, preimage: Option<&Preimage>) -> Result<Vec<u8>, String> {
     match (Direction::of(htlc.offered_by, side), preimage) {
         (Direction::Offered, None) => Ok(ELSE),

@@ -1,7 +1,7 @@
 //! The loop over the clients: whole frames in, answers out, and nobody is waited for.
 //!
-//! Each client has one question under way: while its answer is not written, it is not read. What a client may have
-//! half sent stays with it and holds up nobody else.
+//! Each client has one question under way: while its answer is not written, it is not read. What a
+//! client may have half sent stays with it and holds up nobody else.
 
 use crate::answer::{Admission, Hsm};
 use crate::arriving::{self, Asker};
@@ -68,7 +68,8 @@ impl MasterWords {
     }
 }
 
-/// hsmd, until the master is gone. `unlocked` is called once the secret file is read: from then on no file is needed.
+/// hsmd, until the master is gone. `unlocked` is called once the secret file is read: from then on
+/// no file is needed.
 pub fn run(
     mut child: Child,
     unlocked: impl FnOnce() -> Result<(), Failure>,
@@ -278,7 +279,8 @@ impl Client {
         Ok(first)
     }
 
-    /// The next whole frame. One that this client must not send is refused as soon as its header, or its number, is there.
+    /// The next whole frame. One that this client must not send is refused as soon as its header,
+    /// or its number, is there.
     fn arrived(&mut self) -> Result<Option<Frame>, Bad> {
         if let Some((length, body)) = self.buffer.arriving() {
             arriving::judge(self.who, &self.rights, length, body)?;

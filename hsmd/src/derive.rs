@@ -93,7 +93,8 @@ fn counted<T>(ikm: &[u8], info: &[u8], key: impl Fn(&[u8]) -> Option<T>) -> T {
         .expect("one of 2^32 random strings is a key")
 }
 
-/// Words: BIP 86's external chain, with coin type 0 on every network. Raw bytes: m/0/0 of a seed made from them.
+/// Words: BIP 86's external chain, with coin type 0 on every network. Raw bytes: m/0/0 of a seed
+/// made from them.
 fn wallet(root: &Root, network: Network) -> Xpriv {
     let network = network.bitcoin();
     let normal = |n| ChildNumber::Normal { index: n };

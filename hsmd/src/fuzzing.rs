@@ -1,4 +1,5 @@
-//! Entry points for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at a channel's other end.
+//! Entry points for fuzz/: the secret file, hsmd without its sockets, and the keys of whoever is at
+//! a channel's other end.
 
 use crate::answer;
 use crate::arriving::Asker;
@@ -32,7 +33,8 @@ pub struct Answered {
     pub answer: Vec<u8>,
     /// True where `NewClient` admitted its client.
     pub admitted: bool,
-    /// The channel whose clients are to be dropped: all of them, or those from before it was stored.
+    /// The channel whose clients are to be dropped: all of them, or those from before it was
+    /// stored.
     pub forgotten: Option<(NodeId, ChannelNumber)>,
     /// See `forgotten`.
     pub stored: Option<(NodeId, ChannelNumber)>,
@@ -49,7 +51,8 @@ impl Hsm {
         self.0.ordered(order);
     }
 
-    /// One question. `who`: the channel that the client is bound to, `None` for the master. `Ok(None)`: it waits.
+    /// One question. `who`: the channel that the client is bound to, `None` for the master.
+    /// `Ok(None)`: it waits.
     ///
     /// # Errors
     /// Why the client is closed.
@@ -95,7 +98,8 @@ impl Keys {
     pub fn secret(&self, number: CommitmentNumber) -> Option<SecretKey> {
         self.0.commitment_secret(number).map(|key| *key)
     }
-    /// Its signatures on the other end's commitment, as this end sees it. `None` where there is no such transaction.
+    /// Its signatures on the other end's commitment, as this end sees it. `None` where there is no
+    /// such transaction.
     pub fn sign(
         &self,
         constants: &Constants,

@@ -1,13 +1,15 @@
 //! Watermarks of each channel: signatures and secrets that cannot be taken back.
 //!
-//! A captured child must not be able to make us punishable. So: the remote's commitment n may be signed again until its
-//! secret is shown, and n+1 only once n-1 is revoked; each has one point and no other. Our secret n is given only after a
-//! valid n+1 was shown and the master has stored it, and never from a number on that was signed for broadcast; a number that was given out is never
-//! signed for broadcast. A closing pays us what the last state owed us, where the master said; once one was signed, commitments
-//! change no balance and bring no HTLC. Which of these a channel's phase lets be asked at all is the table `channel::phase`.
+//! A captured child must not be able to make us punishable. So: the remote's commitment n may be
+//! signed again until its secret is shown, and n+1 only once n-1 is revoked; each has one point and
+//! no other. Our secret n is given only after a valid n+1 was shown and the master has stored it,
+//! and never from a number on that was signed for broadcast; a number that was given out is never
+//! signed for broadcast. A closing pays us what the last state owed us, where the master said; once
+//! one was signed, commitments change no balance and bring no HTLC. Which of these a channel's
+//! phase lets be asked at all is the table `channel::phase`.
 //!
-//! All of this is memory. After a restart it follows from the master's rows: a seed only ever raises it. While we live, rows
-//! that tell more than was asked of us are a child's lie.
+//! All of this is memory. After a restart it follows from the master's rows: a seed only ever
+//! raises it. While we live, rows that tell more than was asked of us are a child's lie.
 
 use crate::blinding::secp;
 use crate::refusal::{ClosingRefusal, Refusal};
@@ -30,13 +32,15 @@ struct Shown {
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     constants: Option<Arc<Constants>>,
-    /// As the master said last; before that the channel is being opened. Once a closing is stored no earlier phase comes again.
+    /// As the master said last; before that the channel is being opened. Once a closing is stored
+    /// no earlier phase comes again.
     phase: ChannelPhase,
     /// Our newest that was shown with good signatures.
     shown: Option<CommitmentNumber>,
     /// How many of ours are revoked, or may be.
     local_revoked: CommitmentNumber,
-    /// How many of ours the master has on disk as revoked, with the one after them: only their secrets go out.
+    /// How many of ours the master has on disk as revoked, with the one after them: only their
+    /// secrets go out.
     stored_revoked: CommitmentNumber,
     /// The first of ours that was signed for broadcast.
     broadcast: Option<CommitmentNumber>,
@@ -77,8 +81,8 @@ impl Judge {
         }
     }
 
-    /// What the master's rows say. It raises what is known, and nothing falls; but for what a closing owes us: what was
-    /// shown and never stored did not happen.
+    /// What the master's rows say. It raises what is known, and nothing falls; but for what a
+    /// closing owes us: what was shown and never stored did not happen.
     pub(crate) fn seed(&mut self, seed: &ChannelSeed, ours: &Basepoints) -> Result<(), Refusal> {
         let two_live = |newest: CommitmentNumber, revoked: CommitmentNumber| {
             newest.0.checked_sub(revoked.0).is_some_and(|live| live <= 1)
@@ -124,8 +128,9 @@ impl Judge {
         Ok(())
     }
 
-    /// Whatever a child has stored about a channel that we know was asked of us before: else it lied to the master, so that
-    /// the next of its kind may have a secret for nothing. The first commitment of ours openingd may have judged itself.
+    /// Whatever a child has stored about a channel that we know was asked of us before: else it
+    /// lied to the master, so that the next of its kind may have a secret for nothing. The first
+    /// commitment of ours openingd may have judged itself.
     fn knows_all_of(&self, seed: &ChannelSeed) -> Result<(), Refusal> {
         let shown = self.shown.unwrap_or(CommitmentNumber::FIRST);
         if seed.local_number > shown {
@@ -148,7 +153,8 @@ impl Judge {
         Err(Refusal::Phase { input, phase: self.phase })
     }
 
-    /// May a commitment like this be signed, or be shown to us as signed, in this phase? `before`: the newest of its side.
+    /// May a commitment like this be signed, or be shown to us as signed, in this phase? `before`:
+    /// the newest of its side.
     fn fits_phase(
         &self,
         input: Input,
@@ -231,7 +237,8 @@ impl Judge {
         }
     }
 
-    /// Is this the secret of the remote's commitment? Repeated: judged again, and nothing changes. `Ok(Err)`: the peer lied.
+    /// Is this the secret of the remote's commitment? Repeated: judged again, and nothing changes.
+    /// `Ok(Err)`: the peer lied.
     pub(crate) fn remote_revokes(
         &mut self,
         number: CommitmentNumber,
@@ -242,7 +249,8 @@ impl Judge {
             return Err(Refusal::Leap { number, last: self.remote_revoked.previous() });
         }
         let Some(point) = self.remote_points.get(&number) else {
-            // Revoked before hsmd started: the chain of secrets, which channeld checks, is all there is.
+            // Revoked before hsmd started: the chain of secrets, which channeld checks, is all
+            // there is.
             return if again { Ok(Ok(())) } else { Err(Refusal::WrongPoint { number }) };
         };
         if Point::from_secret_key(&secp(), secret) != *point {
@@ -259,8 +267,8 @@ impl Judge {
         self.remote_points = self.remote_points.split_off(&keep);
     }
 
-    /// May the remote's signatures on this one of ours be looked at, so that the one before may be revoked? `point` is ours for
-    /// its number.
+    /// May the remote's signatures on this one of ours be looked at, so that the one before may be
+    /// revoked? `point` is ours for its number.
     pub(crate) fn may_show_local(
         &self,
         state: &CommitmentState,
@@ -308,8 +316,9 @@ impl Judge {
         self.stored_revoked = self.stored_revoked.max(revoked);
     }
 
-    /// May our secret of this number go out? `true`: it is as good as out. `false`: not before the master has stored that it may.
-    /// Otherwise a captured channeld could have a secret whose commitment the master publishes after a restart.
+    /// May our secret of this number go out? `true`: it is as good as out. `false`: not before the
+    /// master has stored that it may. Otherwise a captured channeld could have a secret whose
+    /// commitment the master publishes after a restart.
     pub(crate) fn revoke_local(&mut self, number: CommitmentNumber) -> Result<bool, Refusal> {
         match self.rule(Input::RevokeLocal) {
             Rule::Taken => {}
@@ -340,7 +349,8 @@ impl Judge {
         Ok(true)
     }
 
-    /// May an HTLC transaction of this commitment of ours be signed? Not of one whose secret is out, nor of one never shown.
+    /// May an HTLC transaction of this commitment of ours be signed? Not of one whose secret is
+    /// out, nor of one never shown.
     pub(crate) fn may_take_own_htlc(&self, number: CommitmentNumber) -> Result<(), Refusal> {
         if number < self.local_revoked {
             return Err(Refusal::LocalRevoked { number, revoked: self.local_revoked });
@@ -351,7 +361,8 @@ impl Judge {
         Ok(())
     }
 
-    /// Our commitment is to be signed for broadcast: from then on no secret of it or a later one goes out.
+    /// Our commitment is to be signed for broadcast: from then on no secret of it or a later one
+    /// goes out.
     pub(crate) fn broadcasts(&mut self, number: CommitmentNumber) {
         self.broadcast = Some(self.broadcast.map_or(number, |b| b.min(number)));
     }

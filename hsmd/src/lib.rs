@@ -1,8 +1,10 @@
-//! The one process with secrets. It reads (or first makes) `hsm_secret`, derives every key from it as Core Lightning
-//! does, and answers its clients' questions: each by the right written in its row of `wire::hsm`.
+//! The one process with secrets. It reads (or first makes) `hsm_secret`, derives every key from it
+//! as Core Lightning does, and answers its clients' questions: each by the right written in its row
+//! of `wire::hsm`.
 //!
-//! It is a judge, not a stamp: it signs descriptions, builds each transaction itself, and keeps for every channel what may
-//! never be undone (`judge`). It waits for nobody, stores nothing but the secret file, and never answers half a question.
+//! It is a judge, not a stamp: it signs descriptions, builds each transaction itself, and keeps for
+//! every channel what may never be undone (`judge`). It waits for nobody, stores nothing but the
+//! secret file, and never answers half a question.
 //!
 //! //~ Second stop of the tour: after lightningd's start-up, before connectd.
 #![deny(clippy::indexing_slicing)]

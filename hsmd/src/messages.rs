@@ -1,5 +1,5 @@
-//! What the node key signs that is no transaction: invoices, messages of a person's, updates of channels. And the key of a
-//! blinded hop.
+//! What the node key signs that is no transaction: invoices, messages of a person's, updates of
+//! channels. And the key of a blinded hop.
 
 use crate::blinding::secp;
 use crate::derive::NodeKeys;
@@ -9,7 +9,8 @@ use secp256k1::Message as Digest;
 use wire::hsm::{MixEcdh, MixedKeys};
 use wire::{ChannelUpdate, Message};
 
-/// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever signed by this.
+/// BOLT 7, channel_update: all after the signature. It must be one, so that nothing else is ever
+/// signed by this.
 pub(crate) fn sign_channel_update(node: &NodeKeys, unsigned: &[u8]) -> Result<Signature, String> {
     let digest = double_sha256(&[unsigned]);
     let signature = secp().sign_ecdsa(&digest, &node.node);
@@ -51,12 +52,13 @@ pub(crate) fn sign_message(node: &NodeKeys, message: &[u8]) -> [u8; 65] {
     out
 }
 
-/// BOLT 8's step with the node key, done here: the ECDH itself is BOLT 4's shared secret too, so that connectd could peel every onion
-/// with it.
+/// BOLT 8's step with the node key, done here: the ECDH itself is BOLT 4's shared secret too, so
+/// that connectd could peel every onion with it.
 ///
-/// BOLT 4's keys are `HMAC(name, ECDH)`, and HKDF begins with `HMAC(chaining key, ECDH)`. HMAC fills a key up with zeroes, so that the
-/// chaining key "rho", 0, 0, ... makes the onion's rho: as a step in between, which no answer shows. A chaining key of BOLT 8 is a hash,
-/// and half of it is never zero; the names have 15 bytes at most.
+/// BOLT 4's keys are `HMAC(name, ECDH)`, and HKDF begins with `HMAC(chaining key, ECDH)`. HMAC
+/// fills a key up with zeroes, so that the chaining key "rho", 0, 0, ... makes the onion's rho: as
+/// a step in between, which no answer shows. A chaining key of BOLT 8 is a hash, and half of it is
+/// never zero; the names have 15 bytes at most.
 pub(crate) fn mix_ecdh(node: &NodeKeys, question: &MixEcdh) -> Result<MixedKeys, String> {
     if question.chaining_key.expose().ends_with(&[0; 16]) {
         return Err("this chaining key is no hash".to_owned());

@@ -1,7 +1,7 @@
 //! The file `hsm_secret`: made once, read at every start, never written again.
 //!
-//! Three forms, those of Core Lightning: 32 bytes; 32 zero bytes and the words of BIP 39; SHA256 of the seed and the words,
-//! where a passphrase is needed too.
+//! Three forms, those of Core Lightning: 32 bytes; 32 zero bytes and the words of BIP 39; SHA256 of
+//! the seed and the words, where a passphrase is needed too.
 
 use crate::derive::Root;
 use bip39::{Language, Mnemonic};

@@ -1,4 +1,5 @@
-//! hsmd over socketpairs: a scripted master, clients of every kind, and a peer with keys of its own.
+//! hsmd over socketpairs: a scripted master, clients of every kind, and a peer with keys of its
+//! own.
 
 use crate::channel_keys::ChannelKeys;
 use crate::derive::{NodeKeys, Root};
@@ -112,7 +113,8 @@ impl Rig {
         why
     }
 
-    /// Asks what must not be asked: the client is closed, the master hears why, and everybody else is served as before.
+    /// Asks what must not be asked: the client is closed, the master hears why, and everybody else
+    /// is served as before.
     pub(crate) fn refuses<R: Request + std::fmt::Debug>(
         &mut self,
         mut client: Hsm,

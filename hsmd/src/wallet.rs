@@ -42,8 +42,8 @@ pub(crate) fn p2tr(key: &Point) -> ScriptBuf {
     ScriptBuf::new_p2tr(SECP256K1, key.x_only_public_key().0, None)
 }
 
-/// Puts our witnesses in. Everything is checked before anything is signed. `channel` knows the channels whose
-/// commitments' outputs may be signed for.
+/// Puts our witnesses in. Everything is checked before anything is signed. `channel` knows the
+/// channels whose commitments' outputs may be signed for.
 pub(crate) fn sign<'a>(
     node: &NodeKeys,
     channel: impl Fn(&WalletKey) -> Option<&'a Channel>,

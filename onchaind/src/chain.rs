@@ -1,7 +1,7 @@
 //! The confirmed transactions of one close, and which outputs each of them spent.
 //!
-//! Only what spends an output of the commitment, or of a transaction that did, is indexed: whatever else a stranger puts
-//! into such a transaction costs nothing later.
+//! Only what spends an output of the commitment, or of a transaction that did, is indexed: whatever
+//! else a stranger puts into such a transaction costs nothing later.
 
 use primitives::*;
 use std::collections::HashMap;

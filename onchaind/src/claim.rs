@@ -25,6 +25,7 @@ impl Close {
         part: &CommitmentOutput,
         preimages: &Preimages,
     ) -> Option<Claim> {
+        use {CommitmentOwner as Owner, OutputKind as Kind};
         let next = self.height + CltvDelta(1);
         let (peer, channel) = (self.peer, self.channel);
         let basic = |key, sequence, ready, deadline, witness: &[usize]| Claim {
@@ -40,30 +41,25 @@ impl Close {
             shape: ClaimShape::Free {},
         };
         match (&part.what, &self.view) {
-            (OutputKind::Htlc(htlc), _) => self.claim_htlc(vout, part, htlc, preimages),
-            (OutputKind::OurToLocal, CommitmentOwner::Ours { number, delayed })
-            | (
-                OutputKind::OurToLocal,
-                CommitmentOwner::Unknown { number, delayed: Some(delayed), .. },
-            ) => {
+            (Kind::Htlc(htlc), _) => self.claim_htlc(vout, part, htlc, preimages),
+            (Kind::OurToLocal, Owner::Ours { number, delayed })
+            | (Kind::OurToLocal, Owner::Unknown { number, delayed: Some(delayed), .. }) => {
                 let delay = self.our_delay();
                 let key = WalletKey::Delayed { peer, channel, number: *number };
                 let ready = self.height + CltvDelta(delay.into());
-                let witness = [SIGNATURE, 1, script_size(delayed)];
-                Some(basic(key, delay.into(), ready, None, &witness))
+                Some(basic(key, delay.into(), ready, None, &[SIGNATURE, 1, script_size(delayed)]))
             }
-            (OutputKind::OurToRemote, _) => {
+            (Kind::OurToRemote, _) => {
                 let anchors = self.constants.format.has_anchors();
                 let payment = &self.constants.params.basepoints.local.payment;
                 let key = WalletKey::ToRemote { peer, channel, anchors };
-                let (sequence, last) = if anchors {
-                    (1, script_size(&scripts::to_remote_anchors(payment)))
-                } else {
-                    (NO_DELAY, 1 + 33)
+                let (sequence, last) = match anchors {
+                    true => (1, script_size(&scripts::to_remote_anchors(payment))),
+                    false => (NO_DELAY, 1 + 33),
                 };
                 Some(basic(key, sequence, next, None, &[SIGNATURE, last]))
             }
-            (OutputKind::TheirToLocal, CommitmentOwner::Revoked { secret, delayed, .. }) => {
+            (Kind::TheirToLocal, Owner::Revoked { secret, delayed, .. }) => {
                 let key = WalletKey::RevokedDelayed { peer, channel, secret: *secret };
                 let deadline = self.height + CltvDelta(self.their_delay().into());
                 let witness = [SIGNATURE, 2, script_size(delayed)];
@@ -71,15 +67,15 @@ impl Close {
             }
             // The peer's own, or nobody knows whose; and an anchor costs more than it holds.
             (
-                OutputKind::OurToLocal
-                | OutputKind::TheirToLocal
-                | OutputKind::TheirToRemote
-                | OutputKind::Anchor(_)
-                | OutputKind::Unknown,
-                CommitmentOwner::Ours { .. }
-                | CommitmentOwner::Theirs { .. }
-                | CommitmentOwner::Revoked { .. }
-                | CommitmentOwner::Unknown { .. },
+                Kind::OurToLocal
+                | Kind::TheirToLocal
+                | Kind::TheirToRemote
+                | Kind::Anchor(_)
+                | Kind::Unknown,
+                Owner::Ours { .. }
+                | Owner::Theirs { .. }
+                | Owner::Revoked { .. }
+                | Owner::Unknown { .. },
             ) => None,
         }
     }
@@ -124,7 +120,8 @@ impl Close {
                 let key = WalletKey::OwnHtlc { peer, channel, number, htlc, signature, preimage };
                 let witness = [1, SIGNATURE, SIGNATURE, opens, script];
                 let (amount, to) = (pays, delayed.to_p2wsh());
-                // BOLT 3: with option_anchors the peer signs with SIGHASH_SINGLE|SIGHASH_ANYONECANPAY.
+                // BOLT 3: with option_anchors the peer signs with
+                // SIGHASH_SINGLE|SIGHASH_ANYONECANPAY.
                 let shape = match anchors {
                     true => ClaimShape::Paired { amount, script: to },
                     false => ClaimShape::Whole { amount, script: to },
@@ -143,8 +140,8 @@ impl Close {
         }
     }
 
-    /// Preimage, locktime, the first block and the deadline of a claim on an HTLC that was not revoked. BOLT 5: ours by timeout, theirs with
-    /// the preimage, both as soon as they can be.
+    /// Preimage, locktime, the first block and the deadline of a claim on an HTLC that was not
+    /// revoked. BOLT 5: ours by timeout, theirs with the preimage, both as soon as they can be.
     fn htlc_terms(
         &self,
         htlc: &Htlc,
@@ -160,8 +157,8 @@ impl Close {
         })
     }
 
-    /// Until when an HTLC output of a revoked commitment must be taken: the peer's HTLC transaction would come first, and its output wait
-    /// as long as to_local.
+    /// Until when an HTLC output of a revoked commitment must be taken: the peer's HTLC transaction
+    /// would come first, and its output wait as long as to_local.
     fn penalty_deadline(&self, htlc: &Htlc) -> BlockHeight {
         let next = self.height + CltvDelta(1);
         let first = match htlc.offered_by {
@@ -171,7 +168,8 @@ impl Close {
         first + CltvDelta(self.their_delay().into())
     }
 
-    /// How what an HTLC transaction paid is taken: at the index of its input. `None` if it pays nobody that way.
+    /// How what an HTLC transaction paid is taken: at the index of its input. `None` if it pays
+    /// nobody that way.
     pub(crate) fn second_claim(&self, spend: Spend<'_>) -> Option<Claim> {
         let delayed = self.second_stage()?;
         let out = spend.by.transaction.output.get(spend.input)?;

@@ -1,8 +1,9 @@
-//! Whose commitment spent the funding, and what each of its outputs is. This follows from the rows and that transaction
-//! alone: it is found once.
+//! Whose commitment spent the funding, and what each of its outputs is. This follows from the rows
+//! and that transaction alone: it is found once.
 //!
-//! A commitment that our rows can build is known by its txid. The outputs of an older one, and of one that our rows never
-//! knew, are compared with the scripts (and HTLCs also with the amounts) that they could have.
+//! A commitment that our rows can build is known by its txid. The outputs of an older one, and of
+//! one that our rows never knew, are compared with the scripts (and HTLCs also with the amounts)
+//! that they could have.
 
 use bitcoin::Transaction;
 use channel::commitment::{Commitment, build, delayed_script};
@@ -146,8 +147,8 @@ impl Close {
         })
     }
 
-    /// What our money, or the peer's, waits for: the script that HTLC transactions of this commitment pay to, if they
-    /// concern us.
+    /// What our money, or the peer's, waits for: the script that HTLC transactions of this
+    /// commitment pay to, if they concern us.
     pub(crate) const fn second_stage(&self) -> Option<&ScriptBuf> {
         match &self.view {
             CommitmentOwner::Ours { delayed, .. } | CommitmentOwner::Revoked { delayed, .. } => {
@@ -261,8 +262,8 @@ fn revoked(channel: &Channel, init: &OnchaindInit) -> Option<(CommitmentOwner, V
     }
     let secret = Shachain::from_stored(&init.state.remote_secrets.0)?.get(index_of(number))?;
     let secret = SecretKey::from_slice(secret.expose()).ok()?;
-    // An old one of our own has such a number too. The peer cannot make a commitment of its own look like that: no money in
-    // it waits for a key that is derived from our own delayed one.
+    // An old one of our own has such a number too. The peer cannot make a commitment of its own
+    // look like that: no money in it waits for a key that is derived from our own delayed one.
     if own_to_local(constants, init).is_some() {
         return None;
     }
@@ -370,7 +371,8 @@ impl Templates {
             }
         }
         for alike in candidates.values_mut() {
-            // BOLT 3, "Transaction Output Ordering": those that differ in nothing else are in the order of their expiries.
+            // BOLT 3, "Transaction Output Ordering": those that differ in nothing else are in the
+            // order of their expiries.
             alike.sort_by_key(|(htlc, _)| std::cmp::Reverse((htlc.expiry, htlc.id)));
         }
         let funding =

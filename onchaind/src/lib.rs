@@ -1,14 +1,18 @@
-//! onchaind: one channel whose funding was spent by a commitment, until nothing of it is left to take.
+//! onchaind: one channel whose funding was spent by a commitment, until nothing of it is left to
+//! take.
 //!
-//! It is told what the chain shows and says what follows ([`wire::onchaind::Resolution`]): which outputs are ours, how each is
-//! taken and until when, which preimages were shown, which HTLCs failed. It watches nothing, signs nothing, publishes
-//! nothing and stores nothing; the master does the first and the last two, hsmd the other.
+//! It is told what the chain shows and says what follows ([`wire::onchaind::Resolution`]): which
+//! outputs are ours, how each is taken and until when, which preimages were shown, which HTLCs
+//! failed. It watches nothing, signs nothing, publishes nothing and stores nothing; the master does
+//! the first and the last two, hsmd the other.
 //!
-//! [`Resolver`] is all of it, without I/O. Whatever it says follows from facts alone, anew each time: the rows, the
-//! transactions in blocks, the preimages that are known. So a restart is nothing special, and a reorganisation is fewer facts.
-//! Preimages alone are never unlearned, for as long as the process lives: the master stores the first word it hears of an HTLC
-//! (learned or failed) and keeps to it. After a restart onchaind may not know any more what only the mempool, or a block that
-//! is gone, has shown; and an HTLC that had failed may turn out learned, if the peer shows later what opens another of its hash.
+//! [`Resolver`] is all of it, without I/O. Whatever it says follows from facts alone, anew each
+//! time: the rows, the transactions in blocks, the preimages that are known. So a restart is
+//! nothing special, and a reorganisation is fewer facts. Preimages alone are never unlearned, for
+//! as long as the process lives: the master stores the first word it hears of an HTLC (learned or
+//! failed) and keeps to it. After a restart onchaind may not know any more what only the mempool,
+//! or a block that is gone, has shown; and an HTLC that had failed may turn out learned, if the
+//! peer shows later what opens another of its hash.
 //!
 //! # BOLT 5, and the test that shows it
 //!
@@ -31,14 +35,15 @@
 //! | handle its transactions being overtaken by HTLC transactions | `four_htlcs_are_resolved_in_every_order`, `tests/model.rs` |
 //! | a commitment that cannot be handled: say so, and salvage to_remote | `commitment_from_the_future_leaves_us_our_own_output` |
 //!
-//! Where BOLT 5 leaves a choice: "reasonable depth" is [`DEPTH`] blocks *on top*, so that a reorganisation of as many undoes
-//! nothing that was concluded. An HTLC without output whose incoming one expires within [`HASTE`] blocks fails sooner; one with
-//! an output that the peer can still take is reported as overdue then: lightningd fails its incoming one back if less is at stake than
-//! a close of that channel costs. A preimage fulfils every HTLC of its hash
-//! that we offered: upstream then pays us for each, and the peer took at most as many. HTLCs are told apart by identity
-//! and outputs by script and amount, in BOLT 3's order; a hash is never looked for among outputs. An anchor is not claimed:
-//! it costs more than it holds. What may be ours in a commitment that our rows do not know is given up two weeks after its
-//! expiry.
+//! Where BOLT 5 leaves a choice: "reasonable depth" is [`DEPTH`] blocks *on top*, so that a
+//! reorganisation of as many undoes nothing that was concluded. An HTLC without output whose
+//! incoming one expires within [`HASTE`] blocks fails sooner; one with an output that the peer can
+//! still take is reported as overdue then: lightningd fails its incoming one back if less is at
+//! stake than a close of that channel costs. A preimage fulfils every HTLC of its hash that we
+//! offered: upstream then pays us for each, and the peer took at most as many. HTLCs are told apart
+//! by identity and outputs by script and amount, in BOLT 3's order; a hash is never looked for
+//! among outputs. An anchor is not claimed: it costs more than it holds. What may be ours in a
+//! commitment that our rows do not know is given up two weeks after its expiry.
 #![deny(clippy::indexing_slicing)]
 
 mod chain;
@@ -66,11 +71,13 @@ impl Default for Settings {
     }
 }
 
-/// So many orders are heeded before what follows from them is said, where they come faster than that.
+/// So many orders are heeded before what follows from them is said, where they come faster than
+/// that.
 const AT_ONCE: usize = 256;
 
-//~ The tour's last stop. The channel is over; `close` says what is on the table, `claim` how each piece is taken, `resolve`
-//~ what follows from who took what. What becomes of it is lightningd's business again, where the tour began.
+//~ The tour's last stop. The channel is over; `close` says what is on the table, `claim` how each
+//~ piece is taken, `resolve` what follows from who took what. What becomes of it is lightningd's
+//~ business again, where the tour began.
 /// onchaind, from its start until lightningd ends it.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;

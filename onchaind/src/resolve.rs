@@ -1,5 +1,6 @@
-//! What follows from everything that is known: made anew each time, so that a restart or a reorganisation is nothing
-//! special. The one thing that grows and never shrinks is what preimages were shown.
+//! What follows from everything that is known: made anew each time, so that a restart or a
+//! reorganisation is nothing special. The one thing that grows and never shrinks is what preimages
+//! were shown.
 
 use crate::chain::{Chain, OutOfOrder, Spend};
 use crate::claim::Preimages;
@@ -13,12 +14,15 @@ use std::collections::{HashMap, HashSet};
 use wire::Long;
 use wire::onchaind::*;
 
-/// So many blocks on top of a transaction are for good, as far as HTLCs of other channels are concerned: BOLT 5's
-/// "reasonable depth". A reorganisation of so many still undoes nothing that was concluded from it.
+/// So many blocks on top of a transaction are for good, as far as HTLCs of other channels are
+/// concerned: BOLT 5's "reasonable depth". A reorganisation of so many still undoes nothing that
+/// was concluded from it.
 pub const DEPTH: u32 = 6;
-/// An HTLC that has no output here fails sooner if the one that it forwards expires within so many blocks.
+/// An HTLC that has no output here fails sooner if the one that it forwards expires within so many
+/// blocks.
 pub const HASTE: u32 = channel::FAIL_BACK_BLOCKS;
-/// So long after its expiry an HTLC is given up that may be in a commitment which our rows do not know: two weeks.
+/// So long after its expiry an HTLC is given up that may be in a commitment which our rows do not
+/// know: two weeks.
 const GIVEN_UP: u32 = 2016;
 
 /// One channel's close: everything that is known about it.
@@ -28,7 +32,8 @@ pub struct Resolver {
     chain: Chain,
     /// Of HTLCs that the peer offered.
     received: Preimages,
-    /// Of HTLCs that we offered, by hash: whoever shows one was paid, and all of that hash may be fulfilled upstream.
+    /// Of HTLCs that we offered, by hash: whoever shows one was paid, and all of that hash may be
+    /// fulfilled upstream.
     shown: HashMap<PaymentHash, Preimage>,
     /// The payment hashes whose preimages `shown` may contain.
     wanted: HashSet<PaymentHash>,
@@ -111,8 +116,8 @@ impl Resolver {
         self.chain.joins(transaction, height)
     }
 
-    /// BOLT 5: "MUST extract the payment preimage". Whatever it opens, and wherever: an HTLC whose output is gone, or never
-    /// was, is paid as well.
+    /// BOLT 5: "MUST extract the payment preimage". Whatever it opens, and wherever: an HTLC whose
+    /// output is gone, or never was, is paid as well.
     fn read(&mut self, transaction: &Transaction) {
         let elements = transaction.input.iter().flat_map(|input| Witness::iter(&input.witness));
         for element in elements {
@@ -174,7 +179,8 @@ impl Resolver {
                 let is_theirs = self.is_theirs_now(h, claim.is_some());
                 (Some((h.htlc.offered_by, h.htlc.id)), is_theirs)
             }
-            // The peer's own, an anchor, or nothing that we could ever take: unless there is a claim.
+            // The peer's own, an anchor, or nothing that we could ever take: unless there is a
+            // claim.
             OutputKind::OurToLocal
             | OutputKind::OurToRemote
             | OutputKind::TheirToLocal
@@ -210,7 +216,8 @@ impl Resolver {
         }
     }
 
-    /// Handles the output of an HTLC transaction: ours after the delay, or ours because it was revoked.
+    /// Handles the output of an HTLC transaction: ours after the delay, or ours because it was
+    /// revoked.
     fn second_stage(&self, of: (Side, HtlcId), spend: Spend<'_>, found: &mut Found) {
         let Some(claim) = self.close.second_claim(spend) else { return };
         let spent = self.chain.spend_of(&claim.outpoint);
@@ -236,7 +243,8 @@ impl Resolver {
     fn is_theirs_now(&self, output: &HtlcOutput, claimable: bool) -> bool {
         match (&self.close.view, output.htlc.offered_by) {
             _ if claimable => false,
-            // BOLT 5: "If not otherwise resolved, once the HTLC output has expired, it is considered irrevocably resolved."
+            // BOLT 5: "If not otherwise resolved, once the HTLC output has expired, it is
+            // considered irrevocably resolved."
             (_, Side::Remote) => self.chain.is_buried(output.htlc.expiry, DEPTH),
             // One that we can never take, since our rows do not know this commitment.
             (CommitmentOwner::Unknown { .. }, Side::Local) => true,
@@ -252,7 +260,8 @@ impl Resolver {
     /// Has this HTLC, whose preimage nobody has shown, come back to us for good?
     fn has_failed(&self, offered: &Offered) -> bool {
         if let Some(vout) = offered.output {
-            // Spent without its preimage: by us. BOLT 5: "once the resolving transaction has reached reasonable depth".
+            // Spent without its preimage: by us. BOLT 5: "once the resolving transaction has
+            // reached reasonable depth".
             let spend = self.chain.spend_of(&self.close.outpoint(vout));
             return spend.is_some_and(|s| self.chain.is_buried(s.by.height, DEPTH));
         }
@@ -264,7 +273,8 @@ impl Resolver {
             // No commitment that may take this one's place has it either.
             return true;
         }
-        // Another commitment may take this one's place in a reorganisation; but the incoming HTLC must fail in time.
+        // Another commitment may take this one's place in a reorganisation; but the incoming HTLC
+        // must fail in time.
         self.chain.is_buried(self.close.height, DEPTH) || self.is_overdue(offered)
     }
 
@@ -273,7 +283,8 @@ impl Resolver {
         offered.upstream.is_some_and(|expiry| expiry <= self.chain.tip + CltvDelta(HASTE))
     }
 
-    /// May an output of a commitment that our rows do not know be this HTLC's, so that the peer may still take it?
+    /// May an output of a commitment that our rows do not know be this HTLC's, so that the peer may
+    /// still take it?
     fn may_be_hidden(&self, offered: &Offered) -> bool {
         self.close.parts.iter().enumerate().any(|(vout, part)| {
             matches!(part.what, OutputKind::Unknown)

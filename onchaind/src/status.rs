@@ -1,4 +1,5 @@
-//! The lines of `status` in `listpeerchannels`: CLN's, since people know them and tools match on them.
+//! The lines of `status` in `listpeerchannels`: CLN's, since people know them and tools match on
+//! them.
 
 use primitives::*;
 use wire::hsm::WalletKey;

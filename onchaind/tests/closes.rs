@@ -1,5 +1,5 @@
-//! Every kind of close, with real signatures on every side: what hsmd signs of a claim is executed by consensus, and what the
-//! peer does is valid too.
+//! Every kind of close, with real signatures on every side: what hsmd signs of a claim is executed
+//! by consensus, and what the peer does is valid too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -309,7 +309,8 @@ fn old_commitment_of_ours_leaves_us_what_was_ours_in_it() {
 
 #[test]
 fn peer_with_our_payment_key_is_punished_all_the_same() {
-    // Nothing keeps a peer from naming our payment basepoint as its own: then to_remote looks alike in both sides'.
+    // Nothing keeps a peer from naming our payment basepoint as its own: then to_remote looks alike
+    // in both sides'.
     let mut world = World::plain(true);
     let mut state = world.ours.storable();
     state.params.basepoints.remote.payment = state.params.basepoints.local.payment;
@@ -353,7 +354,7 @@ fn htlcs_alike_in_hash_and_amount_are_told_apart_by_order() {
                 now.claims.0.iter().map(|c| c.lock_time).filter(|t| *t > 0).collect();
             lock_times.sort_unstable();
             assert_eq!(lock_times, [510, 510, 520, 530]);
-            // One preimage of that hash fulfils all that we offered: nobody upstream can claim otherwise.
+            // One preimage of that hash fulfils every HTLC of that hash that we offered.
             let theirs = match side {
                 L => world.peer_takes(&made, L, HtlcId(2), 10),
                 R => world.peers_htlc_tx(&made, L, HtlcId(2), 10),
@@ -400,7 +401,7 @@ fn preimage_counts_wherever_it_is_shown() {
     let newest = world.newest(R).clone();
     let made = world.newest(L).clone();
     let mut story = Story::new(world.init(&made));
-    // The peer's success on a commitment that then is reorganised away, still in somebody's mempool.
+    // The peer's HTLC-success on a commitment that then is reorganised away, still in a mempool.
     let shown = world.peers_htlc_tx(&newest, L, id, 13);
     story.resolver.unconfirmed(&OnchainUnconfirmed { transaction: shown });
     let learned = story.resolver.resolution().learned.0;
@@ -469,7 +470,8 @@ fn keys_of_claims_are_those_of_the_channel() {
     }
 }
 
-/// lightningd decides by what is at stake: small HTLCs are failed back, whether or not taking their outputs would pay.
+/// lightningd decides by what is at stake: small HTLCs are failed back, whether or not taking their
+/// outputs would pay.
 #[test]
 fn unresolved_htlc_is_overdue_before_its_incoming_one_expires() {
     for anchors in FORMATS {

@@ -1,5 +1,5 @@
-//! The largest commitments there are: everything in them is claimed, and what that costs grows as they do.
-//! `cargo test --release -p onchaind --test large -- --nocapture` prints what it costs.
+//! The largest commitments there are: everything in them is claimed, and what that costs grows as
+//! they do. `cargo test --release -p onchaind --test large -- --nocapture` prints what it costs.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -24,7 +24,8 @@ fn full(count: u64) -> World {
     world
 }
 
-/// From its beginning to its end, a block at a time: everything is claimed and confirmed in the next block.
+/// From its beginning to its end, a block at a time: everything is claimed and confirmed in the
+/// next block.
 fn resolve(init: &OnchaindInit) -> (Duration, usize) {
     let mut spent = Duration::ZERO;
     let mut timed = |f: &mut dyn FnMut()| {
@@ -119,7 +120,8 @@ fn transaction_of_10000_outputs_costs_what_reading_it_costs() {
             OutPoint { txid: made.built.tx.input[0].previous_output.txid, vout: n };
         more.witness = bitcoin::Witness::from_slice(&[[n as u8; 32], [7; 32]]);
         tx.input.push(more);
-        // Everything pays as a second stage does: but only what is at the index of an HTLC's input is one.
+        // Everything pays as a second stage does: but only what is at the index of an HTLC's input
+        // is one.
         tx.output.push(output.clone());
     }
     let txid = tx.compute_txid();

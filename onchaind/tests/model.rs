@@ -1,5 +1,5 @@
-//! Random lives of a channel, any commitment that was ever signed, and an adversary who orders the chain: nobody has less
-//! than the protocol grants.
+//! Random lives of a channel, any commitment that was ever signed, and an adversary who orders the
+//! chain: nobody has less than the protocol grants.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;

@@ -1,4 +1,5 @@
-//! Up to four HTLCs, each taken by us or by the peer, in every order there is: at each step exactly what is left is claimed.
+//! Up to four HTLCs, each taken by us or by the peer, in every order there is: at each step exactly
+//! what is left is claimed.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -61,8 +62,8 @@ impl Four {
         }
     }
 
-    /// Plays one order: who takes which when. `order[k].0` is the HTLC output, `.1` is true if the peer takes it. Where
-    /// one is there for the second time, what its second stage paid is taken.
+    /// Plays one order: who takes which when. `order[k].0` is the HTLC output, `.1` is true if the
+    /// peer takes it. Where one is there for the second time, what its second stage paid is taken.
     fn play(&self, whose: Whose, order: &[(usize, bool)]) {
         let mut resolver = Resolver::new(self.init.clone()).unwrap();
         let mut left: BTreeSet<_> = (0..4).map(|at| self.outpoint(at)).collect();

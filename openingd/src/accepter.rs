@@ -1,5 +1,5 @@
-//! The peer opens: its `open_channel`, our answer, its `funding_created`. Our `funding_signed` is channeld's to send, once
-//! the channel is on disk. BOLT 2.
+//! The peer opens: its `open_channel`, our answer, its `funding_created`. Our `funding_signed` is
+//! channeld's to send, once the channel is on disk. BOLT 2.
 
 use crate::line::{Partners, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
@@ -52,7 +52,8 @@ pub(crate) fn accept(
     begin(line, &funded, created.signature, minimum_depth)
 }
 
-/// The master, and whoever it asks, may refuse, or have wishes. What we wait for before `channel_ready`.
+/// The master, and whoever it asks, may refuse, or have wishes. What we wait for before
+/// `channel_ready`.
 fn ask_master(
     line: &mut Partners,
     ground: &Ground,
@@ -74,7 +75,8 @@ fn ask_master(
         Ok(wishes)
     })?;
     let AcceptProposed { upfront_script, minimum_depth, reserve } = wishes;
-    // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and only the master knows whom.
+    // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and only the master knows
+    // whom.
     let depth = minimum_depth.unwrap_or(ground.policy.minimum_depth);
     if channel_type.has_bit(feature::ZEROCONF) && minimum_depth != Some(0) {
         return Err(at_fault(Refusal::ChannelType { channel_type, why: NOT_TRUSTED }));
@@ -96,7 +98,8 @@ fn ask_master(
     Ok(depth)
 }
 
-/// Their signature on ours, ours on theirs: the channel begins. A peer whose own does not hold gets none of ours.
+/// Their signature on ours, ours on theirs: the channel begins. A peer whose own does not hold gets
+/// none of ours.
 fn begin(
     line: &mut Partners,
     funded: &FundedAgreement,

@@ -1,13 +1,13 @@
-//! openingd: one peer, one attempt at a channel, from `open_channel` to both first commitments. BOLT 2, "Channel
-//! Establishment v1".
+//! openingd: one peer, one attempt at a channel, from `open_channel` to both first commitments.
+//! BOLT 2, "Channel Establishment v1".
 //!
-//! It holds no secret and writes nothing down: hsmd signs, and until the master has heard `Opened` there is no channel. It
-//! builds no funding transaction, and as accepter it does not send `funding_signed`: whoever says that must have the channel
-//! on disk, so channeld does.
+//! It holds no secret and writes nothing down: hsmd signs, and until the master has heard `Opened`
+//! there is no channel. It builds no funding transaction, and as accepter it does not send
+//! `funding_signed`: whoever says that must have the channel on disk, so channeld does.
 //!
-//! `channel::opening` is the law, as pure questions about messages; `opener` and `accepter` read like the figure in BOLT 2;
-//! `line` is who may speak when. `CHECKLIST.md` names every MUST and the test
-//! that shows it.
+//! `channel::opening` is the law, as pure questions about messages; `opener` and `accepter` read
+//! like the figure in BOLT 2; `line` is who may speak when. `CHECKLIST.md` names every MUST and the
+//! test that shows it.
 #![deny(clippy::indexing_slicing)]
 
 mod accepter;
@@ -22,8 +22,9 @@ use crate::line::Partners;
 use subdaemon::{Child, Failure, Hsm, Orders, Peer, Sandbox};
 use wire::openingd::ToOpeningd;
 
-//~ The tour comes from connectd, and now there are two: whoever reads `opener` and `accepter` side by side has read BOLT 2's
-//~ figure of an opening. What is refused, and by which words, is in `channel::opening`. Then go on to channeld.
+//~ The tour comes from connectd, and now there are two: whoever reads `opener` and `accepter` side
+//~ by side has read BOLT 2's figure of an opening. What is refused, and by which words, is in
+//~ `channel::opening`. Then go on to channeld.
 /// openingd, from its start to the hand-over.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;

@@ -62,7 +62,8 @@ impl Partners {
         self.hsm.ask(question)
     }
 
-    /// The channel has an id: what the peer says of it is for this socket. Before the peer can know it.
+    /// The channel has an id: what the peer says of it is for this socket. Before the peer can know
+    /// it.
     pub(crate) fn also_route(&mut self, channel: ChannelId) -> Result<(), Failure> {
         self.ids.push(channel);
         self.lost(|line| line.peer.control(AlsoRoute { channel }))
@@ -210,15 +211,16 @@ impl Partners {
 
     // ---- the end
 
-    /// Gives the channel and the peer to the master. What the peer said and nobody read stays in the socket.
+    /// Gives the channel and the peer to the master. What the peer said and nobody read stays in
+    /// the socket.
     pub(crate) fn hand_over(mut self, opened: &Opened) -> Result<(), Failure> {
         self.lost(|line| line.peer.written())?;
         self.master.hand_over(opened, self.peer.into_fd())
     }
     /// The peer's last word from us.
     ///
-    /// A peer that hears an error may propose the channel again at once and under the same id, with less in it: that is for
-    /// the next openingd.
+    /// A peer that hears an error may propose the channel again at once and under the same id, with
+    /// less in it: that is for the next openingd.
     pub(crate) fn tell(&mut self, failure: &Failure) {
         self.peer.tell(self.id, failure);
         if self.peer.written().is_err() {

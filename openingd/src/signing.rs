@@ -1,4 +1,5 @@
-//! The questions to hsmd: our keys, our signature on the peer's first commitment, its check of the peer's on ours.
+//! The questions to hsmd: our keys, our signature on the peer's first commitment, its check of the
+//! peer's on ours.
 
 use crate::line::{Partners, at_fault};
 use channel::opening::agreement::FundedAgreement;
@@ -17,7 +18,8 @@ pub(crate) fn our_keys(line: &mut Partners) -> Result<(Basepoints, Point), Failu
 
 /// Tells hsmd the channel's parameters: once, before any signature.
 pub(crate) fn set_up(line: &mut Partners, funded: &FundedAgreement) -> Result<(), Failure> {
-    // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of ours.
+    // Whatever makes no transaction is refused here by its name, before hsmd takes it for a bug of
+    // ours.
     for side in Side::BOTH {
         funded.transaction(side).map_err(at_fault)?;
     }

@@ -1,5 +1,5 @@
-//! BOLT 2, accept_channel, funding_created and funding_signed: one test for each demand. `CHECKLIST.md` has them in the
-//! BOLT's order.
+//! BOLT 2, accept_channel, funding_created and funding_signed: one test for each demand.
+//! `CHECKLIST.md` has them in the BOLT's order.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;

@@ -1,4 +1,5 @@
-//! The judge over arbitrary numbers: what it lets pass makes a channel, and it always has an answer.
+//! The judge over arbitrary numbers: what it lets pass makes a channel, and it always has an
+//! answer.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;

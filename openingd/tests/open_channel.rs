@@ -408,7 +408,8 @@ fn dust_limit_that_would_burn_too_much_is_refused() {
     );
 }
 
-/// BOLT 2, open_channel and accept_channel: a dust limit that is too large. What all implementations have is taken.
+/// BOLT 2, open_channel and accept_channel: a dust limit that is too large. What all
+/// implementations have is taken.
 #[test]
 fn dust_limit_above_the_policy_is_refused() {
     for known in [354, 546, 1062] {

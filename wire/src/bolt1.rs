@@ -28,8 +28,8 @@ crate::message_set! {
     pub enum SetupMessage { Warning, PeerStorage, PeerStorageRetrieval, Init, Error, Ping, Pong }
 }
 
-/// Bytes of text in an error or a warning of ours: what a message has room for behind its type, channel id and length. An error may
-/// show a transaction.
+/// Bytes of text in an error or a warning of ours: what a message has room for behind its type,
+/// channel id and length. An error may show a transaction.
 pub const MAX_TEXT: usize = MAX_BOLT_MESSAGE - 2 - 32 - 2;
 
 impl Error {
@@ -37,7 +37,8 @@ impl Error {
     pub fn new(channel_id: ChannelId, text: &str) -> Self {
         Self { channel_id, data: cut(text) }
     }
-    /// The text, with everything but printable ASCII replaced. BOLT 1: otherwise it must not be printed verbatim.
+    /// The text, with everything but printable ASCII replaced. BOLT 1: otherwise it must not be
+    /// printed verbatim.
     pub fn text(&self) -> String {
         printable(&self.data)
     }

@@ -50,7 +50,8 @@ crate::messages! {
         0 => upfront_shutdown_script: Rest,
         1 => channel_type: Rest,
     }
-    /// "This output will be the channel; here is my signature on your first commitment transaction."
+    /// "This output will be the channel; here is my signature on your first commitment
+    /// transaction."
     34 => FundingCreated {
         temporary_channel_id: ChannelId,
         funding_txid: Txid,
@@ -144,10 +145,11 @@ crate::message_set! {
     pub enum ClosingMessage { Warning, Error, Shutdown, ClosingSigned, ChannelReestablish, AnnouncementSignatures, ChannelReady }
 }
 
-/// The channel that a BOLT message is about, by where each of them carries it. `None` where it is about none, or is too short.
+/// The channel that a BOLT message is about, by where each of them carries it. `None` where it is
+/// about none, or is too short.
 ///
-/// connectd routes by this without reading further; every message of BOLT 2 begins with its channel id but
-/// `open_channel`, which has the chain's hash before.
+/// connectd routes by this without reading further; every message of BOLT 2 begins with its channel
+/// id but `open_channel`, which has the chain's hash before.
 pub fn channel_of(message: &[u8]) -> Option<ChannelId> {
     let (number, body) = message.split_first_chunk::<2>()?;
     let body = match u16::from_be_bytes(*number) {

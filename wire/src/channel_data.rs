@@ -1,11 +1,13 @@
-//! The data of a channel, as it travels between our processes and is stored. Its behaviour: crate `channel`.
+//! The data of a channel, as it travels between our processes and is stored. Its behaviour: crate
+//! `channel`.
 
 use crate::{Long, OnionPacket};
 use primitives::*;
 
 crate::data! {
-    /// How far one update (an HTLC added or removed, a new feerate) has come. BOLT 2, "Normal Operation", counts
-    /// these five; "sender" is whoever proposed it. How they follow each other: `channel::stage`.
+    /// How far one update (an HTLC added or removed, a new feerate) has come. BOLT 2, "Normal
+    /// Operation", counts these five; "sender" is whoever proposed it. How they follow each other:
+    /// `channel::stage`.
     pub tag Stage {
         /// Said, and in no commitment yet: forgotten on a disconnect.
         0 => PendingOnReceiver,
@@ -19,8 +21,8 @@ crate::data! {
         4 => Irrevocable,
     }
 
-    /// How far a channel's life is, as far as that decides what may still happen to it: `channel::phase` has the table. Ordered: code
-    /// compares phases.
+    /// How far a channel's life is, as far as that decides what may still happen to it:
+    /// `channel::phase` has the table. Ordered: code compares phases.
     pub tag ChannelPhase {
         /// No commitment is stored yet.
         0 => Opening,
@@ -36,7 +38,8 @@ crate::data! {
         5 => ClosingAgreed,
         /// Failed: a commitment is, or will be, published.
         6 => AwaitingUnilateral,
-        /// A closing was stored, and the channel then failed or its funding output was spent, by the mutual close too.
+        /// A closing was stored, and the channel then failed or its funding output was spent, by
+        /// the mutual close too.
         7 => ClosingFailed,
         /// The funding output was spent, and no closing was ever stored.
         8 => Onchain,
@@ -46,8 +49,8 @@ crate::data! {
         10 => Closed,
     }
 
-    /// What one side demanded in its `open_channel` or `accept_channel`. BOLT 2. The dust limit is for that side's own
-    /// commitment; everything else binds the *other* side.
+    /// What one side demanded in its `open_channel` or `accept_channel`. BOLT 2. The dust limit is
+    /// for that side's own commitment; everything else binds the *other* side.
     pub struct Terms {
         /// Outputs below are left out of the commitment that this side can publish.
         dust_limit: Sat,
@@ -95,7 +98,8 @@ crate::data! {
         basepoints: Sides<Basepoints>,
     }
 
-    /// An HTLC as a commitment transaction sees it. Its identity is (channel, `offered_by`, `id`), nothing else.
+    /// An HTLC as a commitment transaction sees it. Its identity is (channel, `offered_by`, `id`),
+    /// nothing else.
     pub struct Htlc {
         /// The side that offered it: it pays if the HTLC is fulfilled.
         offered_by: Side,
@@ -109,8 +113,8 @@ crate::data! {
         expiry: BlockHeight,
     }
 
-    /// One commitment transaction as a description: with [`ChannelParams`] and its commitment point, all that is
-    /// needed to build it. `side` can publish it.
+    /// One commitment transaction as a description: with [`ChannelParams`] and its commitment
+    /// point, all that is needed to build it. `side` can publish it.
     pub struct CommitmentState {
         /// The side that can publish it.
         side: Side,
@@ -160,7 +164,8 @@ crate::data! {
         onion: OnionPacket,
         /// The blinded path's key beside it, if any.
         path_key: Option<Point>,
-        /// The master's key for one that we offered, so that it finds what it was for. Zero for those of the peer.
+        /// The master's key for one that we offered, so that it finds what it was for. Zero for
+        /// those of the peer.
         key: u64,
         /// How far its addition has come.
         added: Stage,
@@ -180,7 +185,8 @@ crate::data! {
         stage: Stage,
     }
 
-    /// What we said last of the two that must come again in their old order. BOLT 2, "Message Retransmission".
+    /// What we said last of the two that must come again in their old order. BOLT 2, "Message
+    /// Retransmission".
     pub tag LastSent {
         /// Neither yet.
         0 => Neither,
@@ -190,7 +196,8 @@ crate::data! {
         2 => Revocation,
     }
 
-    /// One secret of the peer's chain, with the index it came for. BOLT 3, "Efficient Per-commitment Secret Storage".
+    /// One secret of the peer's chain, with the index it came for. BOLT 3, "Efficient
+    /// Per-commitment Secret Storage".
     pub struct StoredSecret {
         /// 2^48 - 1 minus the commitment's number.
         index: u64,
@@ -198,28 +205,33 @@ crate::data! {
         secret: Secret<32>,
     }
 
-    /// Everything about a channel that commitments depend on: lightningd stores it, and starts channeld with it.
+    /// Everything about a channel that commitments depend on: lightningd stores it, and starts
+    /// channeld with it.
     pub struct ChannelState {
         /// Parameters that never change.
         params: ChannelParams,
-        /// What each has, every live HTLC counted with the side that offered it: always the whole channel together, and
-        /// moved only by fulfilments that are irrevocable.
+        /// What each has, every live HTLC counted with the side that offered it: always the whole
+        /// channel together, and moved only by fulfilments that are irrevocable.
         balance: Sides<Msat>,
         /// The id that each side's next HTLC gets.
         next_htlc_id: Sides<HtlcId>,
         /// Everything that is under way: ours first, each side's by id.
         htlcs: Long<LiveHtlc>,
-        /// The feerate that is in force on both sides, then those under way, oldest first. Never empty.
+        /// The feerate that is in force on both sides, then those under way, oldest first. Never
+        /// empty.
         fees: Long<FeeChange>,
         /// The newest commitment of each side that was signed by the other.
         commitment: Sides<CommitmentNumber>,
-        /// How many commitments each side has revoked: the number of its oldest one that still counts.
+        /// How many commitments each side has revoked: the number of its oldest one that still
+        /// counts.
         revoked: Sides<CommitmentNumber>,
         /// The remote's point for its oldest commitment that still counts (`revoked.remote`).
         remote_point: Point,
-        /// The remote's point for the one after, whether we signed that already or not. Unknown until `channel_ready`.
+        /// The remote's point for the one after, whether we signed that already or not. Unknown
+        /// until `channel_ready`.
         remote_next_point: Option<Point>,
-        /// The remote side's revocation secrets, one for each number of trailing zeroes that an index can have.
+        /// The remote side's revocation secrets, one for each number of trailing zeroes that an
+        /// index can have.
         remote_secrets: Long<StoredSecret>,
         /// The remote's signatures on our newest commitment.
         local_signatures: CommitmentSignatures,
@@ -227,8 +239,9 @@ crate::data! {
         last_sent: LastSent,
     }
 
-    /// The difference that one step made in a [`ChannelState`]: `channel::diff` makes it, `channel::apply` undoes the difference. The
-    /// master stores it as rows. Updates that are in no commitment yet are not part of it: nobody has to remember those.
+    /// The difference that one step made in a [`ChannelState`]: `channel::diff` makes it,
+    /// `channel::apply` undoes the difference. The master stores it as rows. Updates that are in no
+    /// commitment yet are not part of it: nobody has to remember those.
     pub struct ChannelChange {
         /// New value, always given.
         balance: Sides<Msat>,
@@ -250,7 +263,8 @@ crate::data! {
         remote_point: Point,
         /// New value, always given.
         remote_next_point: Option<Point>,
-        /// The secrets that the peer gave since: each takes the place of the one whose index has as many trailing zeroes.
+        /// The secrets that the peer gave since: each takes the place of the one whose index has as
+        /// many trailing zeroes.
         remote_secrets: Long<StoredSecret>,
         /// The remote's signatures on our newest commitment, if it is a new one.
         local_signatures: Option<CommitmentSignatures>,

@@ -11,11 +11,13 @@ crate::data! {
     pub enum Birth {
         /// The connection is new: `channel_reestablish` comes first.
         0 => Reconnected,
-        /// openingd just ended on this connection. As accepter, this `funding_signed` goes out first.
+        /// openingd just ended on this connection. As accepter, this `funding_signed` goes out
+        /// first.
         1 => JustOpened { funding_signed: Option<Signature> },
     }
 
-    /// The feerates that this channel proposes and accepts, from lightningd's estimates. BOLT 2, update_fee.
+    /// The feerates that this channel proposes and accepts, from lightningd's estimates. BOLT 2,
+    /// update_fee.
     pub struct FeePolicy {
         /// As opener: what the commitment should pay.
         target: FeeratePerKw,
@@ -31,7 +33,8 @@ crate::data! {
         max_dust_exposure: Msat,
         /// How many HTLCs we offer at once, whatever the peer allows.
         max_offered: u16,
-        /// Milliseconds to wait for further updates before one is committed, when nothing is readable.
+        /// Milliseconds to wait for further updates before one is committed, when nothing is
+        /// readable.
         commit_time_ms: u32,
     }
 
@@ -82,11 +85,13 @@ crate::data! {
 }
 
 crate::internal! {
-    /// channeld's init. Descriptors: hsmd (rights: Points, SignRemote, Revoke, Peel, SignGossip), peer.
+    /// channeld's init. Descriptors: hsmd (rights: Points, SignRemote, Revoke, Peel, SignGossip),
+    /// peer.
     4000 => ChanneldInit {
         channel: ChannelId,
         birth: Birth,
-        /// Phase of the channel when channeld is started. channeld advances it when channel_ready or shutdown is exchanged.
+        /// Phase of the channel when channeld is started. channeld advances it when channel_ready
+        /// or shutdown is exchanged.
         phase: ChannelPhase,
         state: ChannelState,
         local_features: Features,
@@ -109,7 +114,8 @@ crate::internal! {
         shutdown: Sides<Option<ScriptBuf>>,
         /// The scripts that each side fixed when it opened.
         upfront_script: Sides<Option<ScriptBuf>>,
-        /// Never sign or revoke anything: the peer has shown that our data is old, or the channel failed.
+        /// Never sign or revoke anything: the peer has shown that our data is old, or the channel
+        /// failed.
         failed: Option<String>,
     }
     /// The funding is deep enough: send `channel_ready`.
@@ -180,7 +186,8 @@ crate::requests! {
         4203 => PersistShutdown { by: Side, script: ScriptBuf } -> ();
         /// The peer's announcement_signatures came.
         4204 => PersistAnnouncement { short_channel_id: ShortChannelId, node_signature: Signature, bitcoin_signature: Signature } -> ();
-        /// The peer wants to close, and where we are paid was never fixed: where to? Asked again, the same again.
+        /// The peer wants to close, and where we are paid was never fixed: where to? Asked again,
+        /// the same again.
         4205 => GetShutdownScript {} -> ScriptBuf;
     }
 }

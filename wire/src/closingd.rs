@@ -20,11 +20,13 @@ crate::internal! {
         max_fee: Sat,
         /// The fee that we prefer.
         ideal_fee: Sat,
-        /// Was the channel handed over by channeld on this connection? (Always: there is a channeld first.)
+        /// Was the channel handed over by channeld on this connection? (Always: there is a channeld
+        /// first.)
         local_features: Features,
         remote_features: Features,
     }
-    /// Both have signed this: it is final. The connection stays; late messages of the peer are refused.
+    /// Both have signed this: it is final. The connection stays; late messages of the peer are
+    /// refused.
     5100 => ClosingAgreed { state: ClosingState, signature: Signature }
 }
 crate::message_set! {

@@ -1,4 +1,4 @@
-//! How single values stand on the wire, and what can be wrong with them. BOLT 1, "Fundamental Types".
+//! Single values on the wire, and why bytes are none. BOLT 1, "Fundamental Types".
 //!
 //! Lengths are checked against what is there before anything is allocated.
 
@@ -74,7 +74,7 @@ impl fmt::Display for Malformed {
 }
 impl std::error::Error for Malformed {}
 
-/// A value with one form on the wire. `take` of what `put` wrote gives the same value and leaves nothing.
+/// A value with one form on the wire: `take` reads exactly the bytes that `put` wrote.
 pub trait Wire: Sized {
     /// Appends the value.
     fn put(&self, out: &mut Vec<u8>);
@@ -198,7 +198,8 @@ impl Wire for Signature {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize_compact());
     }
-    // BOLT 2, funding_created: a signature that is not low-S must fail; a node relays no other. (CVE-2020-26895.)
+    // BOLT 2, funding_created: a signature that is not low-S must fail; a node relays no other.
+    // (CVE-2020-26895.)
     fn take(from: &mut &[u8]) -> Result<Self, Problem> {
         let signature =
             Self::from_compact(&take_array::<64>(from)?).map_err(|_| Problem::BadSignature)?;
@@ -269,9 +270,8 @@ impl Wire for Transaction {
         bitcoin::consensus::deserialize(&Bytes::take(from)?.0).map_err(|_| Problem::Unknown(0))
     }
 }
-/// Within the suite only.
-/// A text for people: a long one is cut as it is written, and refused as it is read, so that none grows beyond its bound in the
-/// memory, rows or log of whoever hears it.
+/// Within the suite only. A text for people: a long one is cut as it is written, and refused as it
+/// is read, so that none grows beyond its bound in the memory, rows or log of whoever hears it.
 impl Wire for String {
     fn put(&self, out: &mut Vec<u8>) {
         let text = cut_text(self);
@@ -310,7 +310,8 @@ impl<T: Wire> Wire for Vec<T> {
 }
 
 fn take_items<T: Wire>(from: &mut &[u8], count: usize) -> Result<Vec<T>, Problem> {
-    // Every item is at least a byte long, so a count beyond what is left is a lie; believe no more than what is there.
+    // Every item is at least a byte long, so a count beyond what is left is a lie; believe no more
+    // than what is there.
     if count > from.len() && std::mem::size_of::<T>() > 0 {
         return Err(Problem::TooShort { needed: count as u64, left: from.len() });
     }

@@ -13,7 +13,8 @@ crate::data! {
         1 => Out,
     }
 
-    /// Where a node is reached. As text so that CLN's forms stay what they are; connectd parses and resolves.
+    /// Where a node is reached. As text so that CLN's forms stay what they are; connectd parses and
+    /// resolves.
     pub struct Address {
         /// An IPv4 or IPv6 address, or a hostname.
         host: String,
@@ -36,23 +37,28 @@ crate::internal! {
         node_id: NodeId,
         network: Network,
         features: Features,
-        /// Addresses to listen on. connectd binds them at once, and accepts once told to [`Activate`].
+        /// Addresses to listen on. connectd binds them at once, and accepts once told to
+        /// [`Activate`].
         listen: Vec<Address>,
-        /// False: an address that cannot be bound (IPv6 on a machine without) is reported and skipped.
+        /// False: an address that cannot be bound (IPv6 on a machine without) is reported and
+        /// skipped.
         must_listen: bool,
         /// Hostnames are not resolved (--disable-dns).
         disable_dns: bool,
-        /// The number before the first connection's: none that a connectd before this one gave is given again. Its last 40 bits are 0.
+        /// The number before the first connection's: none that a connectd before this one gave is
+        /// given again. Its last 40 bits are 0.
         last_connection: u64,
     }
     /// The chain is caught up: accept peers now.
     2001 => Activate {}
-    /// Dial, trying the addresses in order. Answered by `Connected` or `ConnectFailed`, whichever comes.
+    /// Dial, trying the addresses in order. Answered by `Connected` or `ConnectFailed`, whichever
+    /// comes.
     2002 => Connect { node: NodeId, addresses: Vec<Address> }
     /// Close this peer's connection once its queue is written.
     2003 => Disconnect { node: NodeId, connection: u64 }
-    /// Serve this channel id by the socket that comes along. Messages held for it are delivered first. Descriptor: the
-    /// socket. If the connection is no more the socket is closed: its owner reads the end.
+    /// Serve this channel id by the socket that comes along. Messages held for it are delivered
+    /// first. Descriptor: the socket. If the connection is no more the socket is closed: its owner
+    /// reads the end.
     2004 => Attach { node: NodeId, connection: u64, channel: ChannelId }
     /// Send this BOLT message.
     2005 => Send { node: NodeId, connection: u64, message: Bytes }
@@ -60,7 +66,8 @@ crate::internal! {
     2006 => Refuse { node: NodeId, connection: u64, channel: ChannelId }
     /// Ping, and report the answer. `pong_bytes` of 65532 and more gets none.
     2007 => PingPeer { node: NodeId, connection: u64, ask: u64, length: u16, pong_bytes: u16 }
-    /// These peers have funded channels with us, in place of those said before: their connections make room for no others.
+    /// These peers have funded channels with us, in place of those said before: their connections
+    /// make room for no others.
     2008 => Friends { nodes: Vec<NodeId> }
 
     /// Bound and listening on these.
@@ -79,8 +86,8 @@ crate::internal! {
     2102 => ConnectFailed { node: NodeId, failures: Vec<DialFailure> }
     /// The connection is gone, and with it every socket attached to it.
     2103 => Disconnected { node: NodeId, connection: u64, why: String }
-    /// A message came for a channel id that no socket serves. It is held, with those that follow, until `Attach` or
-    /// `Refuse`. Said once per channel id.
+    /// A message came for a channel id that no socket serves. It is held, with those that follow,
+    /// until `Attach` or `Refuse`. Said once per channel id.
     2104 => Spoke { node: NodeId, connection: u64, channel: ChannelId, message: Bytes }
     /// The pong to a `PingPeer`: its length with header, 0 if none was asked for.
     2105 => Ponged { node: NodeId, ask: u64, length: u16 }
@@ -107,15 +114,16 @@ pub const PEER_RECORD_MESSAGE: u8 = 0;
 pub const PEER_RECORD_CONTROL: u8 = 1;
 
 crate::internal! {
-    /// Daemon to connectd: from here on this channel id is mine too. Sent before the message that gives the peer the new id.
-    /// An id in use by another socket closes this one.
+    /// Daemon to connectd: from here on this channel id is mine too. Sent before the message that
+    /// gives the peer the new id. An id in use by another socket closes this one.
     2200 => AlsoRoute { channel: ChannelId }
     /// Daemon to connectd: once everything before this is written, close the connection.
     2201 => CloseConnection {}
-    /// Connectd to daemon: everything you wrote has left for the kernel. Sent after the queue had been full.
+    /// Connectd to daemon: everything you wrote has left for the kernel. Sent after the queue had
+    /// been full.
     2202 => Drained {}
-    /// Daemon to connectd: no channel id is mine any more. Sent before a last word, so that what the peer answers to that finds
-    /// no daemon, and can begin anew.
+    /// Daemon to connectd: no channel id is mine any more. Sent before a last word, so that what
+    /// the peer answers to that finds no daemon, and can begin anew.
     2203 => Leave {}
 }
 crate::message_set! {

@@ -19,9 +19,11 @@ crate::data! {
 }
 
 crate::internal! {
-    /// The first frame on a child's stdin. Descriptors: its upward socket, and the master's lock to hold while it lives.
+    /// The first frame on a child's stdin. Descriptors: its upward socket, and the master's lock to
+    /// hold while it lives.
     1 => Start {
-        /// [`crate::VERSION`] of the master. A child of another version says so on stderr and exits with code 10.
+        /// [`crate::VERSION`] of the master. A child of another version says so on stderr and exits
+        /// with code 10.
         version: u64,
         /// Nothing below this is worth sending.
         log_level: LogLevel,
@@ -32,9 +34,11 @@ crate::internal! {
     }
     /// A line for the log.
     10 => Log { level: LogLevel, text: String }
-    /// The activity of this daemon, for `status` in listpeerchannels: one lasting line per state, one passing line.
+    /// The activity of this daemon, for `status` in listpeerchannels: one lasting line per state,
+    /// one passing line.
     11 => Status { lasting: Option<String>, passing: Option<String> }
-    /// The last word of a daemon that ends in failure: whose fault it was, and what the peer was told if anything.
+    /// The last word of a daemon that ends in failure: whose fault it was, and what the peer was
+    /// told if anything.
     12 => Failed { fault: Fault, text: String }
 }
 

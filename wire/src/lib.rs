@@ -1,7 +1,8 @@
 //! Every message of the suite: those of the BOLTs and those between our own processes, as tables.
 //!
-//! Data that crosses a process border is defined here or below; behaviour lives above. This crate reads and
-//! writes bytes that are in memory: it has no sockets, keeps no state, and never panics on what it is given.
+//! Data that crosses a process border is defined here or below; behaviour lives above. This crate
+//! reads and writes bytes that are in memory: it has no sockets, keeps no state, and never panics
+//! on what it is given.
 #![deny(clippy::indexing_slicing)]
 
 mod bolt1;
@@ -27,7 +28,8 @@ pub use bolt7::*;
 pub use codec::*;
 pub use tables::{Decoded, MAX_BOLT_MESSAGE, MAX_FRAME, Message, Request, Row};
 
-/// The version that lightningd and a child compare first: a hash over the text of every table of this crate.
+/// The version that lightningd and a child compare first: a hash over the text of every table of
+/// this crate.
 pub const VERSION: u64 = {
     let hash = hash_text(0xcbf2_9ce4_8422_2325, include_bytes!("bolt1.rs"));
     let hash = hash_text(hash, include_bytes!("bolt2.rs"));

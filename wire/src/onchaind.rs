@@ -1,7 +1,8 @@
 //! Between the master and onchaind: one channel whose funding was spent by a commitment.
 //!
-//! onchaind is told everything that the chain shows and answers with a [`Resolution`], made anew from all of it each time:
-//! it keeps nothing that has to survive, so that restarts and reorganisations are nothing special.
+//! onchaind is told everything that the chain shows and answers with a [`Resolution`], made anew
+//! from all of it each time: it keeps nothing that has to survive, so that restarts and
+//! reorganisations are nothing special.
 
 use crate::Long;
 use crate::channel_data::*;
@@ -26,8 +27,8 @@ crate::data! {
         1 => Theirs { number: CommitmentNumber },
         /// The peer's, revoked: everything in it is ours.
         2 => Revoked { number: CommitmentNumber },
-        /// One that our rows do not know: the peer's future after a loss of ours, or one of ours from another time. What pays
-        /// our own keys is taken, and nothing more can be done.
+        /// One that our rows do not know: the peer's future after a loss of ours, or one of ours
+        /// from another time. What pays our own keys is taken, and nothing more can be done.
         3 => Unknown { number: CommitmentNumber },
     }
 
@@ -35,7 +36,8 @@ crate::data! {
     pub enum ClaimShape {
         /// Anything goes: many may be taken together.
         0 => Free {},
-        /// The output of the same index as the input must be this one: the peer signed that, and nothing else of it.
+        /// The output of the same index as the input must be this one: the peer signed that, and
+        /// nothing else of it.
         1 => Paired { amount: Sat, script: ScriptBuf },
         /// This one input, this one output and nothing more: the peer signed all of it.
         2 => Whole { amount: Sat, script: ScriptBuf },
@@ -53,12 +55,13 @@ crate::data! {
         key: WalletKey,
         /// The sequence of the input: a relative delay, or none.
         sequence: u32,
-        /// The locktime of the transaction: 0, or the block from which on it is valid. Exactly this, if the shape is not
-        /// `Free`; at least this, if it is.
+        /// The locktime of the transaction: 0, or the block from which on it is valid. Exactly
+        /// this, if the shape is not `Free`; at least this, if it is.
         lock_time: u32,
         /// The first block that can contain it.
         ready: BlockHeight,
-        /// From this block on somebody else can take the output, or what it stands for is lost: it should be ours before.
+        /// From this block on somebody else can take the output, or what it stands for is lost: it
+        /// should be ours before.
         deadline: Option<BlockHeight>,
         /// Of its witness, in weight units, at most.
         witness_weight: u32,
@@ -78,7 +81,8 @@ crate::data! {
         htlc: Option<(Side, HtlcId)>,
         /// The transaction that spent it, and its block.
         spent: Option<(Txid, BlockHeight)>,
-        /// Is nothing more to be done about it? (Spent for good, not ours, or worth less than it costs.)
+        /// Is nothing more to be done about it? (Spent for good, not ours, or worth less than it
+        /// costs.)
         done: bool,
     }
 
@@ -92,10 +96,12 @@ crate::data! {
         outputs: Long<OutputStatus>,
         /// Preimages of HTLCs that we offered, shown by whoever took them.
         learned: Long<(HtlcId, Preimage)>,
-        /// HTLCs that we offered and that came back to us, or never had an output: for good, by BOLT 5's rules.
+        /// HTLCs that we offered and that came back to us, or never had an output: for good, by
+        /// BOLT 5's rules.
         failed: Long<HtlcId>,
-        /// HTLCs that we offered, neither learned nor failed, whose incoming HTLC is about to expire: whether that one is failed
-        /// back depends on what is at stake, which lightningd knows.
+        /// HTLCs that we offered, neither learned nor failed, whose incoming HTLC is about to
+        /// expire: whether that one is failed back depends on what is at stake, which lightningd
+        /// knows.
         overdue: Long<HtlcId>,
         /// The block of the last transaction that this needed, once every output is done.
         settled: Option<BlockHeight>,
@@ -123,7 +129,8 @@ crate::internal! {
         preimages: Long<(HtlcId, Preimage)>,
         /// The transaction that spent the funding output.
         spend: Mined,
-        /// Everything in blocks since that spends its outputs, or what such a transaction has at the same index; by height.
+        /// Everything in blocks since that spends its outputs, or what such a transaction has at
+        /// the same index; by height.
         later: Long<Mined>,
         /// The tip.
         height: BlockHeight,
@@ -138,7 +145,8 @@ crate::internal! {
     7004 => OnchainUnconfirmed { transaction: Transaction }
     /// Whenever it differs from the one before.
     7100 => Resolved { resolution: Resolution }
-    /// Every order so far was heeded, and what follows from them is said: the newest block that it knows.
+    /// Every order so far was heeded, and what follows from them is said: the newest block that it
+    /// knows.
     7101 => OnchainHeeded { tip: BlockHeight }
 }
 crate::message_set! {

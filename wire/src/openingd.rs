@@ -5,7 +5,8 @@ use crate::daemon::{Failed, Log, Status};
 use primitives::*;
 
 crate::data! {
-    /// The terms that this node asks of a channel, and the limits of those that it accepts. Made of options; checked by `channel::opening`.
+    /// The terms that this node asks of a channel, and the limits of those that it accepts. Made of
+    /// options; checked by `channel::opening`.
     pub struct OpeningPolicy {
         /// Our side of the terms. `reserve` is what we ask the other to keep.
         terms: Terms,
@@ -47,7 +48,8 @@ crate::internal! {
         /// Where to be paid on a mutual close, if that is fixed from the start.
         upfront_script: Option<ScriptBuf>,
     }
-    /// openingd's init when the peer opens: its `open_channel` waits in the socket. Descriptors: hsmd, peer.
+    /// openingd's init when the peer opens: its `open_channel` waits in the socket. Descriptors:
+    /// hsmd, peer.
     3001 => AcceptInit {
         network: Network,
         local_features: Features,
@@ -66,7 +68,8 @@ crate::internal! {
 
     /// Opener: the peer accepted. The funding must pay `amount` to this script.
     3100 => Accepted { funding_script: ScriptBuf, channel_type: Features, minimum_depth: u32, remote_upfront_script: Option<ScriptBuf> }
-    /// Accepter: the peer proposes, and our own rules do not object. The master (and its plugins) decide.
+    /// Accepter: the peer proposes, and our own rules do not object. The master (and its plugins)
+    /// decide.
     3101 => OpenProposed {
         amount: Sat,
         push: Msat,
@@ -76,8 +79,8 @@ crate::internal! {
         channel_type: Features,
         remote_upfront_script: Option<ScriptBuf>,
     }
-    /// Both first commitments are signed. Descriptor: the peer socket, handed over. As accepter, `funding_signed` has not been
-    /// sent: channeld does, with `funding_signed`.
+    /// Both first commitments are signed. Descriptor: the peer socket, handed over. As accepter,
+    /// `funding_signed` has not been sent: channeld does, with `funding_signed`.
     3102 => Opened {
         channel: ChannelId,
         state: ChannelState,

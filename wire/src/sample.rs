@@ -3,7 +3,8 @@
 use crate::*;
 use primitives::*;
 
-/// A small generator of numbers that a seed decides, and how many damaged strings were made with it.
+/// A small generator of numbers that a seed decides, and how many damaged strings were made with
+/// it.
 pub(crate) struct Rng {
     state: u64,
     pub(crate) damaged: usize,
@@ -208,7 +209,8 @@ impl<A: Sample, B: Sample> Sample for (A, B) {
     }
 }
 
-/// Checks of every message: it survives the wire, and no damage to it makes its reader panic or lie.
+/// Checks of every message: it survives the wire, and no damage to it makes its reader panic or
+/// lie.
 pub(crate) fn check_message<M: Message + Sample + PartialEq + std::fmt::Debug>(r: &mut Rng) {
     let message = M::sample(r);
     let bytes = message.encode();
@@ -234,7 +236,8 @@ pub(crate) fn check_value<T: Wire + Sample + PartialEq + std::fmt::Debug>(r: &mu
     });
 }
 
-/// Each value makes so many damaged strings: to make one costs more, since it has points and signatures.
+/// Each value makes so many damaged strings: to make one costs more, since it has points and
+/// signatures.
 pub(crate) const DAMAGED: usize = 240;
 
 /// Cut, flipped, longer, and nothing but noise.

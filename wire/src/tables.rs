@@ -48,7 +48,8 @@ pub trait Request: crate::Wire {
     type Answer: crate::Wire;
 }
 
-/// The row of one question: number, right and length are judged by it before the question is decoded.
+/// The row of one question: number, right and length are judged by it before the question is
+/// decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<C> {
     /// The two bytes it begins with.
@@ -61,7 +62,8 @@ pub struct Row<C> {
     pub longest: usize,
 }
 
-/// Messages of the BOLTs: fields, then a TLV stream in which unknown odd records are skipped and unknown even ones refused.
+/// Messages of the BOLTs: fields, then a TLV stream in which unknown odd records are skipped and
+/// unknown even ones refused.
 #[macro_export]
 macro_rules! messages {
     ($( $(#[$m:meta])* $num:literal => $name:ident {
@@ -180,8 +182,8 @@ macro_rules! message_set {
     };
 }
 
-/// Questions, their answers, and (for hsmd) the right that each takes and the most bytes it has after its number. A row without them does
-/// not compile.
+/// Questions, their answers, and (for hsmd) the right that each takes and the most bytes it has
+/// after its number. A row without them does not compile.
 #[macro_export]
 macro_rules! requests {
     ($(#[$em:meta])* pub enum $set:ident needs $cap:ident { $(
@@ -249,7 +251,8 @@ macro_rules! requests {
     };
 }
 
-/// Plain data that crosses a process border: structs as their fields, enums by explicitly written numbers.
+/// Plain data that crosses a process border: structs as their fields, enums by explicitly written
+/// numbers.
 #[macro_export]
 macro_rules! data {
     () => {};

@@ -2,7 +2,8 @@
 
 use crate::codec::{BigSize, Problem, Wire, take_slice};
 
-/// Walks a TLV stream: each record once, in strictly increasing order, minimal, and none longer than what is there.
+/// Walks a TLV stream: each record once, in strictly increasing order, minimal, and none longer
+/// than what is there.
 #[derive(Debug)]
 pub struct TlvReader<'a> {
     rest: &'a [u8],

@@ -248,7 +248,8 @@ fn shutdown_is_said_again_on_a_new_connection() {
 
 #[test]
 fn peers_shutdown_is_awaited_on_each_connection() {
-    // BOLT 2, "Message Retransmission": it says it again, and closingd must not be the one who hears it.
+    // BOLT 2, "Message Retransmission": it says it again, and closingd must not be the one who
+    // hears it.
     let mut pair = Pair::ready(&Wish::default());
     pair.master(Side::Local).rows().shutdown =
         Sides { local: Some(script(9)), remote: Some(script(8)) };
@@ -328,7 +329,8 @@ fn closing_signed_behind_a_repeated_shutdown_is_closingds() {
 
 #[test]
 fn updates_before_a_shutdown_are_taken_when_resent() {
-    // The peer's add, its signature and its shutdown came together, and only the shutdown is on disk.
+    // The peer's add, its signature and its shutdown came together, and only the shutdown is on
+    // disk.
     let mut pair = Pair::ready(&Wish::default());
     pair.reconnect_over(Box::new(|side, message| {
         let is_lost = side == Side::Remote && (message[1] == 128 || message[1] == 132);

@@ -30,7 +30,8 @@ fn add(channel_id: ChannelId, id: u64, amount: u64) -> UpdateAddHtlc {
     }
 }
 
-/// What the peer says, and in which words it is refused. `error:` ends the channel, `warned:` the connection.
+/// What the peer says, and in which words it is refused. `error:` ends the channel, `warned:` the
+/// connection.
 type Refusal = (&'static str, fn(ChannelId) -> Vec<Vec<u8>>);
 
 const REFUSALS: &[Refusal] = &[
@@ -418,8 +419,8 @@ proptest! {
             let internal = matches!(&rows.failed, Some(f) if f.fault == Fault::Internal);
             prop_assert!(!internal, "{:?}", rows.failed);
         }
-        // On a wire that keeps its promises they go on, unless what was lost was no promise to break: BOLT 2 builds on
-        // messages that come in order or not at all.
+        // On a wire that keeps its promises they go on, unless what was lost was no promise to
+        // break: BOLT 2 builds on messages that come in order or not at all.
         pair.reconnect();
         for side in Side::BOTH {
             pair.master(side).until("an end", |rows| {

@@ -13,7 +13,8 @@ use wire::{Message, connectd::PeerControl};
 /// Who said what. `Side::Local` is the first end.
 pub(crate) type Transcript = Arc<Mutex<Vec<(Side, Vec<u8>)>>>;
 
-/// What becomes of a message on its way: the messages that come out at the other end. `None`: the wire is cut here.
+/// What becomes of a message on its way: the messages that come out at the other end. `None`: the
+/// wire is cut here.
 pub(crate) type Filter = Box<dyn FnMut(Side, Vec<u8>) -> Option<Vec<Vec<u8>>> + Send>;
 
 pub(crate) struct Link {
@@ -90,7 +91,8 @@ fn carry(ends: [OwnedFd; 2], mut filter: Filter, said: &Transcript) {
                     }
                     (&PEER_RECORD_CONTROL, control) => {
                         match PeerControl::decode_known(control).unwrap() {
-                            // An error follows: what the other side says meanwhile is not for this one.
+                            // An error follows: what the other side says meanwhile is not for this
+                            // one.
                             PeerControl::Leave(_) => continue,
                             PeerControl::CloseConnection(_) => {}
                             other @ (PeerControl::AlsoRoute(_) | PeerControl::Drained(_)) => {

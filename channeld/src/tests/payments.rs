@@ -48,7 +48,8 @@ fn payment_asks_lightningd_four_times_to_the_preimage_of_eight() {
     pair.master(Side::Local).until("it settles", |rows| rows.settled.len() == 1);
     pair.until_quiet();
     let (payer, payee) = (pair.master(Side::Local).rows(), pair.master(Side::Remote).rows());
-    // Two of the payer, and two of the payee: its own commitment with the fulfilment nobody waits for.
+    // Two of the payer, and two of the payee: its own commitment with the fulfilment nobody waits
+    // for.
     assert_eq!(payer.persists_before_preimage, [2]);
     assert_eq!((payer.persists, payee.persists), (4, 4));
 }
@@ -66,7 +67,8 @@ fn preimage_is_sent_before_the_next_commitment_is_stored() {
     }
     pair.reconnect();
     pair.until_normal();
-    // The payment as it comes in takes two; the third would be the payee's own signature on what removes it.
+    // The payment as it comes in takes two; the third would be the payee's own signature on what
+    // removes it.
     pair.master(Side::Remote).rows().death = Some(Death::Before(2));
     pair.pay(Side::Local, 1, Msat(50_000_000));
     pair.master(Side::Local).until("the preimage is there", |rows| rows.learned.len() == 2);
@@ -85,7 +87,8 @@ fn offers_that_can_be_read_together_are_committed_together() {
         pair.know(Side::Local, key);
     }
     {
-        // No ask is answered while we hold the rows: all but the first find each other in the socket.
+        // No ask is answered while we hold the rows: all but the first find each other in the
+        // socket.
         let rows = payer.rows();
         for key in 0..100 {
             rows.order(&pair.an_offer(Side::Local, key, Msat(1_000_000)));

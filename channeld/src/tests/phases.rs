@@ -1,5 +1,6 @@
-//! Each message of the peer in each phase in which a channeld is born: what `channel::phase` refuses ends the connection in its
-//! words, what it ignores changes nothing, and everything else reaches its handler. On the first connection and on a later one.
+//! Each message of the peer in each phase in which a channeld is born: what `channel::phase`
+//! refuses ends the connection in its words, what it ignores changes nothing, and everything else
+//! reaches its handler. On the first connection and on a later one.
 
 use super::rig::*;
 use super::stranger::Stranger;

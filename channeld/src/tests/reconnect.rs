@@ -1,5 +1,5 @@
-//! Connections that are cut and masters that die at every step: nothing that was said is lost, nothing is said that is not
-//! on disk, and both ends come to the same.
+//! Connections that are cut and masters that die at every step: nothing that was said is lost,
+//! nothing is said that is not on disk, and both ends come to the same.
 
 use super::link::{Filter, all, numbers};
 use super::master::{Death, Master, words};
@@ -53,8 +53,8 @@ fn cut_after(pair: &Pair, count: usize, delivered: &Arc<AtomicUsize>) -> Filter 
     })
 }
 
-/// One connection: what is missing is offered again, as a master does. True: everything came to its end. False: the
-/// connection did.
+/// One connection: what is missing is offered again, as a master does. True: everything came to its
+/// end. False: the connection did.
 fn go_on(pair: &mut Pair, payments: &[Payment], target: FeeratePerKw) -> bool {
     for side in Side::BOTH {
         pair.master(side).until("traffic may go", |rows| rows.is_normal() || rows.failed.is_some());
@@ -275,8 +275,9 @@ fn data_loss_is_told_and_the_other_side_waits_for_an_error() {
     pair.master(Side::Local).until("the connection ends", |rows| rows.failed.is_some());
 }
 
-/// The record beside the database says that the rows are old, and the peer says what fits them: it lies, or has lost data, too.
-/// BOLT 2, "Message Retransmission": who fell behind asks the peer to close by an error, whatever would be sent again otherwise.
+/// The record beside the database says that the rows are old, and the peer says what fits them: it
+/// lies, or has lost data, too. BOLT 2, "Message Retransmission": who fell behind asks the peer to
+/// close by an error, whatever would be sent again otherwise.
 #[test]
 fn data_loss_the_peer_does_not_show_is_told_not_resent() {
     for resends in [true, false] {

@@ -1,4 +1,5 @@
-//! The difference of two channel states, as lightningd stores it: `apply(before, diff(before, after))` is `after`.
+//! The difference of two channel states, as lightningd stores it: `apply(before, diff(before,
+//! after))` is `after`.
 
 use crate::channel::{Channel, key_of, stored_htlc};
 use primitives::{HtlcId, Side};

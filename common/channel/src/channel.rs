@@ -1,7 +1,7 @@
 //! The channel as a value: what it is, and how its commitments are read out of it.
 //!
-//! The verbs are in `update` (adds, removals, fees) and `commit` (signing, revoking). Each leaves the old value alone and
-//! returns the next, or a reason. Copies are cheap: HTLCs are shared.
+//! The verbs are in `update` (adds, removals, fees) and `commit` (signing, revoking). Each leaves
+//! the old value alone and returns the next, or a reason. Copies are cheap: HTLCs are shared.
 
 use crate::commitment::{Tally, tally};
 use crate::constants::{Constants, EXPIRY_LIMIT, MAX_HTLCS, Unbuildable};
@@ -44,7 +44,8 @@ pub(crate) fn stage_of_removal(live: &LiveHtlc) -> Option<Stage> {
 }
 
 impl Channel {
-    /// From what was stored, or is just opened. What contradicts itself is refused: everything after relies on it.
+    /// From what was stored, or is just opened. What contradicts itself is refused: everything
+    /// after relies on it.
     pub fn new(state: ChannelState) -> Result<Self, Unbuildable> {
         let constants = Arc::new(Constants::new(state.params)?);
         let secrets = Shachain::from_stored(&state.remote_secrets.0)
@@ -188,7 +189,8 @@ impl Channel {
     pub const fn balance(&self) -> Sides<Msat> {
         self.balance
     }
-    /// Is nothing at all under way, on either side? Then closingd may have it. BOLT 2, closing_signed.
+    /// Is nothing at all under way, on either side? Then closingd may have it. BOLT 2,
+    /// closing_signed.
     pub fn is_quiet(&self) -> bool {
         self.htlcs.is_empty() && self.fees.len() == 1 && self.commitment == self.revoked
     }
@@ -201,7 +203,8 @@ impl Channel {
         self.commitment.local > self.revoked.local
     }
 
-    /// The peer's `channel_ready` told its second point. A second time changes nothing. BOLT 2, channel_ready.
+    /// The peer's `channel_ready` told its second point. A second time changes nothing. BOLT 2,
+    /// channel_ready.
     #[must_use]
     pub fn receive_ready(&self, next_point: Point) -> Self {
         let mut next = self.clone();
@@ -211,8 +214,8 @@ impl Channel {
         next
     }
 
-    /// Without updates that no commitment has: both sides forget those when the connection is lost. BOLT 2, "Message
-    /// Retransmission".
+    /// Without updates that no commitment has: both sides forget those when the connection is lost.
+    /// BOLT 2, "Message Retransmission".
     #[must_use]
     pub fn after_disconnect(&self) -> Self {
         let mut next = self.clone();
@@ -242,7 +245,8 @@ impl Channel {
         }
     }
 
-    /// The id that each side's next HTLC gets, once uncommitted ones are forgotten: those are each side's last.
+    /// The id that each side's next HTLC gets, once uncommitted ones are forgotten: those are each
+    /// side's last.
     pub(crate) fn stored_next_htlc_id(&self) -> Sides<HtlcId> {
         Sides::from_fn(|side| {
             let uncommitted = self
@@ -276,7 +280,8 @@ impl Channel {
         in_it.or(self.fees.first()).map_or(FeeratePerKw::FLOOR, |f| f.feerate)
     }
 
-    /// Each side's balance in that commitment without HTLCs, before fees. Never negative: every add was checked against it.
+    /// Each side's balance in that commitment without HTLCs, before fees. Never negative: every add
+    /// was checked against it.
     pub(crate) fn balance_in(&self, owner: Side, which: Which) -> Sides<Msat> {
         let (gained, lost) = self.gains_and_losses(owner, which);
         Sides::from_fn(|s| self.balance[s].saturating_add(gained[s]).saturating_sub(lost[s]))
@@ -297,7 +302,8 @@ impl Channel {
         }
         (gained, lost)
     }
-    /// The amount that left each side's balance in that commitment, and whether it reached the other side.
+    /// The amount that left each side's balance in that commitment, and whether it reached the
+    /// other side.
     fn moves(&self, owner: Side, which: Which) -> impl Iterator<Item = (Side, Msat, bool)> {
         self.htlcs.iter().filter_map(move |live| {
             let by = live.htlc.offered_by;
@@ -345,11 +351,13 @@ impl Channel {
         }
     }
 
-    /// Our newest commitment, the one to publish if it comes to that. `point` is ours for its number: hsmd knows it.
+    /// Our newest commitment, the one to publish if it comes to that. `point` is ours for its
+    /// number: hsmd knows it.
     pub fn local_commitment(&self, point: Point) -> CommitmentState {
         self.describe(Side::Local, Which::Newest, self.commitment.local, point)
     }
-    /// The remote's commitment of this number, if it is one that the remote may still publish unpunished.
+    /// The remote's commitment of this number, if it is one that the remote may still publish
+    /// unpunished.
     pub fn remote_commitment(&self, number: CommitmentNumber) -> Option<CommitmentState> {
         if number == self.revoked.remote {
             return Some(self.describe(Side::Remote, Which::Oldest, number, self.remote_point));
@@ -358,8 +366,8 @@ impl Channel {
         Some(self.describe(Side::Remote, Which::Newest, number, point))
     }
 
-    /// Is there a commitment that may still be published unpunished, of either side, with an output for this HTLC? BOLT 5
-    /// lets one without fail sooner.
+    /// Is there a commitment that may still be published unpunished, of either side, with an output
+    /// for this HTLC? BOLT 5 lets one without fail sooner.
     pub fn has_valid_output(&self, live: &LiveHtlc) -> bool {
         Side::BOTH.iter().any(|owner| {
             [Which::Oldest, Which::Newest]
@@ -367,8 +375,8 @@ impl Channel {
                 .any(|which| self.has_output_in(*owner, which, live))
         })
     }
-    /// Has each commitment that may still confirm unpunished an output for this HTLC? Of ours that is the newest: no other one is
-    /// published.
+    /// Has each commitment that may still confirm unpunished an output for this HTLC? Of ours that
+    /// is the newest: no other one is published.
     pub fn has_output_in_each(&self, live: &LiveHtlc) -> bool {
         let valid = [
             (Side::Local, Which::Newest),

@@ -94,7 +94,8 @@ pub fn our_choice(constants: &Constants, state: &ClosingState) -> Result<Kept, B
     Ok(payouts(constants, state)?.map(|paid| paid >= limit && paid > Sat::ZERO))
 }
 
-/// Every variant that the peer may have signed: ours, the one by its own dust limit, and each without its own output.
+/// Every variant that the peer may have signed: ours, the one by its own dust limit, and each
+/// without its own output.
 pub fn variants(constants: &Constants, state: &ClosingState) -> Result<Vec<Kept>, BadClosing> {
     let ours = our_choice(constants, state)?;
     let limit = constants.params.terms.remote.dust_limit;
@@ -187,9 +188,11 @@ impl Closing {
     }
 }
 
-/// The weight of a closing transaction with both outputs and the longest signatures: what a fee is reckoned by.
+/// The weight of a closing transaction with both outputs and the longest signatures: what a fee is
+/// reckoned by.
 pub fn weight(scripts: &Sides<ScriptBuf>) -> u64 {
-    // An empty item, which OP_CHECKMULTISIG takes, two signatures with their sighash type, and the 2-of-2 script.
+    // An empty item, which OP_CHECKMULTISIG takes, two signatures with their sighash type, and the
+    // 2-of-2 script.
     let input = InputWeightPrediction::new(0, [0, 73, 73, 71]);
     predict_weight([input], Side::BOTH.map(|side| scripts[side].len())).to_wu()
 }

@@ -78,7 +78,8 @@ fn expected_weight_is_the_most_that_a_signed_closing_weighs() {
     assert!(expected >= weight && expected - weight <= 6, "{weight} of {expected}");
 }
 
-/// BOLT 3, "Closing Transaction": 4 weight units for each of the 51 bytes around the outputs and of the outputs, 224 for the witness.
+/// BOLT 3, "Closing Transaction": 4 weight units for each of the 51 bytes around the outputs and of
+/// the outputs, 224 for the witness.
 #[test]
 fn closing_weight_is_that_of_the_longest_signatures() {
     let p2wpkh = ScriptBuf::from_bytes(vec![0; 22]);

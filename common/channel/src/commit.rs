@@ -1,4 +1,5 @@
-//! The verbs that bind: signing the other side's commitment, having ours signed, revoking the one before.
+//! The verbs that bind: signing the other side's commitment, having ours signed, revoking the one
+//! before.
 
 use crate::channel::{Channel, key_of, stage_of_removal};
 use crate::fault::{CommitRefusal, PeerFault};
@@ -14,7 +15,8 @@ use wire::channel_data::*;
 pub struct Irrevocable {
     /// HTLCs that are now in both commitments for good. Those of the peer are to be peeled.
     pub added: Vec<Arc<LiveHtlc>>,
-    /// HTLCs that are now out of both for good, each with its removal: the master may settle what they were for.
+    /// HTLCs that are now out of both for good, each with its removal: the master may settle what
+    /// they were for.
     pub removed: Vec<Arc<LiveHtlc>>,
     /// A feerate that is now in force on both sides.
     pub feerate: Option<FeeratePerKw>,
@@ -55,7 +57,8 @@ impl Channel {
         Ok((next, state))
     }
 
-    /// Remembers for each HTLC which of the remote's commitments contain it: what a penalty needs to know.
+    /// Remembers for each HTLC which of the remote's commitments contain it: what a penalty needs
+    /// to know.
     fn note_remote_range(&mut self, number: CommitmentNumber) {
         for at in 0..self.htlcs.len() {
             let Some(live) = self.htlcs.get(at) else { continue };
@@ -72,8 +75,8 @@ impl Channel {
         }
     }
 
-    /// The peer signed our next commitment. `point` is ours for it. Returns what hsmd is to check the signatures against;
-    /// here only their number is.
+    /// The peer signed our next commitment. `point` is ours for it. Returns what hsmd is to check
+    /// the signatures against; here only their number is.
     pub fn receive_commit(
         &self,
         point: Point,
@@ -108,8 +111,8 @@ impl Channel {
         Ok((next, state))
     }
 
-    /// We revoke our commitment before the newest. Returns its number: its secret goes to the peer, with our point for
-    /// the number two after.
+    /// We revoke our commitment before the newest. Returns its number: its secret goes to the peer,
+    /// with our point for the number two after.
     pub fn send_revocation(&self) -> Result<(Self, CommitmentNumber, Irrevocable), CommitRefusal> {
         if !self.owes_revocation() {
             return Err(CommitRefusal::NothingToRevoke);
@@ -180,7 +183,8 @@ impl Channel {
         done
     }
 
-    /// An irrevocable removal: the HTLC leaves, and a fulfilled one leaves its money with the other side.
+    /// An irrevocable removal: the HTLC leaves, and a fulfilled one leaves its money with the other
+    /// side.
     fn settle(&mut self, live: &LiveHtlc) {
         let (offered_by, amount) = (live.htlc.offered_by, live.htlc.amount);
         let fulfilled =

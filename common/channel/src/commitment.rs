@@ -1,7 +1,8 @@
 //! The one builder of commitment transactions, for either side.
 //!
-//! [`tally`] counts a commitment's money: what it costs, what is too small for an output. Whether an update can be afforded
-//! is judged by it, and [`build`] makes outputs of it and nothing else: the two cannot disagree.
+//! [`tally`] counts a commitment's money: what it costs, what is too small for an output. Whether
+//! an update can be afforded is judged by it, and [`build`] makes outputs of it and nothing else:
+//! the two cannot disagree.
 
 use crate::constants::{ANCHOR, Constants, EXPIRY_LIMIT, Format, MAX_HTLCS, Unbuildable};
 use crate::keys::CommitmentKeys;
@@ -198,8 +199,8 @@ fn obscured(constants: &Constants, state: &CommitmentState) -> u64 {
     constants.obscure ^ state.number.0
 }
 
-/// The number that a spend of this channel's funding carries, if it has a commitment's form: which side's it is stays open.
-/// BOLT 3, "Commitment Transaction".
+/// The number that a spend of this channel's funding carries, if it has a commitment's form: which
+/// side's it is stays open. BOLT 3, "Commitment Transaction".
 pub fn number_in(constants: &Constants, tx: &Transaction) -> Option<CommitmentNumber> {
     let [input] = tx.input.as_slice() else { return None };
     let (high, low) = (input.sequence.0, tx.lock_time.to_consensus_u32());
@@ -267,7 +268,8 @@ fn outputs<'a>(
     Ok(outputs)
 }
 
-/// The values that all HTLC transactions of one commitment share. BOLT 3, "HTLC-Timeout and HTLC-Success Transactions".
+/// The values that all HTLC transactions of one commitment share. BOLT 3, "HTLC-Timeout and
+/// HTLC-Success Transactions".
 struct SecondStage {
     format: Format,
     owner: Side,
@@ -363,7 +365,8 @@ impl Commitment {
 }
 
 impl HtlcOutput {
-    /// The digest of a signature on the HTLC transaction: the other side's with [`Format::htlc_sighash`], the owner's with ALL.
+    /// The digest of a signature on the HTLC transaction: the other side's with
+    /// [`Format::htlc_sighash`], the owner's with ALL.
     pub fn sighash(&self, kind: EcdsaSighashType) -> Message {
         digest(&self.tx, &self.script, self.amount, kind)
     }

@@ -11,13 +11,16 @@ use wire::channel_data::ChannelParams;
 pub const ANCHOR: Sat = Sat(330);
 /// BOLT 2: expiries are heights, not times.
 pub const EXPIRY_LIMIT: u32 = 500_000_000;
-/// A forwarded HTLC whose incoming expiry is within so many blocks is failed back rather than left for the peer to force-close over. CLN's.
+/// A forwarded HTLC whose incoming expiry is within so many blocks is failed back rather than left
+/// for the peer to force-close over. CLN's.
 pub const FAIL_BACK_BLOCKS: u32 = 3;
-/// Blocks beyond its expiry within which an HTLC of ours that forwards nothing should come back: nobody upstream waits for it.
+/// Blocks beyond its expiry within which an HTLC of ours that forwards nothing should come back:
+/// nobody upstream waits for it.
 pub const HTLC_RETURN_MARGIN: u32 = 72;
 /// BOLT 2: max_accepted_htlcs is at most this, in each direction.
 pub const MAX_HTLCS: usize = 483;
-/// The reserve that BOLT 2, channel_reserve_satoshis, suggests is the channel's amount divided by this.
+/// The reserve that BOLT 2, channel_reserve_satoshis, suggests is the channel's amount divided by
+/// this.
 pub const RESERVE_PART: u64 = 100;
 
 /// A commitment format, as data. BOLT 2, "Defined Channel Types".
@@ -80,7 +83,8 @@ impl Format {
             Self::Anchors => Sat(2 * ANCHOR.0),
         }
     }
-    /// How the other side signs the owner's HTLC transactions. BOLT 5, "Generation of HTLC Transactions".
+    /// How the other side signs the owner's HTLC transactions. BOLT 5, "Generation of HTLC
+    /// Transactions".
     pub const fn htlc_sighash(self) -> EcdsaSighashType {
         match self {
             Self::StaticRemoteKey => EcdsaSighashType::All,

@@ -1,7 +1,8 @@
-//! Signatures by the hundred, on up to eight cores: in hsmd. Elsewhere each is made or checked by the thread that asks.
+//! Signatures by the hundred, on up to eight cores: in hsmd. Elsewhere each is made or checked by
+//! the thread that asks.
 //!
-//! A commitment may have 966 HTLC outputs, each with a signature to make or to check, and a peer that waits meanwhile. The threads are
-//! started once ([`begin`]): a sandboxed process makes none.
+//! A commitment may have 966 HTLC outputs, each with a signature to make or to check, and a peer
+//! that waits meanwhile. The threads are started once ([`begin`]): a sandboxed process makes none.
 
 use std::num::NonZero;
 use std::sync::mpsc::{Sender, channel};
@@ -38,7 +39,8 @@ fn worker() -> Option<Sender<Job>> {
     runs.recv().ok().map(|()| sender)
 }
 
-/// `work` on every item with its place, the results in the items' order. Neither is held by anybody once it returns.
+/// `work` on every item with its place, the results in the items' order. Neither is held by anybody
+/// once it returns.
 pub fn each<I, O>(
     items: &Arc<Vec<I>>,
     work: impl Fn(usize, &I) -> O + Send + Sync + 'static,

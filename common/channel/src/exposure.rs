@@ -1,8 +1,9 @@
 //! How much trimming may cost us. BOLT 2, `max_dust_htlc_exposure_msat`.
 //!
-//! An HTLC or a balance without an output goes to miners when its commitment confirms. Whether an update raises that loss is
-//! decided on an upper bound for every commitment that counts, and for every one that the peer can still reach: whatever order
-//! it gives to signatures, revocations and reconnects. The bound counts
+//! An HTLC or a balance without an output goes to miners when its commitment confirms. Whether an
+//! update raises that loss is decided on an upper bound for every commitment that counts, and for
+//! every one that the peer can still reach: whatever order it gives to signatures, revocations and
+//! reconnects. The bound counts
 //!
 //! * each HTLC that we offered, from the moment that we decide to, until no valid commitment has it;
 //! * each HTLC that we received, from the moment that it is irrevocable, until we fail it. Before that nothing depends on it;
@@ -21,8 +22,8 @@ use wire::channeld::HtlcPolicy;
 pub(crate) enum At {
     /// The highest that is in force or under way.
     Known,
-    /// A quarter more: an opener may raise the feerate so far without failing the channel. With option_anchors this raises only the
-    /// opener's fee, not what is trimmed.
+    /// A quarter more: an opener may raise the feerate so far without failing the channel. With
+    /// option_anchors this raises only the opener's fee, not what is trimmed.
     Buffered,
 }
 
@@ -87,13 +88,14 @@ impl Channel {
         Side::BOTH.into_iter().filter_map(rises).max()
     }
 
-    /// Is this received HTLC, irrevocable now, one whose acceptance exposes us to more than the limit? BOLT 2: then it is
-    /// failed, whatever its onion says.
+    /// Is this received HTLC, irrevocable now, one whose acceptance exposes us to more than the
+    /// limit? BOLT 2: then it is failed, whatever its onion says.
     pub fn is_overexposed(&self, id: HtlcId, policy: &HtlcPolicy) -> bool {
         let Some(live) = self.htlc(Side::Remote, id) else { return false };
         let feerate = self.highest_feerate(At::Buffered);
         let amount = live.htlc.amount;
-        // Failing it need not lower the bound: what it brings then counts with our own balance, below the dust limit.
+        // Failing it need not lower the bound: what it brings then counts with our own balance,
+        // below the dust limit.
         Side::BOTH.into_iter().any(|owner| {
             self.constants.is_trimmed(owner, feerate, Side::Remote, amount)
                 && self.exposure(owner, At::Buffered) > policy.max_dust_exposure
@@ -117,8 +119,9 @@ impl Channel {
         [Which::Oldest, Which::Newest].into_iter().map(lost_in).max().unwrap_or_default()
     }
 
-    /// The last check before our signature or revocation makes `self` count, where `stored` counts so far: a commitment that
-    /// costs more than the limit is not signed, unless what counts already, or is under way in it, costs as much.
+    /// The last check before our signature or revocation makes `self` count, where `stored` counts
+    /// so far: a commitment that costs more than the limit is not signed, unless what counts
+    /// already, or is under way in it, costs as much.
     pub fn may_bind(&self, stored: &Self, policy: &HtlcPolicy) -> Result<(), PeerFault> {
         let maximum = policy.max_dust_exposure;
         for owner in Side::BOTH {
@@ -133,7 +136,8 @@ impl Channel {
     }
 }
 
-/// Does the money of this HTLC matter to us? What the peer offered is its own until we let something depend on it.
+/// Does the money of this HTLC matter to us? What the peer offered is its own until we let
+/// something depend on it.
 fn is_ours_to_lose(live: &LiveHtlc) -> bool {
     match (live.htlc.offered_by, live.removed.as_ref().map(|r| &r.removal)) {
         (Side::Local, _) => true,

@@ -171,7 +171,8 @@ impl std::error::Error for PeerFault {}
 /// We may not remove this HTLC (now).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemovalRefusal {
-    /// The peer offers no HTLC of this id: never did, or it is settled. After a restart that is no mistake.
+    /// The peer offers no HTLC of this id: never did, or it is settled. After a restart that is no
+    /// mistake.
     Unknown { id: HtlcId },
     /// Not irrevocable yet.
     TooEarly { id: HtlcId, stage: Stage },

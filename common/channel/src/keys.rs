@@ -1,4 +1,5 @@
-//! BOLT 3's keys: those of a commitment, from base keys and a commitment point; and the secrets that revoke, from a seed.
+//! BOLT 3's keys: those of a commitment, from base keys and a commitment point; and the secrets
+//! that revoke, from a seed.
 
 use bitcoin::ScriptBuf;
 use bitcoin::hashes::{Hash, HashEngine, hash160, sha256};
@@ -40,7 +41,8 @@ pub fn revocation_point(revocation_base: &Point, commitment: &Point) -> Point {
     base.combine(&point).expect("the sum is infinity only where a SHA256 was inverted")
 }
 
-/// [`revocation_point`] for whoever knows the base's secret: a third of the work. `secp` is the context of operations with secrets.
+/// [`revocation_point`] for whoever knows the base's secret: a third of the work. `secp` is the
+/// context of operations with secrets.
 pub fn revocation_point_from_base<C: Signing>(
     secp: &Secp256k1<C>,
     base: &SecretKey,
@@ -58,7 +60,8 @@ pub fn revocation_point_from_base<C: Signing>(
     base_point.combine(&point).expect("the sum is infinity only where a SHA256 was inverted")
 }
 
-/// The private half of [`revocation_point`], once the commitment's secret is known. `secp` is the context of operations with secrets.
+/// The private half of [`revocation_point`], once the commitment's secret is known. `secp` is the
+/// context of operations with secrets.
 pub fn revocation_secret<C: Signing>(
     secp: &Secp256k1<C>,
     base: &SecretKey,
@@ -150,7 +153,8 @@ pub fn commitment_secret(seed: &Secret<32>, number: CommitmentNumber) -> Option<
     SecretKey::from_slice(generate_from_seed(seed, index_of(number)).expose()).ok()
 }
 
-/// BOLT 3's derive_secret: from a secret whose index agrees in bits `bits`..47 to the one of `index`.
+/// BOLT 3's derive_secret: from a secret whose index agrees in bits `bits`..47 to the one of
+/// `index`.
 fn derive_below(base: &[u8; 32], bits: u32, index: u64) -> [u8; 32] {
     let mut p = *base;
     for bit in (0..bits).rev() {
@@ -164,7 +168,8 @@ fn derive_below(base: &[u8; 32], bits: u32, index: u64) -> [u8; 32] {
     p
 }
 
-/// A secret that does not belong to the chain of those before it. BOLT 3, "Efficient Per-commitment Secret Storage".
+/// A secret that does not belong to the chain of those before it. BOLT 3, "Efficient Per-commitment
+/// Secret Storage".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongSecret {
     /// The index it came for.
@@ -182,7 +187,8 @@ pub const fn bucket(index: u64) -> u32 {
 }
 
 impl Shachain {
-    /// From what was stored, in any order. `None` if two are for one place, or an index is out of range.
+    /// From what was stored, in any order. `None` if two are for one place, or an index is out of
+    /// range.
     pub fn from_stored(secrets: &[StoredSecret]) -> Option<Self> {
         let mut sorted = secrets.to_vec();
         sorted.sort_by_key(|s| bucket(s.index));

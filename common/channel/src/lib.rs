@@ -1,8 +1,8 @@
-//! The channel itself, as BOLT 2 and BOLT 3 define it: who may say what, what follows from it, and which transactions
-//! that makes.
+//! The channel itself, as BOLT 2 and BOLT 3 define it: who may say what, what follows from it, and
+//! which transactions that makes.
 //!
-//! Pure: no file, no socket, no clock, no randomness. It holds no secret key of ours; hsmd signs with the same builders
-//! that judge here what can be afforded.
+//! Pure: no file, no socket, no clock, no randomness. It holds no secret key of ours; hsmd signs
+//! with the same builders that judge here what can be afforded.
 #![deny(clippy::indexing_slicing)]
 
 mod change;

@@ -1,8 +1,9 @@
-//! Which amounts and feerates are affordable. BOLT 2, update_add_htlc and update_fee; by the tally that commitments are built from.
+//! Which amounts and feerates are affordable. BOLT 2, update_add_htlc and update_fee; by the tally
+//! that commitments are built from.
 //!
-//! A side that adds is judged on the receiver's next commitment, which both sides know alike: there its reserve, fee and
-//! limits must hold. Of itself it asks more: that its own commitment holds too once everything said is signed, and as opener
-//! a buffer for a doubled feerate with one HTLC more.
+//! A side that adds is judged on the receiver's next commitment, which both sides know alike: there
+//! its reserve, fee and limits must hold. Of itself it asks more: that its own commitment holds too
+//! once everything said is signed, and as opener a buffer for a doubled feerate with one HTLC more.
 
 use crate::channel::Channel;
 use crate::commitment::{Tally, tally};
@@ -163,8 +164,9 @@ impl Channel {
         })
     }
 
-    /// Our next commitment as the peer must have thought it was when it spoke. What it says again after a reconnect it may
-    /// have said before it heard of our newest HTLCs, so those do not raise what it owes.
+    /// Our next commitment as the peer must have thought it was when it spoke. What it says again
+    /// after a reconnect it may have said before it heard of our newest HTLCs, so those do not
+    /// raise what it owes.
     fn lawful_tally(&self, feerate: Option<FeeratePerKw>) -> Tally {
         let (owner, which) = (Side::Local, Which::Next);
         let feerate = feerate.unwrap_or_else(|| self.feerate_in(owner, which));
@@ -179,7 +181,8 @@ impl Channel {
     pub fn spendable(&self) -> Msat {
         self.most(Side::Local)
     }
-    /// The most that the peer could offer in one HTLC now. As `receivable_msat` of listpeerchannels.
+    /// The most that the peer could offer in one HTLC now. As `receivable_msat` of
+    /// listpeerchannels.
     pub fn receivable(&self) -> Msat {
         self.most(Side::Remote)
     }
@@ -244,8 +247,8 @@ impl Channel {
         if balance < needed.msat() && feerate > self.feerate_in(Side::Local, Which::Next) {
             return Err(PeerFault::FeeUnaffordable { feerate, balance, needed });
         }
-        // BOLT 2, update_fee: also HTLCs that the peer had not heard of when it said this. Nothing binds it to acknowledge them
-        // before the feerate, so that no later moment would do.
+        // BOLT 2, update_fee: also HTLCs that the peer had not heard of when it said this. Nothing
+        // binds it to acknowledge them before the feerate, so that no later moment would do.
         if let Some(dust) = self.with_fee(feerate).exceeds(self, At::Known, policy) {
             let maximum = policy.max_dust_exposure;
             return Err(PeerFault::FeeDustExposure { feerate, dust, maximum });

@@ -1,20 +1,23 @@
-//! Which inputs a channel takes in which phase of its life: one table, asked by channeld, lightningd and hsmd.
+//! Which inputs a channel takes in which phase of its life: one table, asked by channeld,
+//! lightningd and hsmd.
 //!
-//! The table is [`Input::row`]: for each BOLT 2 message that channeld reads, each order, ask and report that depends on the phase, each
-//! decision on an HTLC, and each channel signature or secret of hsmd, it says what happens in each [`ChannelPhase`].
-//! The rows exist because a signature, once given, binds us across connections and restarts: in [`ChannelPhase::Negotiating`],
-//! [`ChannelPhase::ClosingAgreed`] and [`ChannelPhase::ClosingFailed`] the peer may hold our signature on a closing transaction, so
-//! that no later commitment and no HTLC can be relied on.
+//! The table is [`Input::row`]: for each BOLT 2 message that channeld reads, each order, ask and
+//! report that depends on the phase, each decision on an HTLC, and each channel signature or secret
+//! of hsmd, it says what happens in each [`ChannelPhase`]. The rows exist because a signature, once
+//! given, binds us across connections and restarts: in [`ChannelPhase::Negotiating`],
+//! [`ChannelPhase::ClosingAgreed`] and [`ChannelPhase::ClosingFailed`] the peer may hold our
+//! signature on a closing transaction, so that no later commitment and no HTLC can be relied on.
 //!
-//! What a column cannot say stays with whoever asks: what was said on *this* connection (channeld), which daemon owns the channel
-//! (lightningd), which commitment numbers count (hsmd).
+//! What a column cannot say stays with whoever asks: what was said on *this* connection (channeld),
+//! which daemon owns the channel (lightningd), which commitment numbers count (hsmd).
 
 use wire::ChannelMessage;
 pub use wire::channel_data::ChannelPhase;
 use wire::channeld::{ChannelAsk, FromChanneld};
 use wire::closingd::{ClosingAsk, FromClosingd};
 
-/// A peer message, order, ask, report, HTLC decision or hsmd question that the channel's phase may forbid.
+/// A peer message, order, ask, report, HTLC decision or hsmd question that the channel's phase may
+/// forbid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// `channel_reestablish` of the peer.
@@ -69,7 +72,8 @@ pub enum Input {
     ReadyToClose,
     /// channeld reports that one side lost data.
     LostData,
-    /// closingd asks for a closing transaction, ours or the peer's, to be stored before it is signed for.
+    /// closingd asks for a closing transaction, ours or the peer's, to be stored before it is
+    /// signed for.
     PersistClosing,
     /// closingd reports a closing transaction that both sides signed.
     ClosingAgreed,
@@ -83,7 +87,8 @@ pub enum Input {
     SettleHtlc,
     /// hsmd: our signatures on a commitment of the peer.
     SignRemote,
-    /// hsmd: the peer's signatures on a commitment of ours are judged, so that the one before can be revoked.
+    /// hsmd: the peer's signatures on a commitment of ours are judged, so that the one before can
+    /// be revoked.
     ShowLocal,
     /// hsmd: the secret of a commitment of ours.
     RevokeLocal,
@@ -100,16 +105,20 @@ pub enum Input {
 pub enum Rule {
     /// It is handled.
     Taken,
-    /// It is handled where it changes nothing that was agreed: no other script than the stored one, a commitment with the same
-    /// balances and no HTLC, a secret that is out already. Anything else is refused.
+    /// It is handled where it changes nothing that was agreed: no other script than the stored one,
+    /// a commitment with the same balances and no HTLC, a secret that is out already. Anything else
+    /// is refused.
     Unchanged,
-    /// It is handled for an HTLC that the peer added before our own `shutdown`. Any later one is failed. BOLT 2, shutdown.
+    /// It is handled for an HTLC that the peer added before our own `shutdown`. Any later one is
+    /// failed. BOLT 2, shutdown.
     BeforeShutdown,
-    /// It is handled for an HTLC that has an output in each commitment which may still confirm. A trimmed one is the miners'.
+    /// It is handled for an HTLC that has an output in each commitment which may still confirm. A
+    /// trimmed one is the miners'.
     WithOutput,
     /// hsmd keeps the question until lightningd has stored that it may be answered.
     Waits,
-    /// Only for the first commitment, with the balances that the opening agreed on and no HTLC, and once.
+    /// Only for the first commitment, with the balances that the opening agreed on and no HTLC, and
+    /// once.
     First,
     /// It is dropped without an error: it was sent before the sender knew of the phase.
     Ignored,
@@ -160,10 +169,10 @@ impl Input {
         Self::SignAnnouncement,
     ];
 
-    /// The table. Columns: Opening, awaiting Lockin, Normal, Shutting down, neGotiating a close, close Agreed, awaiting
-    /// Unilateral, unilateral after a Failed close, on Chain, Data lost, closed (X).
-    /// `y` taken, `=` unchanged only, `b` before our shutdown only, `o` with an output only, `1` the first only, `w` waits,
-    /// `i` ignored, `-` refused.
+    /// The table. Columns: Opening, awaiting Lockin, Normal, Shutting down, neGotiating a close,
+    /// close Agreed, awaiting Unilateral, unilateral after a Failed close, on Chain, Data lost,
+    /// closed (X). `y` taken, `=` unchanged only, `b` before our shutdown only, `o` with an output
+    /// only, `1` the first only, `w` waits, `i` ignored, `-` refused.
     #[rustfmt::skip]
     const fn row(self) -> &'static [u8; 11] {
         match self {
@@ -188,8 +197,9 @@ impl Input {
             Self::OfferHtlc              => b"--y--------",
             Self::RemoveHtlc             => b"-iyyyyiiii-",
             Self::StartShutdown          => b"-yyyyyiiii-",
-            // What daemons ask and report. A channeld that was killed because its channel failed may have asked before that: its
-            // last Persist decides which of our commitments is the newest.
+            // What daemons ask and report. A channeld that was killed because its channel failed
+            // may have asked before that: its last Persist decides which of our commitments is the
+            // newest.
             //                                OLNSGAUFCDX
             Self::Persist                => b"--yy--y-y--",
             Self::PersistReady           => b"-yyyyyyyy--",
@@ -208,8 +218,8 @@ impl Input {
             Self::ForwardFrom            => b"--yb-------",
             Self::ForwardOver            => b"--y--------",
             Self::SettleHtlc             => b"-yyyyyyyyyy",
-            // hsmd. It learns the phase when a client is made: a channeld started before channel_ready signs normal commitments
-            // in phase L.
+            // hsmd. It learns the phase when a client is made: a channeld started before
+            // channel_ready signs normal commitments in phase L.
             //                                OLNSGAUFCDX
             Self::SignRemote             => b"1yyy==-----",
             Self::ShowLocal              => b"1yyy==-----",
@@ -242,7 +252,8 @@ pub fn rule(phase: ChannelPhase, input: Input) -> Rule {
     Rule::of(cell.copied().unwrap_or_default())
 }
 
-/// True while the channel takes new HTLCs, or is on its way to where it does. False once nothing but their end is left.
+/// True while the channel takes new HTLCs, or is on its way to where it does. False once nothing
+/// but their end is left.
 pub const fn takes_htlcs_yet(phase: ChannelPhase) -> bool {
     use ChannelPhase as P;
     match phase {
@@ -258,7 +269,8 @@ pub const fn takes_htlcs_yet(phase: ChannelPhase) -> bool {
     }
 }
 
-/// Why an input is refused in a phase. The text follows the input's name in an error: "update_add_htlc after shutdown".
+/// Why an input is refused in a phase. The text follows the input's name in an error:
+/// "update_add_htlc after shutdown".
 pub const fn why_refused(phase: ChannelPhase, input: Input) -> &'static str {
     use ChannelPhase as P;
     if matches!(input, Input::FundingSigned) {

@@ -1,4 +1,5 @@
-//! After a new connection: who lost what, and what is said again in which order. BOLT 2, "Message Retransmission".
+//! After a new connection: who lost what, and what is said again in which order. BOLT 2, "Message
+//! Retransmission".
 
 use crate::channel::{Channel, stage_of_removal};
 use crate::fault::PeerFault;
@@ -48,7 +49,8 @@ pub enum Reestablished {
     Nothing,
     /// The peer lacks these, in this order.
     Resend(Vec<Resend>),
-    /// The peer proved that it knows more than we do: never publish, never sign; wait for it to close.
+    /// The peer proved that it knows more than we do: never publish, never sign; wait for it to
+    /// close.
     WeAreBehind {
         /// The numbers and secrets that show it.
         detail: String,
@@ -91,15 +93,17 @@ impl Channel {
         theirs.next_commitment_number == 1 && self.our_numbers().next_commitment_number == 1
     }
 
-    /// The secret that the peer claims to have from us, and its number: hsmd is asked whether it is (`CheckSecret`).
+    /// The secret that the peer claims to have from us, and its number: hsmd is asked whether it is
+    /// (`CheckSecret`).
     pub fn claimed_secret(theirs: &ChannelReestablish) -> Option<(CommitmentNumber, Secret<32>)> {
         let number = CommitmentNumber(theirs.next_revocation_number).previous()?;
         (number <= CommitmentNumber::LAST)
             .then(|| (number, Secret::new(theirs.your_last_per_commitment_secret)))
     }
 
-    /// Judges the peer's numbers. `secret_holds`: what hsmd said of [`Channel::claimed_secret`]; without a claim it is not
-    /// looked at. To be called on a channel [`Channel::after_disconnect`].
+    /// Judges the peer's numbers. `secret_holds`: what hsmd said of [`Channel::claimed_secret`];
+    /// without a claim it is not looked at. To be called on a channel
+    /// [`Channel::after_disconnect`].
     pub fn reestablish(&self, theirs: &ChannelReestablish, secret_holds: bool) -> Reestablished {
         let (next_commitment, next_revocation) =
             (theirs.next_commitment_number, theirs.next_revocation_number);
@@ -158,8 +162,9 @@ impl Channel {
         if steps.is_empty() { Reestablished::Nothing } else { Reestablished::Resend(steps) }
     }
 
-    /// Updates that our last commitment_signed committed to for the first time. Removals first, since adds may need what they
-    /// free; a lower feerate before the adds, a higher one after them.
+    /// Updates that our last commitment_signed committed to for the first time. Removals first,
+    /// since adds may need what they free; a lower feerate before the adds, a higher one after
+    /// them.
     fn unacknowledged(&self) -> Vec<Update> {
         let mut updates = Vec::new();
         for live in self.htlcs().filter(|l| l.htlc.offered_by == Side::Remote) {

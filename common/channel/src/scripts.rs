@@ -24,7 +24,8 @@ impl Direction {
     }
 }
 
-/// BOLT 3, "to_local Output" and the output of HTLC transactions: at once with the revocation key, else after a delay.
+/// BOLT 3, "to_local Output" and the output of HTLC transactions: at once with the revocation key,
+/// else after a delay.
 pub fn delayed(keys: &CommitmentKeys, to_self_delay: u16) -> ScriptBuf {
     Builder::new()
         .push_opcode(op::OP_IF)
@@ -67,7 +68,8 @@ pub fn anchor(funding: &Point) -> ScriptBuf {
         .into_script()
 }
 
-/// BOLT 3, "Offered HTLC Outputs" and "Received HTLC Outputs": the witness script in a commitment of `owner`.
+/// BOLT 3, "Offered HTLC Outputs" and "Received HTLC Outputs": the witness script in a commitment
+/// of `owner`.
 pub fn htlc(
     revocation: &Point,
     keys: &Sides<Point>,

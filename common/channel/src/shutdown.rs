@@ -13,7 +13,8 @@ pub struct Forms {
 }
 
 impl Forms {
-    /// May this be the `scriptpubkey` of a shutdown, or an `upfront_shutdown_script` that is not empty?
+    /// May this be the `scriptpubkey` of a shutdown, or an `upfront_shutdown_script` that is not
+    /// empty?
     pub fn allow(self, script: &Script) -> bool {
         if script.is_p2wpkh() || script.is_p2wsh() {
             return true;
@@ -25,8 +26,9 @@ impl Forms {
         }
     }
 
-    /// May the peer name this one, in a channel of that format? BOLT 2, shutdown, rationale: old nodes say P2PKH and P2SH. Those
-    /// have no option_anchors. We never name one, and an output below the dust limit of its script fails the channel.
+    /// May the peer name this one, in a channel of that format? BOLT 2, shutdown, rationale: old
+    /// nodes say P2PKH and P2SH. Those have no option_anchors. We never name one, and an output
+    /// below the dust limit of its script fails the channel.
     pub fn allow_from_peer(self, script: &Script, format: Format) -> bool {
         let old = !format.has_anchors() && (script.is_p2pkh() || script.is_p2sh());
         old || self.allow(script)

@@ -8,7 +8,8 @@
 //! Irrevocable
 //! ```
 //!
-//! The same five serve additions, removals and fee changes, in both directions; [`print()`] writes this table.
+//! The same five serve additions, removals and fee changes, in both directions; [`print()`] writes
+//! this table.
 
 use primitives::Side;
 use wire::channel_data::Stage;

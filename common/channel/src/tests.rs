@@ -52,7 +52,8 @@ fn refusal_of_an_offer_says_what_would_do() {
         a.offer_add(&offer(1, Msat(amount)), policy).map(|(_, id)| id)
     };
     assert_eq!(try_offer(&a, 0, &policy()), Err(OfferRefusal::BelowMinimum { minimum: Msat(1) }));
-    // 700,000 sat less 10,000 reserve, 660 anchors and the doubled fee of two HTLCs: 2000 * (1124 + 344) / 1000.
+    // 700,000 sat less 10,000 reserve, 660 anchors and the doubled fee of two HTLCs: 2000 * (1124 +
+    // 344) / 1000.
     let spendable = Msat((700_000 - 10_000 - 660 - 2936) * 1000);
     assert_eq!(a.spendable(), spendable);
     assert_eq!(

@@ -1,4 +1,5 @@
-//! The verbs that propose: HTLCs added and removed, feerates. None of them is in a commitment until `commit`'s verbs.
+//! The verbs that propose: HTLCs added and removed, feerates. None of them is in a commitment until
+//! `commit`'s verbs.
 
 use crate::channel::Channel;
 use crate::constants::EXPIRY_LIMIT;
@@ -10,8 +11,8 @@ use wire::channel_data::*;
 use wire::channeld::{FeePolicy, HtlcPolicy, Offer, OfferRefusal};
 use wire::{OnionPacket, UpdateAddHtlc};
 
-/// A reason longer than this is cut: usual ones have some 300 bytes, every live one is kept, and a channel full of them must
-/// still fit a frame between our processes.
+/// A reason longer than this is cut: usual ones have some 300 bytes, every live one is kept, and a
+/// channel full of them must still fit a frame between our processes.
 pub const MAX_REASON: usize = 4096;
 /// BOLT 4: set in a failure code that comes with update_fail_malformed_htlc.
 pub const BADONION: u16 = 0x8000;
@@ -113,7 +114,8 @@ impl Channel {
         Ok(self.with_removal(at, removal))
     }
 
-    /// The peer fulfils one of ours. The preimage is good from now on, whatever becomes of the update.
+    /// The peer fulfils one of ours. The preimage is good from now on, whatever becomes of the
+    /// update.
     pub fn receive_fulfill(&self, id: HtlcId, preimage: Preimage) -> Result<Self, PeerFault> {
         let (at, live) = self.removable(id)?;
         let payment_hash = live.htlc.payment_hash;
@@ -193,7 +195,8 @@ impl Channel {
             return Err(PeerFault::FeeNotYours);
         }
         let (min, max) = (bounds.min, bounds.max);
-        // A feerate nearer to the bounds is better than the one in force: refused, the peer would only propose it again.
+        // A feerate nearer to the bounds is better than the one in force: refused, the peer would
+        // only propose it again.
         let before = |better: fn(FeeratePerKw, FeeratePerKw) -> bool| {
             self.fees.iter().any(|known| better(feerate, known.feerate))
         };

@@ -78,7 +78,8 @@ fn known_features() -> Features {
 }
 
 impl Invoice {
-    /// Reads an invoice and checks its signature. Upper case, `lightning:` before it and spaces around it are fine.
+    /// Reads an invoice and checks its signature. Upper case, `lightning:` before it and spaces
+    /// around it are fine.
     pub fn decode(text: &str) -> Result<Self, InvoiceError> {
         let text = text.trim();
         let text = match text.split_at_checked("lightning:".len()) {
@@ -116,7 +117,8 @@ impl Invoice {
     }
 }
 
-/// The key that signed. BOLT 11, "Tagged Fields", reader: `n` decides where it is given, and then S must be low.
+/// The key that signed. BOLT 11, "Tagged Fields", reader: `n` decides where it is given, and then S
+/// must be low.
 fn check_signature(
     hash: &[u8; 32],
     signature: &[u8; 65],
@@ -178,9 +180,9 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Reads one field; false where it must be passed over: its type is unknown, was there already, or its length is not
-    /// its type's. (BOLT 11's text would fail the payment for the last, its examples of valid invoices do not; if it
-    /// was a field that is needed, it is missing then.)
+    /// Reads one field; false where it must be passed over: its type is unknown, was there already,
+    /// or its length is not its type's. (BOLT 11's text would fail the payment for the last, its
+    /// examples of valid invoices do not; if it was a field that is needed, it is missing then.)
     fn keep(&mut self, tag: u8, data: &[u8]) -> Result<bool, InvoiceError> {
         match tag {
             1 => Ok(keep_first(&mut self.payment_hash, fixed(data).map(PaymentHash))),

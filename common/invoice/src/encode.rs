@@ -51,8 +51,8 @@ impl fmt::Display for EncodeError {
 }
 impl std::error::Error for EncodeError {}
 
-/// The hash that an invoice's signature commits to. BOLT 11, "Data Part": hsmd signs it, and readers check it.
-/// `data` has five bits a byte.
+/// The hash that an invoice's signature commits to. BOLT 11, "Data Part": hsmd signs it, and
+/// readers check it. `data` has five bits a byte.
 pub fn signing_hash(hrp: &str, data: &[u8]) -> [u8; 32] {
     let mut engine = sha256::Hash::engine();
     engine.input(hrp.as_bytes());

@@ -2,8 +2,8 @@
 
 use bech32::{Checksum, Fe32};
 
-/// The longest string that is read as an invoice: several times what fits a QR code, and what fields a payment's onion
-/// could use.
+/// The longest string that is read as an invoice: several times what fits a QR code, and what
+/// fields a payment's onion could use.
 pub const MAX_LEN: usize = 16 * 1024;
 
 /// BIP 173's checksum without its limit of 90 characters. BOLT 11, "Encoding Overview".

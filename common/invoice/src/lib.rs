@@ -1,8 +1,9 @@
 //! Invoices: what a payee asks for, as a string that a person can scan. BOLT 11.
 //!
-//! Pure: reads strings, writes strings. It holds no key: encoding ends at what is [to be signed](Unsigned), and goes on
-//! with the signature that hsmd made. It asks no clock: whether an invoice has expired is the caller's question.
-//! What it reads comes from strangers; nothing here panics on it, and every length is checked before it is believed.
+//! Pure: reads strings, writes strings. It holds no key: encoding ends at what is [to be
+//! signed](Unsigned), and goes on with the signature that hsmd made. It asks no clock: whether an
+//! invoice has expired is the caller's question. What it reads comes from strangers; nothing here
+//! panics on it, and every length is checked before it is believed.
 #![deny(clippy::indexing_slicing)]
 
 mod amount;

@@ -69,7 +69,8 @@ pub struct Terms {
     pub payment_secret: PaymentSecret,
     /// `d` or `h`: what for.
     pub description: Description,
-    /// `x`: seconds after `timestamp` from which on it is no longer paid; `None` is [`DEFAULT_EXPIRY_SECONDS`].
+    /// `x`: seconds after `timestamp` from which on it is no longer paid; `None` is
+    /// [`DEFAULT_EXPIRY_SECONDS`].
     pub expiry: Option<u64>,
     /// `c`: how far ahead the last HTLC must expire; `None` is [`DEFAULT_MIN_FINAL_CLTV`].
     pub min_final_cltv: Option<CltvDelta>,

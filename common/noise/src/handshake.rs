@@ -1,5 +1,5 @@
-//! The acts. Each step takes the machine by value and gives back the next one, so that no act can come twice or early;
-//! a refused act leaves nothing behind to go on with.
+//! The acts. Each step takes the machine by value and gives back the next one, so that no act can
+//! come twice or early; a refused act leaves nothing behind to go on with.
 
 use crate::symmetric::{TAG_LEN, decrypt, encrypt, hkdf2, mix};
 use crate::transport::Transport;
@@ -135,7 +135,8 @@ impl InitiatorAsks {
         MixEcdh { point: self.re, chaining_key: self.state.chaining_key.clone() }
     }
 
-    /// With the question's answer: act three, and the ciphers. The peer is who it should be already now.
+    /// With the question's answer: act three, and the ciphers. The peer is who it should be already
+    /// now.
     pub fn answer(mut self, mixed: MixedKeys) -> ([u8; ACT_THREE_LEN], Transport) {
         let mut sealed_id = self.our_id.serialize();
         let id_tag = encrypt(&self.key, 1, &self.state.digest, &mut sealed_id);
@@ -423,7 +424,8 @@ mod tests {
         assert!(shown.contains("Ephemeral(..)") && shown.contains("Secret(..)"), "{shown}");
     }
 
-    /// Any bytes of about the right length, mostly with the version and key prefix that get past the first checks.
+    /// Any bytes of about the right length, mostly with the version and key prefix that get past
+    /// the first checks.
     fn act_bytes(len: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..=len + 8),

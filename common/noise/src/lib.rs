@@ -8,10 +8,11 @@
 //!   Transport                                    Transport
 //! ```
 //!
-//! The node's secret never enters this crate. Where the protocol needs a Diffie-Hellman with it, the machine stops
-//! as a value that has the question ([`wire::hsm::MixEcdh`]: point and chaining key); whoever holds the secret mixes the two
-//! and answers with both new keys. The 32 shared bytes themselves are not needed, and would open onions. Ephemeral keys come in
-//! as values as well: nothing here draws randomness, reads a clock or touches a socket.
+//! The node's secret never enters this crate. Where the protocol needs a Diffie-Hellman with it,
+//! the machine stops as a value that has the question ([`wire::hsm::MixEcdh`]: point and chaining
+//! key); whoever holds the secret mixes the two and answers with both new keys. The 32 shared bytes
+//! themselves are not needed, and would open onions. Ephemeral keys come in as values as well:
+//! nothing here draws randomness, reads a clock or touches a socket.
 #![deny(clippy::indexing_slicing)]
 
 mod handshake;

@@ -1,4 +1,5 @@
-//! The two primitives that acts and transport share: HKDF with two outputs, and the cipher with Noise's nonce.
+//! The two primitives that acts and transport share: HKDF with two outputs, and the cipher with
+//! Noise's nonce.
 
 use chacha20poly1305::aead::{AeadInOut, inout::InOutBuf};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
@@ -8,8 +9,8 @@ use wire::hsm::MixedKeys;
 /// Length of a Poly1305 tag.
 pub const TAG_LEN: usize = 16;
 
-/// `ck, temp_k = HKDF(ck, shared)`: a Diffie-Hellman goes into the chaining key. BOLT 8, "Handshake Exchange". hsmd does this step
-/// where the Diffie-Hellman is with the node key.
+/// `ck, temp_k = HKDF(ck, shared)`: a Diffie-Hellman goes into the chaining key. BOLT 8, "Handshake
+/// Exchange". hsmd does this step where the Diffie-Hellman is with the node key.
 pub fn mix(chaining_key: &Secret<32>, shared: &Secret<32>) -> MixedKeys {
     let (chaining_key, key) = hkdf2(chaining_key.expose(), shared.expose());
     MixedKeys { chaining_key, key }
@@ -22,7 +23,8 @@ pub(crate) fn hkdf2(salt: &[u8; 32], ikm: &[u8]) -> (Secret<32>, Secret<32>) {
     (first, second)
 }
 
-/// The tag did not fit: the bytes are not what the holder of the key wrote at this place of the stream.
+/// The tag did not fit: the bytes are not what the holder of the key wrote at this place of the
+/// stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadTag;
 

@@ -1,5 +1,5 @@
-//! Messages under way: `length || tag || body || tag`, each direction with a key and a counter of its own.
-//! Neither direction allocates: the caller owns the buffers.
+//! Messages under way: `length || tag || body || tag`, each direction with a key and a counter of
+//! its own. Neither direction allocates: the caller owns the buffers.
 
 pub use crate::symmetric::TAG_LEN;
 use crate::symmetric::{decrypt, encrypt, hkdf2};
@@ -88,7 +88,8 @@ pub enum OpenError {
     Header,
     /// The sealed message does not decrypt.
     Body,
-    /// The caller brought a body of the wrong length, a body before its header, or a header before its body.
+    /// The caller brought a body of the wrong length, a body before its header, or a header before
+    /// its body.
     OutOfStep,
     /// An earlier error ended this direction.
     Ended,
@@ -140,7 +141,8 @@ impl Opener {
         Ok(length)
     }
 
-    /// Reads the body in place: `body` is the sealed message with its tag, and what comes back is its front.
+    /// Reads the body in place: `body` is the sealed message with its tag, and what comes back is
+    /// its front.
     pub fn open_body<'a>(&mut self, body: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
         let announced = match self.next {
             NextRead::Body(length) => usize::from(length),

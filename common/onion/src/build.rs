@@ -1,4 +1,5 @@
-//! Wrapping a route, from the last hop to the first. BOLT 4, "Packet Construction", "Filler Generation".
+//! Wrapping a route, from the last hop to the first. BOLT 4, "Packet Construction", "Filler
+//! Generation".
 
 use crate::keys::{blinding_factor, derive, hmac, shared_secret, xor_stream};
 use crate::packet::OVERHEAD;
@@ -70,8 +71,8 @@ impl std::error::Error for BuildError {}
 
 /// Wraps `hops`, the first hop's layer outermost, into `size` bytes of routing information.
 ///
-/// `session_key` must be fresh for every onion: who uses one twice links the two. `associated` is what every hop must
-/// be given beside the packet: the payment hash.
+/// `session_key` must be fresh for every onion: who uses one twice links the two. `associated` is
+/// what every hop must be given beside the packet: the payment hash.
 pub fn build(
     session_key: &SecretKey,
     hops: &[Hop],
@@ -140,8 +141,8 @@ fn share_secrets(session_key: &SecretKey, hops: &[Hop]) -> (Point, Vec<Secret<32
     (session_key.public_key(SECP256K1), shared_secrets)
 }
 
-/// What the hops before the last will have shifted in at the end by the time that it reads: each adds as many zeroes
-/// as it took away, and XORs its stream over all.
+/// What the hops before the last will have shifted in at the end by the time that it reads: each
+/// adds as many zeroes as it took away, and XORs its stream over all.
 fn filler(hops: &[Hop], rhos: &[Secret<32>], size: usize) -> Vec<u8> {
     let mut filler: Vec<u8> = Vec::new();
     for (hop, rho) in hops.iter().zip(rhos).take(hops.len().saturating_sub(1)) {

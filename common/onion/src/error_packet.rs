@@ -1,4 +1,5 @@
-//! A failure on its way back to the origin: made by one hop, a layer added by each before it. BOLT 4, "Returning Errors".
+//! A failure on its way back to the origin: made by one hop, a layer added by each before it. BOLT
+//! 4, "Returning Errors".
 
 use crate::failure::Failure;
 use crate::keys::{OriginKeys, hmac, xor_stream};
@@ -6,15 +7,18 @@ use primitives::Secret;
 use wire::hsm::OnionKeys;
 use wire::{Wire, take_array, take_slice};
 
-/// Most hops that fit an onion of [`crate::ROUTING_INFO_LEN`]: how long a route an origin pretends to have. BOLT 4, "Origin node".
+/// Most hops that fit an onion of [`crate::ROUTING_INFO_LEN`]: how long a route an origin pretends
+/// to have. BOLT 4, "Origin node".
 pub const MAX_HOPS: usize = 27;
 
 /// The least sum of `failure_len` and `pad_len`, so that lengths do not tell failures apart.
 const PADDED_LEN: usize = 256;
-/// The longest failure that fits an `update_fail_htlc` with room to spare. A longer one (a plugin's) is cut.
+/// The longest failure that fits an `update_fail_htlc` with room to spare. A longer one (a
+/// plugin's) is cut.
 const MAX_MESSAGE: usize = 65_000;
 
-/// The packet of a failure that begins here, its first layer already on it: the `reason` of `update_fail_htlc`.
+/// The packet of a failure that begins here, its first layer already on it: the `reason` of
+/// `update_fail_htlc`.
 pub fn begin_error(keys: &OnionKeys, failure: &Failure) -> Vec<u8> {
     begin_padded(&keys.um, &keys.ammag, &failure.to_bytes(), PADDED_LEN)
 }
@@ -60,9 +64,11 @@ pub struct Unwrapped {
     pub raw: Vec<u8>,
 }
 
-/// Takes off layer after layer until a hop's HMAC fits. `None`: somebody on the way garbled it, and nobody knows who.
+/// Takes off layer after layer until a hop's HMAC fits. `None`: somebody on the way garbled it, and
+/// nobody knows who.
 ///
-/// Always does the work of [`MAX_HOPS`] hops, so that its duration tells the failing node nothing about its place.
+/// Always does the work of [`MAX_HOPS`] hops, so that its duration tells the failing node nothing
+/// about its place.
 pub fn unwrap_error(shared_secrets: &[Secret<32>], packet: &[u8]) -> Option<Unwrapped> {
     let mut packet = packet.to_vec();
     let mut found = None;
@@ -82,7 +88,8 @@ pub fn unwrap_error(shared_secrets: &[Secret<32>], packet: &[u8]) -> Option<Unwr
     Some(Unwrapped { hop, failure: Failure::from_bytes(&raw), raw })
 }
 
-/// The message without its padding. Old nodes wrote other paddings: only the first length is needed.
+/// The message without its padding. Old nodes wrote other paddings: only the first length is
+/// needed.
 fn failure_message(mut body: &[u8]) -> Option<&[u8]> {
     let len = u16::take(&mut body).ok()?;
     take_slice(&mut body, len.into()).ok()

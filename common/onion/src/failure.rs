@@ -9,7 +9,8 @@ const PERM: u16 = 0x4000;
 const NODE: u16 = 0x2000;
 const UPDATE: u16 = 0x1000;
 
-/// A failure and its data. A code we do not know, or data that does not fit the code, is kept as it came.
+/// A failure and its data. A code we do not know, or data that does not fit the code, is kept as it
+/// came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // a field says no more than BOLT 4's word for it
 pub enum Failure {
@@ -41,7 +42,8 @@ pub enum Failure {
     IncorrectCltvExpiry { cltv_expiry: BlockHeight, channel_update: Vec<u8> },
     /// The HTLC expires too soon to be forwarded safely.
     ExpiryTooSoon { channel_update: Vec<u8> },
-    /// The final node knows no such payment, or not with this secret, amount or expiry. It does not say which.
+    /// The final node knows no such payment, or not with this secret, amount or expiry. It does not
+    /// say which.
     IncorrectOrUnknownPaymentDetails { htlc: Msat, height: BlockHeight },
     /// The HTLC expires before what the final onion says.
     FinalIncorrectCltvExpiry { cltv_expiry: BlockHeight },
@@ -51,7 +53,8 @@ pub enum Failure {
     ChannelDisabled { flags: u16, channel_update: Vec<u8> },
     /// The HTLC would be held for too long.
     ExpiryTooFar,
-    /// The hop's payload is incomplete or not understood; where known, because of which TLV, and where that stands.
+    /// The hop's payload is incomplete or not understood; where known, because of which TLV, and
+    /// where that stands.
     InvalidOnionPayload { tlv_type: u64, offset: u16 },
     /// The other parts of the payment did not come in time.
     MppTimeout,
@@ -91,7 +94,8 @@ impl Failure {
         }
     }
 
-    /// The node before the one that says so garbled or misdirected the packet: told with `update_fail_malformed_htlc`.
+    /// The node before the one that says so garbled or misdirected the packet: told with
+    /// `update_fail_malformed_htlc`.
     pub const fn is_bad_onion(&self) -> bool {
         self.code() & BADONION != 0
     }
@@ -110,8 +114,8 @@ impl Failure {
         FailureName(code)
     }
 
-    /// The failure of an HTLC that came back with `update_fail_malformed_htlc`; `None` where the code lacks the
-    /// BADONION flag, for which BOLT 2 demands a warning or an error.
+    /// The failure of an HTLC that came back with `update_fail_malformed_htlc`; `None` where the
+    /// code lacks the BADONION flag, for which BOLT 2 demands a warning or an error.
     pub fn from_malformed(code: u16, sha256_of_onion: Sha256Digest) -> Option<Self> {
         if code & BADONION == 0 {
             return None;
@@ -167,7 +171,8 @@ impl Failure {
         out
     }
 
-    /// Reads what a node said. Never fails: what makes no sense is [`Failure::Other`]. Extra bytes are ignored.
+    /// Reads what a node said. Never fails: what makes no sense is [`Failure::Other`]. Extra bytes
+    /// are ignored.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut data = bytes;
         let Ok(code) = u16::take(&mut data) else {

@@ -1,4 +1,5 @@
-//! Which keys follow from a shared secret. BOLT 4, "Key Generation", "Shared Secret", "Blinding Ephemeral Onion Keys".
+//! Which keys follow from a shared secret. BOLT 4, "Key Generation", "Shared Secret", "Blinding
+//! Ephemeral Onion Keys".
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use chacha20::ChaCha20;
@@ -9,7 +10,8 @@ use wire::hsm::OnionKeys;
 
 /// hsmd's answer for one onion: the keys to read it, to forward it and to answer it.
 ///
-/// `ephemeral` is the key in the packet as it came, also where a blinded path made the secret of another one.
+/// `ephemeral` is the key in the packet as it came, also where a blinded path made the secret of
+/// another one.
 pub fn onion_keys(shared: &Secret<32>, ephemeral: &Point) -> OnionKeys {
     OnionKeys {
         rho: derive(b"rho", shared),
@@ -22,13 +24,15 @@ pub fn onion_keys(shared: &Secret<32>, ephemeral: &Point) -> OnionKeys {
     }
 }
 
-/// The secret that the holders of either key share: SHA256 of the product, compressed. For the origin, and for hsmd.
+/// The secret that the holders of either key share: SHA256 of the product, compressed. For the
+/// origin, and for hsmd.
 pub fn shared_secret(point: &Point, key: &SecretKey) -> Secret<32> {
     Secret::new(secp256k1::ecdh::SharedSecret::new(point, key).secret_bytes())
 }
 
-/// The ephemeral key as a hop inside a blinded path must use it: `path_secret` is what the node key shares with the
-/// path key that came beside the onion. BOLT 4, "Onion Decryption". hsmd's shared secret is then that of this point.
+/// The ephemeral key as a hop inside a blinded path must use it: `path_secret` is what the node key
+/// shares with the path key that came beside the onion. BOLT 4, "Onion Decryption". hsmd's shared
+/// secret is then that of this point.
 pub fn blind_ephemeral(ephemeral: &Point, path_secret: &Secret<32>) -> Point {
     ephemeral
         .mul_tweak(SECP256K1, &blinded_node_tweak(path_secret))
@@ -82,7 +86,8 @@ fn scalar(hash: [u8; 32]) -> Scalar {
         .expect("a hash beyond the group order takes 2^127 tries to find, and zero 2^256")
 }
 
-/// XORs the key's stream onto `bytes`, from the stream's byte `skip` on. BOLT 4, "Pseudo Random Byte Stream".
+/// XORs the key's stream onto `bytes`, from the stream's byte `skip` on. BOLT 4, "Pseudo Random
+/// Byte Stream".
 pub(crate) fn xor_stream(key: &Secret<32>, skip: usize, bytes: &mut [u8]) {
     let mut cipher = ChaCha20::new(key.expose().into(), &[0u8; 12].into());
     let mut waste = [0u8; 64];

@@ -1,4 +1,5 @@
-//! One hop's view of an onion: read the layer that is ours, and make what the next hop gets. BOLT 4, "Onion Decryption".
+//! One hop's view of an onion: read the layer that is ours, and make what the next hop gets. BOLT
+//! 4, "Onion Decryption".
 
 use crate::failure::Failure;
 use crate::keys::{hmac, xor_stream};
@@ -56,10 +57,12 @@ pub fn sha256_of_onion(packet: &[u8]) -> Sha256Digest {
     Sha256Digest(sha256::Hash::hash(packet).to_byte_array())
 }
 
-/// Opens the layer that is ours. `associated` is the payment hash for a payment, nothing for an onion message.
+/// Opens the layer that is ours. `associated` is the payment hash for a payment, nothing for an
+/// onion message.
 ///
-/// A failure with [`Failure::is_bad_onion`] goes back as `update_fail_malformed_htlc`: nobody proved to us that the
-/// origin made this packet. Any other was made by the origin, and goes back to it encrypted.
+/// A failure with [`Failure::is_bad_onion`] goes back as `update_fail_malformed_htlc`: nobody
+/// proved to us that the origin made this packet. Any other was made by the origin, and goes back
+/// to it encrypted.
 pub fn peel(packet: &[u8], keys: &OnionKeys, associated: &[u8]) -> Result<Peeled, Failure> {
     let parts = split(packet)?;
     let computed = hmac(keys.mu.expose(), &[parts.routing_info, associated]);
@@ -68,7 +71,8 @@ pub fn peel(packet: &[u8], keys: &OnionKeys, associated: &[u8]) -> Result<Peeled
         return Err(Failure::InvalidOnionHmac(sha256_of_onion(packet)));
     }
 
-    // As many zero bytes again behind what came: what is shifted in, the origin has foreseen (the filler).
+    // As many zero bytes again behind what came: what is shifted in, the origin has foreseen (the
+    // filler).
     let len = parts.routing_info.len();
     let mut unwrapped = parts.routing_info.to_vec();
     unwrapped.resize(len.saturating_mul(2), 0);
@@ -92,7 +96,8 @@ pub fn peel(packet: &[u8], keys: &OnionKeys, associated: &[u8]) -> Result<Peeled
     Ok(Peeled { payload: payload.to_vec(), next })
 }
 
-/// A payload with its length before it and the next hop's HMAC behind. Lengths 0 and 1 are reserved.
+/// A payload with its length before it and the next hop's HMAC behind. Lengths 0 and 1 are
+/// reserved.
 fn take_layer<'a>(from: &mut &'a [u8]) -> Option<(&'a [u8], [u8; 32])> {
     let len = BigSize::take(from).ok()?.0;
     if len < 2 {

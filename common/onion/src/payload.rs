@@ -16,7 +16,8 @@ pub mod tlv {
     pub const CURRENT_PATH_KEY: u64 = 12;
     pub const PAYMENT_METADATA: u64 = 16;
     pub const TOTAL_AMOUNT_MSAT: u64 = 18;
-    /// The preimage of a payment nobody asked for: keysend, which no BOLT describes and everybody speaks.
+    /// The preimage of a payment nobody asked for: keysend, which no BOLT describes and everybody
+    /// speaks.
     pub const KEYSEND_PREIMAGE: u64 = 5_482_373_484;
 }
 
@@ -57,7 +58,8 @@ pub struct FinalPayload {
     pub payment_metadata: Option<Vec<u8>>,
     /// A payment without an invoice.
     pub keysend: Option<Preimage>,
-    /// Records of odd types that we do not know, ours to hand to plugins; in a payload to be built, any others.
+    /// Records of odd types that we do not know, ours to hand to plugins; in a payload to be built,
+    /// any others.
     pub extra: Vec<(u64, Vec<u8>)>,
 }
 
@@ -123,7 +125,8 @@ impl FinalPayload {
 }
 
 impl Payload {
-    /// Reads a payload. `is_final`: the layer had no next packet. `path_key_beside`: `update_add_htlc` carried one.
+    /// Reads a payload. `is_final`: the layer had no next packet. `path_key_beside`:
+    /// `update_add_htlc` carried one.
     pub fn parse(
         bytes: &[u8],
         is_final: bool,

@@ -1,4 +1,5 @@
-//! Money and what it costs to move it. Arithmetic is checked: a sum that does not fit is an answer, not a wrap.
+//! Money and what it costs to move it. Arithmetic is checked: a sum that does not fit is an answer,
+//! not a wrap.
 
 use std::fmt;
 
@@ -69,7 +70,8 @@ impl Msat {
         Sat(self.0.div_ceil(1000))
     }
 
-    /// Reads what CLN's RPC takes for an amount: `1000`, `1000msat`, `1sat`, `1.001sat`, `0.00000001btc`.
+    /// Reads what CLN's RPC takes for an amount: `1000`, `1000msat`, `1sat`, `1.001sat`,
+    /// `0.00000001btc`.
     pub fn parse(text: &str) -> Result<Self, AmountError> {
         let bad = || {
             AmountError(format!(

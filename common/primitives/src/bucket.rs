@@ -1,4 +1,5 @@
-//! A token bucket: how often something may happen on average, and how often in a row. Time comes in as a value.
+//! A token bucket: how often something may happen on average, and how often in a row. Time comes in
+//! as a value.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,8 @@ impl Bucket {
         self.ready_at(tokens, now).is_some_and(|at| at <= now)
     }
 
-    /// When so many tokens are there, `now` at the earliest. `None`: never, the bucket does not hold so many.
+    /// When so many tokens are there, `now` at the earliest. `None`: never, the bucket does not
+    /// hold so many.
     pub fn ready_at(&self, tokens: u32, now: Instant) -> Option<Instant> {
         // The bucket may lack `spare` tokens and still have those that are wanted.
         let spare = self.burst.checked_sub(tokens)?;
@@ -45,7 +47,8 @@ impl Bucket {
         Some(full_at.checked_sub(self.every * spare).map_or(now, |at| at.max(now)))
     }
 
-    /// Is the bucket full? Then it tells nothing of the past, and whoever keeps one per peer may forget it.
+    /// Is the bucket full? Then it tells nothing of the past, and whoever keeps one per peer may
+    /// forget it.
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|at| at <= now)
     }
@@ -96,7 +99,8 @@ mod tests {
 
     #[test]
     fn bucket_never_exceeds_its_rate_whatever_the_times() {
-        // A clock that stands still, goes backwards, and jumps: a few thousand times, drawn by a fixed sequence.
+        // A clock that stands still, goes backwards, and jumps: a few thousand times, drawn by a
+        // fixed sequence.
         let start = Instant::now() + SECOND * 100;
         let (mut seed, mut taken) = (1u64, 0);
         let mut bucket = Bucket::new(5, SECOND);

@@ -38,7 +38,8 @@ impl fmt::Display for CltvDelta {
 /// A feature's number (BOLT 9): even is compulsory, odd optional.
 pub type FeatureBit = usize;
 
-/// Block, transaction and output of a funding, as one number. BOLT 7, "Definition of short_channel_id".
+/// Block, transaction and output of a funding, as one number. BOLT 7, "Definition of
+/// short_channel_id".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShortChannelId(pub u64);
 

@@ -3,7 +3,8 @@
 use crate::chain::FeatureBit;
 use std::fmt;
 
-/// The pairs this suite has a word for; each names the even (compulsory) bit. BOLT 9, "Assigned features".
+/// The pairs this suite has a word for; each names the even (compulsory) bit. BOLT 9, "Assigned
+/// features".
 pub mod feature {
     #![allow(missing_docs)]
     use super::FeatureBit;
@@ -29,8 +30,9 @@ pub mod feature {
     pub const ZEROCONF: FeatureBit = 50;
     pub const SIMPLE_CLOSE: FeatureBit = 60;
     pub const SPLICE: FeatureBit = 62;
-    /// Bits of a peer's `init` from here on are judged and forgotten: a message has room for half a million of them. BOLT 9 ends at 63,
-    /// and the experiments of other implementations are below this.
+    /// Bits of a peer's `init` from here on are judged and forgotten: a message has room for half a
+    /// million of them. BOLT 9 ends at 63, and the experiments of other implementations are below
+    /// this.
     pub const KEPT: FeatureBit = 2048;
 
     /// Name of a pair as CLN prints it, `None` where we have no word for it.
@@ -86,7 +88,8 @@ impl Features {
         let Some(from_start) = self.0.len().checked_sub(1 + bit / 8) else { return false };
         self.0.get(from_start).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
     }
-    /// Is this feature offered, as compulsory or as optional? `feature` may be either bit of the pair.
+    /// Is this feature offered, as compulsory or as optional? `feature` may be either bit of the
+    /// pair.
     pub fn offers(&self, feature: FeatureBit) -> bool {
         self.has_bit(feature & !1) || self.has_bit(feature | 1)
     }
@@ -141,7 +144,8 @@ impl Features {
     pub fn bits(&self) -> impl Iterator<Item = FeatureBit> + '_ {
         (0..self.0.len() * 8).filter(|bit| self.has_bit(*bit))
     }
-    /// The first compulsory bit that `ours` does not offer in either form. BOLT 1: such a peer is left alone.
+    /// The first compulsory bit that `ours` does not offer in either form. BOLT 1: such a peer is
+    /// left alone.
     pub fn unknown_compulsory(&self, ours: &Self) -> Option<FeatureBit> {
         self.bits().find(|bit| bit % 2 == 0 && !ours.offers(*bit))
     }

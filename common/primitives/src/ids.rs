@@ -37,7 +37,8 @@ bytes_id!(
     Sha256Digest, 32
 );
 bytes_id!(
-    /// A node's id: its compressed public key. Not checked to be a point; parse it where that matters.
+    /// A node's id: its compressed public key. Not checked to be a point; parse it where that
+    /// matters.
     NodeId, 33
 );
 
@@ -45,7 +46,8 @@ impl ChannelId {
     /// BOLT 1: an `error` with this id concerns every channel with the peer.
     pub const ALL: Self = Self([0; 32]);
 
-    /// BOLT 2, "Definition of channel_id": the funding txid, its last two bytes XORed with the output's index.
+    /// BOLT 2, "Definition of channel_id": the funding txid, its last two bytes XORed with the
+    /// output's index.
     pub fn from_funding(funding: &bitcoin::OutPoint) -> Self {
         let mut id = *AsRef::<[u8; 32]>::as_ref(&funding.txid);
         let [.., high, low] = &mut id;
@@ -105,15 +107,18 @@ macro_rules! counter {
     };
 }
 counter!(
-    /// An HTLC's number among those its sender offered in this channel, from 0. With channel and direction, its identity.
+    /// An HTLC's number among those its sender offered in this channel, from 0. With channel and
+    /// direction, its identity.
     HtlcId
 );
 counter!(
-    /// The master's number for a channel. It feeds key derivation and is never used twice, deleted channels included.
+    /// The master's number for a channel. It feeds key derivation and is never used twice, deleted
+    /// channels included.
     ChannelNumber
 );
 counter!(
-    /// A commitment's number, from 0. At most 2^48 - 1 (BOLT 3, "Per-commitment Secret Requirements").
+    /// A commitment's number, from 0. At most 2^48 - 1 (BOLT 3, "Per-commitment Secret
+    /// Requirements").
     CommitmentNumber
 );
 

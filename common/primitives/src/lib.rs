@@ -1,7 +1,8 @@
-//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features, token buckets; and HKDF.
+//! The values of the suite: amounts, heights, ids, sides, secrets, networks, features, token
+//! buckets; and HKDF.
 //!
-//! Every crate may use it, and it uses none of them. It does no I/O, asks no clock and no randomness,
-//! and knows no byte format: that is `wire`'s.
+//! Every crate may use it, and it uses none of them. It does no I/O, asks no clock and no
+//! randomness, and knows no byte format: that is `wire`'s.
 #![deny(clippy::indexing_slicing)]
 
 mod amount;

@@ -1,4 +1,5 @@
-//! Where a JSON object ends, found while its bytes come: by its braces, outside of strings. Whether it is JSON, a parser says.
+//! Where a JSON object ends, found while its bytes come: by its braces, outside of strings. Whether
+//! it is JSON, a parser says.
 
 /// How far into an object the bytes so far have led. Begins before its first brace.
 #[derive(Debug, Default)]
@@ -9,7 +10,8 @@ pub struct ObjectEnd {
 }
 
 impl ObjectEnd {
-    /// How many of these bytes, which come next, belong to the object, if its last brace is among them. `None`: all do, and more.
+    /// How many of these bytes, which come next, belong to the object, if its last brace is among
+    /// them. `None`: all do, and more.
     pub fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             match (self.in_string, byte) {

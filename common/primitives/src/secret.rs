@@ -65,8 +65,8 @@ impl SecretBytes {
         &mut self.0
     }
 }
-/// A secret key that somebody signs or derives with: erased when dropped, hidden from `Debug`, and never copied unseen, as the library's
-/// own type is.
+/// A secret key that somebody signs or derives with: erased when dropped, hidden from `Debug`, and
+/// never copied unseen, as the library's own type is.
 #[derive(Clone)]
 pub struct SigningKey(SecretKey);
 

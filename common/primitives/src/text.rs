@@ -1,4 +1,5 @@
-//! Texts for people: of whatever length they began with, they are short where they are kept, passed on or written.
+//! Texts for people: of whatever length they began with, they are short where they are kept, passed
+//! on or written.
 
 use std::borrow::Cow;
 

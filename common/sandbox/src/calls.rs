@@ -1,7 +1,7 @@
 //! Which system calls each box allows, with which arguments. Whatever is not here is refused.
 //!
-//! Made by running every daemon through its life under a filter that names what it lacks; `tests/boxes.rs` tries each row of a
-//! table of calls in each box.
+//! Made by running every daemon through its life under a filter that names what it lacks;
+//! `tests/boxes.rs` tries each row of a table of calls in each box.
 
 use crate::boxes::{Barriers, Calls, Sandbox};
 use nix::libc;
@@ -22,7 +22,8 @@ pub(crate) struct List {
     pub(crate) absent: Rules,
 }
 
-/// A condition on an argument. The kernel shows 64 bits; of a number that it takes for an `int` 32 count.
+/// A condition on an argument. The kernel shows 64 bits; of a number that it takes for an `int` 32
+/// count.
 #[derive(Clone, Copy)]
 enum Arg {
     /// This one has this value.
@@ -76,8 +77,8 @@ const fn bits(flags: i32) -> u64 {
     flags.unsigned_abs() as u64
 }
 
-/// What every process needs that talks and remembers. Not `sendmsg`, which attaches descriptors: those on their way are counted for a
-/// user, and what one process holds there the others miss.
+/// What every process needs that talks and remembers. Not `sendmsg`, which attaches descriptors:
+/// those on their way are counted for a user, and what one process holds there the others miss.
 const TALK: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -113,8 +114,9 @@ const TALK_LEGACY: &[libc::c_long] = &[libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const TALK_LEGACY: &[libc::c_long] = &[];
 
-/// What libraries try on the way to what they do without: whether a file is there, and who else is. Not to open one: what they would is
-/// opened before the box closes (`refused::look_before`), so that whoever tries is captured, and is named.
+/// What libraries try on the way to what they do without: whether a file is there, and who else is.
+/// Not to open one: what they would is opened before the box closes (`refused::look_before`), so
+/// that whoever tries is captured, and is named.
 const TRIED: &[libc::c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_fstat,
@@ -132,7 +134,8 @@ const TRIED_LEGACY: &[libc::c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const TRIED_LEGACY: &[libc::c_long] = &[];
 
-/// What accepts, dials and waits for many. An epoll more would be watches more, which the kernel counts for a user.
+/// What accepts, dials and waits for many. An epoll more would be watches more, which the kernel
+/// counts for a user.
 const NETWORK: &[libc::c_long] = &[
     libc::SYS_connect,
     libc::SYS_accept4,
@@ -151,7 +154,8 @@ const NETWORK_LEGACY: &[libc::c_long] = &[libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
 const NETWORK_LEGACY: &[libc::c_long] = &[];
 
-/// What name lookups and HTTP clients need beside a socket. glibc asks for both kinds of address by one `sendmmsg`.
+/// What name lookups and HTTP clients need beside a socket. glibc asks for both kinds of address by
+/// one `sendmmsg`.
 const CLIENT: &[libc::c_long] = &[
     libc::SYS_connect,
     libc::SYS_getsockopt,
@@ -253,7 +257,8 @@ fn read_files(list: &mut List) {
     list.when(libc::SYS_openat, &[Arg::Bits(2, writes, reads)]);
     #[cfg(target_arch = "x86_64")]
     list.when(libc::SYS_open, &[Arg::Bits(1, writes, reads)]);
-    // A library for another way of looking up names may be loaded when it is first asked for: from a file, and not to be written.
+    // A library for another way of looking up names may be loaded when it is first asked for: from
+    // a file, and not to be written.
     let (run, anonymous) = (libc::PROT_EXEC | libc::PROT_WRITE, bits(libc::MAP_ANONYMOUS));
     list.when(
         libc::SYS_mmap,
@@ -265,13 +270,15 @@ fn client(list: &mut List) {
     list.any(CLIENT);
     list.any(&[libc::SYS_ioctl]);
     not_quiet(list, &[libc::SYS_uname]);
-    // How many bytes a name server's answer has; the number of the interface of a link-local one (`nameserver fe80::1%eth0`).
+    // How many bytes a name server's answer has; the number of the interface of a link-local one
+    // (`nameserver fe80::1%eth0`).
     let asked = [libc::FIONBIO, libc::FIONREAD, libc::SIOCGIFINDEX];
     list.quietly_refused_when(libc::SYS_ioctl, &asked.map(|request| Arg::IsNot(1, request)));
     // Neither raw sockets nor protocols that hardly anybody has looked at.
     sockets(list, &[libc::AF_INET, libc::AF_INET6], &[libc::SOCK_STREAM, libc::SOCK_DGRAM]);
-    // nscd's socket, and the kernel's list of interfaces: glibc asks for them with a lookup every so often, and goes on without.
-    // So does whoever has an interface numbered, by a socket of any family.
+    // nscd's socket, and the kernel's list of interfaces: glibc asks for them with a lookup every
+    // so often, and goes on without. So does whoever has an interface numbered, by a socket of any
+    // family.
     for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
         let kind = Arg::Bits(1, TYPE, bits(kind));
         list.quietly_refused_kind(libc::SYS_socket, &[Arg::Is(0, bits(libc::AF_UNIX)), kind]);
@@ -280,7 +287,8 @@ fn client(list: &mut List) {
     list.quietly_refused_kind(libc::SYS_socket, &[Arg::Is(0, bits(libc::AF_NETLINK)), raw]);
 }
 
-/// Sockets of these families and types, with the usual protocols; the flags beside the type do not count.
+/// Sockets of these families and types, with the usual protocols; the flags beside the type do not
+/// count.
 fn sockets(list: &mut List, families: &[i32], types: &[i32]) {
     for family in families {
         for kind in types {

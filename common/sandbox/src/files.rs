@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// The newest that the crate knows: an older kernel takes what it knows of it.
 const NEWEST: ABI = ABI::V9;
 
-/// Directories that name lookups read: the system's, none of the user's. A file that is replaced in one of them is read anew.
+/// Directories that name lookups read: the system's, none of the user's. A file that is replaced in
+/// one of them is read anew.
 const NAMES: &[&str] = &[
     "/etc",
     "/usr/lib",
@@ -26,7 +27,8 @@ const NAMES: &[&str] = &[
 /// Links may lead from these to anywhere.
 const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
-/// Shuts everything but what the box reads. In force for the whole process only while it has one thread.
+/// Shuts everything but what the box reads. In force for the whole process only while it has one
+/// thread.
 pub(crate) fn restrict(which: &Sandbox) -> Result<(), String> {
     let (reads, is_caller) = match which {
         Sandbox::Leaf | Sandbox::Signer | Sandbox::Network => (vec![], false),
@@ -68,8 +70,9 @@ pub(crate) fn restrict(which: &Sandbox) -> Result<(), String> {
     }
 }
 
-/// The system's directories, and the file that each link leads to, without those beside it. (If such a file is replaced, and not in one
-/// of the directories, the new one is read after the next start of the process.)
+/// The system's directories, and the file that each link leads to, without those beside it. (If
+/// such a file is replaced, and not in one of the directories, the new one is read after the next
+/// start of the process.)
 fn names(real: impl Fn(&Path) -> Option<PathBuf>) -> Vec<PathBuf> {
     let files = LINKS.iter().filter_map(|link| real(Path::new(link)));
     NAMES.iter().map(PathBuf::from).chain(files).collect()

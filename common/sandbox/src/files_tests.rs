@@ -7,7 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
-/// Landlock holds for the thread that asks for it: what one does behind this wall alone, without seccomp.
+/// Landlock holds for the thread that asks for it: what one does behind this wall alone, without
+/// seccomp.
 fn behind<T: Send>(which: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let inside = || {

@@ -9,7 +9,8 @@ use seccompiler::{SeccompAction, SeccompFilter};
 pub(crate) fn enter(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
     let list = calls::list(which, barriers);
     let errno = |e: i32| SeccompAction::Errno(e.unsigned_abs());
-    // glibc makes threads by clone3, whose flags no filter sees, and takes clone where there is none.
+    // glibc makes threads by clone3, whose flags no filter sees, and takes clone where there is
+    // none.
     apply(list.absent, SeccompAction::Allow, errno(libc::ENOSYS))?;
     apply(list.quiet, SeccompAction::Allow, errno(libc::EPERM))?;
     apply(list.allowed, SeccompAction::Trap, SeccompAction::Allow)

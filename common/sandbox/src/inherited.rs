@@ -1,5 +1,5 @@
-//! The one descriptor beside its first three that a plugin of ours may begin with: a connection to lightningd's RPC. With it the plugin's
-//! box needs no call that connects.
+//! The one descriptor beside its first three that a plugin of ours may begin with: a connection to
+//! lightningd's RPC. With it the plugin's box needs no call that connects.
 
 use nix::libc;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -10,7 +10,8 @@ pub const RPC_SOCKET: &str = "FULMEN_RPC_SOCKET";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The connection, once; no child of this process gets it. `None` where there is none: another lightningd started this process.
+/// The connection, once; no child of this process gets it. `None` where there is none: another
+/// lightningd started this process.
 #[allow(unsafe_code)]
 pub fn rpc_socket() -> Option<OwnedFd> {
     let number: RawFd = std::env::var(RPC_SOCKET).ok()?.parse().ok()?;
@@ -21,6 +22,7 @@ pub fn rpc_socket() -> Option<OwnedFd> {
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
         return None;
     }
-    // SAFETY: it is open, since lightningd left it open for this process, and nothing else here owns it: it is taken once.
+    // SAFETY: it is open, since lightningd left it open for this process, and nothing else here
+    // owns it: it is taken once.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }

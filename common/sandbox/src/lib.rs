@@ -1,9 +1,11 @@
-//! The box that each process of the suite works in: what the kernel still does for it once it has what it needs.
+//! The box that each process of the suite works in: what the kernel still does for it once it has
+//! what it needs.
 //!
-//! Four walls, so that one that a kernel lacks is not the only one: no new privileges, limits, Landlock, and seccomp with a list
-//! of what is allowed. A call that is not on the list fails with EPERM, is counted, and is named on stderr once (and again each
-//! time that ten times as many were refused): an honest process makes none, so a line means a captured one, or a library that
-//! does what it did not do when the list was made.
+//! Four walls, so that one that a kernel lacks is not the only one: no new privileges, limits,
+//! Landlock, and seccomp with a list of what is allowed. A call that is not on the list fails with
+//! EPERM, is counted, and is named on stderr once (and again each time that ten times as many were
+//! refused): an honest process makes none, so a line means a captured one, or a library that does
+//! what it did not do when the list was made.
 //!
 //! This crate knows no daemon: each process names its [`Sandbox`]. A box never opens again.
 #![deny(clippy::indexing_slicing)]
@@ -22,7 +24,8 @@ pub use inherited::{RPC_SOCKET, rpc_socket};
 pub use limits::{MASTER_DESCRIPTORS, undumpable};
 pub use master::{enter as enter_master, inherit_nothing};
 
-/// A variable and its value for each process that enters a box: each arena of the C library's takes addresses, of which a box has an end.
+/// A variable and its value for each process that enters a box: each arena of the C library's takes
+/// addresses, of which a box has an end.
 pub const FEW_ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 /// A variable that tells a plugin of ours that it enters its box or ends ([`Mode::Required`]).
 pub const REQUIRED: &str = "FULMEN_SANDBOX_REQUIRED";
@@ -32,8 +35,8 @@ pub fn enter(which: &Sandbox, mode: Mode, barriers: Barriers) -> Result<Vec<Stri
     enter_with(which, mode, barriers, || {})
 }
 
-/// The same, with threads: `start_threads` returns once they run. Only a plugin can have more later. Landlock holds for
-/// threads that were started in it, and seccomp for all that there are.
+/// The same, with threads: `start_threads` returns once they run. Only a plugin can have more
+/// later. Landlock holds for threads that were started in it, and seccomp for all that there are.
 pub fn enter_with(
     which: &Sandbox,
     mode: Mode,

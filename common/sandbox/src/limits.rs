@@ -4,7 +4,8 @@ use crate::boxes::{Barriers, Calls, Sandbox};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// A leaf, or a plugin that is started with its connection, has its sockets, and the descriptors of one frame.
+/// A leaf, or a plugin that is started with its connection, has its sockets, and the descriptors of
+/// one frame.
 const LEAF_DESCRIPTORS: u64 = 32;
 /// The resolver's 64 lookups have a few sockets and files each.
 const RESOLVER_DESCRIPTORS: u64 = 256;
@@ -14,8 +15,9 @@ const HOSTS_DESCRIPTORS: u64 = 512;
 const CALLER_DESCRIPTORS: u64 = 4096;
 /// Peers, or hsmd's clients.
 const MAX_DESCRIPTORS: u64 = 4096;
-/// What lightningd needs. Who is allowed fewer than are on their way, of all of this user's, can pass none; and those with a call that
-/// attaches them, resolver and bcli, can have as many on their way as they are allowed, and one message's.
+/// What lightningd needs. Who is allowed fewer than are on their way, of all of this user's, can
+/// pass none; and those with a call that attaches them, resolver and bcli, can have as many on
+/// their way as they are allowed, and one message's.
 pub const MASTER_DESCRIPTORS: u64 = 1024;
 /// SCM_MAX_FD.
 const PER_MESSAGE: u64 = 253;
@@ -30,7 +32,8 @@ pub(crate) fn no_new_privileges() -> Result<(), String> {
     nix::sys::prctl::set_no_new_privs().map_err(|e| e.to_string())
 }
 
-/// Neither a debugger nor a core file gets to see this process: /proc gives its memory to root alone.
+/// Neither a debugger nor a core file gets to see this process: /proc gives its memory to root
+/// alone.
 pub fn undumpable() -> Result<(), String> {
     nix::sys::prctl::set_dumpable(false).map_err(|e| e.to_string())?;
     lower(Resource::RLIMIT_CORE, 0)
@@ -56,8 +59,8 @@ pub(crate) fn set(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
     }
 }
 
-/// Neither a process nor a thread more. The kernel counts those of a user: a number that bounds one process would stop it as soon as its
-/// user has others.
+/// Neither a process nor a thread more. The kernel counts those of a user: a number that bounds one
+/// process would stop it as soon as its user has others.
 pub(crate) fn no_more_processes(which: &Sandbox) -> Result<(), String> {
     match which {
         Sandbox::Leaf | Sandbox::Signer | Sandbox::Network | Sandbox::Resolver => {

@@ -1,5 +1,6 @@
-//! What lightningd does without once it runs. It starts daemons and plugins, which inherit its filter and make narrower ones of
-//! their own: so the filter is a list of what no plugin has any business with, and the walls are theirs.
+//! What lightningd does without once it runs. It starts daemons and plugins, which inherit its
+//! filter and make narrower ones of their own: so the filter is a list of what no plugin has any
+//! business with, and the walls are theirs.
 
 use crate::boxes::Mode;
 use crate::{filter, limits};
@@ -45,7 +46,8 @@ const SHED: &[libc::c_long] = &[
     libc::SYS_open_by_handle_at,
 ];
 
-/// Sheds it, for lightningd and all that it starts. Says what could not be had, as [`crate::enter`] does.
+/// Sheds it, for lightningd and all that it starts. Says what could not be had, as [`crate::enter`]
+/// does.
 pub fn enter(mode: Mode) -> Result<Vec<String>, String> {
     let mut missing = Vec::new();
     let mut note = |what: &str, result: Result<(), String>| {
@@ -62,7 +64,8 @@ pub fn enter(mode: Mode) -> Result<Vec<String>, String> {
     }
 }
 
-/// x32's calls have other numbers than those that are listed, with this bit, and do the same. No plugin needs them.
+/// x32's calls have other numbers than those that are listed, with this bit, and do the same. No
+/// plugin needs them.
 #[cfg(target_arch = "x86_64")]
 fn refuse_x32() -> Result<(), String> {
     const X32_BIT: u32 = 1 << 30;
@@ -85,7 +88,8 @@ fn refuse_x32() -> Result<(), String> {
     Ok(())
 }
 
-/// Whatever this process inherited beside its first three descriptors ends with the next `exec`: no child gets it.
+/// Whatever this process inherited beside its first three descriptors ends with the next `exec`: no
+/// child gets it.
 #[allow(unsafe_code)]
 pub fn inherit_nothing() -> Result<(), String> {
     // SAFETY: the call marks descriptors, and closes none.
@@ -98,7 +102,8 @@ pub fn inherit_nothing() -> Result<(), String> {
     let open = std::fs::read_dir("/proc/self/fd").map_err(|e| format!("/proc/self/fd: {e}"))?;
     for name in open.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         if let Some(fd) = name.parse::<i32>().ok().filter(|fd| *fd > 2) {
-            // SAFETY: a flag is set on a number, which may be that of the directory that is read here.
+            // SAFETY: a flag is set on a number, which may be that of the directory that is read
+            // here.
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }

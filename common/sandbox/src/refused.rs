@@ -1,4 +1,5 @@
-//! Handling of a system call that is not on the list: it fails with EPERM, is counted, and is named on stderr.
+//! Handling of a system call that is not on the list: it fails with EPERM, is counted, and is named
+//! on stderr.
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -15,12 +16,14 @@ pub(crate) fn catch() -> Result<(), String> {
     let handler = SigHandler::SigAction(refused);
     let action =
         SigAction::new(handler, SaFlags::SA_SIGINFO | SaFlags::SA_NODEFER, SigSet::empty());
-    // SAFETY: the handler takes no lock, allocates nothing and makes one system call, write, which is async-signal-safe.
+    // SAFETY: the handler takes no lock, allocates nothing and makes one system call, write, which
+    // is async-signal-safe.
     unsafe { sigaction(Signal::SIGSYS, &action) }.map(|_| ()).map_err(|e| e.to_string())
 }
 
-/// Has libraries look at what they look at once, and would later be refused: glibc asks how much memory may be promised when a thread's
-/// arena first shrinks, and keeps the answer. Of no consequence where no thread can be had.
+/// Has libraries look at what they look at once, and would later be refused: glibc asks how much
+/// memory may be promised when a thread's arena first shrinks, and keeps the answer. Of no
+/// consequence where no thread can be had.
 pub(crate) fn look_before() {
     let shrink = || drop((0..16).map(|_| Vec::<u8>::with_capacity(64 * 1024)).collect::<Vec<_>>());
     if let Ok(thread) = std::thread::Builder::new().spawn(shrink) {
@@ -28,8 +31,8 @@ pub(crate) fn look_before() {
     }
 }
 
-/// A crash ends the process. Rust's own handler gives the signal back to the kernel by a call that a box refuses, and returns: the
-/// same fault would come again for ever.
+/// A crash ends the process. Rust's own handler gives the signal back to the kernel by a call that
+/// a box refuses, and returns: the same fault would come again for ever.
 #[allow(unsafe_code)]
 pub(crate) fn let_crashes_end() -> Result<(), String> {
     let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
@@ -43,8 +46,8 @@ pub(crate) fn let_crashes_end() -> Result<(), String> {
 #[allow(unsafe_code)]
 extern "C" fn refused(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let context = context.cast::<libc::ucontext_t>();
-    // SAFETY: the kernel gives a handler with SA_SIGINFO the interrupted thread's registers, which are nobody else's until it
-    // returns: the call's number, and where its result belongs.
+    // SAFETY: the kernel gives a handler with SA_SIGINFO the interrupted thread's registers, which
+    // are nobody else's until it returns: the call's number, and where its result belongs.
     let number = unsafe { answer(&mut (*context).uc_mcontext, -i64::from(libc::EPERM)) };
     let count =
         COUNTS.get(number.min(NUMBERS)).map_or(0, |c| c.fetch_add(1, Ordering::Relaxed) + 1);

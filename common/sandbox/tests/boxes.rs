@@ -1,4 +1,5 @@
-//! Every box from the inside: this program starts itself once for each, goes in, and tries each row of a table of calls.
+//! Every box from the inside: this program starts itself once for each, goes in, and tries each row
+//! of a table of calls.
 //!
 //! No harness: a box holds for a whole process, with the threads of whoever runs the tests.
 #![allow(unsafe_code)] // raw system calls, which nothing here relies on
@@ -36,7 +37,8 @@ const fn row(
     Row { what, call, args, allowed }
 }
 
-/// Where paths, structures and lengths stand, nothing does: a call that is let through fails for that.
+/// Where paths, structures and lengths stand, nothing does: a call that is let through fails for
+/// that.
 fn table() -> Vec<Row> {
     let mut rows = [talking(), files(), processes(), the_kernels_own()].concat();
     #[cfg(target_arch = "x86_64")]
@@ -187,7 +189,8 @@ fn the_kernels_own() -> Vec<Row> {
         row("another filter", libc::SYS_seccomp, [0, 0, 0, 0], NONE),
         // The kernel counts what they watch for a user, not for a process.
         row("another epoll", libc::SYS_epoll_create1, [0, 0, 0, 0], NONE),
-        // A watch stays while its file is open, by whichever number: one for each that the file ever had.
+        // A watch stays while its file is open, by whichever number: one for each that the file
+        // ever had.
         row("another number", libc::SYS_fcntl, [0, libc::F_DUPFD_CLOEXEC.into(), 9, 0], NONE),
         row("another number, old form", libc::SYS_fcntl, [0, libc::F_DUPFD.into(), 9, 0], NONE),
         row("another number, older form", libc::SYS_dup, [0, 0, 0, 0], NONE),

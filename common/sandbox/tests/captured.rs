@@ -1,6 +1,8 @@
-//! What a process in each box can still do that no row of one call shows: crash, make threads, touch files, be named for it.
+//! What a process in each box can still do that no row of one call shows: crash, make threads,
+//! touch files, be named for it.
 //!
-//! No harness: a box holds for a whole process. This program starts itself once for each box and task.
+//! No harness: a box holds for a whole process. This program starts itself once for each box and
+//! task.
 #![allow(unsafe_code)] // raw system calls, which nothing here relies on
 
 mod common;
@@ -62,7 +64,8 @@ fn in_box(name: &str) -> bool {
     }
 }
 
-/// A fault outside the guard page. Rust's handler would have the kernel end the process by a call that a box refuses, and try again.
+/// A fault outside the guard page. Rust's handler would have the kernel end the process by a call
+/// that a box refuses, and try again.
 fn crash(name: &str) {
     if in_box(name) {
         // SAFETY: nothing is mapped at this address, and this process is there to end by that.
@@ -80,8 +83,8 @@ fn a_crash_in_a_box_ends_with_its_signal() -> Result<(), String> {
     Ok(())
 }
 
-/// Descriptors on their way are counted for a user, and against the limit of whoever sends: so many can a captured process hold back from
-/// the others. Not for root, whom the kernel exempts.
+/// Descriptors on their way are counted for a user, and against the limit of whoever sends: so many
+/// can a captured process hold back from the others. Not for root, whom the kernel exempts.
 fn hold_back(name: &str) {
     let (here, _there) = UnixStream::pair().expect("two sockets");
     be_somebody_else();
@@ -154,7 +157,8 @@ fn make_threads(name: &str) {
     let mut made = 0;
     for stack in &mut stacks {
         let top = stack.as_mut_ptr_range().end.cast();
-        // SAFETY: each thread has a stack of its own, which lives as long as this process: it ends by `exit_group`.
+        // SAFETY: each thread has a stack of its own, which lives as long as this process: it ends
+        // by `exit_group`.
         if unsafe { libc::clone(sleep, top, flags, std::ptr::null_mut()) } < 0 {
             break;
         }
@@ -206,7 +210,8 @@ fn be_limited(name: &str) {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// The limits of each box, and whether anybody but root may look into the process: /proc shows root as the owner of what nobody may.
+/// The limits of each box, and whether anybody but root may look into the process: /proc shows root
+/// as the owner of what nobody may.
 fn box_has_its_limits_and_is_not_dumpable() -> Result<(), String> {
     const AS: &str = "4294967296";
     for (name, wanted) in [
@@ -249,7 +254,8 @@ fn box_has_its_limits_and_is_not_dumpable() -> Result<(), String> {
     Ok(())
 }
 
-/// Says how a file that no box reads, and a socket without a path, are refused: seccomp lets these boxes ask for them.
+/// Says how a file that no box reads, and a socket without a path, are refused: seccomp lets these
+/// boxes ask for them.
 fn be_walled(name: &str) {
     let mine = std::env::current_exe().expect("the program that runs has a path");
     let address = SocketAddr::from_abstract_name(abstract_name(std::process::id()));
@@ -293,7 +299,8 @@ fn be_refused(name: &str) {
         // SAFETY: the call takes numbers.
         unsafe { libc::socket(family, kind, protocol) };
     }
-    // SAFETY: the path is a constant; a call that is let through opens a file, or changes what SIGUSR1 does here.
+    // SAFETY: the path is a constant; a call that is let through opens a file, or changes what
+    // SIGUSR1 does here.
     unsafe {
         if telling_files(name) == "read" {
             libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, libc::O_RDONLY);
@@ -310,7 +317,8 @@ fn telling_files(name: &str) -> &'static str {
     if ["resolver", "hosts"].contains(&name) { "write" } else { "read" }
 }
 
-/// Sockets that no honest process in this box asks for. glibc asks for some when it looks names up: those are refused without a word.
+/// Sockets that no honest process in this box asks for. glibc asks for some when it looks names up:
+/// those are refused without a word.
 fn telling_sockets(name: &str) -> Vec<(&'static str, i32, i32, i32)> {
     let hosts = [
         ("packets", libc::AF_PACKET, libc::SOCK_RAW, 0),

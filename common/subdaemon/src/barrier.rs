@@ -1,9 +1,10 @@
-//! Numbered barriers: the moments at which a test may have a process die, kill -9, as if the machine had no mercy, or stop while
-//! something happens around it.
+//! Numbered barriers: the moments at which a test may have a process die, kill -9, as if the
+//! machine had no mercy, or stop while something happens around it.
 //!
-//! Each process of a suite that runs with `--developer --dev-barriers=DIR` counts in a file of its own there, named like its
-//! source in the log, and goes on where its predecessor of that name was. A test writes into the file the number at which the
-//! process ends or stops. Without --developer nobody ever calls [`begin`], and a barrier is one look at an empty cell.
+//! Each process of a suite that runs with `--developer --dev-barriers=DIR` counts in a file of its
+//! own there, named like its source in the log, and goes on where its predecessor of that name was.
+//! A test writes into the file the number at which the process ends or stops. Without --developer
+//! nobody ever calls [`begin`], and a barrier is one look at an empty cell.
 
 use nix::sys::signal::{Signal, kill};
 use std::fs::{File, OpenOptions};
@@ -25,8 +26,8 @@ pub const PID_AT: u64 = 16;
 /// From here on, what was about to happen, or had just happened, at the death or stop.
 pub const PLACE_AT: u64 = 24;
 
-/// While this file is beside those in which a node counts, its daemons do not die with the master: they live until they notice,
-/// as on a machine that is slow to kill.
+/// While this file is beside those in which a node counts, its daemons do not die with the master:
+/// they live until they notice, as on a machine that is slow to kill.
 pub const ORPHANS: &str = "orphans";
 
 struct Barriers {
@@ -75,7 +76,8 @@ impl Barriers {
     fn pass(&self, place: &'static str) {
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         *count += 1;
-        // A count that was not written is one that a test does not see: it has nothing else to do with the node.
+        // A count that was not written is one that a test does not see: it has nothing else to do
+        // with the node.
         let _ = self.file.write_all_at(&count.to_ne_bytes(), COUNT_AT);
         let at = read(&self.file, DEATH_AT);
         if at & !STOP == *count {

@@ -68,7 +68,8 @@ pub fn main(name: &'static str, run: impl FnOnce(Child) -> Result<(), Failure>) 
     }
 }
 
-/// Goes into a box, for good: once it has what it needs, and before anything that a stranger made is read.
+/// Goes into a box, for good: once it has what it needs, and before anything that a stranger made
+/// is read.
 pub fn enter_sandbox(which: &sandbox::Sandbox, mode: sandbox::Mode) -> Result<(), Failure> {
     enter_sandbox_with(which, mode, || {})
 }

@@ -1,7 +1,7 @@
 //! Reading bytes together with the descriptors that ride on them, so that none is lost sight of.
 //!
-//! A sender may attach more than any frame of ours has. What the kernel put into our table must be owned before anything is
-//! refused, or a captured process fills the table of whoever reads it.
+//! A sender may attach more than any frame of ours has. What the kernel put into our table must be
+//! owned before anything is refused, or a captured process fills the table of whoever reads it.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -40,7 +40,8 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, chunk: &mut [u8]) -> Result<Received, 
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = size_of::<Control>() as _;
     let count = loop {
-        // SAFETY: `message` points at `iov` and `control`, `iov` at `chunk`: all of them live, and nobody else uses them.
+        // SAFETY: `message` points at `iov` and `control`, `iov` at `chunk`: all of them live, and
+        // nobody else uses them.
         let got =
             unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
         match Errno::result(got) {
@@ -50,7 +51,8 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, chunk: &mut [u8]) -> Result<Received, 
         }
     };
     let mut fds = Vec::new();
-    // SAFETY: the kernel has filled `control` as far as `msg_controllen` says, and the macros walk no further.
+    // SAFETY: the kernel has filled `control` as far as `msg_controllen` says, and the macros walk
+    // no further.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     while !header.is_null() {
         // SAFETY: the macros gave a whole header within `control`.
@@ -60,8 +62,9 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, chunk: &mut [u8]) -> Result<Received, 
             // SAFETY: pure arithmetic.
             let head = unsafe { libc::CMSG_LEN(0) } as usize;
             let many = len.saturating_sub(head) / size_of::<libc::c_int>();
-            // SAFETY: a header of this kind is followed by so many descriptors, which the kernel just installed in our table
-            // for this very message: nobody else has seen them. They may stand unaligned.
+            // SAFETY: a header of this kind is followed by so many descriptors, which the kernel
+            // just installed in our table for this very message: nobody else has seen them. They
+            // may stand unaligned.
             fds.extend((0..many).map(|at| unsafe {
                 let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
                 OwnedFd::from_raw_fd(data.add(at).read_unaligned())
@@ -81,7 +84,8 @@ mod tests {
     use std::io::IoSlice;
     use std::os::fd::{AsFd, RawFd};
 
-    /// One byte with so many descriptors, each the write end of one pipe: whether they are closed shows at the other end.
+    /// One byte with so many descriptors, each the write end of one pipe: whether they are closed
+    /// shows at the other end.
     fn sent(many: usize) -> (OwnedFd, OwnedFd, OwnedFd) {
         let (a, b) = crate::stream_pair().unwrap();
         let (reader, writer) = nix::unistd::pipe().unwrap();

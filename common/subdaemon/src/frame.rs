@@ -1,11 +1,13 @@
 //! Frames on a stream: four bytes of length, one of how many descriptors come along, then the body.
 //!
-//! Descriptors ride on a frame's first byte. They arrive in the order of the frames that own them, so that each frame
-//! takes its number from the front of those received, however the kernel cut the stream.
+//! Descriptors ride on a frame's first byte. They arrive in the order of the frames that own them,
+//! so that each frame takes its number from the front of those received, however the kernel cut the
+//! stream.
 //!
-//! lightningd alone attaches any: no box leaves a daemon `sendmsg`, since the kernel counts descriptors on their way for a user,
-//! whose other processes could then send none. A daemon that hands its peer over says so by a mark in the header, and the reader
-//! takes the copy that it kept when it gave the daemon that socket.
+//! lightningd alone attaches any: no box leaves a daemon `sendmsg`, since the kernel counts
+//! descriptors on their way for a user, whose other processes could then send none. A daemon that
+//! hands its peer over says so by a mark in the header, and the reader takes the copy that it kept
+//! when it gave the daemon that socket.
 
 use crate::descriptors::{Received, receive};
 use nix::errno::Errno;
@@ -66,7 +68,8 @@ pub enum Filled {
     Eof,
 }
 
-/// Bytes and descriptors that were read and are no whole frame yet. Bytes that were taken are wiped: frames carry secrets.
+/// Bytes and descriptors that were read and are no whole frame yet. Bytes that were taken are
+/// wiped: frames carry secrets.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
@@ -76,7 +79,8 @@ pub struct FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// Keeps a copy of a descriptor that the writer has: for the frame, one at most, that hands it over.
+    /// Keeps a copy of a descriptor that the writer has: for the frame, one at most, that hands it
+    /// over.
     pub fn keep(&mut self, copy: OwnedFd) {
         self.kept = Some(copy);
     }
@@ -92,7 +96,8 @@ impl FrameBuffer {
             Ok(received) => received,
         };
         self.fds.extend(fds);
-        // What is not announced is never taken: a frame under way and the next one's beginning have no more than this.
+        // What is not announced is never taken: a frame under way and the next one's beginning have
+        // no more than this.
         if truncated || self.fds.len() > 2 * MAX_FDS {
             return Err(FrameError::Descriptors.into());
         }
@@ -145,8 +150,8 @@ impl FrameBuffer {
         Ok(Some(frame))
     }
 
-    /// The next frame while it arrives: the length of its body as its header says, and what is there of it. A reader that judges it by
-    /// these holds no body that it does not want.
+    /// The next frame while it arrives: the length of its body as its header says, and what is
+    /// there of it. A reader that judges it by these holds no body that it does not want.
     pub fn arriving(&self) -> Option<(usize, &[u8])> {
         let waiting = self.bytes.get(self.start..).unwrap_or_default();
         let ([a, b, c, d, _], rest) = waiting.split_first_chunk::<HEADER>()?;
@@ -186,7 +191,8 @@ fn header(body: &[u8], fds: usize) -> [u8; HEADER] {
     [a, b, c, d, u8::try_from(fds).expect("at most four descriptors ride on a frame")]
 }
 
-/// Writes one frame, and blocks until it is written. For children towards master and hsmd, who always read.
+/// Writes one frame, and blocks until it is written. For children towards master and hsmd, who
+/// always read.
 pub fn send_frame(fd: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     write_frame(fd, header(body, fds.len()), body, fds)
 }
@@ -228,12 +234,14 @@ pub enum Flushed {
     All,
     /// The descriptor takes no more before it can be written again.
     Full,
-    /// Descriptors are attached, and too many of this user's are on their way (`unix(7)`, ETOOMANYREFS). The descriptor can be
-    /// written all the while: to look again is a matter of time.
+    /// Descriptors are attached, and too many of this user's are on their way (`unix(7)`,
+    /// ETOOMANYREFS). The descriptor can be written all the while: to look again is a matter of
+    /// time.
     InFlight,
 }
 
-/// Frames waiting to be written to a descriptor that must not block us, wiped once they are. The owner bounds it by [`OutQueue::bytes`].
+/// Frames waiting to be written to a descriptor that must not block us, wiped once they are. The
+/// owner bounds it by [`OutQueue::bytes`].
 #[derive(Debug, Default)]
 pub struct OutQueue {
     frames: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,

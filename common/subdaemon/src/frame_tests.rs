@@ -111,7 +111,8 @@ fn copies(masked: &[u8]) -> usize {
 }
 const MASK: u8 = 0x5a;
 
-/// Half a frame, a frame behind another, frames that make the buffers grow: nothing stays of any of them once it is taken.
+/// Half a frame, a frame behind another, frames that make the buffers grow: nothing stays of any of
+/// them once it is taken.
 #[test]
 fn frames_leave_no_bytes_behind_once_they_are_taken() {
     let masked: Vec<u8> = (0..24u8).map(|i| i.wrapping_mul(89) ^ 0xc3).collect();

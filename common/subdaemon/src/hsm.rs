@@ -23,7 +23,8 @@ impl Hsm {
     pub fn new(fd: OwnedFd) -> Self {
         Self(Conn::new(fd))
     }
-    /// For whom the node cannot wait for ever: a question that hsmd does not read or answer within `patience` fails.
+    /// For whom the node cannot wait for ever: a question that hsmd does not read or answer within
+    /// `patience` fails.
     pub fn with_patience(fd: OwnedFd, patience: Duration) -> std::io::Result<Self> {
         let patience = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
         let patience = TimeVal::microseconds(patience);
@@ -36,14 +37,15 @@ impl Hsm {
         let none = || Failure::internal("a question without descriptors waits for descriptors");
         self.ask_with(question, &[])?.ok_or_else(none)
     }
-    /// As [`Self::ask`], with descriptors: they stay open here, hsmd gets its own. `None` where too many descriptors of this user are
-    /// on their way: nothing was asked.
+    /// As [`Self::ask`], with descriptors: they stay open here, hsmd gets its own. `None` where too
+    /// many descriptors of this user are on their way: nothing was asked.
     pub fn ask_with<R: Request>(
         &mut self,
         question: &R,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Option<R::Answer>, Failure> {
-        // Questions have secrets. With room from the start: a vector that grows would leave copies behind.
+        // Questions have secrets. With room from the start: a vector that grows would leave copies
+        // behind.
         let mut body = Zeroizing::new(Vec::with_capacity(2048));
         body.extend_from_slice(&R::NUMBER.to_be_bytes());
         question.put(&mut body);
@@ -59,7 +61,8 @@ impl Hsm {
         barrier::pass("after hsmd's answer");
         take_answer::<R>(&Zeroizing::new(frame.body)).map(Some)
     }
-    /// Sends a message that hsmd does not answer, in order with the questions on this socket. `Err` if hsmd closed it.
+    /// Sends a message that hsmd does not answer, in order with the questions on this socket. `Err`
+    /// if hsmd closed it.
     pub fn order<M: Message>(&mut self, message: &M) -> Result<(), Failure> {
         barrier::pass("before an order to hsmd");
         self.0.send(&message.encode(), &[]).map_err(|e| lost(M::NAME, &e))?;

@@ -1,7 +1,9 @@
-//! The harness of every daemon: start, frames, descriptors on the move, asking, telling the peer, the log, the sandbox.
+//! The harness of every daemon: start, frames, descriptors on the move, asking, telling the peer,
+//! the log, the sandbox.
 //!
-//! A daemon is a `run(Child) -> Result<(), Failure>`; [`main`] is everything around it. This crate knows no channel and
-//! no key. With `sandbox` it is the one crate with `unsafe`, for what the kernel hands us as a number: each use says why it holds.
+//! A daemon is a `run(Child) -> Result<(), Failure>`; [`main`] is everything around it. This crate
+//! knows no channel and no key. With `sandbox` it is the one crate with `unsafe`, for what the
+//! kernel hands us as a number: each use says why it holds.
 #![deny(clippy::indexing_slicing)]
 
 pub mod barrier;
@@ -43,13 +45,14 @@ pub fn peer_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
-/// Has a process begin with no signal blocked: a child inherits its parent's mask, and a master that reads its signals from a
-/// descriptor blocks them for itself alone.
+/// Has a process begin with no signal blocked: a child inherits its parent's mask, and a master
+/// that reads its signals from a descriptor blocks them for itself alone.
 #[allow(unsafe_code)]
 pub fn unblock_signals(command: &mut std::process::Command) {
     use nix::sys::signal::SigSet;
     use std::os::unix::process::CommandExt;
-    // Safety: between fork and exec this makes one system call, pthread_sigmask, which is async-signal-safe, and allocates nothing.
+    // Safety: between fork and exec this makes one system call, pthread_sigmask, which is
+    // async-signal-safe, and allocates nothing.
     unsafe {
         command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
     }

@@ -13,12 +13,14 @@ use zeroize::Zeroize;
 #[derive(Debug, Clone)]
 pub struct Master(Arc<Mutex<Upward>>);
 
-/// The upward socket and, for a daemon that must not wait for the master to read, what waits in its stead.
+/// The upward socket and, for a daemon that must not wait for the master to read, what waits in its
+/// stead.
 #[derive(Debug)]
 struct Upward {
     conn: Conn,
     queue: Option<OutQueue>,
-    /// The master's lock, which is free only when all of its children are gone: a master that starts after a crash waits for it.
+    /// The master's lock, which is free only when all of its children are gone: a master that
+    /// starts after a crash waits for it.
     _alive: Option<OwnedFd>,
 }
 
@@ -60,8 +62,9 @@ impl Master {
         self.line().say(&message.encode()).map_err(gone)
     }
 
-    /// For a daemon with a loop of its own that asks nothing: from now on reports, log lines among them, wait here for a
-    /// slow master. The daemon flushes, and bounds them by [`Master::waiting`].
+    /// For a daemon with a loop of its own that asks nothing: from now on reports, log lines among
+    /// them, wait here for a slow master. The daemon flushes, and bounds them by
+    /// [`Master::waiting`].
     pub fn never_wait(&self) {
         self.line().queue.get_or_insert_with(OutQueue::default);
     }
@@ -82,8 +85,8 @@ impl Master {
         std::os::fd::AsRawFd::as_raw_fd(&self.line().conn.as_fd())
     }
 
-    /// The last report: with it the peer's socket goes to the next daemon, from the copy that the master kept. It is moved, so
-    /// nothing can be sent on it after.
+    /// The last report: with it the peer's socket goes to the next daemon, from the copy that the
+    /// master kept. It is moved, so nothing can be sent on it after.
     pub fn hand_over<M: Message>(&self, message: &M, peer: OwnedFd) -> Result<(), Failure> {
         barrier::pass("before the handover");
         self.line().conn.send_kept(&message.encode()).map_err(gone)?;

@@ -1,7 +1,8 @@
 //! Memory that is never written to swap: for the process with the secrets.
 //!
-//! A lock on everything holds for what is mapped later as well, and where a limit stands, an allocation above it then fails and ends the
-//! process. So everything is locked only if no limit stands; otherwise single pages, which costs nobody else anything.
+//! A lock on everything holds for what is mapped later as well, and where a limit stands, an
+//! allocation above it then fails and ends the process. So everything is locked only if no limit
+//! stands; otherwise single pages, which costs nobody else anything.
 
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -24,8 +25,8 @@ pub enum Locked {
 /// Set where everything is locked: no page needs it any more.
 static ALL: AtomicBool = AtomicBool::new(false);
 
-/// Locks everything that this process has and will have, page by page as it is first used; `Pages` where the limit or the kernel forbids
-/// that. Says so in the log, with what to do.
+/// Locks everything that this process has and will have, page by page as it is first used; `Pages`
+/// where the limit or the kernel forbids that. Says so in the log, with what to do.
 pub fn lock() -> Locked {
     // With CAP_SYS_RESOURCE the limit is ours to lift; without it this fails, and the limit stands.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
@@ -59,14 +60,16 @@ const fn is_enough(limit: u64) -> bool {
 
 #[allow(unsafe_code)]
 fn lock_all() -> io::Result<()> {
-    // MCL_ONFAULT: a page is locked once it is used. Without it the whole stack of each thread would be allocated when the thread starts.
+    // MCL_ONFAULT: a page is locked once it is used. Without it the whole stack of each thread
+    // would be allocated when the thread starts.
     let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
     // SAFETY: mlockall takes flags, and reads and writes no memory of ours.
     if unsafe { libc::mlockall(flags) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Keeps the pages that hold this value out of swap, for as long as the process lives: whoever calls this does not move the value after.
-/// What the kernel refuses (too many pages for the limit) is said once, and changes nothing.
+/// Keeps the pages that hold this value out of swap, for as long as the process lives: whoever
+/// calls this does not move the value after. What the kernel refuses (too many pages for the limit)
+/// is said once, and changes nothing.
 #[allow(unsafe_code)]
 pub fn lock_pages_of<T>(value: &T) {
     static SAID: AtomicBool = AtomicBool::new(false);
@@ -74,7 +77,8 @@ pub fn lock_pages_of<T>(value: &T) {
         return;
     }
     let from: *const T = value;
-    // SAFETY: mlock reads and writes no memory of ours; the range is that of a value that is borrowed here.
+    // SAFETY: mlock reads and writes no memory of ours; the range is that of a value that is
+    // borrowed here.
     let locked = unsafe { libc::mlock(from.cast(), size_of::<T>()) } == 0;
     if !locked && !SAID.swap(true, Ordering::Relaxed) {
         let e = io::Error::last_os_error();
@@ -82,8 +86,9 @@ pub fn lock_pages_of<T>(value: &T) {
     }
 }
 
-/// Overwrites what calls that have returned left below the caller on this thread's stack, in so many bytes of it: a library that signs
-/// moves its keys through variables that nobody outside can name.
+/// Overwrites what calls that have returned left below the caller on this thread's stack, in so
+/// many bytes of it: a library that signs moves its keys through variables that nobody outside can
+/// name.
 #[inline(never)]
 pub fn wipe_stack<const BYTES: usize>() {
     let mut below = [0u8; BYTES];

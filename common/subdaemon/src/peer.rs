@@ -1,7 +1,7 @@
 //! The peer, as a per-peer daemon sees it: records on a socket whose other end is in connectd.
 //!
-//! Writing never blocks. What the socket does not take waits here; while anything waits, the daemon reads on and takes no
-//! new orders (see [`crate::wait`]).
+//! Writing never blocks. What the socket does not take waits here; while anything waits, the daemon
+//! reads on and takes no new orders (see [`crate::wait`]).
 
 use crate::barrier;
 use crate::failure::Failure;
@@ -32,7 +32,8 @@ pub enum PeerRecord {
     Control(PeerControl),
 }
 
-/// The peer's socket. Handed over by [`Peer::into_fd`]: what nobody read stays in the kernel for the next daemon.
+/// The peer's socket. Handed over by [`Peer::into_fd`]: what nobody read stays in the kernel for
+/// the next daemon.
 #[derive(Debug)]
 pub struct Peer {
     fd: PeerSocket,
@@ -43,7 +44,8 @@ pub struct Peer {
     stuck_since: Option<Instant>,
 }
 
-/// Ends the connection with whoever holds it, though the master has a copy: connectd shall not wait for that.
+/// Ends the connection with whoever holds it, though the master has a copy: connectd shall not wait
+/// for that.
 #[derive(Debug)]
 struct PeerSocket(Option<OwnedFd>);
 impl AsFd for PeerSocket {
@@ -84,7 +86,8 @@ pub fn recv_record(
             Ok(0) => return Ok(Some(None)),
             Ok(n) => return Ok(Some(Some(n))),
             Err(Errno::EAGAIN) => return Ok(None),
-            // The other end closed and left something unread. The kernel says so once, before what was written last.
+            // The other end closed and left something unread. The kernel says so once, before what
+            // was written last.
             Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(e) => return Err(e),
         }
@@ -192,7 +195,8 @@ impl Peer {
         }
     }
 
-    /// Tells the peer how this ended, where there is something to tell. Errors on the way out are lost with it.
+    /// Tells the peer how this ended, where there is something to tell. Errors on the way out are
+    /// lost with it.
     pub fn tell(&mut self, channel: ChannelId, failure: &Failure) {
         let told = match failure {
             Failure::PeerWarn(text) => {
@@ -200,7 +204,8 @@ impl Peer {
                 warned.and_then(|()| self.control(wire::connectd::CloseConnection {}))
             }
             Failure::PeerError(text) => {
-                // What the peer answers is for whoever comes after us, and no reason not to hear this.
+                // What the peer answers is for whoever comes after us, and no reason not to hear
+                // this.
                 let left = self.control(wire::connectd::Leave {});
                 left.and_then(|()| self.send(&Error::new(channel, text)))
             }
@@ -217,8 +222,8 @@ impl Peer {
         }
     }
 
-    /// The connection is gone, which we may have noticed by writing. Did the peer say before that this is over? `concerns` says
-    /// whether an error about that channel does.
+    /// The connection is gone, which we may have noticed by writing. Did the peer say before that
+    /// this is over? `concerns` says whether an error about that channel does.
     pub fn last_words(&mut self, concerns: impl Fn(ChannelId) -> bool) -> Failure {
         while let Ok(Some(record)) = self.try_recv() {
             let PeerRecord::Message(bytes) = record else { continue };
@@ -233,8 +238,8 @@ impl Peer {
         Failure::ConnectionLost
     }
 
-    /// Waits until everything is written, for as long as a peer may be stuck: before the socket is handed over, or a last
-    /// word. Nothing is read meanwhile.
+    /// Waits until everything is written, for as long as a peer may be stuck: before the socket is
+    /// handed over, or a last word. Nothing is read meanwhile.
     pub fn written(&mut self) -> Result<(), Failure> {
         self.flush()?;
         while self.is_queued() {

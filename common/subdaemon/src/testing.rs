@@ -55,7 +55,8 @@ impl ScriptedMaster {
     pub fn into_sockets(self) -> (Conn, Conn) {
         (self.down, self.up)
     }
-    /// The next frame the child sends up, or `None` once it is gone. Log lines and statuses are skipped.
+    /// The next frame the child sends up, or `None` once it is gone. Log lines and statuses are
+    /// skipped.
     pub fn heard(&mut self) -> Option<Frame> {
         loop {
             let frame = self.up.recv().ok()?;
@@ -76,7 +77,8 @@ impl ScriptedMaster {
     }
 }
 
-/// Starts a daemon's executable as lightningd does, in its box: with its sockets, downward and upward.
+/// Starts a daemon's executable as lightningd does, in its box: with its sockets, downward and
+/// upward.
 ///
 /// # Panics
 /// If it cannot be started: this is for tests.

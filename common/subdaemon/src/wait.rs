@@ -22,8 +22,9 @@ pub enum Ready {
 /// How often a stuck peer queue is looked at.
 const QUEUE_CHECK: Duration = Duration::from_secs(5);
 
-/// Blocks until one may be read, or `deadline`. When both may, the master goes first. While something waits for the peer
-/// only the peer is read: two nodes that write to each other must not stop reading each other.
+/// Blocks until one may be read, or `deadline`. When both may, the master goes first. While
+/// something waits for the peer only the peer is read: two nodes that write to each other must not
+/// stop reading each other.
 pub fn wait(orders: &Orders, peer: &mut Peer, deadline: Option<Instant>) -> Result<Ready, Failure> {
     loop {
         if !peer.is_queued() && orders.has_buffered() {

@@ -1,5 +1,5 @@
-//! The order in which a question is judged: number, right, length, and only then its contents. And the longest honest question of
-//! each row.
+//! The order in which a question is judged: number, right, length, and only then its contents. And
+//! the longest honest question of each row.
 
 use super::*;
 use crate::arriving::judge;
@@ -39,7 +39,8 @@ fn lengths_are_those_of_the_parts() {
     assert_eq!(input.to_bytes().len(), lengths::INPUT);
 }
 
-/// Each row: garbage behind the number is never decoded where the right is missing or the length is above the bound.
+/// Each row: garbage behind the number is never decoded where the right is missing or the length is
+/// above the bound.
 #[test]
 fn question_is_refused_by_number_right_and_length_first() {
     for row in HsmRequest::ROWS {
@@ -71,8 +72,8 @@ fn question_is_refused_by_number_right_and_length_first() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(5_000) })]
 
-    /// Whatever rights a client holds and whatever it sends: it hears of its contents only if number, right and length are good, and
-    /// no length above its longest question is waited for.
+    /// Whatever rights a client holds and whatever it sends: it hears of its contents only if
+    /// number, right and length are good, and no length above its longest question is waited for.
     #[test]
     fn question_without_its_right_is_never_decoded(
         bits: u8,
@@ -97,7 +98,8 @@ proptest! {
     }
 }
 
-/// A client that announces 16 MiB is closed when the five bytes of the header are there; what others ask is answered meanwhile.
+/// A client that announces 16 MiB is closed when the five bytes of the header are there; what
+/// others ask is answered meanwhile.
 #[test]
 fn header_above_the_longest_question_closes_the_client_at_once() {
     let mut rig = Rig::new();
@@ -279,8 +281,8 @@ fn longest_honest_question_of_each_row_is_answered() {
     for row in HsmRequest::ROWS.iter().filter(|row| row.number != Unlock::NUMBER) {
         let (_, longest) = asked.iter().find(|(number, _)| *number == row.number).unwrap();
         assert!(*longest <= row.longest, "{}", row.name);
-        // And the bound is no larger than what was asked here, but for what is rarely so long: a channel_type, each key of a
-        // transaction's inputs.
+        // And the bound is no larger than what was asked here, but for what is rarely so long: a
+        // channel_type, each key of a transaction's inputs.
         let spare = if row.number == SignWallet::NUMBER { row.longest } else { 64 };
         assert!(longest + spare >= row.longest, "{}: {longest} of {}", row.name, row.longest);
     }

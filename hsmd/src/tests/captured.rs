@@ -1,5 +1,5 @@
-//! Captured clients that ask anything in any order: no secret of ours that has no stored successor comes out, openingd has one
-//! commitment signed, and a closing pays us what we are owed.
+//! Captured clients that ask anything in any order: no secret of ours that has no stored successor
+//! comes out, openingd has one commitment signed, and a closing pays us what we are owed.
 
 use super::*;
 use proptest::prelude::*;
@@ -70,8 +70,8 @@ fn judge_of(seed: Option<ChannelSeed>) -> (crate::answer::Hsm, crate::arriving::
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
-    /// Three hundred clients, each with questions in a row: nothing panics, and no secret of ours that has no shown
-    /// successor comes out.
+    /// Three hundred clients, each with questions in a row: nothing panics, and no secret of ours
+    /// that has no shown successor comes out.
     #[test]
     fn newest_secret_stays_whatever_a_captured_client_asks(
         questions in prop::collection::vec(prop_oneof![3 => question(), 1 => damaged()], 300),
@@ -138,7 +138,8 @@ fn any_closing() -> impl Strategy<Value = ClosingState> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
-    /// A captured openingd has one commitment of the peer's signed, the first as it was agreed, and no secret of ours.
+    /// A captured openingd has one commitment of the peer's signed, the first as it was agreed, and
+    /// no secret of ours.
     #[test]
     fn captured_openingd_gets_one_signature_and_no_secret(
         questions in prop::collection::vec(openings_question(), 1..30),
@@ -158,7 +159,8 @@ proptest! {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
-    /// Whatever a captured closingd has signed pays us what the last commitment owed us, less the fee that the master bears.
+    /// Whatever a captured closingd has signed pays us what the last commitment owed us, less the
+    /// fee that the master bears.
     #[test]
     fn captured_closingd_has_nothing_signed_that_pays_us_less(
         closings in prop::collection::vec(any_closing(), 1..20),

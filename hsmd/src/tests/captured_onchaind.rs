@@ -1,5 +1,6 @@
-//! A captured onchaind has no socket of hsmd's: its claims reach hsmd as `SignWallet` of the master, with the peer's signatures on
-//! whatever both like. What is signed is valid, of its own channel, and pays our own scripts.
+//! A captured onchaind has no socket of hsmd's: its claims reach hsmd as `SignWallet` of the
+//! master, with the peer's signatures on whatever both like. What is signed is valid, of its own
+//! channel, and pays our own scripts.
 
 use super::claims::{Close, Spend, executed};
 use super::*;
@@ -42,7 +43,8 @@ fn htlc_transaction_to_another_script_is_refused_though_signed() {
     }
 }
 
-/// BOLT 3, "HTLC-Timeout and HTLC-Success Transactions": with option_anchors the output opens after one block, whatever the peer signs.
+/// BOLT 3, "HTLC-Timeout and HTLC-Success Transactions": with option_anchors the output opens after
+/// one block, whatever the peer signs.
 #[test]
 fn htlc_transaction_that_does_not_wait_one_block_is_refused() {
     for sequence in [0, 0x7cc0_0000, u32::MAX] {
@@ -76,7 +78,8 @@ fn to_remote_that_does_not_wait_one_block_is_refused() {
     }
 }
 
-/// One claim of a captured onchaind: which commitment stands in the chain, an honest claim of it, and what is changed about that.
+/// One claim of a captured onchaind: which commitment stands in the chain, an honest claim of it,
+/// and what is changed about that.
 #[derive(Debug, Clone)]
 struct Lie {
     /// 0: ours; 1: the peer's; 2: the peer's, revoked; 3: ours, revoked.
@@ -177,7 +180,8 @@ fn honest(close: &Close, lie: &Lie) -> Spend {
     }
 }
 
-/// The only part of a claim's transaction that is not lightningd's own: the output that the peer signed.
+/// The only part of a claim's transaction that is not lightningd's own: the output that the peer
+/// signed.
 fn pays_us(close: &Close, tx: &Transaction) -> bool {
     let keys =
         CommitmentKeys::derive(&close.constants.params.basepoints, Side::Local, &close.state.point);
@@ -188,8 +192,9 @@ fn pays_us(close: &Close, tx: &Transaction) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
-    /// Whatever is signed for a captured onchaind spends an output of its channel by the rules of consensus; where the peer has signed the
-    /// transaction too it pays our delayed script; and no commitment of ours that was revoked becomes of use.
+    /// Whatever is signed for a captured onchaind spends an output of its channel by the rules of
+    /// consensus; where the peer has signed the transaction too it pays our delayed script; and no
+    /// commitment of ours that was revoked becomes of use.
     #[test]
     fn captured_onchaind_has_nothing_signed_that_pays_a_stranger(lie in lie()) {
         let (side, newest) = match lie.commitment {

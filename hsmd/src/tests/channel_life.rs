@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Our signatures on the remote's commitment hold for a transaction that is built from public keys alone.
+/// Our signatures on the remote's commitment hold for a transaction that is built from public keys
+/// alone.
 fn holds(state: &CommitmentState, signatures: &CommitmentSignatures) {
     let c = constants();
     let keys = CommitmentKeys::derive(&c.params.basepoints, state.side, &state.point);
@@ -112,7 +113,8 @@ fn closes(rig: &mut Rig) {
     rig.master.ask(&ForgetChannel { peer: peer().node_id, channel: CHANNEL }).unwrap();
 }
 
-/// openingd may die behind a question, and its channel be forgotten before that question's turn comes.
+/// openingd may die behind a question, and its channel be forgotten before that question's turn
+/// comes.
 #[test]
 fn client_of_a_forgotten_channel_is_closed_without_a_complaint() {
     let mut rig = Rig::new();

@@ -1,5 +1,5 @@
-//! What commitments leave on chain: every kind of claim satisfies its script by the rules of consensus, and what could not
-//! is refused with a sentence.
+//! What commitments leave on chain: every kind of claim satisfies its script by the rules of
+//! consensus, and what could not is refused with a sentence.
 
 use super::*;
 use bitcoin::absolute::LockTime;
@@ -30,7 +30,8 @@ pub(super) struct Close {
 const IDS: [u64; 4] = [50_000_000, 20_000_000, 40_000_000, 30_000_000];
 
 impl Close {
-    /// Number 5 of this side's, of a channel whose newest is `newest` and all before `newest` are revoked.
+    /// Number 5 of this side's, of a channel whose newest is `newest` and all before `newest` are
+    /// revoked.
     pub(super) fn new(side: Side, anchors: bool, newest: u64) -> Self {
         let mut rig = Rig::new();
         let seed = ChannelSeed { params: params_of(anchors), ..seed(newest) };

@@ -8,7 +8,8 @@ use zeroize::Zeroize;
 
 const MASK: u8 = 0x5a;
 
-/// Where this process holds these bytes, each given XORed with [`MASK`]: the lines of its map of memory.
+/// Where this process holds these bytes, each given XORed with [`MASK`]: the lines of its map of
+/// memory.
 fn copies(masked: &[u8]) -> Vec<String> {
     let memory = std::fs::File::open("/proc/self/mem").unwrap();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

@@ -119,7 +119,8 @@ fn evil_channeld_cannot_sign_an_unpunishable_commitment() {
     let mut rig = Rig::new();
     let sign = |state: CommitmentState| SignRemoteCommitment { state };
     let fresh = |rig: &mut Rig| rig.client(EVERYTHING, Some(seed(2)));
-    // Revoked already: a new one of that number would be free to publish by whoever lies about its contents.
+    // Revoked already: a new one of that number would be free to publish by whoever lies about its
+    // contents.
     let client = fresh(&mut rig);
     rig.refuses(
         client,
@@ -152,8 +153,9 @@ fn evil_channeld_cannot_sign_an_unpunishable_commitment() {
     rig.refuses(client, &sign(state(Side::Local, 3, 0, &[])), "of the other side");
 }
 
-/// A captured channeld shows the peer's signatures and keeps them from the master: after a restart that would publish the commitment
-/// before. So it waits for the master's word, however often it asks, and holds up nobody.
+/// A captured channeld shows the peer's signatures and keeps them from the master: after a restart
+/// that would publish the commitment before. So it waits for the master's word, however often it
+/// asks, and holds up nobody.
 #[test]
 fn secret_waits_until_the_master_has_stored_the_successor() {
     let mut rig = Rig::new();
@@ -270,7 +272,8 @@ fn parameters_are_told_once_and_with_our_own_keys() {
     let other = ChannelParams { amount: Sat(5), ..params() };
     rig.refuses(client, &SetupChannel { params: other.clone() }, "are others than those known");
 
-    // A seed with the same faults is refused too: the client is closed at once, and the master lives.
+    // A seed with the same faults is refused too: the client is closed at once, and the master
+    // lives.
     for (rows, why) in [
         (ChannelSeed { params: other, ..seed(0) }, "are others than those known"),
         (ChannelSeed { local_number: number(2), ..seed(0) }, "contradicts itself"),
@@ -290,7 +293,8 @@ fn parameters_are_told_once_and_with_our_own_keys() {
     }
 }
 
-/// A captured channeld stores a commitment that nobody signed, and dies: the next one is to be given the secret before it.
+/// A captured channeld stores a commitment that nobody signed, and dies: the next one is to be
+/// given the secret before it.
 #[test]
 fn rows_that_tell_more_than_was_asked_are_a_lie() {
     let mut rig = Rig::new();

@@ -1,4 +1,5 @@
-//! BOLT 8's step with the node key: good for a handshake, and for nothing that BOLT 4 does with the same ECDH.
+//! BOLT 8's step with the node key: good for a handshake, and for nothing that BOLT 4 does with the
+//! same ECDH.
 
 use super::*;
 use ::noise::{Initiator, Responder, mix};
@@ -91,7 +92,8 @@ fn mix_ecdh_refuses_names_of_onion_keys_as_chaining_keys() {
     let shared = onion::shared_secret(&point, &us().node);
     let mut rig = Rig::new();
     for name in NAMES {
-        // What makes them worth refusing: HKDF's first step with this chaining key is the onion's key.
+        // What makes them worth refusing: HKDF's first step with this chaining key is the onion's
+        // key.
         assert_eq!(hmac(&filled(name), shared.expose()), hmac(name, shared.expose()));
         let connectd = rig.client(&[Capability::Ecdh], None);
         let question = MixEcdh { point, chaining_key: Secret::new(filled(name)) };
@@ -104,7 +106,8 @@ fn mix_ecdh_refuses_names_of_onion_keys_as_chaining_keys() {
     }
 }
 
-/// Chaining keys that a captured connectd may try: anything, and the names with something after them.
+/// Chaining keys that a captured connectd may try: anything, and the names with something after
+/// them.
 fn chaining_key() -> impl Strategy<Value = [u8; 32]> {
     let near = (0..NAMES.len(), 16..32usize, 1u8..).prop_map(|(name, at, byte)| {
         let mut key = filled(NAMES[name]);
@@ -117,7 +120,8 @@ fn chaining_key() -> impl Strategy<Value = [u8; 32]> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
-    /// Whatever point and chaining key a captured connectd sends, hsmd's answer is no key of the onion with that ephemeral key.
+    /// Whatever point and chaining key a captured connectd sends, hsmd's answer is no key of the
+    /// onion with that ephemeral key.
     #[test]
     fn mix_ecdh_answers_no_key_of_an_onion(byte in 1u8..255, chaining_key in chaining_key()) {
         let node = us();
@@ -129,8 +133,8 @@ proptest! {
         }
     }
 
-    /// The other way: the right Peel answers for no handshake. It has HMACs of the ECDH under BOLT 4's names alone, which are no
-    /// chaining keys.
+    /// The other way: the right Peel answers for no handshake. It has HMACs of the ECDH under BOLT
+    /// 4's names alone, which are no chaining keys.
     #[test]
     fn peel_onions_answers_no_key_of_a_handshake(byte in 1u8..255, chaining_key: [u8; 32]) {
         let node = us();

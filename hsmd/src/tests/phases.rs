@@ -1,5 +1,6 @@
-//! Each signature and secret of a channel in each phase: asked of an hsmd that lives on, after a client with another seed, and
-//! of one that was started again. What `channel::phase` refuses closes the client.
+//! Each signature and secret of a channel in each phase: asked of an hsmd that lives on, after a
+//! client with another seed, and of one that was started again. What `channel::phase` refuses
+//! closes the client.
 
 use super::*;
 use channel::phase::{Input, Rule, rule, why_refused};
@@ -126,7 +127,8 @@ fn phase_table_rules_each_hsmd_signature() {
     }
 }
 
-/// Whatever the rows of a later client say, a closing that was signed binds us for as long as hsmd lives.
+/// Whatever the rows of a later client say, a closing that was signed binds us for as long as hsmd
+/// lives.
 #[test]
 fn closing_signature_binds_whatever_phase_a_later_seed_names() {
     for phase in [ChannelPhase::AwaitingLockin, ChannelPhase::Normal, ChannelPhase::ShuttingDown] {
@@ -159,7 +161,8 @@ fn closing_signature_waits_until_the_closing_is_stored() {
     rig.refuses(client, &SignRemoteCommitment { state: theirs }, "other balances");
 }
 
-/// Before the master has stored a channel, its openingd gets one signature: on the first commitment as it was agreed.
+/// Before the master has stored a channel, its openingd gets one signature: on the first commitment
+/// as it was agreed.
 #[test]
 fn openingd_gets_the_first_commitment_signed_once_and_no_other() {
     let agreed = constants().first_balance();

@@ -1,4 +1,5 @@
-//! Two ends of one channel, and every commitment that either ever had: with a real hsmd and real signatures, or without.
+//! Two ends of one channel, and every commitment that either ever had: with a real hsmd and real
+//! signatures, or without.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // each test file uses its part
 
 pub mod dice;
@@ -254,7 +255,8 @@ impl World {
         (*from, *to) = (next, heard);
         Some(id)
     }
-    /// The HTLC of `by` is fulfilled (with the preimage of this number) or failed by the other. True if it could be.
+    /// The HTLC of `by` is fulfilled (with the preimage of this number) or failed by the other.
+    /// True if it could be.
     pub fn remove(&mut self, by: Side, id: HtlcId, fulfilled: Option<u64>) -> bool {
         let (offerer, receiver) = self.ends(by);
         let removal = fulfilled.map_or(Removal::Failed { reason: vec![] }, |n| {

@@ -1,5 +1,6 @@
-//! A chain with an adversary: it chooses what is mined when, what the peer takes, what is reorganised away and when the
-//! resolver is born again. We are only as fast as we said that we must be.
+//! A chain with an adversary: it chooses what is mined when, what the peer takes, what is
+//! reorganised away and when the resolver is born again. We are only as fast as we said that we
+//! must be.
 
 use super::dice::{Dice, HASHES, number_of};
 use super::table::taking;
@@ -93,7 +94,8 @@ impl Model {
         self.judge();
     }
 
-    /// Blocks come and go, and with the last of them the commitment: the chain has another one then, which counts too.
+    /// Blocks come and go, and with the last of them the commitment: the chain has another one
+    /// then, which counts too.
     pub fn swaps(&mut self, other: Made) {
         self.init.upstream.0.clear();
         self.resolver = Resolver::new(self.init.clone()).unwrap();
@@ -437,7 +439,8 @@ impl Model {
         }
     }
 
-    /// Who spends this output: us or not, and which output of the spending transaction has its index.
+    /// Who spends this output: us or not, and which output of the spending transaction has its
+    /// index.
     fn taker(&self, outpoint: OutPoint) -> Option<(bool, OutPoint)> {
         self.spender(&outpoint).map(|(tx, at, _)| {
             let txid = tx.compute_txid();

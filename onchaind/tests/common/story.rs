@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 pub const BIG: Msat = Msat(50_000_500);
 
-/// Everything that was told, so that at each step a resolver that is born then can be asked the same.
+/// Everything that was told, so that at each step a resolver that is born then can be asked the
+/// same.
 pub struct Story {
     pub init: OnchaindInit,
     pub resolver: Resolver,
@@ -72,7 +73,8 @@ pub const L: Side = Side::Local;
 pub const R: Side = Side::Remote;
 pub const FORMATS: [bool; 2] = [true, false];
 
-/// Two HTLCs each way and one of dust each way, irrevocable: ids 0, 1, 2. Preimages 10, 11, 12 and 20, 21, 22.
+/// Two HTLCs each way and one of dust each way, irrevocable: ids 0, 1, 2. Preimages 10, 11, 12 and
+/// 20, 21, 22.
 pub fn busy(anchors: bool) -> World {
     let mut world = World::signed(anchors);
     for (by, n) in [(L, 10), (R, 20)] {

@@ -1,4 +1,5 @@
-//! What is done with a close on chain: by us through hsmd, by the peer with its own keys, each checked by consensus.
+//! What is done with a close on chain: by us through hsmd, by the peer with its own keys, each
+//! checked by consensus.
 
 use super::*;
 use bitcoin::absolute::LockTime;
@@ -35,7 +36,8 @@ fn foreign() -> TxOut {
     output(Sat(77_777), script(9))
 }
 
-/// The transaction that takes these together, unsigned. Behind an input and an output of somebody else's, if so wished.
+/// The transaction that takes these together, unsigned. Behind an input and an output of somebody
+/// else's, if so wished.
 pub fn taking(claims: &[&Claim], aggregated: bool) -> Transaction {
     let mut tx = Transaction {
         version: Version::TWO,
@@ -102,7 +104,8 @@ impl World {
         (at, &made.built.htlcs[at])
     }
 
-    /// The peer's HTLC transaction of its own commitment: with the preimage of this number if we offered it.
+    /// The peer's HTLC transaction of its own commitment: with the preimage of this number if we
+    /// offered it.
     pub fn peers_htlc_tx(&self, made: &Made, by: Side, id: HtlcId, n: u64) -> Transaction {
         self.peers_htlc_txs(made, &[(by, id, n)], false)
     }
@@ -151,7 +154,8 @@ impl World {
         tx
     }
 
-    /// The peer takes an HTLC of our commitment: with the preimage if we offered it, else after its expiry.
+    /// The peer takes an HTLC of our commitment: with the preimage if we offered it, else after its
+    /// expiry.
     pub fn peer_takes(&self, made: &Made, by: Side, id: HtlcId, n: u64) -> Transaction {
         let (_, h) = self.htlc_output(made, by, id);
         let vout = h.index as u32;

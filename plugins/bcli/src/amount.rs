@@ -1,4 +1,5 @@
-//! bitcoind writes amounts as decimal fractions of a bitcoin. They are read as text: no float ever touches them.
+//! bitcoind writes amounts as decimal fractions of a bitcoin. They are read as text: no float ever
+//! touches them.
 
 /// Decimal places of a bitcoin that a satoshi is.
 const PLACES: i64 = 8;
@@ -12,7 +13,8 @@ pub(crate) enum Dust {
     Up,
 }
 
-/// Reads a JSON number, `0.00001000` or `1e-5`, in bitcoin. `None` if it is negative, too large or no number.
+/// Reads a JSON number, `0.00001000` or `1e-5`, in bitcoin. `None` if it is negative, too large or
+/// no number.
 pub(crate) fn sat(json: &str, dust: Dust) -> Option<u64> {
     let (mantissa, exponent) = match json.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),

@@ -1,4 +1,5 @@
-//! bitcoind's JSON-RPC: who we are to it, how long we go on asking, and what the log hears about that.
+//! bitcoind's JSON-RPC: who we are to it, how long we go on asking, and what the log hears about
+//! that.
 
 use crate::http::{Connection, HttpError, Response};
 use bitcoin::base64::prelude::{BASE64_STANDARD, Engine};
@@ -160,8 +161,9 @@ enum BackendError {
 }
 
 impl Bitcoind {
-    /// The directory in which bitcoind makes its cookie anew at each start, if that is how we prove who we are. Where bitcoind has
-    /// not made a network's directory yet, its data directory; never what is above that.
+    /// The directory in which bitcoind makes its cookie anew at each start, if that is how we prove
+    /// who we are. Where bitcoind has not made a network's directory yet, its data directory; never
+    /// what is above that.
     pub(crate) fn cookie_dir(&self) -> Vec<PathBuf> {
         let file = match &self.config.auth {
             Auth::Cookie(file) => file.as_path(),
@@ -188,7 +190,8 @@ impl Bitcoind {
         })
     }
 
-    /// Asks, and goes on asking while bitcoind is away. The outer error is ours: there is no answer.
+    /// Asks, and goes on asking while bitcoind is away. The outer error is ours: there is no
+    /// answer.
     pub(crate) fn call(
         &self,
         method: &str,

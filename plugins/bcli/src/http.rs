@@ -1,4 +1,5 @@
-//! As much HTTP/1.1 as bitcoind speaks: POST, keep-alive, bodies with a length or in chunks. Everything is bounded.
+//! As much HTTP/1.1 as bitcoind speaks: POST, keep-alive, bodies with a length or in chunks.
+//! Everything is bounded.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};

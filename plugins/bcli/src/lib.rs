@@ -1,8 +1,9 @@
 //! The Bitcoin backend: lightningd's five questions about the chain, asked of a bitcoind over HTTP.
 //!
-//! It keeps connections open, authenticates with bitcoind's cookie or a password, and waits while bitcoind starts or
-//! is briefly gone, saying so once. It judges nothing: which chain it found, whether blocks make sense and what to do
-//! about fees is lightningd's. It never starts a process and holds no key.
+//! It keeps connections open, authenticates with bitcoind's cookie or a password, and waits while
+//! bitcoind starts or is briefly gone, saying so once. It judges nothing: which chain it found,
+//! whether blocks make sense and what to do about fees is lightningd's. It never starts a process
+//! and holds no key.
 #![deny(clippy::indexing_slicing)]
 
 mod amount;

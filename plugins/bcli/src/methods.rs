@@ -47,7 +47,8 @@ pub(crate) fn getchaininfo(call: &Call<'_, Bitcoind>) -> Result<Answer> {
         "headercount": info.headers,
         "blockcount": info.blocks,
         "ibd": info.initialblockdownload,
-        // Beyond CLN's contract: a reorganisation that leaves the height as it was would be seen only with the next block.
+        // Beyond CLN's contract: a reorganisation that leaves the height as it was would be seen
+        // only with the next block.
         "bestblockhash": info.bestblockhash,
     }))
 }
@@ -193,10 +194,12 @@ pub(crate) fn submitpackage(call: &Call<'_, Bitcoind>) -> Result<Answer> {
         results: serde_json::Map<String, Value>,
     }
     let txs = call.named(&["txs"])?.required("txs", &TXS)?;
-    // maxfeerate 0 means no limit: the child pays for its parent too, and may pay more for each of its own bytes than bitcoind's default.
+    // maxfeerate 0 means no limit: the child pays for its parent too, and may pay more for each of
+    // its own bytes than bitcoind's default.
     let mut answer = call.state.call("submitpackage", &json!([txs, 0]))?;
     if matches!(answer, Err(Refusal { code: refusal::MISC, .. })) {
-        // Bitcoin Core before 28 knows no maxfeerate here, and answers a second parameter with its help text.
+        // Bitcoin Core before 28 knows no maxfeerate here, and answers a second parameter with its
+        // help text.
         answer = call.state.call("submitpackage", &json!([txs]))?;
     }
     let (success, errmsg) = match answer {
@@ -214,7 +217,8 @@ pub(crate) fn submitpackage(call: &Call<'_, Bitcoind>) -> Result<Answer> {
     Answer::json(&json!({ "success": success, "errmsg": errmsg }))
 }
 
-/// Transactions that spend these outputs and are in the mempool: the preimages in them are worth blocks.
+/// Transactions that spend these outputs and are in the mempool: the preimages in them are worth
+/// blocks.
 pub(crate) fn mempoolspends(call: &Call<'_, Bitcoind>) -> Result<Answer> {
     #[derive(Deserialize, serde::Serialize)]
     struct Outpoint {
@@ -236,7 +240,8 @@ pub(crate) fn mempoolspends(call: &Call<'_, Bitcoind>) -> Result<Answer> {
         spends.into_iter().filter_map(|s| s.spendingtxid).collect();
     let mut transactions = Vec::new();
     for txid in txids {
-        // One that left the mempool meanwhile is in a block, or was replaced: it is found there, or was of no use.
+        // One that left the mempool meanwhile is in a block, or was replaced: it is found there, or
+        // was of no use.
         if let Ok(raw) = call.state.call("getrawtransaction", &json!([txid]))? {
             transactions.push(raw.read::<String>("getrawtransaction")?);
         }

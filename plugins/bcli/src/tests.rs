@@ -111,8 +111,8 @@ proptest! {
     }
 }
 
-/// A bitcoind that answers each request with the next of these, over as many connections as it takes, and reports what
-/// it was asked. A response that is empty hangs up.
+/// A bitcoind that answers each request with the next of these, over as many connections as it
+/// takes, and reports what it was asked. A response that is empty hangs up.
 fn scripted(responses: Vec<String>) -> (u16, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

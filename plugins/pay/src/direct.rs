@@ -3,7 +3,8 @@
 use primitives::Msat;
 use std::fmt;
 
-/// Parts of one payment that are under way at the same time. A peer takes 483 HTLCs on a channel at most.
+/// Parts of one payment that are under way at the same time. A peer takes 483 HTLCs on a channel at
+/// most.
 pub(crate) const MAX_PARTS: usize = 32;
 
 /// A channel to the payee, as far as it matters.
@@ -115,7 +116,8 @@ fn fill(channels: &[&Channel], needed: Msat) -> Option<Vec<RoutePart>> {
         while missing > Msat::ZERO && parts.len() < MAX_PARTS {
             let mut amount = missing.min(left).min(channel.most);
             if amount < channel.least {
-                // The last bit is too small for a part of its own: take from the one before what it can spare.
+                // The last bit is too small for a part of its own: take from the one before what it
+                // can spare.
                 let short = channel.least.checked_sub(amount)?;
                 let spare =
                     amount == missing && channel.least <= left && channel.least <= channel.most;

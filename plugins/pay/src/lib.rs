@@ -1,9 +1,10 @@
 //! Paying invoices: `pay` and `listpays`.
 //!
-//! `pay` decides which parts a payment is made of and over which channels they go, and goes on until the payee has all
-//! or says no. Each part is lightningd's: `sendpay` offers it, `waitsendpay` tells what became of it, and only what
-//! lightningd has stored counts. Today a part goes to a direct peer ([`direct`] finds the channels); a way through the
-//! graph takes the place of that one module. This plugin keeps nothing on disk and holds no key.
+//! `pay` decides which parts a payment is made of and over which channels they go, and goes on
+//! until the payee has all or says no. Each part is lightningd's: `sendpay` offers it,
+//! `waitsendpay` tells what became of it, and only what lightningd has stored counts. Today a part
+//! goes to a direct peer ([`direct`] finds the channels); a way through the graph takes the place
+//! of that one module. This plugin keeps nothing on disk and holds no key.
 #![deny(clippy::indexing_slicing)]
 
 mod code;

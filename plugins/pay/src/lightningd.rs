@@ -1,4 +1,5 @@
-//! The questions to lightningd, and the fields of its answers that matter here. Amounts are integers all the way.
+//! The questions to lightningd, and the fields of its answers that matter here. Amounts are
+//! integers all the way.
 
 use crate::code;
 use crate::direct::{Channel, RoutePart};
@@ -127,8 +128,8 @@ pub(crate) fn own_id(call: &Call<'_, State>) -> Result<String, RpcError> {
     Ok(call.state.own_id.get_or_init(|| info.id).clone())
 }
 
-/// Our channels with the payee. `failures` says how often each failed already; those that failed for good, and those
-/// that the caller excluded, are not among them.
+/// Our channels with the payee. `failures` says how often each failed already; those that failed
+/// for good, and those that the caller excluded, are not among them.
 pub(crate) fn channels_with(
     call: &Call<'_, State>,
     payee: &str,

@@ -1,7 +1,8 @@
 //! One payment, from the first part to the preimage or the reason why not.
 //!
-//! The loop sends what is missing, waits for the next part to end, and decides: done, try again, or give up. Giving up
-//! waits for the parts that are under way: as long as one is, the payee can still take the money.
+//! The loop sends what is missing, waits for the next part to end, and decides: done, try again, or
+//! give up. Giving up waits for the parts that are under way: as long as one is, the payee can
+//! still take the money.
 
 use crate::code;
 use crate::direct::{MAX_PARTS, NoWay, RoutePart, split};
@@ -212,7 +213,8 @@ impl Payment<'_> {
             let asked = || rpc.call_for(&cause, "waitsendpay", &params);
             let mut ended = asked();
             let mut pause = PAUSES.0;
-            // A connection that ended says nothing of the payment, which may be under way for days. With lightningd we end, too.
+            // A connection that ended says nothing of the payment, which may be under way for days.
+            // With lightningd we end, too.
             while matches!(ended, Err(CallError::Transport(_))) {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSES.1);
@@ -266,7 +268,8 @@ impl Payment<'_> {
         }
     }
 
-    /// After the preimage: waits a moment for the other parts, so that the caller sees the payment whole.
+    /// After the preimage: waits a moment for the other parts, so that the caller sees the payment
+    /// whole.
     fn linger(&mut self) -> Option<&'static str> {
         let begun = Instant::now();
         let mut ended = 1;

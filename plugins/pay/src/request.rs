@@ -33,8 +33,8 @@ const NAMES: &[&str] = &[
 const RETRY_FOR: u16 = 60;
 /// Blocks that a payment may take at most unless told otherwise.
 const MAX_DELAY: u16 = 2016;
-/// Blocks that the payee may have seen and we not, or that come while the payment is on its way: it would refuse what has too
-/// little time left.
+/// Blocks that the payee may have seen and we not, or that come while the payment is on its way: it
+/// would refuse what has too little time left.
 const LATE_BLOCKS: u32 = 3;
 
 /// Pay this.
@@ -70,7 +70,8 @@ impl Request {
         let description = params.optional("description", &kind::STRING)?;
         let max_delay = params.optional("maxdelay", &kind::U16)?.unwrap_or(MAX_DELAY);
         check_fee_limits(&params)?;
-        // riskfactor weighs the time that money is locked against fees: there is no such choice with a direct peer.
+        // riskfactor weighs the time that money is locked against fees: there is no such choice
+        // with a direct peer.
         params.optional("riskfactor", &kind::MILLIONTHS)?;
 
         let invoice = decode(&text, Currency::of(call.state.network))?;
@@ -159,7 +160,8 @@ fn total(invoice: &Invoice, given: Option<Msat>) -> Result<Msat, RpcError> {
     }
 }
 
-/// A direct peer takes no fee, so every limit on fees is kept; but two limits at once are a mistake.
+/// A direct peer takes no fee, so every limit on fees is kept; but two limits at once are a
+/// mistake.
 fn check_fee_limits(params: &Params) -> Result<(), RpcError> {
     let percent = params.optional("maxfeepercent", &kind::MILLIONTHS)?;
     let exempt = params.optional("exemptfee", &kind::MSAT)?;

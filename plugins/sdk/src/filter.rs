@@ -3,7 +3,8 @@
 use crate::answer::RpcError;
 use serde_json::{Map, Value};
 
-/// The part of `result` that the template asks for. A template is an object whose leaves are `true`, or an array with one.
+/// The part of `result` that the template asks for. A template is an object whose leaves are
+/// `true`, or an array with one.
 pub fn filter(result: Value, template: &Value) -> Result<Value, RpcError> {
     match (template, result) {
         (Value::Bool(true), result) => Ok(result),
@@ -22,7 +23,8 @@ pub fn filter(result: Value, template: &Value) -> Result<Value, RpcError> {
             check(template)?;
             items.into_iter().map(|item| filter(item, template)).collect()
         }
-        // An object's template on an array, or the other way round: an empty one of what the template is.
+        // An object's template on an array, or the other way round: an empty one of what the
+        // template is.
         (Value::Object(_), _) => check(template).map(|()| Value::Object(Map::new())),
         (Value::Array(_), _) => check(template).map(|()| Value::Array(Vec::new())),
         _ => Err(bad()),

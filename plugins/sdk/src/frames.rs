@@ -13,7 +13,8 @@ pub enum FrameError {
     NotAnObject(u8),
     /// The stream ended inside an object.
     CutOff,
-    /// Longer than whoever reads here wants to hold: so many bytes. Its beginning; the next call skips the rest of it.
+    /// Longer than whoever reads here wants to hold: so many bytes. Its beginning; the next call
+    /// skips the rest of it.
     TooLong(usize, Vec<u8>),
 }
 impl fmt::Display for FrameError {
@@ -33,7 +34,8 @@ impl std::error::Error for FrameError {}
 /// So much of an object that is too long is kept: it says what the object is.
 const BEGINNING: usize = 512;
 
-/// Reads one object after the other. What it returns has matching braces; whether it is JSON, the parser says.
+/// Reads one object after the other. What it returns has matching braces; whether it is JSON, the
+/// parser says.
 #[derive(Debug)]
 pub struct Objects<R> {
     from: R,

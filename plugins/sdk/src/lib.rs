@@ -1,11 +1,13 @@
-//! The common part of our own plugins: CLN's plugin protocol over stdin and stdout, and calls to lightningd over its socket.
+//! The common part of our own plugins: CLN's plugin protocol over stdin and stdout, and calls to
+//! lightningd over its socket.
 //!
-//! A plugin is a table ([`Spec`]): options, methods, hooks, subscriptions, and a function that makes its state once
-//! lightningd has said hello. Methods and hooks run on a bounded number of threads, so that a slow one holds up nobody;
-//! notifications run one after the other, in the order in which they came.
+//! A plugin is a table ([`Spec`]): options, methods, hooks, subscriptions, and a function that
+//! makes its state once lightningd has said hello. Methods and hooks run on a bounded number of
+//! threads, so that a slow one holds up nobody; notifications run one after the other, in the order
+//! in which they came.
 //!
-//! It knows nothing of Lightning: what a method does is the plugin's. Numbers stay text until somebody asks for an integer:
-//! no amount ever passes through a float.
+//! It knows nothing of Lightning: what a method does is the plugin's. Numbers stay text until
+//! somebody asks for an integer: no amount ever passes through a float.
 #![deny(clippy::indexing_slicing)]
 
 mod answer;

@@ -86,7 +86,8 @@ pub mod kind {
 pub struct Params(HashMap<&'static str, String>);
 
 impl Params {
-    /// Sorts what came into names. `names` are in positional order; `a|b` is one parameter with two names, asked for as `a`.
+    /// Sorts what came into names. `names` are in positional order; `a|b` is one parameter with two
+    /// names, asked for as `a`.
     pub fn read(given: &RawValue, names: &'static [&'static str]) -> Result<Self, RpcError> {
         let text = given.get();
         let mut params = HashMap::new();

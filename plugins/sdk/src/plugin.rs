@@ -28,7 +28,8 @@ pub struct Spec<S: 'static> {
     pub subscriptions: &'static [Subscription<S>],
     /// Topics on which it may speak itself.
     pub notifications: &'static [&'static str],
-    /// Makes the state, once the options are known. An error switches the plugin off, with this text.
+    /// Makes the state, once the options are known. An error switches the plugin off, with this
+    /// text.
     pub start: fn(&Init) -> Result<S, String>,
     /// The box that it enters then, before it is asked anything.
     pub confine: fn(&S) -> sandbox::Sandbox,
@@ -151,8 +152,8 @@ impl Output {
         Self(Arc::new(Mutex::new(to)))
     }
 
-    /// Writes one object, whole, with the blank line that clients split at. If nobody reads any more, reading stdin
-    /// tells us so.
+    /// Writes one object, whole, with the blank line that clients split at. If nobody reads any
+    /// more, reading stdin tells us so.
     pub(crate) fn write(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _gone = write(&mut **to).and_then(|()| to.write_all(b"\n\n")).and_then(|()| to.flush());

@@ -1,5 +1,5 @@
-//! Calling lightningd: a blocking client, usable from any thread. Over the connection that lightningd gave this process, or over its
-//! unix socket.
+//! Calling lightningd: a blocking client, usable from any thread. Over the connection that
+//! lightningd gave this process, or over its unix socket.
 
 use crate::answer::RpcError;
 use crate::frames::{FrameError, Objects};
@@ -61,7 +61,8 @@ struct Shared {
 /// How lightningd is reached.
 #[derive(Debug)]
 enum Way {
-    /// By a connection that it gave this process, for calls of all threads: the process needs no right to connect.
+    /// By a connection that it gave this process, for calls of all threads: the process needs no
+    /// right to connect.
     Given(RpcConnection),
     /// By connecting to its socket, once for each of the calls that are under way at a time.
     Path { socket: PathBuf, idle: Mutex<Vec<Connection>> },
@@ -96,7 +97,8 @@ impl Rpc {
         }
     }
 
-    /// Calls a method and waits for its answer. Calls at the same time go over connections of their own.
+    /// Calls a method and waits for its answer. Calls at the same time go over connections of their
+    /// own.
     pub fn call(&self, method: &str, params: &impl Serialize) -> Result<Box<RawValue>, CallError> {
         self.call_for("", method, params)
     }
@@ -165,7 +167,8 @@ fn next(connection: &mut Connection) -> Result<Response, CallError> {
         .map_err(|e| transport(&e))
 }
 
-/// One connection for the calls of all threads: a thread of its own hands each answer to the call that it is for.
+/// One connection for the calls of all threads: a thread of its own hands each answer to the call
+/// that it is for.
 #[derive(Debug)]
 struct RpcConnection {
     writer: Mutex<UnixStream>,
@@ -215,7 +218,8 @@ impl RpcConnection {
     }
 
     fn listen(&self) -> Result<(), CallError> {
-        // The box has no call that copies a descriptor: this one goes to the thread, or is lost with it.
+        // The box has no call that copies a descriptor: this one goes to the thread, or is lost
+        // with it.
         let Some(stream) = lock(&self.unread).take() else { return Ok(()) };
         let calls = Arc::clone(&self.calls);
         let started = std::thread::Builder::new().spawn(move || hear(objects(stream), &calls));
@@ -227,7 +231,8 @@ impl RpcConnection {
     }
 }
 
-/// Until lightningd hangs up, or says what is no answer. An answer that is too long fails its own call only.
+/// Until lightningd hangs up, or says what is no answer. An answer that is too long fails its own
+/// call only.
 fn hear(mut connection: Connection, calls: &Mutex<Pending>) {
     let why = loop {
         let (id, answer) = match connection.next_object() {

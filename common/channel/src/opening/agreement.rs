@@ -1,4 +1,5 @@
-//! The agreement of `open_channel` and `accept_channel`, and the first state of the channel that follows from it.
+//! The agreement of `open_channel` and `accept_channel`, and the first state of the channel that
+//! follows from it.
 
 use super::refusal::Refusal;
 use crate::commitment::{self, Commitment, Tally, tally};
@@ -227,7 +228,8 @@ impl FundedAgreement {
         let keys = CommitmentKeys::derive(&self.constants.params.basepoints, side, &state.point);
         commitment::build(&self.constants, keys, &state)
     }
-    /// A signature of the peer's that does not hold. BOLT 1, error: with the transaction that it is not for.
+    /// A signature of the peer's that does not hold. BOLT 1, error: with the transaction that it is
+    /// not for.
     pub fn bad_signature(&self, message: &'static str) -> Refusal {
         match self.transaction(Side::Local) {
             Ok(built) => Refusal::Signature {

@@ -1,4 +1,5 @@
-//! The rules of BOLT 2, "Channel Establishment v1", and this node's own limits, as pure questions about messages.
+//! The rules of BOLT 2, "Channel Establishment v1", and this node's own limits, as pure questions
+//! about messages.
 
 use super::agreement::{Agreement, PartyTerms, Proposal};
 use super::refusal::Refusal;
@@ -44,8 +45,8 @@ impl Ground {
             op_return: self.negotiated(feature::SIMPLE_CLOSE),
         }
     }
-    /// A party's terms with what binds it. BOLT 2, shutdown: where not both have option_upfront_shutdown_script, nobody holds
-    /// the other to a script.
+    /// A party's terms with what binds it. BOLT 2, shutdown: where not both have
+    /// option_upfront_shutdown_script, nobody holds the other to a script.
     pub fn binding(&self, mut party: PartyTerms) -> PartyTerms {
         if !self.negotiated(feature::UPFRONT_SHUTDOWN_SCRIPT) {
             party.upfront_script = None;
@@ -62,8 +63,8 @@ impl Ground {
         }
     }
 
-    /// The reserve that we ask for in a channel of this size: a hundredth, never below the policy's, and never so low that
-    /// either side's outputs could all be dust.
+    /// The reserve that we ask for in a channel of this size: a hundredth, never below the
+    /// policy's, and never so low that either side's outputs could all be dust.
     pub fn our_reserve(&self, amount: Sat, theirs: Option<&PartyTerms>) -> Sat {
         Sat(amount.0 / RESERVE_PART).max(self.policy.terms.reserve).max(self.least_reserve(theirs))
     }
@@ -107,7 +108,8 @@ impl Ground {
 
     // ---- open_channel
 
-    /// BOLT 2, open_channel: the receiver may refuse what is too low for timely processing, or unreasonably high.
+    /// BOLT 2, open_channel: the receiver may refuse what is too low for timely processing, or
+    /// unreasonably high.
     fn judge_feerate(&self, feerate: FeeratePerKw, kind: &Features) -> Result<(), Refusal> {
         let policy = &self.policy;
         let anchors = kind.offers(feature::ANCHORS);
@@ -166,11 +168,13 @@ impl Ground {
         Ok((proposal, party))
     }
 
-    /// All that can be said of a proposal before we have keys for it: [`Self::judge_open`] and [`Self::judge_together`] against
-    /// the terms that we would answer with. Where the master has nothing to add, openingd refuses nothing that passes here.
+    /// All that can be said of a proposal before we have keys for it: [`Self::judge_open`] and
+    /// [`Self::judge_together`] against the terms that we would answer with. Where the master has
+    /// nothing to add, openingd refuses nothing that passes here.
     pub fn judge_proposal(&self, open: &OpenChannel) -> Result<Proposal, Refusal> {
         let (proposal, theirs) = self.judge_open(open)?;
-        // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and nobody is trusted so.
+        // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and nobody is trusted
+        // so.
         if proposal.channel_type.has_bit(feature::ZEROCONF) {
             return Err(unsuitable(&proposal.channel_type, NOT_TRUSTED));
         }
@@ -190,7 +194,8 @@ impl Ground {
 
     // ---- accept_channel
 
-    /// Reads the peer's `accept_channel`, and refuses what contradicts the `open_channel` that we said.
+    /// Reads the peer's `accept_channel`, and refuses what contradicts the `open_channel` that we
+    /// said.
     pub fn judge_accept(
         &self,
         proposal: &Proposal,
@@ -268,7 +273,8 @@ impl Ground {
         Err(Refusal::Script { script: script.clone() })
     }
 
-    /// Checks the fields that both messages have. BOLT 2: "the same requirements as their counterparts in open_channel".
+    /// Checks the fields that both messages have. BOLT 2: "the same requirements as their
+    /// counterparts in open_channel".
     fn judge_party(&self, party: &PartyTerms, format: Format) -> Result<(), Refusal> {
         let terms = &party.terms;
         at_most(
@@ -288,7 +294,8 @@ impl Ground {
             terms.reserve.0,
             "channel_reserve_satoshis of the same message",
         )?;
-        // BOLT 2, open_channel: not what is too large. Each commitment of the peer may cost us that much of our balance.
+        // BOLT 2, open_channel: not what is too large. Each commitment of the peer may cost us that
+        // much of our balance.
         let highest = self.policy.max_dust_limit.0;
         at_most("dust_limit_satoshis", dust, highest, "the highest dust limit that we take")?;
         let exposure = self.policy.max_dust_exposure.sat_floor().0;
@@ -308,7 +315,8 @@ impl Ground {
         let balance = agreement.constants(OutPoint::null())?.first_balance();
         for owner in Side::BOTH {
             let tally = agreement.first_tally(owner)?;
-            // BOLT 2, open_channel: the opener pays the whole fee of the first commitment. BOLT 3, "Fee Payment".
+            // BOLT 2, open_channel: the opener pays the whole fee of the first commitment. BOLT 3,
+            // "Fee Payment".
             if balance[opener] < tally.cost().msat() {
                 let (fee, anchors) = (tally.fee, tally.anchors);
                 return Err(Refusal::Unaffordable { has: balance[opener], fee, anchors });
@@ -326,7 +334,8 @@ impl Ground {
         self.judge_capacity(agreement)
     }
 
-    /// The usable capacity: each side's balance above its reserve, after the opener has paid the fee.
+    /// The usable capacity: each side's balance above its reserve, after the opener has paid the
+    /// fee.
     fn judge_capacity(&self, agreement: &Agreement) -> Result<(), Refusal> {
         let cost = agreement.first_tally(Side::Local)?.cost();
         let Sides { local, remote } = &agreement.parties;

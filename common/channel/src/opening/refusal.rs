@@ -3,13 +3,14 @@
 use primitives::*;
 use std::fmt;
 
-/// No refusal is longer as text, in bytes, whatever the peer sent: it goes into an `error`, the log and a report.
+/// No refusal is longer as text, in bytes, whatever the peer sent: it goes into an `error`, the log
+/// and a report.
 pub const MAX_TEXT: usize = 1000;
 /// Bytes of a script that a refusal shows. A script of a known form has at most 83.
 const MAX_SCRIPT_SHOWN: usize = 100;
 
-/// Why a proposal, its answer, or a later message of an opening is refused. Said to the peer as it is: it holds nothing but the peer's own
-/// words and the terms that it may know.
+/// Why a proposal, its answer, or a later message of an opening is refused. Said to the peer as it
+/// is: it holds nothing but the peer's own words and the terms that it may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are named for what the sentences say
 pub enum Refusal {

@@ -31,8 +31,8 @@ fn feerate_that_burns_too_much_dust_is_refused_where_it_trims() {
     }
 }
 
-/// BOLT 2, max_dust_htlc_exposure_msat: the peer, who has not acknowledged our HTLCs yet, raises the feerate so that they
-/// lose their outputs.
+/// BOLT 2, max_dust_htlc_exposure_msat: the peer, who has not acknowledged our HTLCs yet, raises
+/// the feerate so that they lose their outputs.
 #[test]
 fn dust_exposure_counts_htlcs_that_await_their_revocation() {
     let careful = HtlcPolicy { max_dust_exposure: Msat(50_000_000), ..policy() };
@@ -48,7 +48,8 @@ fn dust_exposure_counts_htlcs_that_await_their_revocation() {
     assert!(us.receive_fee(FeeratePerKw(2000), &any_fee(), &careful).is_ok());
 }
 
-/// BOLT 2, max_dust_htlc_exposure_msat: the limit was lowered, or is another than what the state was made with.
+/// BOLT 2, max_dust_htlc_exposure_msat: the limit was lowered, or is another than what the state
+/// was made with.
 #[test]
 fn commitment_above_the_dust_limit_is_not_signed() {
     let careful = HtlcPolicy { max_dust_exposure: Msat(50_000_000), ..policy() };
@@ -63,7 +64,8 @@ fn commitment_above_the_dust_limit_is_not_signed() {
     assert_eq!(next.may_bind(&next, &tight), Ok(()));
 }
 
-/// BOLT 2, max_dust_htlc_exposure_msat: a balance without an output is lost like an HTLC without one.
+/// BOLT 2, max_dust_htlc_exposure_msat: a balance without an output is lost like an HTLC without
+/// one.
 #[test]
 fn dust_exposure_counts_our_own_balance_below_the_dust_limit() {
     let careful = HtlcPolicy { max_dust_exposure: Msat(1_000_000), ..policy() };
@@ -79,7 +81,8 @@ fn dust_exposure_counts_our_own_balance_below_the_dust_limit() {
     assert!(!us.is_overexposed(id, &exactly));
 }
 
-/// With nothing of our own in the channel the HTLC that exceeds the limit is failed, and not accepted and then never signed.
+/// With nothing of our own in the channel the HTLC that exceeds the limit is failed, and not
+/// accepted and then never signed.
 #[test]
 fn dust_htlc_above_the_limit_is_refused_without_our_balance() {
     let careful = HtlcPolicy { max_dust_exposure: Msat(1_000_000), ..policy() };
@@ -109,7 +112,8 @@ fn dust_htlc_above_the_limit_is_refused_without_our_balance() {
 fn dust_exposure_leaves_room_for_a_higher_feerate() {
     let careful = HtlcPolicy { max_dust_exposure: Msat(2_000_000), ..policy() };
     let (_, us) = pair(params(false));
-    // Trimmed in our commitment below 546 + 663 sat, at a quarter more below 546 + 828 sat; in the peer's a little more.
+    // Trimmed in our commitment below 546 + 663 sat, at a quarter more below 546 + 828 sat; in the
+    // peer's a little more.
     let (us, _) = us.offer_add(&offer(1, Msat(1_300_000)), &careful).unwrap();
     let maximum = careful.max_dust_exposure;
     let refused = us.offer_add(&offer(2, Msat(1_300_000)), &careful).map(|_| ());

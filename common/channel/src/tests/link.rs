@@ -1,5 +1,5 @@
-//! Two channels against each other over a lossy link: anything at any time, the connection lost at any point, everything
-//! restored from what was stored.
+//! Two channels against each other over a lossy link: anything at any time, the connection lost at
+//! any point, everything restored from what was stored.
 
 use super::*;
 use crate::testing::{
@@ -82,7 +82,8 @@ struct Link {
     ends: Sides<End>,
     hashes: u64,
     policy: Sides<HtlcPolicy>,
-    /// Ends that let something depend on received HTLCs, and which those are; the rest of what they received they fail.
+    /// Ends that let something depend on received HTLCs, and which those are; the rest of what they
+    /// received they fail.
     accepted: Sides<BTreeSet<HtlcId>>,
     /// Why a channel failed.
     fault: Option<PeerFault>,
@@ -245,7 +246,8 @@ impl Link {
         self.say(by, Said::Revoke(secret(by, number.0), point(by, number.0 + 2)));
     }
 
-    /// Everything on its way is lost; both ends are born again from what they stored, and say again what is missing.
+    /// Everything on its way is lost; both ends are born again from what they stored, and say again
+    /// what is missing.
     fn disconnect(&mut self) {
         for side in Side::BOTH {
             self.ends[side].restart();
@@ -356,7 +358,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Said before the opener heard of the other's HTLCs, signed after, and said again after a reconnect.
+/// Said before the opener heard of the other's HTLCs, signed after, and said again after a
+/// reconnect.
 #[test]
 fn repeated_feerate_is_not_held_against_later_htlcs() {
     use Side::{Local, Remote};
@@ -450,7 +453,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100_000) })]
 
-    /// A stored state with a few bytes changed is refused, or it is a channel that can be read out without a panic.
+    /// A stored state with a few bytes changed is refused, or it is a channel that can be read out
+    /// without a panic.
     #[test]
     fn damaged_state_is_refused_or_harmless(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),

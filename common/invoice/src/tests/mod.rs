@@ -180,7 +180,8 @@ fn fields_to_be_passed_over_are_kept() {
     assert_eq!(unknown[0].text(), "qqq");
 }
 
-/// Where the example has its fields in the order in which we write them, we write the very same string.
+/// Where the example has its fields in the order in which we write them, we write the very same
+/// string.
 #[test]
 fn examples_are_written_again() {
     let mut same = 0;

@@ -1,5 +1,5 @@
-//! What must hold for any string, for any fields behind a good checksum, and for any terms; and that an independent
-//! implementation agrees.
+//! What must hold for any string, for any fields behind a good checksum, and for any terms; and
+//! that an independent implementation agrees.
 
 use super::{key, sign};
 use crate::*;

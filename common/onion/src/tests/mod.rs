@@ -76,7 +76,8 @@ fn onion_through_a_blinded_path_is_built_and_peeled() {
         let packet = bytes(expected);
         let node = key(0x41 + i as u8);
         let outer = ephemeral(&packet).unwrap();
-        // Bob finds his path key in the payload, and is addressed by his own id; those behind him get it beside.
+        // Bob finds his path key in the payload, and is addressed by his own id; those behind him
+        // get it beside.
         let inner = match (i, path_key) {
             (2.., Some(path_key)) => blind_ephemeral(&outer, &shared_secret(&path_key, &node)),
             _ => outer,

@@ -171,8 +171,8 @@ proptest! {
     }
 }
 
-// Twenty layers are taken off whatever comes, each with keys of its own: half a millisecond, so 2,000. What is found under
-// them is read 100,000 times above.
+// Twenty layers are taken off whatever comes, each with keys of its own: half a millisecond, so
+// 2,000. What is found under them is read 100,000 times above.
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

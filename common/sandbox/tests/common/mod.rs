@@ -1,4 +1,5 @@
-//! What both programs without a harness share: the boxes by name, and how tests are run and reported.
+//! What both programs without a harness share: the boxes by name, and how tests are run and
+//! reported.
 
 use sandbox::{Calls, Sandbox};
 use std::process::ExitCode;

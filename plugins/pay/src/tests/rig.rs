@@ -66,7 +66,8 @@ pub(super) enum Fate {
     Held,
 }
 
-/// The lightningd in front of which the plugin runs: channels, earlier payments, and what happens to each part in turn.
+/// The lightningd in front of which the plugin runs: channels, earlier payments, and what happens
+/// to each part in turn.
 #[derive(Default)]
 pub(super) struct World {
     pub(super) channels: Vec<Value>,

@@ -3,7 +3,8 @@
 use super::*;
 
 impl Link {
-    /// As channeld does with what became irrevocable: the newest first, what exposes it to too much is failed.
+    /// As channeld does with what became irrevocable: the newest first, what exposes it to too much
+    /// is failed.
     pub(super) fn accept(&mut self, by: Side, done: &Irrevocable) {
         let received = done.added.iter().filter(|l| l.htlc.offered_by == Side::Remote);
         for id in received.map(|l| l.htlc.id).collect::<Vec<_>>().into_iter().rev() {
@@ -31,8 +32,8 @@ impl Link {
         refused.collect::<Vec<_>>().into_iter().for_each(|id| self.fail(by, id));
     }
 
-    /// No commitment that counts costs an end more by what has no output in it than that end allows: HTLCs that it offered or
-    /// accepted, and its own balance.
+    /// No commitment that counts costs an end more by what has no output in it than that end
+    /// allows: HTLCs that it offered or accepted, and its own balance.
     fn bounds_exposure(&self) {
         for side in Side::BOTH {
             let channel = &self.ends[side].channel;
@@ -73,8 +74,8 @@ fn small_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// BOLT 2, max_dust_htlc_exposure_msat: whatever the order of adds, fee updates, signatures, revocations and reconnects, no
-/// commitment that counts has more than the limit trimmed.
+/// BOLT 2, max_dust_htlc_exposure_msat: whatever the order of adds, fee updates, signatures,
+/// revocations and reconnects, no commitment that counts has more than the limit trimmed.
 #[test]
 fn dust_exposure_stays_below_the_limit_in_every_order() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
@@ -87,7 +88,8 @@ fn dust_exposure_stays_below_the_limit_in_every_order() {
     let push = prop_oneof![Just(Msat(300_000_000)), (0..2_000_000u64).prop_map(Msat)];
     let runs = (prop::collection::vec(small_step(), 1..100), any::<bool>(), careful, push);
     let (taken, failed) = (Cell::new(0), Cell::new(0));
-    // Few orders bring a feerate that is too high: a run without one says nothing of it, and goes on.
+    // Few orders bring a feerate that is too high: a run without one says nothing of it, and goes
+    // on.
     while taken.get() < STEPS / 10 || (failed.get() == 0 && taken.get() < STEPS) {
         TestRunner::new(config.clone())
             .run(&runs, |(steps, anchors, policy, push)| {
