@@ -36,6 +36,8 @@ mod sys {
 }
 /// What the node knows, kept in rows, and what it does about it. A room calls the rooms below it.
 mod rooms {
+    #[cfg(test)]
+    mod alone;
     pub mod chain;
     pub mod channels;
     pub mod htlcs;

@@ -356,6 +356,7 @@ fn database_file(config: &Config) -> Result<String, Fatal> {
     Ok(path.to_owned())
 }
 
+/// The rooms, one above the other, from their rows.
 pub(crate) fn load(
     config: Config,
     id: NodeId,
@@ -364,14 +365,29 @@ pub(crate) fn load(
     db: &rusqlite::Connection,
 ) -> Result<Node, Fatal> {
     let (last_index, outputs) = crate::rooms::wallet::store::load(db)?;
-    let network = config.network();
-    let alias = alias(&config, id)?;
-    let rgb = colour(&config, id)?;
-    let kernel = kernel::Scope {
-        network,
+    let kernel = ground(config, id, supervisor)?;
+    let node = chain::Scope::on(kernel, chain::store::load(db)?);
+    let node = wallet::Scope::on(node, Wallet::new(xpub, last_index, outputs));
+    let node = peers::Scope::on(node, peers::store::load(db)?);
+    let node = channels::Scope::on(node, channels::store::load::load(db)?);
+    let node = invoices::Scope::on(node, invoices::store::load(db)?);
+    let node = payments::Scope::on(node, payments::store::load(db)?);
+    let node = htlcs::Scope::on(node, htlcs::store::load(db)?);
+    let node = onchain::Scope::on(node, onchain::store::load(db)?);
+    Ok(Node::on(node))
+}
+
+/// What every room stands on.
+pub(crate) fn ground(
+    config: Config,
+    id: NodeId,
+    supervisor: Supervisor,
+) -> Result<kernel::Scope, Fatal> {
+    Ok(kernel::Scope {
+        network: config.network(),
         id,
-        alias,
-        rgb,
+        alias: alias(&config, id)?,
+        rgb: colour(&config, id)?,
         features: our_features(),
         invoice_features: our_invoice_features(),
         supervisor,
@@ -385,16 +401,7 @@ pub(crate) fn load(
         space: Space::default(),
         space_warning: None,
         config,
-    };
-    let node = chain::Scope::on(kernel, chain::store::load(db)?);
-    let node = wallet::Scope::on(node, Wallet::new(xpub, last_index, outputs));
-    let node = peers::Scope::on(node, peers::store::load(db)?);
-    let node = channels::Scope::on(node, channels::store::load::load(db)?);
-    let node = invoices::Scope::on(node, invoices::store::load(db)?);
-    let node = payments::Scope::on(node, payments::store::load(db)?);
-    let node = htlcs::Scope::on(node, htlcs::store::load(db)?);
-    let node = onchain::Scope::on(node, onchain::store::load(db)?);
-    Ok(Node::on(node))
+    })
 }
 
 const ADJECTIVES: [&str; 16] = [

@@ -51,7 +51,7 @@ pub fn headers_below(db: &Connection, height: BlockHeight) -> Result<Vec<Header>
 }
 
 /// Our block at this height, of all that were ever read.
-pub(super) fn hash_at(db: &Connection, height: u32) -> Result<Option<BlockHash>, Fatal> {
+pub fn hash_at(db: &Connection, height: u32) -> Result<Option<BlockHash>, Fatal> {
     let found = db
         .prepare_cached("SELECT hash FROM blocks WHERE height = ?1")?
         .query_row([height], |row| row.get(0))

@@ -66,7 +66,7 @@ pub fn load(db: &Connection) -> Result<Payments, Fatal> {
     Ok(payments)
 }
 
-pub(super) fn insert(db: &Connection, p: &Payment) -> Result<(), Fatal> {
+pub fn insert(db: &Connection, p: &Payment) -> Result<(), Fatal> {
     let highest =
         crate::sys::db::get_var::<i64>(db, LAST_INDEX)?.unwrap_or(0).max(sql(p.created_index));
     crate::sys::db::set_var(db, LAST_INDEX, &highest)?;
