@@ -55,6 +55,9 @@ impl Scratch {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = base.join(format!("fulmen-test-{}-{n}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a test can make its folder");
+        if is_kept() {
+            eprintln!("the folder of this test, which stays: {}", dir.display());
+        }
         Self(dir)
     }
     /// Where it is.
@@ -64,20 +67,30 @@ impl Scratch {
 }
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !is_kept() {
             let _ = std::fs::remove_dir_all(&self.0);
         }
     }
+}
+
+/// `cargo xtask test --one NAME --keep`.
+fn is_kept() -> bool {
+    std::env::var_os("FULMEN_TEST_KEEP").is_some()
 }
 
 /// A port that was free a moment ago, and is none of those that the kernel gives to connections: one of them could have it by
 /// the time it is listened on.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at once, each in a process of its own, are given ports apart from each other's.
+    let given = std::env::var("FULMEN_TEST_PORTS").ok().and_then(|first| first.parse::<u32>().ok());
     loop {
         let next = TRIED.fetch_add(1, Ordering::Relaxed);
-        let place = std::process::id().wrapping_mul(61).wrapping_add(next) % 20_000;
-        let port = u16::try_from(10_000 + place).expect("it is below 30,000");
+        let place = match given {
+            Some(first) => first + next % 1500,
+            None => 10_000 + std::process::id().wrapping_mul(61).wrapping_add(next) % 20_000,
+        };
+        let port = u16::try_from(place).expect("it is below 30,000");
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

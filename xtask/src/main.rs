@@ -13,6 +13,7 @@ mod packages;
 mod pyln;
 mod regtest;
 mod release;
+mod suites;
 mod sweep;
 mod test;
 mod tidy;
@@ -23,6 +24,8 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "\
 cargo xtask demo [--keep]   two nodes on a chain of their own open a channel, pay, and close it
 cargo xtask test            every test of the tree
+cargo xtask test --one NAME [--keep]
+                            one black-box test with its output; --keep leaves its folder and prints the path
 cargo xtask sweep [WORD..]  kills each process at each of its barriers: hours; HACKING.md says how to do less
 cargo xtask fuzz [--seconds N | --minutes N] [--keep] [TARGET..]
                             feeds the fuzz targets, 20 seconds each; --keep adds what was found to their corpora
@@ -45,7 +48,10 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["demo"] => demo::run(false),
         ["demo", "--keep"] => demo::run(true),
-        ["test", rest @ ..] => test::run(rest),
+        ["test"] => test::run(),
+        ["test", "--one", name] => test::run_one(name, false),
+        ["test", "--one", name, "--keep"] => test::run_one(name, true),
+        ["test", rest @ ..] => test::run_some(rest),
         ["sweep", words @ ..] => sweep::run(words),
         ["fuzz", words @ ..] => fuzz::run(words),
         ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),

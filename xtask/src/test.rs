@@ -1,20 +1,71 @@
 //! `cargo xtask test`: everything, with a real bitcoind.
 
+use crate::suites::{self, Environment, Suite};
 use crate::{bitcoind, cargo, pyln, root, step};
+use std::time::Instant;
 
-/// Builds what the tests run, then runs them. `rest` goes to `cargo test` (a filter, say).
-pub(crate) fn run(rest: &[&str]) -> Result<(), String> {
+/// Every test of the tree. `Err` if one failed.
+pub(crate) fn run() -> Result<(), String> {
+    let begun = Instant::now();
+    let env = prepare()?;
+    let suites = suites::build()?;
+    let report = suites::run_all(&suites, &env)?;
+    step(cargo().args(["test", "--doc", "--locked", "--workspace"]))?;
+    if report.print(begun.elapsed()) { Ok(()) } else { Err("tests failed".to_owned()) }
+}
+
+/// `test FILTER..`: what `cargo test` runs of it, with everything built that tests start.
+pub(crate) fn run_some(rest: &[&str]) -> Result<(), String> {
+    let env = prepare()?;
+    let mut tests = cargo();
+    tests.args(["test", "--locked", "--workspace"]).args(rest);
+    step(tests.env("BITCOIND", &env.bitcoind).env("PYLN_PYTHON", &env.python))
+}
+
+/// `test --one NAME [--keep]`: one black-box test, with what it writes as it goes; `keep` leaves its folder, whose path it
+/// prints.
+pub(crate) fn run_one(name: &str, keep: bool) -> Result<(), String> {
+    let env = prepare()?;
+    let found = find(&suites::build()?, name)?;
+    let (suite, test) = match found.as_slice() {
+        [one] => one,
+        [] => return Err(format!("no black-box test is named {name}")),
+        many => {
+            let names: Vec<String> = many.iter().map(|(s, t)| format!("{}::{t}", s.name)).collect();
+            return Err(format!("{name} is the name of {}: {}", many.len(), names.join(", ")));
+        }
+    };
+    let mut command = suite.command();
+    command.args([test.as_str(), "--exact", "--nocapture"]);
+    if keep {
+        command.env("FULMEN_TEST_KEEP", "1");
+    }
+    step(command.env("BITCOIND", &env.bitcoind).env("PYLN_PYTHON", &env.python))
+}
+
+/// Black-box tests of this name: whole, or with its suite before it, or the end of its path.
+fn find(suites: &[Suite], name: &str) -> Result<Vec<(Suite, String)>, String> {
+    let mut found = Vec::new();
+    for suite in suites.iter().filter(|s| s.black_box) {
+        for test in suite.tests()? {
+            let whole = format!("{}::{test}", suite.name);
+            if whole == name || test == name || whole.ends_with(&format!("::{name}")) {
+                found.push((suite.clone(), test));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Builds what the tests start: the suite's executables must be there, and be these.
+fn prepare() -> Result<Environment, String> {
     let bitcoind = bitcoind::find_or_build()?;
     eprintln!("bitcoind: {}", bitcoind.display());
-    // The black-box tests start the suite's executables: they must be there, and be these.
     step(cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
     for (workspace, target) in APART {
         build_apart(workspace, target)?;
     }
-    let python = pyln::find_or_install()?;
-    let mut tests = cargo();
-    tests.args(["test", "--locked", "--workspace"]).args(rest);
-    step(tests.env("BITCOIND", &bitcoind).env("PYLN_PYTHON", &python))
+    Ok(Environment { bitcoind, python: pyln::find_or_install()? })
 }
 
 /// What has a workspace of its own, and its folder under `target`: what other people's crates pin cannot stand beside ours.
