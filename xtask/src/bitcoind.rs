@@ -31,6 +31,8 @@ const FLAGS: &[&str] = &[
     "-DWITH_ZMQ=OFF",
     "-DWITH_USDT=OFF",
     "-DWITH_EMBEDDED_ASMAP=OFF",
+    // libsecp256k1 takes valgrind's headers where it finds them: they come and go with packages.
+    "-DSECP256K1_VALGRIND=OFF",
     "-DINSTALL_MAN=OFF",
     // Several sources in one unit: headers are most of the work.
     "-DCMAKE_UNITY_BUILD=ON",
@@ -103,6 +105,12 @@ fn build(source: &Path, cache: &Path) -> Result<(), String> {
     need_tools()?;
     eprintln!("building bitcoind, once: two to five minutes");
     let work = cache.join("build");
+    // A build that failed, or was interrupted, leaves a folder that may not fit the machine any more.
+    match fs::remove_dir_all(&work) {
+        Ok(()) => eprintln!("an earlier build did not end: starting over"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(format!("{}: {e}", work.display())),
+    }
     fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
     let mut configure = Command::new("cmake");
     configure.arg("-S").arg(source).arg("-B").arg(&work).args(FLAGS);
