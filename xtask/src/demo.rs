@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the main job as a story. Two nodes on a chain of their own open a channel, pay each other, and close it.
 
 use crate::regtest::{Bitcoind, Node, wait_for};
-use crate::{bitcoind, cargo, root, step};
+use crate::{bitcoind, cargo, install, root, step};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -35,8 +35,10 @@ pub(crate) fn run(keep: bool) -> Result<(), String> {
     step(cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
     let target: PathBuf =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let bin = target.join("debug");
     let base = std::env::temp_dir().join(format!("fulmen-demo-{}", std::process::id()));
+    // The nodes run from where an installed suite lies.
+    install::lay_out(&target.join("debug"), &base.join("prefix"))?;
+    let bin = base.join("prefix/bin");
 
     say("\nA chain of our own:");
     let bitcoind = Bitcoind::start(&bitcoind_path, base.join("bitcoind"))?;

@@ -9,6 +9,7 @@ mod cache;
 mod demo;
 mod deny;
 mod fuzz;
+mod install;
 mod packages;
 mod pyln;
 mod regtest;
@@ -38,6 +39,7 @@ cargo xtask tidy --arrows CRATE
 cargo xtask deny            checks what the suite is built from: known flaws, licences, duplicates, sources
 cargo xtask deny --refresh DIR
                             makes the rows of known flaws anew from a checkout of RustSec's advisory-db
+cargo xtask install PREFIX  builds the suite for use, and copies it to PREFIX/bin and PREFIX/libexec/fulmen
 cargo xtask release         builds the executables for others, in target/release: the same bytes wherever the tree lies
 cargo xtask reproduce [--all]
                             shows that: builds one of them, or all, in two folders";
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         ["deny"] => deny::run(),
         ["deny", "--refresh", database] => deny::refresh(database),
         ["release"] => release::run(),
+        ["install", prefix] => install::run(prefix),
         ["reproduce"] => release::reproduce(false),
         ["reproduce", "--all"] => release::reproduce(true),
         _ => Err(USAGE.to_owned()),
