@@ -64,7 +64,7 @@ fn every_coin_that_is_chosen_by_hand_is_checked() {
     let nobodys = format!("{}:0", "11".repeat(32));
     let refused =
         node.refused("withdraw", &json!({"destination": to, "satoshi": 1000, "utxos": [nobodys]}));
-    assert!(refused.message.contains("is not ours"), "{}", refused.message);
+    assert!(refused.message.contains("Unknown UTXO"), "{}", refused.message);
     for (wrong, says) in [
         (json!(["bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", 1000]), "no address of regtest"),
         (json!(["nonsense", 1000]), "is no address"),

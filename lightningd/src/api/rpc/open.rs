@@ -93,7 +93,10 @@ fn push(args: &Args) -> Result<Msat, RpcError> {
 
 fn check_push(p: &Proposal) -> Result<(), RpcError> {
     if p.push > p.amount.msat() {
-        let text = format!("push_msat: {} is more than the channel's {}", p.push, p.amount);
+        let text = format!(
+            "Requested to push_msat of {} is greater than available funding amount {}",
+            p.push, p.amount
+        );
         return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text));
     }
     Ok(())

@@ -83,7 +83,7 @@ fn candidates<'a>(
                 _ if !seen.insert(*o) => {
                     Err(RpcError::params(format!("utxos: {o} is there twice")))
                 }
-                None => Err(RpcError::params(format!("utxos: {o} is not ours"))),
+                None => Err(RpcError::params(format!("Unknown UTXO {o}: it is none of this wallet's"))),
                 Some(out) if out.spent.is_some() => {
                     Err(RpcError::params(format!("utxos: {o} is spent")))
                 }
@@ -91,7 +91,7 @@ fn candidates<'a>(
                     "utxos: {o} is unconfirmed change of a transaction whose fee may be raised: wait until it is in a block"
                 ))),
                 Some(out) if out.is_reserved(tip) => Err(RpcError::params(format!(
-                    "utxos: {o} is reserved until block {}",
+                    "UTXO {o} already reserved, until block {}",
                     out.reserved_until
                 ))),
                 Some(out) if !out.is_mature(tip) => {
@@ -125,8 +125,9 @@ pub fn build(node: &Scope, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funde
         RpcError::new(
             code::FUND_CANNOT_AFFORD,
             format!(
-                "Could not afford {needed} with the {} UTXOs that are available, worth {have} together",
-                coins.len()
+                "Could not afford {needed} using all {} available UTXOs: {} short, they are worth {have}",
+                coins.len(),
+                needed.saturating_sub(have)
             ),
         )
     };
