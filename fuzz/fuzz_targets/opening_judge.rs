@@ -2,7 +2,7 @@
 
 use channel::opening::MAX_TEXT;
 use channel::opening::agreement::{Agreement, FundedAgreement, Proposal, PartyTerms};
-use channel::opening::judge::Ground;
+use channel::opening::judge::Negotiated;
 use primitives::*;
 use secp256k1::SECP256K1;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use wire::{AcceptChannel, FundingCreated, Message, OpenChannel};
 
 const TEMPORARY: ChannelId = ChannelId([0x77; 32]);
 
-static GROUND: LazyLock<Ground> = LazyLock::new(|| {
+static NEGOTIATED: LazyLock<Negotiated> = LazyLock::new(|| {
     let features = Features::optional(&[
         feature::STATIC_REMOTEKEY,
         feature::ANCHORS,
@@ -22,7 +22,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
         feature::SCID_ALIAS,
         feature::ZEROCONF,
     ]);
-    Ground {
+    Negotiated {
         network: Network::Regtest,
         features: Sides { local: features.clone(), remote: features },
         policy: OpeningPolicy {
@@ -75,7 +75,7 @@ fn proposal() -> Proposal {
 
 /// Judged together, and if that is well: built.
 fn settle(agreement: Agreement) {
-    if GROUND.judge_together(&agreement).is_err() {
+    if NEGOTIATED.judge_together(&agreement).is_err() {
         return;
     }
     let funding = OutPoint { txid: bitcoin::hashes::Hash::from_byte_array([3; 32]), vout: 0 };
@@ -110,11 +110,11 @@ pub fn run(data: &[u8]) {
             let honest = proposal().open_channel(Network::Regtest, TEMPORARY, &PARTY).encode();
             let body = bent(&honest, 32 + 32 + 48 + 4 + 2 + 2, body);
             let Ok(open) = OpenChannel::take_body(&body) else { return };
-            if let Err(refusal) = GROUND.judge_proposal(&open) {
+            if let Err(refusal) = NEGOTIATED.judge_proposal(&open) {
                 assert!(refusal.to_string().len() <= MAX_TEXT, "an error to a peer is short");
             }
-            let Ok((proposal, remote)) = GROUND.judge_open(&open) else { return };
-            let reserve = GROUND.our_reserve(proposal.amount, Some(&remote));
+            let Ok((proposal, remote)) = NEGOTIATED.judge_open(&open) else { return };
+            let reserve = NEGOTIATED.our_reserve(proposal.amount, Some(&remote));
             let local = PartyTerms { terms: Terms { reserve, ..PARTY.terms.clone() }, ..PARTY.clone() };
             settle(Agreement { opener: Side::Remote, proposal, parties: Sides { local, remote } });
         }
@@ -122,13 +122,13 @@ pub fn run(data: &[u8]) {
             let honest = proposal().accept_channel(TEMPORARY, 3, &PARTY).encode();
             let body = bent(&honest, 32 + 32 + 4 + 2 + 2, body);
             let Ok(accept) = AcceptChannel::take_body(&body) else { return };
-            let Ok(remote) = GROUND.judge_accept(&proposal(), &PARTY, &accept) else { return };
+            let Ok(remote) = NEGOTIATED.judge_accept(&proposal(), &PARTY, &accept) else { return };
             let parties = Sides { local: PARTY.clone(), remote };
             settle(Agreement { opener: Side::Local, proposal: proposal(), parties });
         }
         _ => {
             let Ok(created) = FundingCreated::take_body(body) else { return };
-            if let Ok(funding) = GROUND.judge_funding(&created) {
+            if let Ok(funding) = NEGOTIATED.judge_funding(&created) {
                 assert_ne!(ChannelId::from_funding(&funding), ChannelId::ALL);
             }
         }

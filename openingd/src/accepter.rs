@@ -5,7 +5,7 @@ use crate::line::{Partners, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
 use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
-use channel::opening::judge::{Ground, NOT_TRUSTED};
+use channel::opening::judge::{NOT_TRUSTED, Negotiated};
 use primitives::*;
 use std::time::Duration;
 use subdaemon::Failure;
@@ -19,7 +19,7 @@ pub(crate) fn accept(
     init: AcceptInit,
     funding_patience: Duration,
 ) -> Result<Opened, Failure> {
-    let ground = Ground {
+    let negotiated = Negotiated {
         network: init.network,
         features: Sides { local: init.local_features, remote: init.remote_features },
         policy: init.policy,
@@ -30,24 +30,24 @@ pub(crate) fn accept(
         let OpeningMessage::OpenChannel(open) = m else { return Err(m.name()) };
         Ok(open)
     })?;
-    let (proposal, theirs) = ground.judge_open(&open).map_err(at_fault)?;
-    let theirs = ground.binding(theirs);
-    let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
-    let terms = Terms { reserve, ..ground.policy.terms.clone() };
+    let (proposal, theirs) = negotiated.judge_open(&open).map_err(at_fault)?;
+    let theirs = negotiated.binding(theirs);
+    let reserve = negotiated.our_reserve(proposal.amount, Some(&theirs));
+    let terms = Terms { reserve, ..negotiated.policy.terms.clone() };
     let ours = PartyTerms { terms, basepoints, first_point, upfront_script: init.upfront_script };
     let parties = Sides { local: ours, remote: theirs };
     let mut agreement = Agreement { opener: Side::Remote, proposal, parties };
-    ground.judge_together(&agreement).map_err(at_fault)?;
+    negotiated.judge_together(&agreement).map_err(at_fault)?;
 
-    let minimum_depth = ask_master(line, &ground, &mut agreement, open.channel_flags)?;
+    let minimum_depth = ask_master(line, &negotiated, &mut agreement, open.channel_flags)?;
     let answer = &agreement.parties.local;
-    line.say(&agreement.proposal.accept_channel(ground.temporary_id, minimum_depth, answer))?;
+    line.say(&agreement.proposal.accept_channel(negotiated.temporary_id, minimum_depth, answer))?;
 
     let created = line.await_peer_for("funding_created", funding_patience, |m| {
         let OpeningMessage::FundingCreated(created) = m else { return Err(m.name()) };
         Ok(created)
     })?;
-    let funding = ground.judge_funding(&created).map_err(at_fault)?;
+    let funding = negotiated.judge_funding(&created).map_err(at_fault)?;
     let funded = FundedAgreement::new(agreement, funding).map_err(at_fault)?;
     begin(line, &funded, created.signature, minimum_depth)
 }
@@ -56,7 +56,7 @@ pub(crate) fn accept(
 /// `channel_ready`.
 fn ask_master(
     line: &mut Partners,
-    ground: &Ground,
+    negotiated: &Negotiated,
     agreement: &mut Agreement,
     channel_flags: u8,
 ) -> Result<u32, Failure> {
@@ -77,12 +77,12 @@ fn ask_master(
     let AcceptProposed { upfront_script, minimum_depth, reserve } = wishes;
     // BOLT 2, open_channel: option_zeroconf is for those whom we trust, and only the master knows
     // whom.
-    let depth = minimum_depth.unwrap_or(ground.policy.minimum_depth);
+    let depth = minimum_depth.unwrap_or(negotiated.policy.minimum_depth);
     if channel_type.has_bit(feature::ZEROCONF) && minimum_depth != Some(0) {
         return Err(at_fault(Refusal::ChannelType { channel_type, why: NOT_TRUSTED }));
     }
     if let Some(script) = upfront_script {
-        if !ground.forms().allow(&script) {
+        if !negotiated.forms().allow(&script) {
             return Err(Failure::internal(
                 "an upfront_shutdown_script of no form that was negotiated",
             ));
@@ -91,9 +91,9 @@ fn ask_master(
     }
     if let Some(reserve) = reserve {
         // BOLT 2, accept_channel: not below any dust limit, whoever wishes it.
-        let least = ground.least_reserve(Some(&agreement.parties.remote));
+        let least = negotiated.least_reserve(Some(&agreement.parties.remote));
         agreement.parties.local.terms.reserve = reserve.max(least);
-        ground.judge_together(agreement).map_err(at_fault)?;
+        negotiated.judge_together(agreement).map_err(at_fault)?;
     }
     Ok(depth)
 }

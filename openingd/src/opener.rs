@@ -4,7 +4,7 @@ use crate::line::{Partners, at_fault};
 use crate::signing::{opened, our_keys, set_up, sign_remote, validate};
 use channel::opening::Refusal;
 use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
-use channel::opening::judge::Ground;
+use channel::opening::judge::Negotiated;
 use primitives::*;
 use subdaemon::Failure;
 use wire::channel_data::Terms;
@@ -13,7 +13,7 @@ use wire::{FundingCreated, OpeningMessage};
 
 /// From the order to open to both first commitments.
 pub(crate) fn open(line: &mut Partners, init: OpenInit) -> Result<Opened, Failure> {
-    let ground = Ground {
+    let negotiated = Negotiated {
         network: init.network,
         features: Sides {
             local: init.local_features.clone(),
@@ -23,11 +23,11 @@ pub(crate) fn open(line: &mut Partners, init: OpenInit) -> Result<Opened, Failur
         temporary_id: init.temporary_id,
     };
     // The peer has heard nothing yet: a refusal here is neither its fault nor a bug.
-    ground
+    negotiated
         .may_propose(&init)
         .map_err(|why| Failure::Cancelled(format!("this channel cannot be opened: {why}")))?;
 
-    let ours = our_terms(line, &ground, &init)?;
+    let ours = our_terms(line, &negotiated, &init)?;
     let proposal = Proposal {
         amount: init.amount,
         push: init.push,
@@ -35,18 +35,22 @@ pub(crate) fn open(line: &mut Partners, init: OpenInit) -> Result<Opened, Failur
         announce: init.announce,
         channel_type: init.channel_type,
     };
-    let (agreement, minimum_depth) = propose(line, &ground, proposal, ours)?;
+    let (agreement, minimum_depth) = propose(line, &negotiated, proposal, ours)?;
     let funding = await_funding(line, &agreement, minimum_depth)?;
     let funded = FundedAgreement::new(agreement, funding).map_err(at_fault)?;
-    fund(line, &ground, &funded, minimum_depth)
+    fund(line, &negotiated, &funded, minimum_depth)
 }
 
 /// Our own terms, keys and first point.
-fn our_terms(line: &mut Partners, ground: &Ground, init: &OpenInit) -> Result<PartyTerms, Failure> {
+fn our_terms(
+    line: &mut Partners,
+    negotiated: &Negotiated,
+    init: &OpenInit,
+) -> Result<PartyTerms, Failure> {
     let (basepoints, first_point) = our_keys(line)?;
     let asked = init.policy.terms.clone();
     // BOLT 2, open_channel: no reserve below the dust limit.
-    let reserve = asked.reserve.max(ground.least_reserve(None));
+    let reserve = asked.reserve.max(negotiated.least_reserve(None));
     let terms = Terms { reserve, ..asked };
     Ok(PartyTerms { terms, basepoints, first_point, upfront_script: init.upfront_script.clone() })
 }
@@ -54,20 +58,20 @@ fn our_terms(line: &mut Partners, ground: &Ground, init: &OpenInit) -> Result<Pa
 /// `open_channel` and its answer.
 fn propose(
     line: &mut Partners,
-    ground: &Ground,
+    negotiated: &Negotiated,
     proposal: Proposal,
     ours: PartyTerms,
 ) -> Result<(Agreement, u32), Failure> {
-    line.say(&proposal.open_channel(ground.network, ground.temporary_id, &ours))?;
+    line.say(&proposal.open_channel(negotiated.network, negotiated.temporary_id, &ours))?;
     let accept = line.await_peer("accept_channel", |m| {
         let OpeningMessage::AcceptChannel(accept) = m else { return Err(m.name()) };
         Ok(accept)
     })?;
-    let theirs = ground.judge_accept(&proposal, &ours, &accept).map_err(at_fault)?;
-    let theirs = ground.binding(theirs);
+    let theirs = negotiated.judge_accept(&proposal, &ours, &accept).map_err(at_fault)?;
+    let theirs = negotiated.binding(theirs);
     let parties = Sides { local: ours, remote: theirs };
     let agreement = Agreement { opener: Side::Local, proposal, parties };
-    ground.judge_together(&agreement).map_err(at_fault)?;
+    negotiated.judge_together(&agreement).map_err(at_fault)?;
     Ok((agreement, accept.minimum_depth))
 }
 
@@ -94,7 +98,7 @@ fn await_funding(
 /// `funding_created` and its answer: the channel begins.
 fn fund(
     line: &mut Partners,
-    ground: &Ground,
+    negotiated: &Negotiated,
     funded: &FundedAgreement,
     minimum_depth: u32,
 ) -> Result<Opened, Failure> {
@@ -108,7 +112,7 @@ fn fund(
     // The peer may speak of the channel as soon as it has our signature.
     line.also_route(channel)?;
     line.say(&FundingCreated {
-        temporary_channel_id: ground.temporary_id,
+        temporary_channel_id: negotiated.temporary_id,
         funding_txid: funding.txid,
         funding_output_index,
         signature,

@@ -5,7 +5,7 @@
 mod common;
 
 use channel::opening::agreement::{Agreement, FundedAgreement, PartyTerms, Proposal};
-use channel::opening::judge::Ground;
+use channel::opening::judge::Negotiated;
 use common::scenes::*;
 use common::*;
 use primitives::*;
@@ -14,8 +14,8 @@ use std::sync::LazyLock;
 use wire::channel_data::{CommitmentSignatures, Terms};
 use wire::*;
 
-fn ground() -> Ground {
-    Ground {
+fn negotiated() -> Negotiated {
+    Negotiated {
         network: Network::Regtest,
         features: Sides { local: features(), remote: features() },
         policy: policy(),
@@ -68,12 +68,12 @@ fn must_be_sound(agreement: Agreement) {
 
 #[test]
 fn commitment_that_can_be_bumped_may_pay_less() {
-    let mut ground = ground();
-    ground.policy.min_feerate = FeeratePerKw(15_000);
+    let mut negotiated = negotiated();
+    negotiated.policy.min_feerate = FeeratePerKw(15_000);
     let open = |channel_type: Features| {
         let proposal = Proposal { channel_type, ..proposal() };
         let open = proposal.open_channel(Network::Regtest, TEMPORARY, &THEIR_TERMS);
-        ground.judge_open(&open).map_err(|e| e.to_string())
+        negotiated.judge_open(&open).map_err(|e| e.to_string())
     };
     assert!(open(anchors()).is_ok());
     let refused = open(Features::compulsory(&[feature::STATIC_REMOTEKEY])).unwrap_err();
@@ -103,17 +103,17 @@ proptest! {
         let mut open = proposal.open_channel(Network::Regtest, TEMPORARY, &party);
         open.channel_flags = channel_flags;
         let open = OpenChannel::take_body(&open.encode()[2..]).unwrap();
-        let ground = ground();
-        match ground.judge_open(&open) {
+        let negotiated = negotiated();
+        match negotiated.judge_open(&open) {
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
             Ok((proposal, theirs)) => {
                 prop_assert_eq!(&theirs, &party);
-                let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
+                let reserve = negotiated.our_reserve(proposal.amount, Some(&theirs));
                 prop_assert!(reserve >= theirs.terms.dust_limit && reserve >= policy().terms.dust_limit);
                 let local = PartyTerms { terms: Terms { reserve, ..policy().terms }, ..OUR_TERMS.clone() };
                 let parties = Sides { local, remote: theirs };
                 let agreement = Agreement { opener: Side::Remote, proposal, parties };
-                match ground.judge_together(&agreement) {
+                match negotiated.judge_together(&agreement) {
                     Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
                     Ok(()) => must_be_sound(agreement),
                 }
@@ -125,14 +125,14 @@ proptest! {
     fn accept_that_passes_makes_a_sound_channel(terms in terms(), minimum_depth: u32) {
         let mut party = THEIR_TERMS.clone();
         party.terms = terms;
-        let ground = ground();
+        let negotiated = negotiated();
         let accept = proposal().accept_channel(TEMPORARY, minimum_depth, &party);
-        match ground.judge_accept(&proposal(), &OUR_TERMS, &accept) {
+        match negotiated.judge_accept(&proposal(), &OUR_TERMS, &accept) {
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
             Ok(remote) => {
                 let parties = Sides { local: OUR_TERMS.clone(), remote };
                 let agreement = Agreement { opener: Side::Local, proposal: proposal(), parties };
-                match ground.judge_together(&agreement) {
+                match negotiated.judge_together(&agreement) {
                     Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
                     Ok(()) => must_be_sound(agreement),
                 }
@@ -184,12 +184,12 @@ proptest! {
         }
         let text = if accept {
             match AcceptChannel::take_body(&bent(&answer.encode(), &changes, &tail)) {
-                Ok(m) => ground().judge_accept(&proposal(), &OUR_TERMS, &m).err().map(|e| e.to_string()),
+                Ok(m) => negotiated().judge_accept(&proposal(), &OUR_TERMS, &m).err().map(|e| e.to_string()),
                 Err(e) => Some(channel::opening::Refusal::Malformed(e).to_string()),
             }
         } else {
             match OpenChannel::take_body(&bent(&open.encode(), &changes, &tail)) {
-                Ok(m) => ground().judge_proposal(&m).err().map(|e| e.to_string()),
+                Ok(m) => negotiated().judge_proposal(&m).err().map(|e| e.to_string()),
                 Err(e) => Some(channel::opening::Refusal::Malformed(e).to_string()),
             }
         };
@@ -205,15 +205,15 @@ proptest! {
         let party = PartyTerms { terms, ..THEIR_TERMS.clone() };
         let proposal = Proposal { amount: Sat(amount), push: Msat(push), feerate: FeeratePerKw(feerate as u32), ..proposal() };
         let open = proposal.open_channel(Network::Regtest, TEMPORARY, &party);
-        let ground = ground();
-        let by_openingd = ground.judge_open(&open).and_then(|(proposal, theirs)| {
-            let theirs = ground.binding(theirs);
-            let reserve = ground.our_reserve(proposal.amount, Some(&theirs));
+        let negotiated = negotiated();
+        let by_openingd = negotiated.judge_open(&open).and_then(|(proposal, theirs)| {
+            let theirs = negotiated.binding(theirs);
+            let reserve = negotiated.our_reserve(proposal.amount, Some(&theirs));
             let local = PartyTerms { terms: Terms { reserve, ..policy().terms }, ..OUR_TERMS.clone() };
             let parties = Sides { local, remote: theirs };
-            ground.judge_together(&Agreement { opener: Side::Remote, proposal: proposal.clone(), parties })?;
+            negotiated.judge_together(&Agreement { opener: Side::Remote, proposal: proposal.clone(), parties })?;
             Ok(proposal)
         });
-        prop_assert_eq!(ground.judge_proposal(&open), by_openingd);
+        prop_assert_eq!(negotiated.judge_proposal(&open), by_openingd);
     }
 }

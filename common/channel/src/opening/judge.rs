@@ -21,7 +21,7 @@ pub const NOT_TRUSTED: &str = "an unconfirmed channel is not for everybody";
 
 /// Network, features and policy that both messages are checked against.
 #[derive(Clone, Debug)]
-pub struct Ground {
+pub struct Negotiated {
     /// Our chain.
     pub network: Network,
     /// The features that each side offered in `init`.
@@ -32,23 +32,23 @@ pub struct Ground {
     pub temporary_id: ChannelId,
 }
 
-impl Ground {
+impl Negotiated {
     /// BOLT 9: both offered it, or we did as compulsory and the peer is still here.
-    pub fn negotiated(&self, bit: FeatureBit) -> bool {
+    pub fn has(&self, bit: FeatureBit) -> bool {
         let Sides { local, remote } = &self.features;
         local.has_bit(bit & !1) || (local.offers(bit) && remote.offers(bit))
     }
     /// Which scripts a mutual close may pay to.
     pub fn forms(&self) -> Forms {
         Forms {
-            any_segwit: self.negotiated(feature::SHUTDOWN_ANYSEGWIT),
-            op_return: self.negotiated(feature::SIMPLE_CLOSE),
+            any_segwit: self.has(feature::SHUTDOWN_ANYSEGWIT),
+            op_return: self.has(feature::SIMPLE_CLOSE),
         }
     }
     /// A party's terms with what binds it. BOLT 2, shutdown: where not both have
     /// option_upfront_shutdown_script, nobody holds the other to a script.
     pub fn binding(&self, mut party: PartyTerms) -> PartyTerms {
-        if !self.negotiated(feature::UPFRONT_SHUTDOWN_SCRIPT) {
+        if !self.has(feature::UPFRONT_SHUTDOWN_SCRIPT) {
             party.upfront_script = None;
         }
         party
@@ -78,7 +78,7 @@ impl Ground {
 
     /// May we propose this? What is wrong is for whoever asked us, the peer has heard nothing yet.
     pub fn may_propose(&self, init: &OpenInit) -> Result<(), Refusal> {
-        let (largest, which_is) = if self.negotiated(feature::LARGE_CHANNELS) {
+        let (largest, which_is) = if self.has(feature::LARGE_CHANNELS) {
             self.largest()
         } else {
             (
@@ -90,7 +90,7 @@ impl Ground {
         self.judge_push(init.amount, init.push)?;
         // BOLT 2, open_channel: a type should hold nothing that was not negotiated.
         let bits = init.channel_type.bits().filter(|bit| *bit != feature::STATIC_REMOTEKEY);
-        let missing = bits.filter(|bit| !self.negotiated(*bit)).count();
+        let missing = bits.filter(|bit| !self.has(*bit)).count();
         if missing > 0 {
             return Err(unsuitable(&init.channel_type, "not both sides offer all of it"));
         }
@@ -133,7 +133,7 @@ impl Ground {
         if open.temporary_channel_id == ChannelId::ALL {
             return Err(Refusal::NoId { field: "temporary_channel_id" });
         }
-        if self.negotiated(feature::DUAL_FUND) {
+        if self.has(feature::DUAL_FUND) {
             return Err(Refusal::DualFund);
         }
         let (largest, which_is) = self.largest();

@@ -16,7 +16,7 @@ use crate::sys::form::RpcError;
 use crate::sys::form::code;
 use ::channel::RESERVE_PART;
 use ::channel::opening::Refusal;
-use ::channel::opening::judge::Ground;
+use ::channel::opening::judge::Negotiated;
 use primitives::*;
 use std::time::Instant;
 use wire::channel_data::*;
@@ -308,7 +308,7 @@ fn has_too_many(node: &Scope, peer: NodeId, now: Instant) -> Option<&'static str
 fn judge(node: &Scope, s: &Spoke, told: &Told) -> Result<OpenChannel, Refusal> {
     let body = s.message.0.get(2..).unwrap_or_default();
     let open = OpenChannel::take_body(body).map_err(Refusal::Malformed)?;
-    let ground = Ground {
+    let ground = Negotiated {
         network: node.network,
         features: told.features.clone(),
         policy: told.policy.clone(),
