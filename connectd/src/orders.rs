@@ -62,7 +62,7 @@ impl Switchboard {
                 Ok(())
             }
             ToConnectd::PingPeer(order) => self.ping(&order),
-            ToConnectd::Friends(order) => {
+            ToConnectd::FundedPeers(order) => {
                 self.funded_peers = order.nodes.into_iter().collect();
                 Ok(())
             }

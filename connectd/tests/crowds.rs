@@ -216,7 +216,7 @@ fn friend_keeps_its_place_from_its_handshake_to_its_daemon() {
     let _dog = watchdog();
     let settings = Settings { max_descriptors: 8, ..Settings::default() };
     let mut node = Node::with_settings(init_of(1), 1, settings);
-    node.master.order(&Friends { nodes: vec![node_id(2)] }, vec![]);
+    node.master.order(&FundedPeers { nodes: vec![node_id(2)] }, vec![]);
     let crowd = |node: &mut Node, first: u8| -> Vec<Raw> {
         let one = |n: u8| {
             let mut peer = Raw::handshake(n, node);

@@ -68,7 +68,7 @@ crate::internal! {
     2007 => PingPeer { node: NodeId, connection: u64, ask: u64, length: u16, pong_bytes: u16 }
     /// These peers have funded channels with us, in place of those said before: their connections
     /// make room for no others.
-    2008 => Friends { nodes: Vec<NodeId> }
+    2008 => FundedPeers { nodes: Vec<NodeId> }
 
     /// Bound and listening on these.
     2100 => Listening { addresses: Vec<Address>, failures: Vec<DialFailure> }
@@ -99,7 +99,7 @@ crate::internal! {
 
 crate::message_set! {
     /// Orders to connectd.
-    pub enum ToConnectd { ConnectdInit, Activate, Connect, Disconnect, Attach, Send, Refuse, PingPeer, Friends }
+    pub enum ToConnectd { ConnectdInit, Activate, Connect, Disconnect, Attach, Send, Refuse, PingPeer, FundedPeers }
 }
 crate::message_set! {
     /// Reports of connectd.

@@ -20,7 +20,7 @@ use primitives::{ChannelNumber, NodeId};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use wire::Message;
-use wire::connectd::{Activate, Address, ConnectdInit, Friends, Listening};
+use wire::connectd::{Activate, Address, ConnectdInit, FundedPeers, Listening};
 use wire::hsm::Capability;
 
 /// Of the addresses that connectd says it listens on, and of those that it says it cannot: it listens on no more.
@@ -166,7 +166,7 @@ pub fn activate(node: &Scope, turn: &mut Turn<'_>) {
 
 /// connectd is told which peers have funded channels.
 pub fn tell_friends(node: &Scope, turn: &mut Turn<'_>, friends: BTreeSet<NodeId>) {
-    order(node, turn, &Friends { nodes: friends.iter().copied().collect() }, vec![]);
+    order(node, turn, &FundedPeers { nodes: friends.iter().copied().collect() }, vec![]);
     turn.install(node, move |peers| peers.friends = friends);
 }
 

@@ -175,7 +175,7 @@ fn connectd_knows_funded_peers_before_any_may_come() {
         crate::flows::peer::activate(node, turn);
         Ok(())
     }));
-    let [ToConnectd::Friends(first), ToConnectd::Activate(_), ..] = &said[..] else {
+    let [ToConnectd::FundedPeers(first), ToConnectd::Activate(_), ..] = &said[..] else {
         unreachable!("{said:?}")
     };
     assert_eq!(first.nodes, [peer(1)]);
@@ -185,7 +185,7 @@ fn connectd_knows_funded_peers_before_any_may_come() {
     second.funding_height = Some(BlockHeight(60));
     assert!(rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));
     let said = orders(rig.outgoing(Event::TellFundedPeers));
-    let [ToConnectd::Friends(both)] = &said[..] else { unreachable!("{said:?}") };
+    let [ToConnectd::FundedPeers(both)] = &said[..] else { unreachable!("{said:?}") };
     assert_eq!(both.nodes.len(), 2);
     assert!(!rig.node.peers.is_news_to_connectd(&rig.node.channels.funded_peers()));
 }
