@@ -79,7 +79,7 @@ pub enum FeeStep {
 
 /// Why there is no fee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the fields are named for what the sentences say
+#[allow(missing_docs, reason = "the fields are named for what the sentences say")]
 pub enum NegotiationError {
     /// The opener has to speak first.
     TooEarly,

@@ -1,6 +1,6 @@
 //! closingd between a scripted master, a real hsmd and a peer: another closingd, or one in the
 //! test's hands.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! What a peer or a daemon that does not read, does not speak, or speaks nonsense can do: nothing
 //! much.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 use common::*;

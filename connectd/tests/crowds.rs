@@ -1,7 +1,7 @@
 //! What many can do that one cannot: use up what all share. Whoever reads and is served is served
 //! on.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 use common::*;

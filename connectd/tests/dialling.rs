@@ -1,6 +1,6 @@
 //! Dialling and listening, names, failures with their reasons, and the real executable in its box.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 use common::*;

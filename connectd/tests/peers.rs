@@ -1,6 +1,6 @@
 //! Two connectds, and one with a peer driven by hand: connecting, talking, parting.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 use common::*;

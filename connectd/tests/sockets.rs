@@ -1,7 +1,7 @@
 //! What kind of sockets connections are: over IPv6 as over IPv4, and both ends of them without
 //! Nagle's delay.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 use common::*;

@@ -1,7 +1,7 @@
 //! Connections that have not shown who they are: few, not for long, and never in the place of a
 //! peer.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 use common::*;

@@ -1,5 +1,5 @@
 //! The executable itself, born as lightningd gives birth to it, in its box.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

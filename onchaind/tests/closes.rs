@@ -1,6 +1,6 @@
 //! Every kind of close, with real signatures on every side: what hsmd signs of a claim is executed
 //! by consensus, and what the peer does is valid too.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

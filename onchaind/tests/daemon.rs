@@ -1,5 +1,5 @@
 //! onchaind over socketpairs, with a scripted master.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The largest commitments there are: everything in them is claimed, and what that costs grows as
 //! they do. `cargo test --release -p onchaind --test large -- --nocapture` prints what it costs.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

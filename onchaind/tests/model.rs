@@ -1,6 +1,6 @@
 //! Random lives of a channel, any commitment that was ever signed, and an adversary who orders the
 //! chain: nobody has less than the protocol grants.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Up to four HTLCs, each taken by us or by the peer, in every order there is: at each step exactly
 //! what is left is claimed.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

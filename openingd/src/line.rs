@@ -27,7 +27,7 @@ pub(crate) struct Partners {
 }
 
 /// Something that a state of the negotiation must deal with.
-#[allow(clippy::large_enum_variant)] // one at a time
+#[allow(clippy::large_enum_variant, reason = "one at a time")]
 enum Heard {
     Order(ToOpeningd),
     Message(OpeningMessage),

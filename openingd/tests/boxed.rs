@@ -1,5 +1,5 @@
 //! The executable itself, in its box: a whole opening without a file and without a new socket.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

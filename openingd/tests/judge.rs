@@ -1,6 +1,6 @@
 //! The judge over arbitrary numbers: what it lets pass makes a channel, and it always has an
 //! answer.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

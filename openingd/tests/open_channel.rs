@@ -1,5 +1,5 @@
 //! BOLT 2, open_channel: one test for each demand. `CHECKLIST.md` has them in the BOLT's order.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Whole openings: two openingds against each other, and one against a scripted peer.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Two openingds, each with a real hsmd: what one signs, the other's hsmd takes.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
 

@@ -47,7 +47,10 @@ pub const VERSION: u64 = {
 };
 
 /// FNV-1a: told apart, not defended.
-#[allow(clippy::indexing_slicing)] // const code over our own text: a wrong index does not compile
+#[allow(
+    clippy::indexing_slicing,
+    reason = "const code over our own text: a wrong index does not compile"
+)]
 const fn hash_text(mut hash: u64, text: &[u8]) -> u64 {
     let mut i = 0;
     while i < text.len() {

@@ -72,18 +72,18 @@ macro_rules! messages {
         $(
             $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
             pub struct $name {
-                $( $(#[$fm])* #[allow(missing_docs)] pub $field: $ty, )*
-                $( $( $(#[$tm])* #[allow(missing_docs)] pub $tfield: Option<$tty>, )* )?
+                $( $(#[$fm])* #[allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")] pub $field: $ty, )*
+                $( $( $(#[$tm])* #[allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")] pub $tfield: Option<$tty>, )* )?
             }
             impl $crate::Message for $name {
                 const NUMBER: u16 = $num;
                 const NAME: &'static str = stringify!($name);
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields reads none")]
                 fn put_body(&self, out: &mut Vec<u8>) {
                     $( $crate::Wire::put(&self.$field, out); )*
                     $( $( if let Some(v) = &self.$tfield { $crate::tlv::put_tlv($tnum, v, out); } )* )?
                 }
-                #[allow(unused_mut, unused_variables)]
+                #[allow(unused_mut, unused_variables, reason = "a message without fields reads none")]
                 fn take_body(mut bytes: &[u8]) -> Result<Self, $crate::Malformed> {
                     let at = |field: &'static str| move |problem| $crate::Malformed { message: stringify!($name), field, problem };
                     $( let $field = <$ty as $crate::Wire>::take(&mut bytes).map_err(at(stringify!($field)))?; )*
@@ -116,13 +116,13 @@ macro_rules! internal {
     } )*) => {
         $(
             $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
-            pub struct $name { $( $(#[$fm])* #[allow(missing_docs)] pub $field: $ty, )* }
+            pub struct $name { $( $(#[$fm])* #[allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")] pub $field: $ty, )* }
             impl $crate::Message for $name {
                 const NUMBER: u16 = $num;
                 const NAME: &'static str = stringify!($name);
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields reads none")]
                 fn put_body(&self, out: &mut Vec<u8>) { $( $crate::Wire::put(&self.$field, out); )* }
-                #[allow(unused_mut, unused_variables)]
+                #[allow(unused_mut, unused_variables, reason = "a message without fields reads none")]
                 fn take_body(mut bytes: &[u8]) -> Result<Self, $crate::Malformed> {
                     let at = |field: &'static str| move |problem| $crate::Malformed { message: stringify!($name), field, problem };
                     $( let $field = <$ty as $crate::Wire>::take(&mut bytes).map_err(at(stringify!($field)))?; )*
@@ -131,7 +131,7 @@ macro_rules! internal {
             }
             #[cfg(test)]
             impl $crate::sample::Sample for $name {
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields reads none")]
                 fn sample(r: &mut $crate::sample::Rng) -> Self { Self { $( $field: $crate::sample::Sample::sample(r), )* } }
             }
         )*
@@ -143,7 +143,7 @@ macro_rules! internal {
 macro_rules! message_set {
     ($(#[$m:meta])* pub enum $set:ident { $( $name:ident ),* $(,)? }) => {
         $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
-        #[allow(missing_docs, clippy::large_enum_variant)]
+        #[allow(missing_docs, clippy::large_enum_variant, reason = "the message is named for its fields, and there is one at a time")]
         pub enum $set { $( $name($name), )* }
         impl $set {
             /// The two bytes it begins with.
@@ -203,11 +203,11 @@ macro_rules! requests {
     )* }) => {
         $(
             $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
-            pub struct $name { $( $(#[$fm])* #[allow(missing_docs)] pub $field: $ty, )* }
+            pub struct $name { $( $(#[$fm])* #[allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")] pub $field: $ty, )* }
             impl $crate::Wire for $name {
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields reads none")]
                 fn put(&self, out: &mut Vec<u8>) { $( $crate::Wire::put(&self.$field, out); )* }
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields reads none")]
                 fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> { Ok(Self { $( $field: <$ty as $crate::Wire>::take(from)?, )* }) }
             }
             impl $crate::Request for $name {
@@ -217,12 +217,12 @@ macro_rules! requests {
             }
             #[cfg(test)]
             impl $crate::sample::Sample for $name {
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields reads none")]
                 fn sample(r: &mut $crate::sample::Rng) -> Self { Self { $( $field: $crate::sample::Sample::sample(r), )* } }
             }
         )*
         $(#[$em])* #[derive(Debug, Clone, PartialEq, Eq)]
-        #[allow(missing_docs, clippy::large_enum_variant)]
+        #[allow(missing_docs, clippy::large_enum_variant, reason = "the message is named for its fields, and there is one at a time")]
         pub enum $set { $( $name($name), )* }
         impl $set {
             /// For people.
@@ -260,21 +260,21 @@ macro_rules! data {
         $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $name { $( $(#[$fm])* pub $field: $ty, )* }
         impl $crate::Wire for $name {
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "a message without fields reads none")]
             fn put(&self, out: &mut Vec<u8>) { $( $crate::Wire::put(&self.$field, out); )* }
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "a message without fields reads none")]
             fn take(from: &mut &[u8]) -> Result<Self, $crate::Problem> { Ok(Self { $( $field: <$ty as $crate::Wire>::take(from)?, )* }) }
         }
         #[cfg(test)]
         impl $crate::sample::Sample for $name {
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "a message without fields reads none")]
             fn sample(r: &mut $crate::sample::Rng) -> Self { Self { $( $field: $crate::sample::Sample::sample(r), )* } }
         }
         $crate::data!($($rest)*);
     };
     ($(#[$m:meta])* pub enum $name:ident { $( $(#[$vm:meta])* $num:literal => $variant:ident $( { $( $(#[$fm:meta])* $field:ident : $ty:ty ),* $(,)? } )? ),* $(,)? } $($rest:tt)*) => {
         $(#[$m])* #[derive(Debug, Clone, PartialEq, Eq)]
-        pub enum $name { $( $(#[$vm])* $variant $( { $( $(#[$fm])* #[allow(missing_docs)] $field: $ty, )* } )? ),* }
+        pub enum $name { $( $(#[$vm])* $variant $( { $( $(#[$fm])* #[allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")] $field: $ty, )* } )? ),* }
         impl $crate::Wire for $name {
             fn put(&self, out: &mut Vec<u8>) {
                 match self { $( Self::$variant $( { $( $field ),* } )? => { out.push($num); $( $( $crate::Wire::put($field, out); )* )? } )* }

@@ -1,5 +1,11 @@
 //! Everything around a closingd: a scripted master, a real hsmd, and the peer's end of the socket.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // each test file uses its part
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file uses its part"
+)]
 
 pub mod hsm;
 

@@ -1,5 +1,5 @@
 //! Why a step is refused: the peer violated a BOLT, or our own limits forbid it.
-#![allow(missing_docs)] // the fields are named for what the sentences say
+#![allow(missing_docs, reason = "the fields are named for what the sentences say")]
 
 use primitives::*;
 use std::fmt;

@@ -12,7 +12,7 @@ const UPDATE: u16 = 0x1000;
 /// A failure and its data. A code we do not know, or data that does not fit the code, is kept as it
 /// came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // a field says no more than BOLT 4's word for it
+#[allow(missing_docs, reason = "a field says no more than BOLT 4's word for it")]
 pub enum Failure {
     /// Something passing is wrong with the node.
     TemporaryNodeFailure,

@@ -7,7 +7,7 @@ use wire::{BigSize, Problem, Tu32, Tu64, Wire, take_slice};
 
 /// Numbers of the records that this crate knows.
 pub mod tlv {
-    #![allow(missing_docs)]
+    #![allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")]
     pub const AMT_TO_FORWARD: u64 = 2;
     pub const OUTGOING_CLTV_VALUE: u64 = 4;
     pub const SHORT_CHANNEL_ID: u64 = 6;

@@ -6,7 +6,7 @@ use std::fmt;
 /// The pairs this suite has a word for; each names the even (compulsory) bit. BOLT 9, "Assigned
 /// features".
 pub mod feature {
-    #![allow(missing_docs)]
+    #![allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")]
     use super::FeatureBit;
     pub const DATA_LOSS_PROTECT: FeatureBit = 0;
     pub const UPFRONT_SHUTDOWN_SCRIPT: FeatureBit = 4;

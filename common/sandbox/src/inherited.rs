@@ -12,7 +12,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The connection, once; no child of this process gets it. `None` where there is none: another
 /// lightningd started this process.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub fn rpc_socket() -> Option<OwnedFd> {
     let number: RawFd = std::env::var(RPC_SOCKET).ok()?.parse().ok()?;
     if number <= 2 || TAKEN.swap(true, Ordering::Relaxed) {

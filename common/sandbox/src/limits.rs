@@ -39,7 +39,7 @@ pub fn undumpable() -> Result<(), String> {
     lower(Resource::RLIMIT_CORE, 0)
 }
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub(crate) fn set(which: &Sandbox, barriers: Barriers) -> Result<(), String> {
     // A write to a file fails: stderr may be one.
     // SAFETY: to ignore a signal runs no code of ours.

@@ -11,7 +11,7 @@ const NUMBERS: usize = 512;
 static COUNTS: [AtomicU64; NUMBERS + 1] = [const { AtomicU64::new(0) }; NUMBERS + 1];
 
 /// Has the kernel call us for each.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub(crate) fn catch() -> Result<(), String> {
     let handler = SigHandler::SigAction(refused);
     let action =
@@ -33,7 +33,7 @@ pub(crate) fn look_before() {
 
 /// A crash ends the process. Rust's own handler gives the signal back to the kernel by a call that
 /// a box refuses, and returns: the same fault would come again for ever.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub(crate) fn let_crashes_end() -> Result<(), String> {
     let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
@@ -43,7 +43,7 @@ pub(crate) fn let_crashes_end() -> Result<(), String> {
     Ok(())
 }
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 extern "C" fn refused(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let context = context.cast::<libc::ucontext_t>();
     // SAFETY: the kernel gives a handler with SA_SIGINFO the interrupted thread's registers, which
@@ -57,7 +57,7 @@ extern "C" fn refused(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_voi
 }
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::indexing_slicing)] // one of the register's own names
+#[allow(clippy::indexing_slicing, reason = "one of the register's own names")]
 fn answer(registers: &mut libc::mcontext_t, result: i64) -> usize {
     let at = libc::REG_RAX as usize;
     let number = registers.gregs[at];
@@ -65,7 +65,7 @@ fn answer(registers: &mut libc::mcontext_t, result: i64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 #[cfg(target_arch = "aarch64")]
-#[allow(clippy::indexing_slicing)] // of 31 registers
+#[allow(clippy::indexing_slicing, reason = "of 31 registers")]
 fn answer(registers: &mut libc::mcontext_t, result: i64) -> usize {
     let number = registers.regs[8];
     registers.regs[0] = result.cast_unsigned();

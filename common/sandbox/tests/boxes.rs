@@ -2,7 +2,7 @@
 //! of a table of calls.
 //!
 //! No harness: a box holds for a whole process, with the threads of whoever runs the tests.
-#![allow(unsafe_code)] // raw system calls, which nothing here relies on
+#![allow(unsafe_code, reason = "raw system calls, which nothing here relies on")]
 
 mod common;
 

@@ -3,7 +3,7 @@
 //!
 //! No harness: a box holds for a whole process. This program starts itself once for each box and
 //! task.
-#![allow(unsafe_code)] // raw system calls, which nothing here relies on
+#![allow(unsafe_code, reason = "raw system calls, which nothing here relies on")]
 
 mod common;
 

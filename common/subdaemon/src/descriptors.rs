@@ -29,7 +29,7 @@ union Control {
 }
 
 /// Reads once. Unlike nix's `recvmsg`, which gives none of the descriptors where some had no room.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub(crate) fn receive(fd: BorrowedFd<'_>, chunk: &mut [u8]) -> Result<Received, Errno> {
     let mut control = Control { bytes: [0; _] };
     let mut iov = libc::iovec { iov_base: chunk.as_mut_ptr().cast(), iov_len: chunk.len() };

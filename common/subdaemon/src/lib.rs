@@ -47,7 +47,7 @@ pub fn peer_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Has a process begin with no signal blocked: a child inherits its parent's mask, and a master
 /// that reads its signals from a descriptor blocks them for itself alone.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub fn unblock_signals(command: &mut std::process::Command) {
     use nix::sys::signal::SigSet;
     use std::os::unix::process::CommandExt;

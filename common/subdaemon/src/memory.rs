@@ -58,7 +58,7 @@ const fn is_enough(limit: u64) -> bool {
     limit == RLIM_INFINITY
 }
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 fn lock_all() -> io::Result<()> {
     // MCL_ONFAULT: a page is locked once it is used. Without it the whole stack of each thread
     // would be allocated when the thread starts.
@@ -70,7 +70,7 @@ fn lock_all() -> io::Result<()> {
 /// Keeps the pages that hold this value out of swap, for as long as the process lives: whoever
 /// calls this does not move the value after. What the kernel refuses (too many pages for the limit)
 /// is said once, and changes nothing.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub fn lock_pages_of<T>(value: &T) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if ALL.load(Ordering::Relaxed) {

@@ -75,7 +75,7 @@ pub fn send_record(fd: BorrowedFd<'_>, record: &[u8]) -> Result<bool, Errno> {
 }
 
 /// Reads one record without waiting: `None` if there is none now, `Some(None)` at the end.
-#[allow(clippy::option_option)] // three outcomes, two readers
+#[allow(clippy::option_option, reason = "three outcomes, two readers")]
 pub fn recv_record(
     fd: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,

@@ -32,7 +32,7 @@ pub fn bind_tcp(host: &str, port: u16) -> io::Result<OwnedFd> {
 /// Has the kernel keep connections of this listener to itself until their first bytes are there,
 /// for about so many seconds. Beyond them, and while it answers SYNs with cookies, it may show
 /// silent ones all the same.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call that nix does not have; the reason is at its block")]
 pub fn defer_accept(listener: &impl AsFd, seconds: u8) -> io::Result<()> {
     use nix::libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT, c_int, setsockopt, socklen_t};
     let value = c_int::from(seconds);

@@ -1,5 +1,5 @@
 //! A scripted master and hsmd around a connectd, and a peer that we drive by hand.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
 use connectd::limits::Times;
 use connectd::link::{Link, LinkStep};

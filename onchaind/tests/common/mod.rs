@@ -1,6 +1,12 @@
 //! Two ends of one channel, and every commitment that either ever had: with a real hsmd and real
 //! signatures, or without.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // each test file uses its part
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file uses its part"
+)]
 
 pub mod dice;
 pub mod hsm;

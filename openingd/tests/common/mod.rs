@@ -1,6 +1,12 @@
 //! Everything around an openingd: a scripted master, a signer in hsmd's place, and the peer's end
 //! of the socket.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // each test file uses its part
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file uses its part"
+)]
 
 pub mod scenes;
 

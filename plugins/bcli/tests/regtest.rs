@@ -1,5 +1,5 @@
 //! The plugin as lightningd runs it, in front of a real bitcoind.
-#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};

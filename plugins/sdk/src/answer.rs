@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// JSON-RPC's and CLN's error codes that plugins use.
 pub mod code {
-    #![allow(missing_docs)]
+    #![allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")]
     pub const INVALID_REQUEST: i32 = -32600;
     pub const METHOD_NOT_FOUND: i32 = -32601;
     pub const INVALID_PARAMS: i32 = -32602;

@@ -15,7 +15,7 @@ pub struct Kind<T> {
 
 /// The kinds there are. Numbers and booleans may come as strings, as lightning-cli may send them.
 pub mod kind {
-    #![allow(missing_docs)]
+    #![allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")]
     use super::Kind;
     use primitives::{Msat, PaymentHash};
 

@@ -12,7 +12,7 @@ const MAX_SCRIPT_SHOWN: usize = 100;
 /// Why a proposal, its answer, or a later message of an opening is refused. Said to the peer as it
 /// is: it holds nothing but the peer's own words and the terms that it may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the fields are named for what the sentences say
+#[allow(missing_docs, reason = "the fields are named for what the sentences say")]
 pub enum Refusal {
     /// Another chain.
     Chain { chain_hash: [u8; 32], network: Network },
