@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 /// How soon channeld must act once nothing more can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
-    /// Nothing.
+    /// Wait for the next message or order.
     Nothing,
     /// A step that may be batched with later ones.
     Soon,

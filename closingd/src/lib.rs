@@ -27,7 +27,7 @@ use wire::hsm::{CheckClosing, ClosingState, SignClosing, Verdict};
 
 //~ The tour comes from channeld, which leaves a channel with nothing pending. Read `negotiation`
 //~ beside BOLT 2's list of what a receiver does; then see in `conclude` and `offer` what is on disk
-//~ when. What follows on chain is the master's.
+//~ when. The transaction is lightningd's to publish; for a close by one side go on to onchaind.
 /// closingd, from its start to the end of the connection.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;

@@ -34,7 +34,7 @@ pub enum LinkStep<'a> {
 /// Why a connection's bytes make no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkError {
-    /// In the handshake.
+    /// Before the first message: BOLT 8's acts.
     Handshake(HandshakeError),
     /// After it.
     Cipher(OpenError),

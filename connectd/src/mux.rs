@@ -275,7 +275,7 @@ impl Mux {
             || self.held.len() >= MAX_HELD_CHANNELS
     }
 
-    /// Bytes held.
+    /// For channels without a daemon yet.
     pub(crate) const fn held_bytes(&self) -> usize {
         self.held_bytes
     }

@@ -53,7 +53,7 @@ impl Blinding {
             self.renew(now);
         }
     }
-    /// Renews it.
+    /// Adds fresh randomness to the context.
     pub(crate) fn renew(&mut self, now: Instant) {
         let fresh = blinded();
         *CONTEXT.write().unwrap_or_else(PoisonError::into_inner) = fresh;

@@ -19,7 +19,7 @@ pub(crate) struct ConfirmedTx {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spend<'a> {
     pub(crate) by: &'a ConfirmedTx,
-    /// Which input.
+    /// Its index in the spending transaction.
     pub(crate) input: usize,
 }
 

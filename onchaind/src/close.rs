@@ -65,7 +65,7 @@ impl CommitmentOwner {
     }
 }
 
-/// An output of the commitment.
+/// An output with what we know of its script.
 #[derive(Debug)]
 pub(crate) struct CommitmentOutput {
     pub(crate) amount: Sat,

@@ -16,24 +16,40 @@
 //!
 //! # BOLT 5, and the test that shows it
 //!
-//! | a node must | test |
-//! |---|---|
-//! | watch every output until it is irrevocably resolved; resolve it again after a reorganisation | `reorganisation_takes_back_everything_but_what_was_learned`, `tests/model.rs` |
-//! | our commitment: wait for the delay, then spend to_local | `our_commitment_is_taken_output_by_output` |
-//! | our commitment: an offered HTLC that timed out comes back by HTLC-timeout, whose output is spent after the delay | the same |
-//! | our commitment: a received HTLC whose preimage is known is taken by HTLC-success, whose output likewise | the same |
-//! | the peer's: offered HTLCs after their expiry, received ones with the preimage, at once | `peers_commitment_is_taken_output_by_output` |
-//! | the peer's: both that count, while one awaits its revocation | `peers_previous_commitment_counts_until_it_is_revoked` |
-//! | extract preimages from whatever spends an HTLC output | `preimage_counts_wherever_it_is_shown`, and one for each kind of close |
-//! | an HTLC without output: fulfil upstream if the preimage is known | `preimage_that_was_said_before_the_end_is_not_forgotten` |
-//! | ... else fail it at reasonable depth; at once if no commitment that counts has its output | `peers_previous_commitment_counts_until_it_is_revoked`, `our_commitment_is_taken_output_by_output` |
-//! | ... and before the incoming one expires | `htlc_without_output_fails_in_time_for_its_incoming_one` |
-//! | an unresolved output whose incoming HTLC is about to expire: leave the choice to the master | `unresolved_htlc_is_overdue_before_its_incoming_one_expires` |
-//! | a timed-out output: fail upstream once what took it is deep | `our_commitment_is_taken_output_by_output` |
-//! | a received HTLC without preimage is left alone, and resolved by its expiry | the same |
-//! | a revoked one: to_local, every HTLC output, and the outputs of HTLC transactions, with the revocation key | `revoked_commitment_is_ours_altogether`, `revoked_htlc_transactions_are_taken_at_their_inputs_index` |
-//! | handle its transactions being overtaken by HTLC transactions | `four_htlcs_are_resolved_in_every_order`, `tests/model.rs` |
-//! | a commitment that cannot be handled: say so, and salvage to_remote | `commitment_from_the_future_leaves_us_our_own_output` |
+//! * watch every output until it is irrevocably resolved; resolve it again after a
+//!   reorganisation: `reorganisation_takes_back_everything_but_what_was_learned`,
+//!   `tests/model.rs`
+//! * our commitment: wait for the delay, then spend to_local:
+//!   `our_commitment_is_taken_output_by_output`
+//! * our commitment: an offered HTLC that timed out comes back by HTLC-timeout, whose output is
+//!   spent after the delay: the same
+//! * our commitment: a received HTLC whose preimage is known is taken by HTLC-success, whose
+//!   output likewise: the same
+//! * the peer's: offered HTLCs after their expiry, received ones with the preimage, at once:
+//!   `peers_commitment_is_taken_output_by_output`
+//! * the peer's: both that count, while one awaits its revocation:
+//!   `peers_previous_commitment_counts_until_it_is_revoked`
+//! * extract preimages from whatever spends an HTLC output:
+//!   `preimage_counts_wherever_it_is_shown`, and one for each kind of close
+//! * an HTLC without output: fulfil upstream if the preimage is known:
+//!   `preimage_that_was_said_before_the_end_is_not_forgotten`
+//! * ... else fail it at reasonable depth; at once if no commitment that counts has its output:
+//!   `peers_previous_commitment_counts_until_it_is_revoked`,
+//!   `our_commitment_is_taken_output_by_output`
+//! * ... and before the incoming one expires:
+//!   `htlc_without_output_fails_in_time_for_its_incoming_one`
+//! * an unresolved output whose incoming HTLC is about to expire: leave the choice to the
+//!   master: `unresolved_htlc_is_overdue_before_its_incoming_one_expires`
+//! * a timed-out output: fail upstream once what took it is deep:
+//!   `our_commitment_is_taken_output_by_output`
+//! * a received HTLC without preimage is left alone, and resolved by its expiry: the same
+//! * a revoked one: to_local, every HTLC output, and the outputs of HTLC transactions, with the
+//!   revocation key: `revoked_commitment_is_ours_altogether`,
+//!   `revoked_htlc_transactions_are_taken_at_their_inputs_index`
+//! * handle its transactions being overtaken by HTLC transactions:
+//!   `four_htlcs_are_resolved_in_every_order`, `tests/model.rs`
+//! * a commitment that cannot be handled: say so, and salvage to_remote:
+//!   `commitment_from_the_future_leaves_us_our_own_output`
 //!
 //! Where BOLT 5 leaves a choice: "reasonable depth" is [`DEPTH`] blocks *on top*, so that a
 //! reorganisation of as many undoes nothing that was concluded. An HTLC without output whose
@@ -75,9 +91,9 @@ impl Default for Settings {
 /// that.
 const AT_ONCE: usize = 256;
 
-//~ The tour's last stop. The channel is over; `close` says what is on the table, `claim` how each
-//~ piece is taken, `resolve` what follows from who took what. What becomes of it is lightningd's
-//~ business again, where the tour began.
+//~ The tour's last stop, after closingd. The channel is over; `close` says what is on the
+//~ table, `claim` how each piece is taken, `resolve` what follows from who took what. What
+//~ becomes of it is lightningd's business again, where the tour began.
 /// onchaind, from its start until lightningd ends it.
 pub fn run(child: Child, settings: &Settings) -> Result<(), Failure> {
     let Child { mut orders, master, sandbox, .. } = child;

@@ -1,7 +1,10 @@
 //! BOLT 1: what any two nodes say to each other before and beside channels.
 
-use crate::{MAX_BOLT_MESSAGE, Rest};
+use crate::Rest;
 use primitives::*;
+
+/// The longest message that BOLT 8 can carry.
+pub const MAX_BOLT_MESSAGE: usize = 65535;
 
 crate::messages! {
     /// "Something is odd, and I go on." BOLT 1, "The error and warning Messages".

@@ -170,7 +170,7 @@ crate::data! {
 /// How many bytes the parts of honest questions have at most. hsmd decodes nothing longer, so that
 /// a captured client makes it hold no more than this and what one read brings.
 pub mod lengths {
-    /// Of a point.
+    /// Compressed.
     pub const POINT: usize = 33;
     /// A peer and a channel's number.
     pub const CHANNEL: usize = 33 + 8;
@@ -179,7 +179,7 @@ pub mod lengths {
     pub const HTLCS: usize = 2 * 483;
     /// A commitment as a description, with so many HTLCs of 53 bytes.
     pub const STATE: usize = 1 + 8 + POINT + 4 + 2 * 8 + 4 + HTLCS * 53;
-    /// Its signatures.
+    /// One on the commitment, one for each HTLC.
     pub const SIGNATURES: usize = 64 + 2 + HTLCS * 64;
     /// A channel_type, or the features of a channel's announcement: bits up to 255.
     pub const FEATURES: usize = 2 + 32;

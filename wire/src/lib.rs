@@ -26,7 +26,7 @@ pub use bolt1::*;
 pub use bolt2::*;
 pub use bolt7::*;
 pub use codec::*;
-pub use tables::{Decoded, MAX_BOLT_MESSAGE, MAX_FRAME, Message, Request, Row};
+pub use tables::{Decoded, MAX_FRAME, Message, Request, Row};
 
 /// The version that lightningd and a child compare first: a hash over the text of every table of
 /// this crate.

@@ -2,8 +2,8 @@
 //!
 //! A row has its number, written and never derived, and its fields in the spec's order.
 
-/// The longest message that BOLT 8 can carry.
-pub const MAX_BOLT_MESSAGE: usize = 65535;
+use crate::codec::{Malformed, Wire};
+
 /// The longest frame between two processes of the suite. A channel full of HTLCs stays far below.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
@@ -16,7 +16,7 @@ pub trait Message: Sized {
     /// Appends everything after the number.
     fn put_body(&self, out: &mut Vec<u8>);
     /// Reads everything after the number; `bytes` must hold nothing else.
-    fn take_body(bytes: &[u8]) -> Result<Self, crate::Malformed>;
+    fn take_body(bytes: &[u8]) -> Result<Self, Malformed>;
 
     /// Number and body.
     fn encode(&self) -> Vec<u8> {
@@ -39,13 +39,13 @@ pub enum Decoded<T> {
 }
 
 /// A question knows its answer.
-pub trait Request: crate::Wire {
+pub trait Request: Wire {
     /// The two bytes it begins with.
     const NUMBER: u16;
     /// For people.
     const NAME: &'static str;
     /// The type of the answer.
-    type Answer: crate::Wire;
+    type Answer: Wire;
 }
 
 /// The row of one question: number, right and length are judged by it before the question is

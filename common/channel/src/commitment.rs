@@ -114,7 +114,7 @@ pub struct Commitment {
 /// One HTLC's output and second stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HtlcOutput {
-    /// Which HTLC.
+    /// The HTLC that the output holds.
     pub htlc: Htlc,
     /// Which output.
     pub index: usize,

@@ -5,8 +5,9 @@
 //! every one that the peer can still reach: whatever order it gives to signatures, revocations and
 //! reconnects. The bound counts
 //!
-//! * each HTLC that we offered, from the moment that we decide to, until no valid commitment has it;
-//! * each HTLC that we received, from the moment that it is irrevocable, until we fail it. Before that nothing depends on it;
+//! * each HTLC that we offered, from the decision to offer it until no valid commitment has it;
+//! * each HTLC that we received, from when it is irrevocable until we fail it. Before that nothing
+//!   depends on it;
 //! * at the highest feerate that is in force or under way;
 //! * and our own balance, where that may be below the dust limit.
 

@@ -58,7 +58,7 @@ pub fn wrap_error(ammag: &Secret<32>, packet: &mut [u8]) {
 pub struct Unwrapped {
     /// Which hop made it, the first being 0.
     pub hop: usize,
-    /// The failure.
+    /// As the failing hop made it.
     pub failure: Failure,
     /// The failure as it was sent, extra bytes included.
     pub raw: Vec<u8>,

@@ -9,7 +9,7 @@ pub enum Network {
     Bitcoin,
     /// testnet3.
     Testnet,
-    /// testnet4.
+    /// BIP 94's test network.
     Testnet4,
     /// The default signet.
     Signet,

@@ -13,7 +13,7 @@ pub enum Sandbox {
     Network,
     /// Look up names: read what is not the user's, and ask name servers.
     Resolver,
-    /// A plugin of ours.
+    /// bcli or pay: read the listed paths, and call whom `calls` names.
     Plugin {
         /// Paths that it may read, with everything below them.
         reads: Vec<PathBuf>,

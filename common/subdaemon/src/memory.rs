@@ -17,7 +17,7 @@ pub enum Locked {
     All,
     /// What [`lock_pages_of`] is called for; RLIMIT_MEMLOCK is so many bytes.
     Pages {
-        /// The limit.
+        /// RLIMIT_MEMLOCK in bytes.
         limit: u64,
     },
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// The event to handle now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// An order.
+    /// lightningd's socket can be read.
     Orders,
     /// A record of the peer's.
     Peer,

@@ -36,7 +36,7 @@ impl fmt::Display for HttpError {
     }
 }
 
-/// A response.
+/// bitcoind's answer to one request, read whole.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,

@@ -18,7 +18,7 @@ pub struct Spec<S: 'static> {
     pub name: &'static str,
     /// May it be started and stopped while lightningd runs?
     pub dynamic: bool,
-    /// Its options.
+    /// `--name=value` on lightningd's command line.
     pub options: &'static [OptionSpec],
     /// Its RPC methods.
     pub methods: &'static [Method<S>],
@@ -37,7 +37,7 @@ pub struct Spec<S: 'static> {
 
 /// A method that anybody can call.
 pub struct Method<S: 'static> {
-    /// Its name.
+    /// As RPC clients call it.
     pub name: &'static str,
     /// Its parameters, as `help` shows them: `bolt11 [amount_msat]`.
     pub usage: &'static str,
@@ -55,7 +55,7 @@ pub struct Hook<S: 'static> {
 
 /// A topic that the plugin listens to.
 pub struct Subscription<S: 'static> {
-    /// The topic.
+    /// CLN's word, such as `block_added`.
     pub topic: &'static str,
     /// Must be quick: whatever comes next waits.
     pub handler: fn(&Call<'_, S>),
@@ -68,7 +68,7 @@ pub struct Init {
     pub options: Options,
     /// The network's directory.
     pub lightning_dir: PathBuf,
-    /// Which network.
+    /// `bitcoin`, `testnet`, `testnet4`, `signet` or `regtest`.
     pub network: String,
     /// Are we started together with lightningd?
     pub startup: bool,

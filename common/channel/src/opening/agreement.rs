@@ -259,7 +259,7 @@ impl FundedAgreement {
             last_sent: LastSent::Neither,
         }
     }
-    /// The agreement.
+    /// What both sides agreed on, without the funding.
     pub fn agreement(&self) -> &Agreement {
         &self.agreement
     }

@@ -26,7 +26,7 @@ pub enum Refusal {
     TooSmall { field: &'static str, got: u64, minimum: u64, which_is: &'static str },
     /// More than may be.
     TooLarge { field: &'static str, got: u64, maximum: u64, which_is: &'static str },
-    /// No channel_type.
+    /// BOLT 2: open_channel and accept_channel must have one.
     NoChannelType,
     /// One that we cannot, or may not, have.
     ChannelType { channel_type: Features, why: &'static str },
