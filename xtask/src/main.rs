@@ -34,8 +34,11 @@ cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints 
 cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
 cargo xtask tidy            checks which crate may use which, the floors of lightningd, circles, fences and limits
 cargo xtask tidy --strike   takes rows out of xtask/tidy-debts.tsv that are paid
+cargo xtask tidy --all      prints every violation, those that are listed there too
 cargo xtask tidy --arrows CRATE
                             prints which file of a crate names a definition of which other
+cargo xtask tidy --wrap FILE..
+                            breaks lines of comments that are too wide
 cargo xtask deny            checks what the suite is built from: known flaws, licences, duplicates, sources
 cargo xtask deny --refresh DIR
                             makes the rows of known flaws anew from a checkout of RustSec's advisory-db

@@ -1,6 +1,7 @@
-//! Arrows from file to file: which definitions of other files each file names. None are `mod x;`, the
-//! import of a module, and what a library's top file re-exports (`pub use`): that is the crate's face, no need of the file.
-//! Calls of methods cannot be seen; fields of the node can (`node.wallet`), and are kept apart as reads.
+//! Arrows from file to file: which definitions of other files each file names. None are `mod x;`,
+//! the import of a module, and what a library's top file re-exports (`pub use`): that is the
+//! crate's face, no need of the file. Calls of methods cannot be seen; fields of the node can
+//! (`node.wallet`), and are kept apart as reads.
 
 use super::items::{attributes, impl_attributes, is_for_tests, uses_of};
 use super::sources::Crate;
@@ -239,3 +240,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         self.tokens(call.tokens.clone());
     }
 }
+
+#[cfg(test)]
+#[path = "arrows_tests.rs"]
+mod tests;

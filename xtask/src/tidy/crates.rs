@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-/// Each crate of ours with those of ours that it may use. Third-party crates that only some may use come below.
+/// Each crate of ours with those of ours that it may use. Third-party crates that only some may use
+/// come below.
 const ARROWS: &[(&str, &[&str])] = &[
     ("primitives", &[]),
     ("wire", &["primitives"]),
@@ -59,7 +60,8 @@ pub(super) struct Target {
     pub top: PathBuf,
 }
 
-/// The crates of the workspace, as cargo sees them. Dev-dependencies are left out: oracles and harnesses are no arrows.
+/// The crates of the workspace, as cargo sees them. Dev-dependencies are left out: oracles and
+/// harnesses are no arrows.
 pub(super) fn packages() -> Result<Vec<Package>, String> {
     let out = cargo()
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])

@@ -1,15 +1,22 @@
-//! What the compiler does not check: which crate and which file may name which, circles of files, fences, limits.
+//! What the compiler does not check: which crate and which file may name which, circles of files,
+//! fences, limits.
 //!
-//! Every violation of today that is let be has a row in `xtask/tidy-debts.tsv`. ARCHITECTURE.md has the picture.
+//! Every violation of today that is let be has a row in `xtask/tidy-debts.tsv`. ARCHITECTURE.md has
+//! the picture.
 
 mod arrows;
 mod circles;
 mod crates;
 mod debts;
+mod fences;
 mod floors;
 mod items;
+mod limits;
+mod names;
 mod resolve;
 mod sources;
+mod tree;
+mod wrap;
 
 use crate::root;
 use arrows::Arrows;
@@ -27,7 +34,8 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
         ["--seed"] => check(&packages, Then::Seed),
         ["--all"] => check(&packages, Then::PrintAll),
         ["--arrows", name] => print_arrows(&packages, name),
-        _ => Err("cargo xtask tidy [--strike | --all | --arrows CRATE]".to_owned()),
+        ["--wrap", files @ ..] => files.iter().try_for_each(|file| wrap::file(Path::new(file))),
+        _ => Err("cargo xtask tidy [--strike | --all | --arrows CRATE | --wrap FILE..]".to_owned()),
     }
 }
 
@@ -51,6 +59,10 @@ fn check(packages: &[Package], then: Then) -> Result<(), String> {
         files += sources.files.len();
         found.extend(violations(&sources));
     }
+    let tree = tree::read(&root())?;
+    found.extend(tree.sources.iter().flat_map(limits::breaches));
+    found.extend(names::missing_tests(&tree));
+    found.extend(names::broken_tour(&tree.sources));
     found.sort();
     let path = root().join("xtask/tidy-debts.tsv");
     let debts = Debts::parse(&std::fs::read_to_string(&path).unwrap_or_default())?;
@@ -103,6 +115,7 @@ fn violations(of: &Crate) -> Vec<Violation> {
     let mut found = circle_debts(of, &arrows);
     if of.name == "lightningd" {
         found.extend(floor_debts(of, &arrows));
+        found.extend(fence_debts(of));
     }
     found
 }
@@ -160,6 +173,21 @@ fn floor_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
         if !floors::may_read_field(&from, &read.field) {
             let what = format!("{from} must not read node.{}", read.field);
             add(&mut found, Violation::new("read", &of.files[read.from].path, what), read.line);
+        }
+    }
+    found
+}
+
+/// Files that stand on a floor already: the others are in the list anyway.
+fn fence_debts(of: &Crate) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for file in &of.files {
+        let path = below_source(&file.path);
+        let Some(floor) = floors::floor_of(path) else { continue };
+        for (fenced, line) in fences::fenced_in(&file.ast) {
+            if !fenced.lets(path, &floor) {
+                add(&mut found, Violation::new("fence", &file.path, fenced.rule()), line);
+            }
         }
     }
     found

@@ -54,7 +54,10 @@ impl Crate {
                 Found::Unknown { module: at, name } if at == module && name == *first => {
                     Found::Outside
                 }
-                found => found,
+                found @ (Found::Item { .. }
+                | Found::Module(_)
+                | Found::Unknown { .. }
+                | Found::Outside) => found,
             },
         }
     }
@@ -88,11 +91,10 @@ impl Crate {
         if all.is_empty() {
             let path: Vec<String> = std::iter::once(name).chain(rest).cloned().collect();
             for glob in &here.globs {
-                match self.resolve_within(module, glob, open) {
-                    Found::Module(other) if other != module => {
-                        all.push(self.walk(other, &path, open))
-                    }
-                    _ => {}
+                if let Found::Module(other) = self.resolve_within(module, glob, open)
+                    && other != module
+                {
+                    all.push(self.walk(other, &path, open));
                 }
             }
         }
@@ -100,7 +102,8 @@ impl Crate {
         best.unwrap_or_else(|| Found::Unknown { module, name: name.clone() })
     }
 
-    /// The files that a path leads to, each with the item's name: where it is defined, and where its function is.
+    /// The files that a path leads to, each with the item's name: where it is defined, and where
+    /// its function is.
     pub(super) fn files_of(&self, found: &Found) -> Vec<(usize, String)> {
         match found {
             Found::Item { module, name, rest } => {
@@ -139,7 +142,8 @@ impl Crate {
     }
 }
 
-/// A name may be a function's and a module's at once: the definition nearest to the path's end is meant.
+/// A name may be a function's and a module's at once: the definition nearest to the path's end is
+/// meant.
 fn rank(found: &Found) -> usize {
     match found {
         Found::Item { rest, .. } => rest.len(),

@@ -1,6 +1,8 @@
-//! The sources of each crate: its files, the tree of its modules, and the names that each module has.
+//! The sources of each crate: its files, the tree of its modules, and the names that each module
+//! has.
 //!
-//! Test code is left out here: modules and items under `#[cfg(test)]`, and what only fuzzing compiles.
+//! Test code is left out here: modules and items under `#[cfg(test)]`, and what only fuzzing
+//! compiles.
 
 use super::items::{attributes, is_for_tests, item_name, path_attribute, uses_of};
 use std::collections::BTreeMap;
