@@ -48,7 +48,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl Scratch {
     /// On tmpfs where there is one: what is tested is not the disk.
-    #[allow(clippy::new_without_default)]
+    #[allow(clippy::new_without_default, reason = "it makes a folder")]
     pub fn new() -> Self {
         let shm = Path::new("/dev/shm");
         let base = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };

@@ -1,7 +1,12 @@
 //! The suite and a peer that shares no code with it: an LDK node, on a real bitcoind.
 //!
 //! Here is what the stories have in common; they are told in the modules.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic"
+)]
 
 mod closing;
 mod interrupted;
@@ -19,7 +24,7 @@ struct Foreign {
     bitcoind: Bitcoind,
     fulmen: Node,
     ldk: LdkPeer,
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "held until the end: dropping it removes the folder")]
     scratch: Scratch,
     /// What the suite has every reason to call broken in this story.
     broken: Cell<Option<&'static str>>,

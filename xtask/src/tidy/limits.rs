@@ -203,6 +203,8 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         let lets = lets
             || (list.path.is_ident("cfg_attr")
                 && (tokens.contains("allow (") || tokens.contains("allow(")));
+        // What is unsafe has its reason beside the block: `SAFETY`, by a lint of clippy.
+        let lets = lets && tokens != "unsafe_code";
         let line = attribute.span().start().line;
         if lets && !tokens.contains("reason") && !self.has_comment_beside(line) {
             self.bare.push(line);
@@ -261,6 +263,7 @@ mod tests {
         assert_eq!(kinds("#[allow(dead_code)]\nfn f() {}"), [("allow", 1)]);
         assert_eq!(kinds("/// Words.\n#[allow(dead_code)]\nfn f() {}"), [("allow", 1)]);
         assert_eq!(kinds("#[cfg_attr(not(test), allow(dead_code))]\nfn f() {}"), [("allow", 1)]);
+        assert_eq!(kinds("#[allow(unsafe_code)]\nfn f() {}"), []);
         assert_eq!(kinds("// Why.\n#[allow(dead_code)]\nfn f() {}"), []);
         assert_eq!(kinds("#[allow(dead_code)] // Why.\nfn f() {}"), []);
         assert_eq!(kinds("#[expect(dead_code, reason = \"why\")]\nfn f() {}"), []);
