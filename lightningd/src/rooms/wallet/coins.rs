@@ -121,16 +121,7 @@ pub fn build(node: &Scope, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funde
     let have = Sat(coins.iter().map(|(_, o)| o.amount.0).sum());
     let change_script_weight = (8 + 1 + 34) * 4;
     let base = BASE_WEIGHT + output_weight(&wanted.script);
-    let afford = |needed: Sat| {
-        RpcError::new(
-            code::FUND_CANNOT_AFFORD,
-            format!(
-                "Could not afford {needed} using all {} available UTXOs: {} short, they are worth {have}",
-                coins.len(),
-                needed.saturating_sub(have)
-            ),
-        )
-    };
+    let afford = |needed: Sat| cannot_afford(needed, have, coins.len());
     let (chosen, sum, weight) = match wanted.amount {
         None => {
             let weight = coins.iter().map(|(_, o)| input_weight(o)).sum::<u64>() + base;
@@ -209,6 +200,14 @@ pub fn build(node: &Scope, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funde
         return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text).into());
     }
     assemble(node, turn, wanted, amount, change, chosen.iter().map(|(o, _)| *o).collect())
+}
+
+fn cannot_afford(needed: Sat, have: Sat, utxos: usize) -> RpcError {
+    let text = format!(
+        "Could not afford {needed} using all {utxos} available UTXOs: {} short, they are worth {have}",
+        needed.saturating_sub(have)
+    );
+    RpcError::new(code::FUND_CANNOT_AFFORD, text)
 }
 
 fn emergency(kept: Sat) -> RpcError {
