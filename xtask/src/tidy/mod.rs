@@ -31,7 +31,6 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     match words {
         [] => check(&packages, Then::Report),
         ["--strike"] => check(&packages, Then::Strike),
-        ["--seed"] => check(&packages, Then::Seed),
         ["--all"] => check(&packages, Then::PrintAll),
         ["--arrows", name] => print_arrows(&packages, name),
         ["--wrap", files @ ..] => files.iter().try_for_each(|file| wrap::file(Path::new(file))),
@@ -47,7 +46,6 @@ enum Then {
     Strike,
     /// Print every violation, those of the list too.
     PrintAll,
-    Seed,
 }
 
 fn check(packages: &[Package], then: Then) -> Result<(), String> {
@@ -73,9 +71,6 @@ fn check(packages: &[Package], then: Then) -> Result<(), String> {
     let write = |debts: &Debts| {
         std::fs::write(&path, debts.print()).map_err(|e| format!("{}: {e}", path.display()))
     };
-    if then == Then::Seed {
-        return write(&Debts::all_of(&found));
-    }
     let judgement = debts.judge(&found);
     let paid = if then == Then::Strike {
         write(&judgement.left).map(|()| Vec::new())?
