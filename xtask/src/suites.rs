@@ -215,7 +215,10 @@ impl Report {
         let word = if ran.failed == 0 { "ok" } else { "FAILED" };
         println!("test {} ... {word} ({:.1} s, {} tests)", ran.name, ran.seconds, ran.passed);
         if ran.failed > 0 {
-            println!("{}\n-- end of {}", ran.output, ran.name);
+            // Indented: its own `test result` is none of the totals.
+            for line in ran.output.lines() {
+                println!("    {line}");
+            }
         }
     }
 
