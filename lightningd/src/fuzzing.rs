@@ -3,6 +3,9 @@
 mod master;
 mod rows;
 
+pub use master::hears;
+pub use rows::Damaged;
+
 use crate::api::rpc::table;
 use crate::kernel::plugins::manifest::Manifest;
 use crate::rooms::chain::estimates::Estimates;
