@@ -8,6 +8,7 @@
 /// Descriptors, processes, files, SQLite, options, the log, JSON. Nothing here knows of channels or events.
 mod sys {
     pub mod again;
+    pub mod alias;
     pub mod args;
     pub mod backoff;
     pub mod barriers;

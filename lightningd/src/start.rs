@@ -13,6 +13,7 @@ use crate::rooms::channels::watermark::Watermarks;
 use crate::rooms::wallet::Wallet;
 use crate::rooms::{chain, channels, htlcs, invoices, onchain, payments, peers, wallet};
 use crate::sys::again::Myself;
+use crate::sys::alias::{alias, colour};
 use crate::sys::children::{ChildSpec, Daemon};
 use crate::sys::disk::{Disk, Room, Space};
 use crate::sys::executables::Executables;
@@ -115,6 +116,9 @@ fn run(myself: &Myself, args: &[String]) -> Result<(), Exit> {
     Err((code, myself.begin_anew(&room, &why)))
 }
 
+//~ The tour begins here, where lightningd starts all others: read `begin` as a table of contents,
+//~ then `event_loop`, `dispatch` and `kernel/turn` for what happens from then on. Go on to hsmd,
+//~ the first process that is started.
 /// Everything up to the loop.
 fn begin(
     config: Config,
@@ -402,41 +406,6 @@ pub(crate) fn ground(
         space_warning: None,
         config,
     })
-}
-
-const ADJECTIVES: [&str; 16] = [
-    "SILENT", "ORANGE", "NIMBLE", "COPPER", "AMBER", "LUCID", "RAPID", "STEADY", "VIVID", "POLAR",
-    "QUIET", "BRIGHT", "HIDDEN", "SOLAR", "BRAVE", "CLEVER",
-];
-const NOUNS: [&str; 16] = [
-    "FALCON", "ANVIL", "LANTERN", "HARBOR", "COMET", "THUNDER", "MEADOW", "BEACON", "OTTER",
-    "SUMMIT", "RIVER", "FLINT", "SPARROW", "GLACIER", "EMBER", "ORCHID",
-];
-
-fn alias(config: &Config, id: NodeId) -> Result<String, Fatal> {
-    if let Some(alias) = config.text("alias") {
-        if alias.len() > 32 {
-            return Err(Fatal(format!(
-                "--alias: '{alias}' has {} bytes, of 32 at most",
-                alias.len()
-            )));
-        }
-        return Ok(alias.to_owned());
-    }
-    let pick = |words: &[&'static str; 16], at: usize| {
-        words.get(usize::from(id.0.get(at).copied().unwrap_or(0)) % 16).copied().unwrap_or_default()
-    };
-    Ok(format!("{}{}", pick(&ADJECTIVES, 3), pick(&NOUNS, 11)))
-}
-
-fn colour(config: &Config, id: NodeId) -> Result<[u8; 3], Fatal> {
-    let Some(text) = config.text("rgb") else {
-        let [a, b, c, ..] = id.0;
-        return Ok([a, b, c]);
-    };
-    crate::sys::json::from_hex(text.trim_start_matches('#'))
-        .and_then(|b| b.try_into().ok())
-        .ok_or_else(|| Fatal(format!("--rgb: '{text}' is no colour: six hexadecimal digits")))
 }
 
 /// Where our own plugins are.

@@ -1,17 +1,15 @@
 //! What the switch does across rooms: it decides with what the chain says of its HTLCs.
 
-use crate::flows::hooks::{self, htlc_accepted};
+use crate::flows::hooks;
+use crate::flows::hooks::htlc_accepted;
 use crate::kernel::plugins::hooks::close;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::hooks::{HookPoint, Verdict};
 use crate::kernel::words::rooms::HtlcEvent;
 use crate::node::Node;
-use crate::rooms::htlcs::{
-    OnChain,
-    decide::{self, Due},
-    receive,
-};
+use crate::rooms::htlcs::decide::Due;
+use crate::rooms::htlcs::{OnChain, decide, receive};
 use crate::rooms::onchain;
 use crate::sys::fatal::Stop;
 use primitives::{ChannelNumber, HtlcId, Side};

@@ -2,7 +2,8 @@
 
 use crate::kernel;
 use crate::kernel::children::Supervisor;
-use crate::kernel::turn::{self, House, Turn};
+use crate::kernel::turn;
+use crate::kernel::turn::{House, Turn};
 use crate::kernel::words::event::Event;
 use crate::kernel::words::news::News;
 use crate::kernel::words::outgoing::Outgoing;
