@@ -13,7 +13,9 @@ use std::os::unix::net::UnixStream;
 
 /// What the node may take, whatever strangers do.
 const MAX_RSS_KB: u64 = 100 * 1024;
-const MAX_DESCRIPTORS: usize = 200;
+/// Four for each daemon (two sockets, its stderr, a copy of its peer's socket) of the 48 that
+/// strangers may have started, and 40 of its own.
+const MAX_DESCRIPTORS: usize = 4 * 48 + 40;
 
 /// A node with coins, a chain, and a purse for strangers. When it goes, the node must have stayed modest and sane.
 pub struct World {

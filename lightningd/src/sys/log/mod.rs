@@ -354,13 +354,19 @@ pub fn created_at() -> f64 {
         .as_secs_f64()
 }
 
-/// The subsystem of a log target such as `lightningd::rooms::channels::watch`: `channels`, whatever the floor.
+/// The subsystem of a log target such as `lightningd::rooms::channels::watch`: `channels`, whatever the floor. A flow speaks
+/// under the name of the room that it is about: operators filter by that.
 fn subsystem(target: &str) -> &str {
     let mut parts = target.split("::").skip(1);
     let is_floor =
         |part: &&str| matches!(*part, "sys" | "kernel" | "rooms" | "flows" | "api" | "rpc");
     match parts.find(|part| !is_floor(part)) {
         None | Some("start") => "lightningd",
+        Some("backend" | "begin" | "block" | "broadcast") => "chain",
+        Some("peer") => "peers",
+        Some("commitment") => "channels",
+        Some("htlc") => "htlcs",
+        Some("hooks" | "plugins") => "plugin_host",
         Some(name) => name,
     }
 }

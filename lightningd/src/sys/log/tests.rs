@@ -139,6 +139,8 @@ fn subsystem_of_a_log_target_is_its_room_whatever_the_floor() {
     for (target, says) in [
         ("lightningd::rooms::channels::watch", "channels"),
         ("lightningd::api::rpc::peers", "peers"),
+        ("lightningd::flows::block", "chain"),
+        ("lightningd::flows::hooks::htlc_accepted", "plugin_host"),
         ("lightningd::sys::disk", "disk"),
         ("lightningd::event_loop", "event_loop"),
         ("lightningd::start", "lightningd"),
