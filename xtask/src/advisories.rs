@@ -1,6 +1,6 @@
 //! `deny-advisories.tsv`: what the database of flaws says of the crates in our locks, as rows of facts.
 
-use crate::root;
+use crate::shell::root;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

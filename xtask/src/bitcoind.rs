@@ -1,8 +1,9 @@
 //! A real bitcoind, without wallet, from the source that a crate carries: located by cargo (which checks its sum), built out of
 //! source, cached for every checkout of this user.
 
+use crate::cache;
 use crate::packages::{self, have};
-use crate::{cache, cargo, root, step};
+use crate::shell::{cargo, root, step};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: the main job as a story. Two nodes on a chain of their own open a channel, pay each other, and close it.
 
 use crate::regtest::{Bitcoind, Node, wait_for};
-use crate::{bitcoind, cargo, install, root, step};
+use crate::shell::{cargo, root, step};
+use crate::{bitcoind, install};
 use serde_json::Value;
 use std::path::PathBuf;
 

@@ -4,7 +4,8 @@
 //! The database of flaws is a git repository that a build machine may not reach. `deny-advisories.tsv` has what it says of the
 //! crates in our locks; here it becomes a repository in the form that cargo-deny reads.
 
-use crate::{advisories, cache, root, step};
+use crate::shell::{self, root, step};
+use crate::{advisories, cache};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +51,7 @@ pub(crate) fn run() -> Result<(), String> {
     std::fs::write(&config, rules).map_err(|e| format!("{}: {e}", config.display()))?;
     for (manifest, checks) in LOCKS {
         // Crates for other systems than ours are in the locks, too.
-        step(crate::cargo().args(["fetch", "--quiet", "--locked", "--manifest-path", manifest]))?;
+        step(shell::cargo().args(["fetch", "--quiet", "--locked", "--manifest-path", manifest]))?;
         let mut check = Command::new(&program);
         check.current_dir(root()).args(["--locked", "--offline", "--log-level=error"]);
         check.arg("--manifest-path").arg(manifest).arg("--config").arg(&config);

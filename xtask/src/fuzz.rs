@@ -4,7 +4,7 @@
 //! inputs into the corpus of the tree, which stays small.
 
 use crate::release::RUST;
-use crate::{root, step};
+use crate::shell::{self, root, step};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -29,41 +29,30 @@ const COVERAGE: &[&str] = &[
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-struct Plan {
+/// Which targets are fed, and for how long.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// Seconds for each target
+    #[arg(long, default_value_t = SECONDS, value_name = "N")]
     seconds: u64,
-    keeps: bool,
-    wanted: Vec<String>,
+    /// Minutes for each target, instead
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    minutes: Option<u64>,
+    /// Add what was found to the targets' corpora in the tree
+    #[arg(long)]
+    keep: bool,
+    /// The targets; all of them without
+    targets: Vec<String>,
 }
 
-impl Plan {
-    fn parse(words: &[&str]) -> Result<Self, String> {
-        let mut plan = Self { seconds: SECONDS, keeps: false, wanted: vec![] };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut number = || {
-                let text = words.next().ok_or_else(|| format!("{word} takes a number"))?;
-                text.parse::<u64>().map_err(|e| format!("{word} {text}: {e}"))
-            };
-            match *word {
-                "--seconds" => plan.seconds = number()?,
-                "--minutes" => plan.seconds = number()?.saturating_mul(60),
-                "--keep" => plan.keeps = true,
-                option if option.starts_with('-') => return Err(format!("no option {option}")),
-                target => plan.wanted.push(target.to_owned()),
-            }
-        }
-        Ok(plan)
-    }
-}
-
-pub(crate) fn run(words: &[&str]) -> Result<(), String> {
-    let plan = Plan::parse(words)?;
+pub(crate) fn run(plan: &Plan) -> Result<(), String> {
+    let seconds = plan.minutes.map_or(plan.seconds, |minutes| minutes.saturating_mul(60));
     let program = build()?;
     let all = names(&program)?;
-    if let Some(unknown) = plan.wanted.iter().find(|name| !all.contains(name)) {
+    if let Some(unknown) = plan.targets.iter().find(|name| !all.contains(name)) {
         return Err(format!("no target {unknown}; there are: {}", all.join(" ")));
     }
-    let targets = if plan.wanted.is_empty() { all } else { plan.wanted.clone() };
+    let targets = if plan.targets.is_empty() { all } else { plan.targets.clone() };
     println!("{:<24}{:>12}{:>10}{:>8}{:>8}", "target", "executions", "a second", "cov", "ft");
     let (next, findings) = (Mutex::new(targets.iter()), Mutex::new(vec![]));
     std::thread::scope(|scope| {
@@ -71,9 +60,9 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
             scope.spawn(|| {
                 while let Some(name) = next.lock().ok().and_then(|mut next| next.next()) {
                     let target = Target::new(&program, name);
-                    match target.run(plan.seconds).and_then(|line| {
+                    match target.run(seconds).and_then(|line| {
                         println!("{line}");
-                        if plan.keeps { target.keep() } else { Ok(()) }
+                        if plan.keep { target.keep() } else { Ok(()) }
                     }) {
                         Ok(()) => {}
                         Err(why) => findings.lock().map(|mut all| all.push(why)).unwrap_or(()),
@@ -96,7 +85,7 @@ fn build() -> Result<PathBuf, String> {
     let folder = root().join("target/fuzz");
     let flags: Vec<&str> = RUST.iter().chain(COVERAGE).copied().collect();
     // `--target` keeps the flags away from build scripts and macros.
-    let mut cargo = crate::cargo();
+    let mut cargo = shell::cargo();
     cargo
         .args(["build", "--quiet", "--locked", "--release", "--manifest-path", "fuzz/Cargo.toml"])
         .args(["--target", &triple, "--target-dir"])

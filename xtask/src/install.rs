@@ -1,8 +1,9 @@
 //! `cargo xtask install PREFIX`: the suite as it lies on a machine that runs it.
 
-use crate::{release, root};
+use crate::release;
+use crate::shell::root;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where each executable goes, under the prefix. lightningd looks for the daemons and plugins there, from where it lies itself.
 const LAYOUT: &[(&str, &[&str])] = &[
@@ -22,10 +23,9 @@ const LAYOUT: &[(&str, &[&str])] = &[
 ];
 
 /// Builds the suite for use, and copies it to `prefix`.
-pub(crate) fn run(prefix: &str) -> Result<(), String> {
+pub(crate) fn run(prefix: &Path) -> Result<(), String> {
     release::run()?;
-    let prefix = PathBuf::from(prefix);
-    lay_out(&root().join("target/release"), &prefix)?;
+    lay_out(&root().join("target/release"), prefix)?;
     println!("installed: {}", prefix.join("bin/lightningd").display());
     Ok(())
 }

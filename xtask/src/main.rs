@@ -1,6 +1,6 @@
-//! What one does with the tree: `cargo xtask demo`, `test`, `sweep`, `fuzz`, `bitcoind`, `pyln`, `tidy`.
+//! What one does with the tree: `cargo xtask --help` lists it.
 //!
-//! Depends on as little as possible: it is built before anything else, on a machine that has only Rust, gcc and python3.
+//! It is built before anything else, on a machine that has only Rust, gcc and python3.
 
 mod aarch64;
 mod advisories;
@@ -14,61 +14,79 @@ mod packages;
 mod pyln;
 mod regtest;
 mod release;
+mod shell;
 mod suites;
 mod sweep;
 mod test;
 mod tidy;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-const USAGE: &str = "\
-cargo xtask demo [--keep]   two nodes on a chain of their own open a channel, pay, and close it
-cargo xtask test            every test of the tree
-cargo xtask test --one NAME [--keep]
-                            one black-box test with its output; --keep leaves its folder and prints the path
-cargo xtask sweep [WORD..]  kills each process at each of its barriers: hours; HACKING.md says how to do less
-cargo xtask fuzz [--seconds N | --minutes N] [--keep] [TARGET..]
-                            feeds the fuzz targets, 20 seconds each; --keep adds what was found to their corpora
-cargo xtask bitcoind        builds (once) the bitcoind of the tests, and prints where it is
-cargo xtask pyln            installs (once) pyln-client for the tests, and prints which python has it
-cargo xtask tidy            checks which crate may use which, the floors of lightningd, circles, fences and limits
-cargo xtask tidy --strike   takes rows out of xtask/tidy-debts.tsv that are paid
-cargo xtask tidy --all      prints every violation, those that are listed there too
-cargo xtask tidy --arrows CRATE
-                            prints which file of a crate names a definition of which other
-cargo xtask tidy --wrap FILE..
-                            breaks lines of comments that are too wide
-cargo xtask deny            checks what the suite is built from: known flaws, licences, duplicates, sources
-cargo xtask deny --refresh DIR
-                            makes the rows of known flaws anew from a checkout of RustSec's advisory-db
-cargo xtask install PREFIX  builds the suite for use, and copies it to PREFIX/bin and PREFIX/libexec/fulmen
-cargo xtask release         builds the executables for others, in target/release: the same bytes wherever the tree lies
-cargo xtask reproduce [--all]
-                            shows that: builds one of them, or all, in two folders";
+/// Builds, checks and tries out the suite.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+enum Task {
+    /// Two nodes on a regtest chain open a channel, pay, and close it
+    Demo {
+        /// Leave both nodes running, and say how to speak to them
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run every test of the tree, or some of them
+    Test(test::Asked),
+    /// Kill each process at each of its barriers: takes hours; HACKING.md says how to do less
+    Sweep {
+        /// The points to try; all of them without
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Feed the fuzz targets
+    Fuzz(fuzz::Plan),
+    /// Build the bitcoind of the tests (once), and print where it is
+    Bitcoind,
+    /// Install pyln-client for the tests (once), and print which python has it
+    Pyln,
+    /// Check dependencies of crates, the floors of lightningd, circles of files, fences and limits
+    Tidy(tidy::Asked),
+    /// Check what the suite is built from: known flaws, licences, duplicates, sources
+    Deny {
+        /// Make the rows of known flaws anew from this checkout of RustSec's advisory-db
+        #[arg(long, value_name = "DIR")]
+        refresh: Option<String>,
+    },
+    /// Build the suite for use, and copy it to PREFIX/bin, PREFIX/libexec/fulmen and PREFIX/share
+    Install {
+        /// The folder to install under
+        prefix: PathBuf,
+    },
+    /// Build the executables for others, in target/release: the same bytes wherever the tree lies
+    Release,
+    /// Build hsmd in two folders, and compare the bytes
+    Reproduce {
+        /// Build and compare every executable
+        #[arg(long)]
+        all: bool,
+    },
+}
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match words.as_slice() {
-        ["demo"] => demo::run(false),
-        ["demo", "--keep"] => demo::run(true),
-        ["test"] => test::run(),
-        ["test", "--one", name] => test::run_one(name, false),
-        ["test", "--one", name, "--keep"] => test::run_one(name, true),
-        ["test", rest @ ..] => test::run_some(rest),
-        ["sweep", words @ ..] => sweep::run(words),
-        ["fuzz", words @ ..] => fuzz::run(words),
-        ["bitcoind"] => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
-        ["pyln"] => pyln::find_or_install().map(|path| println!("{}", path.display())),
-        ["tidy", rest @ ..] => tidy::run(rest),
-        ["deny"] => deny::run(),
-        ["deny", "--refresh", database] => deny::refresh(database),
-        ["release"] => release::run(),
-        ["install", prefix] => install::run(prefix),
-        ["reproduce"] => release::reproduce(false),
-        ["reproduce", "--all"] => release::reproduce(true),
-        _ => Err(USAGE.to_owned()),
+    // RUST_LOG=debug shows the commands that a task runs.
+    env_logger::init();
+    let result = match Task::parse() {
+        Task::Demo { keep } => demo::run(keep),
+        Task::Test(asked) => test::run(&asked),
+        Task::Sweep { words } => sweep::run(&words),
+        Task::Fuzz(plan) => fuzz::run(&plan),
+        Task::Bitcoind => bitcoind::find_or_build().map(|path| println!("{}", path.display())),
+        Task::Pyln => pyln::find_or_install().map(|path| println!("{}", path.display())),
+        Task::Tidy(asked) => tidy::run(&asked),
+        Task::Deny { refresh: None } => deny::run(),
+        Task::Deny { refresh: Some(database) } => deny::refresh(&database),
+        Task::Install { prefix } => install::run(&prefix),
+        Task::Release => release::run(),
+        Task::Reproduce { all } => release::reproduce(all),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,30 +94,5 @@ fn main() -> ExitCode {
             eprintln!("{why}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The tree's top.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.current_dir(root());
-    command
-}
-
-/// Runs a step that shows its own output.
-fn step(command: &mut Command) -> Result<(), String> {
-    let shown = format!(
-        "{} {}",
-        command.get_program().display(),
-        command.get_args().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
-    );
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{shown}: {status}")),
-        Err(e) => Err(format!("{shown}: {e}")),
     }
 }

@@ -1,6 +1,6 @@
 //! Debian packages: installed where that is allowed, else named.
 
-use crate::step;
+use crate::shell::step;
 use std::process::{Command, Stdio};
 
 /// Is this program there?

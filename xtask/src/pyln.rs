@@ -1,7 +1,8 @@
 //! pyln-client as PyPI has it, in an environment of its own: the versions and sums of `tests/clients/pyln/requirements.txt`, cached for every
 //! checkout of this user.
 
-use crate::{cache, packages, root, step};
+use crate::shell::{root, step};
+use crate::{cache, packages};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

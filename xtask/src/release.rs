@@ -1,7 +1,7 @@
 //! `cargo xtask release`: the executables as they are given to others. The same source gives the same bytes wherever it lies, which
 //! `cargo xtask reproduce` shows: so that whoever does not trust a build can make it again.
 
-use crate::{cargo, root, step};
+use crate::shell::{cargo, root, step};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

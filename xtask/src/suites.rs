@@ -1,7 +1,7 @@
 //! The tests of the tree, as executables that cargo builds: unit tests run crate by crate; each black-box test runs in a process
 //! of its own, several at once, since it mostly waits for blocks and daemons.
 
-use crate::cargo;
+use crate::shell::cargo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,9 +1,10 @@
 //! `cargo xtask sweep`: kills every process at every barrier. HACKING.md says what that is.
 
-use crate::{bitcoind, cargo, step};
+use crate::bitcoind;
+use crate::shell::{cargo, step};
 
 /// Builds what dies, then runs the points that `words` name; all of them without.
-pub(crate) fn run(words: &[&str]) -> Result<(), String> {
+pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let bitcoind = bitcoind::find_or_build()?;
     // As they are used, and several times as many points an hour.
     step(cargo().args(["build", "--locked", "--release", "--workspace", "--bins"]))?;
@@ -15,10 +16,10 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
 }
 
 /// A state file is named from where one stands; the tests run elsewhere.
-fn from_here(words: &[&str]) -> Vec<String> {
+fn from_here(words: &[String]) -> Vec<String> {
     let mut named = false;
     let absolute = |word: &str| std::path::absolute(word).map(|p| p.display().to_string());
-    let mut words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+    let mut words: Vec<String> = words.to_vec();
     for word in &mut words {
         if named && let Ok(path) = absolute(word) {
             *word = path;

@@ -1,11 +1,35 @@
 //! `cargo xtask test`: everything, with a real bitcoind.
 
+use crate::shell::{cargo, root, step};
 use crate::suites::{self, Environment, Suite};
-use crate::{bitcoind, cargo, pyln, root, step};
+use crate::{bitcoind, pyln};
 use std::time::Instant;
 
-/// Every test of the tree. `Err` if one failed.
-pub(crate) fn run() -> Result<(), String> {
+/// Which tests to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Asked {
+    /// Run one black-box test, with its output
+    #[arg(long, value_name = "NAME")]
+    one: Option<String>,
+    /// Leave the folder of that test, and print its path
+    #[arg(long, requires = "one")]
+    keep: bool,
+    /// What `cargo test` understands instead: a filter, `-p CRATE`, ..
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, conflicts_with = "one")]
+    cargo: Vec<String>,
+}
+
+/// `Err` if a test failed.
+pub(crate) fn run(asked: &Asked) -> Result<(), String> {
+    match &asked.one {
+        Some(name) => run_one(name, asked.keep),
+        None if asked.cargo.is_empty() => run_all(),
+        None => run_some(&asked.cargo),
+    }
+}
+
+/// Every test of the tree, with a real bitcoind.
+fn run_all() -> Result<(), String> {
     let begun = Instant::now();
     let env = prepare()?;
     let suites = suites::build()?;
@@ -14,8 +38,8 @@ pub(crate) fn run() -> Result<(), String> {
     if report.print(begun.elapsed()) { Ok(()) } else { Err("tests failed".to_owned()) }
 }
 
-/// `test FILTER..`: what `cargo test` runs of it, with everything built that tests start.
-pub(crate) fn run_some(rest: &[&str]) -> Result<(), String> {
+/// What `cargo test` runs of `rest`, with everything built that tests start.
+fn run_some(rest: &[String]) -> Result<(), String> {
     let env = prepare()?;
     let mut tests = cargo();
     tests.args(["test", "--locked", "--workspace"]).args(rest);
@@ -24,7 +48,7 @@ pub(crate) fn run_some(rest: &[&str]) -> Result<(), String> {
 
 /// `test --one NAME [--keep]`: one black-box test, with what it writes as it goes; `keep` leaves its folder, whose path it
 /// prints.
-pub(crate) fn run_one(name: &str, keep: bool) -> Result<(), String> {
+fn run_one(name: &str, keep: bool) -> Result<(), String> {
     let env = prepare()?;
     let found = find(&suites::build()?, name)?;
     let (suite, test) = match found.as_slice() {

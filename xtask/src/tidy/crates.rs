@@ -1,6 +1,6 @@
 //! The layers, as a check: which crate may use which. ARCHITECTURE.md has the picture.
 
-use crate::cargo;
+use crate::shell::cargo;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -4,6 +4,11 @@
 //! Every violation of today that is let be has a row in `xtask/tidy-debts.tsv`. ARCHITECTURE.md has
 //! the picture.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "syn's enums are another crate's, and grow with the language"
+)]
+
 mod arrows;
 mod circles;
 mod crates;
@@ -18,23 +23,41 @@ mod sources;
 mod tree;
 mod wrap;
 
-use crate::root;
+use crate::shell::root;
 use arrows::Arrows;
 use crates::Package;
 use debts::{Debts, Violation};
 use sources::Crate;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// `cargo xtask tidy`, with what follows on the command line.
-pub(crate) fn run(words: &[&str]) -> Result<(), String> {
+/// What to check or print.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct Asked {
+    /// Take rows out of xtask/tidy-debts.tsv that are paid
+    #[arg(long)]
+    strike: bool,
+    /// Print every violation, those that are listed there too
+    #[arg(long)]
+    all: bool,
+    /// Print which file of this crate names a definition of which other
+    #[arg(long, value_name = "CRATE")]
+    arrows: Option<String>,
+    /// Break lines of comments that are too wide
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    wrap: Vec<PathBuf>,
+}
+
+pub(crate) fn run(asked: &Asked) -> Result<(), String> {
+    if !asked.wrap.is_empty() {
+        return asked.wrap.iter().try_for_each(|file| wrap::file(file));
+    }
     let packages = crates::packages()?;
-    match words {
-        [] => check(&packages, Then::Report),
-        ["--strike"] => check(&packages, Then::Strike),
-        ["--all"] => check(&packages, Then::PrintAll),
-        ["--arrows", name] => print_arrows(&packages, name),
-        ["--wrap", files @ ..] => files.iter().try_for_each(|file| wrap::file(Path::new(file))),
-        _ => Err("cargo xtask tidy [--strike | --all | --arrows CRATE | --wrap FILE..]".to_owned()),
+    match &asked.arrows {
+        Some(name) => print_arrows(&packages, name),
+        None if asked.strike => check(&packages, Then::Strike),
+        None if asked.all => check(&packages, Then::PrintAll),
+        None => check(&packages, Then::Report),
     }
 }
 
