@@ -6,6 +6,8 @@ use crate::constants::Constants;
 use crate::keys::{CommitmentKeys, commitment_secret};
 use primitives::*;
 use secp256k1::SECP256K1;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use wire::channel_data::*;
 use wire::channeld::{FeePolicy, HtlcPolicy, Offer};
 use wire::{Long, OnionPacket, UpdateAddHtlc};
@@ -151,10 +153,28 @@ pub(crate) fn said(live: &LiveHtlc) -> UpdateAddHtlc {
     }
 }
 
+thread_local! {
+    static KEYS: RefCell<HashMap<(Side, Point), (Sides<Basepoints>, CommitmentKeys)>> = RefCell::default();
+}
+
+/// The keys of a commitment. Link tests build each commitment after every step: most of their time
+/// was the derivation of keys that they had derived before.
+fn derived(basepoints: &Sides<Basepoints>, side: Side, point: Point) -> CommitmentKeys {
+    let known = KEYS.with_borrow(|keys| keys.get(&(side, point)).cloned());
+    if let Some((of, keys)) = known
+        && of == *basepoints
+    {
+        return keys;
+    }
+    let keys = CommitmentKeys::derive(basepoints, side, &point);
+    KEYS.with_borrow_mut(|all| all.insert((side, point), (basepoints.clone(), keys.clone())));
+    keys
+}
+
 /// What a commitment comes to: its txid and number of HTLC outputs.
 pub(crate) fn built(channel: &Channel, state: &CommitmentState) -> (Txid, usize) {
     let constants = channel.constants();
-    let keys = CommitmentKeys::derive(&constants.params.basepoints, state.side, &state.point);
+    let keys = derived(&constants.params.basepoints, state.side, state.point);
     let built = build(constants, keys, state).unwrap();
     let spent: u64 = built.tx.output.iter().map(|o| o.value.to_sat()).sum();
     assert!(spent <= constants.params.amount.0);
