@@ -1,4 +1,5 @@
-//! A Bitcoin backend with the methods that every backend must have, and none of those that it may have.
+//! A Bitcoin backend with the methods that every backend must have, and none of those that it may
+//! have.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -123,7 +123,7 @@ impl Bitcoind {
     pub fn rpc(&self, method: &str, params: &Value) -> Value {
         self.try_rpc(method, params).unwrap_or_else(|e| panic!("bitcoind: {method} {params}: {e}"))
     }
-    /// Its height.
+    /// How many blocks its best chain has above the genesis block.
     pub fn height(&self) -> u64 {
         self.rpc("getblockcount", &json!([])).as_u64().unwrap()
     }

@@ -1,4 +1,5 @@
-//! Other people's clients: pyln-client and cln-rpc as they are published, each in a process that calls what it is told.
+//! Other people's clients: pyln-client and cln-rpc as they are published, each in a process that
+//! calls what it is told.
 
 use crate::{Node, RpcError, bin_dir};
 use serde_json::{Value, json};

@@ -188,7 +188,8 @@ impl LdkPeer {
         let peers = self.ask("peers", json!({}));
         peers.as_array().unwrap().iter().any(|p| p["node_id"] == id && p["connected"] == true)
     }
-    /// Opens a channel to whoever is there, and waits for its funding transaction: the channel's id.
+    /// Opens a channel to whoever is there, and waits for its funding transaction: the channel's
+    /// id.
     pub fn open(&self, id: &str, port: u16, sat: u64, push_msat: u64, announce: bool) -> String {
         let mut params = Self::place(id, port);
         params["sat"] = json!(sat);
@@ -273,7 +274,8 @@ impl LdkPeer {
         assert_eq!(self.ask("stop", json!({})), "stopped");
         self.running.borrow_mut().process.wait().unwrap();
     }
-    /// It is gone at once. LDK may close its channels for it: what it keeps of them is not written in one step.
+    /// It is gone at once. LDK may close its channels for it: what it keeps of them is not written
+    /// in one step.
     pub fn kill(&self) {
         let mut running = self.running.borrow_mut();
         running.process.kill().unwrap();

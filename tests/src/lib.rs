@@ -1,158 +1,25 @@
-//! The black-box tests' harness: real lightningd suites on a real bitcoind, each test in a folder and on ports of its own.
+//! The black-box tests' harness: real lightningd suites on a real bitcoind, each test in a folder
+//! and on ports of its own.
 //!
-//! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the test, with the log.
+//! It waits on conditions, and never for a time. What does not happen within [`PATIENCE`] fails the
+//! test, with the log.
 
 mod backend;
+mod basics;
 mod bitcoind;
 mod clients;
 pub mod crash;
 mod ldk;
 mod line;
 mod node;
+mod pair;
 pub mod stranger;
 
 pub use backend::plain_backend;
+pub use basics::{PATIENCE, Scratch, bin_dir, free_port, wait_for};
 pub use bitcoind::Bitcoind;
 pub use clients::{Client, pyln_python, pyln_script, rust_client};
 pub use ldk::LdkPeer;
 pub use line::{LINE_SAT, Line, hop};
 pub use node::{Node, Options, RpcError};
-
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-
-/// Longer than anything takes on a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(45);
-
-/// Asks until the answer is `Some`.
-///
-/// # Panics
-/// When it never is.
-pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// A folder of this test's own, gone when the test passes. Kept after a failure, so that somebody can look.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-impl Scratch {
-    /// On tmpfs where there is one: what is tested is not the disk.
-    #[allow(clippy::new_without_default, reason = "it makes a folder")]
-    pub fn new() -> Self {
-        let shm = Path::new("/dev/shm");
-        let base = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = base.join(format!("fulmen-test-{}-{n}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a test can make its folder");
-        if is_kept() {
-            eprintln!("the folder of this test, which stays: {}", dir.display());
-        }
-        Self(dir)
-    }
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if !std::thread::panicking() && !is_kept() {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-/// `cargo xtask test --one NAME --keep`.
-fn is_kept() -> bool {
-    std::env::var_os("FULMEN_TEST_KEEP").is_some()
-}
-
-/// A port that was free a moment ago, and is none of those that the kernel gives to connections: one of them could have it by
-/// the time it is listened on.
-pub fn free_port() -> u16 {
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    // Tests that run at once, each in a process of its own, are given ports apart from each other's.
-    let given = std::env::var("FULMEN_TEST_PORTS").ok().and_then(|first| first.parse::<u32>().ok());
-    loop {
-        let next = TRIED.fetch_add(1, Ordering::Relaxed);
-        let place = match given {
-            Some(first) => first + next % 1500,
-            None => 10_000 + std::process::id().wrapping_mul(61).wrapping_add(next) % 20_000,
-        };
-        let port = u16::try_from(place).expect("it is below 30,000");
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// Where cargo put the suite's executables: where this one is, or above the folder of the tests'.
-pub fn bin_dir() -> PathBuf {
-    let mine = std::env::current_exe().expect("a test has an executable");
-    let here = mine.parent().expect("an executable is in a folder");
-    if here.ends_with("deps") {
-        here.parent().unwrap_or(here).to_path_buf()
-    } else {
-        here.to_path_buf()
-    }
-}
-
-/// Two nodes with coins for the first, connected.
-pub struct Pair {
-    /// The chain.
-    pub bitcoind: Bitcoind,
-    /// Has coins.
-    pub alice: Node,
-    /// Listens.
-    pub bob: Node,
-    /// The last to go.
-    pub scratch: Scratch,
-}
-
-impl Pair {
-    /// Both up, alice with 50 bitcoin, no connection yet.
-    pub fn new() -> Self {
-        Self::with(&[], &[])
-    }
-    /// The same with options of their own.
-    pub fn with(alice_options: &[&str], bob_options: &[&str]) -> Self {
-        Self::within(Scratch::new(), alice_options, bob_options)
-    }
-    /// The same in this folder.
-    pub fn within(scratch: Scratch, alice_options: &[&str], bob_options: &[&str]) -> Self {
-        let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
-        let alice = Node::start(&scratch.path().join("alice"), &bitcoind, alice_options);
-        let bob = Node::start(&scratch.path().join("bob"), &bitcoind, bob_options);
-        alice.fund(&bitcoind);
-        bob.sync(&bitcoind);
-        Self { bitcoind, alice, bob, scratch }
-    }
-    /// A channel of alice's, ready on both sides.
-    pub fn open(&self, sat: u64) -> String {
-        self.alice.connect(&self.bob);
-        let id = self.alice.open(&self.bob, sat);
-        self.bitcoind.mine(6);
-        self.alice.wait_normal(&id);
-        self.bob.wait_normal(&id);
-        // A payer that is blocks behind offers less time than the payee wants.
-        self.alice.sync(&self.bitcoind);
-        self.bob.sync(&self.bitcoind);
-        id
-    }
-}
-impl Default for Pair {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub use pair::Pair;

@@ -85,7 +85,8 @@ impl Line {
             self.l2.channel(&self.second)["short_channel_id"].clone(),
         ]
     }
-    /// The usual way for this much: fee-base 1, 10 millionths, a delta of 6 blocks, and 12 for the payee.
+    /// The usual way for this much: fee-base 1, 10 millionths, a delta of 6 blocks, and 12 for the
+    /// payee.
     pub fn route(&self, msat: u64) -> Value {
         let [first, second] = self.scids();
         json!([

@@ -36,7 +36,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// What every test node has: regtest, this bitcoind, a port of its own, developer's options, a log.
+    /// What every test node has: regtest, this bitcoind, a port of its own, developer's options, a
+    /// log.
     pub fn usual(dir: &Path, bitcoind: &Bitcoind, port: u16) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let args = vec![
@@ -85,7 +86,7 @@ impl Options {
         std::mem::forget(reader);
         writer.into()
     }
-    /// The network that it is for.
+    /// `--network` of its command line; without, mainnet.
     fn network(&self) -> &str {
         self.args.iter().rev().find_map(|arg| arg.strip_prefix("--network=")).unwrap_or("bitcoin")
     }
@@ -190,7 +191,8 @@ impl Node {
     pub fn call(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
         self.call_within(crate::PATIENCE, method, params)
     }
-    /// The same for whoever does not wait longer than this for the answer. What was asked may be done all the same.
+    /// The same for whoever does not wait longer than this for the answer. What was asked may be
+    /// done all the same.
     pub fn call_within(
         &self,
         time: Duration,

@@ -256,7 +256,8 @@ fn a_peer_is_dialled_until_it_closes_what_we_must_not() {
     pair.alice.settled_balance(&id);
     pair.alice.stop();
     pair.bob.kill();
-    // The database of before the second payment; what was revoked since stands in a file of its own.
+    // The database of before the second payment; what was revoked since stands in a file of its
+    // own.
     std::fs::write(&rows, old).unwrap();
     pair.alice.start_again();
     let error = pair.alice.refused("close", &json!({"id": id, "unilateraltimeout": 1}));

@@ -1,4 +1,5 @@
-//! Clients and plugin libraries of CLN's world, as they are published: pyln-client, cln-rpc, cln-plugin. They do not know that we are not CLN.
+//! Clients and plugin libraries of CLN's world, as they are published: pyln-client, cln-rpc,
+//! cln-plugin. They do not know that we are not CLN.
 
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,5 @@
-//! Crash sweeps. Here some points of each scenario, the same in each run; `cargo xtask sweep` visits them all.
+//! Crash sweeps. Here some points of each scenario, the same in each run; `cargo xtask sweep`
+//! visits them all.
 
 use tests::crash::{Aim, Mode, Plan, SCENARIOS, World, command, sweep};
 

@@ -1,4 +1,5 @@
-//! A disk that fills up: the node lives, promises nothing new, follows the chain, and goes on when there is room.
+//! A disk that fills up: the node lives, promises nothing new, follows the chain, and goes on when
+//! there is room.
 
 use nix::unistd::Pid;
 use serde_json::json;

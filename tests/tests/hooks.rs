@@ -1,12 +1,13 @@
-//! Hooks and notifications: plugins are asked what becomes of received HTLCs, and hear of connections and payments.
+//! Hooks and notifications: plugins are asked what becomes of received HTLCs, and hear of
+//! connections and payments.
 
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tests::{Pair, Scratch, wait_for};
 
-/// A plugin without any library. `policy` says how it answers to hook calls from then on (`hold`: later, by `release`); `seen`
-/// returns every hook call and notification that it got.
+/// A plugin without any library. `policy` says how it answers to hook calls from then on (`hold`:
+/// later, by `release`); `seen` returns every hook call and notification that it got.
 const PLUGIN: &str = r#"#!/usr/bin/env python3
 import json, os, sys
 seen, held, policy = [], [], {"result": "continue"}
@@ -136,7 +137,8 @@ fn htlc_accepted_hook_continues_fails_and_resolves() {
     let length = usize::from_str_radix(&payload[..2], 16).unwrap();
     assert_eq!(payload.len(), 2 * (1 + length), "the payload comes with its length");
 
-    // PERM|14, incorrect_or_unknown_payment_details; and what a nonsensical answer comes to: temporary_node_failure.
+    // PERM|14, incorrect_or_unknown_payment_details; and what a nonsensical answer comes to:
+    // temporary_node_failure.
     for (answer, code) in [
         (json!({"result": "fail", "failure_message": "400F00000000004c4b4000000064"}), 0x400f),
         (json!({"result": "fail"}), 0x2002),

@@ -1,4 +1,5 @@
-//! Every chain, and a chain that is not there yet: bitcoinds without a network, at their first block.
+//! Every chain, and a chain that is not there yet: bitcoinds without a network, at their first
+//! block.
 
 use serde_json::{Value, json};
 use tests::{Bitcoind, Node, Options, Scratch, free_port, wait_for};

@@ -1,4 +1,5 @@
-//! Closes by one side alone, on a real chain: whatever was published, every satoshi ends where BOLT 5 says.
+//! Closes by one side alone, on a real chain: whatever was published, every satoshi ends where BOLT
+//! 5 says.
 
 #[path = "onchain/mod.rs"]
 mod scenes;
@@ -46,8 +47,8 @@ fn a_preimage_shown_on_the_peers_commitment_settles_the_payment() {
     preimage_on_chain(false);
 }
 
-/// Half of a payment waits in a channel that closes; then the rest comes over another one, and the payee claims its half with
-/// the preimage that it now may show.
+/// Half of a payment waits in a channel that closes; then the rest comes over another one, and the
+/// payee claims its half with the preimage that it now may show.
 fn preimage_on_chain(by_payer: bool) {
     let pair = Pair::new();
     pair.bob.fund(&pair.bitcoind);

@@ -1,4 +1,5 @@
-//! What was sent once is sent until it is in a block: with every block, and on every start. A mempool forgets.
+//! What was sent once is sent until it is in a block: with every block, and on every start. A
+//! mempool forgets.
 
 #[path = "onchain/mod.rs"]
 mod scenes;

@@ -8,7 +8,8 @@ use scenes::*;
 use serde_json::{Value, json};
 use tests::{Bitcoind, Node, Pair, Scratch, wait_for};
 
-/// A pair on a chain whose miners take nothing below 4000 sat per 1000 virtual bytes (1000 per 1000 weight).
+/// A pair on a chain whose miners take nothing below 4000 sat per 1000 virtual bytes (1000 per 1000
+/// weight).
 fn dear_pair() -> Pair {
     dear_pair_at("1100/1100/253/1100/253/253")
 }
@@ -106,7 +107,8 @@ fn part(pair: &Pair, id: &str, (sat, delay): (u64, u32)) {
     );
 }
 
-/// At this expiry alice's only coin pays for what takes back that HTLC: nothing else of hers waits in the mempool.
+/// At this expiry alice's only coin pays for what takes back that HTLC: nothing else of hers waits
+/// in the mempool.
 fn only_one_waits(pair: &Pair, expiry: u64) {
     pair.bitcoind.mine(u32::try_from(expiry - pair.bitcoind.height()).unwrap());
     pair.alice.sync(&pair.bitcoind);
@@ -166,8 +168,8 @@ fn child_of(pair: &Pair, txid: &str) -> Option<Transaction> {
     all.find(|tx| tx.input.iter().any(|i| i.previous_output.txid.to_string() == txid))
 }
 
-/// A claim of 1,500 sat that no miner wants holds the only UTXO. The bump of another commitment cannot replace it (BIP 125, rule 2),
-/// so it spends its change.
+/// A claim of 1,500 sat that no miner wants holds the only UTXO. The bump of another commitment
+/// cannot replace it (BIP 125, rule 2), so it spends its change.
 #[test]
 fn anchor_bump_spends_the_change_of_a_claim_that_holds_the_only_utxo() {
     let pair = dear_pair_at("1100/1100/253/253/1100/253");
@@ -234,7 +236,8 @@ fn quiet(node: &Node, id: &str, held: usize) {
     });
 }
 
-/// Alice has an old database; with it goes the witness, if it should. So many HTLCs are held in both.
+/// Alice has an old database; with it goes the witness, if it should. So many HTLCs are held in
+/// both.
 fn restored(pair: &Pair, id: &str, witness_too: bool, held: usize) {
     pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
     quiet(&pair.alice, id, held);
@@ -371,7 +374,8 @@ fn a_deadline_that_passes_before_the_peer_has_shown_where_we_are_is_said_loudly_
             assert!(channel["close_reason"]["message"].as_str().unwrap().contains(&missed));
         }
         assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
-        // BOLT 2: whoever lost its data has what pays its key; the HTLC's keys are those of a commitment that it never heard of.
+        // BOLT 2: whoever lost its data has what pays its key; the HTLC's keys are those of a
+        // commitment that it never heard of.
         the_peer_closes(&pair, &id, 600_000);
     }
 }

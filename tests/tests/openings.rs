@@ -249,7 +249,8 @@ fn refused_funding_is_cancelled_after_a_restart() {
             alice.stop()
         }
         alice.start_again();
-        // Each start sends it twice. What dies before it hears the answers does not know who has it.
+        // Each start sends it twice. What dies before it hears the answers does not know who has
+        // it.
         wait_for("both answers", || {
             let log = alice.log_from(seen);
             let both = ["the funding was not taken", "chain: transaction "];

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tests::{Bitcoind, Node, Options, Pair, Scratch, free_port, wait_for};
 
-/// The developer's options and CLN's, each away from its default, and what `listconfigs` shows of it.
+/// The developer's options and CLN's, each away from its default, and what `listconfigs` shows of
+/// it.
 fn unusual(dir: &str) -> Vec<(&'static str, String, Value)> {
     let int = |name, value: i64| (name, value.to_string(), json!({ "value_int": value }));
     let msat = |name, value: i64| (name, value.to_string(), json!({ "value_msat": value }));

@@ -198,7 +198,8 @@ fn an_htlc_that_nobody_resolves_fails_its_channel_after_its_expiry() {
     pair.alice.wait_state(&id, "AWAITING_UNILATERAL");
     pair.alice.wait_log("hit deadline");
     pair.alice.wait_log("publishing our commitment");
-    // What became of the HTLC the chain will tell: until then nobody says that it failed, a restart included.
+    // What became of the HTLC the chain will tell: until then nobody says that it failed, a restart
+    // included.
     pair.alice.stop();
     pair.alice.start_again();
     let payments = pair.alice.rpc("listsendpays", &json!({}));

@@ -1,4 +1,5 @@
-//! The boxes of a running node: every process is in one, and a captured connectd does not get out of its own.
+//! The boxes of a running node: every process is in one, and a captured connectd does not get out
+//! of its own.
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::Pid;
@@ -147,7 +148,8 @@ fn pay_needs_no_path_to_the_rpc() {
     assert!(!pair.alice.logged("the sandbox refused"));
 }
 
-/// Each is started by hand and given an init that no daemon understands: its box is closed before it looks at that.
+/// Each is started by hand and given an init that no daemon understands: its box is closed before
+/// it looks at that.
 #[test]
 fn leaf_is_in_its_box_before_it_reads_its_init() {
     for name in ["openingd", "channeld", "closingd", "onchaind"] {

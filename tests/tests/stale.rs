@@ -1,4 +1,5 @@
-//! A tip that is too old to be the chain's: nothing new is put at stake by it, and what is at stake is protected.
+//! A tip that is too old to be the chain's: nothing new is put at stake by it, and what is at stake
+//! is protected.
 
 #[path = "onchain/mod.rs"]
 mod scenes;

@@ -227,7 +227,8 @@ fn a_passphrase_for_a_secret_that_has_none_is_refused() {
 fn stdout_that_nobody_reads_stops_nothing() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
-    // Two logs: a file for this test, and a pipe that holds a few dozen lines, of which nobody reads one.
+    // Two logs: a file for this test, and a pipe that holds a few dozen lines, of which nobody
+    // reads one.
     let port = free_port();
     let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, port);
     options.args.push("--log-file=-".to_owned());

@@ -18,7 +18,8 @@ mod tests {
         manifest.parent().unwrap().to_path_buf()
     }
 
-    /// The system calls that a file names for every processor: not those of an item that is for x86_64 alone.
+    /// The system calls that a file names for every processor: not those of an item that is for
+    /// x86_64 alone.
     fn calls(source: &str) -> Vec<&str> {
         let (mut found, mut apart) = (Vec::new(), false);
         for line in source.lines() {

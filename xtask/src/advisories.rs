@@ -1,4 +1,5 @@
-//! `deny-advisories.tsv`: what the database of flaws says of the crates in our locks, as rows of facts.
+//! `deny-advisories.tsv`: what the database of flaws says of the crates in our locks, as rows of
+//! facts.
 
 use crate::shell::root;
 use std::collections::BTreeSet;
@@ -70,7 +71,8 @@ pub(crate) fn refresh(database: &Path, day: &str, locks: &[PathBuf]) -> Result<(
     std::fs::write(file(), out).map_err(|e| format!("{}: {e}", file().display()))
 }
 
-/// The texts in this folder, by name. None where there is no such folder: nothing is known of that crate.
+/// The texts in this folder, by name. None where there is no such folder: nothing is known of that
+/// crate.
 fn advisories_of(folder: &Path) -> Result<Vec<String>, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
     if !folder.exists() {

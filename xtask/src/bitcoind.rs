@@ -1,5 +1,5 @@
-//! A real bitcoind, without wallet, from the source that a crate carries: located by cargo (which checks its sum), built out of
-//! source, cached for every checkout of this user.
+//! A real bitcoind, without wallet, from the source that a crate carries: located by cargo (which
+//! checks its sum), built out of source, cached for every checkout of this user.
 
 use crate::cache;
 use crate::packages::{self, have};
@@ -106,7 +106,8 @@ fn build(source: &Path, cache: &Path) -> Result<(), String> {
     need_tools()?;
     eprintln!("building bitcoind, once: two to five minutes");
     let work = cache.join("build");
-    // A build that failed, or was interrupted, leaves a folder that may not fit the machine any more.
+    // A build that failed, or was interrupted, leaves a folder that may not fit the machine any
+    // more.
     match fs::remove_dir_all(&work) {
         Ok(()) => eprintln!("an earlier build did not end: starting over"),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: the main job as a story. Two nodes on a chain of their own open a channel, pay each other, and close it.
+//! `cargo xtask demo`: the main job as a story. Two nodes on a chain of their own open a channel,
+//! pay each other, and close it.
 
 use crate::regtest::{Bitcoind, Node, wait_for};
 use crate::shell::{cargo, root, step};
@@ -29,7 +30,8 @@ fn sat(msat: u64) -> String {
     }
 }
 
-/// From nothing to a closed channel. `keep`: everything stays, and the lines to play with are printed.
+/// From nothing to a closed channel. `keep`: everything stays, and the lines to play with are
+/// printed.
 pub(crate) fn run(keep: bool) -> Result<(), String> {
     say("Building (the first time takes some minutes) ...");
     let bitcoind_path = bitcoind::find_or_build()?;
@@ -103,7 +105,8 @@ fn open(bitcoind: &Bitcoind, alice: &Node, bob: &Node) -> Result<(), String> {
     bitcoind.mine(6, None)?;
     let height = bitcoind.cli(&["getblockcount"])?;
     for node in [alice, bob] {
-        // The first of the six is enough for the channel; who has not seen the others pays with too little time.
+        // The first of the six is enough for the channel; who has not seen the others pays with too
+        // little time.
         node.rpc(&["waitblockheight", height.trim()])?;
         wait_for("the channel", || state(node).filter(|s| s == "CHANNELD_NORMAL"))?;
         wait_for("the channel's daemon", || {

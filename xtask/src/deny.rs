@@ -1,8 +1,9 @@
-//! `cargo xtask deny`: what the suite is built from, held against `deny.toml` by cargo-deny: known flaws, licences, more than one
-//! version of a crate, sources other than the registry.
+//! `cargo xtask deny`: what the suite is built from, held against `deny.toml` by cargo-deny: known
+//! flaws, licences, more than one version of a crate, sources other than the registry.
 //!
-//! The database of flaws is a git repository that a build machine may not reach. `deny-advisories.tsv` has what it says of the
-//! crates in our locks; here it becomes a repository in the form that cargo-deny reads.
+//! The database of flaws is a git repository that a build machine may not reach.
+//! `deny-advisories.tsv` has what it says of the crates in our locks; here it becomes a repository
+//! in the form that cargo-deny reads.
 
 use crate::shell::{self, root, step};
 use crate::{advisories, cache};
@@ -13,7 +14,8 @@ use std::process::Command;
 const VERSION: &str = "0.20.2";
 /// As cargo-deny names the folder of its usual database.
 const DATABASE: &str = "advisory-db-3157b0e258782691";
-/// Everything with a lock of its own, and what of `deny.toml` it is held against: what only tests use may come in two versions.
+/// Everything with a lock of its own, and what of `deny.toml` it is held against: what only tests
+/// use may come in two versions.
 const LOCKS: &[(&str, &[&str])] = &[
     ("Cargo.toml", &["advisories", "bans", "licenses", "sources"]),
     ("fuzz/Cargo.toml", &["advisories", "licenses", "sources"]),

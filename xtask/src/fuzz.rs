@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: builds the targets of fuzz/ with libFuzzer's instrumentation on stable Rust, and runs them.
+//! `cargo xtask fuzz`: builds the targets of fuzz/ with libFuzzer's instrumentation on stable Rust,
+//! and runs them.
 //!
-//! Each target starts from its corpus in the tree; its findings and new inputs stay under target/fuzz. `--keep` merges those
-//! inputs into the corpus of the tree, which stays small.
+//! Each target starts from its corpus in the tree; its findings and new inputs stay under
+//! target/fuzz. `--keep` merges those inputs into the corpus of the tree, which stays small.
 
 use crate::release::RUST;
 use crate::shell::{self, root, step};
@@ -20,7 +21,8 @@ const MAX_LEN: usize = 4096;
 /// The most that one target's corpus in the tree has: files, and bytes of all of them.
 const CORPUS_FILES: usize = 100;
 const CORPUS_BYTES: u64 = 100_000;
-/// LLVM's coverage of edges and compares, which libFuzzer reads. Stable Rust has the pass, not an option for it.
+/// LLVM's coverage of edges and compares, which libFuzzer reads. Stable Rust has the pass, not an
+/// option for it.
 const COVERAGE: &[&str] = &[
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -171,8 +173,8 @@ impl<'a> Target<'a> {
         Err(format!("{}: {status}\n{shown}\nlog: {}{again}", self.name, log.display()))
     }
 
-    /// Executions, a second, and libFuzzer's coverage: edges, and edges with how often and which compares. Where the target says it: how
-    /// deep its inputs came.
+    /// Executions, a second, and libFuzzer's coverage: edges, and edges with how often and which
+    /// compares. Where the target says it: how deep its inputs came.
     fn row(&self, log: &str) -> String {
         let stat = |name: &str| {
             let line = log.lines().rev().find_map(|l| l.strip_prefix("stat::")?.strip_prefix(name));
@@ -191,7 +193,8 @@ impl<'a> Target<'a> {
         format!("{:<24}{executions:>12}{speed:>10}{edges:>8}{features:>8}{deepest}", self.name)
     }
 
-    /// Replaces the corpus of the tree with a small one that covers what it and the new inputs cover.
+    /// Replaces the corpus of the tree with a small one that covers what it and the new inputs
+    /// cover.
     fn keep(&self) -> Result<(), String> {
         let merged = self.scratch.join("merged");
         let _ = fs::remove_dir_all(&merged);

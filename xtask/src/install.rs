@@ -5,7 +5,8 @@ use crate::shell::root;
 use std::fs;
 use std::path::Path;
 
-/// Where each executable goes, under the prefix. lightningd looks for the daemons and plugins there, from where it lies itself.
+/// Where each executable goes, under the prefix. lightningd looks for the daemons and plugins
+/// there, from where it lies itself.
 const LAYOUT: &[(&str, &[&str])] = &[
     ("bin", &["lightningd", "lightning-cli"]),
     (
@@ -30,7 +31,8 @@ pub(crate) fn run(prefix: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Copies the executables in `from` to their places under `prefix`. One that runs is replaced, not written over.
+/// Copies the executables in `from` to their places under `prefix`. One that runs is replaced, not
+/// written over.
 pub(crate) fn lay_out(from: &Path, prefix: &Path) -> Result<(), String> {
     for (folder, names) in LAYOUT {
         let folder = prefix.join(folder);

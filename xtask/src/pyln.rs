@@ -1,5 +1,5 @@
-//! pyln-client as PyPI has it, in an environment of its own: the versions and sums of `tests/clients/pyln/requirements.txt`, cached for every
-//! checkout of this user.
+//! pyln-client as PyPI has it, in an environment of its own: the versions and sums of
+//! `tests/clients/pyln/requirements.txt`, cached for every checkout of this user.
 
 use crate::shell::{root, step};
 use crate::{cache, packages};

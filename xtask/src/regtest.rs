@@ -1,4 +1,5 @@
-//! A chain of one's own and nodes on it, driven from outside: by `bitcoin-cli` and `lightning-cli`, as a person would.
+//! A chain of one's own and nodes on it, driven from outside: by `bitcoin-cli` and `lightning-cli`,
+//! as a person would.
 
 use serde_json::Value;
 use std::fs;

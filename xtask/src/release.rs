@@ -1,5 +1,6 @@
-//! `cargo xtask release`: the executables as they are given to others. The same source gives the same bytes wherever it lies, which
-//! `cargo xtask reproduce` shows: so that whoever does not trust a build can make it again.
+//! `cargo xtask release`: the executables as they are given to others. The same source gives the
+//! same bytes wherever it lies, which `cargo xtask reproduce` shows: so that whoever does not trust
+//! a build can make it again.
 
 use crate::shell::{cargo, root, step};
 use std::collections::BTreeMap;
@@ -40,7 +41,8 @@ fn cargo_home() -> Result<PathBuf, String> {
     home.ok_or_else(|| "neither CARGO_HOME nor HOME is set".to_owned())
 }
 
-/// Builds hsmd, which has C in it, or all executables, in two folders that have nothing in common, and compares the bytes.
+/// Builds hsmd, which has C in it, or all executables, in two folders that have nothing in common,
+/// and compares the bytes.
 pub(crate) fn reproduce(all: bool) -> Result<(), String> {
     let what: &[&str] = if all { &["--workspace", "--bins"] } else { &["-p", "hsmd", "--bins"] };
     let base = std::env::temp_dir().join(format!("fulmen-reproduce-{}", std::process::id()));

@@ -1,5 +1,6 @@
-//! The tests of the tree, as executables that cargo builds: unit tests run crate by crate; each black-box test runs in a process
-//! of its own, several at once, since it mostly waits for blocks and daemons.
+//! The tests of the tree, as executables that cargo builds: unit tests run crate by crate; each
+//! black-box test runs in a process of its own, several at once, since it mostly waits for blocks
+//! and daemons.
 
 use crate::shell::cargo;
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Black-box tests that keep both cores busy: each runs while no other does.
 const ALONE: [&str; 1] = ["packages::"];
-/// Suites whose tests take longest: they begin first, so that none is left running by itself at the end.
+/// Suites whose tests take longest: they begin first, so that none is left running by itself at the
+/// end.
 const LONGEST: [&str; 3] = ["crash", "foreign", "adversary"];
 /// Ports that the tests of one worker may listen on; a worker runs one test at a time.
 const PORTS: usize = 1500;
@@ -134,7 +136,8 @@ fn totals(output: &str) -> (usize, usize) {
     })
 }
 
-/// Everything: unit tests first, then black-box tests. A black-box test that fails is run once more, alone.
+/// Everything: unit tests first, then black-box tests. A black-box test that fails is run once
+/// more, alone.
 pub(crate) fn run_all(suites: &[Suite], env: &Environment) -> Result<Report, String> {
     let mut report = Report::default();
     for suite in suites.iter().filter(|s| !s.black_box) {
@@ -222,8 +225,8 @@ impl Report {
         }
     }
 
-    /// Seconds for each suite, the ten slowest tests, those that passed only when run again; then the totals, as libtest
-    /// writes them. False if a test failed.
+    /// Seconds for each suite, the ten slowest tests, those that passed only when run again; then
+    /// the totals, as libtest writes them. False if a test failed.
     pub(crate) fn print(&self, took: Duration) -> bool {
         let mut suites: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
         for ran in &self.black_box {

@@ -46,8 +46,8 @@ fn run_some(rest: &[String]) -> Result<(), String> {
     step(tests.env("BITCOIND", &env.bitcoind).env("PYLN_PYTHON", &env.python))
 }
 
-/// `test --one NAME [--keep]`: one black-box test, with what it writes as it goes; `keep` leaves its folder, whose path it
-/// prints.
+/// `test --one NAME [--keep]`: one black-box test, with what it writes as it goes; `keep` leaves
+/// its folder, whose path it prints.
 fn run_one(name: &str, keep: bool) -> Result<(), String> {
     let env = prepare()?;
     let found = find(&suites::build()?, name)?;
@@ -92,7 +92,8 @@ fn prepare() -> Result<Environment, String> {
     Ok(Environment { bitcoind, python: pyln::find_or_install()? })
 }
 
-/// What has a workspace of its own, and its folder under `target`: what other people's crates pin cannot stand beside ours.
+/// What has a workspace of its own, and its folder under `target`: what other people's crates pin
+/// cannot stand beside ours.
 const APART: &[(&str, &str)] =
     &[("tests/ldk-peer", "target/ldk-peer"), ("tests/clients/rust", "target/clients")];
 

@@ -4,7 +4,8 @@ use crate::say;
 use ldk_node::{Event, Node};
 use serde_json::{Value, json};
 
-/// Says each event as it comes. LDK tells the next one when the last is acknowledged, and tells it again after a crash otherwise.
+/// Says each event as it comes. LDK tells the next one when the last is acknowledged, and tells it
+/// again after a crash otherwise.
 pub(crate) fn tell(node: &Node) {
     loop {
         say(&line(&node.wait_next_event()));

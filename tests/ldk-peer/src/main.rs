@@ -1,6 +1,8 @@
-//! A peer that shares no code with the suite: one LDK node in a process of its own, for the black-box tests.
+//! A peer that shares no code with the suite: one LDK node in a process of its own, for the
+//! black-box tests.
 //!
-//! It is told what to do by lines of JSON on stdin, answers each by a line on stdout, and says there what happens to it:
+//! It is told what to do by lines of JSON on stdin, answers each by a line on stdout, and says
+//! there what happens to it:
 //!
 //! ```text
 //! > {"id": 1, "do": "invoice", "msat": 1000, "expiry": 3600}
@@ -8,8 +10,8 @@
 //! < {"event": "payment_received", "payment_hash": "...", "msat": 1000}
 //! ```
 //!
-//! What is refused is answered with `"error"`. All it knows, its seed included, is in its storage folder: killed and
-//! started on the same folder it is the same node. It ends with its stdin.
+//! What is refused is answered with `"error"`. All it knows, its seed included, is in its storage
+//! folder: killed and started on the same folder it is the same node. It ends with its stdin.
 //!
 //! It is no node for anybody's money.
 
@@ -43,7 +45,8 @@ fn main() {
     obey(&node);
 }
 
-/// The node of these arguments: storage folder, port to listen on, bitcoind's RPC port, and `--no-anchors` perhaps.
+/// The node of these arguments: storage folder, port to listen on, bitcoind's RPC port, and
+/// `--no-anchors` perhaps.
 fn start(args: &[String]) -> Result<Node, Error> {
     let [dir, port, bitcoind_port, options @ ..] = args else {
         return Err("usage: ldkpeer DIR PORT BITCOIND_PORT [--no-anchors]".to_owned());

@@ -1,4 +1,5 @@
-//! A connectd in a stranger's hands that tries to get out of its box. What became of each try is a line of the log, for the test.
+//! A connectd in a stranger's hands that tries to get out of its box. What became of each try is a
+//! line of the log, for the test.
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::prctl::set_pdeathsig;

@@ -1,7 +1,8 @@
-//! A daemon in a stranger's hands: the real one of the suite runs behind it, and what passes between it and the master is changed.
+//! A daemon in a stranger's hands: the real one of the suite runs behind it, and what passes
+//! between it and the master is changed.
 //!
-//! Which daemon, and how it lies, is in the name that it is started by: the tests make a link of that name. The master must
-//! hold against every one of them.
+//! Which daemon, and how it lies, is in the name that it is started by: the tests make a link of
+//! that name. The master must hold against every one of them.
 
 use nix::sys::signal::Signal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -61,7 +62,8 @@ fn number_of(body: &[u8]) -> Option<u16> {
     body.first_chunk::<2>().map(|n| u16::from_be_bytes(*n))
 }
 
-/// Where our money goes on our own commitment and the peer's, but for the half of the funding: the output stays as it is.
+/// Where our money goes on our own commitment and the peer's, but for the half of the funding: the
+/// output stays as it is.
 fn other_basepoints(body: &mut Vec<u8>) {
     if number_of(body) == Some(Opened::NUMBER) {
         let mut opened = Opened::take_body(&body[2..]).expect("openingd's own words");
@@ -72,7 +74,8 @@ fn other_basepoints(body: &mut Vec<u8>) {
     }
 }
 
-/// A signature on our first commitment that is none: whoever pays such a channel never gets it back alone.
+/// A signature on our first commitment that is none: whoever pays such a channel never gets it back
+/// alone.
 fn other_signatures(body: &mut Vec<u8>) {
     if number_of(body) == Some(Opened::NUMBER) {
         let mut opened = Opened::take_body(&body[2..]).expect("openingd's own words");

@@ -13,7 +13,8 @@ const FILES: [&str; 2] = ["lightningd.sqlite3", "lightningd.sqlite3-wal"];
 #[derive(Debug, Clone)]
 pub struct Barriers(PathBuf);
 
-/// How many barriers each process has passed since its node was new, by the process's name in the log.
+/// How many barriers each process has passed since its node was new, by the process's name in the
+/// log.
 pub type Counts = BTreeMap<String, u64>;
 
 impl Barriers {
@@ -83,7 +84,8 @@ impl Barriers {
     pub fn let_orphans_live(&self) {
         File::create(self.0.join(ORPHANS)).unwrap();
     }
-    /// From now on each commit is followed by a copy of the database, which is in this folder. The first is of what is there now.
+    /// From now on each commit is followed by a copy of the database, which is in this folder. The
+    /// first is of what is there now.
     pub fn begin_copies(&self, folder: &Path) {
         let _ = std::fs::remove_dir_all(self.taken());
         let first = self.taken().join("00000");

@@ -1,4 +1,5 @@
-//! A fee update: the opener comes back from a restart with other ideas of what a commitment should pay.
+//! A fee update: the opener comes back from a restart with other ideas of what a commitment should
+//! pay.
 
 use super::payments::ledger;
 use super::{Who, World};

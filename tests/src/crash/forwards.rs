@@ -1,5 +1,5 @@
-//! A forwarder one of whose two channels is on the chain while the other lives: the one place where a node can lose between
-//! two of its own.
+//! A forwarder one of whose two channels is on the chain while the other lives: the one place where
+//! a node can lose between two of its own.
 
 use super::channels::{MOST_FEES, bury, last_number, mine_until, open_between, wealth};
 use super::onchain::{HALF, Halves, fail, give, is_resolved, wait_held};
@@ -20,7 +20,8 @@ pub fn out_taken(world: &mut World) {
 pub fn out_timeout(world: &mut World) {
     half_on_chain(world, OUT, false);
 }
-/// The incoming channel closes; the payee shows the preimage to the forwarder, who takes the HTLC on the chain.
+/// The incoming channel closes; the payee shows the preimage to the forwarder, who takes the HTLC
+/// on the chain.
 pub fn in_taken(world: &mut World) {
     half_on_chain(world, IN, true);
 }
@@ -45,7 +46,8 @@ fn refill(world: &mut World) {
     }
 }
 
-/// The payee hears of the close and may publish its own commitment: an HTLC transaction with anchors is paid by its wallet.
+/// The payee hears of the close and may publish its own commitment: an HTLC transaction with
+/// anchors is paid by its wallet.
 fn fund_payee(world: &mut World) {
     let funds = world.line.l3.rpc("listfunds", &json!({}));
     if funds["outputs"].as_array().is_none_or(Vec::is_empty) {
@@ -54,7 +56,8 @@ fn fund_payee(world: &mut World) {
     }
 }
 
-/// One half of a payment goes over a channel that `ends` have beside the line's, and is held at its end. That channel closes.
+/// One half of a payment goes over a channel that `ends` have beside the line's, and is held at its
+/// end. That channel closes.
 fn half_on_chain(world: &mut World, ends: [Who; 2], taken: bool) {
     let id = open_between(world, ends);
     world.sync();

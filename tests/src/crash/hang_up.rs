@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 /// How long a peer may take to hang up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for the stop, in a thread of its own: the scenario may be waiting for an answer of what is stopped.
+/// Waits for the stop, in a thread of its own: the scenario may be waiting for an answer of what is
+/// stopped.
 #[derive(Debug)]
 pub(super) struct HangUp {
     over: Arc<AtomicBool>,
@@ -23,7 +24,8 @@ pub(super) struct HangUp {
 }
 
 impl HangUp {
-    /// When this process of the node `target` stops, the nodes behind these RPC sockets disconnect it.
+    /// When this process of the node `target` stops, the nodes behind these RPC sockets disconnect
+    /// it.
     pub(super) fn begin(
         barriers: Barriers,
         process: String,

@@ -67,7 +67,8 @@ fn pay(world: &mut World, (hash, secret): (Value, Value), invoice: Option<&str>)
         let list = w.line.l1.call("listsendpays", &json!({"payment_hash": hash})).ok()?;
         let list = list["payments"].as_array()?;
         if list.is_empty() {
-            // Not begun, or died before it was. What was answered does not matter: the list is the truth.
+            // Not begun, or died before it was. What was answered does not matter: the list is the
+            // truth.
             let _ = w.line.l1.call("sendpay", &sendpay);
             return None;
         }

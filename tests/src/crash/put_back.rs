@@ -1,8 +1,9 @@
 //! The database is put back to an earlier state, and the node started on it.
 //!
-//! A file beside the database says so (`lightningd-revocations`), or the peer does. The node publishes nothing that it may have
-//! revoked; its peers close; and everybody has what the channels said before, but for what miners get. The one exception is a
-//! channel that the old database never knew: nobody can find its money without a backup of the channel itself.
+//! A file beside the database says so (`lightningd-revocations`), or the peer does. The node
+//! publishes nothing that it may have revoked; its peers close; and everybody has what the channels
+//! said before, but for what miners get. The one exception is a channel that the old database never
+//! knew: nobody can find its money without a backup of the channel itself.
 
 use super::channels::{MOST_FEES, next_number, reissued, wealth};
 use super::{Who, World};
@@ -21,7 +22,8 @@ pub fn run(world: &mut World, number: u64) {
     let next = next_number(world, target);
     world.put_back(number);
     world.pump();
-    // A peer that has seen secrets of a channel's must not meet another under its number: it could take all of that.
+    // A peer that has seen secrets of a channel's must not meet another under its number: it could
+    // take all of that.
     assert!(next_number(world, target) >= next, "a channel's number is given twice");
     let known = channels(world, target).expect("the node answers");
     let unknown: u64 = shares
@@ -73,7 +75,8 @@ fn shares(world: &World, who: Who) -> Vec<(String, u64)> {
     channels(world, who).expect("the node answers").iter().filter_map(share).collect()
 }
 
-/// Does each channel of this node live, with both ends in agreement, or is all of it resolved on chain?
+/// Does each channel of this node live, with both ends in agreement, or is all of it resolved on
+/// chain?
 fn is_done(world: &World, who: Who) -> bool {
     let done = |c: &Value| match c["state"].as_str() {
         Some("CHANNELD_NORMAL") => {

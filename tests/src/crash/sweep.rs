@@ -149,7 +149,8 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
     tally
 }
 
-/// How many barriers, or commits, there are. What happens once in a life (the first commit, the first coin) is no part of that.
+/// How many barriers, or commits, there are. What happens once in a life (the first commit, the
+/// first coin) is no part of that.
 fn count(scenario: &Scenario, mode: Mode, plan: &Plan, world: &mut World) -> Counts {
     world.aim = match mode {
         Mode::Kill | Mode::Orphans | Mode::HangUp => Aim::Count,
@@ -200,7 +201,8 @@ fn visit(
 
 const MASTER: &str = "lightningd";
 
-/// Every process and number, those of this shard, every n-th. The shards of a sweep visit all processes.
+/// Every process and number, those of this shard, every n-th. The shards of a sweep visit all
+/// processes.
 fn points(mode: Mode, counts: &Counts, plan: &Plan) -> Vec<(String, u64)> {
     let named = counts.iter().filter_map(|(name, count)| match mode {
         Mode::Kill | Mode::PutBack | Mode::HangUp => Some((name.as_str(), *count)),

@@ -1,5 +1,5 @@
-//! Three nodes in a line that live through many points, one of which is under test: its processes die, and what must be
-//! started again is.
+//! Three nodes in a line that live through many points, one of which is under test: its processes
+//! die, and what must be started again is.
 
 use super::hang_up::HangUp;
 use super::{Barriers, Counts, Mode};
@@ -30,7 +30,7 @@ impl Who {
             Self::L3 => 2,
         }
     }
-    /// Its name.
+    /// The folder of this node in the scratch folder, and the start of its log lines.
     pub const fn name(self) -> &'static str {
         ["l1", "l2", "l3"][self.index()]
     }
@@ -41,7 +41,8 @@ impl Who {
 pub enum Aim {
     /// Nothing: how many barriers does each process pass?
     Count,
-    /// This process is killed at the n-th barrier that it passes. `#N` in its name is the number of the scenario's channel.
+    /// This process is killed at the n-th barrier that it passes. `#N` in its name is the number of
+    /// the scenario's channel.
     Kill(String, u64),
     /// The same, and it only stops there until its node's peers have hung up.
     HangUp(String, u64),
@@ -145,8 +146,8 @@ impl World {
         self.mine()
     }
 
-    /// From here on barriers count, and the log is read. `channel` is the number, at the node under test, of the channel that the
-    /// scenario is about.
+    /// From here on barriers count, and the log is read. `channel` is the number, at the node under
+    /// test, of the channel that the scenario is about.
     pub fn begin(&mut self, channel: u64) {
         self.rest();
         self.channel = channel;
@@ -174,7 +175,8 @@ impl World {
             self.mine().begin_copies(&self.node(self.target).network_dir());
         }
     }
-    /// A node whose connectd dies often gives up, and says so: this one is started anew before that.
+    /// A node whose connectd dies often gives up, and says so: this one is started anew before
+    /// that.
     fn rest(&mut self) {
         self.deaths += u64::from(self.aim_is_at("connectd"));
         if self.deaths > 3 {
@@ -331,7 +333,7 @@ impl World {
         node.start_again();
         self.logs = logs;
     }
-    /// Are copies taken?
+    /// True in a sweep that keeps the database as it is at each commit.
     pub fn copies_are_taken(&self) -> bool {
         self.aim == Aim::Copy
     }

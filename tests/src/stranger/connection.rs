@@ -150,7 +150,8 @@ impl Connection {
             }
         }
     }
-    /// Waits until the node signed for an announcement. Nothing else may come, but a `channel_ready` again.
+    /// Waits until the node signed for an announcement. Nothing else may come, but a
+    /// `channel_ready` again.
     pub fn hear_announcement(&mut self) {
         while !self.announced {
             let other = self.next_within(Duration::from_millis(20)).expect("the line holds");

@@ -1,10 +1,21 @@
 //! The secrets of one channel of a stranger's.
 
-use super::key;
 use channel::keys::{commitment_secret, derive_secret, revocation_secret};
 use primitives::*;
 use secp256k1::SECP256K1;
 use wire::channel_data::Basepoints;
+
+/// A key of this number, for whatever needs one.
+pub fn key(n: u64) -> SecretKey {
+    let mut bytes = [0x5a; 32];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    SecretKey::from_slice(&bytes).unwrap()
+}
+
+/// A signature of somebody else's, on something else.
+pub fn sign_anything() -> primitives::Signature {
+    SECP256K1.sign_ecdsa(&secp256k1::Message::from_digest([8; 32]), &key(99))
+}
 
 /// Base keys, and the seed of the commitments' secrets.
 #[derive(Clone)]
@@ -17,7 +28,7 @@ pub struct Keys {
     pub payment: SecretKey,
     /// to_local.
     pub delayed: SecretKey,
-    /// HTLCs.
+    /// Base key of both sides' HTLC outputs.
     pub htlc: SecretKey,
     /// Of the chain of secrets.
     pub seed: Secret<32>,

@@ -26,7 +26,7 @@ pub struct Live {
     pub keys: Keys,
     /// The channel by the law: `Local` is the stranger.
     pub channel: Channel,
-    /// Its id.
+    /// From the funding outpoint (BOLT 2); the temporary one is gone.
     pub id: ChannelId,
     /// Its output.
     pub funding: OutPoint,
@@ -52,7 +52,7 @@ impl Live {
     pub fn name(&self) -> String {
         self.id.to_string()
     }
-    /// The line.
+    /// The connection with the node. Panics where the test hung up.
     pub fn line(&mut self) -> &mut Connection {
         self.stranger.line()
     }
@@ -208,7 +208,8 @@ impl Live {
 
     // ---- what we hear
 
-    /// The next message, and what it means for the channel. An honest node says nothing that is against the law.
+    /// The next message, and what it means for the channel. An honest node says nothing that is
+    /// against the law.
     pub fn hear(&mut self) -> ChannelMessage {
         let bytes = self.line().hear().unwrap_or_else(|gone| panic!("the node hung up: {gone:?}"));
         let message = match ChannelMessage::decode(&bytes) {

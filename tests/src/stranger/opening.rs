@@ -14,7 +14,7 @@ use wire::{AcceptChannel, Error, FundingCreated, FundingSigned, Long, Message, O
 /// What a stranger wants of a channel.
 #[derive(Clone)]
 pub struct Plan {
-    /// Which keys.
+    /// Secrets of the channel that is opened.
     pub keys: Keys,
     /// How much.
     pub sat: u64,
@@ -168,7 +168,8 @@ pub struct Draft {
 }
 
 impl Stranger {
-    /// Proposes a channel, and hears that the node accepts: later, where many strangers have proposed just now.
+    /// Proposes a channel, and hears that the node accepts: later, where many strangers have
+    /// proposed just now.
     pub fn propose(mut self, plan: Plan) -> Draft {
         let temporary =
             ChannelId(plan.keys.commitment_point(0).serialize()[1..].try_into().unwrap());
@@ -183,7 +184,8 @@ impl Stranger {
         });
         self.drafted(plan, temporary, &accept)
     }
-    /// Proposes a channel; the node's answer, or the text of its error. Errors about other channels are of no matter.
+    /// Proposes a channel; the node's answer, or the text of its error. Errors about other channels
+    /// are of no matter.
     pub fn propose_once(
         &mut self,
         plan: &Plan,
@@ -239,7 +241,7 @@ impl Stranger {
 }
 
 impl Draft {
-    /// The line.
+    /// The connection with the node. Panics where the test hung up.
     pub fn line(&mut self) -> &mut Connection {
         self.stranger.line()
     }

@@ -1,12 +1,13 @@
-//! What a stranger publishes: its commitments, old and new, and everything that spends outputs of either side's.
+//! What a stranger publishes: its commitments, old and new, and everything that spends outputs of
+//! either side's.
 
+use super::miner::{miner_script, sign_miner_input};
 use super::{Live, World};
 use bitcoin::absolute::LockTime;
 use bitcoin::sighash::SighashCache;
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Amount, CompressedPublicKey, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Transaction,
-    TxIn, TxOut, Witness,
+    Amount, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness,
 };
 use channel::commitment::{Commitment, HtlcOutput, build, delayed_script};
 use channel::keys::CommitmentKeys;
@@ -14,31 +15,6 @@ use channel::scripts::{der, htlc_witness};
 use primitives::*;
 use secp256k1::{Message, SECP256K1};
 use wire::channel_data::CommitmentState;
-
-/// The key 1: blocks that no test wants go to it.
-pub fn purse_key() -> SecretKey {
-    SecretKey::from_slice(&{
-        let mut one = [0; 32];
-        one[31] = 1;
-        one
-    })
-    .unwrap()
-}
-/// Its P2WPKH.
-pub fn purse_script() -> ScriptBuf {
-    ScriptBuf::new_p2wpkh(&CompressedPublicKey(purse_key().public_key(SECP256K1)).wpubkey_hash())
-}
-/// Signs an input that spends one of its coins.
-pub fn sign_purse(tx: &mut Transaction, input: usize, value: Amount) {
-    let hash = SighashCache::new(&*tx)
-        .p2wpkh_signature_hash(input, &purse_script(), value, EcdsaSighashType::All)
-        .unwrap();
-    let digest = Message::from_digest(*AsRef::<[u8; 32]>::as_ref(&hash));
-    let signature = SECP256K1.sign_ecdsa(&digest, &purse_key());
-    let point = purse_key().public_key(SECP256K1).serialize();
-    tx.input[input].witness =
-        Witness::from_slice(&[der(&signature, EcdsaSighashType::All), point.to_vec()]);
-}
 
 /// One output of a commitment or second stage, and what opens it.
 #[derive(Clone)]
@@ -60,7 +36,7 @@ pub struct Spend {
 }
 
 impl Spend {
-    /// A transaction of these alone, to the purse, for this much.
+    /// A transaction of these alone, to the miner, for this much.
     pub fn transaction(spends: &[Self], fee: u64) -> Transaction {
         let lock_time = spends.iter().map(|s| s.lock_time).max().unwrap_or(0);
         let total: Amount = spends.iter().map(|s| s.amount).sum();
@@ -76,7 +52,7 @@ impl Spend {
             input: spends.iter().map(input).collect(),
             output: vec![TxOut {
                 value: total - Amount::from_sat(fee),
-                script_pubkey: purse_script(),
+                script_pubkey: miner_script(),
             }],
         };
         for (at, spend) in spends.iter().enumerate() {
@@ -147,7 +123,8 @@ impl Live {
             .find(|(_, h)| (h.htlc.offered_by, h.htlc.id) == (by, id));
         found.map(|(at, h)| (at, h.clone())).expect("the HTLC has an output")
     }
-    /// The second stage of an HTLC on our commitment of this number: by preimage for one of the node's, by timeout for ours.
+    /// The second stage of an HTLC on our commitment of this number: by preimage for one of the
+    /// node's, by timeout for ours.
     pub fn second_stage(
         &self,
         world: &World,
@@ -169,7 +146,7 @@ impl Live {
                 witness: Witness::new(),
             });
             let change = value - Amount::from_sat(20_000);
-            tx.output.push(TxOut { value: change, script_pubkey: purse_script() });
+            tx.output.push(TxOut { value: change, script_pubkey: miner_script() });
         }
         let amount = Amount::from_sat(output.amount.0);
         let own = self.keys.htlc_at(&mine.state.point);
@@ -177,11 +154,12 @@ impl Live {
         let theirs = (&mine.signatures.htlcs[at], format.htlc_sighash());
         tx.input[0].witness = htlc_witness(&output.script, theirs, &own, preimage.as_ref());
         if let Some((_, value)) = fee_coin {
-            sign_purse(&mut tx, 1, value);
+            sign_miner_input(&mut tx, 1, value);
         }
         tx
     }
-    /// An HTLC's output on the node's commitment of this number: by preimage for one of the node's, by timeout for ours.
+    /// An HTLC's output on the node's commitment of this number: by preimage for one of the node's,
+    /// by timeout for ours.
     pub fn claim(
         &self,
         number: u64,
@@ -210,7 +188,8 @@ impl Live {
         let index = built.tx.output.iter().position(|o| o.script_pubkey == script);
         vout(&built.tx, index.expect("it has this anchor"))
     }
-    /// A child on our own anchor of our commitment of this number: so many outputs to the purse, one satoshi for each virtual byte.
+    /// A child on our own anchor of our commitment of this number: so many outputs to the miner,
+    /// one satoshi for each virtual byte.
     pub fn large_child(&self, world: &World, number: u64, outputs: usize) -> Transaction {
         let (outpoint, value) = world.coin();
         let input = |previous_output| TxIn {
@@ -220,7 +199,7 @@ impl Live {
             witness: Witness::new(),
         };
         let anchor = self.anchor(number, Side::Local);
-        let each = TxOut { value: Amount::from_sat(1_000), script_pubkey: purse_script() };
+        let each = TxOut { value: Amount::from_sat(1_000), script_pubkey: miner_script() };
         let mut tx = Transaction {
             version: Version::TWO,
             lock_time: LockTime::ZERO,
@@ -235,10 +214,11 @@ impl Live {
             sign_all(&tx, 0, &script, Amount::from_sat(channel::ANCHOR.0), &self.keys.funding);
         tx.input[0].witness =
             Witness::from_slice(&[der(&signature, EcdsaSighashType::All), script.to_bytes()]);
-        sign_purse(&mut tx, 1, value);
+        sign_miner_input(&mut tx, 1, value);
         tx
     }
-    /// Our delayed money: to_local of our commitment of this number, or the output of a second stage on it.
+    /// Our delayed money: to_local of our commitment of this number, or the output of a second
+    /// stage on it.
     pub fn delayed(&self, number: u64, tx: &Transaction, index: usize) -> Spend {
         let (built, constants) = (self.mine(number), self.channel.constants());
         let point = self.ours[usize::try_from(number).unwrap()].state.point;
@@ -257,4 +237,26 @@ impl Live {
 
 fn vout(tx: &Transaction, index: usize) -> OutPoint {
     OutPoint { txid: tx.compute_txid(), vout: u32::try_from(index).unwrap() }
+}
+
+impl World {
+    /// A claim with this coin beside its own input, so that spending the coin elsewhere takes it
+    /// back.
+    pub fn with_coin(
+        &self,
+        mut tx: Transaction,
+        claim: &Spend,
+        coin: (OutPoint, Amount),
+    ) -> Transaction {
+        tx.input.push(TxIn {
+            previous_output: coin.0,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            witness: Witness::new(),
+        });
+        tx.output[0].value += coin.1;
+        claim.sign_first(&mut tx);
+        sign_miner_input(&mut tx, 1, coin.1);
+        tx
+    }
 }

@@ -1,6 +1,6 @@
 //! One node on a chain of its own, and what every test of an adversary asks of it at the end.
 
-use super::spends::{purse_script, sign_purse};
+use super::miner::{miner_script, sign_miner_input};
 use crate::{Bitcoind, Node, PATIENCE, RpcError, Scratch, wait_for};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
@@ -17,7 +17,8 @@ const MAX_RSS_KB: u64 = 100 * 1024;
 /// strangers may have started, and 40 of its own.
 const MAX_DESCRIPTORS: usize = 4 * 48 + 40;
 
-/// A node with coins, a chain, and a purse for strangers. When it goes, the node must have stayed modest and sane.
+/// A node with coins, a chain, and a miner whose coins strangers spend. When it goes, the node must
+/// have stayed modest and sane.
 pub struct World {
     /// The chain.
     pub bitcoind: Bitcoind,
@@ -85,7 +86,7 @@ impl World {
         );
         let address = node.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
         bitcoind.mine_to(3, address.as_str().unwrap());
-        // What comes first is mature then: the node's coins, and some for the purse.
+        // What comes first is mature then: the node's coins, and some for the miner.
         bitcoind.mine(108);
         node.sync(&bitcoind);
         Self { bitcoind, node, next_coin: Cell::new(1), _scratch: scratch }
@@ -104,15 +105,6 @@ impl World {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         socket.write_all(request.to_string().as_bytes()).unwrap();
         Call(socket)
-    }
-    /// The node opens a channel of half a million satoshi to this stranger.
-    pub fn fund(&self, to: &super::Stranger) -> Call {
-        let id = to.id();
-        wait_for("the node to know the stranger", || {
-            let peers = self.node.rpc("listpeers", &json!([id]));
-            (peers["peers"][0]["connected"] == true).then_some(())
-        });
-        self.call("fundchannel", &json!({"id": id, "amount": 500_000}))
     }
     /// Blocks, seen by the node.
     pub fn mine(&self, blocks: u32) {
@@ -141,14 +133,14 @@ impl World {
             let hash = self.bitcoind.rpc("getblockhash", &json!([height]));
             let block = self.bitcoind.rpc("getblock", &json!([hash, 2]));
             let out = &block["tx"][0]["vout"][0];
-            if out["scriptPubKey"]["hex"] == purse_script().to_hex_string() {
+            if out["scriptPubKey"]["hex"] == miner_script().to_hex_string() {
                 let txid = block["tx"][0]["txid"].as_str().unwrap().parse().unwrap();
                 let value = Amount::from_btc(out["value"].as_f64().unwrap()).unwrap();
                 return (OutPoint { txid, vout: 0 }, value);
             }
         }
     }
-    /// A transaction of the purse's that pays this, signed and not sent.
+    /// A transaction of the miner's that pays this, signed and not sent.
     pub fn pay(&self, outputs: &[(ScriptBuf, Amount)]) -> Transaction {
         self.pay_from(self.coin(), outputs)
     }
@@ -165,7 +157,7 @@ impl World {
             .iter()
             .map(|(script, value)| TxOut { value: *value, script_pubkey: script.clone() })
             .collect();
-        output.push(TxOut { value: change, script_pubkey: purse_script() });
+        output.push(TxOut { value: change, script_pubkey: miner_script() });
         let mut tx = Transaction {
             version: Version::TWO,
             lock_time: LockTime::ZERO,
@@ -177,32 +169,14 @@ impl World {
             }],
             output,
         };
-        sign_purse(&mut tx, 0, coin.1);
+        sign_miner_input(&mut tx, 0, coin.1);
         tx
     }
-    /// A claim with this coin beside its own input, so that spending the coin elsewhere takes it back.
-    pub fn with_coin(
-        &self,
-        mut tx: Transaction,
-        claim: &super::Spend,
-        coin: (OutPoint, Amount),
-    ) -> Transaction {
-        tx.input.push(TxIn {
-            previous_output: coin.0,
-            script_sig: ScriptBuf::new(),
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
-            witness: Witness::new(),
-        });
-        tx.output[0].value += coin.1;
-        claim.sign_first(&mut tx);
-        sign_purse(&mut tx, 1, coin.1);
-        tx
-    }
-    /// The purse's coin back to the purse, for this fee.
+    /// The miner's coin back to the miner, for this fee.
     pub fn pay_from_with(&self, coin: (OutPoint, Amount), fee: u64) -> Transaction {
         let mut tx = self.pay_from(coin, &[]);
         tx.output[0].value = coin.1 - Amount::from_sat(fee);
-        sign_purse(&mut tx, 0, coin.1);
+        sign_miner_input(&mut tx, 0, coin.1);
         tx
     }
     /// Into the mempool, without asking what it costs.
@@ -226,7 +200,8 @@ impl World {
         let raw = self.bitcoind.try_rpc("getrawtransaction", &json!([txid])).ok()?;
         bitcoin::consensus::encode::deserialize_hex(raw.as_str()?).ok()
     }
-    /// Everything in blocks above this height but what miners made: as bitcoind tells it, with the fee of each.
+    /// Everything in blocks above this height but what miners made: as bitcoind tells it, with the
+    /// fee of each.
     pub fn mined_since(&self, height: u32) -> Vec<(Transaction, Amount)> {
         let mut found = Vec::new();
         for height in height + 1..=self.height() {

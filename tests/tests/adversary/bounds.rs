@@ -118,7 +118,7 @@ fn lnd_and_btcd_block_parsing_a_block_that_is_one_witness() {
         script = script.push_slice(most);
     }
     let script = script.push_opcode(op::OP_ENDIF).push_opcode(op::OP_PUSHNUM_1).into_script();
-    let inner = UntweakedPublicKey::from(purse_key().public_key(SECP256K1));
+    let inner = UntweakedPublicKey::from(miner_key().public_key(SECP256K1));
     let tree = TaprootBuilder::new().add_leaf(0, script.clone()).unwrap();
     let tree = tree.finalize(SECP256K1, inner).unwrap();
     let control = tree.control_block(&(script.clone(), LeafVersion::TapScript)).unwrap();
@@ -135,7 +135,7 @@ fn lnd_and_btcd_block_parsing_a_block_that_is_one_witness() {
             sequence: Sequence::MAX,
             witness: Witness::from_slice(&[script.to_bytes(), control.serialize()]),
         }],
-        output: vec![TxOut { value: Amount::from_sat(1_000), script_pubkey: purse_script() }],
+        output: vec![TxOut { value: Amount::from_sat(1_000), script_pubkey: miner_script() }],
     };
     assert!(spend.weight().to_wu() > 3_900_000);
     world.mine_only(&[&spend]);
@@ -231,7 +231,8 @@ fn whatever_terms_a_stranger_accepts_with_the_nodes_money_stays_its_own() {
                 call.wait().unwrap();
                 world.mine(1);
             }
-            // An answer to another proposal is none to this one, and it waits for as long as the peer is there.
+            // An answer to another proposal is none to this one, and it waits for as long as the
+            // peer is there.
             _ => {
                 if n == 13 {
                     draft.stranger.hang_up();
@@ -255,7 +256,8 @@ fn live_fails(world: &World, live: &Live) {
     wait_close(world, live);
 }
 
-/// BOLT 2, "cltv_expiry_delta Selection". With a delta of 80 the node would fail the channel 40 blocks before the expiry of what it fulfils.
+/// BOLT 2, "cltv_expiry_delta Selection". With a delta of 80 the node would fail the channel 40
+/// blocks before the expiry of what it fulfils.
 #[test]
 fn final_htlc_past_its_fulfilment_deadline_comes_back() {
     let world = World::with(&["--cltv-delta=80"]);
@@ -287,7 +289,8 @@ fn final_htlc_past_its_fulfilment_deadline_comes_back() {
     assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_NORMAL");
 }
 
-/// BOLT 2, channel_ready: it comes again with another alias, which the node uses from then on; an equal one changes nothing.
+/// BOLT 2, channel_ready: it comes again with another alias, which the node uses from then on; an
+/// equal one changes nothing.
 #[test]
 fn channel_ready_with_another_alias_is_kept() {
     let world = World::new();

@@ -1,4 +1,5 @@
-//! Daemons in a stranger's hands: what the master makes of their lies. See `captured` for who lies how.
+//! Daemons in a stranger's hands: what the master makes of their lies. See `captured` for who lies
+//! how.
 
 use serde_json::{Value, json};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Channels whose closing was signed for, or whose end was announced: an HTLC that is added afterwards has no money behind it.
-//! The table is `channel::phase`.
+//! Channels whose closing was signed for, or whose end was announced: an HTLC that is added
+//! afterwards has no money behind it. The table is `channel::phase`.
 
 use crate::scenes::*;
 use bitcoin::{ScriptBuf, Transaction};
@@ -32,7 +32,7 @@ fn come_back(world: &World, live: &mut Live, how: Return) {
 
 /// Both say `shutdown`: the node's script.
 fn shut(live: &mut Live) -> ScriptBuf {
-    live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+    live.say(&Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
     let theirs = live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
     let ChannelMessage::Shutdown(theirs) = theirs else { unreachable!() };
     theirs.scriptpubkey
@@ -48,7 +48,7 @@ fn hear_offer(live: &mut Live) -> ClosingSigned {
 fn closing(live: &Live, theirs: &ScriptBuf, said: &ClosingSigned) -> Transaction {
     let constants = live.channel.constants();
     let state = ClosingState {
-        script: Sides { local: purse_script(), remote: theirs.clone() },
+        script: Sides { local: miner_script(), remote: theirs.clone() },
         balance: live.channel.balance(),
         fee: said.fee_satoshis,
     };
@@ -58,10 +58,11 @@ fn closing(live: &Live, theirs: &ScriptBuf, said: &ClosingSigned) -> Transaction
     built.signed(constants, &Sides { local: ours, remote: said.signature })
 }
 
-/// The stranger, who opened, gets the node's signature on a closing transaction and gives none: its fee suits nobody.
+/// The stranger, who opened, gets the node's signature on a closing transaction and gives none: its
+/// fee suits nobody.
 fn half_closed(live: &mut Live) -> Transaction {
     let script = shut(live);
-    let offer = live.closing_signed(&script, purse_script(), 1);
+    let offer = live.closing_signed(&script, miner_script(), 1);
     live.say(&offer);
     let said = hear_offer(live);
     closing(live, &script, &said)
@@ -70,7 +71,7 @@ fn half_closed(live: &mut Live) -> Transaction {
 /// Both sign one closing transaction. It is in the mempool.
 fn closed(world: &World, live: &mut Live) -> Transaction {
     let script = shut(live);
-    let offer = live.closing_signed(&script, purse_script(), 1000);
+    let offer = live.closing_signed(&script, miner_script(), 1000);
     live.say(&offer);
     hear_offer(live);
     let closed = wait_close(world, live);
@@ -187,7 +188,8 @@ fn htlc_after_a_complete_closing_pays_no_invoice() {
     }
 }
 
-/// A commitment without any HTLC is a new state all the same: the peer gets no revocation for it after a closing was signed.
+/// A commitment without any HTLC is a new state all the same: the peer gets no revocation for it
+/// after a closing was signed.
 #[test]
 fn commitment_after_our_closing_signature_is_refused() {
     for how in RETURNS {
@@ -212,7 +214,8 @@ fn until_gone(live: &mut Live, id: HtlcId) {
     live.settle();
 }
 
-/// BOLT 2, shutdown: an HTLC that comes after ours goes nowhere; one that came before is as good as any.
+/// BOLT 2, shutdown: an HTLC that comes after ours goes nowhere; one that came before is as good as
+/// any.
 #[test]
 fn htlc_after_our_shutdown_fails_and_one_before_it_pays() {
     let (world, mut live, _) = opened();
@@ -233,7 +236,8 @@ fn htlc_after_our_shutdown_fails_and_one_before_it_pays() {
     drop(closes);
 }
 
-/// `close` while the peer is away: our `shutdown` is said for the first time on its next connection.
+/// `close` while the peer is away: our `shutdown` is said for the first time on its next
+/// connection.
 #[test]
 fn htlc_after_the_shutdown_of_an_offline_close_fails() {
     let (world, mut live, _) = opened();

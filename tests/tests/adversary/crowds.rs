@@ -1,4 +1,5 @@
-//! Crowds of strangers who open channels: what each proposal, and all of them, may cost in processes, commits and log.
+//! Crowds of strangers who open channels: what each proposal, and all of them, may cost in
+//! processes, commits and log.
 
 use crate::scenes::{node_pays, preimage};
 use bitcoin::OutPoint;
@@ -158,7 +159,8 @@ fn idle_openings_leave_room_for_newcomers_and_friends() {
     // The first of them heard that it gave way, and nothing of it is left.
     let text = idle[0].line().end();
     assert!(text.contains("took too long"), "{text}");
-    // The friend is served at once, however many strangers there are: none of its own ways is used up.
+    // The friend is served at once, however many strangers there are: none of its own ways is used
+    // up.
     let mut hasty = Stranger::meet(200, &world);
     let busy = wait_for("a stranger to be refused", || {
         hasty.propose_once(&Plan::new(200), temporary(begun.elapsed().as_millis() as u64)).err()
@@ -239,7 +241,8 @@ fn unfunded_channel_bears_channeld_only_once_its_peer_speaks_of_it() {
     live.reconnect(&world);
 }
 
-/// Its peer may have paid for the funding. Each time the crowd has just used up what proposals of all strangers may bear.
+/// Its peer may have paid for the funding. Each time the crowd has just used up what proposals of
+/// all strangers may bear.
 #[test]
 fn pending_channel_resumes_while_a_crowd_proposes_channels() {
     let world = World::new();
@@ -336,7 +339,7 @@ fn close_that_friend_begins_too_early_leaves_its_other_channel_served() {
     // A second channel over the same connection, whose funding is in no block.
     let connected = std::mem::replace(&mut funded.stranger, Stranger::new(1));
     let mut early = connected.open(&world, Plan::new(2));
-    early.say(&wire::Shutdown { channel_id: early.id, scriptpubkey: purse_script() });
+    early.say(&wire::Shutdown { channel_id: early.id, scriptpubkey: miner_script() });
     let why = early.line().end();
     assert!(why.contains("before the funding was seen"), "{why}");
     std::mem::swap(&mut funded.stranger, &mut early.stranger);
@@ -383,7 +386,7 @@ fn friend_that_reconnects_without_end_costs_few_daemons_and_pays_on() {
 fn close_of_ours_begins_where_that_of_the_peer_was_put_off() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
-    live.say(&wire::Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+    live.say(&wire::Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
     let why = live.line().end();
     assert!(why.contains("before the funding was seen"), "{why}");
     let _closes = world.call("close", &json!([live.name()]));
@@ -396,7 +399,7 @@ fn close_of_ours_begins_where_that_of_the_peer_was_put_off() {
 fn close_that_stranger_begins_is_put_off_until_the_funding_confirms() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
-    let shutdown = wire::Shutdown { channel_id: live.id, scriptpubkey: purse_script() };
+    let shutdown = wire::Shutdown { channel_id: live.id, scriptpubkey: miner_script() };
     live.say(&shutdown);
     let why = live.line().end();
     assert!(why.contains("before the funding was seen"), "{why}");

@@ -1,4 +1,5 @@
-//! Reorganisations of more blocks than the node keeps in memory: while it runs, while it is down, and below everything that it knows.
+//! Reorganisations of more blocks than the node keeps in memory: while it runs, while it is down,
+//! and below everything that it knows.
 
 use crate::scenes::*;
 use primitives::*;
@@ -9,7 +10,8 @@ use tests::wait_for;
 /// More than the headers in memory.
 const DEPTH: u64 = 160;
 
-/// A channel, another one that the node closed, and coins that it paid to itself: all in blocks that never were.
+/// A channel, another one that the node closed, and coins that it paid to itself: all in blocks
+/// that never were.
 struct Scene {
     world: World,
     live: Live,
@@ -46,7 +48,8 @@ impl Scene {
         Self { world, live, closed, withdrawal, height, before }
     }
 
-    /// Every block from the fundings on never was. In as many others and some more the fundings come later.
+    /// Every block from the fundings on never was. In as many others and some more the fundings
+    /// come later.
     fn reorganise(&self) {
         let bitcoind = &self.world.bitcoind;
         let withdrawal = bitcoind.transaction(&self.withdrawal);

@@ -1,4 +1,5 @@
-//! Messages out of order, twice, or made up, in every state of a channel: each costs its sender's channel at most.
+//! Messages out of order, twice, or made up, in every state of a channel: each costs its sender's
+//! channel at most.
 
 use crate::scenes::*;
 use crate::signatures::wrong;
@@ -67,7 +68,7 @@ fn shutdown(live: &Live, scriptpubkey: ScriptBuf) -> Vec<u8> {
 const SAID: [(&str, Say); 37] = [
     ("channel_ready", |l| ready(l, 1)),
     ("channel_ready with another point", |l| ready(l, 9)),
-    ("shutdown", |l| shutdown(l, purse_script())),
+    ("shutdown", |l| shutdown(l, miner_script())),
     ("shutdown to no script", |l| shutdown(l, ScriptBuf::new())),
     ("shutdown to a script of another form", |l| shutdown(l, ScriptBuf::from(vec![0x51; 34]))),
     ("closing_signed", |l| {
@@ -173,8 +174,9 @@ pub fn everything_said(from: u64, is_ready: bool, reach: Reach, said: &[(&str, S
     count(&world, &lives, said, before, height);
 }
 
-/// The node has of each channel what it had of it before, to the satoshi: an HTLC that it offered came back, and it took none
-/// that was offered to it, for nobody showed or asked for a preimage. Fees are all that it paid, and they are few.
+/// The node has of each channel what it had of it before, to the satoshi: an HTLC that it offered
+/// came back, and it took none that was offered to it, for nobody showed or asked for a preimage.
+/// Fees are all that it paid, and they are few.
 fn count(world: &World, lives: &[Live], said: &[(&str, Say)], before: u64, height: u32) {
     let mined = world.mined_since(height);
     let (mut fees, mut anchors) = (0, 0);
@@ -206,7 +208,8 @@ fn count(world: &World, lives: &[Live], said: &[(&str, Say)], before: u64, heigh
     assert_eq!(total(world), before + anchors - fees, "coins, beside what the chain shows");
 }
 
-/// Whatever is still open goes to the chain; everything is resolved there, and each party takes what is its own.
+/// Whatever is still open goes to the chain; everything is resolved there, and each party takes
+/// what is its own.
 fn end_all(world: &World, lives: &mut [Live]) {
     for live in lives.iter_mut() {
         live.stranger.hang_up();
@@ -274,14 +277,14 @@ fn disorder_after_shutdown() {
     in_state(1600, true, |world, live| {
         held(world, live);
         live.settle();
-        live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+        live.say(&Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
         live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
     });
 }
 #[test]
 fn disorder_in_the_negotiation_of_a_closing() {
     in_state(1700, true, |_, live| {
-        live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+        live.say(&Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
         live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
     });
 }

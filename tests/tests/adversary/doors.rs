@@ -21,7 +21,8 @@ fn connect_from(from: [u8; 4], at: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(TcpStream::from(fd))
 }
 
-/// Connections of a flood that are kept open at a time: more than the node has places for strangers.
+/// Connections of a flood that are kept open at a time: more than the node has places for
+/// strangers.
 const KEPT: usize = 640;
 /// Connections a second of a flood, if the machine makes so many.
 const RATE: u32 = 1000;
@@ -80,7 +81,8 @@ fn act_one(node: &Node) -> Vec<u8> {
     noise::Initiator::start(mine, id, key(78)).1.to_vec()
 }
 
-/// BOLT 8's acts with so much between the connection, act one and act three. False: the node hung up.
+/// BOLT 8's acts with so much between the connection, act one and act three. False: the node hung
+/// up.
 fn handshake_slowly(node: &Node, from: [u8; 4], round_trip: Duration) -> bool {
     let at = SocketAddr::from(([127, 0, 0, 1], node.port));
     let id: primitives::Point = node.id.parse().unwrap();
@@ -159,7 +161,8 @@ fn connectd_that_dies_eight_times_takes_no_node_with_it() {
     assert_eq!(pair.alice.rpc("getinfo", &json!({})).get("warning_connectd"), None);
 }
 
-/// The executables vanish while the node runs: what a fork that fails for want of processes comes to, too.
+/// The executables vanish while the node runs: what a fork that fails for want of processes comes
+/// to, too.
 #[test]
 fn daemon_that_cannot_be_started_takes_no_node_with_it() {
     let links = Scratch::new();
@@ -184,7 +187,8 @@ fn daemon_that_cannot_be_started_takes_no_node_with_it() {
     pair.bob.wait_log("cannot be started");
     make("openingd");
 
-    // The peer comes anew, and bob has nothing to serve its channel with, nor anything to listen with.
+    // The peer comes anew, and bob has nothing to serve its channel with, nor anything to listen
+    // with.
     for daemon in ["channeld", "connectd"] {
         std::fs::remove_file(link(daemon)).unwrap();
         let from = pair.bob.log_size();
@@ -209,7 +213,8 @@ fn connectd_that_finds_its_port_taken_listens_again_later() {
     let pair = Pair::with(&[], &["--dev-restart-pause=300"]);
     let id = pair.open(1_000_000);
     let to = json!({"id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port});
-    // Between a death and the next start somebody else takes the port. It may take some deaths to be quick enough.
+    // Between a death and the next start somebody else takes the port. It may take some deaths to
+    // be quick enough.
     let mut last = None;
     let thief = wait_for("the port", || {
         last = Some(kill_one(&pair.bob, "lightning_connectd", last));

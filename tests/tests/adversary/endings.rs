@@ -19,8 +19,8 @@ fn errors(live: &mut Live) -> Vec<String> {
     errors
 }
 
-/// BOLT 1, error: the sender of an error fails the channel, and who fails it says so. BOLT 2, "Message Retransmission": again on
-/// the next connection.
+/// BOLT 1, error: the sender of an error fails the channel, and who fails it says so. BOLT 2,
+/// "Message Retransmission": again on the next connection.
 #[test]
 fn error_reaches_the_peer_of_a_channel_that_we_fail() {
     let world = World::new();
@@ -34,8 +34,8 @@ fn error_reaches_the_peer_of_a_channel_that_we_fail() {
         live.stranger.dial(&world);
         let error: Error = live.line().expect();
         assert_eq!((error.channel_id, error.text()), (live.id, "the channel is closed".to_owned()));
-        // A node of the same kind has an error of its own, and more than one message under way. None is answered, and a peer
-        // that goes on is left.
+        // A node of the same kind has an error of its own, and more than one message under way.
+        // None is answered, and a peer that goes on is left.
         let ours = live.reestablish_message();
         live.say(&ours);
         let patience = std::time::Duration::from_millis(10);
@@ -73,7 +73,8 @@ fn error_about_one_channel_leaves_the_others_of_the_peer_alone() {
     world.wait_spend(funding);
 }
 
-/// BOLT 2, revoke_and_ack: a secret that is no key, or not that of the point, fails the channel; no connection mends it.
+/// BOLT 2, revoke_and_ack: a secret that is no key, or not that of the point, fails the channel; no
+/// connection mends it.
 #[test]
 fn revocation_with_an_invalid_key_fails_the_channel() {
     let breaks: [fn(&RevokeAndAck) -> Vec<u8>; 4] = [
@@ -122,14 +123,15 @@ fn stalled_close(world: &World) -> (Live, u64) {
     let mut live = Stranger::meet(1, world).open(world, Plan::new(1));
     live.lock_in(world);
     let before = total(world);
-    live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+    live.say(&Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
     live.hear_until(|m| matches!(m, ChannelMessage::Shutdown(_)));
     world.node.wait_state(&live.name(), "CLOSINGD_SIGEXCHANGE");
     (live, before)
 }
 const FIVE_SECONDS: &str = "--dev-peer-close-seconds=5";
 
-/// BOLT 2, closing_signed: a close that the peer began and stalls, over reconnects and our restart, fails the channel.
+/// BOLT 2, closing_signed: a close that the peer began and stalls, over reconnects and our restart,
+/// fails the channel.
 #[test]
 fn stalled_close_of_the_peer_fails_the_channel() {
     let world = World::with(&[FIVE_SECONDS]);
@@ -151,7 +153,8 @@ fn stalled_close_of_the_peer_fails_the_channel() {
     assert!(total(&world) + FEES > before);
 }
 
-/// A `close` without a timeout of its own joins the peer's close: it gives a peer that stalls no more time.
+/// A `close` without a timeout of its own joins the peer's close: it gives a peer that stalls no
+/// more time.
 #[test]
 fn stalled_close_of_the_peer_keeps_its_limit_after_a_close_of_ours() {
     let world = World::with(&[FIVE_SECONDS]);
@@ -166,7 +169,8 @@ fn stalled_close_of_the_peer_keeps_its_limit_after_a_close_of_ours() {
     assert!(total(&world) + FEES > before);
 }
 
-/// BOLT 2, shutdown, rationale: scripts of nodes from before segwit, in a channel without anchors; with anchors they are refused.
+/// BOLT 2, shutdown, rationale: scripts of nodes from before segwit, in a channel without anchors;
+/// with anchors they are refused.
 #[test]
 fn shutdown_to_p2pkh_closes_a_channel_without_anchors() {
     let p2pkh = ScriptBuf::from_bytes([&[0x76, 0xa9, 20][..], &[7; 20], &[0x88, 0xac]].concat());

@@ -13,7 +13,8 @@ fn at_b(t: &Between) -> u64 {
     of.map(|h| h.htlc.amount.0 / 1000).sum()
 }
 
-/// Says so many HTLCs in one commitment, and dances until nothing moves: some came to `b`, the others back.
+/// Says so many HTLCs in one commitment, and dances until nothing moves: some came to `b`, the
+/// others back.
 fn flood(t: &mut Between, count: u32, msat: u64) {
     for n in 0..count {
         let mut bytes = [9; 32];
@@ -114,7 +115,8 @@ fn excess_fee_theft_with_a_miner_a_commitment_that_is_all_fees_is_refused() {
     assert!(total(&world) + 1_000 > before);
 }
 
-/// BOLT 2, max_dust_htlc_exposure_msat: the feerate comes between our signature and the peer's revocation. Default options.
+/// BOLT 2, max_dust_htlc_exposure_msat: the feerate comes between our signature and the peer's
+/// revocation. Default options.
 #[test]
 fn dust_exposure_counts_htlcs_between_signature_and_revocation() {
     let mut t = Between::with(Plan::new(1).plain(), Plan::new(2).plain());

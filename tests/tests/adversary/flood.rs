@@ -1,4 +1,5 @@
-//! Flood and loot: HTLCs without number that expire in one block, and blocks that have no room for all who want in.
+//! Flood and loot: HTLCs without number that expire in one block, and blocks that have no room for
+//! all who want in.
 
 use crate::scenes::*;
 use bitcoin::Amount;
@@ -14,16 +15,17 @@ const BLOCK: &str = "-blockmaxweight=40000";
 
 /// From so many blocks before the expiry on the node claims: half of its delta.
 const CLOSES: u32 = 20;
-/// What others pay for a virtual byte, in satoshi: more than claims begin with, less than those HTLCs are worth.
+/// What others pay for a virtual byte, in satoshi: more than claims begin with, less than those
+/// HTLCs are worth.
 const MARKET: u64 = 3;
 
 /// Somebody else's transaction, which fills a block alone.
 fn traffic(world: &World) {
     let coin = world.coin();
-    let mut tx = world.pay_from(coin, &vec![(purse_script(), Amount::from_sat(1000)); 240]);
+    let mut tx = world.pay_from(coin, &vec![(miner_script(), Amount::from_sat(1000)); 240]);
     let fee = tx.vsize() as u64 * MARKET;
     tx.output.last_mut().unwrap().value -= Amount::from_sat(fee);
-    sign_purse(&mut tx, 0, coin.1);
+    sign_miner_input(&mut tx, 0, coin.1);
     world.send(&tx);
 }
 

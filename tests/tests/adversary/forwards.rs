@@ -124,8 +124,9 @@ fn eclair_preimage_extraction(published: Published) {
     t.lost_nothing();
 }
 
-/// BOLT 4, "Onion Decryption": an HMAC that was received before. The first HTLC with it was forwarded and failed; the same onion
-/// on the same and on another channel, and after a restart, goes nowhere.
+/// BOLT 4, "Onion Decryption": an HMAC that was received before. The first HTLC with it was
+/// forwarded and failed; the same onion on the same and on another channel, and after a restart,
+/// goes nowhere.
 #[test]
 fn replayed_onion_is_forwarded_once() {
     let mut t = Between::new();

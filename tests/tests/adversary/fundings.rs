@@ -1,4 +1,5 @@
-//! Fundings of channels that are ready, which a reorganisation takes back: they come again elsewhere, or never.
+//! Fundings of channels that are ready, which a reorganisation takes back: they come again
+//! elsewhere, or never.
 
 use crate::scenes::*;
 use bitcoin::Transaction;
@@ -107,7 +108,8 @@ fn double_spend(world: &World, funding: &Transaction) -> Transaction {
     world.pay_from(coin, &[])
 }
 
-/// Two channels in one block, which leaves the chain; b's funding is spent otherwise, while a's HTLC waits at b.
+/// Two channels in one block, which leaves the chain; b's funding is spent otherwise, while a's
+/// HTLC waits at b.
 struct Robbed {
     t: Between,
     /// a's.

@@ -1,4 +1,5 @@
-//! Lies in `channel_reestablish`, in each of its fields: none makes the node give up its commitment or publish an old one.
+//! Lies in `channel_reestablish`, in each of its fields: none makes the node give up its commitment
+//! or publish an old one.
 
 use crate::disorder::{Reach, Say, everything_said, held};
 use crate::signatures::wrong;

@@ -7,7 +7,8 @@ use tests::stranger::*;
 use tests::wait_for;
 use wire::{Rest, TxAbort, Warning};
 
-/// What one stranger may have written at once, and what all may: with room for what passes meanwhile, a second's share each second.
+/// What one stranger may have written at once, and what all may: with room for what passes
+/// meanwhile, a second's share each second.
 const OF_ONE: u64 = 64 * 1024;
 const OF_ALL: u64 = 512 * 1024;
 

@@ -1,5 +1,6 @@
-//! Strangers who lie, against a whole node on a real chain. One test for each threat, named after it; each counts the money at
-//! its end, and fails if lightningd took 100 MB or 200 descriptors, or found a bug in itself ([`tests::stranger::World`]).
+//! Strangers who lie, against a whole node on a real chain. One test for each threat, named after
+//! it; each counts the money at its end, and fails if lightningd took 100 MB or 200 descriptors, or
+//! found a bug in itself ([`tests::stranger::World`]).
 //!
 //! | flaw, attack | what defeats it here | tests |
 //! |---|---|---|
@@ -51,8 +52,9 @@
 //! | connectd is crashed again and again; processes or descriptors are used up | the node goes on with the chain, its claims and its RPC, and starts them again, later each time | `doors::connectd_that_*`, `doors::daemon_that_*` |
 //! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
 //!
-//! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and construction of a commitment by one
-//! builder (`common/channel`), persistence (`tests/tests/crash.rs`).
+//! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and
+//! construction of a commitment by one builder (`common/channel`), persistence
+//! (`tests/tests/crash.rs`).
 
 mod bounds;
 mod captured;

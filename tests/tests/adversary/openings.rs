@@ -33,7 +33,7 @@ fn cve_2019_12998_funding_output_is_verified() {
         let output = match lie {
             "less" => (script, amount - sat(1)),
             "more" => (script, amount + sat(1)),
-            "script" => (purse_script(), amount),
+            "script" => (miner_script(), amount),
             _ => (script, amount),
         };
         let tx = world.pay(&[output]);
@@ -68,7 +68,7 @@ fn cve_2019_12998_a_funding_that_was_double_spent_is_never_ready() {
     let tx = world.pay_from(coin, &[draft.output()]);
     draft.create(OutPoint { txid: tx.compute_txid(), vout: 0 });
     let mut live = draft.signed();
-    let other = world.pay_from(coin, &[(purse_script(), Amount::from_sat(5_000))]);
+    let other = world.pay_from(coin, &[(miner_script(), Amount::from_sat(5_000))]);
     world.send(&other);
     world.mine(20);
     let channel = world.node.channel(&live.name());
@@ -122,7 +122,8 @@ fn eclair_channel_id_collision() {
     let world = World::new();
     let mut first = Stranger::meet(1, &world).open(&world, Plan::new(1));
     first.lock_in(&world);
-    // Another outpoint with the same channel id: what is xored into the txid is the output's number.
+    // Another outpoint with the same channel id: what is xored into the txid is the output's
+    // number.
     let mut txid = first.funding.txid.to_byte_array();
     txid[31] ^= 1 ^ first.funding.vout as u8;
     let same = OutPoint { txid: bitcoin::Txid::from_byte_array(txid), vout: 1 };
@@ -426,7 +427,8 @@ fn cln_channel_open_race_with_a_storm_of_reconnects() {
     still_works(&world, 50);
 }
 
-/// Opens a channel whose funding is a lie, says that it never minded, and leaves; its name, or why the node refused it.
+/// Opens a channel whose funding is a lie, says that it never minded, and leaves; its name, or why
+/// the node refused it.
 fn given_up(world: &World, (who, n): (u64, u64)) -> Result<String, String> {
     let mut stranger = Stranger::meet(who, world);
     let plan = Plan::new(n);

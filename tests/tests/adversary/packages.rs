@@ -1,5 +1,6 @@
-//! Commitments that no mempool takes alone: they come with the child that pays for them, where the backend can send both at once. And the
-//! matrix of closes by markets: each kind of close, with few and with as many HTLCs as there can be, is in a block in time.
+//! Commitments that no mempool takes alone: they come with the child that pays for them, where the
+//! backend can send both at once. And the matrix of closes by markets: each kind of close, with few
+//! and with as many HTLCs as there can be, is in a block in time.
 
 #[path = "../onchain/mod.rs"]
 mod scenes;
@@ -9,7 +10,7 @@ use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxIn, TxOut, Witness};
 use scenes::*;
 use serde_json::{Value, json};
 use std::path::Path;
-use tests::stranger::{purse_script, sign_purse};
+use tests::stranger::{miner_script, sign_miner_input};
 use tests::{Bitcoind, Node, Pair, Scratch, hop, plain_backend, wait_for};
 
 /// Commitments pay 253 per 1000 weight, claims and pushes four thousand.
@@ -40,18 +41,18 @@ fn spend(from: OutPoint, value: Amount, output: Vec<TxOut>) -> Transaction {
         }],
         output,
     };
-    sign_purse(&mut tx, 0, value);
+    sign_miner_input(&mut tx, 0, value);
     tx
 }
 
-fn to_purse(sat: u64, count: usize) -> Vec<TxOut> {
-    vec![TxOut { value: Amount::from_sat(sat), script_pubkey: purse_script() }; count]
+fn to_miner(sat: u64, count: usize) -> Vec<TxOut> {
+    vec![TxOut { value: Amount::from_sat(sat), script_pubkey: miner_script() }; count]
 }
 
 /// Coins of nobody's, each enough for one large transaction.
 fn change_money(bitcoind: &Bitcoind) -> Vec<OutPoint> {
     let (coin, value) = bitcoind.coin();
-    let tx = spend(coin, value, to_purse(COIN, 90));
+    let tx = spend(coin, value, to_miner(COIN, 90));
     let raw = serialize_hex(&tx);
     // The rest is fee: what bitcoind finds absurd, and a miner does not.
     bitcoind.rpc("generateblock", &json!(["bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk", [raw]]));
@@ -67,14 +68,15 @@ fn mempool_minimum(bitcoind: &Bitcoind) -> f64 {
     bitcoind.rpc("getmempoolinfo", &json!([]))["mempoolminfee"].as_f64().unwrap()
 }
 
-/// Large transactions at a price between a commitment's and a push's, until the mempool takes nothing cheaper.
+/// Large transactions at a price between a commitment's and a push's, until the mempool takes
+/// nothing cheaper.
 fn crowd(bitcoind: &Bitcoind, coins: &[OutPoint]) {
     let quiet = mempool_minimum(bitcoind);
     for (n, coin) in coins.iter().enumerate() {
         // About 93,000 virtual bytes: from 6 satoshi for each on.
         let fee = 600_000 + 2_000 * n as u64;
         let out = (COIN - fee) / MANY as u64;
-        let tx = spend(*coin, Amount::from_sat(COIN), to_purse(out, MANY));
+        let tx = spend(*coin, Amount::from_sat(COIN), to_miner(out, MANY));
         let _ = bitcoind.try_rpc("sendrawtransaction", &json!([serialize_hex(&tx), 0]));
         if mempool_minimum(bitcoind) > quiet {
             return;
@@ -156,7 +158,8 @@ fn a_backend_without_packages_is_given_the_commitment_and_its_child_one_after_th
     resolve_alone(&pair.alice, &pair.bitcoind, &id);
 }
 
-/// At this market the child, which pays for both, pays more for each of its own bytes than bitcoind takes by default.
+/// At this market the child, which pays for both, pays more for each of its own bytes than bitcoind
+/// takes by default.
 const DEAR: &str = "--force-feerates=1100/1100/253/1500000/1500000/253";
 
 #[test]
@@ -236,7 +239,8 @@ fn spent_in_mempool(bitcoind: &Bitcoind, funding: &Value) -> Option<()> {
     spends[0]["spendingtxid"].as_str().map(|_| ())
 }
 
-/// A payee holds the parts of an incomplete payment for a minute: the markets do not compete for the processor.
+/// A payee holds the parts of an incomplete payment for a minute: the markets do not compete for
+/// the processor.
 static ONE_MARKET: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// Every kind of close at once: each is in a block before an HTLC expires.

@@ -1,5 +1,5 @@
-//! Commitments that no block takes at their own feerate, while a conflicting one of the node's cannot enter the mempool: the node bumps
-//! what stands there, whoever published it.
+//! Commitments that no block takes at their own feerate, while a conflicting one of the node's
+//! cannot enter the mempool: the node bumps what stands there, whoever published it.
 
 use crate::scenes::*;
 use primitives::*;
@@ -11,7 +11,8 @@ const CHAIN: [&str; 2] = ["-regtest", "-blockmintxfee=0.00004"];
 /// Commitments pay 1 sat/vB; the node's claims and anchor bumps know what blocks want.
 const RATES: &str = "--force-feerates=1100/1100/253/1100/1100/253";
 
-/// Two channels of a node that forwards, whose fundings got into a block though they pay too little.
+/// Two channels of a node that forwards, whose fundings got into a block though they pay too
+/// little.
 fn between(world: World) -> Between {
     let cheap = |n| Plan { feerate: 253, ..Plan::new(n) };
     let in_block = |live: Live| {
@@ -39,8 +40,9 @@ enum Which {
     Previous,
 }
 
-/// b holds an HTLC that a offered, and does not hear of the preimage of one that it offered to a. Then its commitment stands in the
-/// mempool at 1 sat/vB, with a child of this many outputs on its own anchor if there is one.
+/// b holds an HTLC that a offered, and does not hear of the preimage of one that it offered to a.
+/// Then its commitment stands in the mempool at 1 sat/vB, with a child of this many outputs on its
+/// own anchor if there is one.
 fn is_bumped_in_time(world: World, which: Which, outputs: Option<usize>) {
     is_bumped(world, which, outputs, false);
 }
@@ -88,7 +90,7 @@ fn is_bumped(world: World, which: Which, outputs: Option<usize>, dies: bool) {
         t.world.node.wait_normal(&t.a.name());
     }
     assert!(closed < received.0, "{closed} is late for {received}");
-    // The claim of what b offered is in a block before b can take it back, and what a offered comes back.
+    // b's HTLC is claimed before b can take it back, and a's goes back to a.
     let output = |by| {
         let found = built.htlcs.iter().find(|h| h.htlc.offered_by == by).unwrap();
         found.tx.input[0].previous_output.to_string()

@@ -17,7 +17,8 @@ enum Kind {
     Revoked,
 }
 
-/// A channel with an HTLC each way that expires after so many blocks, a revoked state, and one more commitment that is not answered; what each kind is.
+/// A channel with an HTLC each way that expires after so many blocks, a revoked state, and one more
+/// commitment that is not answered; what each kind is.
 struct Scene {
     world: World,
     live: Live,
@@ -56,11 +57,11 @@ impl Scene {
             }
             Kind::Mutual => {
                 let channel_id = self.live.id;
-                self.live.say(&wire::Shutdown { channel_id, scriptpubkey: purse_script() });
+                self.live.say(&wire::Shutdown { channel_id, scriptpubkey: miner_script() });
                 let heard =
                     self.live.hear_until(|m| matches!(m, wire::ChannelMessage::Shutdown(_)));
                 let wire::ChannelMessage::Shutdown(theirs) = heard else { unreachable!() };
-                let signed = self.live.closing_signed(&theirs.scriptpubkey, purse_script(), 1000);
+                let signed = self.live.closing_signed(&theirs.scriptpubkey, miner_script(), 1000);
                 self.live.say(&signed);
                 wait_close(&self.world, &self.live)
             }

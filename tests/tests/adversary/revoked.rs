@@ -1,4 +1,5 @@
-//! Revoked commitments, published: everything in them is the node's, whoever comes first to which output.
+//! Revoked commitments, published: everything in them is the node's, whoever comes first to which
+//! output.
 
 use crate::scenes::*;
 use bitcoin::Transaction;
@@ -15,8 +16,8 @@ struct Htlcs {
     same_expiry: bool,
 }
 
-/// A channel with a revoked commitment that has two HTLCs each way; its number, and the HTLCs: two of the stranger's, then two
-/// of the node's, whose preimages it knows.
+/// A channel with a revoked commitment that has two HTLCs each way; its number, and the HTLCs: two
+/// of the stranger's, then two of the node's, whose preimages it knows.
 fn with_revoked(
     world: &World,
     n: u64,
@@ -58,7 +59,8 @@ fn preimage_of(n: u64, at: usize, equal: bool) -> Option<Preimage> {
     Some(preimage(if equal { n as u8 } else { (n * 2 + node_offered) as u8 }))
 }
 
-/// Second stages of the stranger's get into a block before the node's penalties: for each subset, in the given order of blocks.
+/// Second stages of the stranger's get into a block before the node's penalties: for each subset,
+/// in the given order of blocks.
 fn revoked(plan: fn(u64) -> Plan, htlcs: Htlcs, orders: &[&[usize]]) {
     // Half of everything is what a penalty may cost at its deadline, which is far away here.
     let world = World::with(&["--watchtime-blocks=300"]);
@@ -126,7 +128,8 @@ fn lnd_replacement_stalling_one_input_of_the_batch_is_replaced_in_each_block() {
     world.mine_only(&[&live.commitment(number)]);
     wait_onchain(&world, &live, "remote_revoked");
     for at in [2, 3] {
-        // What the node has in the mempool for this output makes way for what pays more, with all that it shares it with.
+        // What the node has in the mempool for this output makes way for what pays more, with all
+        // that it shares it with.
         let (_, output) = Live::htlc_output(&live.mine(number), which[at].0, which[at].1);
         let outpoint = output.tx.input[0].previous_output;
         world.wait_spend(outpoint);
@@ -196,10 +199,10 @@ fn lnd_close_reorg_a_revoked_commitment_in_the_place_of_a_mutual_close() {
         let revoked = live.commitment(live.newest() - 1);
         let before = total(&world);
         let id = live.id;
-        live.say(&wire::Shutdown { channel_id: id, scriptpubkey: purse_script() });
+        live.say(&wire::Shutdown { channel_id: id, scriptpubkey: miner_script() });
         let theirs = live.hear_until(|m| matches!(m, wire::ChannelMessage::Shutdown(_)));
         let wire::ChannelMessage::Shutdown(theirs) = theirs else { unreachable!() };
-        let good = live.closing_signed(&theirs.scriptpubkey, purse_script(), 1000);
+        let good = live.closing_signed(&theirs.scriptpubkey, miner_script(), 1000);
         live.say(&good);
         wait_close(&world, &live);
         live.stranger.hang_up();

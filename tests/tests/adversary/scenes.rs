@@ -59,7 +59,8 @@ impl Between {
         let before = total(&world);
         Self { a, b, before, world }
     }
-    /// An onion through the node to `b`, and what `a` must offer with it. `blocks` are those that `b` sees.
+    /// An onion through the node to `b`, and what `a` must offer with it. `blocks` are those that
+    /// `b` sees.
     pub fn onion(
         &self,
         msat: u64,
@@ -124,7 +125,8 @@ pub fn hears_preimage(live: &mut Live, id: HtlcId, preimage: Preimage) {
     }
 }
 
-/// An onion through the node to this one: what the first must offer with it. Fee: 1 msat and 10 millionths; a delta of 6.
+/// An onion through the node to this one: what the first must offer with it. Fee: 1 msat and 10
+/// millionths; a delta of 6.
 pub fn onion_through(
     world: &World,
     to: &Live,
@@ -152,7 +154,8 @@ pub fn wait_close(world: &World, live: &Live) -> bitcoin::Transaction {
     world.wait_spend(live.funding)
 }
 
-/// Blocks, until the node goes to the chain with this channel by itself: at which height. Its commitment is in the mempool, or mined.
+/// Blocks, until the node goes to the chain with this channel by itself: at which height. Its
+/// commitment is in the mempool, or mined.
 pub fn mine_until_closed(world: &World, live: &Live, before: u32) -> u32 {
     let state = || world.node.channel(&live.name())["state"].clone();
     while state() == "CHANNELD_NORMAL" {
@@ -166,7 +169,8 @@ pub fn mine_until_closed(world: &World, live: &Live, before: u32) -> u32 {
     height
 }
 
-/// HTLCs for a channel of one stranger with the node, both ways: what the node is to receive it holds, since a part is missing.
+/// HTLCs for a channel of one stranger with the node, both ways: what the node is to receive it
+/// holds, since a part is missing.
 pub struct Held {
     hash: PaymentHash,
     secret: PaymentSecret,
@@ -222,7 +226,8 @@ pub fn node_pays(
     theirs.map(|h| h.htlc.id).max().unwrap()
 }
 
-/// Until the node has read the last word of the dance: what is said just before the line breaks may be lost with it.
+/// Until the node has read the last word of the dance: what is said just before the line breaks may
+/// be lost with it.
 pub fn wait_settled(world: &World, live: &Live) {
     wait_for("the node to be as far as the stranger", || {
         let htlcs = world.node.channel(&live.name())["htlcs"].clone();

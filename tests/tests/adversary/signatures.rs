@@ -115,10 +115,10 @@ fn cve_2020_26895_high_s_and_wrong_signatures_on_closings() {
         live.lock_in(&world);
         let before = total(&world);
         let id = live.id;
-        live.say(&Shutdown { channel_id: id, scriptpubkey: purse_script() });
+        live.say(&Shutdown { channel_id: id, scriptpubkey: miner_script() });
         let theirs = live.hear_until(|m| matches!(m, wire::ChannelMessage::Shutdown(_)));
         let wire::ChannelMessage::Shutdown(theirs) = theirs else { unreachable!() };
-        let good = live.closing_signed(&theirs.scriptpubkey, purse_script(), 1000);
+        let good = live.closing_signed(&theirs.scriptpubkey, miner_script(), 1000);
         let bytes = match what {
             "high S" => replaced(&good, &good.signature, &high_s(&good.signature)),
             "wrong" => ClosingSigned { signature: wrong(), ..good }.encode(),
@@ -132,9 +132,9 @@ fn cve_2020_26895_high_s_and_wrong_signatures_on_closings() {
         // It can still be closed by an honest word, or the node goes alone.
         if world.node.channel(&live.name())["state"] == "CLOSINGD_SIGEXCHANGE" {
             live.reconnect(&world);
-            live.say(&Shutdown { channel_id: id, scriptpubkey: purse_script() });
+            live.say(&Shutdown { channel_id: id, scriptpubkey: miner_script() });
             live.hear_until(|m| matches!(m, wire::ChannelMessage::Shutdown(_)));
-            let good = live.closing_signed(&theirs.scriptpubkey, purse_script(), 1000);
+            let good = live.closing_signed(&theirs.scriptpubkey, miner_script(), 1000);
             live.say(&good);
         }
         wait_close(&world, &live);
@@ -184,11 +184,13 @@ fn cve_2020_26895_high_s_and_wrong_signatures_on_announcements() {
         live.line().hear_announcement();
         let good = live.announcement_signatures(&world);
         live.line().say_raw(&broken(&good));
-        // BOLT 7 leaves the choice between the connection and the channel: nothing is lost by the first.
+        // BOLT 7 leaves the choice between the connection and the channel: nothing is lost by the
+        // first.
         let text = live.end();
         assert!(text.contains("signature"), "{what}: {text}");
         assert_eq!(world.node.channel(&live.name())["state"], "CHANNELD_NORMAL", "{what}");
-        // It was not taken: on a new connection the node asks again, by saying its own. What holds is taken.
+        // It was not taken: on a new connection the node asks again, by saying its own. What holds
+        // is taken.
         live.reconnect(&world);
         live.line().hear_announcement();
         live.say(&good);

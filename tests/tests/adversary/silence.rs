@@ -72,7 +72,8 @@ fn a_forward_that_no_commitment_can_have_goes_back_before_it_is_too_late() {
     while t.world.height() < expiry.0 - 6 {
         t.world.mine(1);
     }
-    // Its revocation would be followed by a signature for both, and with that b would take what a had back long ago.
+    // Its revocation would be followed by a signature for both, and with that b would take what a
+    // had back long ago.
     t.a_failed(second);
     t.a_still_waits(first);
     mine_until_closed(&t.world, &t.b, last.0);
@@ -122,12 +123,12 @@ fn closer_is_silent(closing: Closing) {
     match closing {
         Closing::Shutdown => {}
         Closing::Fee | Closing::Hangs => {
-            live.say(&Shutdown { channel_id: live.id, scriptpubkey: purse_script() });
+            live.say(&Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
         }
     }
     if matches!(closing, Closing::Hangs) {
         // Far too much for the node, which is the fundee's friend.
-        let offer = live.closing_signed(&theirs.scriptpubkey, purse_script(), 1);
+        let offer = live.closing_signed(&theirs.scriptpubkey, miner_script(), 1);
         live.say(&offer);
     }
     let closed = call.wait().unwrap();
@@ -273,7 +274,8 @@ fn eclair_late_claim_leaves_the_time_that_it_takes_to_be_paid_upstream() {
     let late = t.world.height() + 16;
     wait_settled(&t.world, &t.a);
     t.a.stranger.hang_up();
-    // b shows the preimage in the last block before the node would have left it, and a is not there to hear it.
+    // b shows the preimage in the last block before the node would have left it, and a is not there
+    // to hear it.
     t.world.mine(late - 1 - t.world.height());
     t.b.fulfil(at_b, p);
     t.b.settle();

@@ -1,5 +1,5 @@
-//! Outgoing HTLCs that are not resolved on chain before their incoming HTLCs expire: those that cost more than they hold, and those that
-//! no miner takes.
+//! Outgoing HTLCs that are not resolved on chain before their incoming HTLCs expire: those that
+//! cost more than they hold, and those that no miner takes.
 
 use crate::scenes::*;
 use primitives::*;
@@ -46,7 +46,8 @@ impl Market {
     }
 }
 
-/// `b` publishes its commitment with this HTLC of `a`'s, and touches nothing more. The id at `a`, and when that one expires.
+/// `b` publishes its commitment with this HTLC of `a`'s, and touches nothing more. The id at `a`,
+/// and when that one expires.
 fn close_downstream(t: &mut Between, msat: u64) -> (HtlcId, u32) {
     let hash = preimage(1).hash();
     let (amount, expiry, onion) = t.onion(msat, hash, 12);
@@ -177,7 +178,8 @@ fn preimage_shown_after_failing_back_costs_that_htlc_alone() {
     assert_eq!(forwards["forwards"][0]["status"], "failed");
 }
 
-/// Nothing of the node's gets into blocks. An HTLC above the cost of a close is not given up: the preimage is good for it to the last.
+/// Nothing of the node's gets into blocks. An HTLC above the cost of a close is not given up: the
+/// preimage is good for it to the last.
 #[test]
 fn htlc_above_the_cost_of_a_close_waits_for_its_preimage() {
     let mut t = Between::within(Market::Ten.world(), Plan::new(1), Plan::new(2));
@@ -204,8 +206,9 @@ fn add_part(world: &World, live: &mut Live, msat: u64, total: u64, secret: Chann
     live.add(amount, hash, expiry, onion)
 }
 
-/// One part of a payment to the node comes over `a`, whose channel fails then; the rest comes over `b`. `a` publishes its own commitment.
-/// Below 1,000 sat that one has no output for the part, and the node's has.
+/// One part of a payment to the node comes over `a`, whose channel fails then; the rest comes over
+/// `b`. `a` publishes its own commitment. Below 1,000 sat that one has no output for the part, and
+/// the node's has.
 fn part_over_a_failed_channel(msat: u64, pays: bool) {
     let mut a = Plan::new(1);
     a.terms.dust_limit = Sat(1_000);

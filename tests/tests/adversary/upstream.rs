@@ -1,4 +1,5 @@
-//! A forwarding node between two strangers, one of whom goes to the chain: what becomes of the other's HTLC.
+//! A forwarding node between two strangers, one of whom goes to the chain: what becomes of the
+//! other's HTLC.
 
 use crate::scenes::*;
 use primitives::*;
@@ -14,7 +15,8 @@ fn lnd_excessive_failback_an_htlc_that_the_confirmed_commitment_has_not() {
     let old = t.b.newest();
     let (amount, expiry, onion) = t.onion(100_000_000, hash, 40);
     let id = t.a.add_and_settle(amount, hash, expiry, onion);
-    // b has the signature of a commitment with it, and publishes the one before, which it never revoked.
+    // b has the signature of a commitment with it, and publishes the one before, which it never
+    // revoked.
     t.b.hear_commit();
     let commitment = t.b.commitment(old);
     t.b.stranger.hang_up();
@@ -244,8 +246,9 @@ fn replacement_cycling_our_timeout_comes_back_each_block() {
     }
     let mut cycled = 0;
     let mut fee = 20_000;
-    // Each block b replaces the node's timeout by its claim, and that by something that has nothing to do with it.
-    // Once more, and there would be no block left in which a commits to what the node learned.
+    // Each block b replaces the node's timeout by its claim, and that by something that has nothing
+    // to do with it. Once more, and there would be no block left in which a commits to what the
+    // node learned.
     for _ in 0..2 {
         let Some(ours) = wait_spend_or_paid(&mut t, id, p, outpoint) else { break };
         assert!(!ours.input.is_empty());

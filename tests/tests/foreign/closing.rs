@@ -16,7 +16,8 @@ impl Foreign {
         })
     }
 
-    /// One of them closes; both agree, and both have on the chain what they had in the channel: the opener less the fee.
+    /// One of them closes; both agree, and both have on the chain what they had in the channel: the
+    /// opener less the fee.
     pub(super) fn closes(&self, id: &str, who: &str) {
         let channel = self.fulmen.channel(id);
         let fulmen_sat = self.fulmen.settled_balance(id) / 1000;

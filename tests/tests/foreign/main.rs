@@ -125,7 +125,8 @@ fn coins_sat(node: &Node) -> u64 {
     outputs.map(|o| o["amount_msat"].as_u64().unwrap() / 1000).sum()
 }
 
-/// Begins a payment of the suite's as soon as the channel takes it; how it ends is waited for elsewhere.
+/// Begins a payment of the suite's as soon as the channel takes it; how it ends is waited for
+/// elsewhere.
 fn sendpay(f: &Foreign, id: &str, msat: u64, hash: &Value, secret: &Value) {
     let scid = f.fulmen.channel(id)["short_channel_id"].clone();
     let route = json!([{"id": f.ldk.id, "channel": scid, "amount_msat": msat, "delay": 40}]);

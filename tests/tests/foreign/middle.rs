@@ -1,4 +1,5 @@
-//! The suite between two LDK nodes: what it forwards, and what it does on chain when one of its channels ends in between.
+//! The suite between two LDK nodes: what it forwards, and what it does on chain when one of its
+//! channels ends in between.
 
 use super::{Foreign, coins_sat, wait_for};
 use bitcoin::hashes::{Hash, sha256};
@@ -121,7 +122,8 @@ fn the_suite_forwards_between_two_ldk_nodes_both_ways_and_through_a_kill() {
     assert_eq!(settled.filter(|f| f["status"] == "settled").count(), 3);
 }
 
-/// The channel to the payer ends while the payment is held; then the payee claims, and the suite takes its money on chain.
+/// The channel to the payer ends while the payment is held; then the payee claims, and the suite
+/// takes its money on chain.
 fn the_payers_channel_ends(ours: bool, options: &[&str]) {
     let m = Middle::new(options);
     let held = m.hold(1);
@@ -148,7 +150,8 @@ fn what_the_payee_claims_is_taken_without_anchors_too() {
     the_payers_channel_ends(true, &["--no-anchors"]);
 }
 
-/// The channel to the payee ends while the payment is held; it claims on chain, and the payer gets the preimage from there.
+/// The channel to the payee ends while the payment is held; it claims on chain, and the payer gets
+/// the preimage from there.
 fn the_payees_channel_ends_and_it_claims(ours: bool) {
     let m = Middle::new(&[]);
     let held = m.hold(1);
@@ -174,7 +177,8 @@ fn a_preimage_that_ldk_shows_on_its_commitment_goes_to_the_payer() {
     the_payees_channel_ends_and_it_claims(false);
 }
 
-/// The channel to the payee ends, and it never claims: the payment goes back to the payer, and its channel lives on.
+/// The channel to the payee ends, and it never claims: the payment goes back to the payer, and its
+/// channel lives on.
 fn the_payees_channel_ends_and_the_payment_times_out(ours: bool) {
     let m = Middle::new(&[]);
     let held = m.hold(1);
@@ -211,7 +215,8 @@ fn what_times_out_on_ldks_commitment_goes_back_to_the_payer() {
     the_payees_channel_ends_and_the_payment_times_out(false);
 }
 
-/// Payments wait in both directions of the channel to the right when it ends; then each payee claims.
+/// Payments wait in both directions of the channel to the right when it ends; then each payee
+/// claims.
 fn both_directions(ours: bool) {
     let m = Middle::new(&[]);
     let there = m.hold(1);

@@ -1,4 +1,5 @@
-//! Channels in both directions, of the types that both know; openings that one of them refuses, and those that take their time.
+//! Channels in both directions, of the types that both know; openings that one of them refuses, and
+//! those that take their time.
 
 use super::{Foreign, coins_sat, wait_for};
 use serde_json::{Value, json};

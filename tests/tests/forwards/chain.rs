@@ -1,4 +1,5 @@
-//! A forward whose outgoing channel goes to the chain: what the chain says goes back over the channel that lives.
+//! A forward whose outgoing channel goes to the chain: what the chain says goes back over the
+//! channel that lives.
 
 use serde_json::{Value, json};
 use tests::{Line, Node, hop, wait_for};
@@ -12,7 +13,8 @@ struct Held {
 }
 
 impl Held {
-    /// Half a payment waits at the payee. The delta leaves time for a transaction on chain to be buried.
+    /// Half a payment waits at the payee. The delta leaves time for a transaction on chain to be
+    /// buried.
     fn new() -> Self {
         let line = Line::with([&[], &["--cltv-delta=30"], &[]]);
         // With anchors whoever claims an HTLC on chain pays for that with other coins.
@@ -112,7 +114,8 @@ fn a_preimage_shown_on_chain_is_paid_for_upstream() {
     }
 }
 
-/// Half of it came another way, so that the payee may show the preimage of the half that is on chain: and shows it in the mempool.
+/// Half of it came another way, so that the payee may show the preimage of the half that is on
+/// chain: and shows it in the mempool.
 #[test]
 fn a_preimage_in_the_mempool_is_paid_for_upstream_before_any_block_has_it() {
     for by_payee in [true, false] {

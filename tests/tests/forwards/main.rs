@@ -1,4 +1,5 @@
-//! Three nodes in a line: what the one in the middle forwards, refuses, and still knows after it was killed.
+//! Three nodes in a line: what the one in the middle forwards, refuses, and still knows after it
+//! was killed.
 
 mod chain;
 mod kills;
@@ -43,7 +44,8 @@ fn wait_held(node: &Node, channel: &str, count: usize) {
     });
 }
 
-/// What everybody has once nothing is under way: l1 gave `msat` and the fee, l2 kept the fee, l3 got `msat`.
+/// What everybody has once nothing is under way: l1 gave `msat` and the fee, l2 kept the fee, l3
+/// got `msat`.
 fn assert_moved(line: &Line, msat: u64, fee: u64) {
     let whole = LINE_SAT * 1000;
     assert_eq!(line.l1.settled_balance(&line.first), whole - msat - fee);

@@ -77,7 +77,7 @@ fn onions_of_a_callers_own_making_travel_and_their_errors_are_read_by_who_has_th
     assert_eq!(reply.len(), 2 * (32 + 2 + 2 + 256));
     let listed = line.l1.rpc("listsendpays", &json!({"payment_hash": unknown.0}));
     assert_eq!(listed["payments"][0]["erroronion"], reply);
-    // A layer that the payee cannot open: it tells the middle alone, and the middle tells the payer.
+    // A layer that the payee cannot open: the middle hears of it, and tells the payer.
     let made = onion(&unknown, 1_000_000, &line.l1.id);
     let failed = send(&made, &unknown.0, true, true).unwrap_err();
     assert_eq!((failed.code, failed.data["erring_index"].as_u64()), (204, Some(1)));

@@ -14,7 +14,7 @@ use syn::{Attribute, ImplItem, Item, Meta};
 const LONGEST_FUNCTION: usize = 60;
 /// The longest file, in lines.
 const LONGEST_FILE: usize = 500;
-/// The longest name of a test.
+/// In characters, without its module.
 const LONGEST_TEST_NAME: usize = 60;
 
 /// What a file has beyond the limits.

@@ -20,7 +20,7 @@ pub(super) struct Tree {
 /// Folders that hold no source of ours.
 const LEFT_OUT: &[&str] = &["target", "bitcoind-src", "corpus", "artifacts"];
 
-/// Reads all of it.
+/// Sources and documents of the whole tree, whatever crate they belong to.
 pub(super) fn read(root: &Path) -> Result<Tree, String> {
     let mut tree = Tree { sources: Vec::new(), documents: Vec::new() };
     let mut open = vec![root.to_path_buf()];

@@ -1,6 +1,8 @@
-//! cln-rpc, unchanged, told on stdin what to call: each request and each answer goes through its types.
+//! cln-rpc, unchanged, told on stdin what to call: each request and each answer goes through its
+//! types.
 //!
-//! A line is `{"method": .., "params": {..}}`; what comes back is `{"ok": ..}` or `{"error": {"code": .., "message": ..}}`.
+//! A line is `{"method": .., "params": {..}}`; what comes back is `{"ok": ..}` or `{"error":
+//! {"code": .., "message": ..}}`.
 
 use cln_rpc::{ClnRpc, Request};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! A plugin as cln-plugin's users write them: options of each kind, a method, and a call of its own to the node through cln-rpc.
+//! A plugin as cln-plugin's users write them: options of each kind, a method, and a call of its own
+//! to the node through cln-rpc.
 
 use cln_plugin::options::{
     DefaultBooleanConfigOption, DefaultStringConfigOption, FlagConfigOption, IntegerConfigOption,
