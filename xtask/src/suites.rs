@@ -6,15 +6,17 @@ use crate::shell::cargo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Black-box tests that keep both cores busy: each runs while no other does.
 const ALONE: [&str; 1] = ["packages::"];
 /// Suites whose tests take longest: they begin first, so that none is left running by itself at the
 /// end.
-const LONGEST: [&str; 3] = ["crash", "foreign", "adversary"];
+const LONGEST: [&str; 5] = ["crash", "onchain_fees", "adversary", "foreign", "onchain"];
+/// Suites that start what has a workspace of its own: LDK's node, and CLN's clients.
+const APART: [&str; 2] = ["foreign", "clients"];
 /// Ports that the tests of one worker may listen on; a worker runs one test at a time.
 const PORTS: usize = 1500;
 
@@ -136,17 +138,16 @@ fn totals(output: &str) -> (usize, usize) {
     })
 }
 
-/// Everything: unit tests first, then black-box tests. A black-box test that fails is run once
-/// more, alone.
-pub(crate) fn run_all(suites: &[Suite], env: &Environment) -> Result<Report, String> {
+/// Everything. Unit tests run suite by suite beside the black-box tests, which wait most of their
+/// time, and `apart` builds what the suites of [`APART`] start. A black-box test that fails is run
+/// once more, alone.
+pub(crate) fn run_all(
+    suites: &[Suite],
+    env: &Environment,
+    apart: impl FnOnce() -> Result<(), String> + Send,
+) -> Result<Report, String> {
     let mut report = Report::default();
-    for suite in suites.iter().filter(|s| !s.black_box) {
-        let ran = suite.run(None, env, 0);
-        report.show(&ran);
-        report.unit.push(ran);
-    }
-    let mut together = Vec::new();
-    let mut alone = Vec::new();
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
     for suite in suites.iter().filter(|s| s.black_box) {
         for test in suite.tests()? {
             let is_alone = ALONE.iter().any(|prefix| test.starts_with(prefix));
@@ -154,8 +155,16 @@ pub(crate) fn run_all(suites: &[Suite], env: &Environment) -> Result<Report, Str
         }
     }
     together.sort_by_key(|(suite, _)| LONGEST.iter().position(|l| *l == suite.name).unwrap_or(9));
-    let mut ran = at_once(&together, env, workers(), &report);
-    ran.extend(at_once(&alone, env, 1, &report));
+    let gate = Gate::default();
+    let (built, unit, mut ran) = std::thread::scope(|scope| {
+        let built = scope.spawn(|| gate.open_after(apart));
+        let unit = scope.spawn(|| unit_tests(suites, env, &report));
+        let ran = at_once(&together, env, workers(), &gate, &report);
+        (built.join(), unit.join(), ran)
+    });
+    built.map_err(|_| "the builds apart panicked")??;
+    report.unit = unit.map_err(|_| "a unit suite's thread panicked")?;
+    ran.extend(at_once(&alone, env, 1, &gate, &report));
     let tests: BTreeMap<String, (&Suite, &str)> = together
         .iter()
         .chain(&alone)
@@ -174,6 +183,40 @@ pub(crate) fn run_all(suites: &[Suite], env: &Environment) -> Result<Report, Str
     Ok(report)
 }
 
+fn unit_tests(suites: &[Suite], env: &Environment, report: &Report) -> Vec<Ran> {
+    let run = |suite: &Suite| {
+        // Ports that no worker has.
+        let ran = suite.run(None, env, workers());
+        report.show(&ran);
+        ran
+    };
+    suites.iter().filter(|s| !s.black_box).map(run).collect()
+}
+
+/// What tests of [`APART`] wait for.
+#[derive(Debug, Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Opens in any case: a test that misses what was not built says so.
+    fn open_after(&self, build: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        let built = build();
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+        built
+    }
+
+    fn wait(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*open {
+            open = self.opened.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// Three for each core: a black-box test waits most of its time.
 fn workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -185,6 +228,7 @@ fn at_once(
     tests: &[(&Suite, String)],
     env: &Environment,
     workers: usize,
+    gate: &Gate,
     report: &Report,
 ) -> Vec<Ran> {
     let next = AtomicUsize::new(0);
@@ -194,14 +238,17 @@ fn at_once(
             let (next, all) = (&next, &all);
             scope.spawn(move || {
                 while let Some((suite, test)) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if APART.contains(&suite.name.as_str()) {
+                        gate.wait();
+                    }
                     let ran = suite.run(Some(test), env, worker);
                     report.show(&ran);
-                    all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ran);
+                    all.lock().unwrap_or_else(PoisonError::into_inner).push(ran);
                 }
             });
         }
     });
-    all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What ran.

@@ -3,6 +3,7 @@
 use crate::shell::{cargo, root, step};
 use crate::suites::{self, Environment, Suite};
 use crate::{bitcoind, pyln};
+use std::process::Command;
 use std::time::Instant;
 
 /// Which tests to run.
@@ -33,7 +34,7 @@ fn run_all() -> Result<(), String> {
     let begun = Instant::now();
     let env = prepare()?;
     let suites = suites::build()?;
-    let report = suites::run_all(&suites, &env)?;
+    let report = suites::run_all(&suites, &env, build_apart)?;
     step(cargo().args(["test", "--doc", "--locked", "--workspace"]))?;
     if report.print(begun.elapsed()) { Ok(()) } else { Err("tests failed".to_owned()) }
 }
@@ -41,6 +42,7 @@ fn run_all() -> Result<(), String> {
 /// What `cargo test` runs of `rest`, with everything built that tests start.
 fn run_some(rest: &[String]) -> Result<(), String> {
     let env = prepare()?;
+    build_apart()?;
     let mut tests = cargo();
     tests.args(["test", "--locked", "--workspace"]).args(rest);
     step(tests.env("BITCOIND", &env.bitcoind).env("PYLN_PYTHON", &env.python))
@@ -50,6 +52,7 @@ fn run_some(rest: &[String]) -> Result<(), String> {
 /// its folder, whose path it prints.
 fn run_one(name: &str, keep: bool) -> Result<(), String> {
     let env = prepare()?;
+    build_apart()?;
     let found = find(&suites::build()?, name)?;
     let (suite, test) = match found.as_slice() {
         [one] => one,
@@ -86,9 +89,6 @@ fn prepare() -> Result<Environment, String> {
     let bitcoind = bitcoind::find_or_build()?;
     eprintln!("bitcoind: {}", bitcoind.display());
     step(cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
-    for (workspace, target) in APART {
-        build_apart(workspace, target)?;
-    }
     Ok(Environment { bitcoind, python: pyln::find_or_install()? })
 }
 
@@ -97,10 +97,14 @@ fn prepare() -> Result<Environment, String> {
 const APART: &[(&str, &str)] =
     &[("tests/ldk-peer", "target/ldk-peer"), ("tests/clients/rust", "target/clients")];
 
-fn build_apart(workspace: &str, target: &str) -> Result<(), String> {
-    let manifest = root().join(workspace).join("Cargo.toml");
-    let target = root().join(target);
-    let mut build = cargo();
-    build.args(["build", "--locked", "--manifest-path"]).arg(manifest);
-    step(build.arg("--target-dir").arg(target))
+/// Builds those, at a low priority: other tests run meanwhile.
+fn build_apart() -> Result<(), String> {
+    for (workspace, target) in APART {
+        let mut build = Command::new("nice");
+        build.arg(std::env::var_os("CARGO").unwrap_or("cargo".into())).current_dir(root());
+        build.args(["build", "--locked", "--quiet", "--manifest-path"]);
+        build.arg(root().join(workspace).join("Cargo.toml"));
+        step(build.arg("--target-dir").arg(root().join(target)))?;
+    }
+    Ok(())
 }
