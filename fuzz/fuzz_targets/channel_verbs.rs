@@ -72,42 +72,81 @@ fn must_build(channel: &Channel, state: &CommitmentState) -> usize {
 }
 
 /// One step: the next channel, if the step was allowed.
-fn step(channel: &Channel, input: &mut Input<'_>) -> Option<Option<Channel>> {
+fn onion() -> OnionPacket {
+    OnionPacket(Box::new([0; 1366]))
+}
+
+/// What a verb came to: the channel after it, or `None` where it was refused. The outer `None` ends
+/// the run: the input is used up.
+type Verb = Option<Option<Channel>>;
+
+fn offers(channel: &Channel, policy: &HtlcPolicy, input: &mut Input<'_>) -> Verb {
+    let n = input.byte()?;
+    let offer = Offer {
+        key: 1,
+        amount: Msat(input.number()?),
+        payment_hash: preimage(n).hash(),
+        expiry: BlockHeight(500 + u32::from(n)),
+        onion: onion(),
+        path_key: None,
+    };
+    Some(channel.offer_add(&offer, policy).ok().map(|(c, _)| c))
+}
+
+fn receives(channel: &Channel, input: &mut Input<'_>) -> Verb {
+    let n = input.byte()?;
+    let right = channel.htlcs().filter(|h| h.htlc.offered_by == Side::Remote).count() as u64;
+    let id = if n % 8 == 0 { input.number()? } else { input.number()? % 4 + right };
+    let add = UpdateAddHtlc {
+        channel_id: ChannelId([0; 32]),
+        id: HtlcId(id),
+        amount: Msat(input.number()?),
+        payment_hash: preimage(n).hash(),
+        cltv_expiry: BlockHeight(if n % 16 == 1 { input.number()? as u32 } else { 600 }),
+        onion: onion(),
+        path_key: None,
+    };
+    Some(channel.receive_add(&add).ok())
+}
+
+fn receives_commitment(channel: &Channel, input: &mut Input<'_>) -> Verb {
+    let point = point(Side::Local, channel.commitment().local.0 + 1);
+    // How many signatures are right shows when they are not.
+    let right = match channel.receive_commit(point, signatures(input, 1000)?) {
+        Err(channel::PeerFault::SignatureCount { expected, .. }) => expected,
+        Ok(_) | Err(_) => 0,
+    };
+    let signatures = signatures(input, right)?;
+    Some(channel.receive_commit(point, signatures).ok().map(|(next, state)| {
+        assert_eq!(must_build(&next, &state), next.local_signatures().htlcs.len());
+        next
+    }))
+}
+
+/// The connection ends, and a new one begins with any `channel_reestablish`.
+fn comes_back(channel: &Channel, input: &mut Input<'_>) -> Option<Channel> {
+    let back = channel.after_disconnect();
+    let theirs = ChannelReestablish {
+        channel_id: ChannelId([0; 32]),
+        next_commitment_number: input.number()?,
+        next_revocation_number: input.number()?,
+        your_last_per_commitment_secret: [3; 32],
+        my_current_per_commitment_point: point(Side::Remote, 0),
+        next_funding: None,
+        my_current_funding_locked: None,
+    };
+    let _ = back.reestablish(&theirs, input.byte()? % 2 == 0);
+    Some(back)
+}
+
+fn step(channel: &Channel, input: &mut Input<'_>) -> Verb {
     let policy =
         HtlcPolicy { max_dust_exposure: Msat(5_000_000), max_offered: 30, commit_time_ms: 0 };
     let fees =
         FeePolicy { target: FeeratePerKw(1000), min: FeeratePerKw(253), max: FeeratePerKw(20_000) };
-    let onion = || OnionPacket(Box::new([0; 1366]));
-    let own = channel.commitment();
     let next = match input.byte()? % 15 {
-        0 => {
-            let n = input.byte()?;
-            let offer = Offer {
-                key: 1,
-                amount: Msat(input.number()?),
-                payment_hash: preimage(n).hash(),
-                expiry: BlockHeight(500 + u32::from(n)),
-                onion: onion(),
-                path_key: None,
-            };
-            channel.offer_add(&offer, &policy).ok().map(|(c, _)| c)
-        }
-        1 => {
-            let n = input.byte()?;
-            let right =
-                channel.htlcs().filter(|h| h.htlc.offered_by == Side::Remote).count() as u64;
-            let id = if n % 8 == 0 { input.number()? } else { input.number()? % 4 + right };
-            let add = UpdateAddHtlc {
-                channel_id: ChannelId([0; 32]),
-                id: HtlcId(id),
-                amount: Msat(input.number()?),
-                payment_hash: preimage(n).hash(),
-                cltv_expiry: BlockHeight(if n % 16 == 1 { input.number()? as u32 } else { 600 }),
-                onion: onion(),
-                path_key: None,
-            };
-            channel.receive_add(&add).ok()
-        }
+        0 => offers(channel, &policy, input)?,
+        1 => receives(channel, input)?,
         2 => {
             let (id, n) = (HtlcId(input.number()?), input.byte()?);
             channel.offer_removal(id, Removal::Fulfilled { preimage: preimage(n) }).ok()
@@ -131,19 +170,7 @@ fn step(channel: &Channel, input: &mut Input<'_>) -> Option<Option<Channel>> {
             must_build(&next, &state);
             next
         }),
-        11 => {
-            let point = point(Side::Local, own.local.0 + 1);
-            // How many signatures are right shows when they are not.
-            let right = match channel.receive_commit(point, signatures(input, 1000)?) {
-                Err(channel::PeerFault::SignatureCount { expected, .. }) => expected,
-                Ok(_) | Err(_) => 0,
-            };
-            let signatures = signatures(input, right)?;
-            channel.receive_commit(point, signatures).ok().map(|(next, state)| {
-                assert_eq!(must_build(&next, &state), next.local_signatures().htlcs.len());
-                next
-            })
-        }
+        11 => receives_commitment(channel, input)?,
         12 => channel.send_revocation().ok().map(|(next, ..)| next),
         13 => {
             let number = channel.revoked().remote.0;
@@ -151,20 +178,7 @@ fn step(channel: &Channel, input: &mut Input<'_>) -> Option<Option<Channel>> {
             let next_point = point(Side::Remote, number + 2);
             channel.receive_revocation(&secret(Side::Remote, which), next_point).ok().map(|r| r.0)
         }
-        _ => {
-            let back = channel.after_disconnect();
-            let theirs = ChannelReestablish {
-                channel_id: ChannelId([0; 32]),
-                next_commitment_number: input.number()?,
-                next_revocation_number: input.number()?,
-                your_last_per_commitment_secret: [3; 32],
-                my_current_per_commitment_point: point(Side::Remote, 0),
-                next_funding: None,
-                my_current_funding_locked: None,
-            };
-            let _ = back.reestablish(&theirs, input.byte()? % 2 == 0);
-            Some(back)
-        }
+        _ => Some(comes_back(channel, input)?),
     };
     Some(next)
 }

@@ -241,33 +241,34 @@ impl World {
         Some(())
     }
 
-    fn step(&mut self, input: &mut Input<'_>) -> Goes {
-        let what = input.byte()?;
+    /// An `update_add_htlc`, with the id that is due or another.
+    fn adds(&mut self, what: u8, input: &mut Input<'_>) -> Goes {
         let channel_id = INIT.channel;
-        let id = HtlcId(u64::from(what / 16) % (self.next_id + 1));
         let preimage = preimage(what);
-        if matches!(what % 20, 0..=8 | 10) || (what % 20 == 9 && what >= 128) {
-            self.honest.is_betrayed();
-        }
+        let amount = Msat(u64::from(input.byte()?) * 1_000_000);
+        let id = HtlcId(if what < 224 { self.next_id } else { u64::from(what) });
+        self.next_id += 1;
+        let onion = OnionPacket(Box::new([what; 1366]));
+        let (payment_hash, path_key) = (preimage.hash(), None);
+        let cltv_expiry = BlockHeight(150);
+        let m = UpdateAddHtlc {
+            channel_id,
+            id,
+            amount,
+            payment_hash,
+            cltv_expiry,
+            onion,
+            path_key,
+        };
+        self.tells(&m.encode())
+    }
+
+    /// The peer says something of its own making.
+    fn lies(&mut self, what: u8, id: HtlcId, input: &mut Input<'_>) -> Goes {
+        let channel_id = INIT.channel;
+        let preimage = preimage(what);
         match what % 20 {
-            0..=2 => {
-                let amount = Msat(u64::from(input.byte()?) * 1_000_000);
-                let id = HtlcId(if what < 224 { self.next_id } else { u64::from(what) });
-                self.next_id += 1;
-                let onion = OnionPacket(Box::new([what; 1366]));
-                let (payment_hash, path_key) = (preimage.hash(), None);
-                let cltv_expiry = BlockHeight(150);
-                let m = UpdateAddHtlc {
-                    channel_id,
-                    id,
-                    amount,
-                    payment_hash,
-                    cltv_expiry,
-                    onion,
-                    path_key,
-                };
-                self.tells(&m.encode())
-            }
+            0..=2 => self.adds(what, input),
             3 | 4 => {
                 let htlc_signatures = vec![signature(); usize::from(input.byte()? % 8)];
                 let (signature, funding_txid) = (signature(), None);
@@ -305,6 +306,14 @@ impl World {
                 let bytes = input.bytes(length);
                 self.tells(bytes)
             }
+            _ => Some(()),
+        }
+    }
+
+    /// The master orders something, sense or nonsense.
+    fn master_orders(&mut self, what: u8, id: HtlcId, input: &mut Input<'_>) -> Goes {
+        let preimage = preimage(what);
+        match what % 20 {
             11 | 12 => self.orders(&Offer {
                 key: u64::from(what),
                 amount: Msat(u64::from(input.byte()?) * 1_000_000),
@@ -328,6 +337,19 @@ impl World {
                     self.down.send(body, &[]).ok()
                 }
             },
+            _ => Some(()),
+        }
+    }
+
+    fn step(&mut self, input: &mut Input<'_>) -> Goes {
+        let what = input.byte()?;
+        let id = HtlcId(u64::from(what / 16) % (self.next_id + 1));
+        if matches!(what % 20, 0..=8 | 10) || (what % 20 == 9 && what >= 128) {
+            self.honest.is_betrayed();
+        }
+        match what % 20 {
+            0..=10 => self.lies(what, id, input),
+            11..=15 => self.master_orders(what, id, input),
             16 => {
                 let (amount, hash) = (Msat(u64::from(input.byte()?) * 400_000), input.byte()?);
                 match self.honest.adds(amount, hash) {

@@ -24,40 +24,43 @@ pub fn run(data: &[u8]) {
     }
 }
 
+fn new_client(world: &mut World, what: u8, input: &mut Input<'_>) -> Option<()> {
+    let of = input.below(ENDS.len())?;
+    let (ends, model) = (&ENDS[of], &world.channels[of]);
+    if model.forgotten {
+        // A number is never used twice.
+        return Some(());
+    }
+    let bits = input.byte()?;
+    let all: [Capability; 7] = [
+        Capability::Ecdh,
+        Capability::Points,
+        Capability::SignRemote,
+        Capability::Revoke,
+        Capability::Peel,
+        Capability::SignClosing,
+        Capability::SignGossip,
+    ];
+    let mut rights: Vec<_> = if bits < 192 {
+        all[1..].to_vec()
+    } else {
+        (0..7).filter(|bit| bits >> bit & 1 == 1).map(|bit| all[bit]).collect()
+    };
+    if bits == 255 {
+        rights.push(Capability::Master);
+    }
+    let seed = if what < 208 { Some(seed(input, ends, model)?) } else { None };
+    let rights = Rights::of(&rights);
+    let q = NewClient { peer: ends.peer, channel: ends.number, rights, seed };
+    world.master(&question(&q), usize::from(what != 255));
+    Some(())
+}
+
 fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
     let what = input.byte()?;
     let at = input.below(world.clients.len().max(1))?;
     match what % 16 {
-        0 | 1 => {
-            let of = input.below(ENDS.len())?;
-            let (ends, model) = (&ENDS[of], &world.channels[of]);
-            if model.forgotten {
-                // A number is never used twice.
-                return Some(());
-            }
-            let bits = input.byte()?;
-            let all: [Capability; 7] = [
-                Capability::Ecdh,
-                Capability::Points,
-                Capability::SignRemote,
-                Capability::Revoke,
-                Capability::Peel,
-                Capability::SignClosing,
-                Capability::SignGossip,
-            ];
-            let mut rights: Vec<_> = if bits < 192 {
-                all[1..].to_vec()
-            } else {
-                (0..7).filter(|bit| bits >> bit & 1 == 1).map(|bit| all[bit]).collect()
-            };
-            if bits == 255 {
-                rights.push(Capability::Master);
-            }
-            let seed = if what < 208 { Some(seed(input, ends, model)?) } else { None };
-            let rights = Rights::of(&rights);
-            let q = NewClient { peer: ends.peer, channel: ends.number, rights, seed };
-            world.master(&question(&q), usize::from(what != 255));
-        }
+        0 | 1 => new_client(world, what, input)?,
         2 => {
             let of = input.below(ENDS.len())?;
             let (peer, channel) = (ENDS[of].peer, ENDS[of].number);

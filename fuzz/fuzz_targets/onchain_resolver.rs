@@ -195,22 +195,11 @@ fn judge(resolver: &Resolver, init: &OnchaindInit) {
     assert_eq!((&again.claims, &again.outputs), (&now.claims, &now.outputs));
 }
 
-pub fn run(data: &[u8]) {
-    let mut input = Input(data);
-    let Some(which) = input.byte() else { return };
-    let (state, number, side, tx, delayed) = &CLOSES[usize::from(which) % CLOSES.len()];
-    let mut scripts: Vec<_> = tx.output.iter().map(|o| o.script_pubkey.clone()).collect();
-    scripts.push(delayed.clone());
-    let mut spend = tx.clone();
+/// What onchaind is born with when `spend` spends the funding of this close.
+fn born((state, number, side, ..): &Close, spend: Transaction) -> OnchaindInit {
     let revoked_htlcs = state.htlcs.0.iter().map(|l| l.htlc.clone()).collect();
-    if which >= 128 {
-        // Not a commitment of ours at all: any outputs, whatever it calls itself.
-        let Some(other) = transaction(&mut input, &[tx.compute_txid()], &scripts) else { return };
-        spend.output = other.output;
-    }
     let height = BlockHeight(100);
-    let mut known = vec![spend.compute_txid(), Txid::from_byte_array([3; 32])];
-    let mut init = OnchaindInit {
+    OnchaindInit {
         peer: NodeId([2; 33]),
         channel: ChannelNumber(1),
         state: state.clone(),
@@ -222,7 +211,23 @@ pub fn run(data: &[u8]) {
         spend: Mined { transaction: spend, height },
         later: Long(vec![]),
         height,
-    };
+    }
+}
+
+pub fn run(data: &[u8]) {
+    let mut input = Input(data);
+    let Some(which) = input.byte() else { return };
+    let (.., tx, delayed) = &CLOSES[usize::from(which) % CLOSES.len()];
+    let mut scripts: Vec<_> = tx.output.iter().map(|o| o.script_pubkey.clone()).collect();
+    scripts.push(delayed.clone());
+    let mut spend = tx.clone();
+    if which >= 128 {
+        // Not a commitment of ours at all: any outputs, whatever it calls itself.
+        let Some(other) = transaction(&mut input, &[tx.compute_txid()], &scripts) else { return };
+        spend.output = other.output;
+    }
+    let mut known = vec![spend.compute_txid(), Txid::from_byte_array([3; 32])];
+    let mut init = born(&CLOSES[usize::from(which) % CLOSES.len()], spend);
     let mut resolver = Resolver::new(init.clone()).expect("ours");
     // What spends an output twice is in no chain.
     let mut spent = HashSet::new();

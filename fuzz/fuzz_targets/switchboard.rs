@@ -181,6 +181,34 @@ fn order(world: &mut World, input: &mut Input<'_>) -> Option<()> {
     Some(())
 }
 
+/// A daemon sends the same record again and again.
+fn daemon_speaks(world: &mut World, what: u8, input: &mut Input<'_>) -> Option<()> {
+    let (length, many) = (input.byte()?, input.byte()?);
+    let says = daemon_says(length, input)?;
+    let at = usize::from(what / 16) % world.daemons.len().max(1);
+    let daemon = world.daemons.get_mut(at)?;
+    for _ in 0..=many / 4 {
+        use std::os::fd::AsFd;
+        if says.is_empty() || !matches!(send_record(daemon.socket.as_fd(), &says), Ok(true)) {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// The master or a daemon stops reading or reads on, the wire slows down, a daemon dies.
+fn line_changes(world: &mut World, what: u8, input: &mut Input<'_>) -> Option<()> {
+    let at = usize::from(what / 64) % world.daemons.len().max(1);
+    match what / 16 % 4 {
+        0 => world.master_reads = !world.master_reads,
+        1 => world.drip = usize::from(input.byte()?).max(1) * 64,
+        2 => world.daemons.get_mut(at).map(|d| d.reads = !d.reads).unwrap_or(()),
+        _ if at < world.daemons.len() => drop(world.daemons.remove(at)),
+        _ => {}
+    }
+    Some(())
+}
+
 fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
     let what = input.byte()?;
     let at = usize::from(what / 16) % world.peers.len().max(1);
@@ -233,28 +261,8 @@ fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
         }
         9 => world.peers.get_mut(at)?.hang_up(),
         10 | 11 => order(world, input)?,
-        12 | 13 => {
-            let (length, many) = (input.byte()?, input.byte()?);
-            let says = daemon_says(length, input)?;
-            let at = usize::from(what / 16) % world.daemons.len().max(1);
-            let daemon = world.daemons.get_mut(at)?;
-            for _ in 0..=many / 4 {
-                use std::os::fd::AsFd;
-                if says.is_empty() || !matches!(send_record(daemon.socket.as_fd(), &says), Ok(true)) {
-                    break;
-                }
-            }
-        }
-        14 => {
-            let at = usize::from(what / 64) % world.daemons.len().max(1);
-            match what / 16 % 4 {
-                0 => world.master_reads = !world.master_reads,
-                1 => world.drip = usize::from(input.byte()?).max(1) * 64,
-                2 => world.daemons.get_mut(at).map(|d| d.reads = !d.reads).unwrap_or(()),
-                _ if at < world.daemons.len() => drop(world.daemons.remove(at)),
-                _ => {}
-            }
-        }
+        12 | 13 => daemon_speaks(world, what, input)?,
+        14 => line_changes(world, what, input)?,
         _ => {
             let byte = input.byte()?;
             let time = Duration::from_millis(u64::from(byte) * 7);

@@ -152,6 +152,32 @@ pub fn own_htlc(input: &mut Input<'_>, ends: &Ends, near: u64) -> Option<SignWal
 }
 
 /// What a captured child asks about its channel.
+/// A question that a child asks at its birth, or once.
+fn asks_once(what: u8, model: &Model, ends: &Ends, input: &mut Input<'_>) -> Option<Vec<u8>> {
+    Some(match input.byte()? % 6 {
+        0 => question(&SetupChannel { params: ends.params.clone() }),
+        1 => question(&GetBasepoints {}),
+        2 => {
+            let number = number(input, model.shown.unwrap_or(0) + 2)?;
+            question(&GetCommitmentPoint { number: CommitmentNumber(number) })
+        }
+        3 => question(&CheckSecret {
+            number: CommitmentNumber(u64::from(what)),
+            secret: Secret::new([what; 32]),
+        }),
+        4 => question(&SignAnnouncement {
+            short_channel_id: ShortChannelId(u64::from(what)),
+            features: Features::none(),
+        }),
+        _ => question(&CheckAnnouncement {
+            short_channel_id: ShortChannelId(1),
+            features: Features::none(),
+            node_signature: signature(),
+            bitcoin_signature: signature(),
+        }),
+    })
+}
+
 pub fn child_asks(what: u8, model: &Model, ends: &Ends, input: &mut Input<'_>) -> Option<Vec<u8>> {
     Some(match what % 16 {
         6 | 7 => {
@@ -177,28 +203,7 @@ pub fn child_asks(what: u8, model: &Model, ends: &Ends, input: &mut Input<'_>) -
             question(&RevokeLocal { number })
         }
         13 => question(&SignClosing { state: closing_state(input, model)? }),
-        14 => match input.byte()? % 6 {
-            0 => question(&SetupChannel { params: ends.params.clone() }),
-            1 => question(&GetBasepoints {}),
-            2 => {
-                let number = number(input, model.shown.unwrap_or(0) + 2)?;
-                question(&GetCommitmentPoint { number: CommitmentNumber(number) })
-            }
-            3 => question(&CheckSecret {
-                number: CommitmentNumber(u64::from(what)),
-                secret: Secret::new([what; 32]),
-            }),
-            4 => question(&SignAnnouncement {
-                short_channel_id: ShortChannelId(u64::from(what)),
-                features: Features::none(),
-            }),
-            _ => question(&CheckAnnouncement {
-                short_channel_id: ShortChannelId(1),
-                features: Features::none(),
-                node_signature: signature(),
-                bitcoin_signature: signature(),
-            }),
-        },
+        14 => asks_once(what, model, ends, input)?,
         _ => match input.byte()? % 4 {
             0 => question(&CheckClosing { state: closing_state(input, model)?, signature: signature() }),
             1 => question(&MixEcdh {

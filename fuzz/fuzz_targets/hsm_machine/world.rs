@@ -50,6 +50,11 @@ pub fn needs(asked: &HsmRequest) -> Capability {
 
 const MASTER: &[Capability] = &[Capability::Master];
 
+/// Which of the channels this is.
+fn end_of(peer: NodeId, number: ChannelNumber) -> Option<usize> {
+    ENDS.iter().position(|e| (e.peer, e.number) == (peer, number))
+}
+
 impl World {
     pub fn new() -> Self {
         let channels = ENDS.iter().map(|_| Model::default()).collect();
@@ -132,35 +137,40 @@ impl World {
             assert!(waits && of.is_some(), "{} waits", asked.name());
             return Ok(None);
         };
-        let at = |peer, number| ENDS.iter().position(|e| (e.peer, e.number) == (peer, number));
         let drops = |client: &Client, id: Option<(NodeId, ChannelNumber)>| {
-            id.is_some_and(|(peer, number)| at(peer, number) == Some(client.of))
+            id.is_some_and(|(peer, number)| end_of(peer, number) == Some(client.of))
         };
         self.clients.retain(|c| {
             !drops(c, answered.forgotten) && (c.stored || !drops(c, answered.stored))
         });
-        match &asked {
+        self.follow(of, &asked, &answered);
+        Ok(Some(answered))
+    }
+
+    /// What the model keeps of an answer that hsmd gave.
+    fn follow(&mut self, of: Option<usize>, asked: &HsmRequest, answered: &Answered) {
+        match asked {
             HsmRequest::NewClient(q) => {
-                if let Some(at) = at(q.peer, q.channel) {
-                    self.admits(at, q, &answered);
+                if let Some(at) = end_of(q.peer, q.channel) {
+                    self.admits(at, q, answered);
                 }
             }
             HsmRequest::ForgetChannel(q) => {
-                if let Some(at) = at(q.peer, q.channel) {
+                if let Some(at) = end_of(q.peer, q.channel) {
                     self.channels[at] = Model { forgotten: true, ..Model::default() };
                 }
             }
             HsmRequest::SignLocalCommitment(q) => {
-                let signed = answer::<SignLocalCommitment>(&answered);
-                if let (Completed::Ready { .. }, Some(at)) = (signed, at(q.peer, q.channel)) {
+                let signed = answer::<SignLocalCommitment>(answered);
+                if let (Completed::Ready { .. }, Some(at)) = (signed, end_of(q.peer, q.channel)) {
                     self.channels[at].broadcasts(q.state.number.0);
                 }
             }
             HsmRequest::SignWallet(q) => {
-                if let Completed::Ready { .. } = answer::<SignWallet>(&answered) {
+                if let Completed::Ready { .. } = answer::<SignWallet>(answered) {
                     for input in &q.inputs.0 {
                         if let WalletKey::OwnHtlc { peer, channel, number, .. } = &input.key
-                            && let Some(at) = at(*peer, *channel)
+                            && let Some(at) = end_of(*peer, *channel)
                         {
                             self.channels[at].broadcasts(number.0);
                         }
@@ -168,18 +178,17 @@ impl World {
                 }
             }
             HsmRequest::CompleteClosing(q) => {
-                let signed = answer::<CompleteClosing>(&answered);
-                if let (Completed::Ready { .. }, Some(at)) = (signed, at(q.peer, q.channel)) {
+                let signed = answer::<CompleteClosing>(answered);
+                if let (Completed::Ready { .. }, Some(at)) = (signed, end_of(q.peer, q.channel)) {
                     self.channels[at].closes(&q.state, &ENDS[at]);
                 }
             }
             _ => {
                 if let Some(at) = of {
-                    self.channels[at].answered(&ENDS[at], &asked, &answered);
+                    self.channels[at].answered(&ENDS[at], asked, answered);
                 }
             }
         }
-        Ok(Some(answered))
     }
 
     fn admits(&mut self, at: usize, q: &NewClient, answered: &Answered) {

@@ -140,18 +140,23 @@ impl World {
             ephemeral: 100,
             record: vec![],
         };
-        world.settle();
-        let from = SocketAddr::from(([203, 0, 113, 77], 1));
-        world.board.welcome(theirs, from).expect("nothing ends it");
-        world.settle();
-        world.friend.says(&init::ours(&features(), Network::Regtest, None));
-        world.settle();
-        let (node, connection) = *world.connected.first().expect("the friend is connected");
-        let (socket, theirs) = peer_pair().expect("two sockets");
-        world.order(&Attach { node, connection, channel: CHANNEL }, Some(theirs));
-        world.friends_daemon = Some(socket);
-        world.settle();
+        world.befriend(theirs);
         world
+    }
+
+    /// The friend connects over this socket, and its channel gets a daemon.
+    fn befriend(&mut self, theirs: OwnedFd) {
+        self.settle();
+        let from = SocketAddr::from(([203, 0, 113, 77], 1));
+        self.board.welcome(theirs, from).expect("nothing ends it");
+        self.settle();
+        self.friend.says(&init::ours(&features(), Network::Regtest, None));
+        self.settle();
+        let (node, connection) = *self.connected.first().expect("the friend is connected");
+        let (socket, theirs) = peer_pair().expect("two sockets");
+        self.order(&Attach { node, connection, channel: CHANNEL }, Some(theirs));
+        self.friends_daemon = Some(socket);
+        self.settle();
     }
 
     /// The friend and its daemon say something to each other.
