@@ -4,6 +4,7 @@
 
 mod aarch64;
 mod advisories;
+mod apart;
 mod bitcoind;
 mod cache;
 mod demo;

@@ -1,9 +1,8 @@
 //! `cargo xtask test`: everything, with a real bitcoind.
 
-use crate::shell::{cargo, root, step};
+use crate::shell::{cargo, step};
 use crate::suites::{self, Environment, Suite};
-use crate::{bitcoind, pyln};
-use std::process::Command;
+use crate::{apart, bitcoind, pyln};
 use std::time::Instant;
 
 /// Which tests to run.
@@ -34,7 +33,7 @@ fn run_all() -> Result<(), String> {
     let begun = Instant::now();
     let env = prepare()?;
     let suites = suites::build()?;
-    let report = suites::run_all(&suites, &env, build_apart)?;
+    let report = suites::run_all(&suites, &env, apart::build)?;
     step(cargo().args(["test", "--doc", "--locked", "--workspace"]))?;
     if report.print(begun.elapsed()) { Ok(()) } else { Err("tests failed".to_owned()) }
 }
@@ -42,7 +41,7 @@ fn run_all() -> Result<(), String> {
 /// What `cargo test` runs of `rest`, with everything built that tests start.
 fn run_some(rest: &[String]) -> Result<(), String> {
     let env = prepare()?;
-    build_apart()?;
+    apart::build()?;
     let mut tests = cargo();
     tests.args(["test", "--locked", "--workspace"]).args(rest);
     step(tests.env("BITCOIND", &env.bitcoind).env("PYLN_PYTHON", &env.python))
@@ -52,7 +51,7 @@ fn run_some(rest: &[String]) -> Result<(), String> {
 /// its folder, whose path it prints.
 fn run_one(name: &str, keep: bool) -> Result<(), String> {
     let env = prepare()?;
-    build_apart()?;
+    apart::build()?;
     let found = find(&suites::build()?, name)?;
     let (suite, test) = match found.as_slice() {
         [one] => one,
@@ -90,21 +89,4 @@ fn prepare() -> Result<Environment, String> {
     eprintln!("bitcoind: {}", bitcoind.display());
     step(cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
     Ok(Environment { bitcoind, python: pyln::find_or_install()? })
-}
-
-/// What has a workspace of its own, and its folder under `target`: what other people's crates pin
-/// cannot stand beside ours.
-const APART: &[(&str, &str)] =
-    &[("tests/ldk-peer", "target/ldk-peer"), ("tests/clients/rust", "target/clients")];
-
-/// Builds those, at a low priority: other tests run meanwhile.
-fn build_apart() -> Result<(), String> {
-    for (workspace, target) in APART {
-        let mut build = Command::new("nice");
-        build.arg(std::env::var_os("CARGO").unwrap_or("cargo".into())).current_dir(root());
-        build.args(["build", "--locked", "--quiet", "--manifest-path"]);
-        build.arg(root().join(workspace).join("Cargo.toml"));
-        step(build.arg("--target-dir").arg(root().join(target)))?;
-    }
-    Ok(())
 }
