@@ -39,7 +39,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
 /// How often the log learns whose lines are whose, and says what it left out.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
-/// Between the failure to start a child and its room hearing of that. Any child that can be started ends the series.
+/// Between the failure to start a child and its room hearing of that. Any child that can be started
+/// ends the series.
 const SPAWN_BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(10), Duration::ZERO);
 
@@ -190,14 +191,15 @@ impl Io {
             crate::sys::barriers::committed(&node.config, &self.db);
             // A commit of nothing writes nothing: only these reach the disk.
             node.counters.commits += 1;
-            if let ms @ 1.. = node.config.u32_or("dev-commit-delay", 0) {
+            if let ms @ 1.. = node.config.options.dev_commit_delay {
                 std::thread::sleep(Duration::from_millis(ms.into()));
             }
         }
         Ok(outbox)
     }
 
-    /// Ends every other process at once, and leaves the rest as a crash would. Clients hear no more.
+    /// Ends every other process at once, and leaves the rest as a crash would. Clients hear no
+    /// more.
     pub fn abandon(&mut self) {
         self.rpc = RpcServer::default();
         self.kennel.end_all();
@@ -215,7 +217,7 @@ impl Io {
         remove_files();
         log::info!("JSON-RPC shutdown");
         for caller in self.stop.unwrap_or_default() {
-            self.rpc.last_word(&caller, &serde_json::json!("Shutdown complete"));
+            self.rpc.last_word(&caller, &"Shutdown complete".into());
         }
     }
 
@@ -280,8 +282,9 @@ impl Io {
         Ok(())
     }
 
-    /// While there is no room to store what it wants, no daemon that speaks for a peer is heard: it waits, and with it its peer. One
-    /// that ends is: what follows from that is the chain's business.
+    /// While there is no room to store what it wants, no daemon that speaks for a peer is heard: it
+    /// waits, and with it its peer. One that ends is: what follows from that is the chain's
+    /// business.
     fn is_muted(&self, node: &Node, child: ChildId) -> bool {
         let waits = match node.supervisor.role(child) {
             Some(Role::Connectd | Role::Opening(_) | Role::Channel(_) | Role::Closing(_)) => true,
@@ -421,7 +424,7 @@ impl Io {
                 self.timers.insert((when, self.next_timer), event);
             }
             Outgoing::OpenRpc => {
-                let mode = node.config.text("rpc-file-mode").unwrap_or("0600");
+                let mode = node.config.options.rpc_file_mode;
                 self.rpc.open(Path::new(&node.rpc_file()), mode, registry)?;
             }
             Outgoing::ShutDown(caller) => self.stop.get_or_insert_default().extend(caller),
@@ -432,8 +435,9 @@ impl Io {
         Ok(())
     }
 
-    /// Starts a child. One that cannot be started is one that died: its room hears so, after a pause that grows while nothing can be
-    /// started. Whoever has used up the machine's processes or descriptors shall not end the node with that.
+    /// Starts a child. One that cannot be started is one that died: its room hears so, after a
+    /// pause that grows while nothing can be started. Whoever has used up the machine's processes
+    /// or descriptors shall not end the node with that.
     fn spawn(&mut self, spec: ChildSpec) {
         let (id, node, source) = (spec.id, spec.node, spec.source.clone());
         let born = self.nursery.spawn(spec, &self.executables, self.poll.registry(), CHILD_BASE);

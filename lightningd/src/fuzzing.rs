@@ -70,10 +70,9 @@ pub fn parameters(given: &Value) {
 /// A command line, and the bytes of a configuration file.
 pub fn configuration(words: &[String], file: Vec<u8>) {
     if let Ok(config) = Config::of_bytes(words, file) {
-        let _ = config.check_all_known(|_| false);
-        for (name, _) in config.iter() {
-            let _ = (config.text(name), config.bool_or(name, false), config.u32_or(name, 7));
-            let _ = (config.int_or(name, -7), config.msat_or(name, primitives::Msat(7)));
+        let _ = config.check_all_known(&Default::default());
+        for option in config.list() {
+            let _ = option.values.iter().map(ToString::to_string).collect::<Vec<_>>();
         }
     }
 }

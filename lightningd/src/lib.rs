@@ -81,3 +81,4 @@ mod start;
 mod testing;
 
 pub use start::main;
+pub use sys::options::command::command;

@@ -22,7 +22,7 @@ use crate::sys::files::plugins_in;
 use crate::sys::hsm::HsmClient;
 use crate::sys::lock::ChildrenLock;
 use crate::sys::nursery::{Common, Nursery};
-use crate::sys::options::{Config, table};
+use crate::sys::options::{Config, command};
 use crate::sys::tokens::CHILD_BASE;
 use crate::sys::version::version;
 use crate::sys::{passphrase, sandbox};
@@ -43,8 +43,12 @@ const BUILTIN_PLUGINS: [&str; 2] = ["bcli", "pay"];
 
 /// From the command line to the exit code.
 pub fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match run(&Myself::at_start(), &args) {
+    // It may be a password: its place is shown, and not the word.
+    let args = std::env::args_os().enumerate().skip(1).map(|(place, word)| {
+        word.into_string().map_err(|_| (1, Fatal(format!("word {place} is not UTF-8"))))
+    });
+    let run = |args: Vec<String>| run(&Myself::at_start(), &args);
+    match args.collect::<Result<_, _>>().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, fatal)) => {
             // Stderr for the person who started it, the log for the one who looks later.
@@ -69,12 +73,12 @@ fn run(myself: &Myself, args: &[String]) -> Result<(), Exit> {
     sandbox::begin().map_err(generic)?;
     let config = Config::load(args, std::env::var_os("HOME").map(PathBuf::from).as_deref())
         .map_err(generic)?;
-    if config.flag("version") {
+    if config.options.version {
         println!("{}", version());
         return Ok(());
     }
-    if config.flag("help") {
-        print_help();
+    if config.options.help {
+        println!("{}", command::command().render_help());
         return Ok(());
     }
     refuse_unfit(&config).map_err(generic)?;
@@ -82,11 +86,11 @@ fn run(myself: &Myself, args: &[String]) -> Result<(), Exit> {
     make_directories(&config).map_err(generic)?;
     // A daemon is told by its parent, who had it confirmed.
     let is_new = !Path::new(SECRET_FILE).exists() && !myself.is_daemon();
-    let passphrase = config.flag("hsm-passphrase").then(|| passphrase::ask(is_new)).transpose()?;
+    let passphrase = config.options.hsm_passphrase.then(|| passphrase::ask(is_new)).transpose()?;
     let has_passphrase = passphrase.is_some();
     begin_log(&config, myself, passphrase.as_ref()).map_err(generic)?;
     let _pid_file = take_pid_file(&config).map_err(|e| (11, e))?;
-    let room = Room::new(&config, Path::new(&database_file(&config).map_err(generic)?));
+    let room = Room::new(&config, &config.options.wallet);
     // What it has locked stays so until this process is another.
     let (mut io, (code, why)) = match begin(config, myself, &boxes, room.clone(), passphrase) {
         Ok((mut node, mut io)) => match io.run(&mut node) {
@@ -133,16 +137,15 @@ fn begin(
         log::warn!("{TOO_YOUNG}");
     }
     sandbox::shed(boxes, myself.is_anew()).map_err(generic)?;
-    let database = database_file(&config).map_err(generic)?;
     crate::sys::files::warn_of_others(
-        &database,
+        &config.options.wallet,
         crate::rooms::channels::watermark::FILE,
-        &log_files(&config),
+        &config.options.log_file,
     );
     let children =
         ChildrenLock::after_old_children(Path::new(CHILDREN_LOCK)).map_err(|e| (11, e))?;
     sandbox::raise_descriptor_limit().map_err(generic)?;
-    let executables = find_executables(&config).map_err(|e| (10, e))?;
+    let executables = Executables::find(&config.options.subdaemon).map_err(|e| (10, e))?;
     executables.check_versions().map_err(|e| (10, e))?;
 
     let poll = mio::Poll::new().map_err(|e| generic(Fatal(format!("epoll: {e}"))))?;
@@ -160,7 +163,33 @@ fn begin(
     let mut hsm =
         start_hsmd(&mut nursery, &mut supervisor, &executables, &poll).map_err(generic)?;
     let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network(), passphrase)?;
-    let db = crate::sys::db::open(Path::new(&database)).map_err(generic)?;
+    let db = open_database(&config, id, fresh_secret)?;
+    let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
+    let (watermarks, witness) =
+        Watermarks::open(Path::new(crate::rooms::channels::watermark::FILE)).map_err(generic)?;
+    crate::rooms::channels::witness::hear_witness(&mut node.channels, &db, &witness)
+        .map_err(generic)?;
+    let plugin_dir = executables.plugin_dir().to_path_buf();
+    let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
+    let disk = Disk::new(room, &node.config.options.log_file);
+    let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll, disk).map_err(generic)?;
+    io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
+    obey_developer(&node.config, myself, &mut io);
+    for plugin in plugins {
+        let id = node.plugins.next_id();
+        io.spawn_plugin(&mut node, id, plugin);
+    }
+    Ok((node, io))
+}
+
+/// `Err` if the database is another node's, or of another network.
+fn open_database(
+    config: &Config,
+    id: NodeId,
+    fresh_secret: bool,
+) -> Result<rusqlite::Connection, Exit> {
+    let generic = |e: Fatal| (1, e);
+    let db = crate::sys::db::open(&config.options.wallet).map_err(generic)?;
     let fresh = crate::sys::db::check_owner(&db, config.network(), id)
         .map_err(|e| (crate::sys::db::EXIT_WRONG_DATABASE, e))?;
     if fresh && fresh_secret {
@@ -170,36 +199,20 @@ fn begin(
             "a new database under an hsm_secret that was there before: channels from an older database are unknown"
         );
     }
-    let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
-    let (watermarks, witness) =
-        Watermarks::open(Path::new(crate::rooms::channels::watermark::FILE)).map_err(generic)?;
-    crate::rooms::channels::witness::hear_witness(&mut node.channels, &db, &witness)
-        .map_err(generic)?;
-    let plugin_dir = executables.plugin_dir().to_path_buf();
-    let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
-    let disk = Disk::new(room, &log_files(&node.config));
-    let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll, disk).map_err(generic)?;
-    if !myself.is_anew() {
-        io.limit_database_to(node.config.u32_or("dev-database-pages", 0));
-    }
-    io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
-    if let Some(dir) = node.config.text("dev-save-plugin-io") {
-        io.save_plugin_io(Path::new(dir));
-    }
-    if let seconds @ 1.. = node.config.int_or("dev-crash-after", 0) {
-        io.crash_at(Some(Instant::now() + Duration::from_secs(seconds.unsigned_abs())));
-    }
-    for plugin in plugins {
-        let id = node.plugins.next_id();
-        io.spawn_plugin(&mut node, id, plugin);
-    }
-    Ok((node, io))
+    Ok(db)
 }
 
-fn print_help() {
-    println!("lightningd {}: a Lightning node as a suite of small daemons\n", version());
-    for spec in table::OPTIONS {
-        println!("  --{:<32} {}", spec.name, spec.doc);
+/// The developer's options that concern the loop.
+fn obey_developer(config: &Config, myself: &Myself, io: &mut Io) {
+    let options = &config.options;
+    if !myself.is_anew() {
+        io.limit_database_to(options.dev_database_pages);
+    }
+    if let Some(dir) = &options.dev_save_plugin_io {
+        io.save_plugin_io(dir);
+    }
+    if let seconds @ 1.. = options.dev_crash_after {
+        io.crash_at(Some(Instant::now() + Duration::from_secs(seconds.into())));
     }
 }
 
@@ -208,9 +221,6 @@ fn refuse_unfit(config: &Config) -> Result<(), Fatal> {
     if config.network() == Network::Bitcoin {
         // The log may not be open yet, and nobody should miss it.
         eprintln!("lightningd: warning: {TOO_YOUNG}");
-    }
-    if config.text("wallet").is_some_and(|w| !w.starts_with("sqlite3://")) {
-        return Err(Fatal("--wallet: only sqlite3://FILE is supported".to_owned()));
     }
     Ok(())
 }
@@ -233,41 +243,26 @@ fn begin_log(
     myself: &Myself,
     passphrase: Option<&SecretBytes>,
 ) -> Result<(), Fatal> {
-    let texts = |name: &str| -> Vec<String> {
-        config.all(name).iter().filter_map(|s| s.value.clone()).collect()
-    };
-    let prefix = config.text("log-prefix").unwrap_or_default();
-    let files = log_files(config);
-    if config.flag("daemon") && files.is_empty() {
+    let options = &config.options;
+    if options.daemon && options.log_file.is_empty() {
         return Err(Fatal("--daemon needs a --log-file".to_owned()));
     }
     crate::sys::log::configure(
-        prefix,
-        config.bool_or("log-timestamps", true),
-        &texts("log-level"),
-        &files,
+        &options.log_prefix,
+        options.log_timestamps,
+        &options.log_level,
+        &options.log_file,
     )
     .map_err(Fatal)?;
-    if config.flag("daemon") {
+    if options.daemon {
         myself.daemonize(passphrase)?;
     }
     Ok(())
 }
 
-fn log_files(config: &Config) -> Vec<String> {
-    config.all("log-file").iter().filter_map(|said| said.value.clone()).collect()
-}
-
-fn pid_file(config: &Config) -> PathBuf {
-    match config.text("pid-file") {
-        Some(path) => PathBuf::from(path),
-        None => config.base.join(format!("lightningd-{}.pid", config.network())),
-    }
-}
-
 /// Two of us on one directory would each say what the other does not know.
 fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
-    let path = pid_file(config);
+    let path = config.pid_file();
     let shown = path.display();
     let file =
         crate::sys::files::open_ours(&path).map_err(|e| Fatal(format!("pid-file {shown}: {e}")))?;
@@ -282,7 +277,7 @@ fn take_pid_file(config: &Config) -> Result<Flock<File>, Fatal> {
 
 /// Removes what start-up left in the directory, at an orderly end.
 fn remove_files(node: &Node) {
-    for path in [PathBuf::from(node.rpc_file()), pid_file(&node.config)] {
+    for path in [PathBuf::from(node.rpc_file()), node.config.pid_file()] {
         let is_socket = path.as_os_str() == node.rpc_file().as_str();
         let removed = if is_socket {
             crate::sys::files::remove_socket(&path)
@@ -295,18 +290,6 @@ fn remove_files(node: &Node) {
             Err(e) => log::warn!("{}: {e}", path.display()),
         }
     }
-}
-
-fn find_executables(config: &Config) -> Result<Executables, Fatal> {
-    let mut overrides = Vec::new();
-    for said in config.all("subdaemon") {
-        let value = said.value.as_deref().unwrap_or_default();
-        let (name, path) = value.split_once(':').ok_or_else(|| {
-            Fatal(format!("--subdaemon={value}: should be NAME:PATH, such as hsmd:/opt/my_hsmd"))
-        })?;
-        overrides.push((name.to_owned(), PathBuf::from(path)));
-    }
-    Executables::find(&overrides)
 }
 
 fn start_hsmd(
@@ -351,15 +334,6 @@ fn unlock(
     Ok((unlocked.node_id, xpub, unlocked.fresh))
 }
 
-fn database_file(config: &Config) -> Result<String, Fatal> {
-    let wallet = config.text("wallet").unwrap_or("sqlite3://lightningd.sqlite3");
-    let path = wallet.strip_prefix("sqlite3://").unwrap_or(wallet);
-    if path.is_empty() {
-        return Err(Fatal(format!("--wallet={wallet}: names no file")));
-    }
-    Ok(path.to_owned())
-}
-
 /// The rooms, one above the other, from their rows.
 pub(crate) fn load(
     config: Config,
@@ -390,8 +364,8 @@ pub(crate) fn ground(
     Ok(kernel::Scope {
         network: config.network(),
         id,
-        alias: alias(&config, id)?,
-        rgb: colour(&config, id)?,
+        alias: alias(&config, id),
+        rgb: colour(&config, id),
         features: our_features(),
         invoice_features: our_invoice_features(),
         supervisor,
@@ -422,38 +396,33 @@ fn initial_plugins(config: &Config, ours: &Path) -> Result<Vec<Plugin>, Fatal> {
             log::warn!("our own plugin {} is missing", path.display());
         }
     }
-    for (option, important) in [("plugin", false), ("important-plugin", true)] {
-        for said in config.all(option) {
-            let given = said.value.as_deref().unwrap_or_default();
+    let options = &config.options;
+    let named = [("plugin", &options.plugin), ("important-plugin", &options.important_plugin)];
+    for (option, all) in named {
+        for given in all {
             let path = if given.contains('/') {
                 PathBuf::from(given)
             } else {
-                config.base.join("plugins").join(given)
+                config.base().join("plugins").join(given)
             };
             if !path.is_file() {
                 return Err(Fatal(format!("--{option}={given}: {} is no file", path.display())));
             }
-            paths.push((path, important));
+            paths.push((path, option == "important-plugin"));
         }
     }
-    let default_dir = config.base.join("plugins");
-    let mut dirs: Vec<PathBuf> = config
-        .all("plugin-dir")
-        .iter()
-        .filter_map(|s| s.value.as_ref())
-        .map(PathBuf::from)
-        .collect();
+    let default_dir = config.base().join("plugins");
+    let mut dirs: Vec<PathBuf> = options.plugin_dir.clone();
     if default_dir.is_dir() {
         dirs.push(default_dir);
     }
     for dir in dirs {
         paths.extend(plugins_in(&dir)?.into_iter().map(|p| (p, false)));
     }
-    let disabled: Vec<&str> =
-        config.all("disable-plugin").iter().filter_map(|s| s.value.as_deref()).collect();
+    let disabled = &options.disable_plugin;
     let name_of =
         |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    paths.retain(|(p, _)| !disabled.iter().any(|d| *d == name_of(p) || Path::new(d) == p));
+    paths.retain(|(p, _)| !disabled.iter().any(|d| *d == name_of(p) || Path::new(d) == *p));
     let mut seen = std::collections::BTreeSet::new();
     paths.retain(|(p, _)| seen.insert(p.clone()));
     Ok(paths

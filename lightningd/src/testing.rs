@@ -187,8 +187,7 @@ impl Rig {
     }
 
     fn load(db: &Connection) -> Node {
-        let mut config = Config::default();
-        config.network = Some(Network::Regtest);
+        let config = Config::for_network(Network::Regtest);
         let key = Xpriv::new_master(bitcoin::Network::Regtest, &[1; 32]).unwrap();
         let xpub = Xpub::from_priv(secp256k1::SECP256K1, &key);
         let id = channel::peer(9);

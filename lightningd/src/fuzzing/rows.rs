@@ -122,8 +122,7 @@ impl Damaged {
                 break;
             }
         }
-        let mut config = Config::default();
-        config.network = Some(Network::Regtest);
+        let config = Config::for_network(Network::Regtest);
         let id = channel::peer(9);
         match start::load(config, id, self.xpub, Supervisor::default(), &self.db) {
             Ok(_) => {}
@@ -218,8 +217,7 @@ mod tests {
             );
         }
         let load = || {
-            let mut config = Config::default();
-            config.network = Some(Network::Regtest);
+            let config = Config::for_network(Network::Regtest);
             start::load(config, channel::peer(9), rows.xpub, Supervisor::default(), &rows.db)
         };
         assert_eq!(load().map(|node| node.channels.all.len()).map_err(|e| e.0), Ok(2));
@@ -237,8 +235,7 @@ mod tests {
         ] {
             let rows = Damaged::new();
             rows.db.execute_batch(statement).unwrap();
-            let mut config = Config::default();
-            config.network = Some(Network::Regtest);
+            let config = Config::for_network(Network::Regtest);
             let id = channel::peer(9);
             let loaded = start::load(config, id, rows.xpub, Supervisor::default(), &rows.db);
             let Err(fatal) = loaded else { panic!("{statement}") };

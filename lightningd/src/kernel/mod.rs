@@ -22,9 +22,6 @@ use crate::sys::options::Config;
 use primitives::{CltvDelta, Features, Network, NodeId};
 use std::any::{Any, TypeId};
 
-/// BOLT 4, `expiry_too_far`: blocks from now that an outgoing HTLC may last, unless `max-locktime-blocks` says otherwise.
-const MAX_LOCKTIME: u32 = 2016;
-
 /// What every room may read. A field without a [`Holds`] is fixed for the life of the process, or the loop's to change.
 pub struct Scope {
     /// What was asked of it.
@@ -67,19 +64,19 @@ pub struct Life {
 impl Scope {
     /// The JSON-RPC socket, as given or relative to the network directory (which is the current one).
     pub fn rpc_file(&self) -> String {
-        self.config.text("rpc-file").unwrap_or("lightning-rpc").to_owned()
+        self.config.options.rpc_file.clone()
     }
     /// Does a channel bear any feerate of its peer's, unless it was told otherwise?
     pub fn bears_any_feerate(&self) -> bool {
-        self.config.bool_or("ignore-fee-limits", self.network.is_test())
+        self.config.options.ignore_fee_limits
     }
     /// Blocks between the two expiries of a forward.
     pub fn cltv_delta(&self) -> CltvDelta {
-        CltvDelta(self.config.u32_or("cltv-delta", if self.network.is_test() { 6 } else { 34 }))
+        self.config.options.cltv_delta
     }
     /// Blocks from now that an outgoing HTLC may last.
     pub fn max_locktime(&self) -> CltvDelta {
-        CltvDelta(self.config.u32_or("max-locktime-blocks", MAX_LOCKTIME))
+        self.config.options.max_locktime_blocks
     }
 }
 

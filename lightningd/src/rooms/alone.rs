@@ -30,8 +30,7 @@ fn db() -> Connection {
 }
 
 fn ground() -> kernel::Scope {
-    let mut config = Config::default();
-    config.network = Some(Network::Regtest);
+    let config = Config::for_network(Network::Regtest);
     crate::start::ground(config, channel::peer(9), Supervisor::default()).unwrap()
 }
 

@@ -1,4 +1,5 @@
-//! Parameters: by position or by name, each of a kind, checked before a handler runs. CLN's words for what is wrong.
+//! Parameters: by position or by name, each of a kind, checked before a handler runs. CLN's words
+//! for what is wrong.
 
 use crate::sys::form::RpcError;
 use primitives::{FeeratePerKw, Network, ScriptBuf, *};
@@ -30,7 +31,7 @@ pub enum ArgKind {
     Scid,
     /// A feerate: slow, normal, urgent, minimum, 253perkw, 1000perkb, 1000, 6blocks.
     Feerate,
-    /// An array.
+    /// Its items are the handler's to check.
     Array,
     /// Whatever it is: the handler looks.
     Any,
@@ -201,15 +202,15 @@ impl Args {
     pub fn text(&self, name: &str) -> Option<String> {
         self.0.get(name).and_then(text_of)
     }
-    /// Text that must be there.
+    /// `Err` if it was left out.
     pub fn need_text(&self, name: &'static str) -> Result<String, RpcError> {
         self.text(name).ok_or_else(|| missing(name))
     }
-    /// A number.
+    /// From 0, of 64 bits.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.text(name).and_then(|t| t.parse().ok())
     }
-    /// A number that fits 32 bits.
+    /// `Err` above 32 bits.
     pub fn number32(&self, name: &'static str) -> Result<Option<u32>, RpcError> {
         self.number(name)
             .map(|n| {
@@ -222,23 +223,24 @@ impl Args {
     pub fn bool(&self, name: &str) -> Option<bool> {
         match self.0.get(name)? {
             Value::Bool(b) => Some(*b),
-            other => text_of(other).map(|t| t == "true"),
+            text @ (Value::String(_) | Value::Number(_)) => text_of(text).map(|t| t == "true"),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
         }
     }
-    /// An amount; `None` for `any`, too.
+    /// `None` for the word `any`, too.
     pub fn msat(&self, name: &str) -> Option<Msat> {
         self.text(name).and_then(|t| parse_msat(&t))
     }
-    /// Satoshi; `Err(())` in the inside for `all`.
+    /// `None` for the word `all`; `Err` if it was left out.
     pub fn sat_or_all(&self, name: &'static str) -> Result<Option<Sat>, RpcError> {
         let text = self.need_text(name)?;
         Ok(if text == "all" { None } else { parse_sat(&text) })
     }
-    /// A node.
+    /// A public key; `None` if it was left out.
     pub fn node(&self, name: &str) -> Option<NodeId> {
         self.text(name).and_then(|t| t.parse().ok())
     }
-    /// A node that must be there.
+    /// `Err` if it was left out.
     pub fn need_node(&self, name: &'static str) -> Result<NodeId, RpcError> {
         self.node(name).ok_or_else(|| missing(name))
     }
@@ -250,7 +252,7 @@ impl Args {
     pub fn hex(&self, name: &str) -> Option<Vec<u8>> {
         self.text(name).and_then(|t| crate::sys::json::from_hex(&t))
     }
-    /// A short channel id.
+    /// BOLT 7's block, transaction and output, as `BxTxO`.
     pub fn scid(&self, name: &str) -> Option<ShortChannelId> {
         self.text(name).and_then(|t| t.parse().ok())
     }
@@ -275,7 +277,8 @@ pub enum Asked {
     Minimum,
 }
 impl Asked {
-    /// CLN's forms: slow, normal, urgent, minimum, opening, ..., `N`, `Nperkb`, `Nperkw`, `Nblocks`.
+    /// CLN's forms: slow, normal, urgent, minimum, opening, ..., `N`, `Nperkb`, `Nperkw`,
+    /// `Nblocks`.
     pub fn parse(text: &str) -> Option<Self> {
         let number = |digits: &str| {
             digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>().ok()).flatten()

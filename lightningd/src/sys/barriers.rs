@@ -13,10 +13,7 @@ const COPIES: &str = "copies";
 
 /// Where the suite counts, if it does. The master does from now on.
 pub fn begin(config: &Config) -> Result<Option<PathBuf>, Fatal> {
-    let Some(dir) = config.text("dev-barriers").filter(|_| config.developer()) else {
-        return Ok(None);
-    };
-    let dir = PathBuf::from(dir);
+    let Some(dir) = config.options.dev_barriers.clone() else { return Ok(None) };
     let failed = |e: std::io::Error| Fatal(format!("--dev-barriers={}: {e}", dir.display()));
     std::fs::create_dir_all(&dir).map_err(failed)?;
     barrier::begin(&dir.join("lightningd")).map_err(failed)?;
@@ -36,8 +33,8 @@ pub fn committed(config: &Config, db: &Connection) {
     if !barrier::is_on() {
         return;
     }
-    if let (Some(dir), Some(file)) = (config.text("dev-barriers"), db.path()) {
-        let copies = Path::new(dir).join(COPIES);
+    if let (Some(dir), Some(file)) = (&config.options.dev_barriers, db.path()) {
+        let copies = dir.join(COPIES);
         if copies.is_dir() {
             copy(Path::new(file), &copies);
         }

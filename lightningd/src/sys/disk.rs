@@ -67,7 +67,7 @@ pub struct Room {
 impl Room {
     /// For this database, and the current directory.
     pub fn new(config: &Config, database: &Path) -> Self {
-        let pretended = config.text("dev-free-space-file").map(PathBuf::from);
+        let pretended = config.options.dev_free_space_file.clone();
         Self { dirs: [directory_of(database), ".".into()], pretended }
     }
 

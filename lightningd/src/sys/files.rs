@@ -49,11 +49,12 @@ pub fn open_to_others<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<String> 
 }
 
 /// The network's directory, which is the current one, and whatever files of ours are in it already.
-pub fn warn_of_others(database: &str, revocations: &str, logs: &[String]) {
+pub fn warn_of_others(database: &Path, revocations: &str, logs: &[String]) {
+    let database = database.display();
     let beside = |end: &str| format!("{database}{end}");
     let names = [
         ".".to_owned(),
-        database.to_owned(),
+        database.to_string(),
         beside("-wal"),
         beside("-shm"),
         revocations.to_owned(),

@@ -34,7 +34,7 @@ pub fn begin() -> Result<(), Fatal> {
 
 /// Root's processes are held by fewer walls than others': an operator should mean it.
 pub fn refuse_root(is_root: bool, config: &Config) -> Result<(), Fatal> {
-    if is_root && !config.flag("allow-root") {
+    if is_root && !config.options.allow_root {
         return Err(Fatal(
             "lightningd should not run as root: start it as a user of its own, or say --allow-root"
                 .to_owned(),
@@ -45,12 +45,8 @@ pub fn refuse_root(is_root: bool, config: &Config) -> Result<(), Fatal> {
 
 /// What the options say, held against what this machine has.
 pub fn decide(config: &Config, lacking: Vec<String>) -> Result<Decision, Fatal> {
-    let mode = match config.text("sandbox") {
-        Some("required") => Mode::Required,
-        Some("best-effort") => Mode::BestEffort,
-        Some(other) => {
-            return Err(Fatal(format!("--sandbox={other}: should be required or best-effort")));
-        }
+    let mode = match config.options.sandbox {
+        Some(mode) => mode,
         None if lacking.is_empty() => Mode::Required,
         None => Mode::BestEffort,
     };
@@ -131,7 +127,8 @@ mod tests {
 
     fn decided(said: Option<&str>, lacking: &[&str]) -> Result<Decision, String> {
         let said = said.map(|s| format!("--sandbox={s}"));
-        let config = Config::load(&said.into_iter().collect::<Vec<_>>(), None).unwrap();
+        let config = Config::load(&said.into_iter().collect::<Vec<_>>(), None);
+        let config = config.map_err(|e| e.to_string())?;
         let lacking = lacking.iter().map(|l| (*l).to_owned()).collect();
         decide(&config, lacking).map_err(|e| e.to_string())
     }

@@ -112,7 +112,7 @@ fn conn_of(token: Token) -> ConnId {
 
 impl RpcServer {
     /// Binds the socket. A socket that somebody answers is another lightningd's.
-    pub fn open(&mut self, path: &Path, mode: &str, registry: &Registry) -> Result<(), Fatal> {
+    pub fn open(&mut self, path: &Path, mode: u32, registry: &Registry) -> Result<(), Fatal> {
         let shown = path.display();
         let failed =
             |what: &str, e: std::io::Error| Fatal(format!("rpc-file {shown}: {what}: {e}"));
@@ -123,8 +123,6 @@ impl RpcServer {
         }
         crate::sys::files::remove_socket(path)
             .map_err(|e| failed("a stale socket cannot be removed", e))?;
-        let mode = u32::from_str_radix(mode, 8)
-            .map_err(|_| Fatal(format!("--rpc-file-mode: '{mode}' is no octal mode")))?;
         // Closed to others from the first moment on: the mask is for what lies between bind and chmod.
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);

@@ -54,11 +54,10 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         return Err(RpcError::params(long).into());
     }
     let expiry = args.number("expiry").unwrap_or(DEFAULT_EXPIRY_SECONDS);
-    let default_cltv =
-        node.config.u32_or("cltv-final", if node.network.is_test() { 10 } else { 18 });
     // With less than that nobody can pay it: what comes past its fulfilment deadline is failed.
     let least = policy::fulfilment_margin(node).0 + 1;
-    let cltv = CltvDelta(args.number32("cltv")?.unwrap_or(default_cltv.max(least)));
+    let usual = node.config.options.cltv_final.0.max(least);
+    let cltv = CltvDelta(args.number32("cltv")?.unwrap_or(usual));
     let secret = PaymentSecret(subdaemon::random());
     let timestamp = now();
     let terms = Terms {

@@ -60,7 +60,7 @@ pub fn plugin(
             let path = if given.contains('/') {
                 PathBuf::from(&given)
             } else {
-                node.config.base.join("plugins").join(&given)
+                node.config.base().join("plugins").join(&given)
             };
             if !path.is_file() {
                 return Err(RpcError::params(format!("{}: no such plugin", path.display())).into());

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 pub fn newaddr(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
     let kinds: &[(&str, AddressKind)] = match args.text("addresstype").as_deref() {
         // Both, while old callers are catered for; bech32 first: some clients take the first member.
-        None if node.config.bool_or("allow-deprecated-apis", !node.config.developer()) => {
+        None if node.config.options.allow_deprecated_apis => {
             &[("bech32", AddressKind::Bech32), ("p2tr", AddressKind::Taproot)]
         }
         Some("all") => &[("bech32", AddressKind::Bech32), ("p2tr", AddressKind::Taproot)],
@@ -84,7 +84,7 @@ pub fn parse_utxos(args: &Args, name: &'static str) -> Result<Option<Vec<OutPoin
 /// What is kept back while channels with anchors may need their fees bumped.
 pub fn emergency_reserve(node: &Node, opening_one: bool) -> Sat {
     if opening_one || node.channels.any_with_anchors() || crate::rooms::onchain::any_open(node) {
-        node.config.msat_or("min-emergency-msat", primitives::Msat(25_000_000)).sat_ceil()
+        node.config.options.min_emergency_msat.sat_ceil()
     } else {
         Sat::ZERO
     }

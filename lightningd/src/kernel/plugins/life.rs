@@ -19,8 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Asks a plugin for its manifest: the first thing said to it.
 pub fn ask_manifest(node: &Scope, turn: &mut Turn<'_>, plugin: PluginId) {
-    let params =
-        json!({"allow-deprecated-apis": node.config.bool_or("allow-deprecated-apis", true)});
+    let params = json!({"allow-deprecated-apis": node.config.options.allow_deprecated_apis});
     call(node, turn, plugin, "getmanifest", &params, CallFor::Manifest);
     turn.at(Instant::now() + ANSWER_WITHIN, Event::PluginDue(plugin, Stage::AwaitingManifest));
 }
@@ -36,7 +35,7 @@ pub fn due(node: &Scope, turn: &mut Turn<'_>, id: PluginId, stage: &Stage) {
 
 /// Every first plugin has shown its manifest: options can be judged, and work begins.
 pub fn init_all(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
-    node.config.check_all_known(|name| node.plugins.has_option(name))?;
+    node.config.check_all_known(&node.plugins.options())?;
     for (id, plugin) in node.plugins.plugins.iter().filter(|(_, p)| p.stage == Stage::HasManifest) {
         send_init(node, turn, *id, plugin, true);
     }
@@ -226,7 +225,7 @@ pub(super) fn answered(
 pub(super) fn option_values(node: &Scope, manifest: &Manifest) -> Value {
     let mut out = Map::new();
     for option in &manifest.options {
-        let said = node.config.all(&option.name);
+        let said = node.config.of_plugin(&option.name);
         let typed = |text: Option<&str>| match option.kind.as_str() {
             "flag" => json!(true),
             "bool" => json!(text.is_none_or(|t| t == "true" || t == "1")),

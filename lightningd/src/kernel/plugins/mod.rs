@@ -118,9 +118,10 @@ impl PluginHost {
         let owns = |p: &Plugin| p.manifest.methods.iter().any(|m| m.name == method);
         self.plugins.iter().find(|(_, p)| owns(p)).map(|(id, p)| (*id, p))
     }
-    /// Is this option some plugin's?
-    pub fn has_option(&self, name: &str) -> bool {
-        self.plugins.values().any(|p| p.manifest.options.iter().any(|o| o.name == name))
+    /// The options of all plugins: their names, each with whether it takes a value.
+    pub fn options(&self) -> BTreeMap<String, bool> {
+        let all = self.plugins.values().flat_map(|p| &p.manifest.options);
+        all.map(|option| (option.name.clone(), option.kind != "flag")).collect()
     }
     pub fn call_id(&self, prefix: Option<&str>, method: &str) -> String {
         let n = self.next_call.get();

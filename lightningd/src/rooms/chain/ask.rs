@@ -25,11 +25,9 @@ pub fn poll(node: &Scope, turn: &mut Turn<'_>) {
 }
 
 pub fn poll_later(node: &Scope, turn: &mut Turn<'_>) {
-    let seconds =
-        if node.config.developer() { node.config.int_or("dev-bitcoind-poll", 30) } else { 30 };
-    let wait = match seconds.unsigned_abs() {
+    let wait = match node.config.options.dev_bitcoind_poll {
         0 => Duration::from_millis(50),
-        seconds => Duration::from_secs(seconds),
+        seconds => Duration::from_secs(seconds.into()),
     };
     turn.at(Instant::now() + wait, Event::Chain(ChainEvent::Poll));
 }
@@ -97,12 +95,9 @@ pub fn first_height(
 
 /// How far `rescan` looks back from a tip.
 pub fn rescan_height(node: &Scope, blocks: u32) -> BlockHeight {
-    let default = if node.network.is_test() { 30 } else { 15 };
-    match node.config.int_or("rescan", default) {
-        back @ 0.. => BlockHeight(blocks.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX))),
-        absolute => {
-            BlockHeight(u32::try_from(absolute.unsigned_abs()).unwrap_or(u32::MAX).min(blocks))
-        }
+    match node.config.options.rescan.value {
+        back @ 0.. => BlockHeight(blocks.saturating_sub(back.unsigned_abs())),
+        height => BlockHeight(height.unsigned_abs().min(blocks)),
     }
 }
 

@@ -22,10 +22,8 @@ pub enum Use {
 impl Scope {
     /// What `force-feerates` says in this place; the last one stands for all that follow.
     pub fn forced(&self, place: usize) -> Option<FeeratePerKw> {
-        let text = self.config.text("force-feerates")?;
-        let rates: Vec<_> = text.split('/').collect();
-        let rate = rates.get(place).or(rates.last())?;
-        rate.parse().ok().map(FeeratePerKw)
+        let rates = self.config.options.force_feerates.as_ref()?;
+        rates.get(place).or(rates.last()).copied()
     }
 
     /// The least that is relayed.
@@ -114,6 +112,7 @@ mod tests {
     fn what_we_would_ask_for_ourselves_we_take_from_others() {
         let mut rig = crate::testing::Rig::new("feerate-bounds", &[]);
         rig.node.network = primitives::Network::Bitcoin;
+        rig.node.config = crate::sys::options::Config::for_network(rig.node.network);
         let high = json!({"feerate_floor": 1000, "feerates": [
             {"blocks": 2, "feerate": 200_000}, {"blocks": 6, "feerate": 160_000},
             {"blocks": 12, "feerate": 140_000}, {"blocks": 100, "feerate": 120_000}]});

@@ -18,8 +18,8 @@ impl Scope {
     /// developer's option makes them old.
     pub fn stale_tip(&self) -> Option<Duration> {
         let default = (self.network != Network::Regtest).then_some(TOO_OLD);
-        let given = self.config.text("dev-stale-tip").filter(|_| self.config.developer());
-        let limit = given.and_then(|s| s.parse().ok()).map(Duration::from_secs).or(default)?;
+        let given = self.config.options.dev_stale_tip;
+        let limit = given.map(|seconds| Duration::from_secs(seconds.into())).or(default)?;
         let made = *self.chain.times.get(&self.chain.height())?;
         let age = Duration::from_secs(crate::sys::json::now().saturating_sub(made.into()));
         (age > limit).then_some(age)

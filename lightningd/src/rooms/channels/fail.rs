@@ -186,7 +186,7 @@ pub(super) fn failed(
     match fault {
         Fault::Internal => {
             channel.log_said(LogLevel::Broken, text);
-            if node.config.flag("dev-fail-on-subdaemon-fail") {
+            if node.config.options.dev_fail_on_subdaemon_fail {
                 return Err(crate::sys::fatal::Fatal(format!(
                     "--dev-fail-on-subdaemon-fail: {text}"
                 ))

@@ -13,15 +13,14 @@ pub fn fulfilment_margin(node: &Scope) -> CltvDelta {
 
 /// What a channel wants now.
 pub fn of(node: &Scope, channel: &Channel) -> Policy {
-    let (own, params) = (&channel.own_policy, &channel.live.params);
-    let base = node.config.u32_or("fee-base", if node.network.is_test() { 1 } else { 1000 });
+    let own = &channel.own_policy;
+    let options = &node.config.options;
     let (least, most) = bounds(channel);
-    let min = own.htlc_min.unwrap_or_else(|| node.config.msat_or("htlc-minimum-msat", Msat(0)));
-    let max = own.htlc_max;
-    let max = max.unwrap_or_else(|| node.config.msat_or("htlc-maximum-msat", params.amount.msat()));
+    let min = own.htlc_min.unwrap_or(options.htlc_minimum_msat);
+    let max = own.htlc_max.unwrap_or(options.htlc_maximum_msat);
     Policy {
-        fee_base: own.fee_base.unwrap_or(Msat(base.into())),
-        fee_ppm: own.fee_ppm.unwrap_or_else(|| node.config.u32_or("fee-per-satoshi", 10)),
+        fee_base: own.fee_base.unwrap_or(Msat(options.fee_base.into())),
+        fee_ppm: own.fee_ppm.unwrap_or(options.fee_per_satoshi),
         htlc_min: min.max(least).min(Sat::MAX_MONEY.msat()),
         htlc_max: max.min(most),
     }

@@ -36,11 +36,11 @@ pub fn fee_policy(node: &Scope, channel: &Channel) -> FeePolicy {
 
 /// Our own bounds on HTLCs.
 pub fn htlc_policy(node: &Scope) -> HtlcPolicy {
-    let default_htlcs = if node.network.is_test() { 483 } else { 30 };
+    let options = &node.config.options;
     HtlcPolicy {
-        max_dust_exposure: node.config.msat_or("max-dust-htlc-exposure-msat", Msat(50_000_000)),
-        max_offered: node.config.u32_or("max-concurrent-htlcs", default_htlcs).min(483) as u16,
-        commit_time_ms: node.config.u32_or("commit-time", 10),
+        max_dust_exposure: options.max_dust_htlc_exposure_msat,
+        max_offered: options.max_concurrent_htlcs,
+        commit_time_ms: options.commit_time,
     }
 }
 

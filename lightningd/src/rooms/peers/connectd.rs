@@ -79,7 +79,7 @@ pub fn begin(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
         features: node.features.clone(),
         listen,
         must_listen,
-        disable_dns: node.config.flag("disable-dns"),
+        disable_dns: node.config.options.disable_dns,
         last_connection: id << CONNECTION_BITS,
     };
     births::birth(node, turn, (id, Role::Connectd), None, init.encode(), vec![hsm]);
@@ -93,16 +93,13 @@ pub fn begin(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
 /// What to listen on, and whether failing to is an error.
 fn listen_addresses(node: &Scope) -> Result<(Vec<Address>, bool), Fatal> {
     let port = node.network.default_port();
-    if node.config.flag("offline") {
+    let options = &node.config.options;
+    if options.offline {
         return Ok((vec![], false));
     }
-    let given: Vec<&str> = ["addr", "bind-addr"]
-        .iter()
-        .flat_map(|o| node.config.all(o))
-        .filter_map(|s| s.value.as_deref())
-        .collect();
+    let given: Vec<&String> = options.addr.iter().chain(&options.bind_addr).collect();
     if given.is_empty() {
-        if !node.config.bool_or("autolisten", true) {
+        if !options.autolisten {
             return Ok((vec![], false));
         }
         // Both families where the machine has them; one is enough.
@@ -131,7 +128,7 @@ pub fn gone(node: &Scope, turn: &mut Turn<'_>, now: Instant) {
 
 fn start_later(node: &Scope, turn: &mut Turn<'_>, now: Instant) {
     let mut backoff = node.peers.connectd.backoff;
-    let longest = node.config.u32_or("dev-restart-pause", u32::MAX);
+    let longest = node.config.options.dev_restart_pause.unwrap_or(u32::MAX);
     let again = now + backoff.fail(now).min(Duration::from_millis(longest.into()));
     log::error!(
         "connectd is gone, {} in a row: no peer can be reached; starting another in {:?}",

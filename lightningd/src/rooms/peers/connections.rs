@@ -135,7 +135,7 @@ pub fn has_no_channel(turn: &mut Turn<'_>, peer: NodeId) {
 
 /// A peer with channels is dialled again, each time later.
 pub fn redial_later(node: &Scope, turn: &mut Turn<'_>, peer: NodeId) {
-    if node.life.shutting_down || node.config.flag("dev-no-reconnect") {
+    if node.life.shutting_down || node.config.options.dev_no_reconnect {
         return;
     }
     let Some(known) = node.peers.all.get(&peer).filter(|p| p.address.is_some()) else { return };
@@ -170,7 +170,7 @@ pub fn redial_due(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, at: Instant) 
 /// Dials a peer where it was reached last, if it is not connected and connectd is there.
 pub fn dial_known(node: &Scope, turn: &mut Turn<'_>, peer: NodeId) {
     let is_connected = node.peers.connection(peer).is_some();
-    if is_connected || node.config.flag("offline") || !node.peers.has_connectd() {
+    if is_connected || node.config.options.offline || !node.peers.has_connectd() {
         return;
     }
     if let Some(address) = node.peers.all.get(&peer).and_then(|p| p.address.clone()) {

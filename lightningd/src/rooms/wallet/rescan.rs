@@ -108,7 +108,7 @@ pub fn go_on(node: &Scope, turn: &mut Turn<'_>) -> Result<bool, Stop> {
 
 fn begin(node: &Scope) -> Rescan {
     // Whoever did not ask for it keeps a fast start.
-    let asked = node.config.text("rescan").is_some() && !node.chain.began_here;
+    let asked = node.config.options.rescan.is_given && !node.chain.began_here;
     let blocks = node.chain.backend.as_ref().map_or(0, |b| b.blocks);
     let (from, to) = (rescan_height(node, blocks), node.chain.height());
     if !asked || from > to {

@@ -1,14 +1,15 @@
 //! CLN's configuration files: a `name` or `name=value` a line, comments, `include`.
 
 use crate::sys::fatal::Fatal;
-use crate::sys::options::said::Said;
+use crate::sys::options::said::{Occurrences, Said};
 use std::path::{Path, PathBuf};
 
 /// As deep as includes may go.
 const MAX_DEPTH: usize = 100;
 
-/// The options of a file and of what it includes, in order. A file that need not exist may be missing.
-pub(super) fn read(path: &Path, must_exist: bool) -> Result<Vec<(String, Said)>, Fatal> {
+/// The options of a file and of what it includes, in order. A file that need not exist may be
+/// missing.
+pub(super) fn read(path: &Path, must_exist: bool) -> Result<Occurrences, Fatal> {
     let mut out = Vec::new();
     read_into(path, must_exist, 0, &mut out)?;
     Ok(out)
@@ -18,7 +19,7 @@ fn read_into(
     path: &Path,
     must_exist: bool,
     depth: usize,
-    out: &mut Vec<(String, Said)>,
+    out: &mut Occurrences,
 ) -> Result<(), Fatal> {
     if depth > MAX_DEPTH {
         return Err(Fatal(format!(
@@ -40,11 +41,11 @@ fn read_into(
     Ok(())
 }
 
-/// What a line says.
+/// A line that is neither empty nor a comment.
 pub(super) enum Line {
-    /// Go on there, then here.
+    /// `include`: the lines of that file come before those behind it.
     Include(PathBuf),
-    /// An option.
+    /// Its name, and its value with the place.
     Option(String, Said),
 }
 
@@ -79,5 +80,5 @@ fn read_line(path: &Path, number: usize, line: &str) -> Option<Line> {
         None => (trimmed, None),
     };
     let source = format!("{}:{number}", path.display());
-    Some(Line::Option(name.trim().to_owned(), Said { value, source }))
+    Some(Line::Option(name.trim().to_owned(), Said { value, source, is_next_word: false }))
 }

@@ -54,11 +54,7 @@ pub fn asked(
 }
 
 fn seconds(node: &Scope) -> u64 {
-    let default = DEFAULT_UNILATERAL_SECONDS as u32;
-    let config = &node.config;
-    let seconds =
-        if config.developer() { config.u32_or("dev-peer-close-seconds", default) } else { default };
-    seconds.into()
+    node.config.options.dev_peer_close_seconds.map_or(DEFAULT_UNILATERAL_SECONDS, u64::from)
 }
 
 /// After a start. The peer had no chance to agree while we were away: it gets an hour at least.

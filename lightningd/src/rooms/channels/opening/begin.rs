@@ -57,16 +57,11 @@ pub struct Proposal {
     pub minimum_depth: Option<u32>,
 }
 
-/// So deep the funding of a peer must be.
-fn funding_confirms(node: &Scope) -> u32 {
-    node.config.u32_or("funding-confirms", if node.network.is_test() { 1 } else { 3 })
-}
-
 fn policy(node: &Scope, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
     let htlcs = crate::rooms::channels::seed::htlc_policy(node);
     let (min_feerate, max_feerate) = node.feerate_bounds(false);
     let (min_anchors_feerate, _) = node.feerate_bounds(true);
-    let delay = if node.network.is_test() { 6 } else { 144 };
+    let options = &node.config.options;
     // BOLT 2, "recommended": a hundredth, and never below what dust needs.
     let reserve = reserve.unwrap_or(Sat((amount.0 / RESERVE_PART).max(OUR_DUST_LIMIT.0)));
     OpeningPolicy {
@@ -74,19 +69,16 @@ fn policy(node: &Scope, amount: Sat, reserve: Option<Sat>) -> OpeningPolicy {
             dust_limit: OUR_DUST_LIMIT,
             max_in_flight: Msat(u64::MAX),
             reserve,
-            htlc_minimum: node.config.msat_or("htlc-minimum-msat", Msat(0)),
-            to_self_delay: node
-                .config
-                .u32_or("watchtime-blocks", delay)
-                .min(u32::from(MAX_TO_SELF_DELAY)) as u16,
+            htlc_minimum: options.htlc_minimum_msat,
+            to_self_delay: options.watchtime_blocks,
             max_accepted_htlcs: htlcs.max_offered,
         },
-        minimum_depth: funding_confirms(node),
+        minimum_depth: options.funding_confirms,
         min_feerate,
         min_anchors_feerate,
         max_feerate,
         max_to_self_delay: MAX_TO_SELF_DELAY,
-        min_capacity: Sat(node.config.u32_or("min-capacity-sat", 10_000).into()),
+        min_capacity: options.min_capacity_sat,
         max_dust_limit: MAX_DUST_LIMIT,
         max_dust_exposure: htlcs.max_dust_exposure,
         large_channels: true,
@@ -189,7 +181,7 @@ fn begin(
         .map_err(|e| Stop::refused(format!("no socket for openingd: {e}")))?;
     crate::rooms::peers::line::attach(node, turn, peer, connection, temporary, connectds);
     let minimum_depth = match &attempt {
-        Attempt::Theirs => funding_confirms(node),
+        Attempt::Theirs => node.config.options.funding_confirms,
         Attempt::Funding { .. }
         | Attempt::FundingSigned { .. }
         | Attempt::Start { .. }
