@@ -1,9 +1,10 @@
 //! How many writes to the disk stand one behind the other before a payment has its receipt.
 //!
-//! Not by reading the protocol, and not by counting commits, of which some have nobody waiting for them: every commit is made longer by
-//! the same time, and what the payment takes longer, divided by that, is how many it waited for.
+//! Not by reading the protocol, and not by counting commits, of which some have nobody waiting for
+//! them: every commit is made longer by the same time, and what the payment takes longer, divided
+//! by that, is how many it waited for.
 
-use crate::invoices;
+use crate::measure::invoices;
 use std::time::{Duration, Instant};
 use tests::Node;
 

@@ -27,7 +27,8 @@ fn count(db: &Connection, sql: &str) -> f64 {
     db.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a count") as f64
 }
 
-/// What everything that a penalty needs takes, by what the file loses with it. The node must be stopped.
+/// What everything that a penalty needs takes, by what the file loses with it. The node must be
+/// stopped.
 pub fn revoked_state(node: &Node) {
     let copy = node.network_dir().join("copy.sqlite3");
     std::fs::copy(node.network_dir().join("lightningd.sqlite3"), &copy).expect("a copy");
@@ -59,7 +60,8 @@ fn columns(db: &Connection, table: &str, replaced: &[(&str, &str)]) -> String {
     names.iter().map(value).collect::<Vec<_>>().join(", ")
 }
 
-/// Puts a thousand copies of the node's one channel into its database, and starts it with them. Their peer must be gone.
+/// Puts a thousand copies of the node's one channel into its database, and starts it with them.
+/// Their peer must be gone.
 pub fn thousand_channels(node: &Node) {
     let db = open(&node.network_dir().join("lightningd.sqlite3"));
     let channels = columns(
@@ -108,5 +110,5 @@ pub fn thousand_channels(node: &Node) {
         number("num_active_channels"),
         number("num_inactive_channels"),
     );
-    crate::memory("with a thousand channels", node);
+    crate::measure::memory("with a thousand channels", node);
 }

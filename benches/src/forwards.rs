@@ -1,6 +1,6 @@
 //! Forwards: a payer, a forwarder and a payee in a line, all on this machine.
 
-use crate::{Counters, LOAD, SEQUENTIAL, counters, invoices, memory, pay_all};
+use crate::measure::{Counters, LOAD, SEQUENTIAL, counters, invoices, memory, pay_all};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! What it costs to resolve a close full of HTLCs: processor time of everything, with few and with as many as there can be.
+//! What it costs to resolve a close full of HTLCs: processor time of everything, with few and with
+//! as many as there can be.
 
 use crate::forwards::processor_time_of;
 use serde_json::{Value, json};
@@ -66,7 +67,8 @@ fn close_with(base: &Path, count: u64) -> Duration {
     wait_for("all HTLCs to be there", || {
         (held(&one) == 2 * count && held(&other) == 2 * count).then_some(())
     });
-    // What channeld does is no part of it, and its time is gone with it. (The system keeps 15 letters of a name.)
+    // What channeld does is no part of it, and its time is gone with it. (The system keeps 15
+    // letters of a name.)
     let used = || -> Duration {
         let all = [&one, &other].into_iter().flat_map(|n| processor_time_of(n, ""));
         all.filter(|(name, _)| !name.contains("chann")).map(|(_, t)| t).sum()

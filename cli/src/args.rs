@@ -1,33 +1,10 @@
 //! The command line.
 
-use crate::{Exit, Failed};
+use crate::exit::{Exit, Failed};
+use clap::{CommandFactory, Parser, ValueHint};
 use primitives::Network;
 use std::ffi::OsString;
 use std::path::PathBuf;
-
-/// What `--help` prints.
-pub(crate) const USAGE: &str = "\
-Usage: lightning-cli [options] <command> [<params>...]
-
-  --lightning-dir=<dir>   directory of lightningd (default: ~/.lightning)
-  --network=<network>     bitcoin, testnet, testnet4, signet or regtest; also as --mainnet, --regtest, ...
-  --rpc-file=<file>       lightningd's socket, relative to the network's directory (default: lightning-rpc)
-  --conf=<file>           read this configuration file, and no other
-  -k, --keywords          params are key=value (default if the first param has a '=')
-  -o, --order             params are in the order in which the command takes them
-  -J, --json              print JSON (default unless 'help')
-  -H, --human-readable    print values, one a line
-  -F, --flat              print lines of path=value
-  -R, --raw               print the result as lightningd wrote it
-  -N, --notifications=<level>  show messages from this level up: trace, io, debug, info (default), unusual,
-                          broken, none
-  -l, --filter=<json>     only these members of the result
-  -c, --commando=<peerid>[:<rune>]  ask another node, through commando
-  -h, --help              print this
-  -V, --version           print the version
-
-Run 'lightning-cli help' for the commands that lightningd knows.
-";
 
 /// How to print a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +20,7 @@ pub(crate) enum Format {
 /// How parameters are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// What the first one looks like.
+    /// Keywords if the first parameter has a `=`.
     Guess,
     Keywords,
     Ordered,
@@ -74,6 +51,136 @@ impl Level {
     }
 }
 
+/// From which level on notifications are shown; `None`: none is.
+type Shown = Option<Level>;
+
+fn shown(text: &str) -> Result<Shown, String> {
+    match (text, Level::parse(text)) {
+        ("none", _) => Ok(None),
+        (_, Some(level)) => Ok(Some(level)),
+        (_, None) => Err("should be trace, io, debug, info, unusual, broken or none".to_owned()),
+    }
+}
+
+/// A peer, and a rune of its where one is needed.
+type Commando = (String, Option<String>);
+
+fn commando(text: &str) -> Result<Commando, String> {
+    Ok(match text.split_once(':') {
+        Some((peer, rune)) => (peer.to_owned(), Some(rune.to_owned())),
+        None => (text.to_owned(), None),
+    })
+}
+
+/// The words as they stand on the command line. CLN's options.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lightning-cli",
+    version = crate::exit::VERSION,
+    about = "Sends a command to lightningd, and prints the answer",
+    override_usage = "lightning-cli [options] <command> [<params>...]",
+    help_template = "{usage-heading} {usage}\n\n{all-args}{after-help}",
+    after_help = "Run 'lightning-cli help' for the commands that lightningd knows.",
+    disable_help_flag = true,
+    disable_version_flag = true,
+    args_override_self = true
+)]
+struct Words {
+    /// Directory of lightningd (default: ~/.lightning)
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
+    lightning_dir: Option<PathBuf>,
+    /// bitcoin, testnet, testnet4, signet or regtest
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        allow_hyphen_values = true,
+        overrides_with_all = ["mainnet", "testnet", "testnet4", "signet", "regtest"]
+    )]
+    network: Option<Network>,
+    /// Same as --network=bitcoin
+    #[arg(long, overrides_with_all = ["network", "testnet", "testnet4", "signet", "regtest"])]
+    mainnet: bool,
+    /// Same as --network=testnet
+    #[arg(long, overrides_with_all = ["network", "mainnet", "testnet4", "signet", "regtest"])]
+    testnet: bool,
+    /// Same as --network=testnet4
+    #[arg(long, overrides_with_all = ["network", "mainnet", "testnet", "signet", "regtest"])]
+    testnet4: bool,
+    /// Same as --network=signet
+    #[arg(long, overrides_with_all = ["network", "mainnet", "testnet", "testnet4", "regtest"])]
+    signet: bool,
+    /// Same as --network=regtest
+    #[arg(long, overrides_with_all = ["network", "mainnet", "testnet", "testnet4", "signet"])]
+    regtest: bool,
+    /// lightningd's socket, relative to the network's directory (default: lightning-rpc)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, allow_hyphen_values = true)]
+    rpc_file: Option<PathBuf>,
+    /// Read this configuration file, and no other
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, allow_hyphen_values = true)]
+    conf: Option<PathBuf>,
+    /// Params are key=value (default if the first param has a '=')
+    #[arg(short, long, overrides_with = "order")]
+    keywords: bool,
+    /// Params are in the order in which the command takes them
+    #[arg(short, long, overrides_with = "keywords")]
+    order: bool,
+    /// Print JSON (default unless 'help')
+    #[arg(short = 'J', long, overrides_with_all = ["human_readable", "flat", "raw"])]
+    json: bool,
+    /// Print values, one a line
+    #[arg(short = 'H', long, overrides_with_all = ["json", "flat", "raw"])]
+    human_readable: bool,
+    /// Print lines of path=value
+    #[arg(short = 'F', long, overrides_with_all = ["json", "human_readable", "raw"])]
+    flat: bool,
+    /// Print the result as lightningd wrote it
+    #[arg(short = 'R', long, overrides_with_all = ["json", "human_readable", "flat"])]
+    raw: bool,
+    /// Show messages from this level up: trace, io, debug, info (default), unusual, broken, none
+    #[arg(
+        short = 'N',
+        long,
+        value_name = "LEVEL",
+        value_parser = shown,
+        allow_hyphen_values = true
+    )]
+    notifications: Option<Shown>,
+    /// Only these members of the result
+    #[arg(short = 'l', long, value_name = "JSON", allow_hyphen_values = true)]
+    filter: Option<String>,
+    /// Ask another node, through commando
+    #[arg(
+        short = 'c',
+        long,
+        value_name = "PEERID[:RUNE]",
+        value_parser = commando,
+        allow_hyphen_values = true
+    )]
+    commando: Option<Commando>,
+    /// Print this
+    #[arg(short, long)]
+    help: bool,
+    /// Print the version
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// Command of lightningd
+    #[arg(value_name = "COMMAND")]
+    method: Option<String>,
+    /// Parameters of the command
+    #[arg(value_name = "PARAMS")]
+    params: Vec<String>,
+}
+
+/// The command line of `lightning-cli`.
+pub fn command() -> clap::Command {
+    Words::command()
+}
+
+/// What `--help` prints.
+pub(crate) fn help() -> String {
+    format!("{}\n", command().render_help())
+}
+
 #[derive(Debug)]
 pub(crate) struct Args {
     pub(crate) lightning_dir: Option<PathBuf>,
@@ -94,154 +201,58 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Options may stand anywhere; `--` ends them.
+    /// Options may stand anywhere; `--` ends them. The program's own name is not among the words.
     pub(crate) fn parse(given: impl Iterator<Item = OsString>) -> Result<Self, Failed> {
-        let mut args = Self {
-            lightning_dir: None,
-            network: None,
-            rpc_file: None,
-            conf: None,
-            style: Style::Guess,
-            format: Format::Default,
-            notifications: Some(Level::Info),
-            filter: None,
-            commando: None,
-            help: false,
-            version: false,
-            command: Vec::new(),
-        };
-        let mut given = given.map(|arg| {
-            arg.into_string().map_err(|arg| usage(format!("{} is not UTF-8", arg.display())))
-        });
-        while let Some(arg) = given.next() {
-            let arg = arg?;
-            if arg == "--" {
-                args.command.extend(given.collect::<Result<Vec<_>, _>>()?);
-                break;
-            }
-            if let Some(long) = arg.strip_prefix("--") {
-                let (name, value) = match long.split_once('=') {
-                    Some((name, value)) => (name, Some(value.to_owned())),
-                    None => (long, None),
-                };
-                args.long(name, value, &mut given)?;
-            } else if let Some(short) = arg.strip_prefix('-').filter(|short| !short.is_empty()) {
-                args.short(short, &mut given)?;
-            } else {
-                args.command.push(arg);
-            }
-        }
-        Ok(args)
-    }
-
-    fn long(
-        &mut self,
-        name: &str,
-        value: Option<String>,
-        more: &mut impl Iterator<Item = Result<String, Failed>>,
-    ) -> Result<(), Failed> {
-        if let Some(network) = network_flag(name) {
-            self.network = Some(network);
-            return no_value(name, value);
-        }
-        if self.flag(name) {
-            return no_value(name, value);
-        }
-        if !TAKES_VALUE.iter().any(|(_, long)| *long == name) {
-            return Err(usage(format!("--{name}: unknown option (see --help)")));
-        }
-        let value = match value {
-            Some(value) => value,
-            None => next_value(name, more)?,
-        };
-        self.set(name, value)
-    }
-
-    /// A cluster such as `-kJ`, or `-N none`, or `-Nnone`.
-    fn short(
-        &mut self,
-        cluster: &str,
-        more: &mut impl Iterator<Item = Result<String, Failed>>,
-    ) -> Result<(), Failed> {
-        let mut letters = cluster.chars();
-        while let Some(letter) = letters.next() {
-            if let Some((_, long)) = FLAGS.iter().find(|(short, _)| *short == letter) {
-                self.flag(long);
-                continue;
-            }
-            let Some((_, long)) = TAKES_VALUE.iter().find(|(short, _)| *short == letter) else {
-                return Err(usage(format!("-{letter}: unknown option (see --help)")));
-            };
-            let rest = letters.as_str();
-            let value = if rest.is_empty() { next_value(long, more)? } else { rest.to_owned() };
-            return self.set(long, value);
-        }
-        Ok(())
-    }
-
-    /// Sets an option without a value; false if there is none of that name.
-    fn flag(&mut self, name: &str) -> bool {
-        match name {
-            "keywords" => self.style = Style::Keywords,
-            "order" => self.style = Style::Ordered,
-            "human-readable" => self.format = Format::Human,
-            "json" => self.format = Format::Json,
-            "flat" => self.format = Format::Flat,
-            "raw" => self.format = Format::Raw,
-            "help" => self.help = true,
-            "version" => self.version = true,
-            _ => return false,
-        }
-        true
-    }
-
-    fn set(&mut self, name: &str, value: String) -> Result<(), Failed> {
-        match name {
-            "lightning-dir" => self.lightning_dir = Some(value.into()),
-            "rpc-file" => self.rpc_file = Some(value.into()),
-            "conf" => self.conf = Some(value.into()),
-            "network" => {
-                self.network = Some(value.parse().map_err(|e| usage(format!("--network: {e}")))?);
-            }
-            "notifications" if value == "none" => self.notifications = None,
-            "notifications" => {
-                let bad = || usage(format!("--notifications={value}: unknown level (see --help)"));
-                self.notifications = Some(Level::parse(&value).ok_or_else(bad)?);
-            }
-            "filter" => self.filter = Some(value),
-            "commando" => {
-                self.commando = Some(match value.split_once(':') {
-                    Some((peer, rune)) => (peer.to_owned(), Some(rune.to_owned())),
-                    None => (value, None),
-                });
-            }
-            _ => return Err(usage(format!("--{name}: unknown option"))),
-        }
-        Ok(())
+        let words = std::iter::once(OsString::from("lightning-cli")).chain(given);
+        let words = Words::try_parse_from(words).map_err(|e| {
+            let text = e.to_string();
+            // What comes behind is how to use the program: --help tells that.
+            let text = text.split("\n\nUsage:").next().unwrap_or_default();
+            let text = text.split("\n\nFor more information").next().unwrap_or_default();
+            let text = text.trim_start_matches("error: ").trim_end().replace("\n\n  tip: ", ": ");
+            usage(format!("{text} (see --help)"))
+        })?;
+        Ok(Self::from(words))
     }
 }
 
-/// Letter and name of the options without a value.
-const FLAGS: [(char, &str); 8] = [
-    ('k', "keywords"),
-    ('o', "order"),
-    ('H', "human-readable"),
-    ('J', "json"),
-    ('F', "flat"),
-    ('R', "raw"),
-    ('h', "help"),
-    ('V', "version"),
-];
-/// Letter and name of those with one. A letter that nobody can type stands for none.
-const TAKES_VALUE: [(char, &str); 7] = [
-    ('\0', "lightning-dir"),
-    ('\0', "rpc-file"),
-    ('\0', "conf"),
-    ('\0', "network"),
-    ('N', "notifications"),
-    ('l', "filter"),
-    ('c', "commando"),
-];
+impl From<Words> for Args {
+    fn from(words: Words) -> Self {
+        let flags = [
+            (words.mainnet, Network::Bitcoin),
+            (words.testnet, Network::Testnet),
+            (words.testnet4, Network::Testnet4),
+            (words.signet, Network::Signet),
+            (words.regtest, Network::Regtest),
+        ];
+        let formats = [
+            (words.json, Format::Json),
+            (words.human_readable, Format::Human),
+            (words.flat, Format::Flat),
+            (words.raw, Format::Raw),
+        ];
+        let styles = [(words.keywords, Style::Keywords), (words.order, Style::Ordered)];
+        Self {
+            lightning_dir: words.lightning_dir,
+            network: given(&flags).or(words.network),
+            rpc_file: words.rpc_file,
+            conf: words.conf,
+            style: given(&styles).unwrap_or(Style::Guess),
+            format: given(&formats).unwrap_or(Format::Default),
+            notifications: words.notifications.unwrap_or(Some(Level::Info)),
+            filter: words.filter,
+            commando: words.commando,
+            help: words.help,
+            version: words.version,
+            command: words.method.into_iter().chain(words.params).collect(),
+        }
+    }
+}
+
+/// What the flag stands for that was given. Of several the last is left: it overrides the others.
+fn given<T: Copy>(flags: &[(bool, T)]) -> Option<T> {
+    flags.iter().find(|(is_given, _)| *is_given).map(|(_, means)| *means)
+}
 
 /// A network by its own option, on the command line or in a configuration file.
 pub(crate) fn network_flag(name: &str) -> Option<Network> {
@@ -252,20 +263,6 @@ pub(crate) fn network_flag(name: &str) -> Option<Network> {
         "signet" => Some(Network::Signet),
         "regtest" => Some(Network::Regtest),
         _ => None,
-    }
-}
-
-fn next_value(
-    name: &str,
-    more: &mut impl Iterator<Item = Result<String, Failed>>,
-) -> Result<String, Failed> {
-    more.next().unwrap_or_else(|| Err(usage(format!("--{name}: requires an argument"))))
-}
-
-fn no_value(name: &str, value: Option<String>) -> Result<(), Failed> {
-    match value {
-        None => Ok(()),
-        Some(_) => Err(usage(format!("--{name}: doesn't allow an argument"))),
     }
 }
 

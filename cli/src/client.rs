@@ -2,7 +2,7 @@
 
 use crate::args::Level;
 use crate::config::Place;
-use crate::{Exit, Failed};
+use crate::exit::{Exit, Failed};
 use serde::Deserialize;
 use serde_json::StreamDeserializer;
 use serde_json::de::IoRead;
@@ -41,7 +41,8 @@ struct Incoming<'a> {
 }
 
 impl Client {
-    /// Goes to the network's directory first: a socket's name must be short, a directory's need not.
+    /// Goes to the network's directory first: a socket's name must be short, a directory's need
+    /// not.
     pub(crate) fn connect(place: &Place) -> Result<Self, Failed> {
         let Place { directory, socket } = place;
         std::env::set_current_dir(directory).map_err(|e| {
@@ -65,7 +66,8 @@ impl Client {
         Ok(Self { to, from, level: None })
     }
 
-    /// Asks to be told what happens while a command runs. An old lightningd that does not know how is fine.
+    /// Asks to be told what happens while a command runs. An old lightningd that does not know how
+    /// is fine.
     pub(crate) fn enable_notifications(&mut self, level: Level, id: &str) -> Result<(), Failed> {
         let id = format!("{id}+notify-enable");
         let request = format!(
@@ -127,12 +129,12 @@ fn show(from: Option<Level>, method: &str, params: &str) {
         "message" => {
             let Ok(said) = serde_json::from_str::<Message>(params) else { return };
             if Level::parse(&said.level).is_none_or(|level| level >= from) {
-                crate::print(&format!("# {}\n", printable(&said.message)));
+                crate::exit::print(&format!("# {}\n", printable(&said.message)));
             }
         }
         "progress" => {
             if let Some(line) = progress(params) {
-                crate::print(&line);
+                crate::exit::print(&line);
             }
         }
         _ => {}

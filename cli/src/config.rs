@@ -1,7 +1,8 @@
-//! Where lightningd's socket is: the command line, and what lightningd's own configuration files say about that.
+//! Where lightningd's socket is: the command line, and what lightningd's own configuration files
+//! say about that.
 
-use crate::Failed;
 use crate::args::{Args, network_flag, usage};
+use crate::exit::Failed;
 use primitives::Network;
 use std::path::{Path, PathBuf};
 

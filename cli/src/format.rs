@@ -1,8 +1,8 @@
 //! Results and errors as text.
 
 use crate::args::Format;
+use crate::exit::{Exit, Failed};
 use crate::json::{self, Json};
-use crate::{Exit, Failed};
 
 /// A result in the format that was asked for, or that it asks for itself.
 pub(crate) fn result(
@@ -132,7 +132,7 @@ fn human(value: &Json<'_>, out: &mut String) {
                     match member {
                         Json::Array(items) if items.is_empty() => out.push('\n'),
                         Json::Object(members) if members.is_empty() => out.push('\n'),
-                        member => human(member, out),
+                        Json::Array(_) | Json::Object(_) | Json::Scalar(_) => human(member, out),
                     }
                 }
             }
@@ -151,16 +151,16 @@ fn help_list(value: &Json<'_>, out: &mut String) {
         }
         text
     };
-    let commands = match value {
-        Json::Object(members) => members.iter().find_map(|(key, member)| match member {
-            Json::Array(commands) if *key == "help" => Some(commands),
-            _ => None,
-        }),
-        _ => None,
+    let member = match value {
+        Json::Object(members) => members.iter().find(|(key, _)| *key == "help"),
+        Json::Array(_) | Json::Scalar(_) => None,
+    };
+    let commands = match member {
+        Some((_, Json::Array(commands))) => commands.as_slice(),
+        Some((_, Json::Object(_) | Json::Scalar(_))) | None => &[],
     };
     let mut lines: Vec<_> = commands
-        .into_iter()
-        .flatten()
+        .iter()
         .map(|command| (text(command, "category"), text(command, "command")))
         .collect();
     if lines.iter().any(|(category, _)| !category.is_empty()) {
@@ -178,8 +178,8 @@ fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }
 
-/// Line ends and tabs become what they stand for. Of other escapes only the backslash goes: what a stranger wrote
-/// must not reach the terminal as a control character.
+/// Line ends and tabs become what they stand for. Of other escapes only the backslash goes: what a
+/// stranger wrote must not reach the terminal as a control character.
 fn unescape(text: &str, out: &mut String) {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

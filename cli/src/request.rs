@@ -1,7 +1,7 @@
 //! From words to JSON.
 
-use crate::Failed;
 use crate::args::{Args, Style, usage};
+use crate::exit::Failed;
 use serde_json::value::RawValue;
 
 /// What the answer must carry. It says who asked, in lightningd's log.

@@ -1,13 +1,14 @@
 use crate::args::{Args, Format, Level, Style};
 use crate::client::progress;
 use crate::config::{self, Place};
+use crate::exit::Exit;
+use crate::format;
 use crate::json::{Json, parse};
 use crate::request::{build, id, params};
-use crate::{Exit, format};
 use primitives::Network;
 use proptest::prelude::*;
 
-fn args(line: &[&str]) -> Result<Args, crate::Failed> {
+fn args(line: &[&str]) -> Result<Args, crate::exit::Failed> {
     Args::parse(line.iter().map(Into::into))
 }
 fn words(words: &[&str]) -> Vec<String> {
@@ -41,6 +42,41 @@ fn options_stand_anywhere_and_end_at_two_dashes() {
         &["-kX"],
     ] {
         assert_eq!(args(bad).unwrap_err().0, Exit::Usage, "{bad:?}");
+    }
+}
+
+#[test]
+fn of_options_that_exclude_each_other_the_last_holds() {
+    crate::command().debug_assert();
+    let a = args(&["-k", "-J", "--regtest", "x", "-o", "-R", "--network=signet", "a", "b"]);
+    let a = a.unwrap();
+    assert_eq!(
+        (a.style, a.format, a.network),
+        (Style::Ordered, Format::Raw, Some(Network::Signet))
+    );
+    assert_eq!(a.command, ["x", "a", "b"]);
+    let a = args(&["-o", "-F", "--network=signet", "x", "-k", "--mainnet", "", "-", "-H", "-H"]);
+    let a = a.unwrap();
+    assert_eq!(
+        (a.style, a.format, a.network),
+        (Style::Keywords, Format::Human, Some(Network::Bitcoin))
+    );
+    assert_eq!(a.command, ["x", "", "-"]);
+    let a = args(&["--conf=a", "--conf", "-b", "-N", "io", "-Nnone", "-l", "-1"]).unwrap();
+    assert_eq!((a.conf, a.notifications, a.filter), (Some("-b".into()), None, Some("-1".into())));
+}
+
+#[test]
+fn mistyped_option_is_told_what_was_meant() {
+    let said = args(&["--regtst", "getinfo"]).unwrap_err().1;
+    assert!(said.contains("'--regtst'") && said.contains("'--regtest'"), "{said}");
+    let said = args(&["-N", "loud"]).unwrap_err().1;
+    assert!(said.contains("loud") && said.contains("should be trace, io, debug"), "{said}");
+    let said = args(&["--network=moon"]).unwrap_err().1;
+    assert!(said.contains("moon") && said.contains("signet"), "{said}");
+    for said in [args(&["-N"]), args(&["--json=1"]), args(&["-kX"])] {
+        let said = said.unwrap_err().1;
+        assert!(said.ends_with(" (see --help)") && !said.contains("\n\n"), "{said}");
     }
 }
 

@@ -15,8 +15,8 @@ impl Dir {
         std::fs::create_dir_all(dir.join("regtest")).unwrap();
         Self(dir)
     }
-    /// A lightningd that answers each request with the next of these, in which `$ID` is the request's id. Returns what
-    /// it was asked.
+    /// A lightningd that answers each request with the next of these, in which `$ID` is the
+    /// request's id. Returns what it was asked.
     fn serve(&self, answers: &[&str]) -> std::thread::JoinHandle<Vec<Value>> {
         let listener = UnixListener::bind(self.0.join("regtest/lightning-rpc")).unwrap();
         let answers: Vec<String> = answers.iter().map(|a| (*a).to_owned()).collect();
