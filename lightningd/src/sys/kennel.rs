@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ const TOKENS_PER_PLUGIN: usize = 3;
 const CALLERS: [&str; 1] = ["pay"];
 /// Variables of this beginning are between lightningd and its own processes.
 const INTERNAL: &str = "FULMEN_";
-/// What a service manager tells lightningd alone: its sockets, its credentials, where it says that it is ready.
+/// What a service manager tells lightningd alone: its sockets, its credentials, where it says that
+/// it is ready.
 const OF_SERVICE: [&str; 8] = [
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
@@ -55,7 +56,8 @@ struct Process {
     saved: Option<Saved>,
 }
 
-/// Is this variable between lightningd and whoever started it, or its own processes? Of the others a user's plugin may need any.
+/// Is this variable between lightningd and whoever started it, or its own processes? Of the others
+/// a user's plugin may need any.
 fn is_ours_alone(name: &OsStr) -> bool {
     name.as_bytes().starts_with(INTERNAL.as_bytes()) || OF_SERVICE.iter().any(|of| name == *of)
 }
@@ -116,8 +118,8 @@ impl Kennel {
         self.is_ours(path) && CALLERS.iter().any(|name| path.ends_with(name))
     }
 
-    /// What a plugin finds in its environment: ours nothing that it does not need; anybody else's what the operator gave to
-    /// lightningd, without what lightningd tells its own processes.
+    /// What a plugin finds in its environment: ours nothing that it does not need; anybody else's
+    /// what the operator gave to lightningd, without what lightningd tells its own processes.
     fn set_environment(&self, command: &mut Command, path: &Path, version: &str) {
         match &self.ours {
             Some((mode, ours)) if ours.contains(path) => {
@@ -155,7 +157,8 @@ impl Kennel {
         subdaemon::unblock_signals(&mut command);
         self.set_environment(&mut command, path, version);
         if let Some(rpc) = &rpc {
-            // Its number is the same there. No other process is started before it is closed here again.
+            // Its number is the same there. No other process is started before it is closed here
+            // again.
             fcntl(rpc, FcntlArg::F_SETFD(FdFlag::empty()))?;
             command.env(sandbox::RPC_SOCKET, rpc.as_raw_fd().to_string());
         }
@@ -172,24 +175,9 @@ impl Kennel {
         else {
             return Err(ErrorKind::BrokenPipe.into());
         };
-        set_nonblocking(&stdin)?;
-        set_nonblocking(&stdout)?;
-        set_nonblocking(&stderr)?;
-        registry.register(
-            &mut SourceFd(&stdout.as_raw_fd()),
-            Self::token(id, 0, base),
-            Interest::READABLE,
-        )?;
-        registry.register(
-            &mut SourceFd(&stdin.as_raw_fd()),
-            Self::token(id, 1, base),
-            Interest::WRITABLE,
-        )?;
-        registry.register(
-            &mut SourceFd(&stderr.as_raw_fd()),
-            Self::token(id, 2, base),
-            Interest::READABLE,
-        )?;
+        watch(&stdout, Interest::READABLE, registry, Self::token(id, 0, base))?;
+        watch(&stdin, Interest::WRITABLE, registry, Self::token(id, 1, base))?;
+        watch(&stderr, Interest::READABLE, registry, Self::token(id, 2, base))?;
         let stderr = Stderr::new(stderr, &name, self.is_ours(path));
         let process = Process {
             name,
@@ -280,7 +268,8 @@ impl Kennel {
         }
     }
 
-    /// Logs what a plugin wrote to its stderr, if this is that token. `Some(true)`: there may be more.
+    /// Logs what a plugin wrote to its stderr, if this is that token. `Some(true)`: there may be
+    /// more.
     pub fn read_stderr(&mut self, id: PluginId, token: Token, base: usize) -> Option<bool> {
         let is_stderr = token == Self::token(id, 2, base);
         is_stderr.then(|| self.plugins.get_mut(&id).is_some_and(|process| process.stderr.read()))
@@ -310,6 +299,17 @@ impl Kennel {
         let ids: Vec<_> = self.plugins.keys().copied().collect();
         ids.into_iter().for_each(|id| self.bury(id));
     }
+}
+
+/// Has poll watch a pipe, which never blocks from now on.
+fn watch(
+    pipe: &(impl AsRawFd + AsFd),
+    interest: Interest,
+    registry: &Registry,
+    token: Token,
+) -> std::io::Result<()> {
+    set_nonblocking(pipe)?;
+    registry.register(&mut SourceFd(&pipe.as_raw_fd()), token, interest)
 }
 
 /// The messages that are whole.

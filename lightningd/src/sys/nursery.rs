@@ -48,7 +48,8 @@ struct Process {
 }
 
 impl Process {
-    /// Nobody reads any more. Descriptors that wait are closed: who holds the other end of one of them would wait for ever.
+    /// Nobody reads any more. Descriptors that wait are closed: who holds the other end of one of
+    /// them would wait for ever.
     fn drop_queues(&mut self) {
         self.up_queue = OutQueue::default();
         self.down_queue = OutQueue::default();
@@ -59,7 +60,8 @@ impl Process {
 pub struct Nursery {
     children: BTreeMap<ChildId, Process>,
     common: Common,
-    /// When those are written to again whose frames have descriptors while too many are on their way.
+    /// When those are written to again whose frames have descriptors while too many are on their
+    /// way.
     retry: Option<(Instant, BTreeSet<ChildId>)>,
 }
 
@@ -90,6 +92,18 @@ pub enum ChildHeard {
 /// Tokens of children: each has two sockets and a stderr.
 const TOKENS_PER_CHILD: usize = 3;
 
+impl Common {
+    /// The first words to a child.
+    fn start(&self) -> Start {
+        Start {
+            version: wire::VERSION,
+            log_level: self.level,
+            developer: self.developer,
+            sandbox_required: self.sandbox == sandbox::Mode::Required,
+        }
+    }
+}
+
 impl Nursery {
     /// None yet.
     pub const fn new(common: Common) -> Self {
@@ -108,8 +122,21 @@ impl Nursery {
         ((token.0 - base) / TOKENS_PER_CHILD) as ChildId
     }
 
-    /// Gives birth. `Err` says why not, and leaves nothing behind: the machine may lack processes, descriptors or memory, or the
-    /// executable may be missing for the moment. What that means the caller decides.
+    /// How this child is started: without an environment, in a process group of its own so that it
+    /// ends with whatever it has started.
+    fn command(&self, at: &Executables, spec: &ChildSpec) -> Command {
+        let mut command = Command::new(at.path(spec.daemon));
+        subdaemon::unblock_signals(&mut command);
+        command.env_clear().envs([sandbox::FEW_ARENAS]);
+        let barriers = self.common.barriers.as_deref();
+        crate::sys::barriers::tell_child(&mut command, barriers, &spec.source);
+        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Gives birth. `Err` says why not, and leaves nothing behind: the machine may lack processes,
+    /// descriptors or memory, or the executable may be missing for the moment. What that means the
+    /// caller decides.
     pub fn spawn(
         &mut self,
         spec: ChildSpec,
@@ -127,20 +154,9 @@ impl Nursery {
         let (up, up_child) = subdaemon::stream_pair().map_err(|e| failed("no socket", &e))?;
         set_nonblocking(&up).map_err(|e| failed("fcntl", &e))?;
         let lock = self.common.lock.for_child().map_err(|e| failed("no lock", &e))?;
-        let mut command = Command::new(at.path(spec.daemon));
-        subdaemon::unblock_signals(&mut command);
-        command.env_clear().envs([sandbox::FEW_ARENAS]);
-        crate::sys::barriers::tell_child(
-            &mut command,
-            self.common.barriers.as_deref(),
-            &spec.source,
-        );
-        // It ends with whatever it has started.
-        let mut process = command
-            .process_group(0)
+        let mut process = self
+            .command(at, &spec)
             .stdin(Stdio::from(down_child))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| failed("cannot be started", &e))?;
         let pid = Pid::from_raw(i32::try_from(process.id()).expect("process ids are below 2^31"));
@@ -151,13 +167,7 @@ impl Nursery {
             return Err(failed("poll", &e));
         }
         let mut down_queue = OutQueue::default();
-        let start = Start {
-            version: wire::VERSION,
-            log_level: self.common.level,
-            developer: self.common.developer,
-            sandbox_required: self.common.sandbox == sandbox::Mode::Required,
-        };
-        down_queue.push(&start.encode(), vec![up_child, OwnedFd::from(lock)]);
+        down_queue.push(&self.common.start().encode(), vec![up_child, OwnedFd::from(lock)]);
         down_queue.push(&spec.init, spec.fds);
         let process = Process {
             pid,
@@ -356,8 +366,9 @@ impl Drop for Nursery {
     }
 }
 
-/// Kills a child that is no longer read and waits for its exit. Otherwise a child that sent an undecodable frame, or closed its socket
-/// and kept running, would still hold its hsmd and peer sockets while its successor runs.
+/// Kills a child that is no longer read and waits for its exit. Otherwise a child that sent an
+/// undecodable frame, or closed its socket and kept running, would still hold its hsmd and peer
+/// sockets while its successor runs.
 fn end(process: &mut Process, heard: &mut Vec<ChildHeard>) {
     if !process.exited {
         // It fails only where the process is gone already.

@@ -96,6 +96,17 @@ pub fn counters(node: &Node, turn: &mut Turn<'_>, _: &Args, _: &Caller) -> Resul
     })))
 }
 
+/// A hop of a route hint.
+fn hop(h: &invoice::RouteHint) -> Value {
+    json!({
+        "pubkey": h.node.to_string(),
+        "short_channel_id": h.short_channel_id.to_string(),
+        "fee_base_msat": h.fee_base_msat,
+        "fee_proportional_millionths": h.fee_proportional_millionths,
+        "cltv_expiry_delta": h.cltv_expiry_delta,
+    })
+}
+
 /// `decode string`: BOLT 11.
 pub fn decode(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
     let text = args.need_text("string")?;
@@ -119,20 +130,7 @@ pub fn decode(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Ans
     put(&mut out, "min_final_cltv_expiry", Some(t.min_final_cltv().0));
     put(&mut out, "payment_secret", Some(hex(&t.payment_secret.0)));
     put(&mut out, "features", Some(t.features.to_string()));
-    let routes: Vec<Value> = t
-        .routes
-        .iter()
-        .map(|route| {
-            route
-                .iter()
-                .map(|h| {
-                    json!({"pubkey": h.node.to_string(), "short_channel_id": h.short_channel_id.to_string(),
-                        "fee_base_msat": h.fee_base_msat, "fee_proportional_millionths": h.fee_proportional_millionths,
-                        "cltv_expiry_delta": h.cltv_expiry_delta})
-                })
-                .collect()
-        })
-        .collect();
+    let routes: Vec<Value> = t.routes.iter().map(|route| route.iter().map(hop).collect()).collect();
     put(&mut out, "routes", (!routes.is_empty()).then_some(routes));
     let fallbacks: Vec<Value> = t
         .fallbacks

@@ -18,20 +18,8 @@ const UNILATERAL_ANCHOR_WEIGHT: u64 = 598 + 1124;
 const HTLC_TIMEOUT_WEIGHT: u64 = 663;
 const HTLC_SUCCESS_WEIGHT: u64 = 703;
 
-/// `feerates style`.
-pub fn feerates(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
-    let style = args.need_text("style")?;
-    let unit = |rate: FeeratePerKw| match style.as_str() {
-        // "Any" is the greatest number of 32 bits in either unit: clients read no more.
-        "perkb" => rate.per_kvb().min(u64::from(u32::MAX)),
-        _ => u64::from(rate.0),
-    };
-    if style != "perkb" && style != "perkw" {
-        return Err(RpcError::params(
-            "style: should be 'perkb' or 'perkw': invalid token (see logs for details)",
-        )
-        .into());
-    }
+/// The feerate of each use, in what `unit` makes of it.
+fn rates(node: &Node, unit: impl Fn(FeeratePerKw) -> u64) -> Map<String, Value> {
     let mut inner = Map::new();
     let estimates = node.chain.fees.clone().unwrap_or_default();
     let list: Vec<Value> = estimates
@@ -55,6 +43,38 @@ pub fn feerates(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resul
     inner.insert("max_acceptable".to_owned(), json!(unit(high)));
     inner.insert("floor".to_owned(), json!(unit(node.feerate_floor())));
     inner.insert("estimates".to_owned(), Value::Array(list));
+    inner
+}
+
+/// What transactions of usual weights would pay. `None` until there are estimates.
+fn example_fees(node: &Node) -> Option<Value> {
+    let penalty = node.feerate(Use::Penalty)?;
+    Some(json!({
+        "opening_channel_satoshis": node.feerate(Use::Opening)?.fee(OPENING_WEIGHT).0,
+        "mutual_close_satoshis": node.feerate(Use::MutualClose)?.fee(MUTUAL_WEIGHT).0,
+        "unilateral_close_satoshis":
+            node.feerate(Use::UnilateralAnchorClose)?.fee(UNILATERAL_ANCHOR_WEIGHT).0,
+        "unilateral_close_nonanchor_satoshis":
+            node.feerate(Use::UnilateralClose)?.fee(UNILATERAL_WEIGHT).0,
+        "htlc_timeout_satoshis": penalty.fee(HTLC_TIMEOUT_WEIGHT).0,
+        "htlc_success_satoshis": penalty.fee(HTLC_SUCCESS_WEIGHT).0,
+    }))
+}
+
+/// `feerates style`.
+pub fn feerates(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let style = args.need_text("style")?;
+    let unit = |rate: FeeratePerKw| match style.as_str() {
+        // "Any" is the greatest number of 32 bits in either unit: clients read no more.
+        "perkb" => rate.per_kvb().min(u64::from(u32::MAX)),
+        _ => u64::from(rate.0),
+    };
+    if style != "perkb" && style != "perkw" {
+        return Err(RpcError::params(
+            "style: should be 'perkb' or 'perkw': invalid token (see logs for details)",
+        )
+        .into());
+    }
     let mut out = Map::new();
     if node.chain.fees.is_none() {
         out.insert(
@@ -62,25 +82,9 @@ pub fn feerates(node: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resul
             json!("Some fee estimates unavailable: bitcoind startup?"),
         );
     }
-    out.insert(style, Value::Object(inner));
-    if let (Some(open), Some(mutual), Some(unilateral), Some(anchor), Some(penalty)) = (
-        node.feerate(Use::Opening),
-        node.feerate(Use::MutualClose),
-        node.feerate(Use::UnilateralClose),
-        node.feerate(Use::UnilateralAnchorClose),
-        node.feerate(Use::Penalty),
-    ) {
-        out.insert(
-            "onchain_fee_estimates".to_owned(),
-            json!({
-                "opening_channel_satoshis": open.fee(OPENING_WEIGHT).0,
-                "mutual_close_satoshis": mutual.fee(MUTUAL_WEIGHT).0,
-                "unilateral_close_satoshis": anchor.fee(UNILATERAL_ANCHOR_WEIGHT).0,
-                "unilateral_close_nonanchor_satoshis": unilateral.fee(UNILATERAL_WEIGHT).0,
-                "htlc_timeout_satoshis": penalty.fee(HTLC_TIMEOUT_WEIGHT).0,
-                "htlc_success_satoshis": penalty.fee(HTLC_SUCCESS_WEIGHT).0,
-            }),
-        );
+    out.insert(style.clone(), Value::Object(rates(node, unit)));
+    if let Some(fees) = example_fees(node) {
+        out.insert("onchain_fee_estimates".to_owned(), fees);
     }
     Ok(Answer::Now(Value::Object(out)))
 }

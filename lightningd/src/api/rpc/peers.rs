@@ -32,6 +32,36 @@ pub fn bindings(node: &Node) -> Value {
     node.peers.listening().iter().map(address_json).collect()
 }
 
+/// Where to dial: what was given, `at` or `host`, else where the peer was before.
+fn addresses_of(
+    node: &Node,
+    args: &Args,
+    peer: NodeId,
+    at: Option<&str>,
+) -> Result<Vec<Address>, RpcError> {
+    let default_port = match args.number("port") {
+        None => node.network.default_port(),
+        Some(p) => u16::try_from(p)
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| RpcError::params(format!("port: {p} is no port: 1 to 65535")))?,
+    };
+    let mut addresses = Vec::new();
+    if let Some(text) = at.map(str::to_owned).or_else(|| args.text("host")) {
+        let parsed = parse_address(&text, default_port);
+        addresses.push(parsed.ok_or_else(|| {
+            RpcError::params(format!("host: '{text}' is no address: HOST or HOST:PORT"))
+        })?);
+    } else {
+        addresses.extend(node.peers.all.get(&peer).and_then(|p| p.address.clone()));
+    }
+    if addresses.is_empty() {
+        let text = "Unable to connect, no address known for peer";
+        return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text));
+    }
+    Ok(addresses)
+}
+
 /// `connect id [host] [port]`.
 pub fn connect(
     node: &Node,
@@ -63,26 +93,7 @@ pub fn connect(
             "address": address_json(&connection.address),
         })));
     }
-    let default_port = match args.number("port") {
-        None => node.network.default_port(),
-        Some(p) => u16::try_from(p)
-            .ok()
-            .filter(|p| *p > 0)
-            .ok_or_else(|| RpcError::params(format!("port: {p} is no port: 1 to 65535")))?,
-    };
-    let mut addresses = Vec::new();
-    if let Some(text) = at.map(str::to_owned).or_else(|| args.text("host")) {
-        let parsed = parse_address(&text, default_port);
-        addresses.push(parsed.ok_or_else(|| {
-            RpcError::params(format!("host: '{text}' is no address: HOST or HOST:PORT"))
-        })?);
-    } else {
-        addresses.extend(node.peers.all.get(&peer).and_then(|p| p.address.clone()));
-    }
-    if addresses.is_empty() {
-        let text = "Unable to connect, no address known for peer";
-        return Err(RpcError::new(code::CONNECT_NO_KNOWN_ADDRESS, text).into());
-    }
+    let addresses = addresses_of(node, args, peer, at)?;
     node.peers.needs_connectd()?;
     let already = node.waits.any(|f| crate::rooms::peers::connections::waits_for(f, peer));
     crate::kernel::waiting::add(

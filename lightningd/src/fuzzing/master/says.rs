@@ -219,29 +219,7 @@ pub(super) fn channeld_says(
             let peeled = if what < 240 { vec![self::peeled(id, amount)] } else { vec![] };
             (adds(live, it), peeled)
         }
-        3 => {
-            let it = there(input.byte()?)?;
-            let (how, stage) = (input.byte()?, stage(input.byte()?));
-            let removal = match how % 4 {
-                0 => Some(Removal::Fulfilled { preimage: preimage(u64::from(how / 4)) }),
-                1 => Some(Removal::Failed { reason: vec![] }),
-                2 => Some(Removal::Malformed {
-                    sha256_of_onion: Sha256Digest([0; 32]),
-                    failure_code: 0xc005,
-                }),
-                _ => None,
-            };
-            let mut change = step(live);
-            change.moved.0.push(MovedHtlc {
-                offered_by: it.htlc.offered_by,
-                id: it.htlc.id,
-                added: Stage::Irrevocable,
-                removed: removal.map(|removal| StagedRemoval { removal, stage }),
-                in_remote_from: it.in_remote_from,
-                in_remote_until: it.in_remote_until,
-            });
-            (change, vec![])
-        }
+        3 => (removes(live, &there(input.byte()?)?, input)?, vec![]),
         4 => {
             let mut change = settles(live, &there(input.byte()?)?);
             if what >= 192 {
@@ -265,6 +243,30 @@ pub(super) fn channeld_says(
         _ => return word(rig, number, input),
     };
     Some(asked(&Persist { changes: vec![change], peeled: Long(peeled) }))
+}
+
+/// An HTLC is removed in some way, at some stage.
+fn removes(live: &ChannelState, it: &LiveHtlc, input: &mut Input<'_>) -> Option<ChannelChange> {
+    let (how, stage) = (input.byte()?, stage(input.byte()?));
+    let removal = match how % 4 {
+        0 => Some(Removal::Fulfilled { preimage: preimage(u64::from(how / 4)) }),
+        1 => Some(Removal::Failed { reason: vec![] }),
+        2 => Some(Removal::Malformed {
+            sha256_of_onion: Sha256Digest([0; 32]),
+            failure_code: 0xc005,
+        }),
+        _ => None,
+    };
+    let mut change = step(live);
+    change.moved.0.push(MovedHtlc {
+        offered_by: it.htlc.offered_by,
+        id: it.htlc.id,
+        added: Stage::Irrevocable,
+        removed: removal.map(|removal| StagedRemoval { removal, stage }),
+        in_remote_from: it.in_remote_from,
+        in_remote_until: it.in_remote_until,
+    });
+    Some(change)
 }
 
 /// Any report or ask of channeld's beside `Persist`.

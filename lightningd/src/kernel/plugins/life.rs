@@ -156,6 +156,34 @@ pub fn continue_start(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// The manifest that a plugin answered. `Err` says why the plugin is ended instead.
+fn accepted(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    id: PluginId,
+    result: Result<Value, RpcError>,
+) -> Result<Manifest, String> {
+    let value = result.map_err(|e| format!("refused getmanifest: {}", e.message))?;
+    if let Some(reason) = value.get("disable").and_then(Value::as_str) {
+        turn.install(node, move |plugins: &mut PluginHost| {
+            if let Some(p) = plugins.plugins.get_mut(&id) {
+                p.important = false;
+            }
+        });
+        return Err(format!("disabled itself: {reason}"));
+    }
+    let manifest = Manifest::parse(&value, &node.plugins.own_hooks)
+        .map_err(|e| format!("its manifest is wrong: {e}"))?;
+    let clash = manifest.methods.iter().find(|m| {
+        node.plugins.own_methods.contains(&m.name.as_str())
+            || node.plugins.owner_of(&m.name).is_some_and(|(owner, _)| owner != id)
+    });
+    match clash {
+        Some(clash) => Err(format!("method {} exists already", clash.name)),
+        None => Ok(manifest),
+    }
+}
+
 pub(super) fn answered(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -168,37 +196,13 @@ pub(super) fn answered(
         log::warn!("plugin {name}: {why}");
         turn.say(Outgoing::KillPlugin { plugin: id, why });
     };
-    let value = match result {
-        Ok(value) => value,
-        Err(e) => {
-            kill(turn, format!("refused getmanifest: {}", e.message));
-            return Ok(());
-        }
-    };
-    if let Some(reason) = value.get("disable").and_then(Value::as_str) {
-        turn.install(node, move |plugins: &mut PluginHost| {
-            if let Some(p) = plugins.plugins.get_mut(&id) {
-                p.important = false;
-            }
-        });
-        kill(turn, format!("disabled itself: {reason}"));
-        return Ok(());
-    }
-    let manifest = match Manifest::parse(&value, &node.plugins.own_hooks) {
+    let manifest = match accepted(node, turn, id, result) {
         Ok(manifest) => manifest,
-        Err(e) => {
-            kill(turn, format!("its manifest is wrong: {e}"));
+        Err(why) => {
+            kill(turn, why);
             return Ok(());
         }
     };
-    let clash = manifest.methods.iter().find(|m| {
-        node.plugins.own_methods.contains(&m.name.as_str())
-            || node.plugins.owner_of(&m.name).is_some_and(|(owner, _)| owner != id)
-    });
-    if let Some(clash) = clash {
-        kill(turn, format!("method {} exists already", clash.name));
-        return Ok(());
-    }
     let at_startup = plugin.at_startup;
     let mut with = plugin.clone();
     with.manifest = manifest;

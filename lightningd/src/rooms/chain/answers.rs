@@ -1,5 +1,5 @@
-//! What the backend says, read: CLN's contract for backend plugins, and nothing that is not in it. Pure, since anybody may
-//! write a backend.
+//! What the backend says, read: CLN's contract for backend plugins, and nothing that is not in it.
+//! Pure, since anybody may write a backend.
 
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Block, BlockHash, Transaction};
@@ -22,7 +22,8 @@ pub struct ChainInfo {
 }
 
 impl ChainInfo {
-    /// Reads it. The chain's name comes first: a backend on another chain is told so whatever else it says.
+    /// Reads it. The chain's name comes first: a backend on another chain is told so whatever else
+    /// it says.
     pub fn parse(answer: &Value) -> Result<Self, String> {
         let number = |name: &str| {
             let n = answer.get(name).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
@@ -68,7 +69,8 @@ pub fn mempool(answer: &Value) -> (Vec<Transaction>, usize) {
     (found, odd)
 }
 
-/// `getutxout`: is the output there? Only where the answer says that it is not does anybody rely on it.
+/// `getutxout`: is the output there? Only where the answer says that it is not does anybody rely on
+/// it.
 pub fn is_unspent(answer: &Value) -> Result<bool, String> {
     match (answer.get("amount"), answer.get("script")) {
         (Some(Value::Null), Some(Value::Null)) => Ok(false),

@@ -11,7 +11,8 @@ use primitives::BlockHeight;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// So long estimates are good enough. Of note only where a developer's node polls more often than that.
+/// So long estimates are good enough. Of note only where a developer's node polls more often than
+/// that.
 const FEES_STAY: Duration = Duration::from_millis(900);
 
 pub fn poll(node: &Scope, turn: &mut Turn<'_>) {
@@ -50,8 +51,8 @@ pub fn our_block(node: &Scope, turn: &Turn<'_>, height: u32) -> Result<Option<Bl
     Ok(known.map_or_else(|| store::hash_at(turn.db, height), |(_, hash)| Ok(Some(*hash)))?)
 }
 
-/// Our tip, if the backend's chain does not have it: that ends in `best`, where we have `ours`. A backend that is merely behind
-/// has not left it.
+/// Our tip, if the backend's chain does not have it: that ends in `best`, where we have `ours`. A
+/// backend that is merely behind has not left it.
 pub fn outdated(
     chain: &Chain,
     ours: Option<BlockHash>,

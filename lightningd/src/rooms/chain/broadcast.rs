@@ -22,7 +22,8 @@ pub fn broadcast(
     Ok(())
 }
 
-/// The same with one that was signed just now: nobody else has it until bitcoind does not refuse it.
+/// The same with one that was signed just now: nobody else has it until bitcoind does not refuse
+/// it.
 pub fn broadcast_first(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -79,7 +80,8 @@ pub enum Verdict {
     Unknown(String),
 }
 
-/// Reads the backend's answer to a sending. Anything but a refusal means that bitcoind may have the transaction.
+/// Reads the backend's answer to a sending. Anything but a refusal means that bitcoind may have the
+/// transaction.
 pub fn judged(
     node: &Scope,
     turn: &mut Turn<'_>,

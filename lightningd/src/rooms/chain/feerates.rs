@@ -45,7 +45,8 @@ impl Scope {
         }
         let estimate = self.chain.fees.as_ref()?.within(blocks)?;
         Some(match what {
-            // Ten satoshi per virtual byte carry any commitment into any mempool; anchors do the rest.
+            // Ten satoshi per virtual byte carry any commitment into any mempool; anchors do the
+            // rest.
             Use::UnilateralAnchorClose => {
                 estimate.min(FeeratePerKw(2500)).max(self.feerate_floor())
             }
@@ -53,7 +54,8 @@ impl Scope {
         })
     }
 
-    /// The feerate that was asked for: a number as it is, an estimate never below the least that is relayed.
+    /// The feerate that was asked for: a number as it is, an estimate never below the least that is
+    /// relayed.
     pub fn feerate_asked(&self, asked: Asked) -> Option<FeeratePerKw> {
         let floor = self.feerate_floor();
         let rate = match asked {
@@ -66,13 +68,14 @@ impl Scope {
         rate.map(|r| r.max(floor))
     }
 
-    /// The lowest and the highest that a peer may set for a commitment, with anchors or without. BOLT 2, update_fee.
+    /// The lowest and the highest that a peer may set for a commitment, with anchors or without.
+    /// BOLT 2, update_fee.
     pub fn feerate_bounds(&self, anchors: bool) -> (FeeratePerKw, FeeratePerKw) {
         self.feerate_bounds_or_any(anchors, self.bears_any_feerate())
     }
 
-    /// The same for a channel that may have been told to bear any. With anchors it is enough that the commitment is relayed: others
-    /// count on that as we do, and ask for no more.
+    /// The same for a channel that may have been told to bear any. With anchors it is enough that
+    /// the commitment is relayed: others count on that as we do, and ask for no more.
     pub fn feerate_bounds_or_any(&self, anchors: bool, any: bool) -> (FeeratePerKw, FeeratePerKw) {
         if any {
             return (FeeratePerKw(1), FeeratePerKw(u32::MAX));

@@ -41,8 +41,8 @@ pub fn remove_tip(node: &Scope, turn: &mut Turn<'_>) {
     });
 }
 
-/// The header at `height`, the lowest in memory, left our chain: older ones are read from the rows. False if there are none,
-/// so that nobody knows our height any more.
+/// The header at `height`, the lowest in memory, left our chain: older ones are read from the rows.
+/// False if there are none, so that nobody knows our height any more.
 pub fn read_older(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> Result<bool, Stop> {
     let older = store::headers_below(turn.db, height)?;
     let any = !older.is_empty();

@@ -1,7 +1,7 @@
 //! The chain as the backend tells it: tip, reorgs, fee estimates, broadcasting.
 //!
-//! One question is under way at a time; the answer decides on the next. Blocks are handled one a turn, in order, each with
-//! all it means to the other rooms.
+//! One question is under way at a time; the answer decides on the next. Blocks are handled one a
+//! turn, in order, each with all it means to the other rooms.
 
 pub mod answers;
 pub mod ask;
@@ -38,7 +38,8 @@ pub struct Backend {
 pub struct Chain {
     /// The last headers, oldest first. The last one is our tip.
     pub headers: VecDeque<(BlockHeight, BlockHash)>,
-    /// When those were made, as they say themselves, in seconds since 1970. Unknown for those that an older version kept.
+    /// When those were made, as they say themselves, in seconds since 1970. Unknown for those that
+    /// an older version kept.
     pub times: BTreeMap<BlockHeight, u32>,
     /// When the log last heard that the tip is old.
     stale_since: Option<Instant>,
@@ -48,10 +49,11 @@ pub struct Chain {
     pub fees: Option<Estimates>,
     /// When they were asked for last.
     fees_asked: Option<Instant>,
-    /// Fundings of ours that nobody else can have: each sending of them was refused. How many sendings are not answered yet, or were
-    /// not when a process died. As the rows say.
+    /// Fundings of ours that nobody else can have: each sending of them was refused. How many
+    /// sendings are not answered yet, or were not when a process died. As the rows say.
     pub untaken: BTreeMap<Txid, u32>,
-    /// True where the first block of all was read in this life of the process, as far back as `rescan` says.
+    /// True where the first block of all was read in this life of the process, as far back as
+    /// `rescan` says.
     pub began_here: bool,
     /// True once our tip was the backend's.
     pub caught_up: bool,
@@ -76,11 +78,13 @@ impl Chain {
             self.times.extend(time.map(|time| (height, time)));
         }
     }
-    /// Is it certain that no bitcoind ever took this transaction of ours, and that none is about to?
+    /// Is it certain that no bitcoind ever took this transaction of ours, and that none is about
+    /// to?
     pub fn nobody_has(&self, txid: Txid) -> bool {
         self.untaken.get(&txid) == Some(&0)
     }
-    /// Is our tip the backend's, and the backend in sync as far as it knows? Whether that tip is believed is another question:
+    /// Is our tip the backend's, and the backend in sync as far as it knows? Whether that tip is
+    /// believed is another question:
     /// [`Node::trusts_tip`].
     pub fn is_synced(&self) -> bool {
         self.caught_up && self.backend.as_ref().is_some_and(|b| !b.syncing)

@@ -1,21 +1,23 @@
-//! A tip that is too old to be the chain's: the backend is cut off, or somebody feeds it blocks slowly (time dilation), so that
-//! deadlines pass which nobody here sees. What protects money that is at stake goes on; nothing new is put at stake.
+//! A tip that is too old to be the chain's: the backend is cut off, or somebody feeds it blocks
+//! slowly (time dilation), so that deadlines pass which nobody here sees. What protects money that
+//! is at stake goes on; nothing new is put at stake.
 
 use crate::kernel::turn::Turn;
 use crate::rooms::chain::Scope;
 use primitives::Network;
 use std::time::{Duration, Instant};
 
-/// The age of a tip, by its header, from which on it is not believed. Honest blocks are ten minutes apart on average: three
-/// hours without one come once in a thousand years, and a miner may set a header's time back by about one hour more. In that
-/// time a chain that is withheld grows by 24 blocks, fewer than the 34 between the two expiries of a forward.
+/// The age of a tip, by its header, from which on it is not believed. Honest blocks are ten minutes
+/// apart on average: three hours without one come once in a thousand years, and a miner may set a
+/// header's time back by about one hour more. In that time a chain that is withheld grows by 24
+/// blocks, fewer than the 34 between the two expiries of a forward.
 const TOO_OLD: Duration = Duration::from_secs(4 * 3600);
 /// The log hears of it again after this.
 const SAID_EVERY: Duration = Duration::from_secs(3600);
 
 impl Scope {
-    /// How old our tip is, if it is older than one should be. On regtest blocks come when somebody wants one, and only a
-    /// developer's option makes them old.
+    /// How old our tip is, if it is older than one should be. On regtest blocks come when somebody
+    /// wants one, and only a developer's option makes them old.
     pub fn stale_tip(&self) -> Option<Duration> {
         let default = (self.network != Network::Regtest).then_some(TOO_OLD);
         let given = self.config.options.dev_stale_tip;
@@ -40,8 +42,8 @@ impl Scope {
     }
 }
 
-/// With every look at the backend: the log hears when the tip becomes old, again while it stays so, and when that is over.
-/// True if the tip is believed.
+/// With every look at the backend: the log hears when the tip becomes old, again while it stays so,
+/// and when that is over. True if the tip is believed.
 pub fn look(node: &Scope, turn: &mut Turn<'_>) -> bool {
     let now = Instant::now();
     match (node.stale_warning(), node.chain.stale_since) {

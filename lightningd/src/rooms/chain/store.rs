@@ -23,7 +23,8 @@ pub fn load(db: &Connection) -> Result<Chain, Fatal> {
     Ok(chain)
 }
 
-/// So many sendings of a stored transaction have no answer, and each other one was refused. `None`: bitcoind may have it.
+/// So many sendings of a stored transaction have no answer, and each other one was refused. `None`:
+/// bitcoind may have it.
 pub fn set_untaken(db: &Connection, txid: Txid, under_way: Option<u32>) -> Result<(), Fatal> {
     db.prepare_cached("UPDATE transactions SET untaken = ?2 WHERE txid = ?1")?
         .execute(params![txid.to_byte_array(), under_way])?;
@@ -59,7 +60,8 @@ pub fn hash_at(db: &Connection, height: u32) -> Result<Option<BlockHash>, Fatal>
     Ok(found.map(BlockHash::from_byte_array))
 }
 
-/// The block to go on with where there is no header at all: every block below it is without meaning to us.
+/// The block to go on with where there is no header at all: every block below it is without meaning
+/// to us.
 pub(super) fn read_from(db: &Connection) -> Result<Option<BlockHeight>, Fatal> {
     Ok(crate::sys::db::get_var(db, READ_FROM)?.map(BlockHeight))
 }
@@ -176,7 +178,8 @@ pub fn give_up_spends(db: &Connection, of: primitives::OutPoint) -> Result<(), F
     Ok(())
 }
 
-/// What spends this output and is in no block is forgotten: nobody will ever want to hear of it again.
+/// What spends this output and is in no block is forgotten: nobody will ever want to hear of it
+/// again.
 pub fn forget_spends(db: &Connection, of: primitives::OutPoint) -> Result<(), Fatal> {
     let mut forget =
         db.prepare_cached("DELETE FROM transactions WHERE txid = ?1 AND height IS NULL")?;

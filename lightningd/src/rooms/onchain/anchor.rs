@@ -1,5 +1,6 @@
-//! The anchor bump (CPFP) of a channel that was failed: a child on our anchor pays for the commitment, ours or the peer's, until one of
-//! them is in a block. BOLT 3, "to_local_anchor Output". Here: which commitment, what is at stake, and by when.
+//! The anchor bump (CPFP) of a channel that was failed: a child on our anchor pays for the
+//! commitment, ours or the peer's, until one of them is in a block. BOLT 3, "to_local_anchor
+//! Output". Here: which commitment, what is at stake, and by when.
 
 use super::attempt::{Attempt, Kind, TRIES};
 use super::commitments::{Bumpable, bumpable};
@@ -19,8 +20,8 @@ use wire::channel_data::{Htlc, LiveHtlc, Removal, StagedRemoval};
 /// So many blocks a commitment has, where that costs nobody anything.
 const COMMITMENT_GRACE_BLOCKS: u32 = 6;
 
-/// Our commitment was broadcast: an anchor bump follows where it pays too little. The fee-bump start height survives a restart, under
-/// the funding's outpoint.
+/// Our commitment was broadcast: an anchor bump follows where it pays too little. The fee-bump
+/// start height survives a restart, under the funding's outpoint.
 pub fn commitment_published(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -52,7 +53,8 @@ pub(super) struct Unconfirmed<'a> {
     pub before: Option<&'a Attempt>,
     /// The commitments that may stand in a mempool.
     pub all: Vec<Bumpable>,
-    /// Which of them is bumped: what stands in the mempool, else what was bumped before, else the first that needs it.
+    /// Which of them is bumped: what stands in the mempool, else what was bumped before, else the
+    /// first that needs it.
     pub target: Option<Bumpable>,
     first: BlockHeight,
     at_risk: Vec<AtRisk>,
@@ -66,8 +68,8 @@ pub(super) struct AtRisk {
 }
 
 impl<'a> Unconfirmed<'a> {
-    /// `None` if nothing may be bumped. Before the funding is in a block nothing is spent on it: whoever opened the channel may
-    /// never fund it.
+    /// `None` if nothing may be bumped. Before the funding is in a block nothing is spent on it:
+    /// whoever opened the channel may never fund it.
     pub fn of(node: &'a Scope, number: ChannelNumber) -> Option<Self> {
         let (ours, first) = node.onchain.published.get(&number)?;
         let channel = node.channels.all.get(&number)?;
@@ -94,7 +96,8 @@ impl<'a> Unconfirmed<'a> {
         bumped.or_else(|| self.all.iter().find(|b| b.pays_less_than(wanted(b))))
     }
 
-    /// What asks for UTXOs for a child of the target, in place of `before`. `None` if no commitment needs it, or it pays enough.
+    /// What asks for UTXOs for a child of the target, in place of `before`. `None` if no commitment
+    /// needs it, or it pays enough.
     pub fn request(&self, node: &Scope, before: Option<&Attempt>) -> Option<Request> {
         let target = self.target.as_ref()?;
         let (tip, rates) = (node.chain.height(), crate::rooms::onchain::rates::rates(node));
@@ -161,8 +164,9 @@ fn worth_by(at_risk: &[AtRisk], deadline: BlockHeight) -> Sat {
     due.map(|h| h.amount).fold(Msat::ZERO, Msat::saturating_add).sat_floor()
 }
 
-/// What is lost if the commitment is late, and when that is; commitment and child have this weight. Of several deadlines the one counts
-/// that is worth the highest feerate today, with all that is lost by then.
+/// What is lost if the commitment is late, and when that is; commitment and child have this weight.
+/// Of several deadlines the one counts that is worth the highest feerate today, with all that is
+/// lost by then.
 pub(super) fn stake(
     at_risk: &[AtRisk],
     first: BlockHeight,
@@ -170,7 +174,8 @@ pub(super) fn stake(
     tip: BlockHeight,
     rates: &Rates<'_>,
 ) -> Stake {
-    // Our own output waits for the same block: what an HTLC is worth bounds what is paid for it, and not that.
+    // Our own output waits for the same block: what an HTLC is worth bounds what is paid for it,
+    // and not that.
     let calm = Stake { first, deadline: None, value: Sat::ZERO, weight };
     let price = |stake: &Stake| fees::wanted(rates, tip, stake);
     let due = at_risk.iter().map(|h| h.needed_by);
@@ -180,13 +185,16 @@ pub(super) fn stake(
     urgent.filter(|urgent| price(urgent) >= price(&calm)).unwrap_or(calm)
 }
 
-/// From which block on our commitment would be late for this HTLC. After it comes the transaction that takes the HTLC's output.
+/// From which block on our commitment would be late for this HTLC. After it comes the transaction
+/// that takes the HTLC's output.
 fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> BlockHeight {
     match htlc.offered_by {
-        // The peer takes it back from its expiry on: half of the time until then is for what takes it before.
+        // The peer takes it back from its expiry on: half of the time until then is for what takes
+        // it before.
         Side::Remote => first + CltvDelta((htlc.expiry - first).0 / 2),
-        // Until what it forwards expires nobody but us loses by waiting: a few blocks at least are there, so that not half of it
-        // is paid for the next one when the channel was failed because it expired.
+        // Until what it forwards expires nobody but us loses by waiting: a few blocks at least are
+        // there, so that not half of it is paid for the next one when the channel was failed
+        // because it expired.
         Side::Local => {
             let back = upstream.unwrap_or(htlc.expiry + CltvDelta(HTLC_RETURN_MARGIN));
             htlc.expiry.max(first + CltvDelta(((back - first).0 / 2).min(COMMITMENT_GRACE_BLOCKS)))
@@ -194,8 +202,8 @@ fn needed_by(htlc: &Htlc, upstream: Option<BlockHeight>, first: BlockHeight) -> 
     }
 }
 
-/// The HTLCs that we lose if no commitment is in a block in time: those with an output on one that may still be, which we offered or
-/// have the preimage of.
+/// The HTLCs that we lose if no commitment is in a block in time: those with an output on one that
+/// may still be, which we offered or have the preimage of.
 pub(super) fn at_risk(node: &Scope, channel: &Channel, first: BlockHeight) -> Vec<AtRisk> {
     let upstream = crate::rooms::htlcs::resolve::upstream_expiries(node, channel);
     let upstream = |id| upstream.iter().find(|(of, _)| *of == id).map(|(_, e)| *e);

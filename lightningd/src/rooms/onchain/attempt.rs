@@ -39,7 +39,8 @@ pub struct Attempt {
     pub tx: Transaction,
     /// What it is for.
     pub kind: Kind,
-    /// Claimed outputs, the first inputs. The other inputs are UTXOs of the wallet that pay the fee.
+    /// Claimed outputs, the first inputs. The other inputs are UTXOs of the wallet that pay the
+    /// fee.
     pub claims: Vec<OutPoint>,
     /// What it pays.
     pub feerate: FeeratePerKw,
@@ -51,8 +52,8 @@ pub struct Attempt {
     pub refused: bool,
     /// Tip when bitcoind accepted it last. Not persisted.
     pub accepted: Option<BlockHeight>,
-    /// Height of the first of an unbroken series of mempool rejections, including those of the transactions that this one replaced. Not
-    /// persisted.
+    /// Height of the first of an unbroken series of mempool rejections, including those of the
+    /// transactions that this one replaced. Not persisted.
     pub refused_since: Option<BlockHeight>,
 }
 
@@ -60,7 +61,8 @@ pub struct Attempt {
 pub(super) const TRIES: u32 = 6;
 
 impl Attempt {
-    /// One that was signed just now, at this feerate, with the tip of the first attempt and today's; `before` is what it replaces.
+    /// One that was signed just now, at this feerate, with the tip of the first attempt and
+    /// today's; `before` is what it replaces.
     pub fn new(
         tx: Transaction,
         kind: Kind,
@@ -86,8 +88,10 @@ impl Attempt {
 /// Of an output whose claim was dropped.
 #[derive(Debug, Clone, Copy)]
 pub struct GivenUp {
-    /// The tip when the first attempt at it was made: what it pays rises from there, also when it is claimed anew.
+    /// The tip when the first attempt at it was made: what it pays rises from there, also when it
+    /// is claimed anew.
     pub first: BlockHeight,
-    /// Tip at which bitcoind's rejection cost it its UTXOs. It displaces nothing before the next block.
+    /// Tip at which bitcoind's rejection cost it its UTXOs. It displaces nothing before the next
+    /// block.
     pub rests_at: Option<BlockHeight>,
 }

@@ -34,8 +34,8 @@ pub(super) fn drop_attempt(
     Ok(())
 }
 
-/// This one is given up, and what it was to take is not: that keeps its age until it is claimed anew. Where it `rests`, another
-/// one has its coins for a block at least.
+/// This one is given up, and what it was to take is not: that keeps its age until it is claimed
+/// anew. Where it `rests`, another one has its coins for a block at least.
 pub(super) fn give_up(
     node: &Scope,
     turn: &mut Turn<'_>,

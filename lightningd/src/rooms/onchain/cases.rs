@@ -22,7 +22,8 @@ use wire::daemon::LogLevel;
 use wire::onchaind::*;
 use wire::{Long, Message};
 
-/// So long after the close nobody waits any more for fees to fall below what an output has: two weeks.
+/// So long after the close nobody waits any more for fees to fall below what an output has: two
+/// weeks.
 pub const WORTHLESS_AFTER: u32 = 2016;
 
 /// onchaind is born again after it died, at most this much later.
@@ -49,14 +50,15 @@ pub fn drop_all(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Res
     Ok(())
 }
 
-/// Is nothing left to be done, and everything that was done buried? What is left when it would never pay for itself is no
-/// reason to remember a channel for ever.
+/// Is nothing left to be done, and everything that was done buried? What is left when it would
+/// never pay for itself is no reason to remember a channel for ever.
 pub fn is_over(case: &Case, height: BlockHeight) -> bool {
     let Some(resolution) = &case.resolution else { return false };
     match resolution.settled {
         Some(settled) => (height - settled).0 + 1 >= BURIED,
         None => {
-            // At the lowest feerate ever relayed: a market or a mempool minimum that is high today says nothing of tomorrow.
+            // At the lowest feerate ever relayed: a market or a mempool minimum that is high today
+            // says nothing of tomorrow.
             (height - case.spend.height).0 >= WORTHLESS_AFTER
                 && !resolution.claims.0.is_empty()
                 && !crate::rooms::onchain::worth::any_pays_for_itself(
@@ -77,7 +79,8 @@ pub fn begin(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Result
         return Ok(());
     }
     if channel.owner != channels::Owner::Nobody {
-        // Its channeld was told to end. What it asked before counts, and belongs to what onchaind must know.
+        // Its channeld was told to end. What it asked before counts, and belongs to what onchaind
+        // must know.
         let soon = Instant::now() + Duration::from_millis(20);
         turn.at(soon, Event::Onchain(number, OnchainEvent::Begin));
         return Ok(());
@@ -104,7 +107,8 @@ pub fn begin(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Result
     Ok(())
 }
 
-/// Everything that onchaind must know. It is told the rest as it happens. `None`: hsmd could not be asked now.
+/// Everything that onchaind must know. It is told the rest as it happens. `None`: hsmd could not be
+/// asked now.
 fn init(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -178,7 +182,8 @@ pub fn bury(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<
     else {
         return Ok(());
     };
-    // The rest was worth too little to be claimed, or onchaind has lied: whatever was offered for it shall not wait for ever.
+    // The rest was worth too little to be claimed, or onchaind has lied: whatever was offered for
+    // it shall not wait for ever.
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local) {
         htlcs::resolve::failed_on_chain(node, turn, number, live.htlc.id)?;
     }

@@ -1,4 +1,5 @@
-//! The child of a commitment that pays for both: built, signed and sent, for each commitment that may stand in a mempool.
+//! The child of a commitment that pays for both: built, signed and sent, for each commitment that
+//! may stand in a mempool.
 
 use super::anchor::{Unconfirmed, bumped_txid};
 use super::attempt::{Attempt, Kind};
@@ -50,9 +51,11 @@ pub(super) const fn whose(owner: Side) -> &'static str {
     }
 }
 
-/// The same bump for each other commitment of the channel, with the same UTXOs: at most one of the commitments can be in a mempool, and
-/// with it at most one of these children. Each pays what brings its commitment to `bump`'s feerate, at most `bump`'s fee or half of what
-/// is at risk, whichever is more; one below the relay minimum is left out. They are in no row: what bitcoind accepts of them takes the place of `bump` ([`alternative_answered`]).
+/// The same bump for each other commitment of the channel, with the same UTXOs: at most one of the
+/// commitments can be in a mempool, and with it at most one of these children. Each pays what
+/// brings its commitment to `bump`'s feerate, at most `bump`'s fee or half of what is at risk,
+/// whichever is more; one below the relay minimum is left out. They are in no row: what bitcoind
+/// accepts of them takes the place of `bump` ([`alternative_answered`]).
 pub(super) fn alternatives(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -93,8 +96,8 @@ pub(super) fn alternatives(
     Ok(made)
 }
 
-/// bitcoind accepted one of these children, or did not: what it accepted is the channel's anchor bump from now on, with a row, and the
-/// one before is an alternative.
+/// bitcoind accepted one of these children, or did not: what it accepted is the channel's anchor
+/// bump from now on, with a row, and the one before is an alternative.
 pub(super) fn alternative_answered(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -131,7 +134,8 @@ pub(super) fn alternative_answered(
     Ok(())
 }
 
-/// Parent and child together, where the backend can; one after the other, where it cannot. The peer's commitment is not ours to send.
+/// Parent and child together, where the backend can; one after the other, where it cannot. The
+/// peer's commitment is not ours to send.
 pub(super) fn submit(
     node: &Scope,
     turn: &mut Turn<'_>,

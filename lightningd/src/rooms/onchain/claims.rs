@@ -16,9 +16,10 @@ use wire::onchaind::{Claim, ClaimShape};
 /// More than any witness of ours weighs: what it costs the wallet may pay.
 const MOST_WITNESS: u32 = 1000;
 
-/// May this be a claim of this channel's? onchaind reads what strangers put on the chain, so it is not believed where a lie
-/// could reach beyond its channel: a claim names a key of that channel's and an output as it is, and pays nobody but us unless
-/// the peer signed what it pays (hsmd checks that).
+/// May this be a claim of this channel's? onchaind reads what strangers put on the chain, so it is
+/// not believed where a lie could reach beyond its channel: a claim names a key of that channel's
+/// and an output as it is, and pays nobody but us unless the peer signed what it pays (hsmd checks
+/// that).
 pub(super) fn may_be_of(channel: &Channel, case: &Case, claim: &Claim) -> Result<(), Stop> {
     let (of, signed_by_peer) = match &claim.key {
         WalletKey::Address { .. } => (None, false),
@@ -43,7 +44,8 @@ pub(super) fn may_be_of(channel: &Channel, case: &Case, claim: &Claim) -> Result
     Err(Stop::refused(format!("onchaind claims {}, which is not its channel's", claim.outpoint)))
 }
 
-/// Is the output what the claim says? One of a transaction that is in no block any more is not used.
+/// Is the output what the claim says? One of a transaction that is in no block any more is not
+/// used.
 fn is_there(case: &Case, claim: &Claim) -> bool {
     let Some(seen) = case.seen(claim.outpoint.txid) else {
         return claim.amount <= Sat::MAX_MONEY;
@@ -79,8 +81,9 @@ pub(super) fn output(amount: Sat, script: &ScriptBuf) -> TxOut {
     TxOut { value: Amount::from_sat(amount.0), script_pubkey: script.clone() }
 }
 
-/// The transaction that takes `claims`, all of one shape and, unless free, of one lock time, and pays for itself: what free claims leave
-/// goes to `to`; what the peer signed whole pays what it pays. `Err` if the fee would be below `floor`, the relay minimum.
+/// The transaction that takes `claims`, all of one shape and, unless free, of one lock time, and
+/// pays for itself: what free claims leave goes to `to`; what the peer signed whole pays what it
+/// pays. `Err` if the fee would be below `floor`, the relay minimum.
 pub fn build(
     claims: &[Claim],
     to: &ScriptBuf,
@@ -103,12 +106,14 @@ pub fn build(
     Ok(assemble(all, lock_time_of(claims), outputs, fee, weight))
 }
 
-/// What a transaction that takes `claims`, each of which the peer signed with one output, needs from UTXOs.
+/// What a transaction that takes `claims`, each of which the peer signed with one output, needs
+/// from UTXOs.
 pub fn cost(claims: &[Claim]) -> Cost {
     Cost { weight: weight_of(claims), have: left_by(claims), parent: None, needs_output: false }
 }
 
-/// The transaction that takes `claims` and pays this fee from `coins`, by [`cost`]. What is left goes to `to`, unless it is dust.
+/// The transaction that takes `claims` and pays this fee from `coins`, by [`cost`]. What is left
+/// goes to `to`, unless it is dust.
 pub fn build_paid(claims: &[Claim], coins: &[Coin], to: &ScriptBuf, fee: Sat) -> Unsigned {
     let mut outputs = bound_outputs(claims);
     let have = Sat(left_by(claims).0 + coins.iter().map(|c| c.amount.0).sum::<u64>());

@@ -1,8 +1,10 @@
-//! The commitment transactions of a channel that may stand in a mempool, with our anchor on each. BOLT 3, "Commitment Transaction
-//! Outputs": with option_anchors each side has an anchor on both sides' commitments, so that each can pay for either.
+//! The commitment transactions of a channel that may stand in a mempool, with our anchor on each.
+//! BOLT 3, "Commitment Transaction Outputs": with option_anchors each side has an anchor on both
+//! sides' commitments, so that each can pay for either.
 //!
-//! The signature of the peer on its own commitment is never ours to have: we cannot broadcast that transaction, but its txid follows
-//! from our rows, and so does the outpoint that a child of ours spends.
+//! The signature of the peer on its own commitment is never ours to have: we cannot broadcast that
+//! transaction, but its txid follows from our rows, and so does the outpoint that a child of ours
+//! spends.
 
 use crate::rooms::channels::Channel;
 use crate::rooms::onchain::Scope;
@@ -12,7 +14,8 @@ use channel::keys::CommitmentKeys;
 use primitives::*;
 use wire::channel_data::CommitmentState;
 
-/// Weight of what opens the funding, more than an unsigned commitment weighs: segwit's two bytes, two signatures, two keys.
+/// Weight of what opens the funding, more than an unsigned commitment weighs: segwit's two bytes,
+/// two signatures, two keys.
 const FUNDING_WITNESS_WEIGHT: u64 = 2 + 222;
 
 /// A commitment transaction with an anchor of ours.
@@ -26,7 +29,8 @@ pub struct Bumpable {
     pub fee: Sat,
     /// What it weighs with its witness.
     pub weight: u64,
-    /// Whose it is, as far as we know; a revoked one, or one that our rows do not know, is the peer's.
+    /// Whose it is, as far as we know; a revoked one, or one that our rows do not know, is the
+    /// peer's.
     pub owner: Side,
 }
 
@@ -52,8 +56,9 @@ impl Bumpable {
     }
 }
 
-/// All of a channel's commitments that may stand in a mempool and that we can bump: ours, which is `published`, the peer's that are not
-/// revoked, the newest first, and whatever commitment the backend has seen beside these.
+/// All of a channel's commitments that may stand in a mempool and that we can bump: ours, which is
+/// `published`, the peer's that are not revoked, the newest first, and whatever commitment the
+/// backend has seen beside these.
 pub(super) fn bumpable(node: &Scope, channel: &Channel, published: &Transaction) -> Vec<Bumpable> {
     let ours = Bumpable::new(channel, Side::Local, published, published.weight().to_wu());
     let mut all: Vec<Bumpable> = ours.into_iter().collect();

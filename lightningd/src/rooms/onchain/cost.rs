@@ -1,10 +1,12 @@
-//! UTXOs of the wallet as inputs that pay a fee, and the fee of a transaction that spends them. Pure.
+//! UTXOs of the wallet as inputs that pay a fee, and the fee of a transaction that spends them.
+//! Pure.
 
 use crate::rooms::onchain::weights::{DUST, OUTPUT_WEIGHT};
 use bitcoin::Txid;
 use primitives::*;
 
-/// UTXOs in one transaction: with its claims it stays far below what is relayed (400,000 weight units).
+/// UTXOs in one transaction: with its claims it stays far below what is relayed (400,000 weight
+/// units).
 const MAX_UTXOS: usize = 100;
 
 /// An unconfirmed transaction that a child pays for, with its unconfirmed ancestors.
@@ -50,7 +52,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The fee at this feerate with these UTXOs. What is left is above the dust limit or part of the fee.
+    /// The fee at this feerate with these UTXOs. What is left is above the dust limit or part of
+    /// the fee.
     ///
     /// # Errors
     /// [`Unbuilt::Short`] with what is missing.
@@ -79,7 +82,8 @@ impl Cost {
         self.weight + utxos.iter().map(|u| u.coin.weight()).sum::<u64>()
     }
 
-    /// The fee that brings it and its unconfirmed parents to this feerate. It is never below the relay minimum by itself.
+    /// The fee that brings it and its unconfirmed parents to this feerate. It is never below the
+    /// relay minimum by itself.
     pub fn price(&self, utxos: &[Utxo], rate: FeeratePerKw, floor: FeeratePerKw) -> Sat {
         let weight = self.weight_with(utxos);
         let mut parents: Vec<Parent> = self.parent.into_iter().collect();
@@ -95,8 +99,8 @@ impl Cost {
     }
 }
 
-/// Builds with as few UTXOs as it takes: all of the first `kept`; of the others, sorted by amount, one that is enough alone, else the
-/// largest.
+/// Builds with as few UTXOs as it takes: all of the first `kept`; of the others, sorted by amount,
+/// one that is enough alone, else the largest.
 pub(super) fn with_utxos<T>(
     all: &[Utxo],
     kept: usize,

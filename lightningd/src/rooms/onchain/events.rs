@@ -39,8 +39,8 @@ pub fn handle(
     }
 }
 
-/// Our tip is the backend's: what was not done while we were behind is done now, and does not wait for the next block. Deadlines of
-/// live channels do: their peers have had no chance to come back.
+/// Our tip is the backend's: what was not done while we were behind is done now, and does not wait
+/// for the next block. Deadlines of live channels do: their peers have had no chance to come back.
 pub fn caught_up(node: &Scope, turn: &mut Turn<'_>) {
     check_expiring_later(turn, Instant::now());
     for (number, case) in &node.onchain.cases {
@@ -68,8 +68,8 @@ pub fn new_tip(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> Result
     Ok(())
 }
 
-/// Looks what is to be sent, and what pays for it. While our tip is behind the backend's nothing is: what a block would show is not
-/// known yet.
+/// Looks what is to be sent, and what pays for it. While our tip is behind the backend's nothing
+/// is: what a block would show is not known yet.
 pub fn fees_due(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     if !node.onchain.fees_are_due || !node.chain.caught_up {
         return Ok(());

@@ -1,4 +1,5 @@
-//! What a claim should pay: more from block to block towards its deadline, and never less than before.
+//! What a claim should pay: more from block to block towards its deadline, and never less than
+//! before.
 
 use crate::rooms::chain::estimates::Estimates;
 use primitives::{BlockHeight, FeeratePerKw, Sat};
@@ -7,7 +8,8 @@ use primitives::{BlockHeight, FeeratePerKw, Sat};
 pub(super) const MAX_SHARE: u64 = 2;
 /// Without a deadline an attempt has this many blocks before the next one pays more.
 const BLOCKS_BEFORE_RAISE: u32 = 12;
-/// Where the deadline had passed before the first attempt: blocks until all is paid that it should cost.
+/// Where the deadline had passed before the first attempt: blocks until all is paid that it should
+/// cost.
 const MISSED: u32 = 6;
 /// Without a deadline: an estimate for so many blocks.
 const NO_HURRY: u32 = 12;
@@ -44,7 +46,8 @@ pub struct Stake {
     pub weight: u64,
 }
 
-/// The feerate that this stake is worth at this tip. For a given stake and market it only rises with the tip.
+/// The feerate that this stake is worth at this tip. For a given stake and market it only rises
+/// with the tip.
 pub fn wanted(rates: &Rates<'_>, tip: BlockHeight, stake: &Stake) -> FeeratePerKw {
     let Some(deadline) = stake.deadline else {
         let forced = rates.forced.map(|(_, calm)| calm.max(rates.floor));
@@ -58,9 +61,10 @@ pub fn wanted(rates: &Rates<'_>, tip: BlockHeight, stake: &Stake) -> FeeratePerK
         // The market asks for more than it should cost: that much, if it is relayed.
         return FeeratePerKw(most).max(rates.floor);
     }
-    // From the market's price at the first attempt to all that it should cost at the deadline, by the fourth power of
-    // the time that is gone: cheap while there is time, and nothing held back when there is none.
-    // One that had passed by then cannot be met: all of it at once would buy nothing.
+    // From the market's price at the first attempt to all that it should cost at the deadline, by
+    // the fourth power of the time that is gone: cheap while there is time, and nothing held back
+    // when there is none. One that had passed by then cannot be met: all of it at once would buy
+    // nothing.
     let window = if deadline > stake.first { (deadline - stake.first).0 } else { MISSED };
     let window = u128::from(window);
     let gone = u128::from((tip - stake.first).0).min(window);
@@ -68,12 +72,14 @@ pub fn wanted(rates: &Rates<'_>, tip: BlockHeight, stake: &Stake) -> FeeratePerK
     FeeratePerKw(market.0 + u32::try_from(extra).unwrap_or(u32::MAX - market.0))
 }
 
-/// What a replacement must pay at least: clearly more, or nobody relays it. (BIP 125, rules 3 and 4.)
+/// What a replacement must pay at least: clearly more, or nobody relays it. (BIP 125, rules 3 and
+/// 4.)
 pub fn clearly_above(before: FeeratePerKw, floor: FeeratePerKw) -> FeeratePerKw {
     FeeratePerKw(before.0.saturating_add((before.0 / 4).max(floor.0)))
 }
 
-/// What the next attempt after one at `before` (made at `made`) should pay, if there should be another one now.
+/// What the next attempt after one at `before` (made at `made`) should pay, if there should be
+/// another one now.
 pub fn next(
     rates: &Rates<'_>,
     tip: BlockHeight,

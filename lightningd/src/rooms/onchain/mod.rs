@@ -1,9 +1,10 @@
 //! Channels on chain: what spent their fundings, what followed, and taking what is ours.
 //!
-//! The chain's facts are rows (which transactions, in which blocks). onchaind says what follows from them, whole and anew
-//! each time; this room turns its claims into transactions, with fees that rise towards deadlines, and never forgets a
-//! transaction of ours before it is in a block or has become impossible. What is watched follows from the rows alone, by one
-//! rule: every output of the commitment, and what spends one of those has at the same index.
+//! The chain's facts are rows (which transactions, in which blocks). onchaind says what follows
+//! from them, whole and anew each time; this room turns its claims into transactions, with fees
+//! that rise towards deadlines, and never forgets a transaction of ours before it is in a block or
+//! has become impossible. What is watched follows from the rows alone, by one rule: every output of
+//! the commitment, and what spends one of those has at the same index.
 
 pub mod allocate;
 pub mod anchor;
@@ -85,7 +86,8 @@ pub struct Case {
     pub resolution: Option<Resolution>,
     /// Times that its onchaind died in this life of ours.
     deaths: u32,
-    /// Resolutions that it may still send: one after its birth, and one for each order. Each costs signatures and rows.
+    /// Resolutions that it may still send: one after its birth, and one for each order. Each costs
+    /// signatures and rows.
     resolutions_due: u32,
     /// When the newest block was there to be told to its onchaind.
     told: Instant,
@@ -124,7 +126,8 @@ impl Case {
 pub struct Onchain {
     /// By channel.
     pub cases: BTreeMap<ChannelNumber, Case>,
-    /// Outputs whose spends matter: of which channel, and how far from its funding the transaction is that has them.
+    /// Outputs whose spends matter: of which channel, and how far from its funding the transaction
+    /// is that has them.
     watched: HashMap<OutPoint, (ChannelNumber, u8)>,
     /// Where the next question after the mempool's spends begins.
     next_asked: usize,
@@ -132,16 +135,19 @@ pub struct Onchain {
     shown: BTreeSet<(ChannelNumber, Txid)>,
     /// Transactions of ours under way.
     pub attempts: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// Start heights of outputs that no transaction of ours claims now, and of fundings with a published commitment. Rows.
+    /// Start heights of outputs that no transaction of ours claims now, and of fundings with a
+    /// published commitment. Rows.
     given_up: BTreeMap<ChannelNumber, BTreeMap<OutPoint, GivenUp>>,
     /// Our broadcast, unconfirmed commitments, with the tip at their first broadcast.
     published: BTreeMap<ChannelNumber, (Transaction, BlockHeight)>,
-    /// For each of those, what the backend's mempool has that spends the funding, since it was asked last.
+    /// For each of those, what the backend's mempool has that spends the funding, since it was
+    /// asked last.
     funding_spends: BTreeMap<ChannelNumber, Transaction>,
-    /// Anchor bumps of the other commitments of these channels, signed, with the UTXOs of the one that is an attempt.
+    /// Anchor bumps of the other commitments of these channels, signed, with the UTXOs of the one
+    /// that is an attempt.
     alternative_bumps: BTreeMap<ChannelNumber, Vec<Attempt>>,
-    /// Outputs whose claim, alone in its transaction, bitcoind rejected last: heights of the first and the last of an unbroken series of
-    /// rejections.
+    /// Outputs whose claim, alone in its transaction, bitcoind rejected last: heights of the first
+    /// and the last of an unbroken series of rejections.
     rejections: BTreeMap<ChannelNumber, BTreeMap<OutPoint, (BlockHeight, BlockHeight)>>,
     /// Claims that hsmd did not sign with others. Each is in a transaction of its own.
     unsigned: BTreeSet<OutPoint>,
@@ -187,9 +193,10 @@ pub fn attempt_of(node: &Scope, txid: Txid) -> Option<ChannelNumber> {
     node.onchain.attempt(txid).map(|(number, _)| number)
 }
 
-/// Is this HTLC of ours, whose incoming HTLC is about to expire at `incoming`, unresolved as far as the chain shows? Where its channel is on
-/// chain onchaind says so, once it has heeded the newest block, which may have the preimage, or has had [`ANSWER_TIME`] for that. With less
-/// than three blocks left an onchaind that does not say so is not believed.
+/// Is this HTLC of ours, whose incoming HTLC is about to expire at `incoming`, unresolved as far as
+/// the chain shows? Where its channel is on chain onchaind says so, once it has heeded the newest
+/// block, which may have the preimage, or has had [`ANSWER_TIME`] for that. With less than three
+/// blocks left an onchaind that does not say so is not believed.
 pub fn is_unresolved(
     node: &Scope,
     number: ChannelNumber,
@@ -204,13 +211,15 @@ pub fn is_unresolved(
     has_answered && (is_near || is_overdue)
 }
 
-/// Looks at HTLCs that are about to expire again, once an onchaind has had its time to answer to what it was told now.
+/// Looks at HTLCs that are about to expire again, once an onchaind has had its time to answer to
+/// what it was told now.
 fn check_expiring_later(turn: &mut Turn<'_>, told: Instant) {
     let late = told + ANSWER_TIME + Duration::from_secs(1);
     turn.at(late, Event::Htlc(HtlcEvent::CheckExpiring));
 }
 
-/// Something that fees depend on has changed: they are allocated anew at the end of this turn, once for all channels.
+/// Something that fees depend on has changed: they are allocated anew at the end of this turn, once
+/// for all channels.
 pub fn allocate_fees(turn: &mut Turn<'_>) {
     turn.install_as::<Scope, _>(|onchain| onchain.fees_are_due = true);
     turn.last(Event::AllocateFees);

@@ -1,4 +1,5 @@
-//! Which transactions should be under way, given what can be claimed and what is under way already. Pure.
+//! Which transactions should be under way, given what can be claimed and what is under way already.
+//! Pure.
 
 use super::attempt::{Attempt, Kind};
 use super::fees;
@@ -59,8 +60,9 @@ fn stake(claims: &[&Claim], first: BlockHeight) -> Stake {
     }
 }
 
-/// What may share a transaction: only what nobody else can touch, or what is valid from the same block on. Where another
-/// can take an output first, what shares its transaction would wait with it.
+/// What may share a transaction: only what nobody else can touch, or what is valid from the same
+/// block on. Where another can take an output first, what shares its transaction would wait with
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Company {
     /// No other party can spend it, at any time.
@@ -85,7 +87,8 @@ pub fn company(claim: &Claim, alone: &BTreeSet<OutPoint>) -> Company {
     }
 }
 
-/// Is taking it worth more than it costs? With a deadline the lowest price counts: it is worth a try.
+/// Is taking it worth more than it costs? With a deadline the lowest price counts: it is worth a
+/// try.
 pub fn is_worth_it(claim: &Claim, rates: &Rates<'_>, tip: BlockHeight) -> bool {
     match &claim.shape {
         ClaimShape::Free {} => {
@@ -120,7 +123,8 @@ pub fn plan(
     let all: BTreeMap<OutPoint, &Claim> = claims.iter().map(|c| (c.outpoint, c)).collect();
     let Past { mut began, alone: mut lone } = past;
     let (mut steps, mut covered) = (Vec::new(), BTreeSet::new());
-    // What was claimed before keeps its age: whoever takes one input of a batch in each block does not make the rest cheaper.
+    // What was claimed before keeps its age: whoever takes one input of a batch in each block does
+    // not make the rest cheaper.
     for attempt in attempts.iter().filter(|a| a.kind == Kind::Claim) {
         let found: Vec<&Claim> =
             attempt.claims.iter().filter_map(|o| all.get(o).copied()).collect();

@@ -172,7 +172,8 @@ fn claims_pay_for_themselves_from_the_relay_floor_on() {
         (vec![], false),
         (vec![claim(1, least - 1)], false),
         (vec![claim(1, least)], true),
-        // Two share the overhead, one that costs more than it holds brings nothing, and another lock time shares nothing.
+        // Two share the overhead, one that costs more than it holds brings nothing, and another
+        // lock time shares nothing.
         (vec![claim(1, least - 100), claim(2, of(&claim(2, 0)) + 100)], true),
         (vec![claim(1, least - 100), claim(2, 10)], false),
         (vec![claim(1, least - 100), until(200, claim(2, least - 100))], false),

@@ -1,5 +1,5 @@
-//! What an onchaind reports, held against the rows: it reads what strangers put on the chain, and is not believed where a lie could
-//! reach beyond its channel.
+//! What an onchaind reports, held against the rows: it reads what strangers put on the chain, and
+//! is not believed where a lie could reach beyond its channel.
 
 use super::{Case, Seen, allocate_fees, claims, store};
 use crate::kernel::children::Role;
@@ -18,7 +18,8 @@ use subdaemon::Frame;
 use wire::daemon::LogLevel;
 use wire::onchaind::*;
 
-/// Entries of each list in a resolution. BOLT 2 lets a commitment have 966 HTLCs, each of which has an output and one of its second stage.
+/// Entries of each list in a resolution. BOLT 2 lets a commitment have 966 HTLCs, each of which has
+/// an output and one of its second stage.
 const MAX_LISTED: usize = 4_000;
 
 /// onchaind said something.
@@ -164,8 +165,8 @@ fn check_ended(channel: &Channel, now: &Resolution) -> Result<(), Stop> {
     }
 }
 
-/// Claims of transactions that were in no block when they were made could not be compared with anything. `seen` is in one now: is any of those
-/// claims another than it said?
+/// Claims of transactions that were in no block when they were made could not be compared with
+/// anything. `seen` is in one now: is any of those claims another than it said?
 pub(super) fn is_belied_by(channel: &Channel, case: &Case, seen: &[Seen]) -> bool {
     let claims = case.resolution.iter().flat_map(|r| &r.claims.0);
     let here: BTreeSet<Txid> = seen.iter().map(|s| s.txid).collect();

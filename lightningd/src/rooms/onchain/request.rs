@@ -44,13 +44,15 @@ pub struct Request {
     pub deadline: Option<BlockHeight>,
     /// The standing transaction that it takes the place of.
     pub before: Option<Txid>,
-    /// Below this feerate it is not built. (Not for a replacement, which must beat its predecessor.)
+    /// Below this feerate it is not built. (Not for a replacement, which must beat its
+    /// predecessor.)
     pub least: FeeratePerKw,
     /// What it should pay.
     pub wanted: FeeratePerKw,
     /// Maximum fee at a feerate above the relay floor; at the floor, twice this.
     pub max_fee: Sat,
-    /// Bounds if no HTLC counts: used with free UTXOs only, if they allow more than the deadline does. `None` for claims.
+    /// Bounds if no HTLC counts: used with free UTXOs only, if they allow more than the deadline
+    /// does. `None` for claims.
     pub calm: Option<Calm>,
     /// May it spend the unconfirmed change of another transaction? (Anchor bumps only.)
     pub may_chain: bool,

@@ -15,7 +15,8 @@ use primitives::*;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::onchaind::Claim;
 
-/// Transactions of one chain of unconfirmed ones that are looked at. The allocator makes none that is longer.
+/// Transactions of one chain of unconfirmed ones that are looked at. The allocator makes none that
+/// is longer.
 const MAX_CHAIN: u32 = 25;
 
 /// All that is under way and not among `freed`, and the UTXOs that it has or could have.
@@ -209,8 +210,8 @@ pub(super) fn is_chained(node: &Scope, attempt: &Attempt) -> bool {
     inputs_of(attempt).any(|o| output(o).is_some_and(|o| o.confirmed.is_none()))
 }
 
-/// Can it be in no block any more, because of a UTXO? Another transaction spends that, or it is change of one that bitcoind rejected or
-/// that was given up.
+/// Can it be in no block any more, because of a UTXO? Another transaction spends that, or it is
+/// change of one that bitcoind rejected or that was given up.
 pub(super) fn has_lost_a_utxo(node: &Scope, attempt: &Attempt, freed: &BTreeSet<Txid>) -> bool {
     let spends = |o: &OutPoint| node.wallet.outputs.get(o).and_then(|o| o.spent);
     let mut inputs = attempt.tx.input.iter().map(|i| i.previous_output);

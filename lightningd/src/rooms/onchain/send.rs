@@ -1,4 +1,5 @@
-//! From what is at stake to transactions on their way: once a block, and when bitcoind or onchaind says something new.
+//! From what is at stake to transactions on their way: once a block, and when bitcoind or onchaind
+//! says something new.
 
 use super::allocate::{Verdict, allocate};
 use super::anchor::{Unconfirmed, bumped_txid};
@@ -75,7 +76,8 @@ pub(super) fn advance(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// One channel on chain: drops what became impossible and sends what pays for itself. What needs UTXOs is asked for.
+/// One channel on chain: drops what became impossible and sends what pays for itself. What needs
+/// UTXOs is asked for.
 fn claim(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -113,8 +115,8 @@ fn claim(
     Ok(requests)
 }
 
-/// Gives up the attempts of a channel on chain that lost a UTXO, and a bump that is of no use any more. Answers what is remembered, and
-/// the other attempts.
+/// Gives up the attempts of a channel on chain that lost a UTXO, and a bump that is of no use any
+/// more. Answers what is remembered, and the other attempts.
 fn give_up_lost(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -129,7 +131,8 @@ fn give_up_lost(
     for attempt in node.onchain.attempts.get(&number).into_iter().flatten() {
         let is_lost = has_lost_a_utxo(node, attempt, freed)
             || match attempt.kind {
-                // A commitment is in a block: a bump that bitcoind rejects would only pay for nothing later.
+                // A commitment is in a block: a bump that bitcoind rejects would only pay for
+                // nothing later.
                 Kind::AnchorBump => attempt.refused || is_impossible(case, attempt),
                 Kind::Claim => false,
             };
@@ -160,8 +163,9 @@ fn rests(node: &Scope, request: &Request) -> bool {
     }
 }
 
-/// Gives up anchor bumps of commitments that are not the one in the mempool, that lost a UTXO, or that bitcoind rejects for the unconfirmed
-/// change that they spend; with each, those that spend its change.
+/// Gives up anchor bumps of commitments that are not the one in the mempool, that lost a UTXO, or
+/// that bitcoind rejects for the unconfirmed change that they spend; with each, those that spend
+/// its change.
 fn give_up_lost_bumps(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -263,8 +267,8 @@ fn carry_out(
     }
 }
 
-/// hsmd did not sign it: of a new batch each claim is tried alone, in the allocation after this one; what is alone already, or takes the place
-/// of what stands, some blocks later.
+/// hsmd did not sign it: of a new batch each claim is tried alone, in the allocation after this
+/// one; what is alone already, or takes the place of what stands, some blocks later.
 fn leave_unsigned(turn: &mut Turn<'_>, request: &Request, tip: BlockHeight) {
     let (outpoints, many): (Vec<OutPoint>, _) = (request.outpoints().collect(), request.batch());
     let (number, is_new) = (request.number, request.before.is_none());

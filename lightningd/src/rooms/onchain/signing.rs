@@ -17,8 +17,8 @@ use wire::Long;
 use wire::daemon::LogLevel;
 use wire::hsm::{Completed, SignWallet};
 
-/// hsmd's refusals for one channel in one block, after which nothing more of it is asked for before the next block: each costs an
-/// allocation.
+/// hsmd's refusals for one channel in one block, after which nothing more of it is asked for before
+/// the next block: each costs an allocation.
 const MAX_REFUSALS: u32 = 8;
 
 /// Channels whose commitment waits to be in a block.
@@ -67,7 +67,8 @@ pub(super) fn sweep_script(
     if let Some(index) = node.onchain.sweep_index.get(&number) {
         return Ok(node.wallet.script(*index, wallet::AddressKind::Taproot));
     }
-    // Within one turn it may be asked for twice: the second index takes the first one's place, and both are ours.
+    // Within one turn it may be asked for twice: the second index takes the first one's place, and
+    // both are ours.
     let index = wallet::spend::next_index(node, turn)?;
     store::set_sweep_index(turn.db, number, index)?;
     turn.install(node, move |onchain| {

@@ -98,7 +98,8 @@ fn load_claim_starts(db: &Connection, room: &mut Onchain) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Fee-bump start height of an output whose claim was given up, or of a funding whose commitment was published.
+/// Fee-bump start height of an output whose claim was given up, or of a funding whose commitment
+/// was published.
 pub(super) fn set_claim_start(
     db: &Connection,
     channel: ChannelNumber,
@@ -210,7 +211,8 @@ pub(super) fn remove_attempt(db: &Connection, txid: Txid) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Every HTLC that the peer's commitment of this number may contain, settled or not: a penalty needs them all.
+/// Every HTLC that the peer's commitment of this number may contain, settled or not: a penalty
+/// needs them all.
 pub(super) fn htlcs_in_remote(
     db: &Connection,
     channel: ChannelNumber,

@@ -1,19 +1,22 @@
-//! Coins and claims, turn by turn, without a bitcoind: nobody takes what is sent, and nobody refuses it.
+//! UTXOs and claims, turn by turn, without a bitcoind: what is sent is neither taken nor refused.
 
 pub mod allocation;
 pub mod bumps;
 pub mod caps;
 pub mod captured;
 pub mod chained;
-pub mod coins;
+pub mod displaced;
 pub mod evil;
 pub mod reorg;
+pub mod scarce;
+pub mod under_way;
 
 use super::plan::tests::{claim, outpoint};
 use super::*;
 use crate::kernel::children::Role;
-use crate::kernel::words::rooms::OnchainEvent;
+use crate::kernel::words::rooms::{BroadcastFor, OnchainEvent};
 use crate::node::Node;
+use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::testing::peer;
 use crate::rooms::onchain::anchor::commitment_published;
 use crate::rooms::onchain::answered::answered;
@@ -291,7 +294,8 @@ fn onchaind_cannot_take_what_is_not_its_channels() {
         WalletKey::Delayed { peer: peer(1), channel: CHANNEL, number: CommitmentNumber(0) };
     let pays = |amount| ClaimShape::Paired { amount: Sat(amount), script: ScriptBuf::new() };
     for lie in [
-        // What the chain shows is not onchaind's to say; nor what a witness weighs, which coins of the wallet pay for.
+        // What the chain shows is not onchaind's to say; nor what a witness weighs, which coins of
+        // the wallet pay for.
         Claim { amount: Sat(u64::MAX), ..honest.clone() },
         Claim { script: ScriptBuf::new(), ..honest.clone() },
         Claim { witness_weight: 400_000, ..honest.clone() },
@@ -377,7 +381,7 @@ fn a_commitment_that_an_expired_htlc_waits_for_costs_no_more_than_its_time_is_wo
         let (at_risk, tip) = (anchor::at_risk(&rig.node, rig.channel(1), first), BlockHeight(tip));
         fees::wanted(&rates, tip, &anchor::stake(&at_risk, first, 1_800, tip, &rates)).0
     };
-    // Ours expired when the channel was failed: nobody takes it for days, and half of it is no price for the next block.
+    // Ours expired when the channel was failed, and the peer can claim it only in days: no hurry.
     assert_eq!(price(Side::Local, 99, 100), 1000);
     assert!(price(Side::Local, 99, 101) < 2000);
     assert!(price(Side::Local, 101, 102) < 3000);
@@ -428,7 +432,7 @@ fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time()
     assert_eq!(under_way(&rig), [vec![2]]);
 }
 
-/// A payment of the wallet's and what spends its change, both made impossible by another transaction.
+/// A payment of the wallet's and what spends its change, both double-spent.
 #[test]
 fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
     let mut rig = Rig::new("double-spent", &[]);
@@ -484,13 +488,8 @@ fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between
     let withdrawal = spending(&[change], &[(40_000, &ScriptBuf::from(vec![0x55]))]);
     let sent = withdrawal.clone();
     rig.turn(move |node, turn| {
-        crate::rooms::wallet::spend::spend(node, turn, &sent)?;
-        crate::rooms::chain::broadcast::broadcast(
-            node,
-            turn,
-            &sent,
-            crate::kernel::words::rooms::BroadcastFor::Nobody,
-        )
+        wallet::spend::spend(node, turn, &sent)?;
+        broadcast(node, turn, &sent, BroadcastFor::Nobody)
     });
     assert_eq!(spent_by(&rig, &change), Some(withdrawal.compute_txid()));
     let given_up = claim.clone();

@@ -1,5 +1,6 @@
-//! A spend of a channel's funding whose block left the chain before its onchaind had said whose commitment it is: our rows tell that,
-//! so that our newest commitment is published again where that is safe. What its outputs are stays with onchaind.
+//! A spend of a channel's funding whose block left the chain before its onchaind had said whose
+//! commitment it is: our rows tell that, so that our newest commitment is published again where
+//! that is safe. What its outputs are stays with onchaind.
 
 use super::commitments;
 use crate::kernel::turn::Turn;
@@ -27,7 +28,8 @@ pub(super) enum FundingSpend {
     Unknown,
 }
 
-/// Our newest commitment is published once more if the spend that left the chain was a valid commitment.
+/// Our newest commitment is published once more if the spend that left the chain was a valid
+/// commitment.
 pub(super) fn left(
     turn: &mut Turn<'_>,
     channel: &Channel,
@@ -35,7 +37,8 @@ pub(super) fn left(
 ) -> Result<(), Stop> {
     // Rows that make no channel sign nothing.
     let Ok(value) = channel::Channel::new(channel.live.clone()) else { return Ok(()) };
-    // Ours is published only once its channeld has ended. Before that hsmd is not asked: the rows may be behind it.
+    // Ours is published only once its channeld has ended. Before that hsmd is not asked: the rows
+    // may be behind it.
     let may_be_ours = number(&value, spend) == value.commitment().local;
     let point = if may_be_ours && channel.owner == Owner::Nobody {
         let (seed, newest) =
@@ -45,13 +48,15 @@ pub(super) fn left(
         None
     };
     match judge(&value, spend, point) {
-        // BOLT 5: at the latest when an HTLC expires the channel must be on chain, and the peer's may be too cheap to come again.
+        // BOLT 5: at the latest when an HTLC expires the channel must be on chain, and the peer's
+        // may be too cheap to come again.
         FundingSpend::Valid if !channel.lost_state => {
             turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
         }
         // As after onchaind's answer: ours would pay us less than a revoked one.
         FundingSpend::Valid | FundingSpend::Revoked | FundingSpend::Unclear => {}
-        // As after onchaind's answer: ours may be revoked, and must not be published after a restart either.
+        // As after onchaind's answer: ours may be revoked, and must not be published after a
+        // restart either.
         FundingSpend::Unknown => {
             let text = format!("{} is a commitment that we do not know", spend.compute_txid());
             channel.log(LogLevel::Broken, &text);

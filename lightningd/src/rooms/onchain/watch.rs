@@ -19,12 +19,14 @@ use std::time::Instant;
 use wire::Long;
 use wire::onchaind::*;
 
-/// At most so many HTLC outputs, and as many fundings, in one `mempoolspends`. Outputs rotate. Fundings beyond the first 500 are not asked
-/// about: each commitment of those has its bump sent, whichever is in the mempool.
+/// At most so many HTLC outputs, and as many fundings, in one `mempoolspends`. Outputs rotate.
+/// Fundings beyond the first 500 are not asked about: each commitment of those has its bump sent,
+/// whichever is in the mempool.
 const MAX_ASKED: usize = 500;
 
-/// Which outputs of a transaction of this level are watched: all of a commitment's; of what spends one of those, the output
-/// with the index of the input (the peer signed HTLC transactions so that nothing else binds them together).
+/// Which outputs of a transaction of this level are watched: all of a commitment's; of what spends
+/// one of those, the output with the index of the input (the peer signed HTLC transactions so that
+/// nothing else binds them together).
 fn outputs_to_watch(seen: &Seen, spends: impl Fn(&OutPoint) -> bool) -> Vec<OutPoint> {
     let at = |vout: usize| OutPoint { txid: seen.txid, vout: vout as u32 };
     match seen.level {
@@ -170,8 +172,8 @@ pub fn left(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) -> Result<()
             // Whoever sent it, it is as good as it was: unless another one comes, it comes again.
             crate::rooms::onchain::signing::again(node, turn, &case.spend.tx)?;
             match case.resolution.as_ref().map(|r| &r.close) {
-                // Ours may need an anchor bump again. Theirs may be below the mempool minimum: ours is broadcast too, and
-                // whichever is in the mempool is bumped.
+                // Ours may need an anchor bump again. Theirs may be below the mempool minimum: ours
+                // is broadcast too, and whichever is in the mempool is bumped.
                 Some(CloseKind::Ours {} | CloseKind::Theirs { .. }) => {
                     turn.then(Event::Channel(*number, ChannelEvent::Broadcast));
                 }
@@ -219,8 +221,8 @@ pub fn received_output(node: &Scope, number: ChannelNumber, id: HtlcId) -> Recei
     }
 }
 
-/// Asks the backend which unconfirmed transactions spend open HTLC outputs (a preimage is used before it confirms) and fundings of failed
-/// channels.
+/// Asks the backend which unconfirmed transactions spend open HTLC outputs (a preimage is used
+/// before it confirms) and fundings of failed channels.
 pub fn ask_mempool(node: &Scope, turn: &mut Turn<'_>) {
     if node.plugins.owner_of("mempoolspends").is_none() {
         return;
@@ -247,7 +249,8 @@ pub(super) fn awaited(node: &Scope) -> Vec<OutPoint> {
         let outputs = case.resolution.iter().flat_map(|r| &r.outputs.0);
         let open = outputs
             .filter(|o| !o.done && o.spent.is_none() && matches!(o.htlc, Some((Side::Local, _))));
-        // Those of a captured onchaind may be anything: the backend is asked about what is watched for its channel.
+        // Those of a captured onchaind may be anything: the backend is asked about what is watched
+        // for its channel.
         let watched = |o: &OutPoint| node.onchain.watched.get(o).is_some_and(|w| w.0 == *number);
         found.extend(open.map(|o| o.outpoint).filter(watched));
     }
@@ -260,7 +263,8 @@ fn fundings_of_published(node: &Scope) -> impl Iterator<Item = (OutPoint, Channe
     channels.map(|c| (c.live.params.funding, c.number))
 }
 
-/// Keeps what spends the fundings of failed channels; where that changed, the anchor bump is looked at.
+/// Keeps what spends the fundings of failed channels; where that changed, the anchor bump is looked
+/// at.
 fn commitments_seen(node: &Scope, turn: &mut Turn<'_>, found: &[bitcoin::Transaction]) {
     let fundings: HashMap<OutPoint, ChannelNumber> = fundings_of_published(node).collect();
     let mut seen = BTreeMap::new();
@@ -278,15 +282,16 @@ fn commitments_seen(node: &Scope, turn: &mut Turn<'_>, found: &[bitcoin::Transac
     turn.install(node, move |onchain| onchain.funding_spends = seen);
 }
 
-/// So many of these at most, from this place on; and the place where the next ones begin, so that each has its turn.
+/// So many of these at most, from this place on; and the place where the next ones begin, so that
+/// each has its turn.
 fn some_of(all: &[OutPoint], from: usize, most: usize) -> (&[OutPoint], usize) {
     let rest = all.get(from..).filter(|rest| !rest.is_empty()).unwrap_or(all);
     let some = rest.get(..most).unwrap_or(rest);
     (some, all.len() - rest.len() + some.len())
 }
 
-/// The backend's answer to `mempoolspends`: a commitment that spends a failed channel's funding decides which one is bumped; onchaind looks
-/// for preimages in the rest.
+/// The backend's answer to `mempoolspends`: a commitment that spends a failed channel's funding
+/// decides which one is bumped; onchaind looks for preimages in the rest.
 pub fn mempool_has(node: &Scope, turn: &mut Turn<'_>, result: Result<Value, RpcError>) {
     let found = match result {
         Ok(answer) => answer,

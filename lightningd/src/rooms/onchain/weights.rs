@@ -9,7 +9,8 @@ pub const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2 + 43 * 4;
 /// Weight of the output that pays us.
 pub(super) const OUTPUT_WEIGHT: u64 = 43 * 4;
 
-/// Weight of the input that spends a coin of the wallet: at least one pays for what the peer signed.
+/// Weight of the input that spends a coin of the wallet: at least one pays for what the peer
+/// signed.
 pub const COIN_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 
 /// Weight of one claim's input.

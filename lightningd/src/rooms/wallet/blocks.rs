@@ -77,8 +77,8 @@ pub fn arrived(
     })
 }
 
-/// Which transactions of ours on their way this block made impossible: something in it spends what one of them spends, or
-/// what one does that has to come before.
+/// Which transactions of ours on their way this block made impossible: something in it spends what
+/// one of them spends, or what one does that has to come before.
 fn impossible(
     node: &Scope,
     db: &rusqlite::Connection,

@@ -18,11 +18,15 @@ const BASE_WEIGHT: u64 = (4 + 4 + 1 + 1) * 4 + 2;
 /// Outpoint, sequence and an empty script, then the witness.
 const P2WPKH_INPUT_WEIGHT: u64 = 41 * 4 + 1 + 1 + 72 + 1 + 33;
 const P2TR_INPUT_WEIGHT: u64 = 41 * 4 + 1 + 1 + 64;
-/// What is heavier is not relayed: Core's bound, less what the counts of many inputs and outputs take more than we reckon.
+/// Amount, length and script of a P2TR output: our change.
+const CHANGE_WEIGHT: u64 = (8 + 1 + 34) * 4;
+/// What is heavier is not relayed: Core's bound, less what the counts of many inputs and outputs
+/// take more than we reckon.
 const MAX_WEIGHT: u64 = 400_000 - 16;
 /// Below it a P2TR output is not relayed.
 const P2TR_DUST: Sat = Sat(330);
-/// The fee may be this share of what is spent at most, so that a slip in a feerate cannot burn a wallet: one half.
+/// The fee may be this share of what is spent at most, so that a slip in a feerate cannot burn a
+/// wallet: one half.
 const MAX_FEE_SHARE: u64 = 2;
 
 /// What a transaction is to do.
@@ -64,8 +68,8 @@ fn output_weight(script: &ScriptBuf) -> u64 {
     (8 + 1 + script.len() as u64) * 4
 }
 
-/// Is it the unconfirmed change of a claim or anchor bump? What spends it would have to be paid for by each replacement, and be lost
-/// with it.
+/// Is it the unconfirmed change of a claim or anchor bump? What spends it would have to be paid for
+/// by each replacement, and be lost with it.
 fn may_be_replaced(wanted: &Wanted, outpoint: &OutPoint, output: &Output) -> bool {
     output.confirmed.is_none() && wanted.replaceable.contains(&outpoint.txid)
 }
@@ -115,34 +119,10 @@ fn candidates<'a>(
     Ok(all)
 }
 
-/// Chooses coins and builds the transaction. Nothing is reserved or marked: see [`super::spend`] and [`super::reserve`].
+/// Chooses coins and builds the transaction. Nothing is reserved or marked: see [`super::spend`]
+/// and [`super::reserve`].
 pub fn build(node: &Scope, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funded, Stop> {
-    let coins = candidates(node, wanted)?;
-    let have = Sat(coins.iter().map(|(_, o)| o.amount.0).sum());
-    let change_script_weight = (8 + 1 + 34) * 4;
-    let base = BASE_WEIGHT + output_weight(&wanted.script);
-    let afford = |needed: Sat| cannot_afford(needed, have, coins.len());
-    let (chosen, sum, weight) = match wanted.amount {
-        None => {
-            let weight = coins.iter().map(|(_, o)| input_weight(o)).sum::<u64>() + base;
-            (coins.clone(), have, weight)
-        }
-        Some(amount) => {
-            let (mut sum, mut weight, mut chosen) = (Sat::ZERO, base, Vec::new());
-            for (outpoint, output) in &coins {
-                // What is chosen by hand is spent whole.
-                if wanted.utxos.is_none()
-                    && sum >= amount.saturating_add(wanted.feerate.fee(weight))
-                {
-                    break;
-                }
-                sum = sum.saturating_add(output.amount);
-                weight += input_weight(output);
-                chosen.push((*outpoint, *output));
-            }
-            (chosen, sum, weight)
-        }
-    };
+    let utxos = candidates(node, wanted)?;
     let floor = node.feerate_floor();
     if wanted.feerate < floor {
         let text = format!(
@@ -151,55 +131,97 @@ pub fn build(node: &Scope, turn: &mut Turn<'_>, wanted: &Wanted) -> Result<Funde
         );
         return Err(RpcError::params(text).into());
     }
-    let fee = wanted.feerate.fee(weight);
-    let fee_with_change = wanted.feerate.fee(weight + change_script_weight);
+    let chosen = choose(wanted, &utxos);
+    let (amount, change) = split(node, wanted, &utxos, &chosen)?;
+    check(wanted, &chosen, amount, change)?;
+    assemble(node, turn, wanted, amount, change, chosen.outpoints)
+}
+
+/// The UTXOs that a transaction spends.
+struct Chosen {
+    outpoints: Vec<OutPoint>,
+    sum: Sat,
+    /// Of the transaction, without change.
+    weight: u64,
+}
+
+/// All of them where everything is wanted or they were named by hand; else the first that suffice.
+fn choose(wanted: &Wanted, utxos: &[(OutPoint, &Output)]) -> Chosen {
+    let weight = BASE_WEIGHT + output_weight(&wanted.script);
+    let mut chosen = Chosen { outpoints: vec![], sum: Sat::ZERO, weight };
+    for (outpoint, output) in utxos {
+        let suffices =
+            |amount: Sat| chosen.sum >= amount.saturating_add(wanted.feerate.fee(chosen.weight));
+        if wanted.utxos.is_none() && wanted.amount.is_some_and(suffices) {
+            break;
+        }
+        chosen.sum = chosen.sum.saturating_add(output.amount);
+        chosen.weight += input_weight(output);
+        chosen.outpoints.push(*outpoint);
+    }
+    chosen
+}
+
+/// What the wanted output and the change get. Change of zero: no such output.
+fn split(
+    node: &Scope,
+    wanted: &Wanted,
+    utxos: &[(OutPoint, &Output)],
+    chosen: &Chosen,
+) -> Result<(Sat, Sat), Stop> {
+    let have = Sat(utxos.iter().map(|(_, o)| o.amount.0).sum());
+    let afford = |needed: Sat| cannot_afford(needed, have, utxos.len());
+    let fee = wanted.feerate.fee(chosen.weight);
     // What is kept back must be an output that is relayed.
     let kept =
         if wanted.emergency > Sat::ZERO { wanted.emergency.max(P2TR_DUST) } else { Sat::ZERO };
-    let (amount, change) = match wanted.amount {
+    match wanted.amount {
         None if kept > Sat::ZERO => {
-            let all = sum.checked_sub(fee_with_change).and_then(|s| s.checked_sub(kept));
-            (all.ok_or_else(|| emergency(kept))?, kept)
+            let fee = wanted.feerate.fee(chosen.weight + CHANGE_WEIGHT);
+            let all = chosen.sum.checked_sub(fee).and_then(|s| s.checked_sub(kept));
+            Ok((all.ok_or_else(|| emergency(kept))?, kept))
         }
-        None => (sum.checked_sub(fee).ok_or_else(|| afford(fee))?, Sat::ZERO),
+        None => Ok((chosen.sum.checked_sub(fee).ok_or_else(|| afford(fee))?, Sat::ZERO)),
         Some(amount) => {
             let needed = amount.saturating_add(fee);
-            let left = sum.checked_sub(needed).ok_or_else(|| afford(needed))?;
-            let change = left.saturating_sub(wanted.feerate.fee(change_script_weight));
+            let left = chosen.sum.checked_sub(needed).ok_or_else(|| afford(needed))?;
+            let change = left.saturating_sub(wanted.feerate.fee(CHANGE_WEIGHT));
             let change = if change < P2TR_DUST { Sat::ZERO } else { change };
             // What was not chosen stays, by hand or by us.
             let all = Wanted { utxos: None, ..wanted.clone() };
             let all: u64 = candidates(node, &all)?.iter().map(|(_, o)| o.amount.0).sum();
-            let kept_elsewhere = Sat(all).saturating_sub(sum);
+            let kept_elsewhere = Sat(all).saturating_sub(chosen.sum);
             if change.saturating_add(kept_elsewhere) < kept {
                 return Err(emergency(kept).into());
             }
-            (amount, change)
+            Ok((amount, change))
         }
-    };
-    if weight + change_script_weight > MAX_WEIGHT {
+    }
+}
+
+/// Refuses what no bitcoind relays, and a fee that is most of what is spent.
+fn check(wanted: &Wanted, chosen: &Chosen, amount: Sat, change: Sat) -> Result<(), RpcError> {
+    if chosen.weight + CHANGE_WEIGHT > MAX_WEIGHT {
         let text = format!(
             "a transaction that spends {} UTXOs is too large for any bitcoind to relay: spend fewer of them, as with 'utxos', or the small ones first",
-            chosen.len()
+            chosen.outpoints.len()
         );
-        return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text).into());
+        return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text));
     }
-    if amount < Sat(wanted.script.minimal_non_dust().to_sat()) {
+    let least = Sat(wanted.script.minimal_non_dust().to_sat());
+    if amount < least {
+        let text = format!("an output of {amount} is dust: the least is {}", least.0);
+        return Err(RpcError::new(code::FUND_OUTPUT_IS_DUST, text));
+    }
+    let fee = chosen.sum.saturating_sub(amount).saturating_sub(change);
+    if fee.0 > chosen.sum.0 / MAX_FEE_SHARE {
         let text = format!(
-            "an output of {amount} is dust: the least is {}",
-            wanted.script.minimal_non_dust().to_sat()
+            "the fee would be {fee} of {} spent, at {}: choose a lower feerate",
+            chosen.sum, wanted.feerate
         );
-        return Err(RpcError::new(code::FUND_OUTPUT_IS_DUST, text).into());
+        return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text));
     }
-    let paid_fee = sum.saturating_sub(amount).saturating_sub(change);
-    if paid_fee.0 > sum.0 / MAX_FEE_SHARE {
-        let text = format!(
-            "the fee would be {paid_fee} of {sum} spent, at {}: choose a lower feerate",
-            wanted.feerate
-        );
-        return Err(RpcError::new(code::FUND_CANNOT_AFFORD, text).into());
-    }
-    assemble(node, turn, wanted, amount, change, chosen.iter().map(|(o, _)| *o).collect())
+    Ok(())
 }
 
 fn cannot_afford(needed: Sat, have: Sat, utxos: usize) -> RpcError {

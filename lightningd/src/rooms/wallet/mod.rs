@@ -15,9 +15,11 @@ use primitives::{BlockHeight, Network, OutPoint, Sat};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-/// How many addresses beyond the last one issued are watched: a database put back to an earlier state still sees its money.
+/// How many addresses beyond the last one issued are watched: a database put back to an earlier
+/// state still sees its money.
 const LOOKAHEAD: u32 = if cfg!(feature = "fuzzing") { 2 } else { 50 };
-/// The highest address index. All up to the last one issued are derived at each start, which takes a minute or two for so many.
+/// The highest address index. All up to the last one issued are derived at each start, which takes
+/// a minute or two for so many.
 pub const MAX_INDEX: u32 = if cfg!(feature = "fuzzing") { 200 } else { 1_000_000 };
 /// What a coinbase output waits for. Consensus.
 pub const COINBASE_MATURITY: u32 = 100;
@@ -161,7 +163,8 @@ pub enum Rescan {
     /// Whether there is something to do is asked once we have caught up.
     #[default]
     ToBegin,
-    /// This block is next, up to the tip. So often in a row the backend could not say what is in it.
+    /// This block is next, up to the tip. So often in a row the backend could not say what is in
+    /// it.
     Next(BlockHeight, u32),
     /// It was done, or not asked for.
     Done,

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// An old block is looked at once more: what it spends of the wallet's is spent, and what it brings that nobody knew of is found. It
-/// is no coin before [`take_found`]: what spent it may be in one of the next blocks.
+/// An old block is looked at once more: what it spends of the wallet's is spent, and what it brings
+/// that nobody knew of is found. It is no coin before [`take_found`]: what spent it may be in one
+/// of the next blocks.
 pub fn look_again(
     node: &Scope,
     turn: &mut Turn<'_>,

@@ -7,8 +7,8 @@ use bitcoin::{ScriptBuf, Txid};
 use primitives::{BlockHeight, OutPoint, Sat};
 use std::collections::BTreeMap;
 
-/// Issues the next address index: never issued before. Past [`MAX_INDEX`] that one serves again: what is to be paid to us, be it a
-/// claim, needs an address.
+/// Issues the next address index: never issued before. Past [`MAX_INDEX`] that one serves again:
+/// what is to be paid to us, be it a claim, needs an address.
 pub fn next_index(node: &Scope, turn: &mut Turn<'_>) -> Result<u32, Fatal> {
     let index = (node.wallet.last_index.get() + 1).min(MAX_INDEX);
     node.wallet.last_index.set(index);
@@ -45,8 +45,8 @@ pub fn watch_up_to(
     turn: &mut Turn<'_>,
     changed: &BTreeMap<OutPoint, Output>,
 ) -> Result<(), Stop> {
-    // After a restore from a backup coins come to addresses that were issued after it: these are issued no more, and what follows
-    // them is watched too.
+    // After a restore from a backup coins come to addresses that were issued after it: these are
+    // issued no more, and what follows them is watched too.
     let highest = changed.values().map(|o| o.key_index).max().unwrap_or(0);
     if highest > node.wallet.last_index.get() {
         store::set_last_index(turn.db, highest)?;
@@ -59,7 +59,8 @@ pub fn watch_up_to(
     Ok(())
 }
 
-/// A transaction of ours is on its way: its inputs are spent, and what it pays to us is there, unconfirmed.
+/// A transaction of ours is on its way: its inputs are spent, and what it pays to us is there,
+/// unconfirmed.
 pub fn spend(node: &Scope, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Result<(), Stop> {
     let txid = tx.compute_txid();
     let mut changed = BTreeMap::new();
@@ -87,7 +88,8 @@ pub fn spend(node: &Scope, turn: &mut Turn<'_>, tx: &bitcoin::Transaction) -> Re
     put(node, turn, changed)
 }
 
-/// A transaction of ours will not happen: its inputs are there again, and what it paid to us is not.
+/// A transaction of ours will not happen: its inputs are there again, and what it paid to us is
+/// not.
 pub fn unspend(node: &Scope, turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
     let of_its_own = |(o, v): &(&OutPoint, &Output)| o.txid == txid && v.confirmed.is_none();
     let gone: Vec<OutPoint> =

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 const LAST_INDEX: &str = "wallet_last_index";
 
-/// The last address index issued, and every output. Whoever reserved one was an attempt of the life before: none is reserved now.
+/// The last address index issued, and every output. Whoever reserved one was an attempt of the life
+/// before: none is reserved now.
 pub fn load(db: &Connection) -> Result<(u32, BTreeMap<OutPoint, Output>), Fatal> {
     db.execute("UPDATE outputs SET reserved_until = 0 WHERE reserved_until != 0", [])?;
     let index = |table: &str, stored: u32| {

@@ -7,7 +7,8 @@ use crate::rooms::onchain::request::{Request, Standing};
 use primitives::*;
 use std::collections::BTreeSet;
 
-/// How often the price of a replacement is computed again: a higher feerate may take other UTXOs, which change what is replaced.
+/// How often the price of a replacement is computed again: a higher feerate may take other UTXOs,
+/// which change what is replaced.
 const ROUNDS: usize = 8;
 /// Unconfirmed ancestors of one transaction: mempools take 25 at most, themselves included.
 pub(super) const MAX_ANCESTORS: u32 = 12;
@@ -71,7 +72,8 @@ impl Allocator<'_> {
         best
     }
 
-    /// With free UTXOs, those of the predecessor and those of these, at a price at which it replaces what it displaces.
+    /// With free UTXOs, those of the predecessor and those of these, at a price at which it
+    /// replaces what it displaces.
     fn pay_with(
         &self,
         request: &Request,
@@ -109,8 +111,8 @@ impl Allocator<'_> {
         Err(Unbuilt::Dear)
     }
 
-    /// The least feerate and fee at which a transaction of this weight replaces its predecessor, the children of that, and what it
-    /// hits. What bitcoind does not have has no price.
+    /// The least feerate and fee at which a transaction of this weight replaces its predecessor,
+    /// the children of that, and what it hits. What bitcoind does not have has no price.
     fn price(
         &self,
         request: &Request,
@@ -158,7 +160,8 @@ impl Allocator<'_> {
         (kept.into_iter().chain(rest.into_iter().filter(is_free)).cloned().collect(), many)
     }
 
-    /// Rule 6: a first anchor bump with the change of a transaction in the mempool that is worth less.
+    /// Rule 6: a first anchor bump with the change of a transaction in the mempool that is worth
+    /// less.
     fn chained(&self, request: &Request, terms: Terms) -> Option<Funded> {
         let is_first = self.standing(request.before).is_none_or(|s| s.refused);
         if !request.may_chain || !is_first || request.deadline.is_none() {
@@ -186,7 +189,8 @@ impl Allocator<'_> {
         change.filter_map(fund).max_by_key(|f| f.feerate)
     }
 
-    /// The highest feerate of these terms that these UTXOs pay, the first `kept` of them in any case.
+    /// The highest feerate of these terms that these UTXOs pay, the first `kept` of them in any
+    /// case.
     fn highest(
         &self,
         request: &Request,

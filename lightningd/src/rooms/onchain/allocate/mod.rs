@@ -1,25 +1,34 @@
-//! The fee allocator: which UTXOs of the wallet pay for which claim or anchor bump, over all channels at once. Pure.
+//! The fee allocator: which UTXOs of the wallet pay for which claim or anchor bump, over all
+//! channels at once. Pure.
 //!
-//! A request is a transaction that cannot pay its own fee: HTLC transactions that the peer signed (option_anchors), and the child of a
-//! commitment. [`allocate`] serves all requests of a block, by these rules:
+//! A request is a transaction that cannot pay its own fee: HTLC transactions that the peer signed
+//! (option_anchors), and the child of a commitment. [`allocate`] serves all requests of a block, by
+//! these rules:
 //!
-//! 1. The request with the highest value at risk chooses first, then the one with the earlier deadline. One whose predecessor was
-//!    rejected by bitcoind comes last.
-//! 2. Free confirmed UTXOs pay, as few as it takes; a replacement keeps the UTXOs of its predecessor.
-//! 3. If they cannot pay the wanted feerate, UTXOs are taken from transactions in the mempool with less value at risk, the lowest first.
-//!    The value at risk of all that is displaced stays below that of the request.
-//! 4. A transaction due within [`DUE_NOW_BLOCKS`] is not displaced in favour of a request with more time.
-//! 5. A replacement pays for everything it replaces, its own predecessor included. (BIP 125 rules 3 and 4, and bitcoind's rule that
-//!    its feerate is above each of theirs.)
-//! 6. The first anchor bump of a commitment spends an unconfirmed anchor, so it displaces nothing that is in the mempool. (BIP 125
-//!    rule 2.) It may spend the unconfirmed change of such a transaction instead, and then pays for that one as well. Where that one
-//!    should pay more, the bump is raised in its place, at the expense of both; if that cannot be had, that one is raised and the
-//!    bump made anew with its new change.
-//! 7. A transaction that bitcoind rejects gives way, at no price, from the next block on, to a new request with at least as much value
-//!    at risk; if it is due sooner than that request, only after a second try at a higher fee. After six blocks of rejections it gives way
-//!    to any request. It displaces nothing in the block in which it gave way.
-//! 8. A request never costs more than its share of the value at risk; at the relay floor, than all of it.
-//! 9. If the wanted feerate cannot be had, the highest one is paid that can, if it is relayed. A batch of claims is split first.
+//! 1. The request with the highest value at risk chooses first, then the one with the earlier
+//!    deadline. One whose predecessor was rejected by bitcoind comes last.
+//! 2. Free confirmed UTXOs pay, as few as it takes; a replacement keeps the UTXOs of its
+//!    predecessor.
+//! 3. If they cannot pay the wanted feerate, UTXOs are taken from transactions in the mempool with
+//!    less value at risk, the lowest first. The value at risk of all that is displaced stays below
+//!    that of the request.
+//! 4. A transaction due within [`DUE_NOW_BLOCKS`] is not displaced in favour of a request with more
+//!    time.
+//! 5. A replacement pays for everything it replaces, its own predecessor included. (BIP 125 rules 3
+//!    and 4, and bitcoind's rule that its feerate is above each of theirs.)
+//! 6. The first anchor bump of a commitment spends an unconfirmed anchor, so it displaces nothing
+//!    that is in the mempool. (BIP 125 rule 2.) It may spend the unconfirmed change of such a
+//!    transaction instead, and then pays for that one as well. Where that one should pay more, the
+//!    bump is raised in its place, at the expense of both; if that cannot be had, that one is
+//!    raised and the bump made anew with its new change.
+//! 7. A transaction that bitcoind rejects gives way, at no price, from the next block on, to a new
+//!    request with at least as much value at risk; if it is due sooner than that request, only
+//!    after a second try at a higher fee. After six blocks of rejections it gives way to any
+//!    request. It displaces nothing in the block in which it gave way.
+//! 8. A request never costs more than its share of the value at risk; at the relay floor, than all
+//!    of it.
+//! 9. If the wanted feerate cannot be had, the highest one is paid that can, if it is relayed. A
+//!    batch of claims is split first.
 //! 10. What was displaced is a request again, in the same block.
 
 pub mod fund;
@@ -76,7 +85,8 @@ pub enum Verdict {
     },
 }
 
-/// Gives UTXOs to requests, by the rules of this file. A standing transaction of which no verdict speaks is kept as it is.
+/// Gives UTXOs to requests, by the rules of this file. A standing transaction of which no verdict
+/// speaks is kept as it is.
 pub fn allocate(world: &World, requests: Vec<Request>) -> Vec<Verdict> {
     let index = world.standing.iter().enumerate().map(|(at, s)| (s.txid, at)).collect();
     let mut allocator = Allocator {
@@ -182,7 +192,8 @@ impl<'a> Allocator<'a> {
         }
     }
 
-    /// Rule 9: a batch under way that cannot be raised as wanted is split, if its more valuable half can. `false` if not.
+    /// Rule 9: a batch under way that cannot be raised as wanted is split, if its more valuable
+    /// half can. `false` if not.
     fn raise_half(&mut self, request: &Request) -> bool {
         if request.batch() < 2 {
             return false;
@@ -200,7 +211,8 @@ impl<'a> Allocator<'a> {
         }
     }
 
-    /// Rule 6: the anchor bump that spends the change of this request's predecessor pays what the request asks for. `false` if it cannot.
+    /// Rule 6: the anchor bump that spends the change of this request's predecessor pays what the
+    /// request asks for. `false` if it cannot.
     fn raise_in_place(&mut self, request: &Request, child: &'a Standing) -> bool {
         // One attempt a block.
         if child.feerate >= request.wanted || child.made >= self.world.tip {
@@ -253,7 +265,8 @@ impl<'a> Allocator<'a> {
         self.index.get(&txid?).and_then(|at| self.world.standing.get(*at))
     }
 
-    /// What spends its change, and what spends the change of that. `None` if its change was given away in this block.
+    /// What spends its change, and what spends the change of that. `None` if its change was given
+    /// away in this block.
     fn children(&self, of: Option<Txid>) -> Option<Vec<&'a Standing>> {
         self.standing(of).map_or(Some(vec![]), |of| Some(self.family(of)?.split_off(1)))
     }
@@ -287,7 +300,8 @@ impl<'a> Allocator<'a> {
         all
     }
 
-    /// This transaction and all that spend its change. `None` if its change was given away in this block.
+    /// This transaction and all that spend its change. `None` if its change was given away in this
+    /// block.
     fn family(&self, of: &'a Standing) -> Option<Vec<&'a Standing>> {
         let mut family = vec![of];
         let mut at = 0;

@@ -1,5 +1,5 @@
-//! The allocator over many blocks, against a mempool with bitcoind's rules: few UTXOs, claims and anchor bumps of several channels, a
-//! market that moves.
+//! The allocator over many blocks, against a mempool with bitcoind's rules: few UTXOs, claims and
+//! anchor bumps of several channels, a market that moves.
 
 use super::tests::{FLOOR, paired, txid, utxo};
 pub mod rules;
@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 
 const FIRST: u32 = 100;
 
-/// An HTLC, or a commitment with HTLCs, that is lost if no transaction of ours is in a block by its deadline.
+/// An HTLC, or a commitment with HTLCs, that is lost if no transaction of ours is in a block by its
+/// deadline.
 #[derive(Debug, Clone)]
 struct AtRisk {
     worth: u64,
@@ -397,8 +398,8 @@ fn claims_of(of: usize, it: &AtRisk) -> Request {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
-    /// No higher-valued claim waits while a lower-valued one holds UTXOs that would save it; no UTXO goes to and fro; fees only rise;
-    /// bitcoind takes every replacement.
+    /// No higher-valued claim waits while a lower-valued one holds UTXOs that would save it; no
+    /// UTXO goes to and fro; fees only rise; bitcoind takes every replacement.
     #[test]
     fn allocation_saves_the_most_valuable_and_bitcoind_takes_it(scene in scene()) {
         let mut play = Play::new(&scene);

@@ -65,7 +65,8 @@ fn bump(number: u64, worth: u64, deadline: u32) -> Request {
     }
 }
 
-/// One under way for this request, made in the block before, with the UTXOs that are held by its number.
+/// One under way for this request, made in the block before, with the UTXOs that are held by its
+/// number.
 fn under_way(request: Request, fee: u64) -> Standing {
     Standing {
         txid: txid(100 + request.number.0 as u8),
@@ -256,6 +257,14 @@ fn utxos_are_taken_from_transactions_with_less_value_at_risk() {
             requests: vec![large.clone()],
             verdicts: &["2 with 9"],
         },
+    ]);
+}
+
+#[test]
+fn utxos_of_urgent_or_dear_transactions_are_not_taken() {
+    let large = htlc(2, 5_000_000, 200);
+    let only = || vec![held(utxo(9, 50_000), 1)];
+    check(vec![
         Row {
             rule: "a transaction due within three blocks is not displaced for a request with more time",
             utxos: only(),
@@ -264,7 +273,7 @@ fn utxos_are_taken_from_transactions_with_less_value_at_risk() {
             verdicts: &["2 waits"],
         },
         Row {
-            rule: "but for one that has as little",
+            rule: "but one due as soon displaces it",
             utxos: only(),
             standing: vec![under_way(htlc(1, 20_000, TIP + 3), 300)],
             requests: vec![htlc(2, 5_000_000, TIP + 3)],

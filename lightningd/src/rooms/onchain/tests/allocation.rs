@@ -1,4 +1,5 @@
-//! Who gets which UTXO, whatever comes: few UTXOs, many claims of several channels, a market that moves, rejections.
+//! Who gets which UTXO, whatever comes: few UTXOs, many claims of several channels, a market that
+//! moves, rejections.
 
 use super::*;
 use crate::rooms::onchain::allocate::DUE_NOW_BLOCKS;
@@ -18,7 +19,8 @@ struct Its {
 struct Scene {
     claims: Vec<Its>,
     utxos: Vec<u64>,
-    /// What a block's transactions pay at least, block by block; and whether bitcoind rejects what is sent.
+    /// What a block's transactions pay at least, block by block; and whether bitcoind rejects what
+    /// is sent.
     blocks: Vec<(u32, bool)>,
 }
 
@@ -31,7 +33,8 @@ fn scene() -> impl Strategy<Value = Scene> {
     });
     let utxos = proptest::collection::vec(prop_oneof![600..3_000u64, 20_000..600_000u64], 1..3);
     let market = prop_oneof![Just(253u32), 253..20_000u32, Just(100_000_000u32)];
-    // Half of the scenes have no rejection: after one, less can be said of fees and of who is served.
+    // Half of the scenes have no rejection: after one, less can be said of fees and of who is
+    // served.
     let blocks = prop_oneof![Just(0.0), Just(0.1)].prop_flat_map(move |rejects| {
         let block = (market.clone(), proptest::bool::weighted(rejects));
         proptest::collection::vec(block, 30..60)
@@ -130,7 +133,8 @@ impl Play {
         Ok(())
     }
 
-    /// What takes the place of transactions pays for all of them, and at a higher feerate. (BIP 125.)
+    /// What takes the place of transactions pays for all of them, and at a higher feerate. (BIP
+    /// 125.)
     fn replacements_pay(
         &self,
         before: &[(ChannelNumber, Attempt)],
@@ -206,7 +210,8 @@ impl Play {
                 let keeps = due.abs_diff(height) <= DUE_NOW_BLOCKS && *deadline > due;
                 let has: u64 =
                     utxos_of(holder).iter().map(|o| self.rig.node.wallet.outputs[o].amount.0).sum();
-                // What it must pay: for the other one, and for its own relay, a quarter above its feerate.
+                // What it must pay: for the other one, and for its own relay, a quarter above its
+                // feerate.
                 let price = (fee_of(&self.rig, holder) * 5 / 4 + floor) * 3 / 2 + floor;
                 let is_better = worth_of(holder) < worth && !keeps;
                 prop_assert!(

@@ -6,8 +6,8 @@ use crate::rooms::onchain::answered::answered;
 use crate::rooms::onchain::watch::mempool_has;
 use serde_json::json;
 
-/// Our commitment of a channel with anchors waits to be in a block at a price of next to nothing; an HTLC of ours is in it. The peer's
-/// commitment follows from the rows.
+/// Our commitment of a channel with anchors waits to be in a block at a price of next to nothing;
+/// an HTLC of ours is in it. The peer's commitment follows from the rows.
 fn failed_channel(rig: &mut Rig) -> Txid {
     rig.go_to_chain(CHANNEL.0);
     let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();

@@ -5,8 +5,8 @@ use crate::rooms::chain::estimates::Estimates;
 use crate::rooms::onchain::anchor::commitment_published;
 use wire::channel_data::Stage;
 
-/// A failed channel with anchors, whose commitment pays next to nothing. All that we have in it is one HTLC of this amount. The relay
-/// minimum is what blocks ask for.
+/// A failed channel with anchors, whose commitment pays next to nothing. All that we have in it is
+/// one HTLC of this amount. The relay minimum is what blocks ask for.
 fn failed_channel(rig: &mut Rig, amount: Sat, floor: FeeratePerKw) {
     rig.go_to_chain(CHANNEL.0);
     let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();
@@ -40,7 +40,8 @@ fn cost_of_bump(rig: &Rig, utxo: u64) -> Option<Sat> {
     Some(Sat(channel::ANCHOR.0 + utxo - paid))
 }
 
-/// At the relay minimum all that is at stake may be paid, and never more; where half of it is enough no more than that is paid.
+/// At the relay minimum all that is at stake may be paid, and never more; where half of it is
+/// enough no more than that is paid.
 #[test]
 fn anchor_bump_at_the_relay_floor_costs_at_most_what_is_at_stake() {
     let costs: Vec<(Sat, Option<Sat>)> = (1..=16)
@@ -61,7 +62,8 @@ fn anchor_bump_at_the_relay_floor_costs_at_most_what_is_at_stake() {
     assert_eq!(costs.iter().skip_while(|(_, c)| c.is_none()).count(), paid.len(), "{costs:?}");
 }
 
-/// The peer's `closing_signed` was under way when the channel was failed: the closing transaction confirms instead of a commitment.
+/// The peer's `closing_signed` was under way when the channel was failed: the closing transaction
+/// confirms instead of a commitment.
 #[test]
 fn anchor_bumps_free_their_utxos_when_a_mutual_close_confirms() {
     let mut rig = Rig::new("cap-mutual", &[(1, 1)]);

@@ -100,7 +100,8 @@ fn burial_fails_each_htlc_that_has_not_ended() {
 #[test]
 fn silent_onchaind_does_not_close_the_channels_of_small_htlcs() {
     let mut rig = captured("silent");
-    // Incoming HTLCs expire at 206. Three blocks before, a preimage may be in a block that onchaind has just been told.
+    // Incoming HTLCs expire at 206. Three blocks before, a preimage may be in a block that onchaind
+    // has just been told.
     assert_eq!(mine(&mut rig, 203, vec![]), []);
     let failed =
         |said: &[Said]| said.iter().filter(|s| matches!(s, Said::Fail(UPSTREAM, ..))).count();

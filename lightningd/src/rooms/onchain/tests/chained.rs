@@ -1,6 +1,7 @@
-//! Anchor bumps that spend the unconfirmed change of a claim, and what becomes of both; claims that hsmd does not sign.
+//! Anchor bumps that spend the unconfirmed change of a claim, and what becomes of both; claims that
+//! hsmd does not sign.
 
-use super::coins::poor_commitment;
+use super::under_way::poor_commitment;
 use super::*;
 use crate::rooms::onchain::answered::answered;
 
@@ -106,7 +107,8 @@ fn unsigned_claim_leaves_utxos_to_others() {
     }
 }
 
-/// A batch is under way, and onchaind says it again in a way that hsmd does not sign: it stays as it is.
+/// A batch is under way, and onchaind says it again in a way that hsmd does not sign: it stays as
+/// it is.
 #[test]
 fn unsigned_replacement_keeps_what_is_under_way() {
     for free in [false, true] {
@@ -184,7 +186,8 @@ fn change_of_a_claim_is_not_spent_by_a_withdrawal() {
     }
 }
 
-/// One block confirms a claim and makes impossible what spent its change: that is free again, though the same block brought it.
+/// One block confirms a claim and makes impossible what spent its change: that is free again,
+/// though the same block brought it.
 #[test]
 fn change_is_free_when_one_block_confirms_it_and_kills_its_spend() {
     let mut rig = Rig::new("both-at-once", &[]);

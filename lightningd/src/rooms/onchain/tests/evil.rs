@@ -1,5 +1,6 @@
-//! A captured onchaind says anything in any order, through blocks, reorganisations and restarts; then the worst peer takes what it
-//! can. ARCHITECTURE, "Captured daemons": no more is lost than its own channel.
+//! A captured onchaind says anything in any order, through blocks, reorganisations and restarts;
+//! then the worst peer takes what it can. ARCHITECTURE, "Captured daemons": no more is lost than
+//! its own channel.
 
 use super::*;
 use crate::kernel::children::Role;
@@ -69,8 +70,8 @@ fn forward(rig: &mut Rig, id: u64) {
     assert_eq!(rig.persist(CAPTURED.0, &Persist { changes, peeled: Long(vec![]) }), []);
 }
 
-/// Forwards are bound to a channel whose commitment is in block 101 then, and whose onchaind is captured. Another channel on chain
-/// claims what it has, with a UTXO of the wallet's.
+/// Forwards are bound to a channel whose commitment is in block 101 then, and whose onchaind is
+/// captured. Another channel on chain claims what it has, with a UTXO of the wallet's.
 pub(super) fn captured(name: &str) -> Rig {
     let mut rig = Rig::new(name, &[(CAPTURED.0, 1), (UPSTREAM, 2), (OTHER.0, 3)]);
     rig.db.execute("UPDATE channels SET funding_height = 1", []).unwrap();
@@ -117,14 +118,15 @@ pub(super) fn says(rig: &mut Rig, resolution: &Resolution) -> Vec<Said> {
     rig.run(Event::Child(CAPTURED_CHILD, Frame { body, fds: Default::default() }))
 }
 
-/// A transaction of the peer's that spends an output of the commitment: onchaind knows it before it is in a block.
+/// A transaction of the peer's that spends an output of the commitment: onchaind knows it before it
+/// is in a block.
 pub(super) fn spend_of_peer(rig: &Rig, vout: u32) -> Transaction {
     let outpoint = OutPoint { txid: commitment(rig).compute_txid(), vout };
     spending(&[outpoint], &[(1_000, &ScriptBuf::from(vec![0x51]))])
 }
 
-/// What a captured onchaind says about the close: which outputs it claims, of the commitment and of what the peer may publish, which
-/// HTLCs have ended how, and what of that is changed.
+/// What a captured onchaind says about the close: which outputs it claims, of the commitment and of
+/// what the peer may publish, which HTLCs have ended how, and what of that is changed.
 #[derive(Debug, Clone)]
 struct Lies {
     close: u8,
@@ -369,7 +371,8 @@ impl Bound {
         Ok(())
     }
 
-    /// Inputs are outputs of its close, or UTXOs of the wallet that come back but for a fee below what the outputs hold.
+    /// Inputs are outputs of its close, or UTXOs of the wallet that come back but for a fee below
+    /// what the outputs hold.
     fn transactions_take_only_what_is_its_channels(&self, rig: &Rig) -> TestCaseResult {
         let wallet = &rig.node.wallet;
         for attempt in rig.node.onchain.attempts.get(&CAPTURED).into_iter().flatten() {
@@ -416,7 +419,8 @@ impl Bound {
         Ok(())
     }
 
-    /// The peer has every preimage and takes all that was failed upstream: that was ours in this channel.
+    /// The peer has every preimage and takes all that was failed upstream: that was ours in this
+    /// channel.
     fn worst_peer_takes(&self) -> TestCaseResult {
         let failed = self.decided.iter().filter(|(_, r)| !matches!(r, Removal::Fulfilled { .. }));
         let lost: u64 = failed.map(|(id, _)| amount(id.0)).sum();
@@ -434,8 +438,9 @@ fn name() -> String {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
-    /// Whatever a captured onchaind says: it takes nothing but its channel's outputs, holds only UTXOs that nothing worth more needs, changes no
-    /// other channel but by the ends of its own HTLCs, each once, and another one takes its place.
+    /// Whatever a captured onchaind says: it takes nothing but its channel's outputs, holds only
+    /// UTXOs that nothing worth more needs, changes no other channel but by the ends of its own
+    /// HTLCs, each once, and another one takes its place.
     #[test]
     fn captured_onchaind_costs_no_more_than_its_channel(
         words in prop::collection::vec(word(), 1..40),

@@ -212,7 +212,8 @@ fn at_number_6(name: &str) -> Rig {
     rig
 }
 
-/// The spend's block leaves the chain before onchaind has said anything. True if our commitment is published then.
+/// The spend's block leaves the chain before onchaind has said anything. True if our commitment is
+/// published then.
 fn left_unjudged(rig: &mut Rig, spend: Transaction) -> bool {
     mine(rig, 101, vec![spend]);
     assert!(rig.node.onchain.cases[&CHANNEL].resolution.is_none());

@@ -3,7 +3,52 @@
 use super::*;
 use crate::rooms::onchain::allocate::fund::MAX_ANCESTORS;
 
+/// BIP 125: what replaces others pays more than they together, at a higher feerate, and spends no
+/// unconfirmed output that none of them spends (rule 2).
+fn pays_for_its_place(
+    request: &Request,
+    utxos: &[Utxo],
+    (fee, weight): (Sat, u64),
+    conflicts: &[InMempool],
+) -> Checked {
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    let paid: u64 = conflicts.iter().map(|c| c.standing.fee.0).sum();
+    prop_assert!(fee.0 >= paid + FLOOR.fee(weight).0, "{fee} replaces {paid}");
+    for conflict in conflicts.iter().map(|c| &c.standing) {
+        prop_assert!(fee.0 * conflict.weight > conflict.fee.0 * weight, "its feerate falls");
+    }
+    let of = request.number.0 as usize;
+    let known: Vec<OutPoint> = conflicts.iter().flat_map(|c| c.inputs.clone()).collect();
+    let is_first_bump =
+        request.commitment_is_unconfirmed() && !conflicts.iter().any(|c| c.of == of);
+    prop_assert!(!is_first_bump, "a first bump replaces");
+    for utxo in utxos.iter().filter(|u| u.made_by.is_some()) {
+        prop_assert!(known.contains(&utxo.coin.outpoint), "new unconfirmed input");
+    }
+    Ok(())
+}
+
 impl Play {
+    /// What a transaction conflicts with, and what spends the change of that.
+    fn conflicts(&self, of: usize, inputs: &[OutPoint]) -> Vec<InMempool> {
+        let is_hit = |m: &InMempool| m.of == of || m.inputs.iter().any(|i| inputs.contains(i));
+        let there = self.mempool.iter().filter(|m| !m.standing.refused);
+        let mut conflicts: Vec<InMempool> = there.clone().filter(|m| is_hit(m)).cloned().collect();
+        loop {
+            let spends = |m: &&InMempool| {
+                let of_one = |c: &InMempool| {
+                    c.change.as_ref().is_some_and(|u| m.inputs.contains(&u.coin.outpoint))
+                };
+                conflicts.iter().any(of_one)
+                    && !conflicts.iter().any(|c| c.standing.txid == m.standing.txid)
+            };
+            let Some(more) = there.clone().find(spends).cloned() else { return conflicts };
+            conflicts.push(more);
+        }
+    }
+
     /// bitcoind takes it, or the test fails.
     pub(super) fn relay(
         &mut self,
@@ -16,23 +61,7 @@ impl Play {
         };
         let of = request.number.0 as usize;
         let inputs: Vec<OutPoint> = utxos.iter().map(|u| u.coin.outpoint).collect();
-        // What it conflicts with, and what spends the change of that.
-        let mut conflicts: Vec<InMempool> = Vec::new();
-        let is_hit = |m: &InMempool| m.of == of || m.inputs.iter().any(|i| inputs.contains(i));
-        let there: Vec<InMempool> = self.mempool.clone();
-        let there = there.iter().filter(|m| !m.standing.refused);
-        conflicts.extend(there.clone().filter(|m| is_hit(m)).cloned());
-        loop {
-            let spends = |m: &&InMempool| {
-                let of_one = |c: &InMempool| {
-                    c.change.as_ref().is_some_and(|u| m.inputs.contains(&u.coin.outpoint))
-                };
-                conflicts.iter().any(of_one)
-                    && !conflicts.iter().any(|c| c.standing.txid == m.standing.txid)
-            };
-            let Some(more) = there.clone().find(spends).cloned() else { break };
-            conflicts.push(more);
-        }
+        let conflicts = self.conflicts(of, &inputs);
         let gone: BTreeSet<Txid> = displaces.iter().copied().chain(request.before).collect();
         for conflict in &conflicts {
             // One made in this block was given up before it was sent, and its UTXOs may not be given away again.
@@ -47,25 +76,7 @@ impl Play {
             );
         }
         let weight = request.cost.weight_with(utxos);
-        if !conflicts.is_empty() {
-            let paid: u64 = conflicts.iter().map(|c| c.standing.fee.0).sum();
-            prop_assert!(fee.0 >= paid + FLOOR.fee(weight).0, "{fee} replaces {paid}");
-            for conflict in conflicts.iter().map(|c| &c.standing) {
-                prop_assert!(
-                    fee.0 * conflict.weight > conflict.fee.0 * weight,
-                    "its feerate falls"
-                );
-            }
-            // BIP 125, rule 2.
-            let known: Vec<OutPoint> = conflicts.iter().flat_map(|c| c.inputs.clone()).collect();
-            let is_first_bump =
-                request.commitment_is_unconfirmed() && !conflicts.iter().any(|c| c.of == of);
-            prop_assert!(!is_first_bump, "a first bump replaces");
-            let unconfirmed = utxos.iter().filter(|u| u.made_by.is_some());
-            for utxo in unconfirmed {
-                prop_assert!(known.contains(&utxo.coin.outpoint), "new unconfirmed input");
-            }
-        }
+        pays_for_its_place(request, utxos, (*fee, weight), &conflicts)?;
         if let Some(raised) = conflicts.iter().find(|c| c.of == of) {
             prop_assert!(*feerate > raised.standing.feerate, "its price falls");
         }

@@ -4,11 +4,8 @@ use super::*;
 
 #[test]
 fn first_anchor_bump_displaces_nothing_in_the_mempool() {
-    let small = htlc(1, 20_000, 200);
-    let claim = under_way(small.clone(), 300);
+    let claim = under_way(htlc(1, 20_000, 200), 300);
     let only = || vec![held(utxo(9, 50_000), 1), change(utxo(8, 49_700), &claim)];
-    let chained = || vec![held(utxo(9, 50_000), 1), held(change(utxo(8, 49_700), &claim), 2)];
-    let child = Standing { feerate: FLOOR, ..under_way(bump(2, 5_000_000, 200), 600) };
     check(vec![
         Row {
             rule: "it spends the change of a claim that is worth less",
@@ -32,12 +29,29 @@ fn first_anchor_bump_displaces_nothing_in_the_mempool() {
             verdicts: &["2 with 9, not 1", "1 waits"],
         },
         Row {
-            rule: "a bump in the mempool is raised with the UTXOs of a claim",
-            utxos: vec![held(utxo(7, 1_000), 2), held(utxo(9, 50_000), 1)],
-            standing: vec![claim.clone(), child.clone()],
-            requests: vec![raise(bump(2, 5_000_000, 200), 5_000)],
-            verdicts: &["2 with 7+9, not 1", "1 waits"],
+            rule: "nothing is chained to a claim that is due within three blocks",
+            utxos: only(),
+            standing: vec![under_way(htlc(1, 20_000, TIP + 3), 300)],
+            requests: vec![bump(2, 5_000_000, 200)],
+            verdicts: &["2 waits"],
         },
+        Row {
+            rule: "nor after a rejection of that",
+            utxos: only(),
+            standing: vec![claim.clone()],
+            requests: vec![Request { may_chain: false, ..bump(2, 5_000_000, 200) }],
+            verdicts: &["2 waits"],
+        },
+    ]);
+}
+
+#[test]
+fn claim_with_a_chained_bump_is_raised_by_way_of_the_bump() {
+    let small = htlc(1, 20_000, 200);
+    let claim = under_way(small.clone(), 300);
+    let chained = || vec![held(utxo(9, 50_000), 1), held(change(utxo(8, 49_700), &claim), 2)];
+    let child = Standing { feerate: FLOOR, ..under_way(bump(2, 5_000_000, 200), 600) };
+    check(vec![
         Row {
             rule: "where the claim should pay more, the bump does",
             utxos: chained(),
@@ -66,6 +80,16 @@ fn first_anchor_bump_displaces_nothing_in_the_mempool() {
             requests: vec![raise(small.clone(), 2_000)],
             verdicts: &["1 with 9, not 2", "2 waits"],
         },
+    ]);
+}
+
+#[test]
+fn bump_that_is_unneeded_or_unsigned_gives_way_to_its_parent() {
+    let small = htlc(1, 20_000, 200);
+    let claim = under_way(small.clone(), 300);
+    let chained = || vec![held(utxo(9, 50_000), 1), held(change(utxo(8, 49_700), &claim), 2)];
+    let child = Standing { feerate: FLOOR, ..under_way(bump(2, 5_000_000, 200), 600) };
+    check(vec![
         Row {
             rule: "or one whose commitment is in a block without it",
             utxos: chained(),
@@ -97,19 +121,21 @@ fn first_anchor_bump_displaces_nothing_in_the_mempool() {
             requests: vec![raise(small.clone(), 2_000)],
             verdicts: &["1 with 9, not 2"],
         },
+    ]);
+}
+
+#[test]
+fn bump_in_the_mempool_is_raised_and_displaced() {
+    let claim = under_way(htlc(1, 20_000, 200), 300);
+    let chained = || vec![held(utxo(9, 50_000), 1), held(change(utxo(8, 49_700), &claim), 2)];
+    let child = Standing { feerate: FLOOR, ..under_way(bump(2, 5_000_000, 200), 600) };
+    check(vec![
         Row {
-            rule: "nothing is chained to a claim that is due within three blocks",
-            utxos: only(),
-            standing: vec![under_way(htlc(1, 20_000, TIP + 3), 300)],
-            requests: vec![bump(2, 5_000_000, 200)],
-            verdicts: &["2 waits"],
-        },
-        Row {
-            rule: "nor after a rejection of that",
-            utxos: only(),
-            standing: vec![claim.clone()],
-            requests: vec![Request { may_chain: false, ..bump(2, 5_000_000, 200) }],
-            verdicts: &["2 waits"],
+            rule: "a bump in the mempool is raised with the UTXOs of a claim",
+            utxos: vec![held(utxo(7, 1_000), 2), held(utxo(9, 50_000), 1)],
+            standing: vec![claim.clone(), child.clone()],
+            requests: vec![raise(bump(2, 5_000_000, 200), 5_000)],
+            verdicts: &["2 with 7+9, not 1", "1 waits"],
         },
         Row {
             rule: "a bump that bitcoind has not accepted displaces nothing",

@@ -1,37 +1,10 @@
-//! One coin, and more than one transaction that wants it.
+//! Claims and anchor bumps that want the same UTXO.
 
+use super::under_way::*;
 use super::*;
-use crate::rooms::onchain::anchor::commitment_published;
-use crate::rooms::onchain::answered::answered;
-
-const SMALL: u32 = 8;
-const LARGE: u32 = 9;
-
-fn claims(rig: &mut Rig, claims: Vec<Claim>) {
-    rig.node.onchain.cases.get_mut(&CHANNEL).unwrap().resolution = Some(resolution(claims));
-}
-fn attempt_of_channel(rig: &Rig, number: ChannelNumber) -> Option<Attempt> {
-    rig.node.onchain.attempts.get(&number).and_then(|all| all.first()).cloned()
-}
-fn attempt(rig: &Rig) -> Attempt {
-    attempt_of_channel(rig, CHANNEL).unwrap()
-}
-fn refuse(rig: &mut Rig, txid: Txid) {
-    refuse_of(rig, CHANNEL, txid);
-}
-fn refuse_of(rig: &mut Rig, number: ChannelNumber, txid: Txid) {
-    rig.turn(move |node, turn| answered(node, turn, number, txid, Some("insufficient fee")));
-}
-/// What it pays: claims bring as much as they pay out.
-fn fee(rig: &Rig, attempt: &Attempt) -> u64 {
-    let coins = attempt.tx.input[attempt.claims.len()..].iter();
-    let coins: u64 = coins.map(|i| rig.node.wallet.outputs[&i.previous_output].amount.0).sum();
-    let change = attempt.tx.output[attempt.claims.len()..].iter();
-    coins - change.map(|o| o.value.to_sat()).sum::<u64>()
-}
 
 #[test]
-fn a_claim_takes_the_only_coin_from_one_that_is_worth_less_at_a_price_that_replaces_it() {
+fn claim_displaces_a_cheaper_claim_and_pays_to_replace_it() {
     let mut rig = on_chain("dearer", |rig| vec![paired(rig, SMALL, 105)]);
     let coin = coin(&mut rig, 9, 50_000);
     // At all that it should ever cost, and nobody mines it.
@@ -61,7 +34,7 @@ fn a_claim_takes_the_only_coin_from_one_that_is_worth_less_at_a_price_that_repla
 }
 
 #[test]
-fn a_claim_of_another_channel_gives_its_coin_too() {
+fn utxo_of_another_channels_claim_is_taken_too() {
     let mut rig = Rig::new("dearer-other", &[(1, 1), (2, 2)]);
     let other = ChannelNumber(2);
     let (large, small) = (paired(&rig, LARGE, 200), paired_of(&rig, other, SMALL, 150));
@@ -112,7 +85,8 @@ fn raise_with_anothers_utxo_pays_for_both_it_replaces() {
     panic!("it never took the UTXO");
 }
 
-/// Change below the dust limit is fee: the next transaction pays more than what its predecessor really paid.
+/// Change below the dust limit is fee: the next transaction pays more than what its predecessor
+/// really paid.
 #[test]
 fn raise_pays_more_than_a_predecessor_without_change() {
     let mut rig = on_chain("no-change", |rig| vec![paired(rig, LARGE, 130)]);
@@ -135,8 +109,9 @@ fn raise_pays_more_than_a_predecessor_without_change() {
 }
 
 #[test]
-fn a_claim_does_not_replace_another_for_more_than_half_of_what_it_is_worth() {
-    // Two that are worth hardly more than the one that pays half of that already: together they weigh too much to pay its rate.
+fn claim_replaces_none_for_more_than_half_of_its_value() {
+    // Two that are worth hardly more than the one that pays half of that already: together they
+    // weigh too much to pay its rate.
     let mut rig = on_chain("dearer-half", |rig| vec![paired(rig, 0, 105)]);
     let coin = coin(&mut rig, 9, 5_000_000);
     for height in 101..106 {
@@ -152,7 +127,7 @@ fn a_claim_does_not_replace_another_for_more_than_half_of_what_it_is_worth() {
 }
 
 #[test]
-fn a_batch_takes_a_coin_as_one_claim_does_and_not_from_what_is_worth_as_much() {
+fn batch_displaces_a_claim_only_if_it_is_worth_more() {
     let mut rig = on_chain("dearer-batch", |rig| vec![paired(rig, 0, 200), paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -167,7 +142,7 @@ fn a_batch_takes_a_coin_as_one_claim_does_and_not_from_what_is_worth_as_much() {
 }
 
 #[test]
-fn what_took_a_coin_and_is_refused_for_its_fee_pays_more_and_does_not_give_it_back_at_once() {
+fn rejected_replacement_is_bumped_and_keeps_its_utxo() {
     let mut rig = on_chain("dearer-refused", |rig| vec![paired(rig, SMALL, 200)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -192,7 +167,7 @@ fn what_took_a_coin_and_is_refused_for_its_fee_pays_more_and_does_not_give_it_ba
 }
 
 #[test]
-fn what_gave_its_coin_away_keeps_its_age() {
+fn displaced_claim_keeps_its_start_height() {
     let mut rig = on_chain("age", |rig| vec![paired(rig, SMALL, 120)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -236,7 +211,7 @@ fn displaced_claim_keeps_its_start_height_through_a_restart() {
 }
 
 #[test]
-fn anchor_bump_without_utxos_keeps_its_start_height_through_a_restart() {
+fn anchor_bump_without_utxos_keeps_its_age_through_a_restart() {
     let mut rig = Rig::new("bump-age", &[(1, 1)]);
     poor_commitment(&mut rig, CHANNEL);
     for height in 101..105 {
@@ -251,7 +226,7 @@ fn anchor_bump_without_utxos_keeps_its_start_height_through_a_restart() {
 }
 
 #[test]
-fn what_was_refused_and_gave_its_coin_away_keeps_its_age() {
+fn rejected_and_displaced_claim_keeps_its_start_height() {
     let mut rig = on_chain("age-refused", |rig| vec![paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -270,7 +245,7 @@ fn what_was_refused_and_gave_its_coin_away_keeps_its_age() {
 }
 
 #[test]
-fn nothing_is_remembered_of_what_can_be_claimed_no_more() {
+fn unclaimable_output_leaves_no_start_height() {
     let mut rig = on_chain("age-over", |rig| vec![paired(rig, SMALL, 120)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -315,13 +290,13 @@ fn refused_too_often(name: &str, (dear, cheap): (ChannelNumber, ChannelNumber)) 
 }
 
 #[test]
-fn what_is_refused_too_often_gives_its_coin_to_another_channel_though_that_is_worth_less() {
+fn claim_rejected_too_often_gives_its_utxo_to_a_cheaper_one() {
     refused_too_often("often-1-2", (ChannelNumber(1), ChannelNumber(2)));
     refused_too_often("often-2-1", (ChannelNumber(2), ChannelNumber(1)));
 }
 
 #[test]
-fn one_refusal_of_what_was_sent_long_ago_costs_it_nothing() {
+fn single_rejection_of_an_old_claim_costs_it_nothing() {
     let mut rig = Rig::new("refused-once", &[(1, 1), (2, 2)]);
     let (dear, cheap) = (ChannelNumber(1), ChannelNumber(2));
     let claims = |rig: &Rig, n, vout| vec![paired_of(rig, n, vout, 300)];
@@ -342,7 +317,7 @@ fn one_refusal_of_what_was_sent_long_ago_costs_it_nothing() {
 }
 
 #[test]
-fn what_is_due_soon_keeps_its_coin_where_the_other_has_time() {
+fn claim_due_soon_keeps_its_utxo_from_one_due_later() {
     let mut rig = on_chain("due", |rig| vec![paired(rig, SMALL, 105)]);
     let coin = coin(&mut rig, 9, 50_000);
     mine(&mut rig, 101, vec![]);
@@ -359,7 +334,7 @@ fn what_is_due_soon_keeps_its_coin_where_the_other_has_time() {
 }
 
 #[test]
-fn what_is_due_as_soon_takes_a_coin_from_what_is_worth_less() {
+fn claim_due_as_soon_displaces_a_cheaper_one() {
     let mut rig = on_chain("due-both", |rig| vec![paired(rig, SMALL, 105)]);
     coin(&mut rig, 9, 50_000);
     mine(&mut rig, 101, vec![]);
@@ -370,29 +345,8 @@ fn what_is_due_as_soon_takes_a_coin_from_what_is_worth_less() {
     assert_eq!(under_way(&rig), [vec![LARGE]]);
 }
 
-/// Our commitment of this channel waits to be in a block, and pays next to nothing; an HTLC of ours is in it.
-pub(super) fn poor_commitment(rig: &mut Rig, number: ChannelNumber) {
-    poor_commitment_with(rig, number, 400_000_000);
-}
-fn poor_commitment_with(rig: &mut Rig, number: ChannelNumber, amount: u64) {
-    rig.go_to_chain(number.0);
-    let channel = rig.node.channels.all.get_mut(&number).unwrap();
-    let stage = wire::channel_data::Stage::Irrevocable;
-    let hash = PaymentHash([1; 32]);
-    let htlc =
-        crate::rooms::channels::testing::htlc(Side::Local, (0, 7), (amount, 140), hash, stage);
-    channel.live.htlcs.0.push(htlc);
-    channel.funding_height = Some(BlockHeight(90));
-    let funding = channel.live.params.basepoints.local.funding;
-    let anchor = channel::scripts::anchor(&funding).to_p2wsh();
-    let (of, rest) = (channel.live.params.funding, ScriptBuf::from(vec![0x51]));
-    let poor = spending(&[of], &[(330, &anchor), (999_669, &rest)]);
-    rig.turn(move |node, turn| commitment_published(node, turn, number, &poor));
-    advance(rig);
-}
-
 #[test]
-fn first_anchor_bump_spends_the_change_of_a_claim_or_the_utxo_if_rejected() {
+fn first_anchor_bump_chains_to_a_claim_or_takes_its_utxo() {
     let mut rig = Rig::new("dearer-push", &[(1, 1), (2, 2)]);
     let small = paired(&rig, SMALL, 200);
     closed(&mut rig, CHANNEL, vec![small]);
@@ -402,7 +356,8 @@ fn first_anchor_bump_spends_the_change_of_a_claim_or_the_utxo_if_rejected() {
     assert_eq!(spent_by(&rig, &coin), Some(claim));
     let other = ChannelNumber(2);
     poor_commitment(&mut rig, other);
-    // BIP 125, rule 2: the anchor is unconfirmed, and no input of what would be replaced. Its change may be spent.
+    // BIP 125, rule 2: the anchor is unconfirmed, and no input of what would be replaced. Its
+    // change may be spent.
     let first = attempt_of_channel(&rig, other).expect("a bump");
     assert_eq!(first.tx.input[1].previous_output.txid, claim);
     assert_eq!(spent_by(&rig, &coin), Some(claim));
@@ -418,7 +373,7 @@ fn first_anchor_bump_spends_the_change_of_a_claim_or_the_utxo_if_rejected() {
 }
 
 #[test]
-fn a_push_that_nothing_but_our_own_output_waits_for_takes_nobodys_coin() {
+fn anchor_bump_for_to_local_alone_displaces_nothing() {
     let mut rig = Rig::new("calm-push", &[(1, 1), (2, 2)]);
     let small = paired(&rig, SMALL, 200);
     closed(&mut rig, CHANNEL, vec![small]);
@@ -435,7 +390,7 @@ fn a_push_that_nothing_but_our_own_output_waits_for_takes_nobodys_coin() {
 }
 
 #[test]
-fn a_push_that_is_under_way_takes_the_coin_of_a_claim_when_it_must_pay_more() {
+fn raised_anchor_bump_displaces_a_claim() {
     let mut rig = Rig::new("dearer-push-again", &[(1, 1), (2, 2)]);
     let other = ChannelNumber(2);
     coin(&mut rig, 10, 1_000);
@@ -453,7 +408,7 @@ fn a_push_that_is_under_way_takes_the_coin_of_a_claim_when_it_must_pay_more() {
 }
 
 #[test]
-fn a_push_whose_commitment_is_in_a_block_without_it_gives_its_coin_to_the_claims() {
+fn anchor_bump_of_a_confirmed_commitment_frees_its_utxo() {
     let mut rig = Rig::new("push-idle", &[(1, 1)]);
     let coin = coin(&mut rig, 9, 50_000);
     poor_commitment(&mut rig, CHANNEL);
@@ -472,7 +427,7 @@ fn a_push_whose_commitment_is_in_a_block_without_it_gives_its_coin_to_the_claims
 }
 
 #[test]
-fn a_push_whose_coin_is_in_a_block_with_something_else_is_made_anew() {
+fn anchor_bump_is_rebuilt_if_its_utxo_is_spent_elsewhere() {
     let mut rig = Rig::new("push-lost", &[(2, 2)]);
     let other = ChannelNumber(2);
     let coin = coin(&mut rig, 9, 50_000);
@@ -486,200 +441,4 @@ fn a_push_whose_coin_is_in_a_block_with_something_else_is_made_anew() {
     assert_eq!(rig.node.onchain.attempts[&other].len(), 1);
     assert_eq!(spent_by(&rig, &coin), Some(gone.compute_txid()));
     assert_eq!(spent_by(&rig, &second), Some(push.txid));
-}
-
-/// The market is so dear.
-fn market(rig: &mut Rig, rate: u32) {
-    rig.node.chain.fees = Some(crate::rooms::chain::estimates::Estimates {
-        floor: FeeratePerKw(253),
-        by_blocks: vec![(2, FeeratePerKw(rate)), (12, FeeratePerKw(rate))],
-    });
-}
-
-#[test]
-fn a_claim_that_the_coins_do_not_pay_for_as_it_should_be_is_sent_and_raised_as_far_as_they_do() {
-    let mut rig = on_chain("partial", |rig| vec![paired(rig, LARGE, 200)]);
-    market(&mut rig, 100_000);
-    coin(&mut rig, 9, 20_000);
-    advance(&mut rig);
-    assert_eq!(under_way(&rig), [vec![LARGE]]);
-    let first = attempt(&rig);
-    assert!(fee(&rig, &first) > 19_000, "nearly all that there is");
-    // Not a quarter more: nobody would relay it.
-    super::coin(&mut rig, 10, 2_000);
-    mine(&mut rig, 101, vec![]);
-    assert_eq!(attempt(&rig).txid, first.txid);
-    super::coin(&mut rig, 11, 40_000);
-    mine(&mut rig, 102, vec![]);
-    let second = attempt(&rig);
-    assert!(second.feerate.0 >= first.feerate.0 + first.feerate.0 / 4);
-    assert!(second.feerate < FeeratePerKw(100_000));
-    super::coin(&mut rig, 12, 400_000);
-    mine(&mut rig, 103, vec![]);
-    assert!(attempt(&rig).feerate >= FeeratePerKw(100_000));
-}
-
-#[test]
-fn a_push_that_the_coins_do_not_pay_for_as_it_should_be_is_made_as_far_as_they_do() {
-    let mut rig = Rig::new("partial-push", &[(2, 2)]);
-    market(&mut rig, 100_000);
-    coin(&mut rig, 9, 50_000);
-    poor_commitment(&mut rig, ChannelNumber(2));
-    let push = attempt_of_channel(&rig, ChannelNumber(2)).expect("a push");
-    assert!(push.feerate > FeeratePerKw(10_000) && push.feerate < FeeratePerKw(100_000));
-}
-
-#[test]
-fn a_claim_costs_no_more_than_half_of_what_it_is_worth_with_all_its_coins() {
-    let mut rig = on_chain("half", |rig| vec![paired(rig, SMALL, 105)]);
-    for n in 0..8 {
-        coin(&mut rig, 20 + n, 175);
-    }
-    for height in 101..108 {
-        mine(&mut rig, height, vec![]);
-        let small = attempt(&rig);
-        assert!(fee(&rig, &small) <= 1_000, "{} at {height}", fee(&rig, &small));
-    }
-    // And half of it is paid, or nearly.
-    let small = attempt(&rig);
-    assert!(fee(&rig, &small) >= 700, "{}", fee(&rig, &small));
-}
-
-#[test]
-fn several_that_cost_half_at_their_deadline_still_share_a_coin() {
-    let mut rig = on_chain("half-batch", |rig| (0..4).map(|v| paired(rig, v, 105)).collect());
-    coin(&mut rig, 9, 5_000_000);
-    for height in 101..107 {
-        mine(&mut rig, height, vec![]);
-    }
-    assert_eq!(under_way(&rig), [vec![0, 1, 2, 3]]);
-    let paid = fee(&rig, &attempt(&rig));
-    assert!((150_000..=200_000).contains(&paid), "{paid}");
-}
-
-#[test]
-fn a_push_costs_no_more_than_half_of_what_waits_for_it() {
-    let mut rig = Rig::new("half-push", &[(1, 1)]);
-    for n in 0..8 {
-        coin(&mut rig, 20 + n, 1_500);
-    }
-    poor_commitment_with(&mut rig, CHANNEL, 10_000_000);
-    for height in 101..150 {
-        mine(&mut rig, height, vec![]);
-    }
-    let push = attempt(&rig);
-    let coins: u64 = push.tx.input[1..]
-        .iter()
-        .map(|i| rig.node.wallet.outputs[&i.previous_output].amount.0)
-        .sum();
-    let paid = coins + 330 - push.tx.output[0].value.to_sat();
-    assert!((3_000..=5_000).contains(&paid), "{paid}");
-}
-
-#[test]
-fn a_small_htlc_does_not_make_a_push_cheaper_than_none() {
-    for amount in [0, 20_000_000] {
-        let mut rig = Rig::new(&format!("calm-push-{amount}"), &[(1, 1)]);
-        for n in 0..20 {
-            coin(&mut rig, 20 + n, 3_000);
-        }
-        market(&mut rig, 5_000);
-        poor_commitment_with(&mut rig, CHANNEL, amount);
-        assert_eq!(attempt(&rig).feerate, FeeratePerKw(5_000), "{amount}");
-    }
-}
-
-#[test]
-fn no_more_coins_are_spent_than_one_transaction_should_have() {
-    let mut rig = on_chain("many-coins", |rig| vec![paired(rig, LARGE, 200)]);
-    // Each pays hardly more than what it weighs.
-    market(&mut rig, 300);
-    for n in 0..=255 {
-        coin(&mut rig, n, 70);
-    }
-    advance(&mut rig);
-    assert_eq!(under_way(&rig), [vec![LARGE]]);
-    assert!(attempt(&rig).tx.input.len() <= 101, "{}", attempt(&rig).tx.input.len());
-}
-
-#[test]
-fn a_wallet_of_many_coins_costs_a_few_trials() {
-    let script = ScriptBuf::from(vec![0x51; 34]);
-    let one = |n: u64| cost::Utxo {
-        coin: crate::rooms::onchain::cost::Coin {
-            outpoint: OutPoint { vout: n as u32, ..outpoint(1) },
-            amount: Sat(1_000 + n),
-            script: script.clone(),
-            key_index: 1,
-        },
-        held_by: None,
-        made_by: None,
-    };
-    let all: Vec<cost::Utxo> = (0..10_000).map(one).collect();
-    let trials = std::cell::Cell::new(0);
-    let rate = FeeratePerKw(253);
-    let with = |needed: u64| {
-        trials.set(0);
-        let found = cost::with_utxos(&all, 0, rate, |utxos| {
-            trials.set(trials.get() + 1);
-            let have: u64 = utxos.iter().map(|u| u.coin.amount.0).sum();
-            let weight: u64 = utxos.iter().map(|u| u.coin.weight()).sum();
-            let missing = (needed + rate.fee(weight).0).saturating_sub(have);
-            if missing > 0 {
-                Err(crate::rooms::onchain::cost::Unbuilt::Short(Sat(missing)))
-            } else {
-                Ok(())
-            }
-        });
-        let found = found.ok().map(|(_, utxos)| utxos);
-        (
-            found.map(|all| all.into_iter().map(|u| u.coin.outpoint).collect::<Vec<_>>()),
-            trials.get(),
-        )
-    };
-    let (found, tried) = with(5_000);
-    // The smallest that is enough alone.
-    assert_eq!(found.unwrap(), [OutPoint { vout: 4_068, ..outpoint(1) }]);
-    assert!(tried < 30, "{tried}");
-    let (found, tried) = with(100_000);
-    assert_eq!(found.unwrap().len(), 10);
-    assert!(tried < 30, "{tried}");
-    let (found, tried) = with(10_000_000);
-    assert!(found.is_none());
-    assert!(tried < 30, "{tried}");
-}
-
-/// Nothing but our own output waits for the commitment: the market's price, and no more than half of that output.
-#[test]
-fn anchor_bump_costs_no_more_than_half_of_our_own_output() {
-    for (own, most) in [(500_000_000, 250_000), (20_000_000, 10_000), (0, 500)] {
-        let mut rig = Rig::new(&format!("bump-own-{own}"), &[(1, 1)]);
-        coin(&mut rig, 9, 5_000_000);
-        market(&mut rig, 50_000);
-        let channel = rig.node.channels.all.get_mut(&CHANNEL).unwrap();
-        channel.live.balance = Sides { local: Msat(own), remote: Msat(1_000_000_000 - own) };
-        poor_commitment_with(&mut rig, CHANNEL, 0);
-        let paid = rig.node.onchain.attempts.get(&CHANNEL).and_then(|a| a.first());
-        let paid = paid.map_or(0, |bump| {
-            let change: u64 = bump.tx.output.iter().map(|o| o.value.to_sat()).sum();
-            5_000_000 + 330 - change
-        });
-        assert!(paid <= most, "{paid} for {own}");
-    }
-}
-
-#[test]
-fn block_serves_the_channel_with_most_at_stake_first() {
-    let mut rig = Rig::new("stake-first", &[(1, 1), (2, 2)]);
-    let claims = |rig: &Rig, n, vout| vec![paired_of(rig, ChannelNumber(n), vout, 300)];
-    let (small, large) = (claims(&rig, 1, SMALL), claims(&rig, 2, LARGE));
-    closed(&mut rig, ChannelNumber(1), small);
-    closed(&mut rig, ChannelNumber(2), large);
-    let utxo = coin(&mut rig, 9, 50_000);
-    mine(&mut rig, 101, vec![]);
-    let large = attempt_of_channel(&rig, ChannelNumber(2)).expect("a claim");
-    assert_eq!(spent_by(&rig, &utxo), Some(large.txid));
-    let count = "SELECT count(*) FROM transactions";
-    let built: u32 = rig.db.query_row(count, [], |row| row.get(0)).unwrap();
-    assert_eq!(built, 1, "nothing was built for the small one");
 }
