@@ -18,7 +18,7 @@ fn balances(pair: &Pair, id: &str) -> (u64, u64) {
 }
 
 #[test]
-fn two_nodes_open_a_channel_pay_both_ways_and_close_it() {
+fn channel_opens_pays_both_ways_and_closes() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let channel = pair.alice.channel(&id);
@@ -71,7 +71,7 @@ fn two_nodes_open_a_channel_pay_both_ways_and_close_it() {
 }
 
 #[test]
-fn a_restart_of_either_resumes_the_channel() {
+fn channel_resumes_after_a_restart_of_either_node() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(100_000_000, "before"));
@@ -95,7 +95,7 @@ fn a_restart_of_either_resumes_the_channel() {
 }
 
 #[test]
-fn a_kill_of_the_whole_suite_between_any_two_payments_loses_nothing() {
+fn kill_of_all_daemons_between_payments_loses_nothing() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let mut given = 0;
@@ -132,7 +132,7 @@ fn a_kill_of_the_whole_suite_between_any_two_payments_loses_nothing() {
 }
 
 #[test]
-fn a_daemon_that_dies_costs_its_channel_a_reconnect_and_nothing_else() {
+fn channel_reconnects_after_one_of_its_daemons_dies() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(5_000_000, "before"));
@@ -151,7 +151,7 @@ fn a_daemon_that_dies_costs_its_channel_a_reconnect_and_nothing_else() {
 }
 
 #[test]
-fn a_channel_with_a_push_begins_with_it() {
+fn channel_with_push_msat_begins_with_it() {
     let pair = Pair::new();
     pair.alice.connect(&pair.bob);
     let params =
@@ -170,7 +170,7 @@ fn a_channel_with_a_push_begins_with_it() {
 }
 
 #[test]
-fn many_payments_at_once_all_arrive() {
+fn concurrent_payments_all_arrive() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let scid = pair.alice.channel(&id)["short_channel_id"].clone();
@@ -196,7 +196,7 @@ fn many_payments_at_once_all_arrive() {
 }
 
 #[test]
-fn a_channel_can_be_closed_before_its_funding_confirms_and_after_a_restart() {
+fn channel_closes_before_its_funding_confirms_after_a_restart() {
     let pair = Pair::new();
     pair.alice.connect(&pair.bob);
     let id = pair.alice.open(&pair.bob, SAT);
@@ -226,7 +226,7 @@ fn a_channel_can_be_closed_before_its_funding_confirms_and_after_a_restart() {
 }
 
 #[test]
-fn a_close_goes_alone_in_time_though_the_node_was_restarted_meanwhile() {
+fn close_keeps_its_unilateraltimeout_through_a_restart() {
     let pair = Pair::new();
     let id = pair.open(1_000_000);
     pair.bob.kill();
@@ -243,7 +243,7 @@ fn a_close_goes_alone_in_time_though_the_node_was_restarted_meanwhile() {
 }
 
 #[test]
-fn a_peer_is_dialled_until_it_closes_what_we_must_not() {
+fn peer_is_dialled_until_it_closes_a_channel_we_must_not() {
     let pair = Pair::new();
     let id = pair.open(1_000_000);
     pair.alice.pay(&pair.bob.invoice(50_000_000, "one"));
@@ -277,7 +277,7 @@ fn a_peer_is_dialled_until_it_closes_what_we_must_not() {
 }
 
 #[test]
-fn a_close_pays_where_and_what_it_was_told_though_the_node_was_restarted_meanwhile() {
+fn close_keeps_its_destination_and_fees_through_a_restart() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(100_000_000, "something to close for"));
@@ -333,7 +333,7 @@ fn a_close_pays_where_and_what_it_was_told_though_the_node_was_restarted_meanwhi
 }
 
 #[test]
-fn a_script_that_was_fixed_at_the_opening_is_the_only_one() {
+fn upfront_shutdown_script_is_the_only_one() {
     let pair = Pair::new();
     pair.alice.connect(&pair.bob);
     let fixed = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk";
@@ -369,7 +369,7 @@ fn wait_status(node: &tests::Node, id: &str, first: &str) -> Option<String> {
 }
 
 #[test]
-fn every_daemon_says_what_its_channel_waits_for() {
+fn channel_status_names_what_each_daemon_waits_for() {
     let pair = Pair::new();
     pair.alice.connect(&pair.bob);
     // openingd, before there is a channel.
@@ -414,7 +414,7 @@ fn every_daemon_says_what_its_channel_waits_for() {
 }
 
 #[test]
-fn a_channel_on_chain_says_what_it_tracks_and_for_how_long() {
+fn onchain_channel_status_names_its_outputs_and_their_delays() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(100_000_000, "something of bob's"));

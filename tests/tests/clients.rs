@@ -11,7 +11,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn pyln_client_lives_the_life_of_a_channel() {
+fn pyln_client_opens_pays_and_closes_a_channel() {
     let pair = Pair::new();
     let (alice, bob) = (Client::pyln(&pair.alice), Client::pyln(&pair.bob));
 
@@ -95,7 +95,7 @@ fn pyln_client_lives_the_life_of_a_channel() {
 }
 
 #[test]
-fn cln_rpc_understands_every_answer() {
+fn cln_rpc_parses_every_answer() {
     let pair = Pair::new();
     let (alice, bob) = (Client::cln_rpc(&pair.alice), Client::cln_rpc(&pair.bob));
 
@@ -207,7 +207,7 @@ fn pyln_plugin(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_plugin_of_pyln_s_adds_methods_and_options() {
+fn pyln_plugin_adds_methods_and_options() {
     let place = Scratch::new();
     let plugin = format!("--plugin={}", pyln_plugin(place.path()).display());
     let (_scratch, _bitcoind, node) =
@@ -238,7 +238,7 @@ fn a_plugin_of_pyln_s_adds_methods_and_options() {
 }
 
 #[test]
-fn a_plugin_of_cln_plugin_s_adds_methods_and_options() {
+fn cln_plugin_crate_adds_methods_and_options() {
     let plugin = format!("--plugin={}", rust_client("rustplugin").display());
     let options = [
         plugin.as_str(),

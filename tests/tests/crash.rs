@@ -8,9 +8,10 @@ const WORDS: &str = "FULMEN_SWEEP";
 /// Where the spread of points begins.
 const SEED: usize = 20;
 
+/// Every barrier, or the part of them that the environment names.
 #[test]
 #[ignore = "takes as long as it takes: cargo xtask sweep"]
-fn every_point_that_was_asked_for() {
+fn crash_sweep_of_all_requested_points() {
     let words = std::env::var(WORDS).unwrap_or_default();
     let words: Vec<&str> = words.split_whitespace().collect();
     match command::run(&words) {
@@ -31,53 +32,54 @@ fn some(most: usize, mode: Mode, names: &[&str]) {
 }
 
 #[test]
-fn whoever_dies_in_a_payment_it_ends_in_full_or_not_at_all() {
+fn payment_is_complete_or_failed_after_any_process_crashes() {
     some(12, Mode::Kill, &["pay-sent", "pay-received", "forward-fulfilled", "forward-failed"]);
 }
 
 #[test]
-fn whoever_dies_in_an_opening_or_a_fee_update_nobody_loses_a_coin() {
+fn opening_and_update_fee_lose_no_money_after_any_crash() {
     some(8, Mode::Kill, &["open-opener", "open-accepter", "fee-opener", "fee-accepter"]);
 }
 
 #[test]
-fn whoever_dies_in_a_close_both_end_it_together() {
+fn close_completes_on_both_sides_after_any_process_crashes() {
     some(10, Mode::Kill, &["close-closer", "close-closee"]);
     some(4, Mode::Kill, &["close-again-closer", "close-again-closee"]);
 }
 
 #[test]
-fn close_is_agreed_wherever_the_peer_hangs_up() {
+fn close_completes_wherever_the_peer_disconnects() {
     some(12, Mode::HangUp, &["close-closer", "close-closee"]);
     some(3, Mode::HangUp, &["pay-sent", "forward-fulfilled", "open-opener", "fee-accepter"]);
 }
 
 #[test]
-fn whoever_dies_after_our_commitment_is_published_each_htlc_goes_where_it_belongs() {
+fn local_commitment_htlcs_resolve_after_any_process_crashes() {
     some(3, Mode::Kill, &["ours-before", "ours-during", "ours-after"]);
     some(1, Mode::Kill, &["ours-never"]);
 }
 
 #[test]
-fn whoever_dies_after_the_peers_commitment_is_published_each_htlc_goes_where_it_belongs() {
+fn remote_commitment_htlcs_resolve_after_any_process_crashes() {
     some(3, Mode::Kill, &["theirs-before", "theirs-during", "theirs-after"]);
     some(1, Mode::Kill, &["theirs-never"]);
 }
 
+/// The forwarder crashes while one of its two channels is on chain.
 #[test]
-fn a_forwarder_that_dies_while_one_of_its_channels_is_on_chain_settles_with_the_other() {
+fn forwarder_settles_upstream_after_a_crash_with_one_onchain() {
     some(4, Mode::Kill, &["forward-out-taken", "forward-in-taken"]);
     some(1, Mode::Kill, &["forward-out-timeout"]);
     some(1, Mode::Orphans, &["forward-out-taken", "forward-in-taken"]);
 }
 
 #[test]
-fn whoever_dies_a_revoked_commitment_costs_its_owner_everything() {
+fn penalty_takes_all_outputs_after_any_process_crashes() {
     some(6, Mode::Kill, &["penalty"]);
 }
 
 #[test]
-fn a_master_that_dies_before_its_children_loses_nothing() {
+fn lightningd_that_dies_before_its_subdaemons_loses_nothing() {
     let names =
         ["pay-sent", "forward-fulfilled", "open-opener", "close-closer", "fee-opener", "penalty"];
     some(4, Mode::Orphans, &names);
@@ -85,13 +87,13 @@ fn a_master_that_dies_before_its_children_loses_nothing() {
 }
 
 #[test]
-fn a_database_that_was_put_back_gives_nothing_away() {
+fn restored_old_database_loses_nothing() {
     some(2, Mode::PutBack, &["pay-received", "forward-fulfilled", "open-opener", "penalty"]);
     some(1, Mode::PutBack, &["close-closer", "fee-opener", "ours-during", "theirs-before"]);
 }
 
 #[test]
-fn an_opener_that_dies_before_it_has_our_signature_may_try_again_and_again() {
+fn opener_that_crashes_before_funding_signed_opens_again() {
     let scenario = SCENARIOS.iter().find(|s| s.name == "open-opener").unwrap();
     let mut world = World::new(scenario.target, Mode::Kill);
     (scenario.run)(&mut world);

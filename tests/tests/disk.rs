@@ -41,7 +41,7 @@ const FULL: &str =
     "The disk is full: nothing new is received, sent, forwarded or opened until there is room.";
 
 #[test]
-fn full_disk_has_payments_wait_and_the_chain_go_on() {
+fn full_disk_suspends_payments_but_not_the_chain() {
     let scratch = Scratch::new();
     let (pair, room, _) = begin(&scratch);
     let invoice = pair.bob.rpc("invoice", &json!([1_000_000, "before", "d"]));
@@ -105,7 +105,7 @@ fn full_disk_hides_no_close_of_the_peer() {
 }
 
 #[test]
-fn full_database_has_lightningd_begin_anew_with_its_reserve() {
+fn full_database_restarts_lightningd_with_its_reserve() {
     let scratch = Scratch::new();
     let room = Room(scratch.path().join("room"));
     room.set(PLENTY);
@@ -150,7 +150,7 @@ fn filters_of(pid: Pid) -> String {
 }
 
 #[test]
-fn lightningd_that_waits_for_room_ends_when_told_to() {
+fn lightningd_that_waits_for_disk_space_stops_on_request() {
     let scratch = Scratch::new();
     let room = Room(scratch.path().join("room"));
     room.set(PLENTY);

@@ -175,7 +175,7 @@ fn htlc_held_by_a_plugin_is_asked_about_again_after_a_restart() {
 }
 
 #[test]
-fn htlc_held_by_a_plugin_that_dies_goes_on_as_without_it() {
+fn htlc_held_by_a_plugin_that_dies_continues_without_it() {
     let asked = Asked::new();
     asked.policy(json!("hold"));
     let (hash, secret) = asked.invoice(5_000_000, "held");
@@ -204,7 +204,7 @@ fn htlc_held_by_a_plugin_is_failed_before_its_expiry() {
 }
 
 #[test]
-fn plugin_hears_of_connections_and_paid_invoices() {
+fn plugin_is_notified_of_connections_and_paid_invoices() {
     let asked = Asked::new();
     let (hash, secret) = asked.invoice(5_000_000, "heard");
     asked.send(&hash, &secret, 5_000_000);

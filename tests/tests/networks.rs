@@ -32,22 +32,22 @@ fn starts_on(chain: &str, network: &str, address_begins: &str) {
 }
 
 #[test]
-fn a_node_starts_on_testnet() {
+fn node_starts_on_testnet() {
     starts_on("test", "testnet", "tb1q");
 }
 
 #[test]
-fn a_node_starts_on_testnet4() {
+fn node_starts_on_testnet4() {
     starts_on("testnet4", "testnet4", "tb1q");
 }
 
 #[test]
-fn a_node_starts_on_signet() {
+fn node_starts_on_signet() {
     starts_on("signet", "signet", "tb1q");
 }
 
 #[test]
-fn a_node_starts_on_bitcoin_and_warns() {
+fn node_starts_on_mainnet_and_warns() {
     starts_on("main", "bitcoin", "bc1q");
 }
 
@@ -56,7 +56,7 @@ fn is_syncing(info: &Value) -> bool {
 }
 
 #[test]
-fn nothing_is_opened_before_the_chain_is_in_sync() {
+fn opening_is_refused_before_the_chain_is_in_sync() {
     let scratch = Scratch::new();
     // Bob's bitcoind is downloading a chain, as far as it knows.
     let (behind, bob) = at_genesis(&scratch, "regtest", "regtest");

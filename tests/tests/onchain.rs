@@ -9,7 +9,7 @@ use serde_json::json;
 use tests::{Pair, wait_for};
 
 #[test]
-fn a_close_by_one_side_alone_pays_both_what_they_had() {
+fn force_close_pays_both_sides_their_balance() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(300_000_000, "before"));
@@ -38,12 +38,12 @@ fn a_close_by_one_side_alone_pays_both_what_they_had() {
 }
 
 #[test]
-fn a_preimage_shown_on_our_commitment_settles_the_payment() {
+fn preimage_on_local_commitment_completes_the_payment() {
     preimage_on_chain(true);
 }
 
 #[test]
-fn a_preimage_shown_on_the_peers_commitment_settles_the_payment() {
+fn preimage_on_remote_commitment_completes_the_payment() {
     preimage_on_chain(false);
 }
 
@@ -79,7 +79,7 @@ fn preimage_on_chain(by_payer: bool) {
 }
 
 #[test]
-fn a_part_on_chain_counts_though_the_payee_was_started_anew() {
+fn onchain_part_counts_after_the_payee_restarts() {
     let pair = Pair::new();
     pair.bob.fund(&pair.bitcoind);
     let id = pair.open(SAT);
@@ -99,12 +99,12 @@ fn a_part_on_chain_counts_though_the_payee_was_started_anew() {
 }
 
 #[test]
-fn an_htlc_that_times_out_on_our_commitment_comes_back() {
+fn htlc_timeout_on_local_commitment_fails_back() {
     timeout_on_chain(true);
 }
 
 #[test]
-fn an_htlc_that_times_out_on_the_peers_commitment_comes_back() {
+fn htlc_timeout_on_remote_commitment_fails_back() {
     timeout_on_chain(false);
 }
 
@@ -129,7 +129,7 @@ fn timeout_on_chain(by_payer: bool) {
 }
 
 #[test]
-fn a_revoked_commitment_costs_its_publisher_everything() {
+fn revoked_commitment_costs_its_broadcaster_everything() {
     for with_htlc in [false, true] {
         let pair = Pair::new();
         let id = pair.open(SAT);
@@ -171,7 +171,7 @@ fn a_revoked_commitment_costs_its_publisher_everything() {
 }
 
 #[test]
-fn reorgs_of_one_to_six_blocks_after_a_close_change_nothing_in_the_end() {
+fn reorgs_of_1_to_6_blocks_after_a_close_keep_the_outcome() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(300_000_000, "before"));

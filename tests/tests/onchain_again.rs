@@ -46,8 +46,9 @@ fn comes_again(pair: &Pair, txid: &str) {
     pair.bitcoind.wait_mempool(txid);
 }
 
+/// Fundings, commitments and claims.
 #[test]
-fn fundings_commitments_and_claims_are_sent_again_with_every_block_and_on_every_start() {
+fn rebroadcast_of_unconfirmed_txs_at_each_block_and_start() {
     let pair = forgetful();
     pair.alice.connect(&pair.bob);
     let id = pair.alice.open(&pair.bob, SAT);
@@ -85,8 +86,9 @@ fn is_listed(node: &Node, id: &str) -> bool {
     node.channel(id)["state"] == "ONCHAIN"
 }
 
+/// Not one block sooner.
 #[test]
-fn a_channel_is_forgotten_a_hundred_blocks_after_its_last_transaction_and_not_one_sooner() {
+fn channel_is_forgotten_100_blocks_after_its_last_transaction() {
     let pair = Pair::new();
     let ids = [pair.open(SAT), pair.open(SAT)];
     let [alone, together] = &ids;

@@ -29,7 +29,7 @@ fn dear_pair_at(feerates: &str) -> Pair {
 }
 
 #[test]
-fn a_commitment_that_pays_too_little_is_pushed_through_its_anchor_before_its_htlcs_expire() {
+fn anchor_bump_confirms_a_low_fee_commitment_before_htlc_expiry() {
     let pair = dear_pair();
     let id = pair.open(SAT);
     let parts = Parts::new(&pair, 400_000_000);
@@ -54,7 +54,7 @@ fn a_commitment_that_pays_too_little_is_pushed_through_its_anchor_before_its_htl
 }
 
 #[test]
-fn a_claim_pays_more_and_more_until_it_is_mined_before_its_deadline() {
+fn claim_feerate_rises_until_it_confirms_before_its_deadline() {
     let pair = dear_pair();
     let id = pair.open(SAT);
     let other = pair.open(SAT);
@@ -123,7 +123,7 @@ fn only_one_waits(pair: &Pair, expiry: u64) {
 }
 
 #[test]
-fn a_large_htlc_takes_the_only_coin_from_a_small_one_that_no_miner_wants() {
+fn large_htlc_preempts_the_only_utxo_of_a_small_unmined_claim() {
     // What sweeps our own output is too cheap for a while, too: it brings no second coin.
     let pair = dear_pair_at("1100/1100/1100/253/253/253");
     let id = pair.open(SAT);
@@ -171,7 +171,7 @@ fn child_of(pair: &Pair, txid: &str) -> Option<Transaction> {
 /// A claim of 1,500 sat that no miner wants holds the only UTXO. The bump of another commitment
 /// cannot replace it (BIP 125, rule 2), so it spends its change.
 #[test]
-fn anchor_bump_spends_the_change_of_a_claim_that_holds_the_only_utxo() {
+fn anchor_bump_spends_change_of_claim_that_holds_the_only_utxo() {
     let pair = dear_pair_at("1100/1100/253/253/1100/253");
     let (id, other) = (pair.open(SAT), pair.open(SAT));
     part(&pair, &id, (1_500, 10));
@@ -281,7 +281,7 @@ fn the_peer_closes(pair: &Pair, id: &str, sat: u64) {
 }
 
 #[test]
-fn a_database_that_was_put_back_is_proved_old_and_publishes_nothing() {
+fn restored_database_is_proved_old_and_broadcasts_nothing() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     restored(&pair, &id, false, 0);
@@ -304,8 +304,9 @@ fn it_publishes_nothing(pair: &Pair, id: &str) {
     assert_eq!(pair.bitcoind.rpc("getrawmempool", &json!([])), json!([]));
 }
 
+/// Without the revocation log, `channel_reestablish` alone shows whether our state is old.
 #[test]
-fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_are() {
+fn missing_revocation_log_blocks_broadcast_until_reestablish() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     restored(&pair, &id, true, 0);
@@ -314,8 +315,9 @@ fn without_the_witness_nothing_is_published_before_the_peer_has_shown_where_we_a
     the_peer_closes(&pair, &id, 700_000);
 }
 
+/// A database of before the first payment proves no more than any other.
 #[test]
-fn a_database_from_before_the_first_payment_proves_no_more_than_any_other() {
+fn restored_first_state_does_not_verify_our_state() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     pair.alice.stop();
@@ -331,9 +333,9 @@ fn a_database_from_before_the_first_payment_proves_no_more_than_any_other() {
     the_peer_closes(&pair, &id, 800_000);
 }
 
+/// An HTLC's deadline passes before the peer's `channel_reestablish` verified our state.
 #[test]
-fn a_deadline_that_passes_before_the_peer_has_shown_where_we_are_is_said_loudly_and_publishes_nothing()
- {
+fn htlc_deadline_before_reestablish_logs_broken_no_broadcast() {
     for witness_too in [true, false] {
         let pair = Pair::new();
         let id = pair.open(SAT);

@@ -42,7 +42,7 @@ fn psbt(tx: &bitcoin::Transaction, spent: (bitcoin::OutPoint, Amount), script: &
 const NOBODYS_SCRIPT: &str = "0014751e76e8199196d454941c45d1b3a323f1433bd6";
 
 #[test]
-fn a_channel_is_funded_from_outside() {
+fn external_psbt_funds_a_channel() {
     let pair = Pair::new();
     let script = begin(&pair);
     let coin = pair.bitcoind.coin();
@@ -59,7 +59,7 @@ fn a_channel_is_funded_from_outside() {
 }
 
 #[test]
-fn an_external_funding_can_be_cancelled_until_bitcoind_knows_it() {
+fn external_funding_is_cancelled_until_bitcoind_has_it() {
     let pair = Pair::new();
     for published in [false, true] {
         let script = begin(&pair);
@@ -81,8 +81,9 @@ fn an_external_funding_can_be_cancelled_until_bitcoind_knows_it() {
     }
 }
 
+/// A PSBT with a non-segwit input, or another than was agreed; the right one is taken afterwards.
 #[test]
-fn cln_non_segwit_psbt_or_another_than_was_agreed_is_refused_and_can_be_given_again() {
+fn cln_non_segwit_psbt_or_unagreed_psbt_is_refused() {
     let pair = Pair::new();
     let script = begin(&pair);
     let coin = pair.bitcoind.coin();
@@ -110,7 +111,7 @@ fn cln_non_segwit_psbt_or_another_than_was_agreed_is_refused_and_can_be_given_ag
 }
 
 #[test]
-fn an_opening_can_be_cancelled_and_leaves_nothing() {
+fn cancelled_opening_leaves_nothing() {
     let pair = Pair::new();
     assert_eq!(pair.alice.refused("fundchannel_cancel", &json!([pair.bob.id])).code, 306);
     begin(&pair);
@@ -126,7 +127,7 @@ fn an_opening_can_be_cancelled_and_leaves_nothing() {
 }
 
 #[test]
-fn an_opening_ends_with_its_connection_and_frees_its_coins() {
+fn disconnection_ends_an_opening_and_unreserves_its_utxos() {
     let pair = Pair::new();
     begin(&pair);
     pair.bob.kill();
@@ -144,7 +145,7 @@ fn nothing_is_left_at(node: &tests::Node) {
 }
 
 #[test]
-fn every_refusal_names_both_values_and_frees_the_coins() {
+fn refused_opening_names_both_values_and_unreserves_its_utxos() {
     let pair = Pair::with(&[], &["--min-capacity-sat=200000"]);
     let open = |params: Value| pair.alice.refused("fundchannel", &params);
     let bob = &pair.bob.id;
@@ -163,7 +164,7 @@ fn every_refusal_names_both_values_and_frees_the_coins() {
 }
 
 #[test]
-fn a_funding_that_never_confirms_is_forgotten_by_the_accepter() {
+fn funding_that_never_confirms_is_forgotten_by_the_accepter() {
     let pair = Pair::new();
     let coin = pair.bitcoind.coin();
     pair.bob.sync(&pair.bitcoind);
@@ -193,7 +194,7 @@ fn a_funding_that_never_confirms_is_forgotten_by_the_accepter() {
 }
 
 #[test]
-fn a_large_channel_and_several_with_one_peer() {
+fn large_channel_and_several_with_one_peer_open() {
     let pair = Pair::new();
     pair.alice.connect(&pair.bob);
     let large = pair.alice.open(&pair.bob, 1_000_000_000);

@@ -52,7 +52,7 @@ fn command_line(options: &[(&str, String, Value)]) -> Vec<String> {
 }
 
 #[test]
-fn every_limit_shows_where_it_holds() {
+fn limits_set_by_options_are_enforced_and_shown() {
     let scratch = Scratch::new();
     let options = unusual(&scratch.path().display().to_string());
     drop(scratch);
@@ -157,7 +157,7 @@ fn unusual_value(options: &[(&str, String, Value)], name: &str) -> String {
 }
 
 #[test]
-fn a_peer_that_trims_more_than_a_node_bears_is_refused() {
+fn opening_is_refused_for_a_too_high_dust_limit() {
     let pair = Pair::with(&[], &["--max-dust-htlc-exposure-msat=400sat"]);
     pair.alice.connect(&pair.bob);
     let params = json!({"id": pair.bob.id, "amount": 1_000_000});
@@ -167,7 +167,7 @@ fn a_peer_that_trims_more_than_a_node_bears_is_refused() {
 }
 
 #[test]
-fn options_whose_room_is_not_there_say_so() {
+fn options_without_effect_yet_are_accepted_and_logged() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let node = Node::start(
@@ -195,7 +195,7 @@ fn options_whose_room_is_not_there_say_so() {
 }
 
 #[test]
-fn a_node_that_may_not_reconnect_does_not_dial() {
+fn dev_no_reconnect_keeps_the_node_from_dialling() {
     let pair = Pair::with(&["--dev-no-reconnect"], &[]);
     let id = pair.open(1_000_000);
     pair.bob.stop();
@@ -214,7 +214,7 @@ fn a_node_that_may_not_reconnect_does_not_dial() {
 }
 
 #[test]
-fn a_developers_node_ends_when_its_time_is_up() {
+fn developer_node_ends_when_its_time_is_up() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -223,7 +223,7 @@ fn a_developers_node_ends_when_its_time_is_up() {
 }
 
 #[test]
-fn a_node_looks_back_as_far_as_it_was_told() {
+fn rescan_option_sets_how_far_the_node_looks_back() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     bitcoind.mine(40);
@@ -239,7 +239,7 @@ fn a_node_looks_back_as_far_as_it_was_told() {
 }
 
 #[test]
-fn a_node_with_a_database_looks_again_for_its_coins_where_it_is_told_to() {
+fn rescan_of_an_existing_wallet_finds_its_utxos_again() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let before = Node::start(&scratch.path().join("before"), &bitcoind, &[]);

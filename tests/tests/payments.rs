@@ -25,7 +25,7 @@ fn send(pair: &Pair, id: &str, hash: &Value, secret: Value, msat: u64, more: &Va
 }
 
 #[test]
-fn an_invoice_says_what_was_asked_and_decodes_to_it() {
+fn invoice_decodes_to_what_was_requested() {
     let (_scratch, _bitcoind, node) = node();
     let preimage = "01".repeat(32);
     let made = node.rpc(
@@ -103,7 +103,7 @@ fn invoices_are_listed_in_pages() {
 }
 
 #[test]
-fn whoever_waits_for_an_invoice_hears_when_it_is_paid_or_expires() {
+fn waitinvoice_returns_when_the_invoice_is_paid_or_expires() {
     let pair = Pair::new();
     let _id = pair.open(SAT);
     let bolt11 = pair.bob.invoice(1000, "waited for");
@@ -142,7 +142,7 @@ fn whoever_waits_for_an_invoice_hears_when_it_is_paid_or_expires() {
 }
 
 #[test]
-fn what_pays_no_invoice_fails_at_its_end_and_costs_nothing() {
+fn payment_without_invoice_fails_at_the_payee_costs_nothing() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let before = pair.alice.settled_balance(&id);
@@ -188,7 +188,7 @@ fn what_pays_no_invoice_fails_at_its_end_and_costs_nothing() {
 }
 
 #[test]
-fn parts_are_held_until_they_are_all_there() {
+fn mpp_parts_are_held_until_all_arrive() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let invoice =
@@ -237,7 +237,7 @@ fn parts_are_held_until_they_are_all_there() {
 }
 
 #[test]
-fn pay_says_why_it_cannot() {
+fn pay_reports_why_it_fails() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let too_much = pair.bob.invoice(SAT * 1000, "all of it");
@@ -261,7 +261,7 @@ fn pay_says_why_it_cannot() {
 }
 
 #[test]
-fn a_payment_over_a_channel_that_is_not_there_is_refused_at_once() {
+fn payment_over_an_unknown_channel_is_refused_at_once() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let invoice =
@@ -284,7 +284,7 @@ fn a_payment_over_a_channel_that_is_not_there_is_refused_at_once() {
 }
 
 #[test]
-fn a_payer_that_has_not_seen_the_last_blocks_pays_all_the_same() {
+fn payer_behind_the_tip_by_a_few_blocks_pays() {
     let mut pair = Pair::new();
     let id = pair.open(1_000_000);
     pair.alice.stop();
@@ -299,7 +299,7 @@ fn a_payer_that_has_not_seen_the_last_blocks_pays_all_the_same() {
 }
 
 #[test]
-fn no_more_parts_are_sent_than_the_whole_needs() {
+fn sendpay_refuses_more_parts_than_the_amount_needs() {
     let pair = Pair::new();
     let id = pair.open(1_000_000);
     let made = pair.bob.rpc("invoice", &json!(["3000sat", "parts", "d"]));
@@ -340,7 +340,7 @@ fn no_more_parts_are_sent_than_the_whole_needs() {
 }
 
 #[test]
-fn nothing_is_sent_beside_parts_that_it_does_not_fit() {
+fn sendpay_refuses_a_part_that_does_not_fit_pending_ones() {
     let pair = Pair::new();
     let id = pair.open(1_000_000);
     let made = pair.bob.rpc("invoice", &json!(["3000sat", "parts", "d"]));

@@ -22,8 +22,9 @@ fn ends_with_a_sentence(node: &Node, name: &str) {
     assert!(said.contains(&format!("plugin {name} ended")), "{said}");
 }
 
+/// The node says why it ends.
 #[test]
-fn a_backend_that_is_killed_ends_the_node_with_a_sentence_and_costs_nothing() {
+fn killed_backend_plugin_stops_the_node_without_losses() {
     let pair = Pair::new();
     let id = pair.open(1_000_000);
     pair.alice.pay(&pair.bob.invoice(10_000_000, "before"));
@@ -122,7 +123,7 @@ impl Underway {
 }
 
 #[test]
-fn a_payment_goes_on_without_the_plugin_that_began_it() {
+fn payment_continues_without_the_plugin_that_began_it() {
     // The same executable under a name of its own, as a plugin that the node can do without.
     let folder = tests::Scratch::new();
     let path = folder.path().join("payer");
@@ -146,7 +147,7 @@ fn a_payment_goes_on_without_the_plugin_that_began_it() {
 }
 
 #[test]
-fn a_payment_goes_on_after_the_node_that_died_with_its_plugin() {
+fn payment_continues_after_node_and_plugin_are_killed() {
     let mut t = Underway::begin(&[]);
     kill_plugin(&t.pair.alice, "pay");
     ends_with_a_sentence(&t.pair.alice, "pay");

@@ -73,7 +73,7 @@ fn node(options: &[&str]) -> (Scratch, Bitcoind, Node) {
 }
 
 #[test]
-fn a_plugin_adds_methods_and_options() {
+fn plugin_adds_methods_and_options() {
     let (_scratch, _bitcoind, node) = node(&["--greeting=Moin", "--times=3"]);
     let said = node.rpc("greet", &json!(["Bob"]));
     assert_eq!(said, json!({"said": "Moin Bob", "options": {"greeting": "Moin", "times": 3}}));
@@ -103,7 +103,7 @@ fn stderr_of_plugin_goes_to_the_log_within_its_limit() {
 }
 
 #[test]
-fn a_plugin_that_dies_or_babbles_takes_nobody_down() {
+fn plugin_that_dies_or_sends_garbage_takes_no_other_down() {
     let (scratch, _bitcoind, node) = node(&[]);
     let path = scratch.path().join("greeter.py");
     for method in ["babble", "die"] {
@@ -132,7 +132,7 @@ fn a_plugin_that_dies_or_babbles_takes_nobody_down() {
 }
 
 #[test]
-fn a_plugin_behind_a_wrapper_ends_with_it() {
+fn plugin_behind_a_wrapper_ends_with_it() {
     let (scratch, _bitcoind, node) = node(&[]);
     node.rpc("plugin", &json!(["stop", "greeter.py"]));
     wait_for("the plugin to be gone", || {

@@ -20,7 +20,7 @@ fn route_to(pair: &Pair, id: &str, msat: u64) -> Value {
 }
 
 #[test]
-fn a_number_that_no_row_can_hold_is_refused() {
+fn number_beyond_a_database_integer_is_refused() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let hash = "11".repeat(32);
@@ -37,8 +37,9 @@ fn a_number_that_no_row_can_hold_is_refused() {
     assert_eq!(pair.alice.rpc("listsendpays", &json!({}))["payments"], json!([]));
 }
 
+/// The reserve counts the whole wallet, not the chosen UTXOs alone.
 #[test]
-fn coins_chosen_twice_or_too_young_are_refused_and_the_reserve_counts_the_whole_wallet() {
+fn utxos_chosen_twice_or_too_young_are_refused() {
     let pair = Pair::new();
     pair.open(SAT);
     let alice = &pair.alice;
@@ -78,7 +79,7 @@ fn next_answer(socket: &mut std::os::unix::net::UnixStream) -> Value {
 }
 
 #[test]
-fn a_wait_that_was_answered_cannot_end_another_of_the_same_id() {
+fn answered_wait_does_not_end_another_of_the_same_id() {
     let (_scratch, bitcoind, node) = node_with(&[]);
     let mut socket = node.socket().unwrap();
     let height = bitcoind.height();
@@ -100,7 +101,7 @@ fn a_wait_that_was_answered_cannot_end_another_of_the_same_id() {
 }
 
 #[test]
-fn every_caller_of_stop_hears_that_it_is_done() {
+fn stop_answers_every_caller() {
     let (_scratch, _bitcoind, node) = node_with(&[]);
     let mut socket = node.socket().unwrap();
     let one = r#"{"jsonrpc":"2.0","id":1,"method":"stop","params":[]}"#;
@@ -116,7 +117,7 @@ fn every_caller_of_stop_hears_that_it_is_done() {
 }
 
 #[test]
-fn coins_of_an_opening_that_a_crash_ended_are_free_again() {
+fn utxos_of_an_opening_ended_by_a_crash_are_spendable_again() {
     let pair = Pair::new();
     pair.alice.connect(&pair.bob);
     // Bob is there and says nothing.
@@ -137,7 +138,7 @@ fn coins_of_an_opening_that_a_crash_ended_are_free_again() {
 }
 
 #[test]
-fn a_peer_with_a_channel_is_listed_though_it_always_came_to_us() {
+fn peer_with_a_channel_is_listed_even_if_it_always_dialled_us() {
     let pair = Pair::new();
     pair.open(SAT);
     pair.alice.stop();
@@ -180,7 +181,7 @@ fn fundchannel_connects_to_a_peer_whose_address_is_known() {
 }
 
 #[test]
-fn an_htlc_that_nobody_resolves_fails_its_channel_after_its_expiry() {
+fn unresolved_htlc_fails_its_channel_after_its_expiry() {
     let pair = Pair::new();
     let id = pair.open(SAT);
     let bolt11 = pair.bob.invoice(100_000_000, "late");
@@ -207,7 +208,7 @@ fn an_htlc_that_nobody_resolves_fails_its_channel_after_its_expiry() {
 }
 
 #[test]
-fn the_master_takes_all_the_descriptors_that_it_may_have() {
+fn lightningd_raises_its_descriptor_limit_to_the_hard_one() {
     let (_scratch, _bitcoind, node) = node_with(&[]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
     let files = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap();
@@ -216,7 +217,7 @@ fn the_master_takes_all_the_descriptors_that_it_may_have() {
 }
 
 #[test]
-fn who_is_told_of_a_disconnect_finds_the_peer_gone() {
+fn disconnect_notification_finds_the_peer_gone() {
     let pair = Pair::new();
     for _ in 0..30 {
         pair.alice.connect(&pair.bob);

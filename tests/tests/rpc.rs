@@ -49,7 +49,7 @@ fn requests_need_no_separator_and_may_come_in_pieces() {
 }
 
 #[test]
-fn what_is_no_request_is_answered_and_the_node_lives_on() {
+fn invalid_request_is_answered_and_the_node_runs_on() {
     let (_scratch, _bitcoind, node) = node();
     for (bytes, code) in [
         (&b"}{"[..], -32600),
@@ -80,7 +80,7 @@ fn until_closed(socket: &mut std::os::unix::net::UnixStream) -> Vec<Value> {
 }
 
 #[test]
-fn after_nonsense_what_was_asked_before_is_answered_and_the_node_hangs_up() {
+fn invalid_json_closes_the_socket_after_earlier_answers() {
     let (_scratch, bitcoind, node) = node();
     let waits = json!({"jsonrpc": "2.0", "id": "w", "method": "waitblockheight", "params": [bitcoind.height() + 1]});
     let later = json!({"jsonrpc": "2.0", "id": "l", "method": "getinfo", "params": []});
@@ -107,7 +107,7 @@ fn after_nonsense_what_was_asked_before_is_answered_and_the_node_hangs_up() {
 }
 
 #[test]
-fn a_name_that_comes_twice_is_refused() {
+fn duplicate_parameter_name_is_refused() {
     let (_scratch, _bitcoind, node) = node();
     let twice = r#"{"jsonrpc":"2.0","id":7,"method":"invoice","params":{"amount_msat":1,"label":"l","description":"d","amount_msat":1000}}"#;
     let got = answers(&node, twice.as_bytes(), 1);
@@ -116,7 +116,7 @@ fn a_name_that_comes_twice_is_refused() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_read_either_and_harms_nobody() {
+fn client_that_does_not_read_is_not_read_and_blocks_no_other() {
     let (_scratch, _bitcoind, node) = node();
     let mut socket = node.socket().unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -136,7 +136,7 @@ fn a_client_that_does_not_read_is_not_read_either_and_harms_nobody() {
 }
 
 #[test]
-fn check_and_help_know_every_method() {
+fn check_and_help_cover_every_method() {
     let (_scratch, _bitcoind, node) = node();
     let help = node.rpc("help", &json!({}));
     let names: Vec<&str> = help["help"]
@@ -170,7 +170,7 @@ fn check_and_help_know_every_method() {
 }
 
 #[test]
-fn configuration_is_listed_with_where_it_was_said() {
+fn listconfigs_names_the_source_of_each_option() {
     let (_scratch, _bitcoind, node) = node();
     let configs = node.rpc("listconfigs", &json!({}))["configs"].clone();
     assert_eq!(configs["network"], json!({"value_str": "regtest", "source": "cmdline"}));
@@ -185,7 +185,7 @@ fn configuration_is_listed_with_where_it_was_said() {
 }
 
 #[test]
-fn the_log_is_kept_and_shown_by_level() {
+fn log_is_kept_and_shown_by_level() {
     let (_scratch, _bitcoind, node) = node();
     let log = node.rpc("getlog", &json!(["debug"]));
     let lines = log["log"].as_array().unwrap();
@@ -196,7 +196,7 @@ fn the_log_is_kept_and_shown_by_level() {
 }
 
 #[test]
-fn lightning_cli_speaks_with_the_node() {
+fn lightning_cli_calls_the_node() {
     let (_scratch, _bitcoind, node) = node();
     let cli = |args: &[&str]| {
         let dir = format!("--lightning-dir={}", node.network_dir().parent().unwrap().display());

@@ -61,7 +61,7 @@ fn limit(pid: Pid, name: &str) -> String {
 }
 
 #[test]
-fn sandbox_holds_every_process_of_a_node() {
+fn sandbox_confines_every_process_of_a_node() {
     // A careless shell leaves this open in lightningd: none of its children has it.
     let scratch = Scratch::new();
     let inherited = scratch.path().join("inherited");
@@ -151,7 +151,7 @@ fn pay_needs_no_path_to_the_rpc() {
 /// Each is started by hand and given an init that no daemon understands: its box is closed before
 /// it looks at that.
 #[test]
-fn leaf_is_in_its_box_before_it_reads_its_init() {
+fn leaf_is_sandboxed_before_it_reads_its_init() {
     for name in ["openingd", "channeld", "closingd", "onchaind"] {
         let executable = bin_dir().join(format!("lightning_{name}"));
         let (mut child, down, mut up) = start(&mut Command::new(executable));

@@ -31,8 +31,9 @@ fn warning(node: &Node) -> Option<String> {
     info["warning_bitcoind_sync"].as_str().map(str::to_owned)
 }
 
+/// On a tip that is too old the node receives, forwards and opens nothing new.
 #[test]
-fn on_a_tip_that_is_too_old_nothing_new_begins_and_what_is_at_stake_is_protected() {
+fn stale_tip_stops_new_business_and_keeps_htlcs_protected() {
     let scratch = Scratch::new();
     // Everything that happens is long ago.
     let start = format!("-mocktime={}", now() - 6 * HOUR);

@@ -12,7 +12,7 @@ fn refuses(options: &Options, code: i32) -> String {
 }
 
 #[test]
-fn a_node_starts_serves_and_stops_in_order() {
+fn node_starts_serves_and_stops_in_order() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let node =
@@ -38,7 +38,7 @@ fn a_node_starts_serves_and_stops_in_order() {
 }
 
 #[test]
-fn a_node_on_bitcoin_says_that_it_is_young() {
+fn node_on_mainnet_warns_that_it_is_new_software() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -53,7 +53,7 @@ fn a_node_on_bitcoin_says_that_it_is_young() {
 }
 
 #[test]
-fn a_second_lightningd_on_the_same_directory_is_refused() {
+fn second_lightningd_on_the_same_directory_is_refused() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
@@ -62,7 +62,7 @@ fn a_second_lightningd_on_the_same_directory_is_refused() {
 }
 
 #[test]
-fn a_port_that_somebody_has_is_named() {
+fn occupied_port_is_named_in_the_error() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -73,7 +73,7 @@ fn a_port_that_somebody_has_is_named() {
 }
 
 #[test]
-fn a_bitcoind_of_another_chain_is_refused() {
+fn bitcoind_of_another_chain_is_refused() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -87,7 +87,7 @@ fn a_bitcoind_of_another_chain_is_refused() {
 }
 
 #[test]
-fn a_secret_of_a_wrong_length_is_refused_with_its_length() {
+fn hsm_secret_of_wrong_length_is_refused_with_its_length() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -100,7 +100,7 @@ fn a_secret_of_a_wrong_length_is_refused_with_its_length() {
 }
 
 #[test]
-fn a_raw_secret_gives_the_node_that_it_gives_elsewhere() {
+fn raw_hsm_secret_gives_the_node_id_of_cln() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let dir = scratch.path().join("node");
@@ -115,7 +115,7 @@ fn a_raw_secret_gives_the_node_that_it_gives_elsewhere() {
 }
 
 #[test]
-fn another_secret_under_a_database_is_refused() {
+fn hsm_secret_of_another_node_is_refused() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
@@ -127,7 +127,7 @@ fn another_secret_under_a_database_is_refused() {
 }
 
 #[test]
-fn a_database_from_the_future_is_refused() {
+fn database_of_a_newer_version_is_refused() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
@@ -140,7 +140,7 @@ fn a_database_from_the_future_is_refused() {
 }
 
 #[test]
-fn an_unknown_option_and_a_bad_config_line_are_named_with_their_place() {
+fn unknown_option_and_bad_config_line_are_named_with_place() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let mut options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -153,7 +153,7 @@ fn an_unknown_option_and_a_bad_config_line_are_named_with_their_place() {
 }
 
 #[test]
-fn the_node_waits_for_a_bitcoind_that_is_briefly_gone() {
+fn node_waits_for_a_bitcoind_that_is_briefly_gone() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
     let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
@@ -165,7 +165,7 @@ fn the_node_waits_for_a_bitcoind_that_is_briefly_gone() {
 }
 
 #[test]
-fn arbitrary_bytes_for_a_configuration_give_a_sentence() {
+fn arbitrary_bytes_as_configuration_give_a_readable_error() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -182,7 +182,7 @@ fn asked(options: &Options, stdin: &str) -> Options {
 }
 
 #[test]
-fn a_secret_with_a_passphrase_opens_with_that_and_nothing_else() {
+fn hsm_secret_with_passphrase_opens_only_with_it() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let port = free_port();
@@ -213,7 +213,7 @@ fn a_secret_with_a_passphrase_opens_with_that_and_nothing_else() {
 }
 
 #[test]
-fn a_passphrase_for_a_secret_that_has_none_is_refused() {
+fn passphrase_for_an_hsm_secret_without_one_is_refused() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(scratch.path());
     let options = Options::usual(&scratch.path().join("node"), &bitcoind, free_port());
@@ -224,7 +224,7 @@ fn a_passphrase_for_a_secret_that_has_none_is_refused() {
 }
 
 #[test]
-fn stdout_that_nobody_reads_stops_nothing() {
+fn unread_stdout_blocks_nothing() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
     // Two logs: a file for this test, and a pipe that holds a few dozen lines, of which nobody

@@ -15,7 +15,7 @@ fn outputs(node: &Node) -> Vec<Value> {
 }
 
 #[test]
-fn a_block_reward_is_immature_then_spendable() {
+fn block_reward_is_immature_then_spendable() {
     let (_scratch, bitcoind, node) = node();
     let address = node.rpc("newaddr", &json!(["bech32"]))["bech32"].as_str().unwrap().to_owned();
     bitcoind.mine_to(1, &address);
@@ -30,7 +30,7 @@ fn a_block_reward_is_immature_then_spendable() {
 }
 
 #[test]
-fn a_withdrawal_pays_what_was_asked_and_the_change_comes_back() {
+fn withdraw_pays_the_amount_and_returns_the_change() {
     let (_scratch, bitcoind, node) = node();
     node.fund(&bitcoind);
     let before = outputs(&node)[0]["amount_msat"].as_u64().unwrap();
@@ -57,7 +57,7 @@ fn a_withdrawal_pays_what_was_asked_and_the_change_comes_back() {
 }
 
 #[test]
-fn every_coin_that_is_chosen_by_hand_is_checked() {
+fn chosen_utxos_are_each_checked() {
     let (_scratch, bitcoind, node) = node();
     node.fund(&bitcoind);
     let to = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -77,7 +77,7 @@ fn every_coin_that_is_chosen_by_hand_is_checked() {
 }
 
 #[test]
-fn coins_follow_the_chain_when_it_is_reorganised() {
+fn utxos_follow_the_chain_through_a_reorg() {
     let (_scratch, bitcoind, node) = node();
     node.fund(&bitcoind);
     let to = node.rpc("newaddr", &json!(["p2tr"]))["p2tr"].as_str().unwrap().to_owned();
@@ -115,7 +115,7 @@ fn coins_follow_the_chain_when_it_is_reorganised() {
 }
 
 #[test]
-fn a_restart_knows_every_coin() {
+fn restart_keeps_every_utxo() {
     let (_scratch, bitcoind, node) = node();
     node.fund(&bitcoind);
     let before = outputs(&node);
@@ -139,7 +139,7 @@ fn feerates_are_shown_in_both_units() {
 }
 
 #[test]
-fn another_block_at_the_same_height_and_a_chain_that_got_shorter_are_seen_without_another() {
+fn reorg_to_equal_or_lower_height_is_seen_without_a_new_block() {
     let (_scratch, bitcoind, node) = node();
     let address = node.rpc("newaddr", &json!(["bech32"]))["bech32"].as_str().unwrap().to_owned();
     bitcoind.mine_to(1, &address);

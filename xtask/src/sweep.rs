@@ -10,7 +10,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
     step(cargo().args(["build", "--locked", "--release", "--workspace", "--bins"]))?;
     let mut sweep = cargo();
     sweep.args(["test", "--locked", "--release", "-p", "tests", "--test", "crash", "--"]);
-    sweep.args(["--ignored", "--exact", "every_point_that_was_asked_for", "--nocapture"]);
+    sweep.args(["--ignored", "--exact", "crash_sweep_of_all_requested_points", "--nocapture"]);
     let words = from_here(words).join(" ");
     step(sweep.env("BITCOIND", &bitcoind).env("RUST_BACKTRACE", "0").env("FULMEN_SWEEP", words))
 }

@@ -151,8 +151,9 @@ fn lnd_and_btcd_block_parsing_a_block_that_is_one_witness() {
 /// Terms that may be refused. If they are not, the channel works.
 type Terms = fn(&mut Plan);
 
+/// Terms that the node accepts give a channel that opens, and that closes again.
 #[test]
-fn whatever_terms_a_stranger_gets_it_can_open_with_and_be_closed_with() {
+fn openings_of_strangers_with_extreme_terms_open_and_close() {
     let changes: [Terms; 10] = [
         |p| p.terms.max_in_flight = Msat(u64::MAX),
         |p| p.terms.max_in_flight = Msat(1),
@@ -198,8 +199,9 @@ fn whatever_terms_a_stranger_gets_it_can_open_with_and_be_closed_with() {
 /// The same where the node opens.
 type Answer = fn(&mut wire::AcceptChannel);
 
+/// The node funds a channel on each set of terms that a stranger may answer with.
 #[test]
-fn whatever_terms_a_stranger_accepts_with_the_nodes_money_stays_its_own() {
+fn accepters_with_extreme_terms_leave_the_node_its_money() {
     let changes: [Answer; 14] = [
         |m| m.minimum_depth = 0,
         |m| m.minimum_depth = u32::MAX,

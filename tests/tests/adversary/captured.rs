@@ -29,7 +29,7 @@ fn nothing_came_of_it(pair: &Pair) {
 }
 
 #[test]
-fn an_openingd_cannot_have_us_pay_a_channel_that_is_not_ours_to_close() {
+fn captured_openingd_cannot_fund_a_channel_we_cannot_close() {
     for lie in LIES {
         let links = Scratch::new();
         let pair = Pair::with(&[&captured(links.path(), "openingd", lie)], &[]);
@@ -43,7 +43,7 @@ fn an_openingd_cannot_have_us_pay_a_channel_that_is_not_ours_to_close() {
 }
 
 #[test]
-fn openingd_that_stays_after_its_last_word_is_ended() {
+fn openingd_that_stays_after_its_last_message_is_killed() {
     let links = Scratch::new();
     let pair = Pair::with(&[], &[&captured(links.path(), "openingd", "openingd-that-stays")]);
     let stays = || pair.bob.children("openingd-that-stays");
@@ -59,7 +59,7 @@ fn openingd_that_stays_after_its_last_word_is_ended() {
 }
 
 #[test]
-fn an_openingd_cannot_have_us_accept_a_channel_that_is_not_ours_to_close() {
+fn captured_openingd_cannot_accept_a_channel_we_cannot_close() {
     for lie in LIES {
         let links = Scratch::new();
         let pair = Pair::with(&[], &[&captured(links.path(), "openingd", lie)]);
@@ -72,7 +72,7 @@ fn an_openingd_cannot_have_us_accept_a_channel_that_is_not_ours_to_close() {
 }
 
 #[test]
-fn a_close_that_hsmd_does_not_sign_is_said_to_have_failed() {
+fn close_that_hsmd_does_not_sign_is_reported_as_failed() {
     let links = Scratch::new();
     let lie = captured(links.path(), "hsmd", "hsmd-that-keeps-our-commitment");
     let pair = Pair::with(&[&lie], &[]);
@@ -83,7 +83,7 @@ fn a_close_that_hsmd_does_not_sign_is_said_to_have_failed() {
 }
 
 #[test]
-fn a_node_that_starts_after_a_crash_waits_for_the_daemons_of_the_one_before() {
+fn start_after_a_crash_waits_for_the_old_subdaemons_to_end() {
     let links = Scratch::new();
     let name = "channeld-that-outlives-its-master";
     let lie = captured(links.path(), "channeld", name);

@@ -76,7 +76,7 @@ pub(crate) fn fake(stranger: Stranger, n: u64) -> Live {
 type Change = fn(&mut OpenChannel);
 
 #[test]
-fn opening_that_is_refused_bears_no_process_and_writes_nothing() {
+fn opening_that_is_refused_starts_no_process_writes_nothing() {
     const EACH: u64 = 100;
     let world = World::new();
     let mut stranger = Stranger::meet(1, &world);
@@ -111,7 +111,7 @@ fn opening_that_is_refused_bears_no_process_and_writes_nothing() {
 }
 
 #[test]
-fn opening_flood_of_one_peer_bears_few_processes_and_commits() {
+fn opening_flood_of_one_peer_costs_few_processes_and_commits() {
     let world = World::new();
     let mut stranger = Stranger::meet(1, &world);
     errors_so_far(&mut stranger);
@@ -210,8 +210,9 @@ fn fake_channels_leave_room_for_newcomers() {
     assert!(refused.contains("wait for their funding"), "{refused}");
 }
 
+/// Before its funding is seen, a channel costs no process until its peer sends a message of it.
 #[test]
-fn unfunded_channel_bears_channeld_only_once_its_peer_speaks_of_it() {
+fn unfunded_channel_starts_channeld_at_first_peer_message() {
     let world = World::new();
     let mut live = fake(Stranger::meet(1, &world), 1);
     live.stranger.hang_up();
@@ -244,7 +245,7 @@ fn unfunded_channel_bears_channeld_only_once_its_peer_speaks_of_it() {
 /// Its peer may have paid for the funding. Each time the crowd has just used up what proposals of
 /// all strangers may bear.
 #[test]
-fn pending_channel_resumes_while_a_crowd_proposes_channels() {
+fn pending_channel_resumes_while_many_peers_propose_channels() {
     let world = World::new();
     let mut live = fake(Stranger::meet(1, &world), 1);
     let (mut crowd, mut n) = (Vec::new(), 100);
@@ -266,7 +267,7 @@ fn pending_channel_resumes_while_a_crowd_proposes_channels() {
 }
 
 #[test]
-fn unfunded_channel_bears_channeld_once_its_funding_is_seen() {
+fn unfunded_channel_starts_channeld_once_its_funding_is_seen() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     live.stranger.hang_up();
@@ -286,8 +287,9 @@ fn unfunded_channel_bears_channeld_once_its_funding_is_seen() {
     world.node.wait_normal(&live.name());
 }
 
+/// A channel that fails before its funding confirms has nothing to broadcast until then.
 #[test]
-fn failed_channel_without_funding_is_published_once_that_confirms() {
+fn failed_channel_force_closes_once_its_funding_confirms() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     let never_mind = Error::new(live.id, "never mind");
@@ -303,8 +305,9 @@ fn failed_channel_without_funding_is_published_once_that_confirms() {
     world.resolve(&live.name());
 }
 
+/// A peer that forgot its unfunded channels can propose the next one in their place.
 #[test]
-fn unfunded_channels_that_their_peer_forgot_give_way_to_its_next() {
+fn unfunded_channels_forgotten_by_their_peer_are_evicted() {
     let world = World::new();
     let plan = |n| Plan::new(n).sized(1_000_000, 0);
     let fake = |stranger: Stranger, n: u64| {
@@ -330,8 +333,9 @@ fn unfunded_channels_that_their_peer_forgot_give_way_to_its_next() {
     assert!(refused.contains("wait for their funding"), "{refused}");
 }
 
+/// A peer with a funded channel sends `shutdown` in another before its funding is seen.
 #[test]
-fn close_that_friend_begins_too_early_leaves_its_other_channel_served() {
+fn early_shutdown_leaves_the_peers_other_channel_served() {
     let world = World::new();
     let mut funded = Stranger::meet(1, &world).open(&world, Plan::new(1));
     funded.lock_in(&world);
@@ -354,8 +358,9 @@ fn close_that_friend_begins_too_early_leaves_its_other_channel_served() {
     assert!(!world.node.logged("BROKEN"));
 }
 
+/// The peer has a funded channel, in which payments go on.
 #[test]
-fn friend_that_reconnects_without_end_costs_few_daemons_and_pays_on() {
+fn endless_reconnects_of_a_channel_peer_cost_few_subdaemons() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     live.lock_in(&world);
@@ -383,7 +388,7 @@ fn friend_that_reconnects_without_end_costs_few_daemons_and_pays_on() {
 }
 
 #[test]
-fn close_of_ours_begins_where_that_of_the_peer_was_put_off() {
+fn our_close_begins_while_that_of_the_peer_is_deferred() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     live.say(&wire::Shutdown { channel_id: live.id, scriptpubkey: miner_script() });
@@ -396,7 +401,7 @@ fn close_of_ours_begins_where_that_of_the_peer_was_put_off() {
 }
 
 #[test]
-fn close_that_stranger_begins_is_put_off_until_the_funding_confirms() {
+fn shutdown_of_a_stranger_is_deferred_until_funding_confirms() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     let shutdown = wire::Shutdown { channel_id: live.id, scriptpubkey: miner_script() };

@@ -100,7 +100,7 @@ impl Scene {
 }
 
 #[test]
-fn reorganisation_deeper_than_the_headers_in_memory_is_followed() {
+fn reorg_deeper_than_the_headers_in_memory_is_followed() {
     let scene = Scene::new();
     scene.reorganise();
     scene.recovers();
@@ -120,13 +120,13 @@ fn while_down(change: impl FnOnce(&World), says: &str) {
 }
 
 #[test]
-fn reorganisation_deeper_than_the_headers_in_memory_is_followed_at_start() {
+fn reorg_deeper_than_the_headers_in_memory_is_followed_at_start() {
     while_down(|_| {}, "no longer in the chain");
 }
 
 /// An older version kept 144 headers.
 #[test]
-fn reorganisation_below_every_known_header_is_followed() {
+fn reorg_below_every_known_header_is_followed() {
     let old_version = |world: &World| {
         let path = world.node.network_dir().join("lightningd.sqlite3");
         let db = rusqlite::Connection::open(path).unwrap();

@@ -156,7 +156,7 @@ fn stalled_close_of_the_peer_fails_the_channel() {
 /// A `close` without a timeout of its own joins the peer's close: it gives a peer that stalls no
 /// more time.
 #[test]
-fn stalled_close_of_the_peer_keeps_its_limit_after_a_close_of_ours() {
+fn stalled_close_of_the_peer_keeps_its_deadline_after_our_close() {
     let world = World::with(&[FIVE_SECONDS]);
     let (mut live, before) = stalled_close(&world);
     let closed = world.node.rpc("close", &json!({"id": live.name()}));

@@ -43,7 +43,7 @@ fn flood(t: &mut Between, count: u32, msat: u64) {
 }
 
 #[test]
-fn cve_2021_41591_a_flood_of_dust_is_worth_no_more_than_is_allowed() {
+fn cve_2021_41591_dust_htlc_flood_stays_within_max_exposure() {
     let mut t = Between::new();
     flood(&mut t, 250, 340_000);
     let through = at_b(&t);
@@ -66,7 +66,7 @@ fn cve_2021_41591_a_flood_of_dust_is_worth_no_more_than_is_allowed() {
 }
 
 #[test]
-fn cve_2021_41593_a_feerate_that_makes_dust_of_htlcs_is_refused() {
+fn cve_2021_41593_feerate_that_turns_htlcs_to_dust_is_refused() {
     // Whatever feerate the peer says is good, as far as fees go.
     let world = World::with(&["--ignore-fee-limits=true"]);
     let mut t = Between::within(world, Plan::new(1).plain(), Plan::new(2).plain());
@@ -90,8 +90,9 @@ fn cve_2021_41593_a_feerate_that_makes_dust_of_htlcs_is_refused() {
     t.lost_nothing();
 }
 
+/// A miner who is the peer would collect the fees of a commitment without outputs.
 #[test]
-fn excess_fee_theft_with_a_miner_a_commitment_that_is_all_fees_is_refused() {
+fn excess_fee_theft_refuses_a_commitment_that_is_all_fees() {
     let world = World::with(&["--ignore-fee-limits=false"]);
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     live.lock_in(&world);

@@ -5,7 +5,7 @@ use primitives::*;
 use tests::stranger::*;
 
 #[test]
-fn an_honest_forward_pays() {
+fn honest_forward_pays() {
     let mut t = Between::new();
     let p = preimage(1);
     let (id, at_b) = t.send(100_000_000, p.hash(), 30);
@@ -46,7 +46,7 @@ fn eclair_preimage_extraction_from_our_own_commitment() {
     eclair_preimage_extraction(Published::TheNodes);
 }
 #[test]
-fn eclair_preimage_extraction_after_a_failure_was_said() {
+fn eclair_preimage_extraction_after_update_fail_htlc() {
     eclair_preimage_extraction(Published::FailedAndPrevious);
 }
 

@@ -44,7 +44,7 @@ fn node_pays_it(world: &World, live: &mut Live, n: u8) {
 }
 
 #[test]
-fn funding_reorgs_of_one_to_six_blocks_take_a_ready_channel_along() {
+fn funding_reorgs_of_1_to_6_blocks_suspend_a_ready_channel() {
     let world = World::new();
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     world.mine(1);
@@ -133,8 +133,10 @@ impl Robbed {
     }
 }
 
+/// A funding that a reorg takes out of the chain carries no HTLC; once it is double-spent, the
+/// channel ends.
 #[test]
-fn a_funding_that_left_the_chain_carries_nothing_and_once_it_is_double_spent_the_channel_ends() {
+fn funding_reorged_out_carries_no_htlc_and_double_spend_ends_it() {
     let Robbed { mut t, waits, instead } = Robbed::new();
     // Neither over it, nor from it.
     let hash = preimage(2).hash();
@@ -188,7 +190,7 @@ fn a_funding_that_left_the_chain_carries_nothing_and_once_it_is_double_spent_the
 }
 
 #[test]
-fn a_double_spend_that_leaves_the_chain_too_gives_the_channels_money_back() {
+fn double_spend_that_is_reorged_out_gives_the_funds_back() {
     let Robbed { mut t, waits, instead } = Robbed::new();
     t.world.mine_only(&[&instead]);
     t.world.node.wait_state(&t.b.name(), "ONCHAIN");

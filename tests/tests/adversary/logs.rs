@@ -26,7 +26,7 @@ fn grown(world: &World, mut stranger: Stranger, by: impl FnOnce(&mut Stranger)) 
 }
 
 #[test]
-fn log_of_one_message_of_65_kb_is_two_kb_at_most() {
+fn log_of_one_65_kb_message_is_2_kb_at_most() {
     let world = World::new();
     for bits in [vec![0xff; 60_000], vec![0x55; 60_000]] {
         let mut open = Plan::new(1).open_channel(ChannelId([7; 32]));
@@ -42,7 +42,7 @@ fn log_of_one_message_of_65_kb_is_two_kb_at_most() {
 }
 
 #[test]
-fn log_of_a_flood_of_a_stranger_is_its_share_and_says_how_much_was_left_out() {
+fn log_of_a_flooding_stranger_is_bounded_and_counts_omissions() {
     let world = World::new();
     let live = fake(Stranger::meet(1, &world), 1);
     let channel_id = live.id;

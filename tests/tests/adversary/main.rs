@@ -26,7 +26,7 @@
 //! | CLN's all-zero txid | every field of the opening's messages at its ends | `openings::cln_zero_txid_assertion_*` |
 //! | CLN's duplicate outpoint, eclair's channel id collision | one channel for each outpoint, one for each id | `openings::cln_duplicate_*`, `openings::eclair_channel_id_collision` |
 //! | CLN's unsigned non-segwit PSBT | a funding whose id somebody could change is refused | `tests/tests/openings.rs`: `cln_non_segwit_psbt_*` |
-//! | eclair's late claims | a preimage in the last block is still in time upstream; one on chain beats our timeout | `silence::eclair_late_claim_*`, `upstream::lnd_excessive_failback_a_preimage_at_the_last_moment_*` |
+//! | eclair's late claims | a preimage in the last block is still in time upstream; one on chain beats our timeout | `silence::eclair_late_claim_*`, `upstream::lnd_excessive_failback_last_moment_*` |
 //! | replacement cycling | the timeout is there again in each block, a preimage in the mempool is enough | `upstream::replacement_cycling_*` |
 //! | LND's replacement stalling | a batch is split where one input of it is contested | `revoked::lnd_replacement_stalling_*` |
 //! | LDK's invalid claims | second stages of a cheat get into blocks one by one | `revoked::ldk_invalid_claims_*`; all orders: `onchaind/tests/orders.rs` |
@@ -50,7 +50,7 @@
 //! | one address with many identities | idle peers make room by the same rule; one with a funded channel never does | `connectd/tests/crowds.rs`: `many_identities_*`, `friend_keeps_*` |
 //! | pings that ask for 65 kB, features of 65 kB | 32 pongs at once, then one a second; bits from 2048 on are not kept | `connectd/tests/bounds.rs`: `ping_flood_*`, `peers_without_a_channel_*`; `lightningd/src/rooms/peers/evil_tests.rs` |
 //! | connectd is crashed again and again; processes or descriptors are used up | the node goes on with the chain, its claims and its RPC, and starts them again, later each time | `doors::connectd_that_*`, `doors::daemon_that_*` |
-//! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::a_peer_silent_*`, `silence::*`, `upstream::a_peer_silent_*` |
+//! | a peer that is silent | at each step of an opening, an HTLC, a return and a closing | `openings::peer_silent_*`, `silence::*`, `upstream::peer_silent_*` |
 //!
 //! Elsewhere: the adversary who orders the chain (`onchaind/tests/model.rs`), check and
 //! construction of a commitment by one builder (`common/channel`), persistence

@@ -61,7 +61,7 @@ fn cve_2019_12998_funding_output_is_verified() {
 }
 
 #[test]
-fn cve_2019_12998_a_funding_that_was_double_spent_is_never_ready() {
+fn cve_2019_12998_double_spent_funding_is_never_ready() {
     let world = World::new();
     let coin = world.coin();
     let mut draft = Stranger::meet(1, &world).propose(Plan::new(1));
@@ -157,7 +157,7 @@ fn eclair_channel_id_collision() {
 type Change = fn(&mut OpenChannel);
 
 #[test]
-fn cln_zero_txid_assertion_and_other_fields_of_nothing() {
+fn cln_zero_txid_assertion_and_other_fields_at_their_ends() {
     let changes: [Change; 28] = [
         |m| m.chain_hash = [0; 32],
         |m| m.chain_hash = [0xff; 32],
@@ -278,7 +278,7 @@ fn nothing_is_left(world: &World) {
 }
 
 #[test]
-fn a_peer_silent_at_every_step_of_an_opening_costs_nothing_that_lasts() {
+fn peer_silent_at_each_step_of_an_opening_leaves_nothing_behind() {
     let world = World::new();
     let mut silent = Vec::new();
     // Not even a handshake; the handshake; init; a proposal; a funding.
@@ -312,7 +312,7 @@ fn a_peer_silent_at_every_step_of_an_opening_costs_nothing_that_lasts() {
 }
 
 #[test]
-fn an_opening_of_ours_can_be_cancelled_while_the_peer_says_nothing() {
+fn our_opening_is_cancelled_while_the_peer_is_silent() {
     let world = World::new();
     let deaf = Stranger::meet(1, &world);
     let call = world.fund(&deaf);
@@ -444,8 +444,9 @@ fn given_up(world: &World, (who, n): (u64, u64)) -> Result<String, String> {
     Ok(live.name())
 }
 
+/// To give a channel up before its funding makes no room for another.
 #[test]
-fn ldk_monitor_bloat_to_give_a_channel_up_makes_no_room_for_another() {
+fn ldk_monitor_bloat_given_up_channel_still_counts_to_the_limit() {
     let world = World::new();
     for n in 3000..3004 {
         given_up(&world, (3000, n)).unwrap();
@@ -457,7 +458,7 @@ fn ldk_monitor_bloat_to_give_a_channel_up_makes_no_room_for_another() {
 }
 
 #[test]
-fn ldk_monitor_bloat_a_channel_that_was_given_up_is_forgotten_in_time() {
+fn ldk_monitor_bloat_given_up_channel_is_forgotten_in_time() {
     let world = World::new();
     let name = given_up(&world, (3000, 3000)).unwrap();
     for _ in 0..10 {

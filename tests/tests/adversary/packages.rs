@@ -92,8 +92,9 @@ fn last_commitment(node: &Node, id: &str) -> (String, Value) {
     (tx.compute_txid().to_string(), raw)
 }
 
+/// The commitment pays less than the mempool's minimum feerate and is relayed with its child.
 #[test]
-fn a_commitment_below_the_mempools_minimum_gets_in_with_its_child_as_a_package() {
+fn package_relays_a_commitment_below_the_mempool_minimum() {
     let pair = pair(&["-regtest", "-maxmempool=5"], |_| vec![]);
     let coins = change_money(&pair.bitcoind);
     let id = pair.open(SAT);
@@ -119,8 +120,9 @@ fn a_commitment_below_the_mempools_minimum_gets_in_with_its_child_as_a_package()
     pair.alice.wait_state(&id, "ONCHAIN");
 }
 
+/// A backend without packages takes the commitment and its child one after the other.
 #[test]
-fn a_backend_without_packages_is_given_the_commitment_and_its_child_one_after_the_other() {
+fn backend_without_submitpackage_gets_commitment_then_its_child() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start_with(
         &scratch.path().join("bitcoind"),

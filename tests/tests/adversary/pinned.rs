@@ -116,34 +116,34 @@ fn is_bumped(world: World, which: Which, outputs: Option<usize>, dies: bool) {
 }
 
 #[test]
-fn anchor_bump_of_the_peers_newest_commitment_beside_a_large_child() {
+fn anchor_bump_of_remote_newest_commitment_beside_a_large_child() {
     is_bumped_in_time(World::on(&CHAIN, &[RATES]), Which::Newest, Some(1_900));
 }
 
 #[test]
-fn anchor_bump_of_the_peers_previous_commitment_beside_a_large_child() {
+fn anchor_bump_of_remote_previous_commitment_beside_large_child() {
     is_bumped_in_time(World::on(&CHAIN, &[RATES]), Which::Previous, Some(1_900));
 }
 
 #[test]
-fn anchor_bump_of_the_peers_newest_commitment_without_submitpackage() {
+fn anchor_bump_of_remote_newest_commitment_without_packages() {
     is_bumped_in_time(World::on_plain_backend(&CHAIN, &[RATES]), Which::Newest, None);
 }
 
 #[test]
-fn anchor_bump_of_the_peers_previous_commitment_without_submitpackage() {
+fn anchor_bump_of_remote_previous_commitment_without_packages() {
     is_bumped_in_time(World::on_plain_backend(&CHAIN, &[RATES]), Which::Previous, None);
 }
 
 #[test]
-fn anchor_bump_of_the_peers_commitment_survives_a_crash() {
+fn anchor_bump_of_remote_commitment_survives_a_crash() {
     let world = World::on_plain_backend(&CHAIN, &[RATES]);
     is_bumped(world, Which::Newest, Some(1_900), true);
 }
 
 /// A revoked commitment that stands in the mempool for ever keeps ours out, and nobody is punished.
 #[test]
-fn anchor_bump_of_a_revoked_commitment_brings_it_to_its_penalty() {
+fn anchor_bump_of_a_revoked_commitment_lets_its_penalty_confirm() {
     let mut t = between(World::on(&CHAIN, &[RATES]));
     let old = t.b.newest();
     let (id, _) = t.send(100_000_000, preimage(1).hash(), 16);

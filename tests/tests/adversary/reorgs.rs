@@ -126,13 +126,13 @@ fn lnd_close_reorg_from_a_mutual_close_to_a_commitment() {
     first_one_then_the_other(Kind::Mutual, Kind::Revoked, 6);
 }
 #[test]
-fn lnd_close_reorg_from_our_commitment_to_theirs() {
+fn lnd_close_reorg_from_local_to_remote_commitment() {
     first_one_then_the_other(Kind::Ours, Kind::Theirs, 1);
     first_one_then_the_other(Kind::Ours, Kind::Previous, 3);
     first_one_then_the_other(Kind::Ours, Kind::Revoked, 5);
 }
 #[test]
-fn lnd_close_reorg_from_their_commitment_to_another() {
+fn lnd_close_reorg_from_remote_commitment_to_another() {
     first_one_then_the_other(Kind::Theirs, Kind::Previous, 4);
     first_one_then_the_other(Kind::Theirs, Kind::Revoked, 6);
     first_one_then_the_other(Kind::Previous, Kind::Theirs, 2);
@@ -182,19 +182,21 @@ fn the_same_close_comes_again_from_every_depth(kind: Kind) {
 }
 
 #[test]
-fn lnd_close_reorg_of_one_to_six_blocks_after_a_mutual_close() {
+fn lnd_close_reorg_of_1_to_6_blocks_after_a_mutual_close() {
     the_same_close_comes_again_from_every_depth(Kind::Mutual);
 }
+/// The commitment has HTLCs.
 #[test]
-fn lnd_close_reorg_of_one_to_six_blocks_after_our_commitment_with_htlcs() {
+fn lnd_close_reorg_of_1_to_6_blocks_after_local_commitment() {
     the_same_close_comes_again_from_every_depth(Kind::Ours);
 }
+/// The commitments have HTLCs.
 #[test]
-fn lnd_close_reorg_of_one_to_six_blocks_after_their_commitments_with_htlcs() {
+fn lnd_close_reorg_of_1_to_6_blocks_after_remote_commitments() {
     the_same_close_comes_again_from_every_depth(Kind::Theirs);
     the_same_close_comes_again_from_every_depth(Kind::Previous);
 }
 #[test]
-fn lnd_close_reorg_of_one_to_six_blocks_after_a_revoked_commitment() {
+fn lnd_close_reorg_of_1_to_6_blocks_after_a_revoked_commitment() {
     the_same_close_comes_again_from_every_depth(Kind::Revoked);
 }

@@ -96,12 +96,13 @@ fn revoked(plan: fn(u64) -> Plan, htlcs: Htlcs, orders: &[&[usize]]) {
 
 const DIFFERENT: Htlcs = Htlcs { equal: false, same_expiry: false };
 
+/// The cheat either leaves its outputs alone or competes with each second-stage transaction.
 #[test]
-fn revoked_broadcast_without_competition_and_with_each_second_stage() {
+fn revoked_broadcast_alone_and_with_each_second_stage_is_lost() {
     revoked(Plan::new, DIFFERENT, &[&[], &[2], &[3]]);
 }
 #[test]
-fn ldk_invalid_claims_griefing_one_input_of_the_batch_each_block() {
+fn ldk_invalid_claims_griefing_one_batch_input_each_block() {
     revoked(Plan::new, DIFFERENT, &[&[2, 3, 0, 1], &[3, 1], &[0, 2]]);
 }
 #[test]
@@ -119,8 +120,9 @@ fn ldk_duplicate_htlc_force_close_different_expiry() {
     revoked(|n| Plan::new(n).plain(), equal, &[&[3], &[2, 1], &[0, 1, 2, 3]]);
 }
 
+/// The cheat replaces one input of the penalty batch in each block.
 #[test]
-fn lnd_replacement_stalling_one_input_of_the_batch_is_replaced_in_each_block() {
+fn lnd_replacement_stalling_one_batch_input_replaced_each_block() {
     let world = World::with(&["--watchtime-blocks=300"]);
     let (mut live, number, which) = with_revoked(&world, 1, Plan::new(1), DIFFERENT);
     let before = total(&world);
@@ -155,8 +157,9 @@ fn lnd_replacement_stalling_one_input_of_the_batch_is_replaced_in_each_block() {
     assert!(gained > 600_000 - FEES as i64, "gained {gained}");
 }
 
+/// The first commitment, and those in the middle of an update.
 #[test]
-fn every_revoked_commitment_is_punished_the_first_and_those_in_the_middle_of_an_update() {
+fn revoked_commitments_of_each_kind_are_punished() {
     let world = World::new();
     let mut lives = Vec::new();
     for n in 1..=4u64 {
@@ -187,7 +190,7 @@ fn every_revoked_commitment_is_punished_the_first_and_those_in_the_middle_of_an_
 }
 
 #[test]
-fn lnd_close_reorg_a_revoked_commitment_in_the_place_of_a_mutual_close() {
+fn lnd_close_reorg_from_a_mutual_close_to_a_revoked_commitment() {
     for depth in [1, 2, 6] {
         let world = World::with(&["--watchtime-blocks=300"]);
         let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));

@@ -42,24 +42,26 @@ fn receiver_is_silent(silent: Silent) {
 }
 
 #[test]
-fn a_peer_silent_before_its_revocation_is_left_in_time() {
+fn peer_silent_before_its_revocation_is_force_closed_in_time() {
     receiver_is_silent(Silent::BeforeRevoking);
 }
 #[test]
-fn a_peer_silent_before_its_commitment_is_left_in_time() {
+fn peer_silent_before_its_commitment_is_force_closed_in_time() {
     receiver_is_silent(Silent::BeforeCommitting);
 }
 #[test]
-fn a_peer_silent_about_an_htlc_is_left_in_time() {
+fn peer_silent_about_an_htlc_is_force_closed_in_time() {
     receiver_is_silent(Silent::Holding);
 }
+/// The peer sends `update_fail_htlc` and no `commitment_signed`.
 #[test]
-fn a_peer_silent_after_a_failure_without_commitment_is_left_in_time() {
+fn peer_silent_after_uncommitted_fail_is_force_closed_in_time() {
     receiver_is_silent(Silent::FailedWithoutCommitment);
 }
 
+/// An outgoing HTLC that no commitment can have is failed upstream before the incoming one expires.
 #[test]
-fn a_forward_that_no_commitment_can_have_goes_back_before_it_is_too_late() {
+fn forward_in_no_commitment_fails_back_in_time() {
     let mut t = Between::new();
     // The first is signed for, and b does not revoke: the second waits, and b decides until when.
     let (hash, later) = (preimage(1).hash(), preimage(2).hash());
@@ -81,7 +83,7 @@ fn a_forward_that_no_commitment_can_have_goes_back_before_it_is_too_late() {
 }
 
 #[test]
-fn an_offerer_silent_before_its_revocation_moves_nothing() {
+fn offerer_silent_before_its_revocation_moves_no_money() {
     let mut t = Between::new();
     let hash = preimage(1).hash();
     let (amount, expiry, onion) = t.onion(100_000_000, hash, 16);
@@ -145,20 +147,20 @@ fn closer_is_silent(closing: Closing) {
 }
 
 #[test]
-fn a_peer_silent_before_shutdown_is_left_after_the_time_that_close_gives_it() {
+fn peer_silent_before_shutdown_fails_at_unilateraltimeout() {
     closer_is_silent(Closing::Shutdown);
 }
 #[test]
-fn a_peer_silent_before_closing_signed_is_left_after_the_time_that_close_gives_it() {
+fn peer_silent_before_closing_signed_fails_at_unilateraltimeout() {
     closer_is_silent(Closing::Fee);
 }
 #[test]
-fn a_peer_silent_after_closing_signed_is_left_after_the_time_that_close_gives_it() {
+fn peer_silent_after_closing_signed_fails_at_unilateraltimeout() {
     closer_is_silent(Closing::Hangs);
 }
 
 #[test]
-fn a_peer_that_says_nothing_but_commitments_of_others_is_no_use_and_no_harm() {
+fn commitment_of_another_channel_does_no_harm() {
     // A commitment for a channel of somebody else's, in this connection.
     let mut t = Between::new();
     let of_a = t.a.id;
@@ -187,7 +189,7 @@ fn a_peer_that_says_nothing_but_commitments_of_others_is_no_use_and_no_harm() {
 }
 
 #[test]
-fn a_peer_silent_before_channel_ready_keeps_nothing() {
+fn peer_silent_before_channel_ready_keeps_nothing() {
     // Both ways: it opened, and it accepted.
     let world = World::new();
     let opened = Stranger::meet(1, &world).open(&world, Plan::new(1));
@@ -234,7 +236,7 @@ fn a_peer_silent_before_channel_ready_keeps_nothing() {
 }
 
 #[test]
-fn a_receiver_silent_before_channel_reestablish_is_left_in_time() {
+fn receiver_silent_before_reestablish_is_force_closed_in_time() {
     let mut t = Between::new();
     let (id, _) = t.send(100_000_000, preimage(1).hash(), 16);
     let expiry = t.world.height() + 16 + 6;
@@ -247,7 +249,7 @@ fn a_receiver_silent_before_channel_reestablish_is_left_in_time() {
 }
 
 #[test]
-fn an_offerer_silent_before_channel_reestablish_pays_on_chain() {
+fn offerer_silent_before_reestablish_pays_on_chain() {
     let mut t = Between::new();
     let p = preimage(1);
     let (_, at_b) = t.send(100_000_000, p.hash(), 30);
@@ -267,7 +269,7 @@ fn an_offerer_silent_before_channel_reestablish_pays_on_chain() {
 }
 
 #[test]
-fn eclair_late_claim_leaves_the_time_that_it_takes_to_be_paid_upstream() {
+fn eclair_late_claim_leaves_time_to_be_paid_upstream() {
     let mut t = Between::new();
     let p = preimage(1);
     let (_, at_b) = t.send(100_000_000, p.hash(), 16);

@@ -95,7 +95,7 @@ fn htlc_below_the_cost_of_its_claim_is_failed_back_in_time() {
 }
 
 #[test]
-fn htlc_below_the_market_cost_of_its_claim_is_failed_back_in_time() {
+fn htlc_below_market_cost_of_its_claim_is_failed_back_in_time() {
     failed_back_in_time(Market::Ten, 2_000_000);
 }
 
@@ -149,7 +149,7 @@ fn one_downstream_close_leaves_twenty_upstream_channels_open() {
 
 /// `b` waits with its preimage until `a`'s HTLC was failed back: it gains that little, once.
 #[test]
-fn preimage_shown_after_failing_back_costs_that_htlc_alone() {
+fn preimage_revealed_after_failing_back_costs_that_htlc_alone() {
     let mut t = Between::within(Market::Ten.world(), Plan::new(1), Plan::new(2));
     let (id, expiry) = close_downstream(&mut t, 2_000_000);
     while t.world.height() < expiry - 3 {

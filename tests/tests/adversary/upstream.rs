@@ -9,7 +9,7 @@ use tests::stranger::*;
 use tests::wait_for;
 
 #[test]
-fn lnd_excessive_failback_an_htlc_that_the_confirmed_commitment_has_not() {
+fn lnd_excessive_failback_htlc_missing_in_confirmed_commitment() {
     let mut t = Between::new();
     let hash = preimage(1).hash();
     let old = t.b.newest();
@@ -37,7 +37,7 @@ fn lnd_excessive_failback_an_htlc_that_the_confirmed_commitment_has_not() {
 }
 
 #[test]
-fn lnd_excessive_failback_a_preimage_at_the_last_moment_beats_our_timeout() {
+fn lnd_excessive_failback_last_moment_preimage_beats_timeout() {
     let mut t = Between::new();
     let p = preimage(1);
     let (id, at_b) = t.send(100_000_000, p.hash(), 30);
@@ -67,8 +67,9 @@ fn lnd_excessive_failback_a_preimage_at_the_last_moment_beats_our_timeout() {
     t.lost_nothing();
 }
 
+/// A reorg takes the timeout back until then.
 #[test]
-fn lnd_excessive_failback_our_timeout_counts_six_deep_and_a_reorg_takes_it_back() {
+fn lnd_excessive_failback_our_timeout_counts_six_blocks_deep() {
     let mut t = Between::new();
     let p = preimage(1);
     let (id, at_b) = t.send(100_000_000, p.hash(), 12);
@@ -98,7 +99,7 @@ fn lnd_excessive_failback_our_timeout_counts_six_deep_and_a_reorg_takes_it_back(
 }
 
 #[test]
-fn lnd_excessive_failback_an_htlc_that_is_dust_in_every_commitment_fails_at_once() {
+fn lnd_excessive_failback_dust_in_all_commitments_fails_at_once() {
     let mut t = Between::new();
     let (id, _) = t.send(300_000, preimage(1).hash(), 40);
     let number = t.b.newest();
@@ -110,8 +111,9 @@ fn lnd_excessive_failback_an_htlc_that_is_dust_in_every_commitment_fails_at_once
     t.lost_nothing();
 }
 
+/// The HTLC is dust in the commitment that confirms and has an output in the other.
 #[test]
-fn lnd_excessive_failback_an_htlc_that_is_dust_here_and_not_there_fails_when_this_is_deep() {
+fn lnd_excessive_failback_dust_in_one_commitment_fails_if_deep() {
     let mut b = Plan::new(2);
     b.terms.dust_limit = Sat(1_000);
     let mut t = Between::with(Plan::new(1), b);
@@ -175,8 +177,9 @@ fn ldk_equal_hash_and_amount_claim_confusion_different_expiry() {
     equal_hash_and_amount(false, 1);
 }
 
+/// The forward has the payment hash of our own invoice.
 #[test]
-fn cve_2020_26896_an_invoices_preimage_is_not_for_a_forward_of_the_same_hash() {
+fn cve_2020_26896_invoice_preimage_settles_no_forward() {
     let mut t = Between::new();
     let made = t.world.node.rpc(
         "invoice",
@@ -210,7 +213,7 @@ fn cve_2020_26896_an_invoices_preimage_is_not_for_a_forward_of_the_same_hash() {
 }
 
 #[test]
-fn a_peer_silent_after_a_preimage_is_taken_to_the_chain_in_time() {
+fn peer_silent_after_a_preimage_is_force_closed_in_time() {
     let mut t = Between::new();
     let p = preimage(1);
     let (_, at_b) = t.send(100_000_000, p.hash(), 20);
@@ -307,7 +310,7 @@ fn wait_spend_or_paid(
 }
 
 #[test]
-fn a_commitment_in_the_block_of_its_funding() {
+fn commitment_in_the_block_of_its_funding_is_claimed() {
     let world = World::new();
     let mut draft = Stranger::meet(1, &world).propose(Plan::new(1));
     let tx = world.pay(&[draft.output()]);

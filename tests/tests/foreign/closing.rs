@@ -59,7 +59,7 @@ impl Foreign {
 }
 
 #[test]
-fn the_suite_closes_a_channel_that_ldk_opened_and_the_other_way_around() {
+fn mutual_close_works_from_either_side_and_either_opener() {
     let f = Foreign::new();
     let (theirs, ours) =
         (f.ldk_opens(600_000, 100_000_000, true), f.fulmen_opens(500_000, 90_000_000, true));
@@ -72,7 +72,7 @@ fn the_suite_closes_a_channel_that_ldk_opened_and_the_other_way_around() {
 }
 
 #[test]
-fn a_closing_waits_for_the_payments_that_are_under_way_through_restarts_of_both() {
+fn close_waits_for_pending_payments_through_restarts_of_both() {
     let f = Foreign::new();
     let id = f.fulmen_opens(500_000, 100_000_000, false);
     let one = f.held(&id, 7);
@@ -103,7 +103,7 @@ fn a_closing_waits_for_the_payments_that_are_under_way_through_restarts_of_both(
 }
 
 #[test]
-fn both_may_close_at_once_and_lose_their_connection_over_it() {
+fn simultaneous_close_survives_a_disconnection() {
     let f = Foreign::new();
     let ids = [f.fulmen_opens(500_000, 100_000_000, true), f.ldk_opens(500_000, 100_000_000, true)];
     let mut callers = Vec::new();
@@ -136,7 +136,7 @@ fn both_may_close_at_once_and_lose_their_connection_over_it() {
 }
 
 #[test]
-fn what_ldk_publishes_alone_is_seen_and_kept() {
+fn force_close_by_ldk_is_detected_and_survives_a_restart() {
     let f = Foreign::new();
     let id = f.fulmen_opens(500_000, 100_000_000, true);
     f.fulmen.pay(&f.ldk.invoice(Some(1_000_000), 3600));
@@ -158,7 +158,7 @@ fn what_ldk_publishes_alone_is_seen_and_kept() {
 }
 
 #[test]
-fn the_suite_closes_alone_when_ldk_is_gone() {
+fn force_close_works_while_ldk_is_offline() {
     let f = Foreign::new();
     let id = f.ldk_opens(500_000, 100_000_000, true);
     f.ldk.pay(&f.fulmen.invoice(1_000_000, "once"));

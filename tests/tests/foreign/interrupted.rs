@@ -36,7 +36,7 @@ impl Foreign {
 }
 
 #[test]
-fn a_payment_survives_the_loss_of_its_connection() {
+fn payment_survives_a_disconnection() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 200_000_000, true);
     // Claimed once they are connected again.
@@ -63,7 +63,7 @@ fn a_payment_survives_the_loss_of_its_connection() {
 }
 
 #[test]
-fn a_payment_survives_the_restart_of_either() {
+fn payment_survives_a_restart_of_either_node() {
     let f = Foreign::new();
     let id = f.ldk_opens(1_000_000, 500_000_000, false);
     let one = f.held(&id, 1);
@@ -90,7 +90,7 @@ fn a_payment_survives_the_restart_of_either() {
 }
 
 #[test]
-fn a_kill_of_the_suite_between_payments_loses_nothing() {
+fn kill_of_our_node_between_payments_loses_nothing() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 200_000_000, true);
     for round in 1..=3u64 {
@@ -111,7 +111,7 @@ fn a_kill_of_the_suite_between_payments_loses_nothing() {
 }
 
 #[test]
-fn a_kill_of_the_suite_amid_payments_leaves_both_of_one_mind() {
+fn kill_of_our_node_amid_payments_leaves_both_in_agreement() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 400_000_000, false);
     let (mut given, mut got) = (0, 0);
@@ -151,7 +151,7 @@ fn a_kill_of_the_suite_amid_payments_leaves_both_of_one_mind() {
 }
 
 #[test]
-fn payments_in_a_storm_of_disconnections_end_once_each() {
+fn payments_amid_many_disconnections_end_once_each() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 400_000_000, true);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -189,7 +189,7 @@ fn payments_in_a_storm_of_disconnections_end_once_each() {
 }
 
 #[test]
-fn the_feerate_follows_the_estimates_of_the_suite_that_opened() {
+fn feerate_follows_our_estimates_when_we_opened() {
     let mut f = Foreign::with(&["--force-feerates=1000"], &[]);
     let id = f.fulmen_opens(1_000_000, 400_000_000, false);
     assert_eq!(f.ldk.channel(&id)["feerate_per_kw"], 1000);
@@ -235,7 +235,7 @@ impl Foreign {
 }
 
 #[test]
-fn the_feerate_follows_the_estimates_of_ldk_that_opened() {
+fn feerate_follows_estimates_of_ldk_when_it_opened() {
     let f = Foreign::new();
     let id = f.ldk_opens(1_000_000, 400_000_000, false);
     let feerate = || f.fulmen.channel(&id)["feerate"]["perkw"].as_u64().unwrap();
@@ -255,7 +255,7 @@ fn the_feerate_follows_the_estimates_of_ldk_that_opened() {
 }
 
 #[test]
-fn a_kill_of_ldk_costs_nobody_a_coin() {
+fn kill_of_ldk_loses_no_money() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 200_000_000, true);
     let alone = |c: &Value| {

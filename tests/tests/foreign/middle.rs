@@ -93,8 +93,9 @@ impl Middle {
     }
 }
 
+/// Payments go both ways through our node.
 #[test]
-fn the_suite_forwards_between_two_ldk_nodes_both_ways_and_through_a_kill() {
+fn forward_between_two_ldk_nodes_survives_a_kill() {
     let m = Middle::new(&[]);
     let paid = m.hold(1);
     m.claim(&paid);
@@ -138,15 +139,15 @@ fn the_payers_channel_ends(ours: bool, options: &[&str]) {
 }
 
 #[test]
-fn what_the_payee_claims_is_taken_from_our_own_commitment() {
+fn htlc_success_on_our_commitment_is_claimed_upstream() {
     the_payers_channel_ends(true, &[]);
 }
 #[test]
-fn what_the_payee_claims_is_taken_from_ldks_commitment() {
+fn htlc_success_on_commitment_of_ldk_is_claimed_upstream() {
     the_payers_channel_ends(false, &[]);
 }
 #[test]
-fn what_the_payee_claims_is_taken_without_anchors_too() {
+fn htlc_success_without_anchors_is_claimed_upstream() {
     the_payers_channel_ends(true, &["--no-anchors"]);
 }
 
@@ -169,11 +170,11 @@ fn the_payees_channel_ends_and_it_claims(ours: bool) {
 }
 
 #[test]
-fn a_preimage_that_ldk_shows_on_our_commitment_goes_to_the_payer() {
+fn preimage_revealed_by_ldk_on_our_commitment_pays_upstream() {
     the_payees_channel_ends_and_it_claims(true);
 }
 #[test]
-fn a_preimage_that_ldk_shows_on_its_commitment_goes_to_the_payer() {
+fn preimage_revealed_by_ldk_on_its_commitment_pays_upstream() {
     the_payees_channel_ends_and_it_claims(false);
 }
 
@@ -207,11 +208,11 @@ fn the_payees_channel_ends_and_the_payment_times_out(ours: bool) {
 }
 
 #[test]
-fn what_times_out_on_our_own_commitment_goes_back_to_the_payer() {
+fn htlc_timeout_on_our_commitment_fails_back_to_the_payer() {
     the_payees_channel_ends_and_the_payment_times_out(true);
 }
 #[test]
-fn what_times_out_on_ldks_commitment_goes_back_to_the_payer() {
+fn htlc_timeout_on_commitment_of_ldk_fails_back_to_the_payer() {
     the_payees_channel_ends_and_the_payment_times_out(false);
 }
 
@@ -240,16 +241,16 @@ fn both_directions(ours: bool) {
 }
 
 #[test]
-fn our_commitment_with_payments_both_ways_pays_everybody() {
+fn our_commitment_with_htlcs_both_ways_pays_both_sides() {
     both_directions(true);
 }
 #[test]
-fn ldks_commitment_with_payments_both_ways_pays_everybody() {
+fn commitment_of_ldk_with_htlcs_both_ways_pays_both_sides() {
     both_directions(false);
 }
 
 #[test]
-fn ldk_forwards_between_two_suites() {
+fn ldk_forwards_between_two_of_our_nodes() {
     let f = Foreign::new();
     let last = tests::Node::start(&f.scratch.path().join("last"), &f.bitcoind, &[]);
     let first_id = f.fulmen_opens(CHANNEL_SAT, 100_000_000, true);

@@ -10,7 +10,7 @@ fn type_of(channel: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn both_open_channels_with_anchors_and_announce_them() {
+fn anchor_channels_open_from_either_side_and_are_announced() {
     let f = Foreign::new();
     let ours = f.fulmen_opens(1_000_000, 200_000_000, true);
     let theirs = f.ldk_opens(2_000_000, 300_000_000, true);
@@ -34,7 +34,7 @@ fn both_open_channels_with_anchors_and_announce_them() {
 }
 
 #[test]
-fn a_large_channel_and_a_small_one() {
+fn large_and_small_channels_open() {
     let f = Foreign::new();
     // Above 2^24 satoshi; LDK opens such channels, and takes none.
     let large = f.ldk_opens(500_000_000, 0, false);
@@ -46,7 +46,7 @@ fn a_large_channel_and_a_small_one() {
 }
 
 #[test]
-fn a_peer_without_anchors_gets_static_remotekey() {
+fn peer_without_anchors_gets_static_remotekey() {
     let f = Foreign::with(&[], &["--no-anchors"]);
     let ours = f.fulmen_opens(1_000_000, 200_000_000, true);
     assert_eq!(type_of(&f.fulmen.channel(&ours)), ["static_remotekey/even"]);
@@ -64,7 +64,7 @@ fn a_peer_without_anchors_gets_static_remotekey() {
 }
 
 #[test]
-fn an_opening_that_ldk_refuses_costs_nothing() {
+fn opening_refused_by_ldk_costs_nothing() {
     let scratch = Scratch::new();
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
     // It has no coins to keep for the anchors' fees.
@@ -82,7 +82,7 @@ fn an_opening_that_ldk_refuses_costs_nothing() {
 }
 
 #[test]
-fn an_opening_that_the_suite_refuses_is_told_why() {
+fn opening_refused_by_our_node_is_answered_with_the_reason() {
     let f = Foreign::with(&["--min-capacity-sat=100000"], &[]);
     let before = f.ldk.onchain_sat();
     let mut params = LdkPeer::place(&f.fulmen.id, f.fulmen.port);
@@ -99,7 +99,7 @@ fn an_opening_that_the_suite_refuses_is_told_why() {
 }
 
 #[test]
-fn a_funding_may_confirm_after_restarts_of_both() {
+fn funding_confirms_after_restarts_of_both() {
     let f = Foreign::new();
     f.connect();
     let params = json!({"id": f.ldk.id, "amount": 500_000, "push_msat": 100_000_000});

@@ -29,7 +29,7 @@ fn pay_both_ways(f: &Foreign) -> i64 {
 }
 
 #[test]
-fn both_pay_in_an_announced_channel_of_the_suite() {
+fn payments_both_ways_in_an_announced_channel_we_opened() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 200_000_000, true);
     let given = pay_both_ways(&f).cast_unsigned();
@@ -38,7 +38,7 @@ fn both_pay_in_an_announced_channel_of_the_suite() {
 }
 
 #[test]
-fn both_pay_in_a_private_channel_of_ldk() {
+fn payments_both_ways_in_a_private_channel_ldk_opened() {
     let f = Foreign::new();
     let id = f.ldk_opens(1_000_000, 200_000_000, false);
     assert_eq!(f.fulmen.channel(&id)["private"], true);
@@ -48,7 +48,7 @@ fn both_pay_in_a_private_channel_of_ldk() {
 }
 
 #[test]
-fn who_pays_may_choose_the_amount_when_the_invoice_leaves_it_open() {
+fn payer_chooses_the_amount_of_an_invoice_without_one() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 200_000_000, false);
     let open = f.ldk.invoice(None, 3600);
@@ -67,7 +67,7 @@ fn who_pays_may_choose_the_amount_when_the_invoice_leaves_it_open() {
 }
 
 #[test]
-fn many_payments_both_ways_at_once_all_arrive() {
+fn concurrent_payments_both_ways_all_arrive() {
     let f = Foreign::new();
     let id = f.fulmen_opens(2_000_000, 1_000_000_000, false);
     let amount = |n: u64| if n.is_multiple_of(2) { 100_000 + n } else { 2_000_000 + n };
@@ -105,7 +105,7 @@ fn refused_by_ldk(f: &Foreign, hash: &Value) -> RpcError {
 }
 
 #[test]
-fn a_payment_that_ldk_refuses_comes_back() {
+fn payment_refused_by_ldk_fails_back() {
     let f = Foreign::new();
     let id = f.fulmen_opens(1_000_000, 200_000_000, true);
     let nobodys = json!("5a".repeat(32));
@@ -142,7 +142,7 @@ fn a_payment_that_ldk_refuses_comes_back() {
 }
 
 #[test]
-fn a_payment_that_the_suite_refuses_comes_back() {
+fn payment_refused_by_our_node_fails_back() {
     let f = Foreign::new();
     let id = f.ldk_opens(1_000_000, 200_000_000, true);
     // Nobody's any more, dust or not.

@@ -18,7 +18,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn an_ldk_node_that_publishes_an_old_state_loses_everything_in_it() {
+fn revoked_commitment_of_ldk_is_punished_in_full() {
     let f = Foreign::new();
     let id = f.ldk_opens(600_000, 100_000_000, true);
     let one = f.held(&id, 1);
@@ -62,7 +62,7 @@ fn an_ldk_node_that_publishes_an_old_state_loses_everything_in_it() {
 }
 
 #[test]
-fn an_old_state_of_ours_costs_us_everything_in_it() {
+fn revoked_commitment_of_ours_is_punished_by_ldk_in_full() {
     let f = Foreign::new();
     f.broken.set(Some("a commitment that we do not know"));
     let id = f.fulmen_opens(600_000, 100_000_000, true);

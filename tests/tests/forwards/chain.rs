@@ -94,7 +94,7 @@ impl Held {
 }
 
 #[test]
-fn a_preimage_shown_on_chain_is_paid_for_upstream() {
+fn preimage_on_chain_is_fulfilled_upstream() {
     for by_payee in [true, false] {
         let held = Held::new();
         let line = &held.line;
@@ -117,7 +117,7 @@ fn a_preimage_shown_on_chain_is_paid_for_upstream() {
 /// Half of it came another way, so that the payee may show the preimage of the half that is on
 /// chain: and shows it in the mempool.
 #[test]
-fn a_preimage_in_the_mempool_is_paid_for_upstream_before_any_block_has_it() {
+fn preimage_in_the_mempool_is_fulfilled_upstream_at_once() {
     for by_payee in [true, false] {
         let held = Held::new();
         let line = &held.line;
@@ -137,7 +137,7 @@ fn a_preimage_in_the_mempool_is_paid_for_upstream_before_any_block_has_it() {
 }
 
 #[test]
-fn a_timeout_on_chain_fails_back_before_the_payer_goes_to_the_chain_too() {
+fn htlc_timeout_fails_back_before_upstream_force_closes() {
     let held = Held::new();
     let line = &held.line;
     line.l3.kill();

@@ -22,7 +22,7 @@ fn complete(line: &Line, invoice: &(Value, Value), half: u64) {
 }
 
 #[test]
-fn the_middle_is_killed_while_the_payee_holds_and_nothing_is_lost() {
+fn kill_of_the_forwarder_while_htlcs_are_held_loses_nothing() {
     let line = Line::new();
     let invoice = line.invoice(2_000_000, "held");
     hold(&line, &invoice, 1_000_000, 1);
@@ -57,7 +57,7 @@ fn the_middle_is_killed_while_the_payee_holds_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_preimage_waits_for_the_payer_through_a_kill() {
+fn preimage_reaches_an_offline_payer_after_a_kill() {
     let line = Line::new();
     let invoice = line.invoice(2_000_000, "held");
     hold(&line, &invoice, 1_000_000, 1);
@@ -76,7 +76,7 @@ fn a_preimage_waits_for_the_payer_through_a_kill() {
 }
 
 #[test]
-fn a_failure_waits_for_the_payer_through_a_kill() {
+fn failure_reaches_an_offline_payer_after_a_kill() {
     let line = Line::new();
     let route = line.route(1_000_000);
     let unknown = (json!("77".repeat(32)), json!("88".repeat(32)));
@@ -107,7 +107,7 @@ fn outgoing_daemon(line: &Line) -> nix::unistd::Pid {
 }
 
 #[test]
-fn what_was_never_offered_fails_and_is_not_offered_later() {
+fn htlc_never_offered_downstream_fails_and_stays_unoffered() {
     let line = Line::new();
     for round in 0..2 {
         let invoice = line.invoice(1_000_000, &format!("round {round}"));
@@ -136,7 +136,7 @@ fn what_was_never_offered_fails_and_is_not_offered_later() {
 }
 
 #[test]
-fn as_many_as_a_channel_takes_are_in_flight_through_the_middle() {
+fn forwards_in_flight_reach_max_accepted_htlcs() {
     let line = Line::new();
     let [_, second] = line.scids();
     let (parts, msat) = (483, 1_000_000);

@@ -56,7 +56,7 @@ fn assert_moved(line: &Line, msat: u64, fee: u64) {
 }
 
 #[test]
-fn a_payment_goes_through_the_middle_which_keeps_its_fee() {
+fn forward_pays_and_earns_its_fee() {
     let line = Line::new();
     let [first, second] = line.scids();
     let invoice = line.invoice(200_000_000, "one");
@@ -121,8 +121,9 @@ fn a_payment_goes_through_the_middle_which_keeps_its_fee() {
     assert_eq!(line.l2.rpc("getinfo", &json!({}))["fees_collected_msat"], 2002);
 }
 
+/// The payer reads which node failed the HTLC.
 #[test]
-fn every_rule_of_the_middle_fails_with_its_code_and_the_payer_reads_who_said_it() {
+fn forward_breaking_each_rule_fails_with_its_onion_code() {
     let line = Line::new();
     let [first, second] = line.scids();
     let invoice = line.invoice(1_000_000, "one");
@@ -233,7 +234,7 @@ fn assert_moved_nothing(line: &Line) {
 }
 
 #[test]
-fn setchannel_says_what_a_channel_wants_and_old_prices_hold_for_a_while() {
+fn setchannel_changes_fees_and_old_ones_hold_for_a_while() {
     let line = Line::new();
     let [_, second] = line.scids();
     let set = |params: Value| line.l2.rpc("setchannel", &params)["channels"][0].clone();
@@ -287,7 +288,7 @@ fn setchannel_says_what_a_channel_wants_and_old_prices_hold_for_a_while() {
 }
 
 #[test]
-fn a_parallel_channel_takes_what_the_named_one_cannot() {
+fn parallel_channel_forwards_what_the_named_one_cannot() {
     let line = Line::new();
     let [_, second] = line.scids();
     let other = line.l2.open(&line.l3, 1_000_000);
@@ -318,7 +319,7 @@ fn a_parallel_channel_takes_what_the_named_one_cannot() {
 }
 
 #[test]
-fn parts_come_together_behind_the_middle() {
+fn mpp_parts_meet_behind_the_forwarder() {
     let line = Line::new();
     let invoice = line.invoice(30_000_000, "parts");
     for part in 1..=5 {

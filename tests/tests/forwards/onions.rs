@@ -29,8 +29,9 @@ fn scid_bytes(v: &Value) -> Vec<u8> {
     (parts[0] << 40 | parts[1] << 16 | parts[2]).to_be_bytes().to_vec()
 }
 
+/// Onions of `createonion`; the errors of those that fail are read with the shared secrets.
 #[test]
-fn onions_of_a_callers_own_making_travel_and_their_errors_are_read_by_who_has_the_secrets() {
+fn sendonion_pays_and_its_errors_are_read_with_shared_secrets() {
     let line = Line::new();
     let [first, second] = line.scids();
     let height = line.bitcoind.height();
