@@ -270,6 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn man_page_and_completions_have_every_option() {
+        let (mut page, mut bash) = (Vec::new(), Vec::new());
+        clap_mangen::Man::new(command()).section("8").render(&mut page).unwrap();
+        let shell = clap_complete::Shell::Bash;
+        clap_complete::generate(shell, &mut command(), "lightningd", &mut bash);
+        let page = String::from_utf8(page).unwrap().replace("\\-", "-");
+        let bash = String::from_utf8(bash).unwrap();
+        for spec in OPTIONS {
+            let name = format!("--{}", spec.name);
+            assert!(page.contains(&name) && bash.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
     fn mistyped_option_is_suggested() {
         let plugins = ["bitcoin-rpcuser".to_owned(), "alias".to_owned(), "--odd".to_owned()];
         let meant = |name: &str| suggestion(name, plugins.iter());
