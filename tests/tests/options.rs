@@ -187,7 +187,7 @@ fn options_without_effect_yet_are_accepted_and_logged() {
         "i-promise-to-fix-broken-api-user",
         "autoconnect-seeker-peers",
     ] {
-        let says = format!("--{name} is accepted; nothing listens to it yet");
+        let says = format!("--{name} is accepted, and has no effect");
         let line = node.log().lines().find(|l| l.contains(&says)).map(str::to_owned);
         assert!(line.unwrap_or_default().contains(" DEBUG "), "--{name}");
     }
@@ -280,5 +280,55 @@ fn rescan_of_an_existing_wallet_finds_its_utxos_again() {
         assert_eq!(coins(&node), all);
         assert!(node.rpc("getinfo", &json!({}))["blockheight"] == bitcoind.height());
         node.stop();
+    }
+}
+
+/// Clients of CLN read defaults in `listconfigs`; an option of a plugin may stand before its value.
+#[test]
+fn listconfigs_shows_defaults_and_the_word_behind_an_option() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    let words = ["--bitcoin-retry-timeout", "61", "--fee-base", "5"];
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &words);
+    let configs = node.rpc("listconfigs", &json!({}))["configs"].clone();
+    for (name, shown) in [
+        ("fee-base", json!({"value_int": 5, "source": "cmdline"})),
+        ("fee-per-satoshi", json!({"value_int": 10, "source": "default"})),
+        ("cltv-final", json!({"value_int": 10, "source": "default"})),
+        ("always-use-proxy", json!({"value_bool": false, "source": "default"})),
+        ("max-dust-htlc-exposure-msat", json!({"value_msat": 50_000_000, "source": "default"})),
+        ("offline", json!({"set": false, "source": "default"})),
+        ("plugin", json!({"values_str": [], "sources": []})),
+    ] {
+        assert_eq!(configs[name], shown, "{name}");
+    }
+    let timeout = &configs["bitcoin-retry-timeout"];
+    assert_eq!((&timeout["value_int"], &timeout["source"]), (&json!(61), &json!("cmdline")));
+    assert_eq!(configs["alias"]["value_str"], node.rpc("getinfo", &json!({}))["alias"]);
+    node.stop();
+}
+
+/// What is wrong with an option ends the start, with what was given and what is allowed.
+#[test]
+fn start_refuses_mistyped_option_and_number_out_of_range() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(scratch.path());
+    for (word, says) in [
+        ("--fee-bse=1", "--fee-bse: unrecognized option: did you mean --fee-base?"),
+        (
+            "--bitcoin-rpcusr=hunter2",
+            "--bitcoin-rpcusr: unrecognized option: did you mean --bitcoin-rpcuser?",
+        ),
+        (
+            "--max-concurrent-htlcs=484",
+            "--max-concurrent-htlcs: '484' is out of range: 1 to 483 are allowed",
+        ),
+    ] {
+        let dir = scratch.path().join("node");
+        let mut options = Options::usual(&dir, &bitcoind, free_port());
+        options.args.push(word.into());
+        let (status, said) = options.run_to_end();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(says) && !said.contains("hunter2"), "{said}");
     }
 }

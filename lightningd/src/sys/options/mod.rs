@@ -182,7 +182,7 @@ impl Config {
             let Some(said) = all.last() else { continue };
             match (find(name), plugins.get(name)) {
                 (Some(spec), _) if spec.inert => {
-                    log::debug!("--{name} is accepted; nothing listens to it yet")
+                    log::debug!("--{name} is accepted, and has no effect")
                 }
                 (Some(_), _) => {}
                 (None, None) => {

@@ -203,7 +203,7 @@ options! {
         /// Announce local addresses
         dev_allow_localhost: Flag, developer, inert;
         /// Private key of the node
-        dev_force_privkey: Maybe<Text>, developer, inert;
+        dev_force_privkey: Maybe<Text>, developer, inert, secret;
         /// Disconnect at these messages
         dev_disconnect: Maybe<Path>, developer, inert;
     }
