@@ -214,6 +214,27 @@ fn born((state, number, side, ..): &Close, spend: Transaction) -> OnchaindInit {
     }
 }
 
+/// Transactions of one block: none spends what is spent.
+fn block(
+    input: &mut Input<'_>,
+    count: u8,
+    (known, spent): (&mut Vec<Txid>, &mut HashSet<OutPoint>),
+    scripts: &[ScriptBuf],
+) -> Vec<Transaction> {
+    let mut transactions = vec![];
+    for _ in 0..count {
+        let Some(tx) = transaction(input, known, scripts) else { break };
+        let unique: HashSet<_> = tx.input.iter().map(|i| i.previous_output).collect();
+        if unique.len() < tx.input.len() || !unique.is_disjoint(spent) {
+            continue;
+        }
+        spent.extend(unique);
+        known.push(tx.compute_txid());
+        transactions.push(tx);
+    }
+    transactions
+}
+
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let Some(which) = input.byte() else { return };
@@ -235,17 +256,7 @@ pub fn run(data: &[u8]) {
         match what % 8 {
             0..=3 => {
                 let height = BlockHeight(init.height.0 + 1 + u32::from(what / 8));
-                let mut transactions = vec![];
-                for _ in 0..what % 4 {
-                    let Some(tx) = transaction(&mut input, &known, &scripts) else { break };
-                    let unique: HashSet<_> = tx.input.iter().map(|i| i.previous_output).collect();
-                    if unique.len() < tx.input.len() || !unique.is_disjoint(&spent) {
-                        continue;
-                    }
-                    spent.extend(unique);
-                    known.push(tx.compute_txid());
-                    transactions.push(tx);
-                }
+                let transactions = block(&mut input, what % 4, (&mut known, &mut spent), &scripts);
                 for transaction in transactions.clone() {
                     init.later.0.push(Mined { transaction, height });
                 }

@@ -209,6 +209,20 @@ fn line_changes(world: &mut World, what: u8, input: &mut Input<'_>) -> Option<()
     Some(())
 }
 
+/// A peer writes bytes of its own, bends what it writes, stops reading or answering, or goes on.
+fn peer_misbehaves(world: &mut World, at: usize, input: &mut Input<'_>) -> Option<()> {
+    let byte = input.byte()?;
+    let bytes = input.bytes(usize::from(byte % 64));
+    let peer = world.peers.get_mut(at)?;
+    match byte / 64 {
+        0 => peer.writes(bytes),
+        1 => peer.bends(byte, bytes.first().copied().unwrap_or(1)),
+        2 => peer.reads = !peer.reads,
+        _ => peer.answers = !peer.answers,
+    }
+    Some(())
+}
+
 fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
     let what = input.byte()?;
     let at = usize::from(what / 16) % world.peers.len().max(1);
@@ -248,17 +262,7 @@ fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
                 peer.says(&says);
             }
         }
-        8 => {
-            let byte = input.byte()?;
-            let bytes = input.bytes(usize::from(byte % 64));
-            let peer = world.peers.get_mut(at)?;
-            match byte / 64 {
-                0 => peer.writes(bytes),
-                1 => peer.bends(byte, bytes.first().copied().unwrap_or(1)),
-                2 => peer.reads = !peer.reads,
-                _ => peer.answers = !peer.answers,
-            }
-        }
+        8 => peer_misbehaves(world, at, input)?,
         9 => world.peers.get_mut(at)?.hang_up(),
         10 | 11 => order(world, input)?,
         12 | 13 => daemon_speaks(world, what, input)?,

@@ -96,6 +96,13 @@ impl PeerFault {
 
 impl fmt::Display for PeerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_of_htlc(f)?;
+        self.fmt_of_commitment(f)
+    }
+}
+
+impl PeerFault {
+    fn fmt_of_htlc(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AmountTooSmall { amount, minimum } => {
                 write!(f, "an HTLC of {amount}, of at least {minimum}")
@@ -123,6 +130,26 @@ impl fmt::Display for PeerFault {
             Self::NotBadOnion { id, failure_code } => {
                 write!(f, "failure code {failure_code:#06x} for HTLC {id} has no BADONION bit")
             }
+            Self::FeeNotYours
+            | Self::FeeOutOfBounds { .. }
+            | Self::FeeUnaffordable { .. }
+            | Self::FeeDustExposure { .. }
+            | Self::DustExposure { .. }
+            | Self::EmptyCommitment { .. }
+            | Self::CommitmentTooEarly { .. }
+            | Self::SignatureCount { .. }
+            | Self::Overspent { .. }
+            | Self::RevocationUnasked { .. }
+            | Self::WrongSecret { .. }
+            | Self::NotOfTheChain { .. }
+            | Self::Reestablish { .. }
+            | Self::ReestablishSecret { .. } => Ok(()),
+        }
+    }
+
+    /// The other half: fees, commitments, revocations, reestablishment.
+    fn fmt_of_commitment(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::FeeNotYours => f.write_str("update_fee from the side that does not pay the fee"),
             Self::FeeOutOfBounds { feerate, min, max } => {
                 write!(f, "update_fee {feerate}, of {min} to {max}")
@@ -163,6 +190,17 @@ impl fmt::Display for PeerFault {
             Self::ReestablishSecret { number } => {
                 write!(f, "your_last_per_commitment_secret is not the one for commitment {number}")
             }
+            Self::AmountTooSmall { .. }
+            | Self::TooManyHtlcs { .. }
+            | Self::TooMuchInFlight { .. }
+            | Self::Expiry { .. }
+            | Self::HtlcId { .. }
+            | Self::Unaffordable { .. }
+            | Self::NoSuchHtlc { .. }
+            | Self::TooEarly { .. }
+            | Self::AlreadyRemoved { .. }
+            | Self::Preimage { .. }
+            | Self::NotBadOnion { .. } => Ok(()),
         }
     }
 }

@@ -155,14 +155,7 @@ impl Crate {
                     };
                     self.define(module, name, Def::Module(child));
                 }
-                Item::Use(u) => {
-                    for leaf in uses_of(&u.tree) {
-                        match leaf.name {
-                            Some(name) => self.define(module, name, Def::Use(leaf.path)),
-                            None => self.modules[module].globs.push(leaf.path),
-                        }
-                    }
-                }
+                Item::Use(u) => self.note_uses(module, &u.tree),
                 Item::Macro(m) => {
                     if let Some(name) = &m.ident {
                         self.macros.insert(name.to_string(), self.modules[module].file);
@@ -177,6 +170,15 @@ impl Crate {
             }
         }
         Ok(())
+    }
+
+    fn note_uses(&mut self, module: usize, tree: &syn::UseTree) {
+        for leaf in uses_of(tree) {
+            match leaf.name {
+                Some(name) => self.define(module, name, Def::Use(leaf.path)),
+                None => self.modules[module].globs.push(leaf.path),
+            }
+        }
     }
 
     fn define(&mut self, module: usize, name: String, def: Def) {

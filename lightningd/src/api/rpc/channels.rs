@@ -5,7 +5,7 @@ use crate::node::Node;
 use crate::rooms::channels::key::Origin;
 use crate::rooms::channels::state::State;
 use crate::rooms::channels::view::{channel_type_json, feature_names};
-use crate::rooms::channels::{Channel, policy};
+use crate::rooms::channels::{Channel, Owner, policy};
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller};
@@ -67,9 +67,76 @@ fn direction(node: &Node, channel: &Channel) -> u8 {
     u8::from(node.id > channel.peer)
 }
 
+/// Who has it, and what it is called.
+fn put_identity(out: &mut Value, node: &Node, channel: &Channel) {
+    let p = &channel.live.params;
+    let owner = match channel.owner {
+        Owner::Nobody => None,
+        Owner::Channeld(_) => Some("lightning_channeld"),
+        Owner::Closingd(_) => Some("lightning_closingd"),
+    };
+    put(out, "owner", owner);
+    put(out, "short_channel_id", channel.scid.map(|s| s.to_string()));
+    put(out, "direction", Some(direction(node, channel)));
+    put(out, "channel_id", Some(channel.id.to_string()));
+    put(out, "funding_txid", Some(p.funding.txid.to_string()));
+    put(out, "funding_outnum", Some(p.funding.vout));
+    let close_to = channel.upfront.local.as_ref().or(channel.shutdown.local.as_ref());
+    put(
+        out,
+        "close_to_addr",
+        close_to.and_then(|s| crate::rooms::wallet::address(s, node.network)),
+    );
+    put(out, "close_to", close_to.map(|s| s.to_hex_string()));
+    put(out, "private", Some(!channel.announce));
+    put(out, "opener", Some(side_name(p.opener)));
+    put(out, "closer", channel.closer.map(side_name));
+    put(out, "features", Some(feature_names(&p.channel_type)));
+}
+
+/// Who put how much in, and what is ours of it.
+fn put_funding(out: &mut Value, channel: &Channel) {
+    let p = &channel.live.params;
+    let pushed = p.push.0;
+    let ours = p.opener == Side::Local;
+    let whole = p.amount.msat().0;
+    let mut funding = json!({
+        "local_funds_msat": if ours { whole } else { 0 },
+        "remote_funds_msat": if ours { 0 } else { whole },
+    });
+    put(&mut funding, "pushed_msat", (pushed > 0).then_some(pushed));
+    put(&mut funding, "withheld", Some(channel.withheld));
+    put(out, "funding", Some(funding));
+    put(out, "to_us_msat", Some(channel.live.balance.local.0));
+    put(out, "min_to_us_msat", Some(channel.to_us_range.0.0));
+    put(out, "max_to_us_msat", Some(channel.to_us_range.1.0));
+    put(out, "total_msat", Some(whole));
+}
+
+/// Limits of either side, aliases, and what they leave to be sent.
+fn put_terms(out: &mut Value, channel: &Channel) {
+    let p = &channel.live.params;
+    let whole = p.amount.msat().0;
+    let (ours, theirs) = (&p.terms.local, &p.terms.remote);
+    put(out, "dust_limit_msat", Some(ours.dust_limit.msat().0));
+    put(out, "their_max_htlc_value_in_flight_msat", Some(theirs.max_in_flight.0));
+    put(out, "our_max_htlc_value_in_flight_msat", Some(ours.max_in_flight.0.min(whole)));
+    put(out, "their_reserve_msat", Some(ours.reserve.msat().0));
+    put(out, "our_reserve_msat", Some(theirs.reserve.msat().0));
+    let sendable = sendable(channel);
+    put(out, "spendable_msat", Some(sendable.local.0));
+    put(out, "receivable_msat", Some(sendable.remote.0));
+    put(out, "minimum_htlc_in_msat", Some(ours.htlc_minimum.0));
+    put(out, "their_to_self_delay", Some(ours.to_self_delay));
+    put(out, "our_to_self_delay", Some(theirs.to_self_delay));
+    put(out, "max_accepted_htlcs", Some(ours.max_accepted_htlcs));
+    let mut alias = json!({"local": channel.alias_local.to_string()});
+    put(&mut alias, "remote", channel.alias_remote.map(|a| a.to_string()));
+    put(out, "alias", Some(alias));
+}
+
 fn one(node: &Node, channel: &Channel) -> Value {
     let p = &channel.live.params;
-    let to_us = channel.live.balance.local;
     let connected = node.peers.connection(channel.peer).is_some();
     let mut out = json!({
         "peer_id": channel.peer.to_string(),
@@ -83,42 +150,8 @@ fn one(node: &Node, channel: &Channel) -> Value {
     if let Some(rate) = channel.live.fees.0.first().map(|f| f.feerate) {
         put(&mut out, "feerate", Some(json!({"perkw": rate.0, "perkb": rate.per_kvb()})));
     }
-    let owner = match channel.owner {
-        crate::rooms::channels::Owner::Nobody => None,
-        crate::rooms::channels::Owner::Channeld(_) => Some("lightning_channeld"),
-        crate::rooms::channels::Owner::Closingd(_) => Some("lightning_closingd"),
-    };
-    put(&mut out, "owner", owner);
-    put(&mut out, "short_channel_id", channel.scid.map(|s| s.to_string()));
-    put(&mut out, "direction", Some(direction(node, channel)));
-    put(&mut out, "channel_id", Some(channel.id.to_string()));
-    put(&mut out, "funding_txid", Some(p.funding.txid.to_string()));
-    put(&mut out, "funding_outnum", Some(p.funding.vout));
-    let close_to = channel.upfront.local.as_ref().or(channel.shutdown.local.as_ref());
-    put(
-        &mut out,
-        "close_to_addr",
-        close_to.and_then(|s| crate::rooms::wallet::address(s, node.network)),
-    );
-    put(&mut out, "close_to", close_to.map(|s| s.to_hex_string()));
-    put(&mut out, "private", Some(!channel.announce));
-    put(&mut out, "opener", Some(side_name(p.opener)));
-    put(&mut out, "closer", channel.closer.map(side_name));
-    put(&mut out, "features", Some(feature_names(&p.channel_type)));
-    let pushed = p.push.0;
-    let ours = p.opener == Side::Local;
-    let whole = p.amount.msat().0;
-    let mut funding = json!({
-        "local_funds_msat": if ours { whole } else { 0 },
-        "remote_funds_msat": if ours { 0 } else { whole },
-    });
-    put(&mut funding, "pushed_msat", (pushed > 0).then_some(pushed));
-    put(&mut funding, "withheld", Some(channel.withheld));
-    put(&mut out, "funding", Some(funding));
-    put(&mut out, "to_us_msat", Some(to_us.0));
-    put(&mut out, "min_to_us_msat", Some(channel.to_us_range.0.0));
-    put(&mut out, "max_to_us_msat", Some(channel.to_us_range.1.0));
-    put(&mut out, "total_msat", Some(whole));
+    put_identity(&mut out, node, channel);
+    put_funding(&mut out, channel);
     let policy = policy::of(node, channel);
     policy::put_policy(&mut out, &policy);
     // What the peer wants of us comes with its gossip.
@@ -130,22 +163,7 @@ fn one(node: &Node, channel: &Channel) -> Value {
         "fee_proportional_millionths": policy.fee_ppm,
     });
     put(&mut out, "updates", Some(json!({"local": local})));
-    let (ours, theirs) = (&p.terms.local, &p.terms.remote);
-    put(&mut out, "dust_limit_msat", Some(ours.dust_limit.msat().0));
-    put(&mut out, "their_max_htlc_value_in_flight_msat", Some(theirs.max_in_flight.0));
-    put(&mut out, "our_max_htlc_value_in_flight_msat", Some(ours.max_in_flight.0.min(whole)));
-    put(&mut out, "their_reserve_msat", Some(ours.reserve.msat().0));
-    put(&mut out, "our_reserve_msat", Some(theirs.reserve.msat().0));
-    let sendable = sendable(channel);
-    put(&mut out, "spendable_msat", Some(sendable.local.0));
-    put(&mut out, "receivable_msat", Some(sendable.remote.0));
-    put(&mut out, "minimum_htlc_in_msat", Some(ours.htlc_minimum.0));
-    put(&mut out, "their_to_self_delay", Some(ours.to_self_delay));
-    put(&mut out, "our_to_self_delay", Some(theirs.to_self_delay));
-    put(&mut out, "max_accepted_htlcs", Some(ours.max_accepted_htlcs));
-    let mut alias = json!({"local": channel.alias_local.to_string()});
-    put(&mut alias, "remote", channel.alias_remote.map(|a| a.to_string()));
-    put(&mut out, "alias", Some(alias));
+    put_terms(&mut out, channel);
     let changes: Vec<Value> = channel
         .changes
         .iter()

@@ -19,40 +19,55 @@ use wire::hsm::SignInvoice;
 /// CLN's: a week.
 const DEFAULT_EXPIRY_SECONDS: u64 = 604_800;
 
-/// `invoice amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]`.
-pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
-    let label = args.need_text("label")?;
-    let text = args.need_text("description")?;
-    let amount = args.msat("amount_msat");
-    if let Some(existing) = node.invoices.by_label(&label) {
+/// Is there no such invoice yet, and can there be one?
+fn check(
+    node: &Node,
+    (label, text, hash_only): (&str, &str, bool),
+    amount: Option<Msat>,
+    hash: PaymentHash,
+) -> Result<(), RpcError> {
+    if let Some(existing) = node.invoices.by_label(label) {
         let error = RpcError {
             code: code::INVOICE_LABEL_ALREADY_EXISTS,
             message: format!("Duplicate label '{label}'"),
             data: Some(to_json(existing)),
         };
-        return Err(error.into());
+        return Err(error);
     }
     if amount.is_some_and(|a| a > Sat::MAX_MONEY.msat()) {
-        return Err(
-            RpcError::params("amount_msat: that is more than all the money there is").into()
-        );
+        return Err(RpcError::params("amount_msat: that is more than all the money there is"));
     }
-    let preimage = Preimage(args.hash("preimage").unwrap_or_else(subdaemon::random));
-    let hash = preimage.hash();
     if node.invoices.by_hash(hash).is_some() {
-        return Err(
-            RpcError::new(code::INVOICE_PREIMAGE_ALREADY_EXISTS, "preimage already used").into()
-        );
+        return Err(RpcError::new(code::INVOICE_PREIMAGE_ALREADY_EXISTS, "preimage already used"));
     }
-    let hash_only = args.bool("deschashonly").unwrap_or(false);
     // BOLT 11: a field has 639 bytes at most. Longer texts travel as their hash, and only if that is wanted.
     if !hash_only && text.len() > 639 {
         let long = format!(
             "Descriptions greater than 639 bytes need deschashonly=true, this one has {}",
             text.len()
         );
-        return Err(RpcError::params(long).into());
+        return Err(RpcError::params(long));
     }
+    Ok(())
+}
+
+/// BOLT 11, signed by hsmd.
+fn sign(turn: &mut Turn<'_>, terms: &Terms) -> Result<String, Stop> {
+    let unsigned = terms.unsigned(None).map_err(|e| RpcError::params(e.to_string()))?;
+    let question = SignInvoice { hrp: unsigned.hrp.clone(), data: Bytes(unsigned.data.clone()) };
+    subdaemon::fits_hsmd(&question).map_err(RpcError::params)?;
+    Ok(unsigned.with_signature(&turn.hsm.ask(&question)?))
+}
+
+/// `invoice amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]`.
+pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
+    let label = args.need_text("label")?;
+    let text = args.need_text("description")?;
+    let amount = args.msat("amount_msat");
+    let preimage = Preimage(args.hash("preimage").unwrap_or_else(subdaemon::random));
+    let hash = preimage.hash();
+    let hash_only = args.bool("deschashonly").unwrap_or(false);
+    check(node, (&label, &text, hash_only), amount, hash)?;
     let expiry = args.number("expiry").unwrap_or(DEFAULT_EXPIRY_SECONDS);
     // With less than that nobody can pay it: what comes past its fulfilment deadline is failed.
     let least = policy::fulfilment_margin(node).0 + 1;
@@ -79,10 +94,7 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         metadata: None,
         unknown: vec![],
     };
-    let unsigned = terms.unsigned(None).map_err(|e| RpcError::params(e.to_string()))?;
-    let question = SignInvoice { hrp: unsigned.hrp.clone(), data: Bytes(unsigned.data.clone()) };
-    subdaemon::fits_hsmd(&question).map_err(RpcError::params)?;
-    let bolt11 = unsigned.with_signature(&turn.hsm.ask(&question)?);
+    let bolt11 = sign(turn, &terms)?;
     let made = Invoice {
         created_index: crate::sys::db::next_index(turn.db, "invoices_created")?,
         updated_index: None,

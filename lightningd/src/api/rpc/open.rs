@@ -22,6 +22,25 @@ fn placeholder() -> ScriptBuf {
     ScriptBuf::new_p2wsh(&hash)
 }
 
+/// The bits of `channel_type`, if it was given.
+fn channel_type(args: &Args) -> Result<Option<Features>, RpcError> {
+    match args.raw("channel_type") {
+        None => Ok(None),
+        Some(Value::Array(bits)) => {
+            let mut features = Features::none();
+            for bit in bits {
+                let bit = bit.as_u64().filter(|b| *b < 1000);
+                let bit = bit.ok_or_else(|| {
+                    RpcError::params("channel_type: should be an array of feature bits")
+                })?;
+                features = features.with(bit as usize);
+            }
+            Ok(Some(features))
+        }
+        Some(_) => Err(RpcError::params("channel_type: should be an array of feature bits")),
+    }
+}
+
 fn common(node: &Node, args: &Args) -> Result<Proposal, RpcError> {
     let peer = args.need_node("id")?;
     if !node.chain.is_synced() {
@@ -45,23 +64,7 @@ fn common(node: &Node, args: &Args) -> Result<Proposal, RpcError> {
         .text("close_to")
         .map(|text| crate::sys::args::parse_address(node.network, "close_to", &text))
         .transpose()?;
-    let channel_type = match args.raw("channel_type") {
-        None => None,
-        Some(Value::Array(bits)) => {
-            let mut features = Features::none();
-            for bit in bits {
-                let bit = bit.as_u64().filter(|b| *b < 1000);
-                let bit = bit.ok_or_else(|| {
-                    RpcError::params("channel_type: should be an array of feature bits")
-                })?;
-                features = features.with(bit as usize);
-            }
-            Some(features)
-        }
-        Some(_) => {
-            return Err(RpcError::params("channel_type: should be an array of feature bits"));
-        }
-    };
+    let channel_type = channel_type(args)?;
     let what = if node.peers.connection(peer).is_some_and(|c| c.features.offers(feature::ANCHORS)) {
         Use::UnilateralAnchorClose
     } else {

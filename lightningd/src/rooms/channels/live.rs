@@ -109,16 +109,10 @@ pub fn answer<R: Request<Answer = ()>>(turn: &mut Turn<'_>, child: ChildId) {
     turn.say(Outgoing::Answer { child, body: answer_frame::<R>(&()) });
 }
 
-fn asked(
-    node: &Scope,
-    turn: &mut Turn<'_>,
-    child: ChildId,
-    channel: &Channel,
-    ask: ChannelAsk,
-) -> Result<Option<Persist>, Stop> {
-    let number = channel.number;
-    let input = Input::from(&ask);
-    match (rule(channel.phase(), input), &ask) {
+/// May channeld ask this while the channel is in this phase?
+fn is_allowed(channel: &Channel, ask: &ChannelAsk) -> Result<(), Stop> {
+    let input = Input::from(ask);
+    match (rule(channel.phase(), input), ask) {
         (Rule::Taken, _) => {}
         // Nothing that was agreed changes: it is the script that a closing transaction may pay already. Rows from before the
         // closing, put back, have none.
@@ -137,32 +131,95 @@ fn asked(
             _,
         ) => return Err(refused(channel, input)),
     }
+    Ok(())
+}
+
+/// BOLT 2, channel_ready: it may come once more with another alias, or the same.
+fn peer_ready(
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    channel: &Channel,
+    p: &PersistPeerReady,
+) -> Result<(), Stop> {
+    let (number, alias, next_point) = (channel.number, p.alias, p.next_point);
+    let is_new = alias.is_some() && alias != channel.alias_remote;
+    if is_new || !channel.ready.remote {
+        store::set_peer_ready(turn.db, number, alias, next_point)?;
+    }
+    if !channel.ready.remote {
+        update(turn, number, move |c| {
+            c.ready.remote = true;
+            c.alias_remote = alias.or(c.alias_remote);
+            c.live.remote_next_point = c.live.remote_next_point.or(Some(next_point));
+        });
+        if channel.ready.local {
+            now_normal(turn, channel)?;
+        }
+    } else if is_new {
+        update(turn, number, move |c| c.alias_remote = alias);
+        turn.also(Event::Channel(number, ChannelEvent::TellUpdate));
+    }
+    answer::<PersistPeerReady>(turn, child);
+    Ok(())
+}
+
+/// A side's `shutdown` is stored before it is sent, or answered.
+fn shutdown(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    channel: &Channel,
+    s: PersistShutdown,
+) -> Result<(), Stop> {
+    let number = channel.number;
+    if s.by == Side::Local && !super::closing::is_our_script(node, channel, &s.script) {
+        return Err(Stop::refused("channeld would have us paid where nobody said"));
+    }
+    if channel.shutdown[s.by].as_ref().is_some_and(|known| *known != s.script) {
+        // BOLT 2, shutdown: a side sends one; said again, it has the same script.
+        let known = channel.shutdown[s.by].clone().unwrap_or_default();
+        return Err(Stop::refused(format!(
+            "channeld asked to store the shutdown script {}; {known} is stored",
+            s.script
+        )));
+    }
+    store::set_shutdown(turn.db, number, s.by, &s.script)?;
+    if s.by == Side::Local && channel.shutdown_at.is_none() {
+        let at = channel.live.next_htlc_id.remote;
+        store::set_shutdown_at(turn.db, number, at)?;
+        update(turn, number, move |c| c.shutdown_at = Some(at));
+    }
+    if channel.closer.is_none() {
+        store::set_closer(turn.db, number, s.by)?;
+    }
+    let (by, script) = (s.by, s.script);
+    update(turn, number, move |c| {
+        c.shutdown[by] = Some(script);
+        c.closer = c.closer.or(Some(by));
+    });
+    if channel.phase() < ChannelPhase::Negotiating {
+        let (cause, text) = match by {
+            Side::Local => ("user", "we sent shutdown"),
+            Side::Remote => ("remote", "the peer sent shutdown"),
+        };
+        set_state(channel, turn, State::ShuttingDown, cause, text)?;
+    }
+    answer::<PersistShutdown>(turn, child);
+    Ok(())
+}
+
+fn asked(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    child: ChildId,
+    channel: &Channel,
+    ask: ChannelAsk,
+) -> Result<Option<Persist>, Stop> {
+    let number = channel.number;
+    is_allowed(channel, &ask)?;
     match ask {
         ChannelAsk::Persist(p) => return Ok(Some(p)),
-        // BOLT 2, channel_ready: once more with another alias, or the same.
-        ChannelAsk::PersistPeerReady(p) if channel.ready.remote => {
-            if p.alias.is_some() && p.alias != channel.alias_remote {
-                store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
-                update(turn, number, move |c| c.alias_remote = p.alias);
-                turn.also(Event::Channel(
-                    number,
-                    crate::kernel::words::rooms::ChannelEvent::TellUpdate,
-                ));
-            }
-            answer::<PersistPeerReady>(turn, child);
-        }
-        ChannelAsk::PersistPeerReady(p) => {
-            store::set_peer_ready(turn.db, number, p.alias, p.next_point)?;
-            update(turn, number, move |c| {
-                c.ready.remote = true;
-                c.alias_remote = p.alias.or(c.alias_remote);
-                c.live.remote_next_point = c.live.remote_next_point.or(Some(p.next_point));
-            });
-            if channel.ready.local {
-                now_normal(turn, channel)?;
-            }
-            answer::<PersistPeerReady>(turn, child);
-        }
+        ChannelAsk::PersistPeerReady(p) => peer_ready(turn, child, channel, &p)?,
         ChannelAsk::PersistReady(_) => {
             store::set_ready(turn.db, number)?;
             update(turn, number, |c| c.ready.local = true);
@@ -176,41 +233,7 @@ fn asked(
         {
             strangers::put_off_close(node, turn, channel);
         }
-        ChannelAsk::PersistShutdown(s) => {
-            if s.by == Side::Local && !super::closing::is_our_script(node, channel, &s.script) {
-                return Err(Stop::refused("channeld would have us paid where nobody said"));
-            }
-            if channel.shutdown[s.by].as_ref().is_some_and(|known| *known != s.script) {
-                // BOLT 2, shutdown: a side sends one; said again, it has the same script.
-                let known = channel.shutdown[s.by].clone().unwrap_or_default();
-                return Err(Stop::refused(format!(
-                    "channeld asked to store the shutdown script {}; {known} is stored",
-                    s.script
-                )));
-            }
-            store::set_shutdown(turn.db, number, s.by, &s.script)?;
-            if s.by == Side::Local && channel.shutdown_at.is_none() {
-                let at = channel.live.next_htlc_id.remote;
-                store::set_shutdown_at(turn.db, number, at)?;
-                update(turn, number, move |c| c.shutdown_at = Some(at));
-            }
-            if channel.closer.is_none() {
-                store::set_closer(turn.db, number, s.by)?;
-            }
-            let (by, script) = (s.by, s.script);
-            update(turn, number, move |c| {
-                c.shutdown[by] = Some(script);
-                c.closer = c.closer.or(Some(by));
-            });
-            if channel.phase() < ChannelPhase::Negotiating {
-                let (cause, text) = match by {
-                    Side::Local => ("user", "we sent shutdown"),
-                    Side::Remote => ("remote", "the peer sent shutdown"),
-                };
-                set_state(channel, turn, State::ShuttingDown, cause, text)?;
-            }
-            answer::<PersistShutdown>(turn, child);
-        }
+        ChannelAsk::PersistShutdown(s) => shutdown(node, turn, child, channel, s)?,
         ChannelAsk::GetShutdownScript(_) => {
             let script = super::closing::shutdown_script(node, turn, channel, None)?;
             turn.say(Outgoing::Answer { child, body: answer_frame::<GetShutdownScript>(&script) });

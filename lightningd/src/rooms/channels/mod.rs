@@ -12,6 +12,7 @@ pub mod events;
 mod evil_tests;
 pub mod fail;
 pub mod forget;
+mod fresh;
 pub mod index;
 pub mod key;
 pub mod live;

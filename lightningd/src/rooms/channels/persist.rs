@@ -103,6 +103,38 @@ pub fn keep(
     Ok(())
 }
 
+/// Adds, each of them new: without a removal, with an id above those before, and with a key if it
+/// is ours.
+fn check_added(live: &ChannelState, change: &ChannelChange, sum: &mut Sum) -> Result<(), Stop> {
+    if let Some(added) = change.added.0.iter().find(|l| l.removed.is_some()) {
+        let text = format!("channeld added HTLC {} with its removal", added.htlc.id);
+        return Err(Stop::refused(text));
+    }
+    let mut next = live.next_htlc_id;
+    for added in &change.added.0 {
+        let (by, id) = (added.htlc.offered_by, added.htlc.id);
+        if id < next[by] {
+            return Err(Stop::refused(format!("channeld used the id {id} of an HTLC twice")));
+        }
+        next[by] = HtlcId(id.0.saturating_add(1));
+        if by == Side::Remote && added.key != 0 {
+            return Err(Stop::refused(format!("channeld has a key for the peer's HTLC {id}")));
+        }
+        if by == Side::Local && (added.key == 0 || !sum.keys.insert(added.key)) {
+            return Err(Stop::refused(format!("channeld bound the key {} twice", added.key)));
+        }
+        let count = match by {
+            Side::Local => &mut sum.totals.out_offered,
+            Side::Remote => &mut sum.totals.in_offered,
+        };
+        *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
+    }
+    if Side::BOTH.into_iter().any(|side| change.next_htlc_id[side] < next[side]) {
+        return Err(Stop::refused("channeld would use the id of an HTLC twice"));
+    }
+    Ok(())
+}
+
 /// May this step follow, as far as it concerns anybody but its channel?
 fn check_step(
     channel: &Channel,
@@ -138,33 +170,7 @@ fn check_step(
     for moved in &change.moved.0 {
         may_move(channel, live, moved)?;
     }
-    if let Some(added) = change.added.0.iter().find(|l| l.removed.is_some()) {
-        let text = format!("channeld added HTLC {} with its removal", added.htlc.id);
-        return Err(Stop::refused(text));
-    }
-    let mut next = live.next_htlc_id;
-    for added in &change.added.0 {
-        let (by, id) = (added.htlc.offered_by, added.htlc.id);
-        if id < next[by] {
-            return Err(Stop::refused(format!("channeld used the id {id} of an HTLC twice")));
-        }
-        next[by] = HtlcId(id.0.saturating_add(1));
-        if by == Side::Remote && added.key != 0 {
-            return Err(Stop::refused(format!("channeld has a key for the peer's HTLC {id}")));
-        }
-        if by == Side::Local && (added.key == 0 || !sum.keys.insert(added.key)) {
-            return Err(Stop::refused(format!("channeld bound the key {} twice", added.key)));
-        }
-        let count = match by {
-            Side::Local => &mut sum.totals.out_offered,
-            Side::Remote => &mut sum.totals.in_offered,
-        };
-        *count = (count.0 + 1, count.1.saturating_add(added.htlc.amount));
-    }
-    if Side::BOTH.into_iter().any(|side| change.next_htlc_id[side] < next[side]) {
-        return Err(Stop::refused("channeld would use the id of an HTLC twice"));
-    }
-    Ok(())
+    check_added(live, change, sum)
 }
 
 /// `Err` if a stored removal changes, a preimage does not match, or a received HTLC whose payload lightningd has read is resolved in

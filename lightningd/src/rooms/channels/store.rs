@@ -135,36 +135,42 @@ pub(super) fn apply(
     apply_htlcs(db, n, change, last_htlc)
 }
 
+/// `index`: its `created_index` in `listhtlcs`.
+fn insert_htlc(db: &Connection, n: i64, l: &LiveHtlc, index: u64) -> Result<(), Fatal> {
+    db.prepare_cached(
+        "INSERT INTO htlcs (channel, offered_by, id, amount_msat, payment_hash, expiry, key, added, in_remote_from,
+            in_remote_until, onion, path_key, removal, removed, created_index)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        n,
+        side_number(l.htlc.offered_by),
+        sql(l.htlc.id.0),
+        sql(l.htlc.amount.0),
+        l.htlc.payment_hash.0,
+        l.htlc.expiry.0,
+        sql(l.key),
+        l.added.number(),
+        l.in_remote_from.map(|c| sql(c.0)),
+        l.in_remote_until.map(|c| sql(c.0)),
+        l.onion.0.as_slice(),
+        l.path_key.map(|p| p.to_bytes()),
+        l.removed.as_ref().map(|r| r.removal.to_bytes()),
+        l.removed.as_ref().map(|r| r.stage.number()),
+        sql(index),
+    ])?;
+    Ok(())
+}
+
 fn apply_htlcs(
     db: &Connection,
     n: i64,
     change: &ChannelChange,
     last_htlc: &Cell<u64>,
 ) -> Result<(), Fatal> {
-    for l in &change.added.0 {
+    for added in &change.added.0 {
         last_htlc.set(last_htlc.get() + 1);
-        db.prepare_cached(
-            "INSERT INTO htlcs (channel, offered_by, id, amount_msat, payment_hash, expiry, key, added, in_remote_from,
-                in_remote_until, onion, path_key, removal, removed, created_index)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        )?
-        .execute(params![
-            n,
-            side_number(l.htlc.offered_by),
-            sql(l.htlc.id.0),
-            sql(l.htlc.amount.0),
-            l.htlc.payment_hash.0,
-            l.htlc.expiry.0,
-            sql(l.key),
-            l.added.number(),
-            l.in_remote_from.map(|c| sql(c.0)),
-            l.in_remote_until.map(|c| sql(c.0)),
-            l.onion.0.as_slice(),
-            l.path_key.map(|p| p.to_bytes()),
-            l.removed.as_ref().map(|r| r.removal.to_bytes()),
-            l.removed.as_ref().map(|r| r.stage.number()),
-            sql(last_htlc.get()),
-        ])?;
+        insert_htlc(db, n, added, last_htlc.get())?;
     }
     if !change.added.0.is_empty() {
         crate::sys::db::set_var(db, LAST_HTLC, &sql(last_htlc.get()))?;

@@ -18,6 +18,44 @@ use wire::channeld::Offer;
 /// A peer that keeps channeld from committing for this long does not keep the caller waiting longer.
 const STORE_AFTER: Duration = Duration::from_secs(1);
 
+/// A payment of this hash succeeded: it is not paid again.
+fn succeeded(p: &Payment, amount: Option<Msat>) -> RpcError {
+    let asked = amount.map(|a| format!(" (asked: {a})")).unwrap_or_default();
+    RpcError {
+        code: code::PAY_RHASH_ALREADY_USED,
+        message: format!("Already succeeded with amount {}{asked}", p.amount.unwrap_or(p.sent)),
+        data: Some(to_json(p)),
+    }
+}
+
+/// May another part be sent beside this one, which is pending?
+fn pending_allows(
+    p: &Payment,
+    (partid, groupid): (u64, u64),
+    total: Option<Msat>,
+) -> Result<(), RpcError> {
+    if (p.partid, p.groupid) == (partid, groupid) {
+        let amount = p.amount.unwrap_or(p.sent);
+        let text = format!("Already pending with amount {amount} to another end");
+        return Err(RpcError::new(code::PAY_RHASH_ALREADY_USED, text));
+    }
+    if p.groupid != groupid {
+        let text = format!("Payment with groupid={} still in progress", p.groupid);
+        return Err(RpcError::new(code::PAY_IN_PROGRESS, text));
+    }
+    // The payee may take both.
+    if (p.partid == 0) != (partid == 0) {
+        let kind = if p.partid == 0 { "non-parallel" } else { "parallel" };
+        let text = format!("Already have {kind} payment in progress");
+        return Err(RpcError::new(code::PAY_IN_PROGRESS, text));
+    }
+    if let Some(total) = total.filter(|total| *total != p.total) {
+        let text = format!("the parts under way make {}, and this one would make {total}", p.total);
+        return Err(RpcError::new(code::PAY_RHASH_ALREADY_USED, text));
+    }
+    Ok(())
+}
+
 /// What an earlier part of the same hash means for this one: an answer, or nothing.
 pub fn earlier(
     node: &Scope,
@@ -33,50 +71,17 @@ pub fn earlier(
         let same = same_part && p.amount == amount && p.destination == destination;
         match p.status {
             Status::Complete if same => return Ok(Some(Answer::Now(to_json(p)))),
-            Status::Complete => {
-                let asked = amount.map(|a| format!(" (asked: {a})")).unwrap_or_default();
-                let error = RpcError {
-                    code: code::PAY_RHASH_ALREADY_USED,
-                    message: format!(
-                        "Already succeeded with amount {}{asked}",
-                        p.amount.unwrap_or(p.sent)
-                    ),
-                    data: Some(to_json(p)),
-                };
-                return Err(error.into());
-            }
+            Status::Complete => return Err(succeeded(p, amount).into()),
             Status::Pending if same && node.payments.is_unstored(p.created_index) => {
                 let (index, caller) = (p.created_index, caller.clone());
                 turn.install(node, move |payments| payments.tell_when_stored(index, caller));
                 return Ok(Some(Answer::Later));
             }
             Status::Pending if same => return Ok(Some(Answer::Now(to_json(p)))),
-            Status::Pending if same_part => {
-                let text = format!(
-                    "Already pending with amount {} to another end",
-                    p.amount.unwrap_or(p.sent)
-                );
-                return Err(RpcError::new(code::PAY_RHASH_ALREADY_USED, text).into());
+            Status::Pending => {
+                pending_allows(p, (partid, groupid), total)?;
+                pending = pending.saturating_add(p.amount.unwrap_or_default());
             }
-            Status::Pending if p.groupid != groupid => {
-                let text = format!("Payment with groupid={} still in progress", p.groupid);
-                return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
-            }
-            // The payee may take both.
-            Status::Pending if (p.partid == 0) != (partid == 0) => {
-                let kind = if p.partid == 0 { "non-parallel" } else { "parallel" };
-                let text = format!("Already have {kind} payment in progress");
-                return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
-            }
-            Status::Pending if total.is_some_and(|total| total != p.total) => {
-                let text = format!(
-                    "the parts under way make {}, and this one would make {}",
-                    p.total,
-                    total.unwrap_or_default()
-                );
-                return Err(RpcError::new(code::PAY_RHASH_ALREADY_USED, text).into());
-            }
-            Status::Pending => pending = pending.saturating_add(p.amount.unwrap_or_default()),
             Status::Failed if same_part => replaced.push(p.created_index),
             Status::Failed => {}
         }

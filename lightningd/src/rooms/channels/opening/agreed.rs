@@ -8,7 +8,8 @@ use crate::rooms::channels::{Channel, watch};
 use crate::sys::fatal::Fatal;
 use ::channel::RESERVE_PART;
 use primitives::*;
-use wire::channel_data::{FeeChange, LastSent, Stage, Terms};
+use wire::channel_data::{ChannelParams, FeeChange, LastSent, Stage, Terms};
+use wire::openingd::OpeningPolicy;
 
 /// Is the channel what was agreed, and does hsmd know it as ours to close? `Err` says why not.
 pub(super) fn check(
@@ -46,10 +47,8 @@ fn begins(channel: &Channel) -> Result<(), String> {
     Ok(())
 }
 
-/// `Err` if openingd's result differs from the terms that it was given or exceeds the policy. With another `to_self_delay` in our terms
-/// we could not punish a revoked commitment.
-fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
-    let (params, policy) = (&channel.live.params, &told.policy);
+/// Our terms are those that openingd was given, and the peer's are within what we accept.
+fn terms_are_within(policy: &OpeningPolicy, params: &ChannelParams) -> Result<(), String> {
     let (ours, theirs) = (&params.terms.local, &params.terms.remote);
     let wanted = Terms { reserve: ours.reserve, ..policy.terms.clone() };
     if *ours != wanted {
@@ -75,6 +74,14 @@ fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
     if htlcs == 0 || htlcs > ::channel::MAX_HTLCS {
         return Err(format!("the peer's max_accepted_htlcs is {htlcs}"));
     }
+    Ok(())
+}
+
+/// `Err` if openingd's result differs from the terms that it was given or exceeds the policy. With another `to_self_delay` in our terms
+/// we could not punish a revoked commitment.
+fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
+    let (params, policy) = (&channel.live.params, &told.policy);
+    terms_are_within(policy, params)?;
     let feerate = channel.initial_feerate;
     let only = FeeChange { feerate, stage: Stage::Irrevocable };
     if channel.live.fees.0 != [only] {

@@ -5,15 +5,13 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::opening::{Attempt, Opening, agreed};
-use crate::rooms::channels::state::State;
-use crate::rooms::channels::{Channel, Owner, Scope, Totals, store, strangers};
+use crate::rooms::channels::{Channel, Scope, store, strangers};
 use crate::rooms::wallet;
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError, code};
 use primitives::*;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use subdaemon::Frame;
 use wire::channeld::Birth;
@@ -125,21 +123,8 @@ pub fn cancel(turn: &mut Turn<'_>, opening: &Opening, why: &str) {
     turn.say(Outgoing::Order { child: opening.child, body: order.encode(), fds: vec![] });
 }
 
-/// Both first commitments are signed: the one turn in which the channel comes to be.
-fn opened(
-    node: &Scope,
-    turn: &mut Turn<'_>,
-    opening: &Opening,
-    o: Opened,
-    peer: OwnedFd,
-) -> Result<(), Stop> {
-    // Two channels on one output: the second is nobody's. Nor is the id free where the output is another: whoever knows a
-    // channel's output makes up as many with its id as there are numbers of outputs.
-    let (funding, id) = (o.state.params.funding, o.channel);
-    let mut known = node.channels.all.values().chain(node.channels.closed.values());
-    if known.any(|c| c.live.params.funding == funding || c.id == id) {
-        return Err(Stop::refused(format!("the output {funding} is another channel's already")));
-    }
+/// The channel's record. `Err` where the funding is not known yet.
+fn channel_of(node: &Scope, opening: &Opening, o: &Opened) -> Result<Channel, Stop> {
     let (funding_tx, withheld) = match &opening.attempt {
         Attempt::FundingSigned { funded, .. } => (Some(funded.tx.clone()), false),
         Attempt::Completing { withhold, .. } => (None, *withhold),
@@ -148,59 +133,25 @@ fn opened(
             return Err(Stop::refused("openingd says Opened before the funding was known"));
         }
     };
-    let local = o.state.balance.local;
-    let channel = Channel {
-        number: opening.number,
-        peer: opening.peer,
-        id: o.channel,
-        state: State::AwaitingLockin,
-        live: o.state,
+    let ids = (opening.number, opening.peer, o.channel);
+    Ok(Channel {
         announce: o.announce,
         minimum_depth: o.minimum_depth,
         initial_feerate: o.feerate,
-        alias_local: crate::rooms::channels::opening::heard::new_alias(node),
-        alias_remote: None,
-        scid: None,
-        ready: Sides { local: false, remote: false },
-        shutdown: Sides::default(),
-        shutdown_at: None,
-        closing_begun: false,
-        upfront: o.upfront_script,
-        announcement_remote: None,
-        funding_tx: funding_tx.clone(),
-        funding_height: None,
-        was_in_block: false,
-        first_height: node.chain.height(),
-        closer: None,
-        close_by: None,
-        close_asked: false,
-        close_feerange: None,
-        close_tx: None,
-        spend: None,
-        cause: "unknown".to_owned(),
-        reason: String::new(),
-        lost_state: false,
-        unproven: false,
+        upfront: o.upfront_script.clone(),
+        funding_tx,
         withheld,
-        to_us_range: (local, local),
-        totals: Totals::default(),
-        peeled: BTreeMap::new(),
-        decided: BTreeMap::new(),
-        own_policy: crate::rooms::channels::terms::OwnPolicy::default(),
-        owner: Owner::Nobody,
-        served_connection: None,
-        spoken_on: None,
-        put_off_on: None,
-        reestablished: false,
-        status: (String::new(), None),
-        changes: vec![],
-        last_stable: None,
-    };
-    if let Err(why) = agreed::check(node, turn, opening, &channel)? {
-        return disown(node, turn, opening, channel.id, &why);
-    }
-    strangers::make_room(node, turn, &channel)?;
-    store::insert(turn.db, &channel)?;
+        ..Channel::fresh(ids, o.state.clone(), new_alias(node), node.chain.height())
+    })
+}
+
+/// The channel exists: it cannot be cancelled any more, and the funding's UTXOs are its own.
+fn made(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    channel: &Channel,
+) -> Result<(), Stop> {
     answer_cancellers(
         node,
         turn,
@@ -219,27 +170,16 @@ fn opened(
             channel.id, channel.live.params.amount
         ),
     );
-    if let Some(tx) = &funding_tx {
+    if let Some(tx) = &channel.funding_tx {
         // Spent, no longer reserved with an end: whatever happens now, these coins are the channel's.
         wallet::spend::spend(node, turn, tx)?;
     }
+    Ok(())
+}
+
+/// Tells whoever opened it here.
+fn tell_opener(node: &Scope, turn: &mut Turn<'_>, opening: &Opening, channel: &Channel) {
     let number = channel.number;
-    let copy = channel.clone();
-    turn.install(node, move |channels| {
-        channels.openings.remove(&number);
-        channels.insert(copy);
-    });
-    crate::kernel::births::ends(turn, opening.child);
-    // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
-    // there is no such channel for whoever opened it; ours has its record from the start.
-    turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
-    crate::rooms::channels::start::start_with(
-        node,
-        turn,
-        &channel,
-        Birth::JustOpened { funding_signed: o.funding_signed },
-        peer,
-    )?;
     match &opening.attempt {
         Attempt::FundingSigned { caller, .. } => {
             let caller = caller.clone();
@@ -258,6 +198,48 @@ fn opened(
         | Attempt::StartAccepted { .. }
         | Attempt::Theirs => {}
     }
+}
+
+/// Both first commitments are signed: the one turn in which the channel comes to be.
+fn opened(
+    node: &Scope,
+    turn: &mut Turn<'_>,
+    opening: &Opening,
+    o: Opened,
+    peer: OwnedFd,
+) -> Result<(), Stop> {
+    // Two channels on one output: the second is nobody's. Nor is the id free where the output is another: whoever knows a
+    // channel's output makes up as many with its id as there are numbers of outputs.
+    let (funding, id) = (o.state.params.funding, o.channel);
+    let mut known = node.channels.all.values().chain(node.channels.closed.values());
+    if known.any(|c| c.live.params.funding == funding || c.id == id) {
+        return Err(Stop::refused(format!("the output {funding} is another channel's already")));
+    }
+    let channel = channel_of(node, opening, &o)?;
+    if let Err(why) = agreed::check(node, turn, opening, &channel)? {
+        return disown(node, turn, opening, channel.id, &why);
+    }
+    strangers::make_room(node, turn, &channel)?;
+    store::insert(turn.db, &channel)?;
+    made(node, turn, opening, &channel)?;
+    let number = channel.number;
+    let copy = channel.clone();
+    turn.install(node, move |channels| {
+        channels.openings.remove(&number);
+        channels.insert(copy);
+    });
+    crate::kernel::births::ends(turn, opening.child);
+    // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
+    // there is no such channel for whoever opened it; ours has its record from the start.
+    turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
+    crate::rooms::channels::start::start_with(
+        node,
+        turn,
+        &channel,
+        Birth::JustOpened { funding_signed: o.funding_signed },
+        peer,
+    )?;
+    tell_opener(node, turn, opening, &channel);
     Ok(())
 }
 

@@ -2,15 +2,14 @@
 
 use super::{LAST_HTLC, policies};
 use crate::rooms::channels::state::State;
-use crate::rooms::channels::terms::{FeerateRange, OwnPolicy};
-use crate::rooms::channels::{Channel, Channels, Owner, StateChange, Totals};
+use crate::rooms::channels::terms::FeerateRange;
+use crate::rooms::channels::{Channel, Channels, StateChange, Totals};
 use crate::sys::db::{corrupt, sql};
 use crate::sys::fatal::Fatal;
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use primitives::*;
 use rusqlite::{Connection, Row};
-use std::collections::BTreeMap;
 use wire::channel_data::*;
 use wire::channeld::PeeledHtlc;
 use wire::{Long, OnionPacket, Wire};
@@ -34,14 +33,13 @@ pub fn load(db: &Connection) -> Result<Channels, Fatal> {
     Ok(channels)
 }
 
-fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
-    let state = State::from_number(row.get("state")?)
-        .ok_or_else(|| corrupt("channels", "unknown state"))?;
+/// What commitments depend on, but for HTLCs and secrets: they have rows of their own.
+fn live_of(row: &Row<'_>) -> Result<ChannelState, Fatal> {
     let funding = OutPoint {
         txid: Txid::from_byte_array(row.get("funding_txid")?),
         vout: row.get("funding_vout")?,
     };
-    let live = ChannelState {
+    Ok(ChannelState {
         params: ChannelParams {
             opener: side(row, "opener")?,
             funding,
@@ -75,21 +73,29 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         local_signatures: blob(row, "local_signatures")?,
         last_sent: LastSent::from_number(row.get("last_sent")?)
             .ok_or_else(|| corrupt("channels", "unknown last_sent"))?,
-    };
-    let scid = |column: &str| -> Result<Option<ShortChannelId>, Fatal> {
-        Ok(row.get::<_, Option<i64>>(column)?.map(|n| ShortChannelId(n.cast_unsigned())))
-    };
-    let count = |name: &str| -> Result<(u64, Msat), Fatal> {
-        Ok((number(row, name)?, Msat(number(row, &format!("{name}_msat"))?)))
-    };
-    let tx = |column: &str| -> Result<Option<Transaction>, Fatal> {
-        let raw: Option<Vec<u8>> = row.get(column)?;
-        raw.map(|r| bitcoin::consensus::deserialize(&r).map_err(|e| corrupt("channels", e)))
-            .transpose()
-    };
-    let script = |column: &str| -> Result<Option<ScriptBuf>, Fatal> {
-        Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(ScriptBuf::from_bytes))
-    };
+    })
+}
+
+fn scid(row: &Row<'_>, column: &str) -> Result<Option<ShortChannelId>, Fatal> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(|n| ShortChannelId(n.cast_unsigned())))
+}
+
+fn count(row: &Row<'_>, name: &str) -> Result<(u64, Msat), Fatal> {
+    Ok((number(row, name)?, Msat(number(row, &format!("{name}_msat"))?)))
+}
+
+fn tx(row: &Row<'_>, column: &str) -> Result<Option<Transaction>, Fatal> {
+    let raw: Option<Vec<u8>> = row.get(column)?;
+    raw.map(|r| bitcoin::consensus::deserialize(&r).map_err(|e| corrupt("channels", e))).transpose()
+}
+
+fn script(row: &Row<'_>, column: &str) -> Result<Option<ScriptBuf>, Fatal> {
+    Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(ScriptBuf::from_bytes))
+}
+
+fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
+    let state = State::from_number(row.get("state")?)
+        .ok_or_else(|| corrupt("channels", "unknown state"))?;
     let spend = match (
         row.get::<_, Option<[u8; 32]>>("spend_txid")?,
         row.get::<_, Option<u32>>("spend_height")?,
@@ -98,28 +104,34 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         _ => None,
     };
     let closer: Option<bool> = row.get("closer")?;
+    let ids = (
+        ChannelNumber(number(row, "number")?),
+        NodeId(row.get("peer")?),
+        ChannelId(row.get("channel_id")?),
+    );
+    let alias = scid(row, "alias_local")?.ok_or_else(|| corrupt("channels", "no alias"))?;
     Ok(Channel {
-        number: ChannelNumber(number(row, "number")?),
-        peer: NodeId(row.get("peer")?),
-        id: ChannelId(row.get("channel_id")?),
         state,
-        live,
         announce: row.get("announce")?,
         minimum_depth: row.get("minimum_depth")?,
         initial_feerate: FeeratePerKw(row.get("initial_feerate")?),
-        alias_local: scid("alias_local")?.ok_or_else(|| corrupt("channels", "no alias"))?,
-        alias_remote: scid("alias_remote")?,
-        scid: scid("scid")?,
+        alias_remote: scid(row, "alias_remote")?,
+        scid: scid(row, "scid")?,
         ready: Sides { local: row.get("ready_local")?, remote: row.get("ready_remote")? },
-        shutdown: Sides { local: script("shutdown_local")?, remote: script("shutdown_remote")? },
+        shutdown: Sides {
+            local: script(row, "shutdown_local")?,
+            remote: script(row, "shutdown_remote")?,
+        },
         shutdown_at: row.get::<_, Option<i64>>("shutdown_at")?.map(|id| HtlcId(id.unsigned_abs())),
         closing_begun: row.get("closing_begun")?,
-        upfront: Sides { local: script("upfront_local")?, remote: script("upfront_remote")? },
+        upfront: Sides {
+            local: script(row, "upfront_local")?,
+            remote: script(row, "upfront_remote")?,
+        },
         announcement_remote: row.get("announcement_remote")?,
-        funding_tx: tx("funding_tx")?,
+        funding_tx: tx(row, "funding_tx")?,
         funding_height: row.get::<_, Option<u32>>("funding_height")?.map(BlockHeight),
         was_in_block: row.get("was_in_block")?,
-        first_height: BlockHeight(row.get("first_height")?),
         closer: closer.map(|remote| if remote { Side::Remote } else { Side::Local }),
         close_by: row.get::<_, Option<i64>>("close_by")?.map(i64::unsigned_abs),
         close_asked: row.get("close_asked")?,
@@ -128,31 +140,21 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
             row.get::<_, Option<u32>>("close_max_per_kw")?,
         )
         .map(|(min, max)| FeerateRange { min: FeeratePerKw(min), max: FeeratePerKw(max) }),
-        close_tx: tx("close_tx")?,
+        close_tx: tx(row, "close_tx")?,
         spend,
         cause: row.get("cause")?,
         reason: row.get("reason")?,
         lost_state: row.get("lost_state")?,
-        unproven: false,
         withheld: row.get("withheld")?,
         to_us_range: (Msat(number(row, "min_to_us_msat")?), Msat(number(row, "max_to_us_msat")?)),
         totals: Totals {
-            in_offered: count("in_offered")?,
-            in_fulfilled: count("in_fulfilled")?,
-            out_offered: count("out_offered")?,
-            out_fulfilled: count("out_fulfilled")?,
+            in_offered: count(row, "in_offered")?,
+            in_fulfilled: count(row, "in_fulfilled")?,
+            out_offered: count(row, "out_offered")?,
+            out_fulfilled: count(row, "out_fulfilled")?,
         },
-        peeled: BTreeMap::new(),
-        decided: BTreeMap::new(),
-        owner: Owner::Nobody,
-        served_connection: None,
-        spoken_on: None,
-        put_off_on: None,
-        reestablished: false,
-        status: (String::new(), None),
-        changes: vec![],
         last_stable: row.get::<_, Option<i64>>("last_stable")?.map(i64::unsigned_abs),
-        own_policy: OwnPolicy::default(),
+        ..Channel::fresh(ids, live_of(row)?, alias, BlockHeight(row.get("first_height")?))
     })
 }
 
