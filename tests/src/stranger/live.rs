@@ -377,7 +377,9 @@ impl Live {
         match self.channel.reestablish(&theirs, true) {
             Reestablished::Nothing => {}
             Reestablished::Resend(steps) => steps.into_iter().for_each(|s| self.resend(s)),
-            odd => panic!("the node's channel_reestablish: {odd:?}"),
+            odd @ (Reestablished::WeAreBehind { .. }
+            | Reestablished::TheyAreBehind { .. }
+            | Reestablished::TheyLie(_)) => panic!("the node's channel_reestablish: {odd:?}"),
         }
     }
     fn resend(&mut self, step: Resend) {

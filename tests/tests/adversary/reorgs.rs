@@ -89,7 +89,7 @@ fn first_one_then_the_other(first: Kind, second: Kind, depth: u32) {
     let (one, other) = match first {
         // Once the node has failed the channel it takes no other close.
         Kind::Mutual => (scene.transaction(first), scene.transaction(second)),
-        _ => {
+        Kind::Ours | Kind::Theirs | Kind::Previous | Kind::Revoked => {
             let other = scene.transaction(second);
             (scene.transaction(first), other)
         }
