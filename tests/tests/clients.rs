@@ -10,11 +10,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
 }
 
-#[test]
-fn pyln_client_opens_pays_and_closes_a_channel() {
-    let pair = Pair::new();
-    let (alice, bob) = (Client::pyln(&pair.alice), Client::pyln(&pair.bob));
-
+/// Node, addresses, help and `check`.
+fn pyln_asks_about_the_node(pair: &Pair, alice: &Client) {
     let info = alice.ask("getinfo", json!({}));
     assert_eq!((&info["id"], &info["network"]), (&json!(pair.alice.id), &json!("regtest")));
     assert_eq!(info["fees_collected_msat"], 0);
@@ -28,7 +25,10 @@ fn pyln_client_opens_pays_and_closes_a_channel() {
         json!({"command_to_check": "invoice", "amount_msat": 1, "label": "l", "description": "d"}),
     );
     assert_eq!(checked["command_to_check"], "invoice");
+}
 
+/// Connects, opens, and waits until the channel is usable. Returns its id.
+fn pyln_opens_a_channel(pair: &Pair, alice: &Client) -> String {
     let to = json!({"peer_id": pair.bob.id, "host": "127.0.0.1", "port": pair.bob.port});
     assert_eq!(alice.ask("connect", to)["id"], pair.bob.id.as_str());
     let opened = alice.ask("fundchannel", json!({"node_id": pair.bob.id, "amount": 1_000_000}));
@@ -41,7 +41,11 @@ fn pyln_client_opens_pays_and_closes_a_channel() {
     let listed = alice.ask("listpeerchannels", json!({"peer_id": pair.bob.id}));
     assert_eq!(listed["channels"][0]["total_msat"], 1000000000);
     assert_eq!(listed["channels"][0]["state"], "CHANNELD_NORMAL");
+    channel
+}
 
+/// Bob waits for the payment on the same connection that he asks with.
+fn pyln_pays_an_invoice(pair: &Pair, alice: &Client, bob: &Client) {
     let made = bob.ask(
         "invoice",
         json!({"amount_msat": {"msat": 50_000}, "label": "tea", "description": "a cup of tea"}),
@@ -65,7 +69,10 @@ fn pyln_client_opens_pays_and_closes_a_channel() {
         (&pays["pays"][0]["status"], &pays["pays"][0]["bolt11"]),
         (&json!("complete"), &json!(bolt11))
     );
+}
 
+/// Error codes arrive as pyln-client raises them.
+fn pyln_reads_errors(alice: &Client, bob: &Client) {
     let again =
         bob.refused("invoice", json!({"amount_msat": 1, "label": "tea", "description": "d"}));
     assert_eq!(again.code, 900, "{again:?}");
@@ -76,7 +83,10 @@ fn pyln_client_opens_pays_and_closes_a_channel() {
         json!({"peer_id": format!("02{}", "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"), "host": "127.0.0.1", "port": 1}),
     );
     assert_eq!(unreachable.code, 401, "{unreachable:?}");
+}
 
+/// Lists, feerates and `ping`.
+fn pyln_lists(pair: &Pair, alice: &Client) {
     for (method, member) in [
         ("listfunds", "outputs"),
         ("listpeers", "peers"),
@@ -88,17 +98,24 @@ fn pyln_client_opens_pays_and_closes_a_channel() {
     }
     assert!(alice.ask("feerates", json!({"style": "perkw"}))["perkw"]["opening"].is_u64());
     assert!(alice.ask("ping", json!({"peer_id": pair.bob.id}))["totlen"].is_u64());
+}
 
+#[test]
+fn pyln_client_opens_pays_and_closes_a_channel() {
+    let pair = Pair::new();
+    let (alice, bob) = (Client::pyln(&pair.alice), Client::pyln(&pair.bob));
+    pyln_asks_about_the_node(&pair, &alice);
+    let channel = pyln_opens_a_channel(&pair, &alice);
+    pyln_pays_an_invoice(&pair, &alice, &bob);
+    pyln_reads_errors(&alice, &bob);
+    pyln_lists(&pair, &alice);
     let closed = alice.ask("close", json!({"peer_id": channel}));
     assert_eq!(closed["type"], "mutual", "{closed}");
     alice.ask("stop", json!({}));
 }
 
-#[test]
-fn cln_rpc_parses_every_answer() {
-    let pair = Pair::new();
-    let (alice, bob) = (Client::cln_rpc(&pair.alice), Client::cln_rpc(&pair.bob));
-
+/// The wallet pays, and the channel opens. Returns its id.
+fn cln_rpc_opens_a_channel(pair: &Pair, alice: &Client, bob: &Client) -> String {
     assert_eq!(alice.ask("getinfo", json!({}))["id"], pair.alice.id.as_str());
     let address = text(&alice.ask("newaddr", json!({"addresstype": "p2tr"}))["p2tr"]).to_owned();
     let sent = alice.ask("withdraw", json!({"destination": address, "satoshi": "100000000sat"}));
@@ -113,7 +130,7 @@ fn cln_rpc_parses_every_answer() {
     );
     let channel = text(&opened["channel_id"]).to_owned();
     for state in ["before", "after"] {
-        for client in [&alice, &bob] {
+        for client in [alice, bob] {
             let listed = client.ask("listpeerchannels", json!({}));
             assert_eq!(listed["channels"][0]["channel_id"], channel.as_str(), "{state}");
         }
@@ -123,7 +140,11 @@ fn cln_rpc_parses_every_answer() {
         node.wait_normal(&channel);
         node.sync(&pair.bitcoind);
     }
+    channel
+}
 
+/// `pay`, and both waits for an invoice.
+fn cln_rpc_pays_an_invoice(alice: &Client, bob: &Client) {
     let made = bob.ask(
         "invoice",
         json!({"amount_msat": "50000msat", "label": "tea", "description": "a cup of tea"}),
@@ -138,7 +159,10 @@ fn cln_rpc_parses_every_answer() {
         bob.ask("waitanyinvoice", json!({"lastpay_index": 0, "timeout": 1}))["label"],
         "tea"
     );
-    // By hand, over a route.
+}
+
+/// `sendpay` from bob to alice; then the lists of both and `delinvoice`.
+fn cln_rpc_pays_over_a_route(pair: &Pair, alice: &Client, bob: &Client) {
     let made =
         alice.ask("invoice", json!({"amount_msat": "7000msat", "label": "l", "description": "d"}));
     let info = bob.ask("listpeerchannels", json!({}));
@@ -154,7 +178,32 @@ fn cln_rpc_parses_every_answer() {
     assert_eq!(alice.ask("delinvoice", json!({"label": "l", "status": "paid"}))["label"], "l");
     let unknown = alice.refused("delinvoice", json!({"label": "l", "status": "paid"}));
     assert_eq!(unknown.code, 905, "{unknown:?}");
+}
 
+/// Until both nodes list the channel as closed.
+fn cln_rpc_closes_the_channel(pair: &Pair, alice: &Client, bob: &Client, channel: &str) {
+    assert_eq!(alice.ask("close", json!({"id": channel}))["type"], "mutual");
+    pair.bitcoind.mine(1);
+    for node in [&pair.alice, &pair.bob] {
+        node.wait_state(channel, "ONCHAIN");
+    }
+    alice.ask("listpeerchannels", json!({}));
+    pair.bitcoind.mine(100);
+    for client in [alice, bob] {
+        tests::wait_for("the channel to be buried", || {
+            let closed = client.ask("listclosedchannels", json!({}));
+            (closed["closedchannels"][0]["channel_id"] == channel).then_some(())
+        });
+    }
+}
+
+#[test]
+fn cln_rpc_parses_every_answer() {
+    let pair = Pair::new();
+    let (alice, bob) = (Client::cln_rpc(&pair.alice), Client::cln_rpc(&pair.bob));
+    let channel = cln_rpc_opens_a_channel(&pair, &alice, &bob);
+    cln_rpc_pays_an_invoice(&alice, &bob);
+    cln_rpc_pays_over_a_route(&pair, &alice, &bob);
     for (method, params) in [
         ("listfunds", json!({})),
         ("listpeers", json!({})),
@@ -171,19 +220,7 @@ fn cln_rpc_parses_every_answer() {
         alice.ask(method, params);
     }
 
-    assert_eq!(alice.ask("close", json!({"id": channel}))["type"], "mutual");
-    pair.bitcoind.mine(1);
-    for node in [&pair.alice, &pair.bob] {
-        node.wait_state(&channel, "ONCHAIN");
-    }
-    alice.ask("listpeerchannels", json!({}));
-    pair.bitcoind.mine(100);
-    for client in [&alice, &bob] {
-        tests::wait_for("the channel to be buried", || {
-            let closed = client.ask("listclosedchannels", json!({}));
-            (closed["closedchannels"][0]["channel_id"] == channel.as_str()).then_some(())
-        });
-    }
+    cln_rpc_closes_the_channel(&pair, &alice, &bob, &channel);
     alice.ask("listfunds", json!({"spent": true}));
     assert_eq!(alice.ask("disconnect", json!({"id": pair.bob.id, "force": true})), json!({}));
     alice.ask("stop", json!({}));

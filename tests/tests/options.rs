@@ -51,24 +51,19 @@ fn command_line(options: &[(&str, String, Value)]) -> Vec<String> {
     options.iter().map(one).collect()
 }
 
-#[test]
-fn limits_set_by_options_are_enforced_and_shown() {
-    let scratch = Scratch::new();
-    let options = unusual(&scratch.path().display().to_string());
-    drop(scratch);
-    let line = command_line(&options);
-    let given: Vec<&str> = line.iter().map(String::as_str).collect();
-    // Bob has the limits, alice meets them.
-    let pair = Pair::with(&[], &given);
-    let bob = &pair.bob;
-    for (name, _, shown) in &options {
+fn listconfigs_shows(bob: &Node, options: &[(&str, String, Value)]) {
+    for (name, _, shown) in options {
         let config = bob.rpc("listconfigs", &json!([name]))["configs"][name].clone();
         for (member, value) in shown.as_object().unwrap() {
             assert_eq!(&config[member], value, "--{name}: {config}");
         }
         assert_eq!(config["source"], "cmdline", "--{name}");
     }
+}
 
+/// `min-capacity-sat` and `funding-confirms`. Returns the id of a channel that is ready.
+fn opens_within_limits(pair: &Pair) -> String {
+    let bob = &pair.bob;
     // min-capacity-sat.
     pair.alice.connect(bob);
     let small = pair.alice.refused("fundchannel", &json!({"id": bob.id, "amount": 149_000}));
@@ -88,8 +83,11 @@ fn limits_set_by_options_are_enforced_and_shown() {
     bob.wait_normal(&id);
     pair.alice.sync(&pair.bitcoind);
     bob.sync(&pair.bitcoind);
+    id
+}
 
-    let channel = bob.channel(&id);
+fn channel_shows_the_limits(pair: &Pair, id: &str) {
+    let channel = pair.bob.channel(id);
     for (member, value) in [
         ("fee_base_msat", json!(13)),
         ("fee_proportional_millionths", json!(14)),
@@ -104,9 +102,13 @@ fn limits_set_by_options_are_enforced_and_shown() {
         assert_eq!(channel[member], value, "{member}: {channel}");
     }
     assert_eq!(channel["updates"]["local"]["cltv_expiry_delta"], 8);
-    let of_alice = pair.alice.channel(&id);
+    let of_alice = pair.alice.channel(id);
     assert_eq!(of_alice["our_to_self_delay"], 7, "{of_alice}");
+}
 
+/// `cltv-final` and `htlc-minimum-msat`.
+fn pays_within_limits(pair: &Pair, id: &str) {
+    let bob = &pair.bob;
     // cltv-final.
     let invoice = bob.invoice(100_000_000, "some coins");
     assert_eq!(bob.rpc("decode", &json!([invoice]))["min_final_cltv_expiry"], 9);
@@ -115,7 +117,7 @@ fn limits_set_by_options_are_enforced_and_shown() {
     let send = |from: &Node, to: &Node, msat: u64, label: &str| {
         let params = json!({"amount_msat": msat, "label": label, "description": label});
         let invoice = to.rpc("invoice", &params);
-        let scid = from.channel(&id)["short_channel_id"].clone();
+        let scid = from.channel(id)["short_channel_id"].clone();
         let route = json!([{"id": to.id, "channel": scid, "amount_msat": msat, "delay": 12}]);
         let sent = json!({"route": route, "payment_hash": invoice["payment_hash"],
             "payment_secret": invoice["payment_secret"]});
@@ -125,21 +127,23 @@ fn limits_set_by_options_are_enforced_and_shown() {
     };
     assert!(send(&pair.alice, bob, 1199, "below").is_err());
     assert!(send(&pair.alice, bob, 1200, "not below").is_ok());
-    // min-emergency-msat: what bob has is less.
+}
+
+/// `min-emergency-msat`: bob has less than that and the amount.
+fn withdraw_keeps_the_emergency_reserve(pair: &Pair) {
+    let bob = &pair.bob;
     bob.fund(&pair.bitcoind);
     let all = bob.rpc("listfunds", &json!({}))["outputs"][0]["amount_msat"].as_u64().unwrap();
     let sat = (all - 3_999_000_000) / 1000;
     let to = "bcrt1q6rz28mcfaxtmd6v789l9rrlrusdprr9pz3cppk";
     let refused = bob.refused("withdraw", &json!({"destination": to, "satoshi": sat}));
     assert!([301, 313].contains(&refused.code), "{refused:?}");
-    // log-prefix.
-    assert!(bob.log().lines().all(|line| line.starts_with("unusual ")));
-    // allow-deprecated-apis: both addresses, as once.
-    assert!(bob.rpc("newaddr", &json!({})).get("p2tr").is_some());
-    // dev-save-plugin-io.
-    let dir = unusual_value(&options, "dev-save-plugin-io");
+}
+
+/// `dev-save-plugin-io`: the plugin's input and output. The folder of `dir` is removed.
+fn plugin_io_is_saved(dir: &str) {
     let saved = |end: &str| {
-        let files = std::fs::read_dir(&dir).unwrap().flatten();
+        let files = std::fs::read_dir(dir).unwrap().flatten();
         let mut files = files.filter(|f| {
             let name = f.file_name().to_string_lossy().into_owned();
             name.starts_with("bcli-") && name.ends_with(end)
@@ -148,7 +152,29 @@ fn limits_set_by_options_are_enforced_and_shown() {
     };
     assert!(saved(".in").contains("\"method\":\"getmanifest\""));
     assert!(saved(".out").contains("getrawblockbyheight"));
-    std::fs::remove_dir_all(std::path::Path::new(&dir).parent().unwrap()).unwrap();
+    std::fs::remove_dir_all(std::path::Path::new(dir).parent().unwrap()).unwrap();
+}
+
+#[test]
+fn limits_set_by_options_are_enforced_and_shown() {
+    let scratch = Scratch::new();
+    let options = unusual(&scratch.path().display().to_string());
+    drop(scratch);
+    let line = command_line(&options);
+    let given: Vec<&str> = line.iter().map(String::as_str).collect();
+    // Bob has the limits, alice meets them.
+    let pair = Pair::with(&[], &given);
+    let bob = &pair.bob;
+    listconfigs_shows(bob, &options);
+    let id = opens_within_limits(&pair);
+    channel_shows_the_limits(&pair, &id);
+    pays_within_limits(&pair, &id);
+    withdraw_keeps_the_emergency_reserve(&pair);
+    // log-prefix.
+    assert!(bob.log().lines().all(|line| line.starts_with("unusual ")));
+    // allow-deprecated-apis: both addresses, as once.
+    assert!(bob.rpc("newaddr", &json!({})).get("p2tr").is_some());
+    plugin_io_is_saved(&unusual_value(&options, "dev-save-plugin-io"));
     bob.stop();
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 use subdaemon::testing::start;
 use tests::{Bitcoind, Node, Pair, Scratch, bin_dir};
@@ -60,6 +61,33 @@ fn limit(pid: Pid, name: &str) -> String {
     hard.to_owned()
 }
 
+/// Limits, descriptors, folder and environment of a child of lightningd. `inherited` is open in
+/// lightningd without close-on-exec.
+fn is_confined_child(pid: Pid, name: &str, inherited: &Path) {
+    assert_eq!(limit(pid, "Max address space"), (4u64 << 30).to_string(), "{name}");
+    assert_eq!(limit(pid, "Max file size"), "0", "{name}");
+    let makes_threads = ["bcli", "pay"].contains(&name);
+    assert!(makes_threads || limit(pid, "Max processes") == "0", "{name}");
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let mut files = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    assert!(files.all(|file| file != inherited), "{name} inherited a descriptor");
+    let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_eq!(dir, Path::new("/"), "{name}");
+    let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let names: Vec<_> =
+        environment.split('\0').filter_map(|v| Some(v.split_once('=')?.0)).collect();
+    let ours = [
+        "MALLOC_ARENA_MAX",
+        "HOME",
+        "LIGHTNINGD_PLUGIN",
+        "LIGHTNINGD_VERSION",
+        "FULMEN_SANDBOX_REQUIRED",
+    ];
+    let calls = name == "pay";
+    let is_expected = |n: &&str| ours.contains(n) || (calls && *n == "FULMEN_RPC_SOCKET");
+    assert!(names.iter().all(is_expected), "{name}: {names:?}");
+}
+
 #[test]
 fn sandbox_confines_every_process_of_a_node() {
     // A careless shell leaves this open in lightningd: none of its children has it.
@@ -78,28 +106,7 @@ fn sandbox_confines_every_process_of_a_node() {
         assert_eq!(status(pid, "Seccomp"), "2", "{name}");
         assert_eq!(limit(pid, "Max core file size"), "0", "{name}");
         if pid != master {
-            assert_eq!(limit(pid, "Max address space"), (4u64 << 30).to_string(), "{name}");
-            assert_eq!(limit(pid, "Max file size"), "0", "{name}");
-            let makes_threads = ["bcli", "pay"].contains(&&*name);
-            assert!(makes_threads || limit(pid, "Max processes") == "0", "{name}");
-            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-            let mut files = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-            assert!(files.all(|file| file != inherited), "{name} inherited a descriptor");
-            let dir = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
-            assert_eq!(dir, std::path::Path::new("/"), "{name}");
-            let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
-            let names: Vec<_> =
-                environment.split('\0').filter_map(|v| Some(v.split_once('=')?.0)).collect();
-            let ours = [
-                "MALLOC_ARENA_MAX",
-                "HOME",
-                "LIGHTNINGD_PLUGIN",
-                "LIGHTNINGD_VERSION",
-                "FULMEN_SANDBOX_REQUIRED",
-            ];
-            let calls = name == "pay";
-            let is_expected = |n: &&str| ours.contains(n) || (calls && *n == "FULMEN_RPC_SOCKET");
-            assert!(names.iter().all(is_expected), "{name}: {names:?}");
+            is_confined_child(pid, &name, &inherited);
         }
         seen.push(name);
     }

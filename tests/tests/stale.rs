@@ -31,11 +31,9 @@ fn warning(node: &Node) -> Option<String> {
     info["warning_bitcoind_sync"].as_str().map(str::to_owned)
 }
 
-/// On a tip that is too old the node receives, forwards and opens nothing new.
-#[test]
-fn stale_tip_stops_new_business_and_keeps_htlcs_protected() {
+/// Funded nodes on a chain whose blocks are six hours old.
+fn pair_of_long_ago() -> Pair {
     let scratch = Scratch::new();
-    // Everything that happens is long ago.
     let start = format!("-mocktime={}", now() - 6 * HOUR);
     let bitcoind = Bitcoind::start_with(&scratch.path().join("bitcoind"), &["-regtest", &start]);
     let alice = Node::start(&scratch.path().join("alice"), &bitcoind, &[]);
@@ -43,7 +41,32 @@ fn stale_tip_stops_new_business_and_keeps_htlcs_protected() {
     alice.fund(&bitcoind);
     bob.fund(&bitcoind);
     alice.sync(&bitcoind);
-    let mut pair = Pair { bitcoind, alice, bob, scratch };
+    Pair { bitcoind, alice, bob, scratch }
+}
+
+/// An HTLC to bob fails, and neither node can open a channel to the other.
+fn receives_and_opens_nothing(pair: &Pair, id: &str) {
+    let scid = pair.alice.channel(id)["short_channel_id"].clone();
+    let made = pair.bob.rpc("invoice", &json!([1_000_000, "on an old one", "d"]));
+    let route =
+        json!([{"id": pair.bob.id, "channel": scid, "amount_msat": 1_000_000, "delay": 24}]);
+    let (hash, secret) = (&made["payment_hash"], &made["payment_secret"]);
+    pair.alice
+        .rpc("sendpay", &json!({"route": route, "payment_hash": hash, "payment_secret": secret}));
+    let failed = pair.alice.refused("waitsendpay", &json!({"payment_hash": hash, "timeout": 40}));
+    assert_eq!(failed.data["failcodename"], "WIRE_TEMPORARY_NODE_FAILURE", "{failed:?}");
+    assert_eq!(failed.code, 204, "it can be tried again");
+    let opens = |from: &Node, to: &Node| {
+        from.refused("fundchannel", &json!({"id": to.id, "amount": 100_000}))
+    };
+    assert_eq!(opens(&pair.bob, &pair.alice).code, 304);
+    assert!(opens(&pair.alice, &pair.bob).message.contains("not in sync"));
+}
+
+/// On a tip that is too old the node receives, forwards and opens nothing new.
+#[test]
+fn stale_tip_stops_new_business_and_keeps_htlcs_protected() {
+    let mut pair = pair_of_long_ago();
     let id = pair.open(SAT);
     pair.alice.pay(&pair.bob.invoice(300_000_000, "as if nothing were wrong"));
     pair.bob.stop();
@@ -67,23 +90,7 @@ fn stale_tip_stops_new_business_and_keeps_htlcs_protected() {
     assert_eq!(warning(&pair.alice), None, "regtest has no limit");
     pair.bob.wait_log("Nothing new is received, forwarded or opened");
 
-    // No receipt, and no opening in either direction.
-    let scid = pair.alice.channel(&id)["short_channel_id"].clone();
-    let made = pair.bob.rpc("invoice", &json!([1_000_000, "on an old one", "d"]));
-    let route =
-        json!([{"id": pair.bob.id, "channel": scid, "amount_msat": 1_000_000, "delay": 24}]);
-    let (hash, secret) = (&made["payment_hash"], &made["payment_secret"]);
-    pair.alice
-        .rpc("sendpay", &json!({"route": route, "payment_hash": hash, "payment_secret": secret}));
-    let failed = pair.alice.refused("waitsendpay", &json!({"payment_hash": hash, "timeout": 40}));
-    assert_eq!(failed.data["failcodename"], "WIRE_TEMPORARY_NODE_FAILURE", "{failed:?}");
-    assert_eq!(failed.code, 204, "it can be tried again");
-    let opens = |from: &Node, to: &Node| {
-        from.refused("fundchannel", &json!({"id": to.id, "amount": 100_000}))
-    };
-    assert_eq!(opens(&pair.bob, &pair.alice).code, 304);
-    assert!(opens(&pair.alice, &pair.bob).message.contains("not in sync"));
-
+    receives_and_opens_nothing(&pair, &id);
     // What is at stake is protected: the peer closes, and what is ours is taken.
     let before = wealth(&pair.bob);
     pair.alice.rpc("dev-fail", &json!({"id": id}));

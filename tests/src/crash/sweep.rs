@@ -1,7 +1,9 @@
 //! The runner: counts a scenario's barriers, then visits each point.
 
 use super::{Aim, Counts, Mode, Scenario, World, put_back};
+use std::any::Any;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,6 +78,18 @@ pub struct Tally {
     pub failed: Vec<Failed>,
 }
 
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tried, passed, not_reached, skipped, failed, .. } = self;
+        write!(
+            f,
+            "{tried} points tried, {passed} passed ({not_reached} not reached), {skipped} passed \
+             before, {} failed",
+            failed.len()
+        )
+    }
+}
+
 /// Visits the points of a scenario that the plan names, in one mode.
 ///
 /// # Panics
@@ -114,11 +128,7 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
                 place.unwrap_or_else(|| "not reached".to_owned())
             }
             Err(panic) => {
-                let why = panic
-                    .downcast_ref::<String>()
-                    .cloned()
-                    .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-                    .unwrap_or_default();
+                let why = message_of(&*panic);
                 let place = world.died_at.clone().or_else(|| world.armed_place());
                 let kept = world.keep();
                 let why = format!("died {place:?}: {why}; see {}", kept.display());
@@ -135,18 +145,15 @@ pub fn sweep(scenario: &Scenario, mode: Mode, plan: &Plan) -> Tally {
     let all = points(mode, &counts, &Plan::default());
     tally.exist = all.len();
     tally.visited = all.iter().filter(|point| visited.contains(&name_of(point))).count();
-    println!(
-        "{}, {}: {} points tried, {} passed ({} not reached), {} passed before, {} failed; {:.0} s; barriers: {counts:?}",
-        scenario.name,
-        mode.name(),
-        tally.tried,
-        tally.passed,
-        tally.not_reached,
-        tally.skipped,
-        tally.failed.len(),
-        begun.elapsed().as_secs_f64(),
-    );
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{}, {}: {tally}; {seconds:.0} s; barriers: {counts:?}", scenario.name, mode.name());
     tally
+}
+
+/// The message of a panic; empty for a payload that is no text.
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    panic.downcast_ref::<String>().cloned().or(text).unwrap_or_default()
 }
 
 /// How many barriers, or commits, there are. What happens once in a life (the first commit, the

@@ -37,49 +37,70 @@ fn taken(world: &World, live: &Live) -> Vec<u64> {
     outputs.iter().filter(is_theirs).filter_map(|o| o["spent_height"].as_u64()).collect()
 }
 
-/// Blocks are small and fees are bid up: claims begin early enough to confirm before the expiry.
-#[test]
-fn flood_and_loot_ninety_htlcs_of_one_expiry_claimed_in_time() {
-    let world = World::on(&["-regtest", BLOCK], &["--cltv-delta=40"]);
-    // Whoever claims HTLCs pays for that with coins of its own: one for each that pushes or claims.
+/// The channels of the strangers who offer, and that of the one who receives.
+fn channels(world: &World) -> (Vec<Live>, Live) {
+    // A claim or an anchor bump spends a UTXO of the wallet: one for each of them.
     let address = world.node.rpc("newaddr", &json!({"addresstype": "p2tr"}))["p2tr"].clone();
     world.bitcoind.mine_to(8, address.as_str().unwrap());
     world.mine(100);
-    let meet = |n: u64| Stranger::meet(100 + n, &world);
+    let meet = |n: u64| Stranger::meet(100 + n, world);
     let mut senders: Vec<Live> =
-        (1..=CHANNELS).map(|n| meet(n).open(&world, Plan::new(n))).collect();
-    let mut receiver = meet(9).open(&world, Plan::new(9).sized(2_000_000, 1_800_000));
+        (1..=CHANNELS).map(|n| meet(n).open(world, Plan::new(n))).collect();
+    let mut receiver = meet(9).open(world, Plan::new(9).sized(2_000_000, 1_800_000));
     world.mine(3);
     for live in senders.iter_mut().chain([&mut receiver]) {
         live.ready();
         world.node.wait_normal(&live.name());
     }
+    (senders, receiver)
+}
+
+/// HTLCs of one expiry fill each channel of a sender, who is silent from then on.
+fn offer_all(
+    world: &World,
+    senders: &mut [Live],
+    receiver: &mut Live,
+    at_receiver: u32,
+    expiry: BlockHeight,
+) {
+    let mut number = 0;
+    for sender in senders {
+        for _ in 0..EACH {
+            number += 1;
+            let hash = preimage(number).hash();
+            let (amount, _, onion) = onion_through(world, receiver, 10_000_000, hash, at_receiver);
+            sender.add(amount, hash, expiry, onion);
+        }
+        sender.settle();
+        receiver.settle_with(number.into());
+        wait_settled(world, sender);
+        // From here on it is silent.
+        sender.stranger.hang_up();
+    }
+}
+
+/// The receiver reveals the preimage of each HTLC that it holds.
+fn fulfil_all(receiver: &mut Live) {
+    let held: Vec<HtlcId> = receiver.channel.htlcs().map(|h| h.htlc.id).collect();
+    for (id, live) in held.iter().zip(receiver.channel.clone().htlcs()) {
+        let known = (1..=u8::MAX).map(preimage).find(|p| p.hash() == live.htlc.payment_hash);
+        receiver.fulfil(*id, known.unwrap());
+    }
+    receiver.settle();
+}
+
+/// Blocks are small and fees are bid up: claims begin early enough to confirm before the expiry.
+#[test]
+fn flood_and_loot_ninety_htlcs_of_one_expiry_claimed_in_time() {
+    let world = World::on(&["-regtest", BLOCK], &["--cltv-delta=40"]);
+    let (mut senders, mut receiver) = channels(&world);
     let before = total(&world);
 
     // All of them expire together, here and there.
     let at_receiver = world.height() + 30;
     let expiry = BlockHeight(at_receiver + 40);
-    let mut number = 0;
-    for sender in &mut senders {
-        for _ in 0..EACH {
-            number += 1;
-            let hash = preimage(number).hash();
-            let (amount, _, onion) =
-                onion_through(&world, &receiver, 10_000_000, hash, at_receiver);
-            sender.add(amount, hash, expiry, onion);
-        }
-        sender.settle();
-        receiver.settle_with(number.into());
-        wait_settled(&world, sender);
-        // From here on it is silent.
-        sender.stranger.hang_up();
-    }
-    let held: Vec<HtlcId> = receiver.channel.htlcs().map(|h| h.htlc.id).collect();
-    for (id, live) in held.iter().zip(receiver.channel.clone().htlcs()) {
-        let known = (1..=number).map(preimage).find(|p| p.hash() == live.htlc.payment_hash);
-        receiver.fulfil(*id, known.unwrap());
-    }
-    receiver.settle();
+    offer_all(&world, &mut senders, &mut receiver, at_receiver, expiry);
+    fulfil_all(&mut receiver);
 
     // The node goes to the chain by itself, in time, and takes every one before its sender could.
     let all = |world: &World| senders.iter().all(|s| taken(world, s).len() == usize::from(EACH));

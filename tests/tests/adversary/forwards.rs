@@ -1,6 +1,7 @@
 //! HTLCs through the node, and preimages that appear where they can.
 
 use crate::scenes::*;
+use bitcoin::Transaction;
 use primitives::*;
 use tests::stranger::*;
 
@@ -59,17 +60,41 @@ fn eclair_preimage_extraction(published: Published) {
     let mut t = Between::new();
     let p = preimage(1);
     let (id, at_b) = t.send(100_000_000, p.hash(), 30);
-    let which = (Side::Remote, at_b);
     let number = t.b.newest();
-    let mut other = None;
+    let other = prepare(&mut t, published, (number, id, at_b));
+    let (commitment, claim) = commitment_and_claim(&t, published, (number, at_b), p);
+    t.b.stranger.hang_up();
+    t.world.mine_only(&[&commitment]);
+    t.a_still_waits(id);
+    t.world.mine_only(&[&claim]);
+    t.a_was_paid(id, p);
+    if let Some(other) = other {
+        t.world.resolve(&t.b.name());
+        t.world.mine(6);
+        t.a_failed(other);
+    }
+    t.world.resolve(&t.b.name());
+    t.a.settle_without_ours();
+    t.lost_nothing();
+}
+
+/// Brings b's channel to where the commitment counts, or no longer does. `number` is that of the
+/// commitment with the HTLC, `id` and `at_b` are the HTLC's ids. Returns the id at a of a second
+/// HTLC, if one was needed.
+fn prepare(
+    t: &mut Between,
+    published: Published,
+    (number, id, at_b): (u64, HtlcId, HtlcId),
+) -> Option<HtlcId> {
     match published {
-        Published::Current | Published::TheNodes => {}
+        Published::Current | Published::TheNodes => None,
         Published::Previous | Published::Next => {
             // One more, signed for b, who does not revoke: two commitments count.
             let hash = preimage(2).hash();
             let (amount, expiry, onion) = t.onion(50_000_000, hash, 30);
-            other = Some(t.a.add_and_settle(amount, hash, expiry, onion));
+            let other = t.a.add_and_settle(amount, hash, expiry, onion);
             t.b.hear_commit();
+            Some(other)
         }
         Published::FailedAndPrevious => {
             t.b.fail(at_b);
@@ -79,17 +104,29 @@ fn eclair_preimage_extraction(published: Published) {
             // The newest has it no more; the one before is not revoked.
             assert!(t.b.mine(number + 1).htlcs.is_empty());
             t.a_still_waits(id);
+            None
         }
         Published::Revoked => {
             let hash = preimage(2).hash();
             let (amount, expiry, onion) = t.onion(50_000_000, hash, 30);
-            other = Some(t.a.add_and_settle(amount, hash, expiry, onion));
+            let other = t.a.add_and_settle(amount, hash, expiry, onion);
             t.b.settle_with(2);
             wait_settled(&t.world, &t.b);
             assert!(t.b.newest() > number);
+            Some(other)
         }
     }
-    let (commitment, claim) = match published {
+}
+
+/// The commitment, and the claim of its HTLC with the preimage.
+fn commitment_and_claim(
+    t: &Between,
+    published: Published,
+    (number, at_b): (u64, HtlcId),
+    p: Preimage,
+) -> (Transaction, Transaction) {
+    let which = (Side::Remote, at_b);
+    match published {
         Published::TheNodes => {
             t.world.node.rpc("dev-fail", &serde_json::json!({"id": t.b.name()}));
             let tx = wait_close(&t.world, &t.b);
@@ -108,20 +145,7 @@ fn eclair_preimage_extraction(published: Published) {
             let claim = t.b.second_stage(&t.world, number + 1, which, Some(p));
             (t.b.commitment(number + 1), claim)
         }
-    };
-    t.b.stranger.hang_up();
-    t.world.mine_only(&[&commitment]);
-    t.a_still_waits(id);
-    t.world.mine_only(&[&claim]);
-    t.a_was_paid(id, p);
-    if let Some(other) = other {
-        t.world.resolve(&t.b.name());
-        t.world.mine(6);
-        t.a_failed(other);
     }
-    t.world.resolve(&t.b.name());
-    t.a.settle_without_ours();
-    t.lost_nothing();
 }
 
 /// BOLT 4, "Onion Decryption": an HMAC that was received before. The first HTLC with it was

@@ -156,40 +156,51 @@ fn eclair_channel_id_collision() {
 /// A way to break an `open_channel`.
 type Change = fn(&mut OpenChannel);
 
+/// Each field of `open_channel` at values that no node may accept.
+const OPEN_CHANNEL_EXTREMES: [Change; 28] = [
+    |m| m.chain_hash = [0; 32],
+    |m| m.chain_hash = [0xff; 32],
+    |m| m.temporary_channel_id = ChannelId([0; 32]),
+    |m| m.funding_satoshis = Sat(0),
+    |m| m.funding_satoshis = Sat(999),
+    |m| m.funding_satoshis = Sat(u64::MAX),
+    |m| m.push_msat = Msat(m.funding_satoshis.0 * 1000 + 1),
+    |m| m.push_msat = Msat(m.funding_satoshis.0 * 1000),
+    |m| m.push_msat = Msat(u64::MAX),
+    |m| m.dust_limit_satoshis = Sat(0),
+    |m| m.dust_limit_satoshis = Sat(353),
+    |m| m.dust_limit_satoshis = Sat(1063),
+    |m| m.dust_limit_satoshis = Sat::MAX_MONEY,
+    |m| m.max_htlc_value_in_flight_msat = Msat(0),
+    |m| m.channel_reserve_satoshis = Sat(0),
+    |m| m.channel_reserve_satoshis = Sat::MAX_MONEY,
+    |m| m.channel_reserve_satoshis = m.funding_satoshis,
+    |m| m.htlc_minimum_msat = Msat(u64::MAX),
+    |m| m.feerate_per_kw = FeeratePerKw(0),
+    |m| m.feerate_per_kw = FeeratePerKw(u32::MAX),
+    |m| m.to_self_delay = u16::MAX,
+    |m| m.max_accepted_htlcs = 0,
+    |m| m.max_accepted_htlcs = 484,
+    |m| m.max_accepted_htlcs = u16::MAX,
+    |m| m.channel_type = None,
+    |m| m.channel_type = Some(Rest(vec![])),
+    |m| m.channel_type = Some(Rest(vec![0xff; 300])),
+    |m| m.upfront_shutdown_script = Some(Rest(vec![0x6a, 1, 1])),
+];
+
+/// Each field of `funding_created` at its ends.
+const FUNDING_CREATED_EXTREMES: [fn(&mut FundingCreated); 5] = [
+    |m| m.funding_txid = Hash::from_byte_array([0; 32]),
+    |m| m.funding_txid = Hash::from_byte_array([0xff; 32]),
+    |m| m.temporary_channel_id = ChannelId([0; 32]),
+    |m| m.temporary_channel_id = ChannelId([0xff; 32]),
+    |m| m.funding_output_index = u16::MAX,
+];
+
 #[test]
 fn cln_zero_txid_assertion_and_other_fields_at_their_ends() {
-    let changes: [Change; 28] = [
-        |m| m.chain_hash = [0; 32],
-        |m| m.chain_hash = [0xff; 32],
-        |m| m.temporary_channel_id = ChannelId([0; 32]),
-        |m| m.funding_satoshis = Sat(0),
-        |m| m.funding_satoshis = Sat(999),
-        |m| m.funding_satoshis = Sat(u64::MAX),
-        |m| m.push_msat = Msat(m.funding_satoshis.0 * 1000 + 1),
-        |m| m.push_msat = Msat(m.funding_satoshis.0 * 1000),
-        |m| m.push_msat = Msat(u64::MAX),
-        |m| m.dust_limit_satoshis = Sat(0),
-        |m| m.dust_limit_satoshis = Sat(353),
-        |m| m.dust_limit_satoshis = Sat(1063),
-        |m| m.dust_limit_satoshis = Sat::MAX_MONEY,
-        |m| m.max_htlc_value_in_flight_msat = Msat(0),
-        |m| m.channel_reserve_satoshis = Sat(0),
-        |m| m.channel_reserve_satoshis = Sat::MAX_MONEY,
-        |m| m.channel_reserve_satoshis = m.funding_satoshis,
-        |m| m.htlc_minimum_msat = Msat(u64::MAX),
-        |m| m.feerate_per_kw = FeeratePerKw(0),
-        |m| m.feerate_per_kw = FeeratePerKw(u32::MAX),
-        |m| m.to_self_delay = u16::MAX,
-        |m| m.max_accepted_htlcs = 0,
-        |m| m.max_accepted_htlcs = 484,
-        |m| m.max_accepted_htlcs = u16::MAX,
-        |m| m.channel_type = None,
-        |m| m.channel_type = Some(Rest(vec![])),
-        |m| m.channel_type = Some(Rest(vec![0xff; 300])),
-        |m| m.upfront_shutdown_script = Some(Rest(vec![0x6a, 1, 1])),
-    ];
     let world = World::new();
-    for (n, change) in changes.iter().enumerate() {
+    for (n, change) in OPEN_CHANNEL_EXTREMES.iter().enumerate() {
         let plan = Plan::new(1);
         let mut open = plan.open_channel(ChannelId([n as u8 + 1; 32]));
         change(&mut open);
@@ -203,15 +214,7 @@ fn cln_zero_txid_assertion_and_other_fields_at_their_ends() {
         );
         assert!(!answer.is_empty(), "{n}: nothing was said to {open:?}");
     }
-    // Every field of funding_created.
-    let extremes: [fn(&mut FundingCreated); 5] = [
-        |m| m.funding_txid = Hash::from_byte_array([0; 32]),
-        |m| m.funding_txid = Hash::from_byte_array([0xff; 32]),
-        |m| m.temporary_channel_id = ChannelId([0; 32]),
-        |m| m.temporary_channel_id = ChannelId([0xff; 32]),
-        |m| m.funding_output_index = u16::MAX,
-    ];
-    for change in extremes {
+    for change in FUNDING_CREATED_EXTREMES {
         let mut draft = Stranger::meet(1, &world).propose(Plan::new(1));
         let mut created =
             draft.funding_created(OutPoint { txid: Hash::from_byte_array([7; 32]), vout: 0 });
@@ -324,50 +327,63 @@ fn our_opening_is_cancelled_while_the_peer_is_silent() {
     nothing_is_left(&world);
 }
 
+/// Node ids of the flood of openings.
+const IDS: u64 = 100;
+/// Openings that each of them proposes.
+const EACH: u64 = 100;
+
+/// Opens channels whose funding is never broadcast, until the node refuses one or all of
+/// [`EACH`] are open. Returns how many are.
+fn open_until_refused(mut stranger: Stranger, id: u64) -> (Stranger, u64) {
+    for left in (0..EACH).rev() {
+        let plan = Plan::new(1000 + id * EACH + left);
+        let temporary = ChannelId(key(left + id * EACH + (1 << 30)).secret_bytes());
+        stranger.say(&plan.open_channel(temporary));
+        let answer = stranger.line().hear().expect("the node stays on the line");
+        if answer[..2] != AcceptChannel::NUMBER.to_be_bytes() {
+            return (stranger, EACH - 1 - left);
+        }
+        let accept = AcceptChannel::take_body(&answer[2..]).unwrap();
+        let txid = bitcoin::Txid::hash(&temporary.0);
+        let mut draft = stranger.drafted(plan, temporary, &accept);
+        draft.create(OutPoint { txid, vout: 0 });
+        let _: FundingSigned = draft.line().expect();
+        stranger = draft.stranger;
+    }
+    (stranger, EACH)
+}
+
+/// Proposes this many at once, and counts the errors that answer them: one for each, until the
+/// node has told this peer often enough.
+fn refusals_of(stranger: &mut Stranger, id: u64, proposals: u64) -> u64 {
+    for n in 0..proposals {
+        let plan = Plan::new(1);
+        stranger.say(&plan.open_channel(ChannelId(key(n + id * EACH + (1 << 31)).secret_bytes())));
+    }
+    let mut refused = 0;
+    let quiet = Duration::from_millis(20);
+    while let Some(answer) = stranger.line().next_within(quiet).expect("the line holds") {
+        // Or one that goes no further: what all strangers may begin has grown meanwhile.
+        let is_error = answer[..2] == Error::NUMBER.to_be_bytes();
+        assert!(is_error || answer[..2] == AcceptChannel::NUMBER.to_be_bytes());
+        refused += u64::from(is_error);
+    }
+    refused
+}
+
 #[test]
 fn fake_channels_dos_ten_thousand_opens_never_funded() {
-    const IDS: u64 = 100;
-    const EACH: u64 = 100;
     let world = World::new();
     let before = world.node.rpc("getinfo", &json!({}));
     let begun = Instant::now();
     let (mut opened, mut refused) = (0u64, 0u64);
     let mut crowd = Vec::new();
     for id in 0..IDS {
-        let mut stranger = Stranger::meet(1000 + id, &world);
-        let mut left = EACH;
-        // As many as it gets, to the end: the funding is a lie.
-        while left > 0 {
-            left -= 1;
-            let plan = Plan::new(1000 + id * EACH + left);
-            let temporary = ChannelId(key(left + id * EACH + (1 << 30)).secret_bytes());
-            stranger.say(&plan.open_channel(temporary));
-            let answer = stranger.line().hear().expect("the node stays on the line");
-            if answer[..2] != AcceptChannel::NUMBER.to_be_bytes() {
-                refused += 1;
-                break;
-            }
-            let accept = AcceptChannel::take_body(&answer[2..]).unwrap();
-            let txid = bitcoin::Txid::hash(&temporary.0);
-            let mut draft = stranger.drafted(plan, temporary, &accept);
-            draft.create(OutPoint { txid, vout: 0 });
-            let _: FundingSigned = draft.line().expect();
-            stranger = draft.stranger;
-            opened += 1;
-        }
-        // The rest at once: a refusal for each, until the node has told this peer often enough.
-        for n in 0..left {
-            let plan = Plan::new(1);
-            stranger
-                .say(&plan.open_channel(ChannelId(key(n + id * EACH + (1 << 31)).secret_bytes())));
-        }
-        let quiet = Duration::from_millis(20);
-        while let Some(answer) = stranger.line().next_within(quiet).expect("the line holds") {
-            // Or one that goes no further: what all strangers may begin has grown meanwhile.
-            let is_error = answer[..2] == Error::NUMBER.to_be_bytes();
-            assert!(is_error || answer[..2] == AcceptChannel::NUMBER.to_be_bytes());
-            refused += u64::from(is_error);
-        }
+        let (mut stranger, accepted) = open_until_refused(Stranger::meet(1000 + id, &world), id);
+        opened += accepted;
+        // The one that was refused, and the rest at once.
+        refused += u64::from(accepted < EACH);
+        refused += refusals_of(&mut stranger, id, EACH.saturating_sub(accepted + 1));
         crowd.push(stranger);
     }
     eprintln!("{opened} opened, {refused} refused in {:?}", begun.elapsed());

@@ -248,6 +248,42 @@ static ONE_MARKET: std::sync::Mutex<()> = std::sync::Mutex::new(());
 /// Every kind of close at once: each is in a block before an HTLC expires.
 fn closes_confirm(market: &Market) {
     let _alone = ONE_MARKET.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (pair, coins) = pair_on(market);
+    let (bitcoind, alice, bob) = (&pair.bitcoind, &pair.alice, &pair.bob);
+    let channels: Vec<MarketChannel> =
+        CLOSES.into_iter().map(|c| MarketChannel::open(&pair, c)).collect();
+    bitcoind.mine(6);
+    for node in [alice, bob] {
+        node.sync(bitcoind);
+        channels.iter().for_each(|c| node.wait_normal(&c.id));
+    }
+    if market.is_crowded {
+        crowd(bitcoind, &coins);
+    }
+    let expiry = bitcoind.height() + u64::from(EXPIRY);
+    for channel in &channels {
+        channel.hold_htlcs(&pair);
+        channel.begin(&pair, market);
+    }
+    let unspent = |channel: &&MarketChannel| {
+        let funding = &channel.funding;
+        let out = bitcoind.rpc("gettxout", &json!([funding["txid"], funding["vout"], false]));
+        !out.is_null()
+    };
+    while channels.iter().any(|c| unspent(&c)) {
+        let late: Vec<&String> = channels.iter().filter(unspent).map(|c| &c.id).collect();
+        assert!(bitcoind.height() < expiry, "not in a block in time: {late:?}");
+        bitcoind.mine(1);
+        alice.sync(bitcoind);
+    }
+    let log = alice.log();
+    assert!(!log.contains("**BROKEN**"));
+    assert!(market.feerate == 253 || log.contains("bumping our commitment"));
+}
+
+/// Alice and bob, connected and funded, on a chain with this market; and the UTXOs that its crowd
+/// spends.
+fn pair_on(market: &Market) -> (Pair, Vec<OutPoint>) {
     let scratch = Scratch::new();
     let minimum = format!("-blockmintxfee={}", market.block_minimum);
     let chain = ["-regtest", "-maxmempool=5", &minimum];
@@ -263,65 +299,64 @@ fn closes_confirm(market: &Market) {
     bitcoind.mine_to(20, address.as_str().unwrap());
     alice.fund(&bitcoind);
     alice.connect(&bob);
-    let open = |(close, htlcs)| {
-        let funding = json!({"id": bob.id, "amount": 100_000_000, "push_msat": 50_000_000_000u64});
-        let opened = alice.rpc("fundchannel", &funding);
-        let outpoint = json!({"txid": opened["txid"], "vout": opened["outnum"]});
-        bitcoind.mine(1);
-        alice.sync(&bitcoind);
-        bob.sync(&bitcoind);
-        (close, htlcs, opened["channel_id"].as_str().unwrap().to_owned(), outpoint)
-    };
-    let channels: Vec<(Close, u64, String, Value)> = CLOSES.into_iter().map(open).collect();
-    bitcoind.mine(6);
-    for node in [&alice, &bob] {
-        node.sync(&bitcoind);
-        channels.iter().for_each(|(_, _, id, _)| node.wait_normal(id));
+    (Pair { bitcoind, alice, bob, scratch }, coins)
+}
+
+/// A channel of the matrix.
+struct MarketChannel {
+    close: Close,
+    /// Held each way.
+    htlcs: u64,
+    id: String,
+    /// The outpoint, as bitcoind takes it.
+    funding: Value,
+}
+
+impl MarketChannel {
+    fn open(pair: &Pair, (close, htlcs): (Close, u64)) -> Self {
+        let funding =
+            json!({"id": pair.bob.id, "amount": 100_000_000, "push_msat": 50_000_000_000u64});
+        let opened = pair.alice.rpc("fundchannel", &funding);
+        let funding = json!({"txid": opened["txid"], "vout": opened["outnum"]});
+        pair.bitcoind.mine(1);
+        pair.alice.sync(&pair.bitcoind);
+        pair.bob.sync(&pair.bitcoind);
+        Self { close, htlcs, id: opened["channel_id"].as_str().unwrap().to_owned(), funding }
     }
-    if market.is_crowded {
-        crowd(&bitcoind, &coins);
-    }
-    let expiry = bitcoind.height() + u64::from(EXPIRY);
-    for (close, htlcs, id, funding) in &channels {
-        begin_parts(&alice, &bob, id, *htlcs);
-        begin_parts(&bob, &alice, id, *htlcs);
+
+    /// Offers the HTLCs, and waits until both nodes hold all of them.
+    fn hold_htlcs(&self, pair: &Pair) {
+        let (alice, bob) = (&pair.alice, &pair.bob);
+        begin_parts(alice, bob, &self.id, self.htlcs);
+        begin_parts(bob, alice, &self.id, self.htlcs);
         let held = |node: &Node| {
-            let channel = node.channel(id);
+            let channel = node.channel(&self.id);
             let there =
                 |h: &&Value| h["state"].as_str().is_some_and(|s| s.ends_with("ADD_ACK_REVOCATION"));
             channel["htlcs"].as_array().map_or(0, |h| h.iter().filter(there).count() as u64)
         };
         wait_for("all HTLCs to be held", || {
-            [&alice, &bob].iter().all(|node| held(node) == 2 * htlcs).then_some(())
+            [alice, bob].iter().all(|node| held(node) == 2 * self.htlcs).then_some(())
         });
-        match close {
-            Close::Mutual => drop(alice.rpc("close", &json!({"id": id}))),
-            Close::Ours => drop(alice.rpc("dev-fail", &json!({"id": id}))),
+    }
+
+    /// Closes the channel, and waits for the transaction in the mempool.
+    fn begin(&self, pair: &Pair, market: &Market) {
+        let (id, bitcoind) = (&self.id, &pair.bitcoind);
+        match self.close {
+            Close::Mutual => drop(pair.alice.rpc("close", &json!({"id": id}))),
+            Close::Ours => drop(pair.alice.rpc("dev-fail", &json!({"id": id}))),
             Close::Theirs => {
-                bob.rpc("dev-fail", &json!({"id": id}));
+                pair.bob.rpc("dev-fail", &json!({"id": id}));
                 if !market.is_crowded {
-                    wait_for("bob's commitment", || spent_in_mempool(&bitcoind, funding));
+                    wait_for("bob's commitment", || spent_in_mempool(bitcoind, &self.funding));
                 }
                 // BOLT 1, error: bob says one, and alice fails the channel too.
-                alice.wait_state(id, "AWAITING_UNILATERAL");
+                pair.alice.wait_state(id, "AWAITING_UNILATERAL");
             }
         }
-        wait_for("a close in the mempool", || spent_in_mempool(&bitcoind, funding));
+        wait_for("a close in the mempool", || spent_in_mempool(bitcoind, &self.funding));
     }
-    let unspent = |funding: &Value| {
-        let out = bitcoind.rpc("gettxout", &json!([funding["txid"], funding["vout"], false]));
-        !out.is_null()
-    };
-    while channels.iter().any(|(.., funding)| unspent(funding)) {
-        let late = channels.iter().filter(|(.., funding)| unspent(funding));
-        let late: Vec<&String> = late.map(|(_, _, id, _)| id).collect();
-        assert!(bitcoind.height() < expiry, "not in a block in time: {late:?}");
-        bitcoind.mine(1);
-        alice.sync(&bitcoind);
-    }
-    let log = alice.log();
-    assert!(!log.contains("**BROKEN**"));
-    assert!(market.feerate == 253 || log.contains("bumping our commitment"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! cannot enter the mempool: the node bumps what stands there, whoever published it.
 
 use crate::scenes::*;
+use channel::commitment::Commitment;
 use primitives::*;
 use serde_json::json;
 use tests::stranger::*;
@@ -90,7 +91,18 @@ fn is_bumped(world: World, which: Which, outputs: Option<usize>, dies: bool) {
         t.world.node.wait_normal(&t.a.name());
     }
     assert!(closed < received.0, "{closed} is late for {received}");
-    // b's HTLC is claimed before b can take it back, and a's goes back to a.
+    resolves_in_time(&t, &built, incoming, received);
+    assert_eq!(t.world.evidence(&t.b.name())["close"], "remote_unilateral");
+    t.world.resolve(&t.b.name());
+    t.world.mine(6);
+    t.a_failed(id);
+    t.world.mine(1);
+    t.lost_nothing();
+}
+
+/// b's HTLC is claimed before b can take it back at `received`, and a's goes back to a before
+/// `incoming`.
+fn resolves_in_time(t: &Between, built: &Commitment, incoming: BlockHeight, received: BlockHeight) {
     let output = |by| {
         let found = built.htlcs.iter().find(|h| h.htlc.offered_by == by).unwrap();
         found.tx.input[0].previous_output.to_string()
@@ -107,12 +119,6 @@ fn is_bumped(world: World, which: Which, outputs: Option<usize>, dies: bool) {
     }
     assert!(spent(&theirs).unwrap() <= u64::from(received.0), "{:?}", spent(&theirs));
     assert!(spent(&mine).unwrap() < u64::from(incoming.0), "{:?}", spent(&mine));
-    assert_eq!(t.world.evidence(&t.b.name())["close"], "remote_unilateral");
-    t.world.resolve(&t.b.name());
-    t.world.mine(6);
-    t.a_failed(id);
-    t.world.mine(1);
-    t.lost_nothing();
 }
 
 #[test]

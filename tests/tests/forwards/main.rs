@@ -55,16 +55,9 @@ fn assert_moved(line: &Line, msat: u64, fee: u64) {
     assert_eq!(line.l2.rpc("getinfo", &json!({}))["fees_collected_msat"], fee);
 }
 
-#[test]
-fn forward_pays_and_earns_its_fee() {
-    let line = Line::new();
+/// A settled forward of 200,000,000 msat, and its two HTLCs.
+fn first_forward_is_listed(line: &Line) {
     let [first, second] = line.scids();
-    let invoice = line.invoice(200_000_000, "one");
-    let done = send(&line.l1, &line.route(200_000_000), &invoice).unwrap();
-    assert_eq!(done["status"], "complete");
-    assert_eq!(done["amount_sent_msat"], 200_002_001);
-    assert_moved(&line, 200_000_000, 2001);
-
     let forward = last_forward(&line.l2);
     for (name, value) in [
         ("in_channel", first.clone()),
@@ -95,6 +88,29 @@ fn forward_pays_and_earns_its_fee() {
     assert_eq!(htlcs[0]["created_index"], 1);
     let of_second = line.l2.rpc("listhtlcs", &json!([second]));
     assert_eq!(of_second["htlcs"].as_array().unwrap().len(), 1);
+}
+
+/// `delforward` of the first of two; the sum of the fees stays.
+fn delforward_keeps_the_fees(line: &Line) {
+    let [first, _] = line.scids();
+    let params = |status: &str| json!({"in_channel": first, "in_htlc_id": 0, "status": status});
+    assert_eq!(line.l2.refused("delforward", &params("failed")).code, 1401);
+    assert_eq!(line.l2.refused("delforward", &params("offered")).code, -32602);
+    line.l2.rpc("delforward", &params("settled"));
+    assert_eq!(line.l2.refused("delforward", &params("settled")).code, 1401);
+    assert_eq!(forwards(&line.l2).len(), 1);
+    assert_eq!(line.l2.rpc("getinfo", &json!({}))["fees_collected_msat"], 2002);
+}
+
+#[test]
+fn forward_pays_and_earns_its_fee() {
+    let line = Line::new();
+    let invoice = line.invoice(200_000_000, "one");
+    let done = send(&line.l1, &line.route(200_000_000), &invoice).unwrap();
+    assert_eq!(done["status"], "complete");
+    assert_eq!(done["amount_sent_msat"], 200_002_001);
+    assert_moved(&line, 200_000_000, 2001);
+    first_forward_is_listed(&line);
 
     // Dust goes as well, and the other way, by the names that only the two ends of a channel know.
     let alias = |node: &Node, id: &str| node.channel(id)["alias"]["local"].clone();
@@ -112,96 +128,96 @@ fn forward_pays_and_earns_its_fee() {
     line.l2.start_again();
     assert_eq!(line.l2.rpc("getinfo", &json!({}))["fees_collected_msat"], 2002);
     assert_eq!(forwards(&line.l2).len(), 2);
-    let params = |status: &str| json!({"in_channel": first, "in_htlc_id": 0, "status": status});
-    assert_eq!(line.l2.refused("delforward", &params("failed")).code, 1401);
-    assert_eq!(line.l2.refused("delforward", &params("offered")).code, -32602);
-    line.l2.rpc("delforward", &params("settled"));
-    assert_eq!(line.l2.refused("delforward", &params("settled")).code, 1401);
-    assert_eq!(forwards(&line.l2).len(), 1);
-    assert_eq!(line.l2.rpc("getinfo", &json!({}))["fees_collected_msat"], 2002);
+    delforward_keeps_the_fees(&line);
 }
 
-/// The payer reads which node failed the HTLC.
-#[test]
-fn forward_breaking_each_rule_fails_with_its_onion_code() {
-    let line = Line::new();
+/// No channel has this `short_channel_id`.
+const NOWHERE: &str = "1x2x3";
+
+/// A route that breaks a rule of the forwarder, and the error that it must give.
+struct Breach {
+    route: Value,
+    code: u64,
+    name: &'static str,
+    /// BOLT 4: the failure code, what is reported with it, and no `channel_update`.
+    raw: String,
+}
+
+/// In the order in which `listforwards` numbers them.
+fn breaches(line: &Line) -> [Breach; 6] {
     let [first, second] = line.scids();
-    let invoice = line.invoice(1_000_000, "one");
     let route = |sent: u64, msat: u64, delays: (u32, u32), channel: &Value| {
         json!([hop(&line.l2, &first, sent, delays.0), hop(&line.l3, channel, msat, delays.1)])
     };
     let height = u32::try_from(line.bitcoind.height()).unwrap();
     let out = format!("{:08x}", height + 1 + 13);
-    let nowhere = json!("1x2x3");
-    // BOLT 4: what is reported, and no channel_update.
-    for (route, code, name, raw) in [
-        (
-            route(1_000_010, 1_000_000, (18, 12), &second),
-            0x100c,
-            "WIRE_FEE_INSUFFICIENT",
-            format!("100c{:016x}0000", 1_000_010),
-        ),
-        (
-            route(1_000_011, 1_000_000, (18, 13), &second),
-            0x100d,
-            "WIRE_INCORRECT_CLTV_EXPIRY",
-            format!("100d{out}0000"),
-        ),
-        (
-            route(1_000_011, 1_000_000, (18, 12), &nowhere),
-            0x400a,
-            "WIRE_UNKNOWN_NEXT_PEER",
-            "400a".to_owned(),
-        ),
-        (
-            route(1_000_011, 1_000_000, (7, 1), &second),
-            0x100e,
-            "WIRE_EXPIRY_TOO_SOON",
-            "100e0000".to_owned(),
-        ),
-        (
-            route(1_000_011, 1_000_000, (2022, 2016), &second),
-            21,
-            "WIRE_EXPIRY_TOO_FAR",
-            "0015".to_owned(),
-        ),
-        (
-            route(1_000_011, 0, (18, 12), &second),
-            0x100b,
-            "WIRE_AMOUNT_BELOW_MINIMUM",
-            "100b00000000000000000000".to_owned(),
-        ),
-    ] {
-        let failed = send(&line.l1, &route, &invoice).unwrap_err();
-        assert_eq!((failed.code, &failed.data["failcodename"]), (204, &json!(name)), "{failed:?}");
-        assert_eq!(failed.data["failcode"], code);
-        assert_eq!(failed.data["raw_message"], raw);
-        assert_eq!(failed.data["erring_index"], 1);
-        assert_eq!(failed.data["erring_node"], line.l2.id.as_str());
-        assert_eq!(failed.data["erring_channel"], route[1]["channel"]);
-        let direction = u8::from(line.l2.id > line.l3.id);
-        assert_eq!(failed.data["erring_direction"], direction);
-        let forward = last_forward(&line.l2);
-        assert_eq!(
-            (&forward["status"], &forward["failreason"]),
-            (&json!("local_failed"), &json!(name))
-        );
-        assert_eq!(forward["failcode"], code);
-        assert!(forward.get("out_msat").is_none() && forward.get("resolved_time").is_none());
-    }
-    // What the payee refuses comes back through the middle as it was.
-    let other = (json!("77".repeat(32)), invoice.1.clone());
-    let failed = send(&line.l1, &line.route(1_000_000), &other).unwrap_err();
-    assert_eq!((failed.code, failed.data["erring_index"].as_u64()), (203, Some(2)));
-    assert_eq!(failed.data["failcodename"], "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS");
-    assert_eq!(failed.data["erring_channel"], second);
-    assert_eq!(last_forward(&line.l2)["status"], "failed");
-    // A peer that is away, and one that closes.
+    let nowhere = json!(NOWHERE);
+    [
+        Breach {
+            route: route(1_000_010, 1_000_000, (18, 12), &second),
+            code: 0x100c,
+            name: "WIRE_FEE_INSUFFICIENT",
+            raw: format!("100c{:016x}0000", 1_000_010),
+        },
+        Breach {
+            route: route(1_000_011, 1_000_000, (18, 13), &second),
+            code: 0x100d,
+            name: "WIRE_INCORRECT_CLTV_EXPIRY",
+            raw: format!("100d{out}0000"),
+        },
+        Breach {
+            route: route(1_000_011, 1_000_000, (18, 12), &nowhere),
+            code: 0x400a,
+            name: "WIRE_UNKNOWN_NEXT_PEER",
+            raw: "400a".to_owned(),
+        },
+        Breach {
+            route: route(1_000_011, 1_000_000, (7, 1), &second),
+            code: 0x100e,
+            name: "WIRE_EXPIRY_TOO_SOON",
+            raw: "100e0000".to_owned(),
+        },
+        Breach {
+            route: route(1_000_011, 1_000_000, (2022, 2016), &second),
+            code: 21,
+            name: "WIRE_EXPIRY_TOO_FAR",
+            raw: "0015".to_owned(),
+        },
+        Breach {
+            route: route(1_000_011, 0, (18, 12), &second),
+            code: 0x100b,
+            name: "WIRE_AMOUNT_BELOW_MINIMUM",
+            raw: "100b00000000000000000000".to_owned(),
+        },
+    ]
+}
+
+fn fails_at_the_forwarder(line: &Line, breach: &Breach, invoice: &(Value, Value)) {
+    let Breach { route, code, name, raw } = breach;
+    let failed = send(&line.l1, route, invoice).unwrap_err();
+    assert_eq!((failed.code, &failed.data["failcodename"]), (204, &json!(name)), "{failed:?}");
+    assert_eq!(failed.data["failcode"], *code);
+    assert_eq!(failed.data["raw_message"], *raw);
+    assert_eq!(failed.data["erring_index"], 1);
+    assert_eq!(failed.data["erring_node"], line.l2.id.as_str());
+    assert_eq!(failed.data["erring_channel"], route[1]["channel"]);
+    let direction = u8::from(line.l2.id > line.l3.id);
+    assert_eq!(failed.data["erring_direction"], direction);
+    let forward = last_forward(&line.l2);
+    assert_eq!(
+        (&forward["status"], &forward["failreason"]),
+        (&json!("local_failed"), &json!(name))
+    );
+    assert_eq!(forward["failcode"], *code);
+    assert!(forward.get("out_msat").is_none() && forward.get("resolved_time").is_none());
+}
+
+fn offline_and_closing_peers_fail_forwards(line: &Line, invoice: &(Value, Value)) {
     line.l3.stop();
     wait_for("l2 to notice", || {
         (line.l2.channel(&line.second)["reestablished"] == false).then_some(())
     });
-    let failed = send(&line.l1, &line.route(1_000_000), &invoice).unwrap_err();
+    let failed = send(&line.l1, &line.route(1_000_000), invoice).unwrap_err();
     assert_eq!(failed.data["failcodename"], "WIRE_TEMPORARY_CHANNEL_FAILURE");
     assert_eq!(failed.data["raw_message"], "10070000");
     // Its answer comes when the channel is closed: nobody waits for it here.
@@ -210,21 +226,42 @@ fn forward_breaking_each_rule_fails_with_its_onion_code() {
     let mut socket = line.l2.socket().unwrap();
     socket.write_all(close.to_string().as_bytes()).unwrap();
     line.l2.wait_state(&line.second, "CHANNELD_SHUTTING_DOWN");
-    let failed = send(&line.l1, &line.route(1_000_000), &invoice).unwrap_err();
+    let failed = send(&line.l1, &line.route(1_000_000), invoice).unwrap_err();
     assert_eq!(failed.data["failcodename"], "WIRE_PERMANENT_CHANNEL_FAILURE");
+}
 
-    assert_moved_nothing(&line);
-    // Pages and filters.
+fn failed_forwards_are_listed_in_pages(line: &Line) {
     let list = |params: Value| {
         let list = line.l2.rpc("listforwards", &params)["forwards"].as_array().unwrap().clone();
         list.iter().map(|f| f["created_index"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(list(json!({"status": "failed"})), [7]);
     assert_eq!(list(json!({"status": "settled"})), [0u64; 0]);
-    assert_eq!(list(json!({"out_channel": nowhere})), [3]);
+    assert_eq!(list(json!({"out_channel": NOWHERE})), [3]);
     assert_eq!(list(json!({"index": "created", "start": 2, "limit": 3})), [2, 3, 4]);
     assert_eq!(list(json!({"index": "updated", "start": 1})), [7]);
     assert_eq!(line.l2.refused("listforwards", &json!({"status": "lost"})).code, -32602);
+}
+
+/// The payer reads which node failed the HTLC.
+#[test]
+fn forward_breaking_each_rule_fails_with_its_onion_code() {
+    let line = Line::new();
+    let invoice = line.invoice(1_000_000, "one");
+    let breaches = breaches(&line);
+    for breach in &breaches {
+        fails_at_the_forwarder(&line, breach, &invoice);
+    }
+    // What the payee refuses comes back through the middle as it was.
+    let other = (json!("77".repeat(32)), invoice.1.clone());
+    let failed = send(&line.l1, &line.route(1_000_000), &other).unwrap_err();
+    assert_eq!((failed.code, failed.data["erring_index"].as_u64()), (203, Some(2)));
+    assert_eq!(failed.data["failcodename"], "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS");
+    assert_eq!(failed.data["erring_channel"], line.scids()[1]);
+    assert_eq!(last_forward(&line.l2)["status"], "failed");
+    offline_and_closing_peers_fail_forwards(&line, &invoice);
+    assert_moved_nothing(&line);
+    failed_forwards_are_listed_in_pages(&line);
 }
 
 fn assert_moved_nothing(line: &Line) {

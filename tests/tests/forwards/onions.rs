@@ -2,7 +2,7 @@
 
 use super::last_forward;
 use serde_json::{Value, json};
-use tests::Line;
+use tests::{Bitcoind, Line, Node, RpcError, Scratch};
 
 /// BOLT 4's payloads, with their lengths, as createonion takes them.
 fn payload(records: &[(u8, Vec<u8>)]) -> String {
@@ -29,38 +29,59 @@ fn scid_bytes(v: &Value) -> Vec<u8> {
     (parts[0] << 40 | parts[1] << 16 | parts[2]).to_be_bytes().to_vec()
 }
 
+/// `createonion` for two hops that pay the invoice; only `last_node` can open the inner layer.
+fn create_onion(
+    line: &Line,
+    height: u64,
+    (hash, secret): &(Value, Value),
+    msat: u64,
+    last_node: &str,
+) -> Value {
+    let [_, second] = line.scids();
+    let total = [unhex(secret), short(msat)].concat();
+    let forward = [(2, short(msat)), (4, short(height + 13)), (6, scid_bytes(&second))];
+    let last = [(2, short(msat)), (4, short(height + 13)), (8, total)];
+    line.l1.rpc(
+        "createonion",
+        &json!({"hops": [
+            {"pubkey": line.l2.id, "payload": payload(&forward)},
+            {"pubkey": last_node, "payload": payload(&last)},
+        ], "assocdata": hash}),
+    )
+}
+
+/// `sendonion`, with the shared secrets and the first hop's channel if it shall name them; and how
+/// the payment ended.
+fn send_onion(
+    line: &Line,
+    made: &Value,
+    hash: &Value,
+    with_secrets: bool,
+    channel: bool,
+) -> Result<Value, RpcError> {
+    let mut first_hop = json!({"id": line.l2.id, "amount_msat": 1_000_011, "delay": 18});
+    if channel {
+        first_hop["channel"] = line.scids()[0].clone();
+    }
+    let mut params = json!({"onion": made["onion"], "first_hop": first_hop, "payment_hash": hash});
+    if with_secrets {
+        params["shared_secrets"] = made["shared_secrets"].clone();
+    }
+    let sent = line.l1.rpc("sendonion", &params);
+    assert_eq!((&sent["status"], &sent["payment_hash"]), (&json!("pending"), hash));
+    line.l1.call("waitsendpay", &json!({"payment_hash": hash, "timeout": 40}))
+}
+
 /// Onions of `createonion`; the errors of those that fail are read with the shared secrets.
 #[test]
 fn sendonion_pays_and_its_errors_are_read_with_shared_secrets() {
     let line = Line::new();
-    let [first, second] = line.scids();
     let height = line.bitcoind.height();
-    // `node3` is who the last layer is made for.
-    let onion = |(hash, secret): &(Value, Value), msat: u64, node3: &str| {
-        let total = [unhex(secret), short(msat)].concat();
-        let forward = [(2, short(msat)), (4, short(height + 13)), (6, scid_bytes(&second))];
-        let last = [(2, short(msat)), (4, short(height + 13)), (8, total)];
-        line.l1.rpc(
-            "createonion",
-            &json!({"hops": [
-                {"pubkey": line.l2.id, "payload": payload(&forward)},
-                {"pubkey": node3, "payload": payload(&last)},
-            ], "assocdata": hash}),
-        )
+    let onion = |invoice: &(Value, Value), msat: u64, last: &str| {
+        create_onion(&line, height, invoice, msat, last)
     };
     let send = |made: &Value, hash: &Value, with_secrets: bool, channel: bool| {
-        let mut first_hop = json!({"id": line.l2.id, "amount_msat": 1_000_011, "delay": 18});
-        if channel {
-            first_hop["channel"] = first.clone();
-        }
-        let mut params =
-            json!({"onion": made["onion"], "first_hop": first_hop, "payment_hash": hash});
-        if with_secrets {
-            params["shared_secrets"] = made["shared_secrets"].clone();
-        }
-        let sent = line.l1.rpc("sendonion", &params);
-        assert_eq!((&sent["status"], &sent["payment_hash"]), (&json!("pending"), hash));
-        line.l1.call("waitsendpay", &json!({"payment_hash": hash, "timeout": 40}))
+        send_onion(&line, made, hash, with_secrets, channel)
     };
     let invoice = line.invoice(1_000_000, "by hand");
     let made = onion(&invoice, 1_000_000, &line.l3.id);
@@ -89,38 +110,44 @@ fn sendonion_pays_and_its_errors_are_read_with_shared_secrets() {
     let garbled = json!({"onion": format!("00{}", "11".repeat(1365)), "shared_secrets": made["shared_secrets"]});
     let failed = send(&garbled, &unknown.0, true, true).unwrap_err();
     assert_eq!(failed.data["failcodename"], "WIRE_INVALID_ONION_KEY");
-    // CLN's own example, with its session key.
-    let hops = [
-        (
-            "033845802d25b4e074ccfd7cd8b339a41dc75bf9978a034800444b51d42b07799a",
-            "11020203e804019706080000760000010000",
-        ),
-        (
-            "03cecbfdc68544cc596223b68ce0710c9e5d2c9cb317ee07822d95079acc703d31",
-            "11020203e804019706080000780000010000",
-        ),
-        (
-            "02287bfac8b99b35477ebe9334eede1e32b189e24644eb701c079614712331cec0",
-            "2b020203e80401910822d7768066e4322f8e4603fac079d72d39757655eae27e46057913bd038bd670cd03e8",
-        ),
-    ];
-    let hops: Vec<Value> = hops.iter().map(|(k, p)| json!({"pubkey": k, "payload": p})).collect();
+    assert_eq!(line.l1.refused("sendonion", &json!(["00", {}, "77".repeat(32)])).code, -32602);
+}
+
+/// Hops of CLN's own example: node id and payload.
+const EXAMPLE_HOPS: [(&str, &str); 3] = [
+    (
+        "033845802d25b4e074ccfd7cd8b339a41dc75bf9978a034800444b51d42b07799a",
+        "11020203e804019706080000760000010000",
+    ),
+    (
+        "03cecbfdc68544cc596223b68ce0710c9e5d2c9cb317ee07822d95079acc703d31",
+        "11020203e804019706080000780000010000",
+    ),
+    (
+        "02287bfac8b99b35477ebe9334eede1e32b189e24644eb701c079614712331cec0",
+        "2b020203e80401910822d7768066e4322f8e4603fac079d72d39757655eae27e46057913bd038bd670cd03e8",
+    ),
+];
+
+#[test]
+fn createonion_makes_the_example_of_cln_and_checks_its_hops() {
+    let scratch = Scratch::new();
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"));
+    let node = Node::start(&scratch.path().join("node"), &bitcoind, &[]);
+    let hops: Vec<Value> =
+        EXAMPLE_HOPS.iter().map(|(k, p)| json!({"pubkey": k, "payload": p})).collect();
     let params = json!({"hops": hops, "session_key": "41".repeat(32),
         "assocdata": "c604fdfab4dc32f8efe4d02afb2a8e1284df9bb3853ad9a91324c1c40dfc94da"});
-    let made = line.l1.rpc("createonion", &params);
+    let made = node.rpc("createonion", &params);
     assert!(made["onion"].as_str().unwrap().starts_with(
         "0002eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619770b0fbc0a1cf999ec960bfbbbba542e05864d0d24ddf4b26b87e2e7eab0e16ada7007461339d5e9df65df74ab5c6cabda0cd4f1186bd07fc5648b2d3cd34deb26384d37838de93e3a4dbb0b6b19f40c8c63ffc17174abe4e2bcb15a9c11a1fa93d526957b3f58bfda08ca932"
     ));
     for (params, what) in [
         (json!({"hops": [], "assocdata": ""}), "no hops"),
-        (
-            json!({"hops": [{"pubkey": line.l2.id, "payload": "0501"}], "assocdata": ""}),
-            "its length",
-        ),
+        (json!({"hops": [{"pubkey": node.id, "payload": "0501"}], "assocdata": ""}), "its length"),
         (json!({"hops": hops, "assocdata": "", "onion_size": 100}), "bytes"),
     ] {
-        let refused = line.l1.refused("createonion", &params);
+        let refused = node.refused("createonion", &params);
         assert!(refused.message.contains(what), "{}", refused.message);
     }
-    assert_eq!(line.l1.refused("sendonion", &json!(["00", {}, "77".repeat(32)])).code, -32602);
 }
