@@ -153,7 +153,7 @@ type Terms = fn(&mut Plan);
 
 /// Terms that the node accepts give a channel that opens, and that closes again.
 #[test]
-fn openings_of_strangers_with_extreme_terms_open_and_close() {
+fn openings_with_extreme_terms_open_and_close() {
     let changes: [Terms; 10] = [
         |p| p.terms.max_in_flight = Msat(u64::MAX),
         |p| p.terms.max_in_flight = Msat(1),
@@ -261,7 +261,7 @@ fn live_fails(world: &World, live: &Live) {
 /// BOLT 2, "cltv_expiry_delta Selection". With a delta of 80 the node would fail the channel 40
 /// blocks before the expiry of what it fulfils.
 #[test]
-fn final_htlc_past_its_fulfilment_deadline_comes_back() {
+fn final_htlc_past_its_fulfilment_deadline_fails_back() {
     let world = World::with(&["--cltv-delta=80"]);
     let mut live = Stranger::meet(1, &world).open(&world, Plan::new(1));
     live.lock_in(&world);
@@ -330,7 +330,7 @@ fn channel_ready_with_another_alias_is_kept() {
 
 /// BOLT 7, channel_update: htlc_maximum_msat is not above what the peer lets be in flight.
 #[test]
-fn htlc_maximum_is_at_most_what_the_peer_lets_be_in_flight() {
+fn htlc_maximum_msat_is_at_most_the_peers_max_in_flight() {
     let world = World::new();
     let mut plan = Plan::new(1);
     plan.terms.max_in_flight = Msat(300_000_000);

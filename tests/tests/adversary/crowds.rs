@@ -146,7 +146,7 @@ fn opening_flood_of_one_peer_costs_few_processes_and_commits() {
 }
 
 #[test]
-fn idle_openings_leave_room_for_newcomers_and_friends() {
+fn idle_openings_are_evicted_for_newcomers_and_channel_peers() {
     let world = World::new();
     let mut friend = Stranger::meet(1, &world).open(&world, Plan::new(1));
     friend.lock_in(&world);
@@ -178,7 +178,7 @@ fn idle_openings_leave_room_for_newcomers_and_friends() {
 }
 
 #[test]
-fn fake_channels_leave_room_for_newcomers() {
+fn fake_channels_are_evicted_for_newcomers() {
     const FAKES: u64 = 54;
     let world = World::new();
     let before = counters(&world);

@@ -251,7 +251,7 @@ fn disorder_after_an_htlc_without_its_commitment() {
     in_state(1200, true, held);
 }
 #[test]
-fn disorder_after_a_commitment_of_the_node_that_is_not_answered() {
+fn disorder_after_an_unanswered_commitment_of_the_node() {
     in_state(1300, true, |world, live| {
         held(world, live);
         live.commit();
@@ -266,7 +266,7 @@ fn disorder_while_an_htlc_is_held() {
     });
 }
 #[test]
-fn disorder_while_one_of_the_nodes_is_held() {
+fn disorder_while_an_htlc_of_the_node_is_held() {
     in_state(1500, true, |world, live| {
         // Its preimage is nobody's.
         node_pays(world, live, 100_000_000, PaymentHash(live.id.0), 24, 1);

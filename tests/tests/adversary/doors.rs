@@ -109,7 +109,7 @@ fn handshake_slowly(node: &Node, from: [u8; 4], round_trip: Duration) -> bool {
 const ROUND_TRIP: Duration = Duration::from_millis(800);
 
 #[test]
-fn stranger_flood_from_one_address_keeps_no_friend_out() {
+fn stranger_flood_from_one_address_keeps_no_channel_peer_out() {
     let world = World::new();
     let at = SocketAddr::from(([127, 0, 0, 1], world.node.port));
     for says in [vec![], vec![0], act_one(&world.node)] {
@@ -137,7 +137,7 @@ fn kill_one(node: &Node, executable: &str, last: Option<nix::unistd::Pid>) -> ni
 }
 
 #[test]
-fn connectd_that_dies_eight_times_takes_no_node_with_it() {
+fn connectd_that_dies_eight_times_does_not_end_the_node() {
     let pair = Pair::with(&["--dev-restart-pause=1000"], &[]);
     let id = pair.open(1_000_000);
     let (mut last, mut warned) = (None, false);
@@ -164,7 +164,7 @@ fn connectd_that_dies_eight_times_takes_no_node_with_it() {
 /// The executables vanish while the node runs: what a fork that fails for want of processes comes
 /// to, too.
 #[test]
-fn daemon_that_cannot_be_started_takes_no_node_with_it() {
+fn daemon_that_cannot_be_started_does_not_end_the_node() {
     let links = Scratch::new();
     let link = |daemon: &str| links.path().join(format!("lightning_{daemon}"));
     let option = |daemon: &str| format!("--subdaemon={daemon}:{}", link(daemon).display());

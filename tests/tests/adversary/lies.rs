@@ -107,7 +107,7 @@ fn lies_in_channel_reestablish_while_a_revocation_is_due() {
     });
 }
 #[test]
-fn lies_in_channel_reestablish_while_a_commitment_is_on_its_way() {
+fn lies_in_channel_reestablish_while_a_commitment_is_in_flight() {
     lies(2200, |world, live| {
         node_pays_again(world, live);
         held(world, live);
