@@ -1,5 +1,5 @@
-//! One channel between us, who keep to its verbs, and a peer that says anything: no step makes a state that contradicts
-//! itself, loses money, or cannot be built.
+//! One channel between us, who keep to its verbs, and a peer that says anything: no step makes a
+//! state that contradicts itself, loses money, or cannot be built.
 
 use crate::input::Input;
 use crate::sides::{basepoints, point, secret};

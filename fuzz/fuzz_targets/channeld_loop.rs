@@ -1,6 +1,7 @@
-//! channeld's loop with a scripted master, hsmd and peer: bytes choose what each says next. It ends or goes on, and a
-//! revocation is asked of hsmd, and said to the peer, only after the master's answer to a `Persist` that has it. An honest peer hears
-//! nothing from it that the law does not allow.
+//! channeld's loop with a scripted master, hsmd and peer: bytes choose what each says next. It ends
+//! or goes on, and a revocation is asked of hsmd, and said to the peer, only after the master's
+//! answer to a `Persist` that has it. An honest peer hears nothing from it that the law does not
+//! allow.
 
 mod honest;
 

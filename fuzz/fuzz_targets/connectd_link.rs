@@ -1,5 +1,5 @@
-//! A connection as connectd sees it: bytes of a stranger in pieces of any size, or a peer that can speak the cipher and says
-//! what it likes; and the judge of its `init`.
+//! A connection as connectd sees it: bytes of a stranger in pieces of any size, or a peer that can
+//! speak the cipher and says what it likes; and the judge of its `init`.
 
 use connectd::init;
 use crate::noise_keys::{id, key, mixed};

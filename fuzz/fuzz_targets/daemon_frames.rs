@@ -1,4 +1,5 @@
-//! The stream between two processes of the suite: whatever the other end writes, in pieces of any size, frames or an error.
+//! The stream between two processes of the suite: whatever the other end writes, in pieces of any
+//! size, frames or an error.
 
 use subdaemon::FrameBuffer;
 

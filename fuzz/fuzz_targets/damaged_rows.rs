@@ -1,4 +1,5 @@
-//! A database whose rows hold anything: every room is loaded, or a sentence says which row is wrong.
+//! A database whose rows hold anything: every room is loaded, or a sentence says which row is
+//! wrong.
 
 use lightningd::fuzzing::Damaged;
 

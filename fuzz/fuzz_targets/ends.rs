@@ -1,4 +1,5 @@
-//! Both ends of a channel between node 1 and another: their keys, its parameters, and what each signs.
+//! Both ends of a channel between node 1 and another: their keys, its parameters, and what each
+//! signs.
 
 use bitcoin::hashes::Hash;
 use channel::Constants;

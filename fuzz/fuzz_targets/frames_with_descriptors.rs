@@ -1,6 +1,7 @@
-//! The stream between two of our processes with descriptors on it: frames as we write them, and a captured writer who puts
-//! any bytes with any number of descriptors anywhere. Descriptors keep their order, a frame has as many as it announced, no
-//! more than a few wait, and none is left in our table.
+//! The stream between two of our processes with descriptors on it: frames as we write them, and a
+//! captured writer who puts any bytes with any number of descriptors anywhere. Descriptors keep
+//! their order, a frame has as many as it announced, no more than a few wait, and none is left in
+//! our table.
 
 use crate::input::Input;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -43,7 +44,8 @@ struct Stream {
     sent: usize,
     under_way: VecDeque<u64>,
     bytes: usize,
-    /// All was written as `OutQueue` writes: each frame with its descriptors, and how many they are.
+    /// All was written as `OutQueue` writes: each frame with its descriptors, and how many they
+    /// are.
     honest: Option<VecDeque<(Vec<u8>, usize)>>,
 }
 
@@ -160,7 +162,8 @@ fn step(stream: &mut Stream, input: &mut Input<'_>, base: usize) -> Option<()> {
             stream.frame(&body, usize::from(what / 8) % (MAX_FDS + 1))
         }
         3 => {
-            // A header that announces any number, with any number attached, and a body or the start of one.
+            // A header that announces any number, with any number attached, and a body or the start
+            // of one.
             let (announced, attached, length) = (input.byte()?, input.byte()?, input.byte()?);
             let body = input.bytes(usize::from(what / 8));
             let mut bytes = vec![0, 0, 0, length, announced % 8];

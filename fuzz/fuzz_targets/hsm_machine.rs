@@ -1,5 +1,6 @@
-//! hsmd without its sockets: a master that stores what children tell it, captured clients with any rights, and any
-//! questions. A model beside it knows what may never be undone, from the questions and answers alone.
+//! hsmd without its sockets: a master that stores what children tell it, captured clients with any
+//! rights, and any questions. A model beside it knows what may never be undone, from the questions
+//! and answers alone.
 
 mod model;
 mod says;

@@ -35,7 +35,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Says once how deep the inputs of this run have come so far: `cargo xtask fuzz` shows the last line.
+/// Says once how deep the inputs of this run have come so far: `cargo xtask fuzz` shows the last
+/// line.
 pub fn reached(what: &str, depth: u64) {
     static DEEPEST: AtomicU64 = AtomicU64::new(0);
     if depth > DEEPEST.fetch_max(depth, Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! All targets in one program, which is linked once: `FUZZ_TARGET` names the one that libFuzzer feeds. `cargo xtask fuzz`
-//! builds it, and runs each target from its corpus.
+//! All targets in one program, which is linked once: `FUZZ_TARGET` names the one that libFuzzer
+//! feeds. `cargo xtask fuzz` builds it, and runs each target from its corpus.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -49,7 +49,8 @@ targets! {
     wire_messages
 }
 
-/// No input of a few kilobytes is a reason for more than this at once: a length is believed only where its bytes are there.
+/// No input of a few kilobytes is a reason for more than this at once: a length is believed only
+/// where its bytes are there.
 const MAX_ALLOCATION: usize = 32 << 20;
 
 struct Bounded;

@@ -1,4 +1,5 @@
-//! The master over a database in memory, and frames of one captured role: connectd, openingd, channeld, closingd or onchaind.
+//! The master over a database in memory, and frames of one captured role: connectd, openingd,
+//! channeld, closingd or onchaind.
 
 use crate::input::reached;
 

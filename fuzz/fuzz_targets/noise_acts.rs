@@ -1,4 +1,5 @@
-//! BOLT 8's acts from a stranger, in either role; and the cipher, with one side honest and the bytes between them bent.
+//! BOLT 8's acts from a stranger, in either role; and the cipher, with one side honest and the
+//! bytes between them bent.
 
 use crate::noise_keys::{id, key, mixed};
 use noise::{HEADER_LEN, Initiator, Responder};

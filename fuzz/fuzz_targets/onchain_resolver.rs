@@ -1,5 +1,6 @@
-//! One close, and a chain that shows anything: transactions of any inputs, outputs and witnesses, reorganisations, restarts.
-//! What follows is always about outputs that are there, says one thing of each HTLC, and is the same after a restart.
+//! One close, and a chain that shows anything: transactions of any inputs, outputs and witnesses,
+//! reorganisations, restarts. What follows is always about outputs that are there, says one thing
+//! of each HTLC, and is the same after a restart.
 
 use crate::input::Input;
 use crate::sides::{basepoints, point, secret};

@@ -28,7 +28,8 @@ pub fn run(data: &[u8]) {
             let _ = onion::peel(data, &keys(), &[7; 32]);
         }
         1 => {
-            // The HMAC holds, as for whoever knows our key: what is inside is theirs to choose, but for the cipher.
+            // The HMAC holds, as for whoever knows our key: what is inside is theirs to choose, but
+            // for the cipher.
             let keys = keys();
             let mac = hmac(keys.mu.expose(), &[data, &[7; 32]]);
             let packet = [&[0][..], &point().serialize(), data, &mac].concat();

@@ -1,4 +1,5 @@
-//! The law of openings: bytes as `open_channel` or `accept_channel`. What passes makes a channel that can be built.
+//! The law of openings: bytes as `open_channel` or `accept_channel`. What passes makes a channel
+//! that can be built.
 
 use channel::opening::MAX_TEXT;
 use channel::opening::agreement::{Agreement, FundedAgreement, Proposal, PartyTerms};
@@ -88,8 +89,8 @@ fn settle(agreement: Agreement) {
     channel::Channel::new(state).expect("what passes can be lived with");
 }
 
-/// An honest message's body with its bytes changed by these, but for the keys: so the numbers are what is tried, and no
-/// bytes at all are an honest peer.
+/// An honest message's body with its bytes changed by these, but for the keys: so the numbers are
+/// what is tried, and no bytes at all are an honest peer.
 fn bent(honest: &[u8], first_key: usize, change: &[u8]) -> Vec<u8> {
     let mut body = honest[2..].to_vec();
     let skipped = body.splice(first_key..first_key + 6 * 33, []).collect::<Vec<u8>>();

@@ -1,4 +1,5 @@
-//! The file beside the database, as it might be on a disk: what is raised on it is read next, and nothing is lost.
+//! The file beside the database, as it might be on a disk: what is raised on it is read next, and
+//! nothing is lost.
 
 pub fn run(data: &[u8]) {
     lightningd::fuzzing::witness(data);

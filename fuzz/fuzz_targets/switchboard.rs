@@ -1,5 +1,5 @@
-//! connectd's loop, at times that the bytes choose: who connects from where, how far it comes, what peers, daemons and the
-//! master say, who closes, and how time passes.
+//! connectd's loop, at times that the bytes choose: who connects from where, how far it comes, what
+//! peers, daemons and the master say, who closes, and how time passes.
 
 mod peer;
 mod world;

@@ -1,5 +1,6 @@
-//! Every set of messages, of the BOLTs and of the suite: bytes are refused or read, and what was read is written as it was
-//! read. The first byte chooses the set, so that a corpus keeps them apart.
+//! Every set of messages, of the BOLTs and of the suite: bytes are refused or read, and what was
+//! read is written as it was read. The first byte chooses the set, so that a corpus keeps them
+//! apart.
 
 use wire::{Decoded, Message};
 

@@ -1,4 +1,5 @@
-//! Whatever an RPC client, a plugin, the backend or a file says: an answer or an error, never a panic.
+//! Whatever an RPC client, a plugin, the backend or a file says: an answer or an error, never a
+//! panic.
 
 use crate::kernel::plugins::manifest::Manifest;
 use crate::rooms::chain::estimates::Estimates;
@@ -169,8 +170,8 @@ proptest! {
     }
 }
 
-// Each case is tried on every method, twice in three forms: 24,000 readings by each method, more than two million in all.
-// A case costs milliseconds: that is all there is time for.
+// Each case is tried on every method, twice in three forms: 24,000 readings by each method, more
+// than two million in all. A case costs milliseconds: that is all there is time for.
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 

@@ -10,7 +10,8 @@ use crate::node::Node;
 use crate::rooms::{channels, onchain, payments, peers};
 use crate::sys::fatal::{Fatal, Stop};
 
-/// Hands an event to the flow or the room that hears it. No `_`: a new event does not compile without its hearer.
+/// Hands an event to the flow or the room that hears it. No `_`: a new event does not compile
+/// without its hearer.
 pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop> {
     match event {
         Event::Rpc(caller, request) => rpc::handle(node, turn, caller, request)?,
@@ -40,7 +41,8 @@ pub fn handle(node: &Node, turn: &mut Turn<'_>, event: Event) -> Result<(), Stop
         Event::PluginDue(plugin, stage) => plugins::life::due(node, turn, plugin, &stage),
         Event::PluginsChanged => plugins::life::continue_start(node, turn)?,
         Event::PluginsReady => backend::begin(node, turn)?,
-        // Taken back, the question would never be asked again: the node would stand still and not know it.
+        // Taken back, the question would never be asked again: the node would stand still and not
+        // know it.
         Event::Backend(purpose, result) => {
             backend::answered(node, turn, purpose, result).map_err(never_refused)?;
         }

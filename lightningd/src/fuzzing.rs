@@ -1,4 +1,5 @@
-//! Doors for those who throw anything at our parsers: what a stranger wrote, and every question that is asked of it.
+//! Doors for those who throw anything at our parsers: what a stranger wrote, and every question
+//! that is asked of it.
 
 mod master;
 mod rows;

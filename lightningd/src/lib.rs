@@ -1,11 +1,14 @@
-//! lightningd: the master of the suite. It holds the truth (SQLite), the view of the chain, JSON-RPC and plugins, and it
-//! spawns the daemons that do the rest. It never sees a secret and never speaks to a peer itself.
+//! lightningd: the master of the suite. It holds the truth (SQLite), the view of the chain,
+//! JSON-RPC and plugins, and it spawns the daemons that do the rest. It never sees a secret and
+//! never speaks to a peer itself.
 //!
-//! It stands on floors, from below: [`sys`], [`kernel`], [`rooms`], `node`, [`flows`], [`api`], and on top `dispatch`,
-//! `event_loop` and `start`. A file imports from its own floor and those below; ARCHITECTURE.md has the table.
+//! It stands on floors, from below: [`sys`], [`kernel`], [`rooms`], `node`, [`flows`], [`api`], and
+//! on top `dispatch`, `event_loop` and `start`. A file imports from its own floor and those below;
+//! ARCHITECTURE.md has the table.
 #![deny(clippy::indexing_slicing)]
 
-/// Descriptors, processes, files, SQLite, options, the log, JSON. Nothing here knows of channels or events.
+/// Descriptors, processes, files, SQLite, options, the log, JSON. Nothing here knows of channels or
+/// events.
 mod sys {
     pub mod again;
     pub mod alias;
@@ -76,8 +79,8 @@ mod kernel;
 mod node;
 mod start;
 #[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(not(test), allow(dead_code))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[cfg_attr(not(test), allow(dead_code, reason = "fuzz targets use a part of it"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests and fuzz targets alone")]
 mod testing;
 
 pub use start::main;

@@ -5,7 +5,8 @@ use crate::rooms::onchain;
 use primitives::{Features, feature};
 
 scope! {
-    /// All rooms. For flows, api and what is above them: no room takes it, and it has no room of its own to change.
+    /// All rooms. For flows, api and what is above them: no room takes it, and it has no room of
+    /// its own to change.
     pub struct Node {} on onchain::Scope
 }
 

@@ -1,5 +1,5 @@
-//! A node without processes, for tests of its rooms: real rows, real turns, real frames; what would leave is looked at.
-//! A crash is the same rows in a new node.
+//! A node without processes, for tests of its rooms: real rows, real turns, real frames; what would
+//! leave is looked at. A crash is the same rows in a new node.
 
 use crate::kernel::children::{Role, Supervisor};
 use crate::kernel::turn;
@@ -62,8 +62,9 @@ pub enum Said {
     CloseTimeout(u64, u64),
 }
 
-/// Has the test with this name go on in a process of its own, with other limits, as a user who has no other process and no capabilities
-/// (without being root: as the same user). False in the process that the test began in: that one has ended well.
+/// Has the test with this name go on in a process of its own, with other limits, as a user who has
+/// no other process and no capabilities (without being root: as the same user). False in the
+/// process that the test began in: that one has ended well.
 ///
 /// # Panics
 /// If it has not.
@@ -87,7 +88,8 @@ pub fn as_somebody_else(name: &str) -> bool {
     true
 }
 
-/// As many descriptors of this user on their way, between two sockets, as its limit allows. For [`as_somebody_else`].
+/// As many descriptors of this user on their way, between two sockets, as its limit allows.
+/// For [`as_somebody_else`].
 pub fn descriptors_on_their_way() -> (OwnedFd, OwnedFd) {
     use nix::sys::resource::{Resource, setrlimit};
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -124,7 +126,8 @@ pub(crate) fn sign_wallet(q: SignWallet) -> Completed {
     }
     let mut transaction = q.transaction;
     for input in &mut transaction.input {
-        // As large as a signature and what it is for: an input of the wallet has 66 to 107 weight units.
+        // As large as a signature and what it is for: an input of the wallet has 66 to 107 weight
+        // units.
         input.witness = bitcoin::Witness::from_slice(&[[0; 64]]);
     }
     Completed::Ready { transaction }

@@ -1,5 +1,5 @@
-//! A peer that keeps to the law: the channel as its own node has it. While it hears only channeld, and says only what follows, each
-//! word of channeld's must be lawful.
+//! A peer that keeps to the law: the channel as its own node has it. While it hears only channeld,
+//! and says only what follows, each word of channeld's must be lawful.
 
 use super::{CHANNEL_ID, ENDS, ONION_KEY, point, preimage};
 use crate::ends::signature;

@@ -112,7 +112,8 @@ impl Model {
             HsmRequest::GetCommitmentPoint(q) => {
                 assert!(q.number.0 <= self.shown.map_or(0, |n| n + 1) + 1, "a point too far");
             }
-            // Nothing follows from the others that could be undone; which of them are whose, `needs` says.
+            // Nothing follows from the others that could be undone; which of them are whose,
+            // `needs` says.
             _ => assert!(needs(asked) != Capability::Master),
         }
     }

@@ -1,4 +1,5 @@
-//! hsmd, a master that stores what children tell it, and clients with any rights; beside them the model.
+//! hsmd, a master that stores what children tell it, and clients with any rights; beside them the
+//! model.
 
 use super::model::Model;
 use crate::ends::Ends;

@@ -1,4 +1,5 @@
-//! A peer at the other end of a connection: it speaks the cipher honestly, says what it is told to, and counts its pongs.
+//! A peer at the other end of a connection: it speaks the cipher honestly, says what it is told to,
+//! and counts its pongs.
 
 use crate::noise_keys::{id, key, mixed};
 use connectd::link::{Link, LinkStep};
@@ -96,7 +97,8 @@ impl Peer {
         out.sent(len);
     }
 
-    /// Reads and writes as much as there is, at most so many bytes of its own. True: something moved.
+    /// Reads and writes as much as there is, at most so many bytes of its own. True: something
+    /// moved.
     pub fn pump(&mut self, most: usize) -> bool {
         let read = self.reads && self.read();
         self.take_out();

@@ -1,5 +1,6 @@
-//! connectd's loop between a scripted master, an hsmd, peers and daemons; and what its reports, pongs and turns must hold to. One
-//! peer, the friend, is honest and has a daemon: whatever others do, the two can talk.
+//! connectd's loop between a scripted master, an hsmd, peers and daemons; and what its reports,
+//! pongs and turns must hold to. One peer, the friend, is honest and has a daemon: whatever others
+//! do, the two can talk.
 
 use super::peer::Peer;
 use crate::noise_keys::{id, mixed, node_id};
@@ -20,7 +21,8 @@ use wire::Message;
 use wire::connectd::*;
 use wire::hsm::{HsmRequest, MixEcdh};
 
-/// Turns after which the loop must have come to rest, where nobody else moves: a few strangers are served in each.
+/// Turns after which the loop must have come to rest, where nobody else moves: a few strangers are
+/// served in each.
 const TURNS: usize = 2000;
 /// Silent connections whose other ends the rig keeps, peers that it speaks for, and daemons.
 const CROWD: usize = 700;
@@ -65,7 +67,8 @@ pub struct World {
     asked: BTreeSet<u64>,
     dials: BTreeSet<NodeId>,
     dialled: BTreeSet<NodeId>,
-    /// Peers that ever had a daemon, KiB of pongs of those that had none and that the rig let go of.
+    /// Peers that ever had a daemon, KiB of pongs of those that had none and that the rig let go
+    /// of.
     served: BTreeSet<NodeId>,
     gone_kibibytes: u64,
     ephemeral: u8,
@@ -91,7 +94,8 @@ fn hsmd(socket: OwnedFd) {
 }
 
 impl World {
-    /// A node that lets peers in, and a friend with its daemon. `max_descriptors`, `max_out`: connectd's settings.
+    /// A node that lets peers in, and a friend with its daemon. `max_descriptors`, `max_out`:
+    /// connectd's settings.
     pub fn new(max_descriptors: usize, max_out: usize) -> Self {
         let (master, child) = ScriptedMaster::new();
         let (hsm, theirs) = stream_pair().expect("two sockets");
@@ -246,7 +250,8 @@ impl World {
         }
     }
 
-    /// Turns until there is nothing more to do. The loop must come to rest: nothing keeps it busy for ever.
+    /// Turns until there is nothing more to do. The loop must come to rest: nothing keeps it busy
+    /// for ever.
     pub fn settle(&mut self) {
         let mut alone = 0;
         while alone < TURNS {
@@ -337,7 +342,8 @@ impl World {
     fn idle_kibibytes(&self, peer: &Peer) -> u64 {
         if self.served.contains(&NodeId::from(id(peer.key))) { 0 } else { peer.kibibytes }
     }
-    /// Nobody gets more pongs than its own budget, and those without a daemon no more than all of them may have.
+    /// Nobody gets more pongs than its own budget, and those without a daemon no more than all of
+    /// them may have.
     fn count_pongs(&self) {
         for peer in &self.peers {
             let most = u64::from(PONG_BURST) + (self.now - peer.since).div_duration_f64(PONG_EVERY) as u64;

@@ -30,7 +30,8 @@ fn body(news: &News) -> Value {
     }
 }
 
-/// What is written to whom. The JSON is made only where some plugin has subscribed to the topic, or to `*`.
+/// What is written to whom. The JSON is made only where some plugin has subscribed to the topic, or
+/// to `*`.
 pub fn deliver(plugins: &PluginHost, news: &News) -> Vec<(PluginId, String)> {
     let topic = topic(news);
     let wants = |list: &[String]| list.iter().any(|t| t == topic || t == "*");

@@ -25,7 +25,8 @@ use serde_json::Value;
 /// Blocks between progress lines in the log.
 const PROGRESS_EVERY: u32 = 1000;
 
-/// A reorganisation of more blocks than this is read like blocks that were missed: what depends on the tip waits until it is there.
+/// A reorganisation of more blocks than this is read like blocks that were missed: what depends on
+/// the tip waits until it is there.
 const SHALLOW: u32 = 12;
 
 /// The plugins are ready: one of them must be a Bitcoin backend.
@@ -162,8 +163,9 @@ fn disconnect(
     Ok(())
 }
 
-/// Nobody can tell which blocks below this height are still in the chain: what was in them is found again, or not, from the oldest one
-/// of them on. All in one turn, so that a crash loses none of it.
+/// Nobody can tell which blocks below this height are still in the chain: what was in them is found
+/// again, or not, from the oldest one of them on. All in one turn, so that a crash loses none of
+/// it.
 fn forget(node: &Node, turn: &mut Turn<'_>, below: BlockHeight) -> Result<(), Stop> {
     let highest = [
         wallet::blocks::confirmed_below(node, below),

@@ -1,4 +1,5 @@
-//! The node begins to serve: the RPC socket is opened, connectd is started, and what a crash left half said is said.
+//! The node begins to serve: the RPC socket is opened, connectd is started, and what a crash left
+//! half said is said.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;

@@ -1,4 +1,5 @@
-//! Transactions of all rooms on their way to a block: sent with each block, given up once they are impossible, and what each sending came to.
+//! Transactions of all rooms on their way to a block: sent with each block, given up once they are
+//! impossible, and what each sending came to.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
@@ -12,7 +13,8 @@ use bitcoin::{OutPoint, Transaction, Txid};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Sends everything that should be in a block and is not. What another transaction made impossible is given up once that one is buried.
+/// Sends everything that should be in a block and is not. What another transaction made impossible
+/// is given up once that one is buried.
 pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let all = store::unconfirmed(turn.db)?;
     let dead = double_spent(node, &all);
@@ -29,8 +31,8 @@ pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Which of these spend a UTXO of the wallet that another transaction spent so many blocks ago that no reorganisation brings it back,
-/// or an output of such a one.
+/// Which of these spend a UTXO of the wallet that another transaction spent so many blocks ago that
+/// no reorganisation brings it back, or an output of such a one.
 fn double_spent(node: &Node, all: &[Transaction]) -> BTreeSet<Txid> {
     let tip = node.chain.height();
     let mut dead = BTreeSet::new();
@@ -85,7 +87,8 @@ pub fn answered(
             channels::fail::commitment_sent(node, turn, number);
         }
         BroadcastFor::Attempt(number) => match verdict {
-            // It is sent again with the next block, and nothing is in its way as far as anybody knows.
+            // It is sent again with the next block, and nothing is in its way as far as anybody
+            // knows.
             Verdict::Unknown(e) => log::info!("nobody knows whether claim {txid} was taken: {e}"),
             Verdict::Taken => onchain::answered::answered(node, turn, number, txid, None)?,
             Verdict::Refused(e) => {

@@ -1,5 +1,5 @@
-//! A step of a commitment dance is stored: rows of the channel, of the switch and of payments in one event, before the peer
-//! hears of the step.
+//! A step of a commitment dance is stored: rows of the channel, of the switch and of payments in
+//! one event, before the peer hears of the step.
 
 use crate::kernel::turn::Turn;
 use crate::node::Node;
@@ -9,7 +9,8 @@ use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use wire::channeld::Persist;
 
-/// Stores what channeld asks for, or refuses all of it: each HTLC of ours must be one that was ordered.
+/// Stores what channeld asks for, or refuses all of it: each HTLC of ours must be one that was
+/// ordered.
 pub fn store(
     node: &Node,
     turn: &mut Turn<'_>,

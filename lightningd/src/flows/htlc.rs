@@ -38,8 +38,8 @@ pub fn decided(node: &Node, turn: &mut Turn<'_>, verdict: Verdict) -> Result<(),
     with_chain(node, |chain| decide::decide(node, turn, (channel, id), &verdict, chain))
 }
 
-/// A block joined the chain: an HTLC that plugins hold and that cannot wait any longer is failed back, before the peer
-/// closes the channel for it.
+/// A block joined the chain: an HTLC that plugins hold and that cannot wait any longer is failed
+/// back, before the peer closes the channel for it.
 pub fn end_held(node: &Node, turn: &mut Turn<'_>) {
     for point in node.plugins.open_hooks.keys() {
         let HookPoint::HtlcAccepted(number, id) = *point;

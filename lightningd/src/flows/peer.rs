@@ -1,4 +1,5 @@
-//! What connectd says: connections begin and end, messages come for channels; and which peers are dialled again.
+//! What connectd says: connections begin and end, messages come for channels; and which peers are
+//! dialled again.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::waiting::answer_all;
@@ -92,8 +93,8 @@ pub fn reconnect(node: &Node, turn: &mut Turn<'_>, peer: NodeId, at: Instant) {
     }
 }
 
-/// Peers may come, and those with channels are dialled. Before the first of them connectd knows whose connections never
-/// make room.
+/// Peers may come, and those with channels are dialled. Before the first of them connectd knows
+/// whose connections never make room.
 pub fn activate(node: &Node, turn: &mut Turn<'_>) {
     tell_funded(node, turn);
     connectd::activate(node, turn);
@@ -117,7 +118,8 @@ pub fn start_connectd(node: &Node, turn: &mut Turn<'_>, at: Instant) -> Result<(
     Ok(())
 }
 
-/// connectd is gone, or could not be started: every connection is over, and so is what waits for one.
+/// connectd is gone, or could not be started: every connection is over, and so is what waits for
+/// one.
 pub fn connectd_gone(node: &Node, turn: &mut Turn<'_>, now: Instant) {
     for connection in node.peers.connections() {
         disconnected(node, turn, connection, "connectd died");
@@ -133,7 +135,8 @@ pub fn refused(
     connection: u64,
     channel: Option<ChannelId>,
 ) {
-    // An error would end a channel that lives: that one is better tried again on another connection.
+    // An error would end a channel that lives: that one is better tried again on another
+    // connection.
     match channel.filter(|channel| node.channels.by_id(peer, *channel).is_none()) {
         Some(channel) => {
             refuse(node, turn, peer, connection, channel);
@@ -143,7 +146,8 @@ pub fn refused(
     }
 }
 
-/// The rows of a channel are gone: hsmd hears so, and a peer without another channel leaves nothing behind.
+/// The rows of a channel are gone: hsmd hears so, and a peer without another channel leaves nothing
+/// behind.
 pub fn channel_forgotten(
     node: &Node,
     turn: &mut Turn<'_>,

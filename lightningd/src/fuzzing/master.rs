@@ -34,7 +34,8 @@ const CAPACITY: u64 = 1_000_000_000;
 /// Who has no channel yet.
 const STRANGER: u8 = 5;
 
-/// Frames and other steps of one run, turns that may follow from one step, events that wait for their time.
+/// Frames and other steps of one run, turns that may follow from one step, events that wait for
+/// their time.
 const STEPS: usize = 40;
 const TURNS: usize = 200;
 const DUE: usize = 64;
@@ -48,11 +49,13 @@ enum Captured {
     Channeld,
     Closingd,
     Onchaind,
-    /// All daemons of the channels that a stranger opens, one after the other: from `open_channel` to their end on chain.
+    /// All daemons of the channels that a stranger opens, one after the other: from `open_channel`
+    /// to their end on chain.
     Each,
 }
 
-/// How far a stranger's channel came, in a run of [`hears`]: CLN's name of the state, and its place among them.
+/// How far a stranger's channel came, in a run of [`hears`]: CLN's name of the state, and its place
+/// among them.
 pub type Reached = Option<(&'static str, u64)>;
 
 struct World {
@@ -315,7 +318,8 @@ impl World {
         }
     }
 
-    /// The honest channel's daemon and peer do as they are told: an HTLC is offered, and fulfilled at once.
+    /// The honest channel's daemon and peer do as they are told: an HTLC is offered, and fulfilled
+    /// at once.
     fn honest(&mut self, order: &[u8]) -> Vec<Outgoing> {
         let Ok(ToChanneld::Offer(offer)) = ToChanneld::decode_known(order) else { return vec![] };
         let live = &self.rig.channel(HONEST.0).live;
@@ -440,7 +444,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    /// A channel opens, becomes usable, closes, and its close is seen: without that, little of what follows `Opened` is fed.
+    /// A channel opens, becomes usable, closes, and its close is seen: without that, little of what
+    /// follows `Opened` is fed.
     #[test]
     fn stranger_channel_comes_from_its_opening_to_its_close() {
         let open = vec![5, 6, 0, 1, 0, 0, 1, 0, 0, 1];

@@ -111,7 +111,8 @@ impl Damaged {
         Self { db, tables, xpub: Xpub::from_priv(secp256k1::SECP256K1, &key) }
     }
 
-    /// Overwrites values as these bytes say, and loads every room: a sentence, or a node. Then all is as before.
+    /// Overwrites values as these bytes say, and loads every room: a sentence, or a node. Then all
+    /// is as before.
     ///
     /// # Panics
     /// Where the sentence is longer than anybody reads.
@@ -224,7 +225,8 @@ mod tests {
         rows.load(&[0xff; 200]);
         assert_eq!(load().map(|node| node.channels.all.len()).map_err(|e| e.0), Ok(2));
     }
-    /// Every address up to the last is derived at the start: a damaged number must not take hours of it.
+    /// Every address up to the last is derived at the start: a damaged number must not take hours
+    /// of it.
     #[test]
     fn address_index_beyond_the_most_is_refused_at_load() {
         for (statement, table) in [

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// How long a child may take to end that has said its last word.
 const TO_END: Duration = Duration::from_secs(3);
 
-/// A child has said its last word. It ends by itself; one that is captured, and does not, is killed.
+/// A child has said its last word. It ends by itself; one that is captured, and does not, is
+/// killed.
 pub fn ends(turn: &mut Turn<'_>, child: ChildId) {
     turn.at(Instant::now() + TO_END, Event::Overdue(child));
 }
@@ -30,8 +31,8 @@ pub fn forget(node: &Scope, turn: &mut Turn<'_>, child: ChildId) {
     turn.install(node, move |supervisor: &mut Supervisor| supervisor.forget(child));
 }
 
-/// A child of this number begins with this role: its process is started once the turn is committed. `peer`: whose channel
-/// it is.
+/// A child of this number begins with this role: its process is started once the turn is committed.
+/// `peer`: whose channel it is.
 pub fn birth(
     node: &Scope,
     turn: &mut Turn<'_>,

@@ -1,7 +1,8 @@
-//! Children: what they are, which roles they have, and how they are born, heard, answered and ended.
+//! Children: what they are, which roles they have, and how they are born, heard, answered and
+//! ended.
 //!
-//! Two halves. [`Supervisor`] is the node's knowledge of who does what, changed by installs. [`Nursery`] holds the processes
-//! and sockets; only the loop touches it.
+//! Two halves. [`Supervisor`] is the node's knowledge of who does what, changed by
+//! installs. [`Nursery`] holds the processes and sockets; only the loop touches it.
 
 use crate::sys::children::{ChildId, Daemon};
 use crate::sys::log::said;

@@ -1,8 +1,8 @@
-//! What can happen, be said and be changed; the children, the plugins and the callers that wait: the scope on which every
-//! room stands.
+//! What can happen, be said and be changed; the children, the plugins and the callers that wait:
+//! the scope on which every room stands.
 //!
-//! This file names the values. Verbs that take a [`Scope`] are in files of their own: with both in one file, this one and
-//! that would form a circle.
+//! This file names the values. Verbs that take a [`Scope`] are in files of their own: with both in
+//! one file, this one and that would form a circle.
 
 pub mod births;
 pub mod children;
@@ -22,7 +22,8 @@ use crate::sys::options::Config;
 use primitives::{CltvDelta, Features, Network, NodeId};
 use std::any::{Any, TypeId};
 
-/// What every room may read. A field without a [`Holds`] is fixed for the life of the process, or the loop's to change.
+/// What every room may read. A field without a [`Holds`] is fixed for the life of the process, or
+/// the loop's to change.
 pub struct Scope {
     /// What was asked of it.
     pub config: Config,
@@ -40,7 +41,7 @@ pub struct Scope {
     pub invoice_features: Features,
     /// Which child does what.
     pub supervisor: Supervisor,
-    /// Plugins.
+    /// Which plugins run, and what they offer: methods, options, hooks, topics.
     pub plugins: PluginHost,
     /// Callers that wait.
     pub waits: Waits,
@@ -62,7 +63,8 @@ pub struct Life {
 }
 
 impl Scope {
-    /// The JSON-RPC socket, as given or relative to the network directory (which is the current one).
+    /// The JSON-RPC socket, as given or relative to the network directory (which is the current
+    /// one).
     pub fn rpc_file(&self) -> String {
         self.config.options.rpc_file.clone()
     }

@@ -1,8 +1,9 @@
 //! The turn: nothing leaves before it is on disk.
 //!
-//! The loop gathers what is ready, opens one transaction, lets the rooms handle each event inside a savepoint of its own,
-//! commits once, and only then delivers what they said. Handlers see the node as it is and leave the values that
-//! shall be as *installs*, run after their savepoint was released: a refusal takes back its rows, its values and its words.
+//! The loop gathers what is ready, opens one transaction, lets the rooms handle each event inside a
+//! savepoint of its own, commits once, and only then delivers what they said. Handlers see the node
+//! as it is and leave the values that shall be as *installs*, run after their savepoint was
+//! released: a refusal takes back its rows, its values and its words.
 
 use crate::kernel::words::event::Event;
 use crate::kernel::words::news::News;
@@ -17,7 +18,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 use subdaemon::barrier;
 
-/// The right of `Self`, a scope, to install into the room `R`. Given by `scope!` to the scope that owns `R`, to no other.
+/// The right of `Self`, a scope, to install into the room `R`. Given by `scope!` to the scope that
+/// owns `R`, to no other.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` may not change `{R}`: an install changes the room of its own scope",
     note = "call a function of the room that owns `{R}`, or tell it by `turn.also(Event::..)`"
@@ -57,7 +59,8 @@ impl Turn<'_> {
     pub fn tell(&mut self, news: News) {
         self.said.push(Outgoing::News(news));
     }
-    /// Changes a room of `scope` once this event's rows hold. Until then every handler sees the old value.
+    /// Changes a room of `scope` once this event's rows hold. Until then every handler sees the old
+    /// value.
     pub fn install<S: Holds<R>, R: Any>(
         &mut self,
         _scope: &S,
@@ -108,8 +111,9 @@ pub struct Counters {
 #[must_use]
 pub struct Outbox(pub Vec<Outgoing>);
 
-/// Runs the events of one round through `handle`, in one transaction. What is returned is on disk; true if the commit wrote
-/// something. Where `may_store_rpc` is false, a request that would store a row is refused: the disk has no room.
+/// Runs the events of one round through `handle`, in one transaction. What is returned is on disk;
+/// true if the commit wrote something. Where `may_store_rpc` is false, a request that would store a
+/// row is refused: the disk has no room.
 pub fn run<N: House>(
     node: &mut N,
     db: &Connection,

@@ -1,4 +1,5 @@
-//! Each room alone: with its rows and the rooms below it, and nothing above. What it would tell those above is looked at.
+//! Each room alone: with its rows and the rooms below it, and nothing above. What it would tell
+//! those above is looked at.
 
 use crate::kernel;
 use crate::kernel::children::Supervisor;

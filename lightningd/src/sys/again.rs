@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Set for the child of a `--daemon`, which goes on.
 const IS_DAEMON: &str = "FULMEN_DAEMON";
-/// "<pid> <n>": set across `exec` for a lightningd that restarts after a full disk; n counts restarts in a row. In another process's
-/// environment the pid is not its own, and the value says nothing.
+/// "<pid> <n>": set across `exec` for a lightningd that restarts after a full disk; n counts
+/// restarts in a row. In another process's environment the pid is not its own, and the value says
+/// nothing.
 const ANEW: &str = "FULMEN_ANEW";
 /// Between two that begin anew in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -102,8 +103,9 @@ impl Myself {
         std::process::exit(0);
     }
 
-    /// Waits for free space and for the pause, then executes the same program with the same arguments: what is in memory may be ahead of
-    /// what is on disk, which the new one reads as after a crash. Returns only on failure, or when SIGTERM or SIGINT arrives meanwhile.
+    /// Waits for free space and for the pause, then executes the same program with the same
+    /// arguments: what is in memory may be ahead of what is on disk, which the new one reads as
+    /// after a crash. Returns only on failure, or when SIGTERM or SIGINT arrives meanwhile.
     pub fn begin_anew(&self, room: &Room, why: &Fatal) -> Fatal {
         let ran_well = self.started.elapsed() >= RAN_WELL;
         let in_a_row = if ran_well { 1 } else { self.in_a_row.saturating_add(1) };
@@ -119,7 +121,8 @@ impl Myself {
     }
 }
 
-/// What an `exec` left in the environment. What an operator's environment says is about another process.
+/// What an `exec` left in the environment. What an operator's environment says is about another
+/// process.
 fn in_a_row(said: &str, pid: u32) -> u32 {
     let (of, count) = said.split_once(' ').unwrap_or_default();
     if of.parse() == Ok(pid) { count.parse().unwrap_or(0) } else { 0 }

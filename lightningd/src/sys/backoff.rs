@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The first failure after a time of health costs no pause, the second `first`, and each further one twice as long, up to `longest`.
+/// The first failure after a time of health costs no pause, the second `first`, and each further
+/// one twice as long, up to `longest`.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     first: Duration,

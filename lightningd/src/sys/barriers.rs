@@ -1,5 +1,6 @@
-//! The barriers of the suite (`--dev-barriers`): which of the master's moments count, and the copies of the database that a test puts
-//! back later. What a barrier is, says `subdaemon::barrier`.
+//! The barriers of the suite (`--dev-barriers`): which of the master's moments count, and the
+//! copies of the database that a test puts back later. What a barrier is, says
+//! `subdaemon::barrier`.
 
 use crate::sys::fatal::Fatal;
 use crate::sys::options::Config;
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use subdaemon::barrier;
 
-/// While this file is in the directory of the barriers, each commit is followed by a copy of the database.
+/// While this file is in the directory of the barriers, each commit is followed by a copy of the
+/// database.
 const COPIES: &str = "copies";
 
 /// Where the suite counts, if it does. The master does from now on.
@@ -28,7 +30,8 @@ pub fn tell_child(command: &mut Command, dir: Option<&Path>, source: &str) {
     };
 }
 
-/// The barrier after a commit that wrote something, and a copy of what is on the disk if a test wants one.
+/// The barrier after a commit that wrote something, and a copy of what is on the disk if a test
+/// wants one.
 pub fn committed(config: &Config, db: &Connection) {
     if !barrier::is_on() {
         return;
@@ -42,7 +45,8 @@ pub fn committed(config: &Config, db: &Connection) {
     barrier::pass("after a commit");
 }
 
-/// Another process copies: to close a descriptor of the database here would drop the locks that SQLite has on it.
+/// Another process copies: to close a descriptor of the database here would drop the locks that
+/// SQLite has on it.
 fn copy(database: &Path, copies: &Path) {
     let number = std::fs::read_dir(copies).map_or(0, Iterator::count);
     let to = copies.join(format!("{number:05}"));

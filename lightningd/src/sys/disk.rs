@@ -1,8 +1,10 @@
-//! Room on the disk: how much is left, what is done with little, and how the node outlives having none.
+//! Room on the disk: how much is left, what is done with little, and how the node outlives having
+//! none.
 //!
-//! Before there is none the node stops promising: it hears no daemon that asks to have something stored for a peer, and refuses
-//! requests that want a row; it goes on with the chain, with claims and with what only reads. Should the disk be full all the same, an
-//! own reserve is given back, and lightningd begins anew from what is on disk, as after a crash.
+//! Before there is none the node stops promising: it hears no daemon that asks to have something
+//! stored for a peer, and refuses requests that want a row; it goes on with the chain, with claims
+//! and with what only reads. Should the disk be full all the same, an own reserve is given back,
+//! and lightningd begins anew from what is on disk, as after a crash.
 
 use crate::sys::fatal::Fatal;
 use crate::sys::options::Config;
@@ -15,7 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// In the network's directory: room for the chain's rows when there is no other. Given back when it is needed.
+/// In the network's directory: room for the chain's rows when there is no other. Given back when it
+/// is needed.
 const RESERVE_FILE: &str = "lightningd-reserve";
 const RESERVE: u64 = 32 << 20;
 /// Beside it, for a moment: whether there is room.
@@ -41,7 +44,8 @@ pub enum Space {
     Exhausted,
 }
 
-/// What follows from so many free bytes of a disk. A little more than what led to it is needed to leave a state.
+/// What follows from so many free bytes of a disk. A little more than what led to it is needed to
+/// leave a state.
 fn judge(before: Space, free: u64, total: u64) -> Space {
     let scarce = SCARCE.min(total / 10);
     let exhausted = EXHAUSTED.min(total / 50);
@@ -82,7 +86,8 @@ impl Room {
         Some((stat.blocks_available() as u64 * size, stat.blocks() as u64 * size))
     }
 
-    /// Enough to begin anew with? It is tried, not asked for: no file system says how much a quota leaves.
+    /// Enough to begin anew with? It is tried, not asked for: no file system says how much a quota
+    /// leaves.
     pub fn is_enough(&self) -> bool {
         self.dirs.iter().all(|dir| {
             self.free(dir).is_some_and(|(free, _)| free >= BEGIN_WITH)
@@ -249,7 +254,8 @@ fn say(before: Space, now: Space, free: u64) {
 /// Makes the file as long as that, on the disk.
 fn take_room(path: &Path, bytes: u64) -> std::io::Result<()> {
     let mut options = File::options();
-    // Not to append: the C library refuses to fill such a file itself, where the file system cannot.
+    // Not to append: the C library refuses to fill such a file itself, where the file system
+    // cannot.
     options.create(true).write(true).truncate(false).mode(0o600);
     let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
     if file.metadata()?.blocks() * 512 < bytes {
@@ -265,7 +271,8 @@ pub const NO_ROOM: &str =
 /// Texts of SQLite's and of the system's for a disk without room.
 const FULL: [&str; 3] =
     ["database or disk is full", "No space left on device", "Disk quota exceeded"];
-/// What SQLite says where a quota is used up, or a file beside the database cannot grow. It says so of a broken disk, too.
+/// What SQLite says where a quota is used up, or a file beside the database cannot grow. It says so
+/// of a broken disk, too.
 const UNCLEAR: &str = "disk I/O error";
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ pub struct Executables {
 }
 
 impl Executables {
-    /// Beside lightningd (a cargo target directory works as it is), else under libexec, else where `--subdaemon` says.
+    /// Beside lightningd (a cargo target directory works as it is), else under libexec, else where
+    /// `--subdaemon` says.
     pub fn find(overrides: &[(String, PathBuf)]) -> Result<Self, Fatal> {
         let mine = std::env::current_exe()
             .map_err(|e| Fatal(format!("cannot tell where lightningd is: {e}")))?;

@@ -1,4 +1,5 @@
-//! Files that others might reach: opened without following a link, shown to nobody, and said where somebody can read them.
+//! Files that others might reach: opened without following a link, shown to nobody, and said where
+//! somebody can read them.
 
 use crate::sys::fatal::Fatal;
 use std::fs::File;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 pub fn open_ours(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.create(true).read(true).append(true).mode(0o600);
-    // /dev/stdout and the like are links of the system's. A pipe that is full must not hold up the node.
+    // /dev/stdout and the like are links of the system's. A pipe that is full must not hold up the
+    // node.
     let is_device = path.parent() == Some(Path::new("/dev"));
     let flags = if is_device { nix::libc::O_NONBLOCK } else { nix::libc::O_NOFOLLOW };
     options.custom_flags(flags).open(path).map_err(|e| match e.raw_os_error() {
@@ -31,7 +33,8 @@ pub fn remove_socket(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Of these, what users other than ours can read or write: with its mode, in words for the operator.
+/// Of these, what users other than ours can read or write: with its mode, in words for the
+/// operator.
 pub fn open_to_others<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<String> {
     paths
         .filter_map(|path| {

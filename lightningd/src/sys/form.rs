@@ -1,13 +1,14 @@
 //! JSON-RPC's form: what a request is, who asks, what an answer or an error is.
 //!
-//! CLN's rules: `jsonrpc`, `id`, `method` and `params` are all mandatory; ids come back as they were written.
+//! CLN's rules: `jsonrpc`, `id`, `method` and `params` are all mandatory; ids come back as they
+//! were written.
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::fmt;
 
 /// CLN's codes, by name.
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are CLN's, and say all there is")]
 pub mod code {
     pub const INVALID_REQUEST: i64 = -32600;
     pub const METHOD_NOT_FOUND: i64 = -32601;
@@ -99,7 +100,7 @@ impl Eq for Caller {}
 /// A request, checked as far as its form goes.
 #[derive(Debug, Clone)]
 pub struct RpcRequest {
-    /// Which method.
+    /// Its name, as the table of methods has it.
     pub method: String,
     /// An array or an object.
     pub params: Value,
@@ -115,7 +116,8 @@ pub enum Answer {
     Later,
 }
 
-/// Checks the form of one request. CLN's order and words; an error that has no usable id answers `null`.
+/// Checks the form of one request. CLN's order and words; an error that has no usable id answers
+/// `null`.
 pub fn check_form(
     raw: &RawValue,
 ) -> Result<(String, RpcRequest, Option<Value>), (String, RpcError)> {

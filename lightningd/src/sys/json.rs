@@ -49,7 +49,8 @@ pub fn now_ms() -> u64 {
     u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX >> 1)
 }
 
-/// A name that comes twice in one object: which of the two counts is anybody's guess, and ours may not be the caller's.
+/// A name that comes twice in one object: which of the two counts is anybody's guess, and ours may
+/// not be the caller's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Twice(String);
 impl fmt::Display for Twice {

@@ -1,8 +1,9 @@
 //! How a lightningd knows that the children of the one before are gone.
 //!
-//! One that is left after a crash may still be about to sign, or to say something to a peer: two daemons of one channel would know
-//! different truths. So each child holds a lock on one file, and a new lightningd waits until it can have the file for itself.
-//! Each lock is its child's own: a captured child that gives it back, or keeps it, does so for itself alone.
+//! One that is left after a crash may still be about to sign, or to say something to a peer: two
+//! daemons of one channel would know different truths. So each child holds a lock on one file, and
+//! a new lightningd waits until it can have the file for itself. Each lock is its child's own: a
+//! captured child that gives it back, or keeps it, does so for itself alone.
 
 use crate::sys::fatal::Fatal;
 use std::fs::{File, TryLockError};

@@ -101,7 +101,8 @@ fn a_socket_on_its_way_to_a_child_that_died_is_closed() {
     assert_eq!(daemons.read(&mut [0; 1]).unwrap(), 0, "whoever has the other end hears of it");
 }
 
-/// Descriptors on their way are counted for a user, but not against root: the test goes on as somebody who has none.
+/// Descriptors on their way are counted for a user, but not against root: the test goes on as
+/// somebody who has none.
 #[test]
 fn child_is_written_to_later_while_too_many_descriptors_are_on_their_way() {
     let name = "child_is_written_to_later_while_too_many_descriptors_are_on_their_way";

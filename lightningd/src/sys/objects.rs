@@ -1,5 +1,6 @@
-//! JSON objects one after the other, from bytes that come in pieces of any size. However they are cut, each byte is looked at a few
-//! times at most: a request that arrives byte by byte costs what it costs in one piece.
+//! JSON objects one after the other, from bytes that come in pieces of any size. However they are
+//! cut, each byte is looked at a few times at most: a request that arrives byte by byte costs what
+//! it costs in one piece.
 
 use primitives::ObjectEnd;
 use serde_json::value::RawValue;
@@ -11,7 +12,8 @@ pub struct Objects {
     scan: ObjectEnd,
     /// So many of the bytes were scanned for the object's end.
     scanned: usize,
-    /// When there were so many, they were the beginning of an object. Looked at again when there are twice as many.
+    /// When there were so many, they were the beginning of an object. Looked at again when there
+    /// are twice as many.
     checked: usize,
 }
 
@@ -29,7 +31,8 @@ impl Objects {
         &self.bytes
     }
 
-    /// The objects that are whole, and what is wrong with the bytes after them, if they can be no object.
+    /// The objects that are whole, and what is wrong with the bytes after them, if they can be no
+    /// object.
     pub fn take(&mut self) -> (Vec<Box<RawValue>>, Option<String>) {
         let (mut whole, mut start, mut broken) = (Vec::new(), 0, None);
         loop {

@@ -1,5 +1,6 @@
-//! `--hsm-passphrase`: asked for before anything else happens, on the terminal without an echo, or read off whatever stdin is. It
-//! goes to hsmd in its first question; every copy that was made of it here is wiped.
+//! `--hsm-passphrase`: asked for before anything else happens, on the terminal without an echo, or
+//! read off whatever stdin is. It goes to hsmd in its first question; every copy that was made of
+//! it here is wiped.
 
 use crate::sys::fatal::Fatal;
 use nix::errno::Errno;
@@ -63,7 +64,8 @@ fn read_line(fd: BorrowedFd<'_>) -> Result<SecretBytes, String> {
     }
 }
 
-/// A terminal that shows nothing of what is typed but the end of the line, as long as this lives. Anything else is left alone.
+/// A terminal that shows nothing of what is typed but the end of the line, as long as this lives.
+/// Anything else is left alone.
 struct Silence<'a>(Option<(BorrowedFd<'a>, Termios)>);
 
 impl<'a> Silence<'a> {

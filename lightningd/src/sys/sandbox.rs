@@ -25,7 +25,8 @@ impl Decision {
     }
 }
 
-/// Before any other file is made, any child is born: nothing is inherited, nobody else reads what we write, nobody looks inside.
+/// Before any other file is made, any child is born: nothing is inherited, nobody else reads what
+/// we write, nobody looks inside.
 pub fn begin() -> Result<(), Fatal> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     sandbox::inherit_nothing().map_err(|e| Fatal(format!("close_range: {e}")))?;
@@ -59,8 +60,8 @@ pub fn decide(config: &Config, lacking: Vec<String>) -> Result<Decision, Fatal> 
     Ok(Decision { mode, lacking })
 }
 
-/// lightningd sheds what it does not need once it has its directory and its log. One that has begun anew is without it already: the
-/// kernel keeps a filter for good, and adds each further one to it.
+/// lightningd sheds what it does not need once it has its directory and its log. One that has begun
+/// anew is without it already: the kernel keeps a filter for good, and adds each further one to it.
 pub fn shed(decision: &Decision, is_anew: bool) -> Result<(), Fatal> {
     if !decision.lacking.is_empty() {
         log::warn!(
@@ -79,8 +80,8 @@ pub fn shed(decision: &Decision, is_anew: bool) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Raises the limit of open files to the hard limit. `Err` below [`sandbox::MASTER_DESCRIPTORS`]: a captured resolver or bcli could then use up
-/// the user's descriptors in flight.
+/// Raises the limit of open files to the hard limit. `Err` below [`sandbox::MASTER_DESCRIPTORS`]: a
+/// captured resolver or bcli could then use up the user's descriptors in flight.
 pub fn raise_descriptor_limit() -> Result<(), Fatal> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)

@@ -1,4 +1,5 @@
-//! `--dev-save-plugin-io`: what a plugin heard and what it said, byte for byte, in two files of its own.
+//! `--dev-save-plugin-io`: what a plugin heard and what it said, byte for byte, in two files of its
+//! own.
 
 use crate::sys::children::PluginId;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -13,8 +14,8 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// In this directory, which is made if need be. What an earlier run left there is kept, and followed. Options have passwords:
-    /// nobody else may read them.
+    /// In this directory, which is made if need be. What an earlier run left there is kept, and
+    /// followed. Options have passwords: nobody else may read them.
     pub fn open(dir: &Path, name: &str, id: PluginId) -> std::io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let open = |end: &str| {

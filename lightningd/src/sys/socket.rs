@@ -26,7 +26,8 @@ const MAX_UNREAD: usize = 4 * 1024 * 1024;
 const MAX_PER_ROUND: usize = 100;
 /// What is read of one client in one round.
 const MAX_READ: usize = 1024 * 1024;
-/// Long answers in one round for a plugin of ours, whose many calls share one connection, and which always reads.
+/// Long answers in one round for a plugin of ours, whose many calls share one connection, and which
+/// always reads.
 const MAX_LONG_FOR_OURS: usize = 64;
 /// Clients at once.
 const MAX_CLIENTS: usize = 1000;
@@ -66,7 +67,8 @@ impl Client {
 enum Ear {
     /// To every request.
     Open,
-    /// It wrote nonsense: what follows is thrown away, and when all that it asked before is answered we hang up.
+    /// It wrote nonsense: what follows is thrown away, and when all that it asked before is
+    /// answered we hang up.
     Shut,
     /// It hung up.
     Off,
@@ -87,7 +89,8 @@ enum Filled {
 enum Reply {
     /// Some lines.
     Short,
-    /// As long as a table: only one of those is made before it is seen whether the client reads what it gets.
+    /// As long as a table: only one of those is made before it is seen whether the client reads
+    /// what it gets.
     Long,
 }
 
@@ -123,7 +126,7 @@ impl RpcServer {
         }
         crate::sys::files::remove_socket(path)
             .map_err(|e| failed("a stale socket cannot be removed", e))?;
-        // Closed to others from the first moment on: the mask is for what lies between bind and chmod.
+        // Closed to others from the first moment on, also between bind and chmod.
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
         nix::sys::stat::umask(before);
@@ -141,7 +144,8 @@ impl RpcServer {
         Ok(())
     }
 
-    /// A connection for a plugin of ours: its end. What the plugin asks before the socket is open waits until then.
+    /// A connection for a plugin of ours: its end. What the plugin asks before the socket is open
+    /// waits until then.
     pub fn connect_plugin(&mut self, registry: &Registry) -> std::io::Result<OwnedFd> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -233,7 +237,7 @@ impl RpcServer {
                 self.remove(conn);
                 return false;
             }
-            // What it asked last is answered in this round, or never: nothing more comes of this socket.
+            // What it asked last is answered in this round, or never.
             more = taken > 0;
         }
         self.flush(token);
@@ -259,7 +263,8 @@ impl RpcServer {
                 Ok(n) => client.written += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    // What is written goes, so that a client that reads slowly for ever costs no more than what waits.
+                    // What is written goes, so that a client that reads slowly for ever costs no
+                    // more than what waits.
                     if client.written > client.out.len() / 2 {
                         client.out.drain(..client.written);
                         client.written = 0;
@@ -302,7 +307,8 @@ impl RpcServer {
         }
     }
 
-    /// The answer to `stop`, written when nothing else is left. A client that does not read it is not waited for.
+    /// The answer to `stop`, written when nothing else is left. A client that does not read it is
+    /// not waited for.
     pub fn last_word(&mut self, caller: &Caller, result: &Value) {
         self.reply(caller, &Ok(json!({"result": result})));
     }
@@ -403,7 +409,7 @@ fn request(
     }
 }
 
-/// `notifications` is about this connection alone. False: its parameters are wrong, and the table says how.
+/// `notifications` is about this connection alone. False: its parameters are wrong.
 fn switch_notifications(client: &mut Client, id: &str, request: &RpcRequest) -> bool {
     let enable = match &request.params {
         Value::Array(items) => items.first(),

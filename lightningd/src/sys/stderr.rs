@@ -1,5 +1,5 @@
-//! A plugin's stderr: a pipe, whose lines go to the log with the plugin's limit. On lightningd's own stderr a plugin could fill whatever
-//! that is redirected to.
+//! A plugin's stderr: a pipe, whose lines go to the log with the plugin's limit. On lightningd's
+//! own stderr a plugin could fill whatever that is redirected to.
 
 use crate::sys::log::line_of::Speaker;
 use std::io::{ErrorKind, Read};
@@ -20,7 +20,8 @@ pub struct Stderr {
 }
 
 impl Stderr {
-    /// Of this plugin. Its pipe does not block. Our own plugins write there only what is BROKEN, as subdaemons do.
+    /// Of this plugin. Its pipe does not block. Our own plugins write there only what is BROKEN, as
+    /// subdaemons do.
     pub fn new(pipe: ChildStderr, plugin: &str, is_ours: bool) -> Self {
         let level = if is_ours { LogLevel::Broken } else { LogLevel::Unusual };
         Self { pipe: Some(pipe), source: format!("plugin-{plugin}"), level, line: vec![] }

@@ -196,7 +196,8 @@ fn put_totals(out: &mut Value, channel: &Channel) {
     }
 }
 
-/// What a channel is waiting for, for people: one lasting line, one passing line, and the evidence for its end.
+/// What a channel is waiting for, for people: one lasting line, one passing line, and the evidence
+/// for its end.
 fn status(node: &Node, channel: &Channel) -> Vec<String> {
     let mut lines = Vec::new();
     let (lasting, passing) = &channel.status;

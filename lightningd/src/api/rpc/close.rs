@@ -11,7 +11,8 @@ use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::*;
 use serde_json::json;
 
-/// The channel that a caller names by its id, its short id, its alias, or its peer where that has only one.
+/// The channel that a caller names by its id, its short id, its alias, or its peer where that has
+/// only one.
 pub fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
     let by_peer = text.parse::<NodeId>().ok();
     let by_id = text.parse::<ChannelId>().ok();
@@ -41,7 +42,8 @@ pub fn find<'a>(node: &'a Node, text: &str) -> Result<&'a Channel, RpcError> {
     Ok(first)
 }
 
-/// `close id [unilateraltimeout] [destination] [fee_negotiation_step] [wrong_funding] [force_lease_closed] [feerange]`.
+/// `close id [unilateraltimeout] [destination] [fee_negotiation_step] [wrong_funding]
+/// [force_lease_closed] [feerange]`.
 pub fn close(
     node: &Node,
     turn: &mut Turn<'_>,

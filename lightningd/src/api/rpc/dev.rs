@@ -21,8 +21,8 @@ pub fn fail(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result
     Ok(Answer::Now(json!({})))
 }
 
-/// `dev-sign-last-tx id`: our newest commitment, and it is not sent. From then on, until a restart, hsmd gives out no secret of
-/// ours from its number on: the channel fails with the next payment.
+/// `dev-sign-last-tx id`: our newest commitment, and it is not sent. From then on, until a restart,
+/// hsmd gives out no secret of ours from its number on: the channel fails with the next payment.
 pub fn sign_last_tx(
     node: &Node,
     turn: &mut Turn<'_>,

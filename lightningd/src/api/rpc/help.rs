@@ -39,7 +39,8 @@ pub fn help(node: &Node, args: &Args) -> Result<Value, RpcError> {
     Ok(json!({"help": list, "format-hint": "simple"}))
 }
 
-/// The parameters of `check` are those of the command it checks: it is handled before they are matched.
+/// The parameters of `check` are those of the command it checks: it is handled before they are
+/// matched.
 pub fn check(node: &Node, params: &Value) -> Result<Value, RpcError> {
     let (command, rest) = match params {
         Value::Array(items) => {

@@ -12,7 +12,7 @@ use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{hex, now, put};
 use invoice::{Currency, Description, Fallback, Terms};
 use primitives::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use wire::Bytes;
 use wire::hsm::SignInvoice;
 
@@ -40,7 +40,8 @@ fn check(
     if node.invoices.by_hash(hash).is_some() {
         return Err(RpcError::new(code::INVOICE_PREIMAGE_ALREADY_EXISTS, "preimage already used"));
     }
-    // BOLT 11: a field has 639 bytes at most. Longer texts travel as their hash, and only if that is wanted.
+    // BOLT 11: a field has 639 bytes at most. Longer texts travel as their hash, and only if that
+    // is wanted.
     if !hash_only && text.len() > 639 {
         let long = format!(
             "Descriptions greater than 639 bytes need deschashonly=true, this one has {}",
@@ -51,6 +52,24 @@ fn check(
     Ok(())
 }
 
+/// What `invoice` answers.
+fn answer(node: &Node, made: &Invoice) -> Value {
+    let mut out = json!({
+        "payment_hash": made.hash.to_string(),
+        "expires_at": made.expires_at,
+        "bolt11": made.bolt11,
+        "payment_secret": hex(&made.secret.0),
+        "created_index": made.created_index,
+    });
+    let receivable = node.channels.receivable();
+    let warning = made
+        .amount
+        .is_some_and(|amount| amount > receivable)
+        .then(|| format!("Insufficient incoming channel capacity to pay invoice: {receivable}"));
+    put(&mut out, "warning_capacity", warning);
+    out
+}
+
 /// BOLT 11, signed by hsmd.
 fn sign(turn: &mut Turn<'_>, terms: &Terms) -> Result<String, Stop> {
     let unsigned = terms.unsigned(None).map_err(|e| RpcError::params(e.to_string()))?;
@@ -59,7 +78,8 @@ fn sign(turn: &mut Turn<'_>, terms: &Terms) -> Result<String, Stop> {
     Ok(unsigned.with_signature(&turn.hsm.ask(&question)?))
 }
 
-/// `invoice amount_msat label description [expiry] [fallbacks] [preimage] [exposeprivatechannels] [cltv] [deschashonly]`.
+/// `invoice amount_msat label description [expiry] [fallbacks] [preimage]
+/// [exposeprivatechannels] [cltv] [deschashonly]`.
 pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
     let label = args.need_text("label")?;
     let text = args.need_text("description")?;
@@ -110,21 +130,7 @@ pub fn invoice(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Res
         expires_at: timestamp.saturating_add(expiry).min(i64::MAX as u64),
         paid: None,
     };
-    let mut out = json!({
-        "payment_hash": hash.to_string(),
-        "expires_at": made.expires_at,
-        "bolt11": made.bolt11,
-        "payment_secret": hex(&secret.0),
-        "created_index": made.created_index,
-    });
-    let receivable = node.channels.receivable();
-    if amount.is_some_and(|a| a > receivable) {
-        put(
-            &mut out,
-            "warning_capacity",
-            Some(format!("Insufficient incoming channel capacity to pay invoice: {receivable}")),
-        );
-    }
+    let out = answer(node, &made);
     settle::add(node, turn, made)?;
     Ok(Answer::Now(out))
 }

@@ -1,6 +1,7 @@
 //! JSON-RPC: what a request is, how it is answered, and the table of methods.
 //!
-//! CLN's rules: `jsonrpc`, `id`, `method` and `params` are all mandatory; ids come back as they were written.
+//! CLN's rules: `jsonrpc`, `id`, `method` and `params` are all mandatory; ids come back as they
+//! were written.
 
 pub mod basics;
 pub mod chain;
@@ -29,7 +30,8 @@ use crate::sys::form::RpcError;
 use crate::sys::form::RpcRequest;
 pub use crate::sys::form::code;
 
-/// Methods that have a daemon promise something, or wait for a word of one: their own turn may store nothing.
+/// Methods that have a daemon promise something, or wait for a word of one: their own turn may
+/// store nothing.
 const PROMISING: [&str; 8] = [
     "sendpay",
     "sendonion",

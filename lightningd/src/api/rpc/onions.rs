@@ -62,8 +62,8 @@ fn without_length(bytes: &[u8]) -> Option<&[u8]> {
     (u64::try_from(rest.len()).ok()? == length).then_some(rest)
 }
 
-/// `sendonion onion first_hop payment_hash [label] [shared_secrets] [partid] [bolt11] [amount_msat] [destination]
-/// [localinvreqid] [groupid] [description] [total_amount_msat]`.
+/// `sendonion onion first_hop payment_hash [label] [shared_secrets] [partid] [bolt11]
+/// [amount_msat] [destination] [localinvreqid] [groupid] [description] [total_amount_msat]`.
 pub fn sendonion(
     node: &Node,
     turn: &mut Turn<'_>,

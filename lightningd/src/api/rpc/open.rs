@@ -147,7 +147,8 @@ pub fn fundchannel(
     Ok(Answer::Later)
 }
 
-/// `fundchannel_start id amount [feerate] [announce] [close_to] [push_msat] [mindepth] [reserve] [channel_type]`.
+/// `fundchannel_start id amount [feerate] [announce] [close_to] [push_msat] [mindepth]
+/// [reserve] [channel_type]`.
 pub fn start(
     node: &Node,
     turn: &mut Turn<'_>,
@@ -234,7 +235,8 @@ pub fn cancel_rpc(
             let text = "Cannot cancel: still syncing with the bitcoin network, and the funding may be in a block that was not read yet";
             Err(RpcError::new(code::FUNDING_CANCEL_NOT_SAFE, text).into())
         }
-        // Somebody else may hold the funding: bitcoind knows whether it was published, in a block or not.
+        // Somebody else may hold the funding: bitcoind knows whether it was published, in a block
+        // or not.
         Some(c) => {
             let funding = c.live.params.funding;
             crate::kernel::plugins::calls::call_backend(
@@ -314,7 +316,8 @@ mod tests {
             crate::flows::backend::answered(node, turn, purpose, answer.clone())
         });
     }
-    /// Is the channel gone after `fundchannel_cancel`, and bitcoind's word that there is no such output?
+    /// Is the channel gone after `fundchannel_cancel`, and bitcoind's word that there is no such
+    /// output?
     fn cancelled(rig: &mut Rig) -> bool {
         let missing = json!({"amount": null, "script": null});
         let caller = Caller { conn: 1, id: "1".into(), filter: None, notify: false };

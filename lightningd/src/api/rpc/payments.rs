@@ -13,7 +13,8 @@ use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::*;
 use serde_json::{Value, json};
 
-/// `sendpay route payment_hash [label] [amount_msat] [bolt11] [payment_secret] [partid] [localinvreqid] [groupid] ...`.
+/// `sendpay route payment_hash [label] [amount_msat] [bolt11] [payment_secret] [partid]
+/// [localinvreqid] [groupid] ...`.
 pub fn sendpay(
     node: &Node,
     turn: &mut Turn<'_>,

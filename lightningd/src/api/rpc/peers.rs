@@ -109,8 +109,8 @@ pub fn connect(
     Ok(Answer::Later)
 }
 
-/// `fundchannel` with a peer that is not here: it is dialled, and the command runs again once it is. False: nobody knows where.
-/// `Err`: nobody can be dialled at the moment.
+/// `fundchannel` with a peer that is not here: it is dialled, and the command runs again once it
+/// is. False: nobody knows where. `Err`: nobody can be dialled at the moment.
 pub fn connect_to_fund(
     node: &Node,
     turn: &mut Turn<'_>,

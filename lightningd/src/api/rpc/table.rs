@@ -1,4 +1,5 @@
-//! Every method of lightningd: name, parameters in CLN's order, handler. `help` and `check` come from it.
+//! Every method of lightningd: name, parameters in CLN's order, handler. `help` and `check` come
+//! from it.
 
 use crate::api::rpc::{
     basics, chain, channels, close, configs, dev, htlcs, invoices, onions, open as open_rpc,

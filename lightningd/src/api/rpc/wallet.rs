@@ -16,7 +16,8 @@ use serde_json::{Map, Value, json};
 /// `newaddr [addresstype]`.
 pub fn newaddr(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result<Answer, Stop> {
     let kinds: &[(&str, AddressKind)] = match args.text("addresstype").as_deref() {
-        // Both, while old callers are catered for; bech32 first: some clients take the first member.
+        // Both, while old callers are catered for; bech32 first: some clients take the first
+        // member.
         None if node.config.options.allow_deprecated_apis => {
             &[("bech32", AddressKind::Bech32), ("p2tr", AddressKind::Taproot)]
         }

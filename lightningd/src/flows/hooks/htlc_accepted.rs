@@ -1,4 +1,5 @@
-//! `htlc_accepted`: a received HTLC is irrevocable and its onion was read; plugins continue, fail or resolve it.
+//! `htlc_accepted`: a received HTLC is irrevocable and its onion was read; plugins continue, fail
+//! or resolve it.
 
 use crate::flows::hooks::reading::Reading;
 use crate::kernel::words::hooks::{HookPoint, HtlcVerdict, Verdict};
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 use wire::channeld::Peeled;
 use wire::{BigSize, Wire};
 
-/// BOLT 4, "Returning Errors": the length of an error onion with the failure messages that are in use.
+/// BOLT 4, "Returning Errors": the length of an error onion with the failure messages that are in
+/// use.
 const ERROR_ONION: usize = 292;
 /// BOLT 4: a failure code with this bit is not sent in an error onion.
 const BADONION: u8 = 0x80;

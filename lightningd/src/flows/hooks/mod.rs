@@ -1,5 +1,6 @@
-//! Hooks: plugins decide between two events, one plugin after the other. A flow comes to a hook point by [`ask`] and goes on
-//! at `Event::Decided`, with a plugin or without one; its second half checks everything again.
+//! Hooks: plugins decide between two events, one plugin after the other. A flow comes to a hook
+//! point by [`ask`] and goes on at `Event::Decided`, with a plugin or without one; its second half
+//! checks everything again.
 
 pub mod htlc_accepted;
 pub mod reading;
@@ -16,7 +17,8 @@ use reading::Reading;
 use serde_json::Value;
 use table::{Hook, of};
 
-/// A flow reached this point. A point that a plugin is being asked about already waits for that answer.
+/// A flow reached this point. A point that a plugin is being asked about already waits for that
+/// answer.
 pub fn ask(node: &Node, turn: &mut Turn<'_>, point: HookPoint) {
     if !node.plugins.open_hooks.contains_key(&point) {
         let hook = of(point);
@@ -52,7 +54,8 @@ fn ask_next(
     );
 }
 
-/// A plugin answered, or (`None`) ended without an answer: then it counts as if it had said `continue`.
+/// A plugin answered, or (`None`) ended without an answer: then it counts as if it had said
+/// `continue`.
 pub fn answered(
     node: &Node,
     turn: &mut Turn<'_>,

@@ -1,4 +1,5 @@
-//! The table of hooks. A new hook is a row here, a row of `HookPoint` and of `Verdict`, and a file beside this one.
+//! The table of hooks. A new hook is a row here, a row of `HookPoint` and of `Verdict`, and a file
+//! beside this one.
 
 use crate::flows::hooks::htlc_accepted;
 use crate::flows::hooks::reading::Reading;
@@ -11,8 +12,8 @@ use serde_json::Value;
 pub struct Hook {
     /// CLN's name.
     pub name: &'static str,
-    /// The `params` of the call. The last argument is what plugins asked before changed. `None`: the subject of the question
-    /// is gone.
+    /// The `params` of the call. The last argument is what plugins asked before changed. `None`:
+    /// the subject of the question is gone.
     pub question: fn(&Node, HookPoint, Option<&[u8]>) -> Option<Value>,
     /// Reads a plugin's `result`.
     pub read: fn(HookPoint, &Value) -> Reading,

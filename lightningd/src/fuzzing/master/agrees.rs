@@ -1,5 +1,6 @@
-//! An hsmd that has nothing against anything: it has points for its clients, likes every signature, and makes every transaction of a
-//! channel that it was asked for, unsigned. Whatever the master lets pass so happens.
+//! An hsmd that has nothing against anything: it has points for its clients, likes every signature,
+//! and makes every transaction of a channel that it was asked for, unsigned. Whatever the master
+//! lets pass so happens.
 
 use super::signature;
 use crate::rooms::channels::testing::point;

@@ -1,4 +1,5 @@
-//! One frame of each role: words that its socket allows, about what is there, with values that are off.
+//! One frame of each role: words that its socket allows, about what is there, with values that are
+//! off.
 
 use super::{HONEST, Input, asked, preimage, signature, transaction};
 use crate::rooms::channels::testing::{adds, alias, htlc, peer, point, settles, step};

@@ -11,8 +11,9 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl PluginHost {
-    /// The plugins at work that are asked at this hook, in the order of their `before` and `after`, else in that of their
-    /// start. Plugins whose constraints contradict each other come last: `conflicts` refuses such a plugin at its start.
+    /// The plugins at work that are asked at this hook, in the order of their `before` and `after`,
+    /// else in that of their start. Plugins whose constraints contradict each other come last:
+    /// `conflicts` refuses such a plugin at its start.
     pub fn hooked(&self, hook: &str) -> Vec<PluginId> {
         let (order, cyclic) = self.hook_order(hook, |stage| *stage == Stage::Active);
         order.into_iter().chain(cyclic).collect()

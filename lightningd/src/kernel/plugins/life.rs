@@ -225,7 +225,8 @@ pub(super) fn answered(
     Ok(())
 }
 
-/// What `init` tells a plugin of its options: real JSON types, what is unset and has no default left out.
+/// What `init` tells a plugin of its options: real JSON types, what is unset and has no default
+/// left out.
 pub(super) fn option_values(node: &Scope, manifest: &Manifest) -> Value {
     let mut out = Map::new();
     for option in &manifest.options {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// An option of a plugin.
+/// One of `options` in a manifest: it may be given on our command line.
 #[derive(Debug, Clone)]
 pub struct PluginOption {
     /// Without dashes.
@@ -16,7 +16,7 @@ pub struct PluginOption {
     pub multi: bool,
 }
 
-/// A method of a plugin.
+/// One of `rpcmethods` in a manifest: calls of it go to the plugin.
 #[derive(Debug, Clone)]
 pub struct PluginMethod {
     /// As callers write it.
@@ -57,9 +57,9 @@ const HOOKS_TO_COME: [&str; 14] = [
 /// All of it that we use.
 #[derive(Debug, Clone, Default)]
 pub struct Manifest {
-    /// Options.
+    /// What it adds to our command line.
     pub options: Vec<PluginOption>,
-    /// Methods.
+    /// What it adds to our RPC.
     pub methods: Vec<PluginMethod>,
     /// Hooks that it wants to be asked at.
     pub hooks: Vec<HookUse>,

@@ -1,6 +1,8 @@
-//! Plugins: CLN's protocol over stdin/stdout. Here: manifest, init, options, methods, log; the backend is one of them.
+//! Plugins: CLN's protocol over stdin/stdout. Here: manifest, init, options, methods, log; the
+//! backend is one of them.
 //!
-//! Like the supervisor in two halves: [`PluginHost`] is what the node knows, [`Kennel`] holds the processes.
+//! Like the supervisor in two halves: [`PluginHost`] is what the node knows, [`Kennel`] holds the
+//! processes.
 
 pub mod calls;
 pub mod heard;
@@ -47,7 +49,7 @@ impl Plugin {
 /// What a call to a plugin is for.
 #[derive(Debug, Clone)]
 pub enum CallFor {
-    /// Its manifest.
+    /// The answer to `getmanifest`.
     Manifest,
     /// Its beginning.
     Init,
@@ -100,7 +102,8 @@ pub const BACKEND_METHODS: [&str; 5] =
     ["getchaininfo", "estimatefees", "getrawblockbyheight", "sendrawtransaction", "getutxout"];
 
 impl PluginHost {
-    /// No plugin yet. `own_methods`: names that none may take. `own_hooks`: those that they can be asked at.
+    /// No plugin yet. `own_methods`: names that none may take. `own_hooks`: those that they can be
+    /// asked at.
     pub fn new(
         own_methods: impl Iterator<Item = &'static str>,
         own_hooks: impl Iterator<Item = &'static str>,

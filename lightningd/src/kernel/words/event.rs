@@ -67,7 +67,8 @@ pub enum Event {
     Decided(Verdict),
     /// Something in the HTLC switch.
     Htlc(HtlcEvent),
-    /// A part of a payment of ours has waited for its commitment: its caller hears that it is pending.
+    /// A part of a payment of ours has waited for its commitment: its caller hears that it is
+    /// pending.
     StorePayment(u64),
     /// An RPC that waits has waited long enough.
     RpcTimeout(crate::kernel::words::rooms::WaitId),

@@ -1,4 +1,5 @@
-//! What can happen to the master, what rooms are told, and what leaves after a commit. Values alone: nothing here calls.
+//! What can happen to the master, what rooms are told, and what leaves after a commit. Values
+//! alone: nothing here calls.
 
 pub mod event;
 pub mod hooks;

@@ -24,10 +24,12 @@ pub enum Outgoing {
     News(News),
     /// A child is born, with its init.
     Spawn(ChildSpec),
-    /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a closing
-    /// transaction was stored to be signed (`watermark::while_closing`). Channel 0: the last channel number.
+    /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a
+    /// closing transaction was stored to be signed (`watermark::while_closing`). Channel 0: the
+    /// last channel number.
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
-    /// lightningd-revocations needs no record of this channel any more, unless something of it was revoked.
+    /// lightningd-revocations needs no record of this channel any more, unless something of it was
+    /// revoked.
     Forgotten { channel: ChannelNumber },
     /// To hsmd: something that its clients' questions may wait for is stored.
     OrderHsmd(wire::hsm::MasterOrder),
@@ -54,7 +56,8 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// Is there a barrier before and after this is said? Clients of the socket are the test itself, and the clock has no order.
+    /// Is there a barrier before and after this is said? Clients of the socket are the test itself,
+    /// and the clock has no order.
     pub fn has_barriers(&self) -> bool {
         match self {
             Self::Spawn(_)
@@ -85,7 +88,8 @@ impl Blame {
             Self::Caller(caller) => Some(Outgoing::Reply { caller, result: Err(refusal) }),
             Self::Child(child) => Some(Outgoing::Kill { child, why: refusal.message }),
             Self::Peer(node, connection, channel) => {
-                // With what connectd says: captured, it says this of any peer, as often as it likes.
+                // With what connectd says: captured, it says this of any peer, as often as it
+                // likes.
                 let text = format!("what the peer wanted is refused: {}", refusal.message);
                 crate::sys::log::said(LogLevel::Broken, Some(node), "connectd", &text);
                 Some(Outgoing::Then(Event::PeerRefused(node, connection, channel)))

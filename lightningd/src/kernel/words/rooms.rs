@@ -47,7 +47,8 @@ pub enum Purpose {
 pub enum ChainEvent {
     /// Time to look.
     Poll,
-    /// No header is left of the chain that our rows were made from: nothing that is in blocks below this height is certain any more.
+    /// No header is left of the chain that our rows were made from: nothing that is in blocks below
+    /// this height is certain any more.
     Forget(BlockHeight),
 }
 
@@ -101,7 +102,8 @@ pub enum OnchainEvent {
     Begin,
     /// A transaction of its end left the chain with its block.
     Left(Txid),
-    /// All claims and anchor bumps of the channel are dropped: its end is buried, its block left the chain, or a mutual close confirmed.
+    /// All claims and anchor bumps of the channel are dropped: its end is buried, its block left
+    /// the chain, or a mutual close confirmed.
     GiveUp,
     /// Everything was resolved a hundred blocks ago.
     Bury,
@@ -109,7 +111,8 @@ pub enum OnchainEvent {
     CommitmentSent(Transaction),
     /// A received HTLC of the channel is to be claimed with this preimage.
     Decided(HtlcId, Preimage),
-    /// The channel's commitment can never confirm: its funding was double-spent or never came, or a mutual close is buried.
+    /// The channel's commitment can never confirm: its funding was double-spent or never came, or a
+    /// mutual close is buried.
     ChannelForgotten,
 }
 
@@ -122,12 +125,12 @@ pub enum HtlcEvent {
         channel: ChannelNumber,
         /// The master's key.
         key: u64,
-        /// Why.
+        /// What forbids it: a limit, the funds, the state of the channel.
         why: OfferRefusal,
     },
     /// The peer showed the preimage of one that we offered.
     Fulfilled {
-        /// Which channel.
+        /// Over which the HTLC was offered.
         channel: ChannelNumber,
         /// Which of ours.
         id: HtlcId,
@@ -136,7 +139,7 @@ pub enum HtlcEvent {
     },
     /// Its removal is irrevocable.
     Settled {
-        /// Which channel.
+        /// Over which the HTLC was offered.
         channel: ChannelNumber,
         /// As it was before it left.
         htlc: Box<LiveHtlc>,

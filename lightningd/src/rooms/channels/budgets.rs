@@ -1,33 +1,38 @@
-//! What each peer, and all strangers together, may cause in processes and words. A value: time comes in.
+//! What each peer, and all strangers together, may cause in processes and words. A value: time
+//! comes in.
 
 use primitives::{Bucket, NodeId, Source};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Processes that one stranger's proposals may start. People open one channel with a peer, programs a handful, and try again after a
-/// refusal.
+/// Processes that one stranger's proposals may start. People open one channel with a peer, programs
+/// a handful, and try again after a refusal.
 const PEER: Bucket = Bucket::new(10, Duration::from_secs(10));
-/// The same of a peer with a funded channel, which cost it something. Each of its connections counts, too.
+/// The same of a peer with a funded channel, which cost it something. Each of its connections
+/// counts, too.
 const FRIEND: Bucket = Bucket::new(20, Duration::from_millis(500));
 /// Processes that all strangers' proposals may start: each takes some ten milliseconds, so this and
 /// [`FIRST`] are two hundredths of a core.
 const ALL: Bucket = Bucket::new(10, Duration::from_secs(1));
-/// The same of proposals that are the first from their address within an hour: identities are free, and addresses are not, so that no
-/// number of identities behind a few addresses keeps a newcomer out.
+/// The same of proposals that are the first from their address within an hour: identities are free,
+/// and addresses are not, so that no number of identities behind a few addresses keeps a newcomer
+/// out.
 const FIRST: Bucket = Bucket::new(10, Duration::from_secs(1));
 /// Whose first that was is known for an hour.
 const SOURCE: Bucket = Bucket::new(1, Duration::from_secs(3600));
-/// Reconnects of one peer whose channels wait for their funding, each of which starts daemons. Apart from proposals: whoever paid for a
-/// funding that nobody has seen yet is not kept from its channel by others' proposals, nor by its own.
+/// Reconnects of one peer whose channels wait for their funding, each of which starts daemons.
+/// Apart from proposals: whoever paid for a funding that nobody has seen yet is not kept from its
+/// channel by others' proposals, nor by its own.
 const RECONNECTS: Bucket = Bucket::new(10, Duration::from_secs(10));
 /// The same of all such peers together.
 const ALL_RECONNECTS: Bucket = Bucket::new(20, Duration::from_millis(500));
 /// Refusals that one peer hears. Beyond it there is silence, for the peer and in the log.
 const WORDS: Bucket = Bucket::new(32, Duration::from_secs(1));
-/// Channel ids that nobody knows, of which one peer hears that. A database that is lost takes as many channels with it.
+/// Channel ids that nobody knows, of which one peer hears that. A database that is lost takes as
+/// many channels with it.
 const UNKNOWN: Bucket = Bucket::new(200, Duration::from_millis(200));
-/// Peers, and sources, that are remembered. When so many have caused something lately, another peer has no limit but [`ALL`], and another
-/// source is none that comes for the first time.
+/// Peers, and sources, that are remembered. When so many have caused something lately, another peer
+/// has no limit but [`ALL`], and another source is none that comes for the first time.
 const MAX_KNOWN: usize = 4096;
 
 /// What one peer may still cause.
@@ -59,7 +64,7 @@ impl Allowance {
 /// Who proposes a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Proposer {
-    /// The peer.
+    /// Whose proposal it is.
     pub peer: NodeId,
     /// Where it comes from, if that is an address.
     pub source: Option<Source>,
@@ -153,7 +158,8 @@ impl Budgets {
         self.take(peer, now, |a| &mut a.friendly);
     }
 
-    /// May daemons of channels be started that wait for their funding, because this stranger speaks of them on a new connection?
+    /// May daemons of channels be started that wait for their funding, because this stranger speaks
+    /// of them on a new connection?
     pub fn may_reconnect(&self, peer: NodeId, now: Instant) -> bool {
         self.peer(peer).reconnects.has(1, now) && self.all_reconnects.has(1, now)
     }

@@ -33,7 +33,8 @@ use wire::closingd::*;
 use wire::hsm::{Capability, ClosingStored, CompleteClosing, Completed, MasterOrder};
 use wire::{Message, Wire};
 
-/// `close`: the channel is to be closed, to this script if one is given, at these feerates, alone after so many seconds.
+/// `close`: the channel is to be closed, to this script if one is given, at these feerates, alone
+/// after so many seconds.
 #[derive(Debug)]
 pub struct Wanted {
     /// Where our part of the close goes.
@@ -55,7 +56,8 @@ pub fn close(
     let Wanted { destination, seconds, feerange } = wanted;
     crate::kernel::waiting::add(node, turn, caller, For::Close(channel.number), None);
     if let Some(range) = feerange {
-        // Kept like the script: a closingd that has begun goes on with what it was told, the next one hears this.
+        // Kept like the script: a closingd that has begun goes on with what it was told, the next
+        // one hears this.
         store::set_close_feerange(turn.db, channel.number, range)?;
         update(turn, channel.number, move |c| c.close_feerange = Some(range));
     }
@@ -119,8 +121,8 @@ pub fn shutdown_script(
     }
 }
 
-/// May our `shutdown` name this script? channeld says it, and hsmd signs closings that pay it: so it is one that we said, that
-/// was fixed at the opening, or that the wallet can spend.
+/// May our `shutdown` name this script? channeld says it, and hsmd signs closings that pay it: so
+/// it is one that we said, that was fixed at the opening, or that the wallet can spend.
 pub(super) fn is_our_script(node: &Scope, channel: &Channel, script: &ScriptBuf) -> bool {
     match channel.shutdown.local.as_ref().or(channel.upfront.local.as_ref()) {
         Some(ours) => ours == script,
@@ -189,7 +191,8 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// A closing transaction is about to be signed: in the rows, in the revocation file and to hsmd, before closingd hears that it may.
+/// A closing transaction is about to be signed: in the rows, in the revocation file and to hsmd,
+/// before closingd hears that it may.
 fn closing_begins(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
     store::set_closing_begun(turn.db, number)?;

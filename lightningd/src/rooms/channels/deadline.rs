@@ -1,13 +1,16 @@
-//! HTLCs that run out of time: what no peer resolves the chain must. BOLT 2, "cltv_expiry_delta Selection".
+//! HTLCs that run out of time: what no peer resolves the chain must. BOLT 2, "cltv_expiry_delta
+//! Selection".
 
 use primitives::*;
 use std::collections::BTreeMap;
 use wire::channel_data::{LiveHtlc, Removal, Stage, StagedRemoval};
 
-/// Blocks that the peer has beyond the expiry of one that we offered, before we go to the chain. CLN's.
+/// Blocks that the peer has beyond the expiry of one that we offered, before we go to the chain.
+/// CLN's.
 const GRACE: u32 = 1;
 
-/// The evidence that a channel cannot wait for its peer any longer, if it cannot. `delta` is the node's cltv-delta.
+/// The evidence that a channel cannot wait for its peer any longer, if it cannot. `delta` is the
+/// node's cltv-delta.
 pub fn missed(
     htlcs: &[LiveHtlc],
     decided: &BTreeMap<HtlcId, Removal>,
@@ -21,8 +24,9 @@ pub fn missed(
                 None => ("Offered", expiry.0.saturating_add(GRACE)),
                 // Its preimage is known: there is nothing to win on the chain.
                 Some(StagedRemoval { removal: Removal::Fulfilled { .. }, .. }) => return None,
-                // Until that is irrevocable the peer can still publish a commitment with it and take it with the preimage,
-                // after whoever it came from took it back. Half of the delta is left to prevent that.
+                // Until that is irrevocable the peer can still publish a commitment with it and
+                // take it with the preimage, after whoever it came from took it back. Half of the
+                // delta is left to prevent that.
                 Some(StagedRemoval {
                     removal: Removal::Failed { .. } | Removal::Malformed { .. },
                     ..
@@ -36,8 +40,9 @@ pub fn missed(
     })
 }
 
-/// Blocks between the deadline by which a received HTLC must be fulfilled and its expiry: half of the delta, for the transaction that claims
-/// it. BOLT 2, "cltv_expiry_delta Selection", fulfillment deadline.
+/// Blocks between the deadline by which a received HTLC must be fulfilled and its expiry: half of
+/// the delta, for the transaction that claims it. BOLT 2, "cltv_expiry_delta Selection",
+/// fulfillment deadline.
 pub const fn fulfilment_margin(delta: CltvDelta) -> CltvDelta {
     CltvDelta(delta.0.div_ceil(2))
 }
@@ -46,7 +51,8 @@ fn fulfilled(decision: Option<&Removal>) -> bool {
     matches!(decision, Some(Removal::Fulfilled { .. }))
 }
 
-/// The peer revoked its last commitment with it: whatever it publishes now, this one's value is ours.
+/// The peer revoked its last commitment with it: whatever it publishes now, this one's value is
+/// ours.
 fn is_out_of_theirs(l: &LiveHtlc) -> bool {
     match l.removed {
         None | Some(StagedRemoval { stage: Stage::PendingOnReceiver | Stage::InReceivers, .. }) => {

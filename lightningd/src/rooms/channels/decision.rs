@@ -12,7 +12,8 @@ use primitives::*;
 use wire::channel_data::{LiveHtlc, Removal};
 use wire::daemon::LogLevel;
 
-/// Stores how a received HTLC ends, whatever state its channel is in, and tells its channeld or what resolves it on chain.
+/// Stores how a received HTLC ends, whatever state its channel is in, and tells its channeld or
+/// what resolves it on chain.
 pub fn decide(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -35,15 +36,16 @@ pub fn decide(
     Ok(())
 }
 
-/// BOLT 4, "Onion Decryption": is the onion of this received HTLC one that another HTLC had? Its HMAC stays with the row of the HTLC
-/// that had it first, beyond its end and over restarts, until it has expired for good. The same HTLC said again after a reconnect is no other: it has its id.
+/// BOLT 4, "Onion Decryption": is the onion of this received HTLC one that another HTLC had? Its
+/// HMAC stays with the row of the HTLC that had it first, beyond its end and over restarts, until
+/// it has expired for good. The same HTLC said again after a reconnect is no other: it has its id.
 pub fn is_replayed(turn: &Turn<'_>, number: ChannelNumber, live: &LiveHtlc) -> Result<bool, Stop> {
     let Some(hmac) = live.onion.0.last_chunk::<32>() else { return Ok(false) };
     Ok(store::onions::is_replayed(turn.db, number, live.htlc.id, hmac)?)
 }
 
-/// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in `Channel::decided` once
-/// this turn is through: a preimage that comes now can still be used.
+/// A decision on an HTLC whose channel is on its way to the chain, or there. It is a row, and is in
+/// `Channel::decided` once this turn is through: a preimage that comes now can still be used.
 fn onchain_decision(turn: &mut Turn<'_>, channel: &Channel, id: HtlcId, removal: &Removal) {
     let what = match removal {
         Removal::Fulfilled { preimage } => {

@@ -1,5 +1,5 @@
-//! What the peer of a failed or closed channel hears: an `error`, once per connection, and never in answer to one.
-//! BOLT 1, "The `error` and `warning` Messages"; BOLT 2, "Message Retransmission".
+//! What the peer of a failed or closed channel hears: an `error`, once per connection, and never in
+//! answer to one. BOLT 1, "The `error` and `warning` Messages"; BOLT 2, "Message Retransmission".
 
 use super::Channel;
 use crate::kernel::turn::Turn;
@@ -7,9 +7,11 @@ use crate::rooms::channels::{Scope, ToldError};
 use wire::connectd::Spoke;
 use wire::{Error, Message, Warning};
 
-/// Messages about one failed channel that a peer may have had under way, or send before it reads our error. Then we hang up.
+/// Messages about one failed channel that a peer may have had under way, or send before it reads
+/// our error. Then we hang up.
 const MAX_HEARD: u8 = 20;
-/// To a peer that speaks of a channel whose end it must have seen. The reason is in our log and lists.
+/// To a peer that speaks of a channel whose end it must have seen. The reason is in our log and
+/// lists.
 const CLOSED: &str = "the channel is closed";
 
 /// Who knows already that the channel failed.
@@ -21,7 +23,8 @@ pub enum Known {
     ToPeer,
 }
 
-/// The channel failed just now: the peer hears why, on the connection that there is, which then ends.
+/// The channel failed just now: the peer hears why, on the connection that there is, which then
+/// ends.
 pub fn failed(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, known: Known, why: &str) {
     let Some(connection) = node.peers.connection(channel.peer).map(|c| c.number) else { return };
     match known {
@@ -31,8 +34,9 @@ pub fn failed(node: &Scope, turn: &mut Turn<'_>, channel: &Channel, known: Known
     hang_up(node, turn, channel);
 }
 
-/// bitcoind has answered to our commitment, or we have none to publish: the peer hears that the channel failed, unless it knows. Not
-/// before, since it publishes its own commitment then, and the two would race into mempools.
+/// bitcoind has answered to our commitment, or we have none to publish: the peer hears that the
+/// channel failed, unless it knows. Not before, since it publishes its own commitment then, and the
+/// two would race into mempools.
 pub fn published(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     let connection = node.peers.connection(channel.peer).map(|c| c.number);
     let told = node.channels.told.get(&channel.number).map(|t| t.connection);

@@ -34,7 +34,8 @@ pub fn resume(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
         let live = &channel.live;
         let busy = !live.htlcs.0.is_empty() || live.commitment != live.revoked;
         if channel.closing_begun && channel.state.is_open() && busy {
-            // An older version took HTLCs after a closing was signed. No commitment changes any more: they end on chain.
+            // An older version took HTLCs after a closing was signed. No commitment changes any
+            // more: they end on chain.
             let why = "HTLCs were added after a closing transaction was signed";
             fail::fail_channel(node, turn, channel, "protocol", why)?;
         }

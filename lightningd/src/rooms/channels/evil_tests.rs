@@ -1,5 +1,6 @@
-//! Captured daemons: whatever they ask and report, then a restart, then the worst peer. The bounds are those that ARCHITECTURE gives
-//! for each role; what hsmd owes to them is in its own `tests/evil.rs` and `tests/phases.rs`.
+//! Captured daemons: whatever they ask and report, then a restart, then the worst peer. The bounds
+//! are those that ARCHITECTURE gives for each role; what hsmd owes to them is in its own
+//! `tests/evil.rs` and `tests/phases.rs`.
 
 use super::testing::{adds, alias, htlc, point, step};
 use crate::kernel::children::Role;
@@ -41,7 +42,8 @@ enum Lie {
     Settle { id: u64, off: i64 },
     /// Balances that moved for nothing.
     Move { off: i64 },
-    /// Any other report or ask that its socket allows, about this HTLC, with this byte wherever one can be chosen.
+    /// Any other report or ask that its socket allows, about this HTLC, with this byte wherever one
+    /// can be chosen.
     Say { what: u8, id: u64, byte: u8 },
     /// Bytes.
     Nonsense(Vec<u8>),
@@ -173,7 +175,8 @@ fn word(what: u8, id: u64, byte: u8) -> Vec<u8> {
     }
 }
 
-/// The honest channel's daemon and peer do as they are told: the HTLC is offered, and fulfilled at once. What that cost.
+/// The honest channel's daemon and peer do as they are told: the HTLC is offered, and fulfilled at
+/// once. What that cost.
 fn pays(rig: &mut Rig, said: &[Said]) -> u64 {
     let mut paid = 0;
     for one in said {
@@ -204,8 +207,8 @@ fn pays(rig: &mut Rig, said: &[Said]) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
-    /// What the switch pays over other channels for a captured channeld is never more than its peer had in its own channel, however
-    /// often that is tried.
+    /// What the switch pays over other channels for a captured channeld is never more than its peer
+    /// had in its own channel, however often that is tried.
     #[test]
     fn captured_channeld_brings_in_no_more_than_its_channel_has(
         lies in prop::collection::vec(lie(), 1..40),
@@ -237,8 +240,8 @@ proptest! {
         prop_assert_eq!(rig.channel(HONEST).live.balance, honest);
     }
 
-    /// A captured closingd may have any closing written down; none of it moves a balance, changes a script or ends in a transaction
-    /// that hsmd has not judged.
+    /// A captured closingd may have any closing written down; none of it moves a balance, changes a
+    /// script or ends in a transaction that hsmd has not judged.
     #[test]
     fn captured_closingd_changes_nothing_but_what_may_confirm(
         words in prop::collection::vec((0u8..3, any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()), 1..60),

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use wire::daemon::{Fault, LogLevel};
 use wire::hsm::{Completed, SignLocalCommitment};
 
-/// Gives up on a channel: its state, the reason, our newest commitment published where BOLT 5 wants that, and an error to the
-/// peer.
+/// Gives up on a channel: its state, the reason, our newest commitment published where BOLT 5 wants
+/// that, and an error to the peer.
 pub fn fail_channel(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -81,14 +81,15 @@ pub(super) fn fail_known(
     Ok(())
 }
 
-/// A peer's channel whose funding was never seen, and in which nothing is ours: an opener that died before it had our signature says so,
-/// and has forgotten it. Kept, it would count among those that wait for their funding for two weeks.
+/// A peer's channel whose funding was never seen, and in which nothing is ours: an opener that died
+/// before it had our signature says so, and has forgotten it. Kept, it would count among those that
+/// wait for their funding for two weeks.
 fn is_nothing_to_us(channel: &Channel) -> bool {
     channel.is_unseen() && channel.has_nothing_of_ours()
 }
 
-/// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from its number on. `None`: hsmd could
-/// not be asked now.
+/// Our newest commitment with both signatures. From then on hsmd gives out none of our secrets from
+/// its number on. `None`: hsmd could not be asked now.
 pub fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Option<Completed>, Stop> {
     let number = channel.number;
     let value = channel::Channel::new(channel.live.clone())
@@ -109,7 +110,8 @@ pub fn sign_commitment(turn: &mut Turn<'_>, channel: &Channel) -> Result<Option<
     Ok(Some(turn.hsm.complete(&question)?))
 }
 
-/// Publishes our newest commitment. After it was signed none of our secrets from its number on leaves hsmd.
+/// Publishes our newest commitment. After it was signed none of our secrets from its number on
+/// leaves hsmd.
 pub(super) fn broadcast_commitment(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -126,14 +128,16 @@ pub(super) fn broadcast_commitment(
         return Ok(());
     }
     if channel.is_unseen() && channel.cause != "user" {
-        // Made up, for all that we know: no block can have our commitment before the funding (`funding_seen`), and to try with each
-        // block what strangers made up would cost a question to bitcoind for each.
+        // Made up, for all that we know: no block can have our commitment before the funding
+        // (`funding_seen`), and to try with each block what strangers made up would cost a question
+        // to bitcoind for each.
         refuse_closers(node, turn, number, "its funding is in no block: waiting for that");
         error_to_peer::published(node, turn, channel);
         return Ok(());
     }
     if channel.owner != Owner::Nobody {
-        // Its child was told to end. What it asked before counts: only then is our newest commitment known.
+        // Its child was told to end. What it asked before counts: only then is our newest
+        // commitment known.
         turn.at(
             Instant::now() + Duration::from_millis(20),
             Event::Channel(number, crate::kernel::words::rooms::ChannelEvent::Broadcast),

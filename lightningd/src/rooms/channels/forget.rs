@@ -10,7 +10,8 @@ use crate::sys::fatal::Stop;
 use primitives::*;
 use wire::daemon::LogLevel;
 
-/// Channels that are forgotten in one turn. Strangers may have thousands end with one block, and other events wait for a turn's end.
+/// Channels that are forgotten in one turn. Strangers may have thousands end with one block, and
+/// other events wait for a turn's end.
 const FORGOTTEN_AT_ONCE: usize = 50;
 
 impl AbandonedChannel {
@@ -26,8 +27,8 @@ impl AbandonedChannel {
     }
 }
 
-/// These come to nothing. All but the first [`FORGOTTEN_AT_ONCE`] have turns of their own: should we die before
-/// those, each of a peer's is found again by its age. Ours are first.
+/// These come to nothing. All but the first [`FORGOTTEN_AT_ONCE`] have turns of their own: should
+/// we die before those, each of a peer's is found again by its age. Ours are first.
 pub fn forget_all(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -57,7 +58,8 @@ pub fn forget_some(
     Ok(())
 }
 
-/// May a transaction that spends its funding be stored, to be sent with each block? Of what strangers made up none is.
+/// May a transaction that spends its funding be stored, to be sent with each block? Of what
+/// strangers made up none is.
 fn may_be_published(channel: &Channel) -> bool {
     let is_made_up = channel.is_unseen() && channel.cause != "user";
     channel.close_tx.is_some() || (!channel.state.is_open() && !is_made_up)

@@ -1,5 +1,5 @@
-//! What an HTLC of ours was offered for, as the key that its row has. One space of numbers for both, so that the unique index
-//! on the rows binds each of them once.
+//! What an HTLC of ours was offered for, as the key that its row has. One space of numbers for
+//! both, so that the unique index on the rows binds each of them once.
 
 /// What an HTLC that we offered is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Origin {
     pub const fn of(key: u64) -> Self {
         if key & FORWARDS == 0 { Self::Payment(key) } else { Self::Forward(key & !FORWARDS) }
     }
-    /// The key.
+    /// As channeld and the database have it.
     pub const fn key(self) -> u64 {
         match self {
             Self::Payment(index) => index,

@@ -24,7 +24,8 @@ use wire::channel_data::*;
 use wire::channeld::*;
 use wire::daemon::LogLevel;
 
-/// channeld said or asked something. Returns what it asks to have stored of the commitment dance: the switch has a word in that.
+/// channeld said or asked something. Returns what it asks to have stored of the commitment dance:
+/// the switch has a word in that.
 pub fn heard<'a>(
     node: &'a Scope,
     turn: &mut Turn<'_>,
@@ -114,8 +115,8 @@ fn is_allowed(channel: &Channel, ask: &ChannelAsk) -> Result<(), Stop> {
     let input = Input::from(ask);
     match (rule(channel.phase(), input), ask) {
         (Rule::Taken, _) => {}
-        // Nothing that was agreed changes: it is the script that a closing transaction may pay already. Rows from before the
-        // closing, put back, have none.
+        // Nothing that was agreed changes: it is the script that a closing transaction may pay
+        // already. Rows from before the closing, put back, have none.
         (Rule::Unchanged, ChannelAsk::PersistShutdown(s))
             if channel.shutdown[s.by].as_ref().is_none_or(|known| *known == s.script) => {}
         (Rule::Unchanged, ChannelAsk::GetShutdownScript(_)) if channel.shutdown.local.is_none() => {
@@ -260,11 +261,13 @@ fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The connection is as far as the old one was: what was decided is said again, what was not is decided.
+/// The connection is as far as the old one was: what was decided is said again, what was not is
+/// decided.
 fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
     if channel.lost_state {
-        // The witness beside the database says that our rows are old. A peer that says they are not lies.
+        // The witness beside the database says that our rows are old. A peer that says they are not
+        // lies.
         let text = "our data is old, and the peer did not say so";
         return super::fail::fail_channel(node, turn, channel, "protocol", text);
     }
@@ -289,8 +292,9 @@ fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result
     Ok(())
 }
 
-/// BOLT 1, error about all channels: each of this peer's fails. A daemon that is past the reestablishing reads it itself, behind
-/// everything that the peer said before; the others may never have had this connection.
+/// BOLT 1, error about all channels: each of this peer's fails. A daemon that is past the
+/// reestablishing reads it itself, behind everything that the peer said before; the others may
+/// never have had this connection.
 pub fn peer_erred(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
     for channel in node.channels.with(peer).filter(|c| !c.reestablished) {
         let why = format!("the peer said error about all channels: {said}");
@@ -313,7 +317,8 @@ pub fn gone(node: &Scope, turn: &mut Turn<'_>, child: ChildId, number: ChannelNu
     turn.also(Event::Channel(number, ChannelEvent::ChildGone));
 }
 
-/// After a child's end: if its connection is still there it was for that a new one, or the daemon died alone.
+/// After a child's end: if its connection is still there it was for that a new one, or the daemon
+/// died alone.
 pub(super) fn after_gone(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -330,7 +335,8 @@ pub(super) fn after_gone(
     }
     if channel.served_connection == Some(connection.number) {
         if channel.begs() || channel.is_done_on(connection.number) {
-            // It heard on this connection what there is to say. What it said meanwhile is held for a daemon, and none comes.
+            // It heard on this connection what there is to say. What it said meanwhile is held for
+            // a daemon, and none comes.
             crate::rooms::peers::line::refuse(
                 node,
                 turn,

@@ -1,4 +1,5 @@
-//! Channels: what each is, what state it is in, and which child has it. One child per channel at a time.
+//! Channels: what each is, what state it is in, and which child has it. One child per channel at a
+//! time.
 
 pub mod budgets;
 pub mod change;
@@ -35,8 +36,8 @@ pub mod store;
 pub mod strangers;
 pub mod terms;
 #[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(not(test), allow(dead_code))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[cfg_attr(not(test), allow(dead_code, reason = "fuzz targets use a part of it"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests and fuzz targets alone")]
 pub mod testing;
 pub mod view;
 pub mod watch;
@@ -63,7 +64,7 @@ pub enum Owner {
     Nobody,
     /// channeld, over this connection.
     Channeld(ChildId),
-    /// closingd.
+    /// The fee of the mutual close is negotiated, or was.
     Closingd(ChildId),
 }
 
@@ -90,7 +91,7 @@ pub struct Totals {
     pub out_fulfilled: (u64, Msat),
 }
 
-/// A channel.
+/// What lightningd knows of a channel that is not closed, and its daemon.
 #[derive(Debug, Clone)]
 pub struct Channel {
     /// Ours alone; feeds key derivation.
@@ -119,8 +120,8 @@ pub struct Channel {
     pub ready: Sides<bool>,
     /// Scripts in the `shutdown`s.
     pub shutdown: Sides<Option<ScriptBuf>>,
-    /// Lowest id that an HTLC of the peer can have which was not stored when our `shutdown` was first sent. HTLCs from this id on are
-    /// failed. `None`: not sent yet.
+    /// Lowest id that an HTLC of the peer can have which was not stored when our `shutdown` was
+    /// first sent. HTLCs from this id on are failed. `None`: not sent yet.
     pub shutdown_at: Option<HtlcId>,
     /// closingd stored a closing transaction once: the peer may hold our signature on it.
     pub closing_begun: bool,
@@ -140,8 +141,8 @@ pub struct Channel {
     pub closer: Option<Side>,
     /// Until when the peer has time to agree to a close, in seconds since 1970; then we go alone.
     pub close_by: Option<u64>,
-    /// A local `close` set `close_by`; `None` then means that it waits without limit. Otherwise it is the limit of a close that the
-    /// peer began.
+    /// A local `close` set `close_by`; `None` then means that it waits without limit. Otherwise it
+    /// is the limit of a close that the peer began.
     pub close_asked: bool,
     /// What `close` said that its transaction may pay.
     pub close_feerange: Option<crate::rooms::channels::terms::FeerateRange>,
@@ -155,7 +156,8 @@ pub struct Channel {
     pub reason: String,
     /// The peer proved that our data is old: never broadcast.
     pub lost_state: bool,
-    /// Nobody knows whether our rows are old: nothing is published before the peer has shown where we are.
+    /// Nobody knows whether our rows are old: nothing is published before the peer has shown where
+    /// we are.
     pub unproven: bool,
     /// The funding is not ours to broadcast.
     pub withheld: bool,
@@ -171,9 +173,11 @@ pub struct Channel {
     pub owner: Owner,
     /// The connection that its last daemon served.
     pub served_connection: Option<u64>,
-    /// The last connection on which the peer spoke of it while no daemon of that connection was there.
+    /// The last connection on which the peer spoke of it while no daemon of that connection was
+    /// there.
     pub spoken_on: Option<u64>,
-    /// The connection on which the peer said `shutdown` before its funding was seen: nothing more is said of the channel there.
+    /// The connection on which the peer said `shutdown` before its funding was seen: nothing more
+    /// is said of the channel there.
     pub put_off_on: Option<u64>,
     /// channel_reestablish is through on this connection.
     pub reestablished: bool,
@@ -223,7 +227,8 @@ pub struct Channels {
     by_peer: HashMap<NodeId, Vec<ChannelNumber>>,
     /// What peers may still cause.
     budgets: budgets::Budgets,
-    /// Peers with funded channels that connected too often: on this connection their daemons come later.
+    /// Peers with funded channels that connected too often: on this connection their daemons come
+    /// later.
     delayed: BTreeMap<NodeId, u64>,
     /// Reserved numbers.
     numbers: crate::rooms::channels::reserved::Numbers,
@@ -241,15 +246,15 @@ impl Channel {
     pub fn name(&self) -> ShortChannelId {
         self.scid.unwrap_or(self.alias_local)
     }
-    /// May it be named so in an onion? BOLT 2, "Defined Channel Types": where option_scid_alias was agreed on, the real short
-    /// id is not to be shown by use.
+    /// May it be named so in an onion? BOLT 2, "Defined Channel Types": where option_scid_alias was
+    /// agreed on, the real short id is not to be shown by use.
     fn is_called(&self, name: ShortChannelId) -> bool {
         let secret = self.live.params.channel_type.offers(feature::SCID_ALIAS);
         self.alias_local == name || (!secret && self.scid == Some(name))
     }
-    /// Is its funding as deep as it had to be? Until then whoever made it may spend its coins on something else: what comes over
-    /// the channel is worth nothing yet, and what goes over it could be lost sight of. One that was ready is so once its
-    /// funding's block left the chain.
+    /// Is its funding as deep as it had to be? Until then whoever made it may spend its coins on
+    /// something else: what comes over the channel is worth nothing yet, and what goes over it
+    /// could be lost sight of. One that was ready is so once its funding's block left the chain.
     pub fn is_founded(&self, tip: BlockHeight) -> bool {
         let depth = self.funding_height.map_or(0, |h| (tip - h).0 + 1);
         self.minimum_depth == 0 || depth >= self.minimum_depth
@@ -282,11 +287,13 @@ impl Channel {
     pub fn wants_peer(&self) -> bool {
         self.state.wants_peer() || self.begs()
     }
-    /// Our data is old, and only the peer can close: it is asked to on every connection, until it does.
+    /// Our data is old, and only the peer can close: it is asked to on every connection, until it
+    /// does.
     pub fn begs(&self) -> bool {
         self.lost_state && self.state == State::AwaitingUnilateral
     }
-    /// Has the peer heard on this connection what there is to say? A closing was agreed on, or its close is put off.
+    /// Has the peer heard on this connection what there is to say? A closing was agreed on, or its
+    /// close is put off.
     pub fn is_done_on(&self, connection: u64) -> bool {
         let is_over = self.state == State::ClosingComplete;
         is_over && self.served_connection == Some(connection) || self.put_off_on == Some(connection)
@@ -306,7 +313,8 @@ fn live_htlc(live: &ChannelState, offered_by: Side, id: HtlcId) -> Option<&LiveH
     at.ok().and_then(|at| htlcs.get(at))
 }
 
-/// The connection on which the peer heard that a channel failed, and how many messages about it came since.
+/// The connection on which the peer heard that a channel failed, and how many messages about it
+/// came since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToldError {
     connection: u64,

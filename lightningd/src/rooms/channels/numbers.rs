@@ -1,8 +1,9 @@
-//! Numbers for channels. Keys follow from a channel's number, and a peer hears points before anything is agreed: so no number is ever
-//! given twice, and none before the database and `lightningd-revocations` know of it.
+//! Numbers for channels. Keys follow from a channel's number, and a peer hears points before
+//! anything is agreed: so no number is ever given twice, and none before the database and
+//! `lightningd-revocations` know of it.
 //!
-//! Both are written once for a block of numbers, not for each attempt: peers may begin many that come to nothing. What is left of a
-//! block when the process ends is skipped.
+//! Both are written once for a block of numbers, not for each attempt: peers may begin many that
+//! come to nothing. What is left of a block when the process ends is skipped.
 
 use super::{store, watermark};
 use crate::kernel::turn::Turn;
@@ -15,16 +16,19 @@ use primitives::{ChannelNumber, CommitmentNumber};
 /// Numbers reserved at a time: one commit and one record for as many attempts.
 const BLOCK: u64 = 64;
 
-/// A number for an attempt at a channel. Whoever learns of it does so by what is said after this in the turn.
+/// A number for an attempt at a channel. Whoever learns of it does so by what is said after this in
+/// the turn.
 pub fn draw(node: &Scope, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
     if let Some(number) = node.channels.numbers.take() {
         return Ok(number);
     }
-    // Where barriers are counted each attempt must pass the same ones: then it reserves its own number.
+    // Where barriers are counted each attempt must pass the same ones: then it reserves its own
+    // number.
     let block = if subdaemon::barrier::is_on() { 1 } else { BLOCK };
     let first = store::numbers::reserve_numbers(turn.db, block)?;
     let end = first.0.saturating_add(block);
-    // Said before anything else of this event: nobody learns a number of the block before the record is on disk.
+    // Said before anything else of this event: nobody learns a number of the block before the
+    // record is on disk.
     turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(end - 1) });
     // An install: if this event is taken back, the row and the record are, too.
     let numbers = Numbers::of(first.0.saturating_add(1), end);
@@ -78,7 +82,8 @@ mod tests {
         assert_eq!(one(&mut rig).0, first + BLOCK);
     }
 
-    /// Whatever of the block was given: the database is one from before it, and the record beside it is not.
+    /// Whatever of the block was given: the database is one from before it, and the record beside
+    /// it is not.
     #[test]
     fn numbers_of_a_block_are_not_given_again_by_a_database_that_was_put_back() {
         let mut rig = Rig::new("numbers-put-back", &[]);

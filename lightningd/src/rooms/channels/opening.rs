@@ -1,4 +1,5 @@
-//! Attempts at channels, each with its openingd. Until the one turn that inserts the channel nothing is permanent.
+//! Attempts at channels, each with its openingd. Until the one turn that inserts the channel
+//! nothing is permanent.
 
 pub mod agreed;
 pub mod begin;
@@ -47,7 +48,8 @@ pub struct Opening {
     pub push: Msat,
     /// How far.
     pub attempt: Attempt,
-    /// The script that every closing will pay us at, where one was asked for and the peer holds us to it.
+    /// The script that every closing will pay us at, where one was asked for and the peer holds us
+    /// to it.
     pub close_to: Option<ScriptBuf>,
     /// What the accepter waits for: the peer, once it has said so, or we.
     pub minimum_depth: u32,

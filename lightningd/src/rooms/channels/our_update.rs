@@ -1,5 +1,5 @@
-//! Our `channel_update`, told to the peer of the channel: what it must know to be paid through us, whether the channel is
-//! announced or not. BOLT 7, "The `channel_update` Message".
+//! Our `channel_update`, told to the peer of the channel: what it must know to be paid through us,
+//! whether the channel is announced or not. BOLT 7, "The `channel_update` Message".
 
 use crate::kernel::turn::Turn;
 use crate::rooms::channels::state::State;
@@ -15,8 +15,8 @@ const DONT_FORWARD: u8 = 2;
 /// Of the encoded message: its number and the signature that the rest is signed with.
 const SIGNED_FROM: usize = 2 + 64;
 
-/// Tells the peer what this channel wants of payments that come out of it. Without a confirmed funding, or before both are
-/// ready, there is nothing to tell.
+/// Tells the peer what this channel wants of payments that come out of it. Without a confirmed
+/// funding, or before both are ready, there is nothing to tell.
 pub(super) fn tell_peer(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let Some(scid) = channel.scid else { return Ok(()) };
     let ready = channel.ready.local && channel.ready.remote && channel.state == State::Normal;

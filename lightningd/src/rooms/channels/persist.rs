@@ -1,8 +1,9 @@
-//! Steps of the commitment dance that channeld asks to be stored: rows first, then values, then what follows for the switch.
+//! Steps of the commitment dance that channeld asks to be stored: rows first, then values, then
+//! what follows for the switch.
 //!
-//! channeld talks to strangers, so what it asks is checked where a lie could reach beyond its channel: HTLCs are new, each of
-//! ours was ordered and its key is bound once, a fulfilment has its preimage; and nothing is more than the channel has, or
-//! than a row can hold.
+//! channeld talks to strangers, so what it asks is checked where a lie could reach beyond its
+//! channel: HTLCs are new, each of ours was ordered and its key is bound once, a fulfilment has its
+//! preimage; and nothing is more than the channel has, or than a row can hold.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -32,7 +33,8 @@ pub fn check(channel: &Channel, ask: &Persist) -> Result<Sum, Stop> {
     Ok(sum)
 }
 
-/// Runs `each` with the state that a step changes. The first step changes what is there; only if there are more is that copied.
+/// Runs `each` with the state that a step changes. The first step changes what is there; only if
+/// there are more is that copied.
 fn for_each_step(
     channel: &Channel,
     ask: &Persist,
@@ -173,8 +175,8 @@ fn check_step(
     check_added(live, change, sum)
 }
 
-/// `Err` if a stored removal changes, a preimage does not match, or a received HTLC whose payload lightningd has read is resolved in
-/// another way than it decided.
+/// `Err` if a stored removal changes, a preimage does not match, or a received HTLC whose payload
+/// lightningd has read is resolved in another way than it decided.
 fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result<(), Stop> {
     let (by, id) = (moved.offered_by, moved.id);
     let refused = |what: &str| Err(Stop::refused(format!("channeld moved HTLC {id}: {what}")));
@@ -200,7 +202,8 @@ fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result
         return Ok(());
     }
     match removal {
-        // channeld fails by itself what it cannot read, or may not take: the master never heard of its payload.
+        // channeld fails by itself what it cannot read, or may not take: the master never heard of
+        // its payload.
         Removal::Failed { .. } | Removal::Malformed { .. } if !channel.peeled.contains_key(&id) => {
             Ok(())
         }
@@ -210,8 +213,8 @@ fn may_move(channel: &Channel, live: &ChannelState, moved: &MovedHtlc) -> Result
     }
 }
 
-/// True if the peer's balance, with what it fulfilled of ours, covers all its HTLCs. A failed HTLC stops counting once its removal is
-/// stored, a fulfilled one once the balance has moved.
+/// True if the peer's balance, with what it fulfilled of ours, covers all its HTLCs. A failed HTLC
+/// stops counting once its removal is stored, a fulfilled one once the balance has moved.
 fn is_covered(live: &ChannelState, change: &ChannelChange) -> bool {
     if !change.added.0.iter().any(|l| l.htlc.offered_by == Side::Remote) {
         return true;

@@ -1,4 +1,5 @@
-//! A channeld that was captured: what it has stored may ruin its channel, and nothing else. And an error that no channeld reads.
+//! A channeld that was captured: what it has stored may ruin its channel, and nothing else. And an
+//! error that no channeld reads.
 
 use crate::kernel::words::event::Event;
 use crate::rooms::channels::state::State;
@@ -64,7 +65,8 @@ fn a_daemon_that_lies_about_its_channel_is_killed_and_the_node_lives() {
     }
 }
 
-/// The peer's HTLC of 1000 msat is there and irrevocable, and the master has read its payload. What this makes of it.
+/// The peer's HTLC of 1000 msat is there and irrevocable, and the master has read its payload. What
+/// this makes of it.
 fn peeled_and(rig: &mut Rig, removed: Option<Removal>, settle: bool) -> Vec<Said> {
     let mut it = received(0, 1000, 200);
     it.added = Stage::Irrevocable;
@@ -74,7 +76,8 @@ fn peeled_and(rig: &mut Rig, removed: Option<Removal>, settle: bool) -> Vec<Said
     rig.persist(1, &Persist { changes: vec![change], peeled: Long(vec![]) })
 }
 
-/// Otherwise the money that the switch paid for it over another channel would be gone, time after time.
+/// Otherwise the money that the switch paid for it over another channel would be gone, time after
+/// time.
 #[test]
 fn received_htlc_ends_as_the_master_decided_and_not_otherwise() {
     let preimage = Preimage([3; 32]);
@@ -120,8 +123,8 @@ fn received_htlc_ends_as_the_master_decided_and_not_otherwise() {
     }
 }
 
-/// channeld removes by itself what is too much dust. Where it signs the removal in the step that says so, the removal is stored before
-/// lightningd decides, and goes on from stage to stage.
+/// channeld removes by itself what is too much dust. Where it signs the removal in the step that
+/// says so, the removal is stored before lightningd decides, and goes on from stage to stage.
 #[test]
 fn removal_that_channeld_stored_with_its_refusal_goes_on() {
     let mut rig = Rig::new("refused-at-once", &[(1, 1)]);
@@ -142,7 +145,8 @@ fn removal_that_channeld_stored_with_its_refusal_goes_on() {
     assert_eq!(at(&mut rig, Stage::PendingOnSender, vec![]), []);
 }
 
-/// BOLT 2, update_add_htlc: what the peer fulfils in a commitment it may offer again in the same one.
+/// BOLT 2, update_add_htlc: what the peer fulfils in a commitment it may offer again in the same
+/// one.
 #[test]
 fn htlc_that_spends_what_is_fulfilled_in_the_same_commitment_is_stored() {
     let mut rig = Rig::new("spends-at-once", &[(1, 1)]);

@@ -21,7 +21,8 @@ impl Channel {
             State::AwaitingLockin => ChannelPhase::AwaitingLockin,
             State::Normal => ChannelPhase::Normal,
             State::ClosingSigExchange if self.closing_begun => ChannelPhase::Negotiating,
-            // Nothing was signed: the peer's `update_fee` may have crossed our last `revoke_and_ack`.
+            // Nothing was signed: the peer's `update_fee` may have crossed our last
+            // `revoke_and_ack`.
             State::ShuttingDown | State::ClosingSigExchange => ChannelPhase::ShuttingDown,
             State::ClosingComplete => ChannelPhase::ClosingAgreed,
             State::AwaitingUnilateral | State::FundingSpendSeen | State::Onchain
@@ -34,7 +35,8 @@ impl Channel {
             State::Closed => ChannelPhase::Closed,
         }
     }
-    /// True if the received HTLC of this id may be accepted or forwarded in this phase. BOLT 2, shutdown.
+    /// True if the received HTLC of this id may be accepted or forwarded in this phase. BOLT 2,
+    /// shutdown.
     pub fn lets(&self, input: Input, id: HtlcId) -> bool {
         self.lets_with(input, id, || self.has_output(id))
     }
@@ -47,7 +49,8 @@ impl Channel {
             Rule::Unchanged | Rule::Waits | Rule::First | Rule::Ignored | Rule::Refused => false,
         }
     }
-    /// True if each commitment that may still confirm has an output for the received HTLC of this id.
+    /// True if each commitment that may still confirm has an output for the received HTLC of this
+    /// id.
     fn has_output(&self, id: HtlcId) -> bool {
         let value = ::channel::Channel::new(self.live.clone());
         let live = self.htlc(Side::Remote, id);
@@ -66,8 +69,8 @@ pub(super) fn takes(channel: &Channel, input: Input) -> Result<(), Stop> {
     if rule(channel.phase(), input) == Rule::Taken { Ok(()) } else { Err(refused(channel, input)) }
 }
 
-/// Is this report of a daemon to be acted on? False if it was sent before the daemon heard of what ended its channel. Refuses one
-/// that no daemon sends in the channel's phase.
+/// Is this report of a daemon to be acted on? False if it was sent before the daemon heard of what
+/// ended its channel. Refuses one that no daemon sends in the channel's phase.
 pub(super) fn hears(channel: &Channel, report: Option<Input>) -> Result<bool, Stop> {
     // What is not about the channel counts in every phase.
     let Some(input) = report else { return Ok(true) };

@@ -1,5 +1,6 @@
-//! Each ask and report of a channel's daemons, and each decision of the switch, in each phase of a channel: while the node lives,
-//! and after it was started again from its rows. What `channel::phase` refuses kills the daemon and changes nothing.
+//! Each ask and report of a channel's daemons, and each decision of the switch, in each phase of a
+//! channel: while the node lives, and after it was started again from its rows. What
+//! `channel::phase` refuses kills the daemon and changes nothing.
 
 use super::testing::{adds, alias, htlc, point, step};
 use crate::kernel::children::Role;
@@ -50,7 +51,8 @@ const fn state_of(phase: ChannelPhase) -> State {
     }
 }
 
-/// Brings a channel into a phase, in its rows and in memory; then its daemon speaks for it, in this life or in the next.
+/// Brings a channel into a phase, in its rows and in memory; then its daemon speaks for it, in this
+/// life or in the next.
 fn enter(rig: &mut Rig, number: ChannelNumber, phase: ChannelPhase, restart: bool) {
     use ChannelPhase as P;
     let begun = matches!(phase, P::Negotiating | P::ClosingAgreed | P::ClosingFailed);
@@ -237,7 +239,8 @@ fn decides(
     rig.node.htlcs.let_decide();
     [0, 1].map(|id| {
         rig.run(Event::Decide(CHANNEL, HtlcId(id)));
-        // Without an invoice a final HTLC that is let in is not known; a forward that is let go is with the next daemon.
+        // Without an invoice a final HTLC that is let in is not known; a forward that is let go is
+        // with the next daemon.
         failure(rig.channel(1), id) != Some(Failure::PermanentChannelFailure)
     })
 }
@@ -284,7 +287,8 @@ fn forward_goes_over_a_channel_only_in_the_phases_of_the_table() {
     }
 }
 
-/// A trimmed HTLC is the miners' once a commitment is published: it pays no invoice any more, even if another one has an output for it.
+/// A trimmed HTLC is the miners' once a commitment is published: it pays no invoice any more, even
+/// if another one has an output for it.
 #[test]
 fn htlc_without_an_output_is_accepted_only_while_the_channel_lives() {
     for (phase, takes) in [
@@ -292,7 +296,8 @@ fn htlc_without_an_output_is_accepted_only_while_the_channel_lives() {
         (ChannelPhase::AwaitingUnilateral, false),
         (ChannelPhase::Onchain, false),
     ] {
-        // At 1000 sat/kW it takes 1209 sat to have an output on the peer's commitment, and 1249 sat on ours.
+        // At 1000 sat/kW it takes 1209 sat to have an output on the peer's commitment, and 1249 sat
+        // on ours.
         for (sat, takes) in [(1_000, takes), (1_230, takes), (1_249, true)] {
             for restart in [false, true] {
                 let mut rig = Rig::new(&format!("dust-{phase:?}-{restart}"), &[(1, 1)]);

@@ -1,4 +1,5 @@
-//! What we want of those who forward over our channels: the node's options, and what `setchannel` set for one channel.
+//! What we want of those who forward over our channels: the node's options, and what `setchannel`
+//! set for one channel.
 
 use crate::rooms::channels::terms::Policy;
 use crate::rooms::channels::{Channel, Scope};
@@ -6,7 +7,8 @@ use crate::sys::json::put;
 use primitives::*;
 use serde_json::Value;
 
-/// Blocks before its expiry at which a received HTLC is too late to be fulfilled: its channel would be failed at once.
+/// Blocks before its expiry at which a received HTLC is too late to be fulfilled: its channel would
+/// be failed at once.
 pub fn fulfilment_margin(node: &Scope) -> CltvDelta {
     super::deadline::fulfilment_margin(node.cltv_delta())
 }
@@ -26,8 +28,8 @@ pub fn of(node: &Scope, channel: &Channel) -> Policy {
     }
 }
 
-/// The smallest that the peer takes, and the largest that it takes and the channel can hold. BOLT 7, channel_update:
-/// htlc_maximum_msat is above neither.
+/// The smallest that the peer takes, and the largest that it takes and the channel can hold. BOLT
+/// 7, channel_update: htlc_maximum_msat is above neither.
 pub fn bounds(channel: &Channel) -> (Msat, Msat) {
     let params = &channel.live.params;
     let terms = &params.terms.remote;

@@ -7,8 +7,9 @@ use crate::rooms::wallet::AddressKind;
 use crate::sys::fatal::Stop;
 use primitives::*;
 
-/// The script to fix from the start, if one was asked for and the peer knows how to hold us to it. BOLT 2,
-/// option_upfront_shutdown_script. Any other would leave `close` no choice of a destination.
+/// The script to fix from the start, if one was asked for and the peer knows how to hold us to it.
+/// BOLT 2, option_upfront_shutdown_script. Any other would leave `close` no choice of a
+/// destination.
 pub fn upfront_script(
     connection: &crate::rooms::peers::Connection,
     close_to: Option<&ScriptBuf>,

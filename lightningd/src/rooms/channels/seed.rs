@@ -1,4 +1,5 @@
-//! What the daemons of a channel are told: hsmd its seed, channeld its fee and HTLC policy and how HTLCs end.
+//! What the daemons of a channel are told: hsmd its seed, channeld its fee and HTLC policy and how
+//! HTLCs end.
 
 use crate::kernel::turn::Turn;
 use crate::rooms::chain::feerates::Use;

@@ -58,8 +58,8 @@ impl State {
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.number() == number)
     }
-    /// May this state be followed by that one? A channel that was failed or spent does not come back to life, whatever its
-    /// daemon asked before it heard.
+    /// May this state be followed by that one? A channel that was failed or spent does not come
+    /// back to life, whatever its daemon asked before it heard.
     pub const fn may_become(self, next: Self) -> bool {
         match next {
             // A channel that shuts down does not come back to life either.
@@ -100,7 +100,8 @@ impl State {
             }
         }
     }
-    /// Could it still live on, or be closed another way than it is? What ends others has nothing to end here.
+    /// Could it still live on, or be closed another way than it is? What ends others has nothing to
+    /// end here.
     pub const fn is_open(self) -> bool {
         match self {
             Self::AwaitingLockin | Self::Normal | Self::ShuttingDown | Self::ClosingSigExchange => {

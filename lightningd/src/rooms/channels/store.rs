@@ -306,7 +306,8 @@ pub(super) fn set_shutdown(
     };
     set(db, channel, column, &script.as_bytes())
 }
-/// Our `shutdown` is about to be said for the first time: the peer's HTLCs from this id on come after it.
+/// Our `shutdown` is about to be said for the first time: the peer's HTLCs from this id on come
+/// after it.
 pub(super) fn set_shutdown_at(
     db: &Connection,
     channel: ChannelNumber,
@@ -386,7 +387,8 @@ pub(super) fn set_close_tx(
 ) -> Result<(), Fatal> {
     set(db, channel, "close_tx", &bitcoin::consensus::serialize(tx))
 }
-/// Closing transactions kept per channel. A peer, or a captured closingd, chooses how many it proposes.
+/// Closing transactions kept per channel. A peer, or a captured closingd, chooses how many it
+/// proposes.
 const MAX_CLOSE_OFFERS: u32 = 20;
 /// Closings that either side signed, for whoever looks into the database: nothing depends on them.
 pub(super) fn add_close_offer(

@@ -1,9 +1,10 @@
-//! What peers that have no funded channel with us may cost: the attempts that they begin, the daemons of channels whose funding
-//! nobody has seen, and our words to them.
+//! What peers that have no funded channel with us may cost: the attempts that they begin, the
+//! daemons of channels whose funding nobody has seen, and our words to them.
 //!
-//! Identities are free. So a limit per peer stops one that floods, and a limit for all strangers bounds what any number of them costs.
-//! Beyond each, strangers make room for one another: whoever is new is served, and the oldest of those who wait gives way. A peer with a
-//! funded channel has paid for it: it is counted with no stranger, and nothing of its own gives way to one.
+//! Identities are free. So a limit per peer stops one that floods, and a limit for all strangers
+//! bounds what any number of them costs. Beyond each, strangers make room for one another: whoever
+//! is new is served, and the oldest of those who wait gives way. A peer with a funded channel has
+//! paid for it: it is counted with no stranger, and nothing of its own gives way to one.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -22,24 +23,28 @@ use wire::{Error, Warning};
 
 /// Channels of one peer that wait for their funding.
 pub const MAX_UNFUNDED_PER_PEER: usize = 4;
-/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in all. At the rate of strangers'
-/// proposals ([`super::budgets`], two a second) the oldest has waited for 41 minutes before it is evicted: about four blocks, so that a
-/// funding that was broadcast has mostly been seen.
+/// Channels of strangers that wait for their funding. Each is a row and 2.5 kB in memory, 13 MB in
+/// all. At the rate of strangers' proposals ([`super::budgets`], two a second) the oldest has
+/// waited for 41 minutes before it is evicted: about four blocks, so that a funding that was
+/// broadcast has mostly been seen.
 const MAX_UNFUNDED: usize = 5000;
 /// Those of them that `push_msat` gave us something in: they give way to none.
 const MAX_UNFUNDED_WITH_PUSH: usize = 1000;
-/// Openings of strangers under way at once: each is a process. Twice the burst of strangers' proposals ([`super::budgets`]), so that the oldest
-/// has ten seconds at least before it is evicted: openers that need no person for their funding need one or two.
+/// Openings of strangers under way at once: each is a process. Twice the burst of strangers'
+/// proposals ([`super::budgets`]), so that the oldest has ten seconds at least before it is
+/// evicted: openers that need no person for their funding need one or two.
 pub const MAX_ATTEMPTS: usize = 40;
-/// Processes of strangers' channels whose funding nobody has seen. A peer that loses its own is hung up on, and may come back.
+/// Processes of strangers' channels whose funding nobody has seen. A peer that loses its own is
+/// hung up on, and may come back.
 const MAX_UNFUNDED_DAEMONS: usize = 40;
 
 /// So long after it connected a peer has taken up each channel that it knows.
 pub const SILENCE: Duration = Duration::from_secs(10);
 
 impl Channel {
-    /// A peer's channel whose funding was never in a block. The peer may have made it up: it costs a row, and a process only while the
-    /// peer speaks of it. One whose funding's block left the chain is real, and none of these.
+    /// A peer's channel whose funding was never in a block. The peer may have made it up: it costs
+    /// a row, and a process only while the peer speaks of it. One whose funding's block left the
+    /// chain is real, and none of these.
     pub fn is_unseen(&self) -> bool {
         self.opener() == Side::Remote
             && self.funding_height.is_none()
@@ -55,7 +60,8 @@ impl Channel {
 }
 
 impl Channels {
-    /// Has this peer no channel with us that cost anybody anything? One whose funding is in a block did, and so does one that we open.
+    /// Has this peer no channel with us that cost anybody anything? One whose funding is in a block
+    /// did, and so does one that we open.
     pub fn is_stranger(&self, peer: NodeId) -> bool {
         let is_real = |c: &Channel| c.funding_height.is_some() || c.opener() == Side::Local;
         !self.with(peer).any(|c| is_real(c) && c.state.is_open())
@@ -69,11 +75,14 @@ impl Channels {
     pub fn unseen_with(&self, peer: NodeId) -> usize {
         self.with(peer).filter(|c| c.is_unseen()).count()
     }
-    /// The oldest of this peer's channels that it has forgotten, as it seems: it is connected, and did not speak of the channel on this
-    /// connection. BOLT 2, "Message Retransmission": it would have to, before anything else of that channel. An opener that died before
-    /// it had our signature knows no channel; should this one know it all the same, there is nothing of ours in it.
+    /// The oldest of this peer's channels that it has forgotten, as it seems: it is connected, and
+    /// did not speak of the channel on this connection. BOLT 2, "Message Retransmission": it would
+    /// have to, before anything else of that channel. An opener that died before it had our
+    /// signature knows no channel; should this one know it all the same, there is nothing of ours
+    /// in it.
     ///
-    /// It may speak of another channel first: its silence counts once it took up another one, or [`SILENCE`] has passed.
+    /// It may speak of another channel first: its silence counts once it took up another one,
+    /// or [`SILENCE`] has passed.
     pub fn forgotten_by(
         &self,
         peer: NodeId,
@@ -92,7 +101,8 @@ impl Channels {
             .filter(|c| c.is_unseen() && idle(c) && c.has_nothing_of_ours())
             .min_by_key(|c| c.number)
     }
-    /// Was a daemon born on this connection because this peer spoke of another channel, and none yet for this one?
+    /// Was a daemon born on this connection because this peer spoke of another channel, and none
+    /// yet for this one?
     fn has_taken_up_another(&self, channel: &Channel, connection: u64) -> bool {
         let current = Some(connection);
         let is_other = |c: &Channel| c.number != channel.number && c.is_unseen();
@@ -103,7 +113,8 @@ impl Channels {
     fn unseen_of_strangers(&self) -> impl Iterator<Item = &Channel> {
         self.all.values().filter(|c| c.is_unseen() && self.is_stranger(c.peer))
     }
-    /// Whose place a further channel of a stranger takes: the oldest that waits for its funding and has nothing of ours in it.
+    /// Whose place a further channel of a stranger takes: the oldest that waits for its funding and
+    /// has nothing of ours in it.
     fn gives_way(&self) -> Option<ChannelNumber> {
         if self.unseen_of_strangers().count() < MAX_UNFUNDED {
             return None;
@@ -115,8 +126,8 @@ impl Channels {
         let ours = self.unseen_of_strangers().filter(|c| !c.has_nothing_of_ours());
         ours.count() < MAX_UNFUNDED_WITH_PUSH
     }
-    /// Whose process makes room for that of another channel whose funding nobody has seen: the one that was born first.
-    /// Never that of the peer who asks, since its connection would end.
+    /// Whose process makes room for that of another channel whose funding nobody has seen: the one
+    /// that was born first. Never that of the peer who asks, since its connection would end.
     fn daemon_gives_way(&self, asks: NodeId) -> Option<&Channel> {
         let served = || self.unseen_of_strangers().filter(|c| c.owner.child().is_some());
         if served().count() < MAX_UNFUNDED_DAEMONS {
@@ -127,8 +138,9 @@ impl Channels {
     }
 }
 
-/// A channel is to be stored: a stranger's takes the place of the oldest of those that wait for their funding, where there are as many
-/// as may be. Should that funding confirm all the same, its peer has our signature and closes alone; of ours there is nothing in it.
+/// A channel is to be stored: a stranger's takes the place of the oldest of those that wait for
+/// their funding, where there are as many as may be. Should that funding confirm all the same, its
+/// peer has our signature and closes alone; of ours there is nothing in it.
 pub fn make_room(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if !channel.is_unseen() {
         return Ok(());
@@ -157,8 +169,9 @@ pub fn make_room(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result
     }
 }
 
-/// Room for one more process of a channel whose funding nobody has seen: the oldest of them ends, with its connection. That peer may
-/// connect anew; once its funding is seen, its channel counts no more.
+/// Room for one more process of a channel whose funding nobody has seen: the oldest of them ends,
+/// with its connection. That peer may connect anew; once its funding is seen, its channel counts no
+/// more.
 fn end_oldest_daemon(node: &Scope, turn: &mut Turn<'_>, asks: NodeId) {
     if let Some(oldest) = node.channels.daemon_gives_way(asks) {
         oldest.log(LogLevel::Debug, "its daemon gives way to another's: hanging up");
@@ -166,8 +179,9 @@ fn end_oldest_daemon(node: &Scope, turn: &mut Turn<'_>, asks: NodeId) {
     }
 }
 
-/// A peer connected: its channels get their daemons. One with a funded channel that connects again and again gets them later on that
-/// connection, so that the smallest channel does not buy a process and a commit with each.
+/// A peer connected: its channels get their daemons. One with a funded channel that connects again
+/// and again gets them later on that connection, so that the smallest channel does not buy a
+/// process and a commit with each.
 pub fn connected(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -223,8 +237,9 @@ fn serve(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, now: Instant) -> Resul
             Some(child) => {
                 turn.say(Outgoing::Kill { child, why: "the peer connected anew".to_owned() });
             }
-            // BOLT 2, "Message Retransmission": both sides send channel_reestablish, and the opener does without waiting for
-            // ours. One who never does made the channel up, or waits for its funding as we do (`FundingSeen`).
+            // BOLT 2, "Message Retransmission": both sides send channel_reestablish, and the opener
+            // does without waiting for ours. One who never does made the channel up, or waits for
+            // its funding as we do (`FundingSeen`).
             None if channel.is_unseen() => continue,
             None => crate::rooms::channels::start::start(node, turn, channel, Birth::Reconnected)?,
         }
@@ -236,8 +251,9 @@ fn serve(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, now: Instant) -> Resul
     Ok(())
 }
 
-/// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody has seen are bounded, and so are the
-/// connections that bear them: on each the first is counted, and those of the peer's other channels follow.
+/// The peer spoke of a channel that no daemon serves. The daemons of channels whose funding nobody
+/// has seen are bounded, and so are the connections that bear them: on each the first is counted,
+/// and those of the peer's other channels follow.
 pub fn start_for_peer(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let Some(connection) = node.peers.connection(channel.peer).map(|c| c.number) else {
         return Ok(());
@@ -264,15 +280,17 @@ pub fn start_for_peer(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> R
     crate::rooms::channels::start::start(node, turn, channel, Birth::Reconnected)
 }
 
-/// Does a close of this channel wait until its funding is seen? BOLT 2, shutdown: a peer may say it as soon as it has `funding_signed`.
-/// Of a channel that it made up, a closing would cost a script of the wallet, a record that is never given back, and a transaction that
-/// is sent with every block and never taken. One that our user asked for begins at once.
+/// Does a close of this channel wait until its funding is seen? BOLT 2, shutdown: a peer may say it
+/// as soon as it has `funding_signed`. Of a channel that it made up, a closing would cost a script
+/// of the wallet, a record that is never given back, and a transaction that is sent with every
+/// block and never taken. One that our user asked for begins at once.
 pub fn puts_off_close(channel: &Channel) -> bool {
     channel.is_unseen() && channel.closer != Some(Side::Local) && !channel.close_asked
 }
 
-/// Such a close began, and nothing of it is stored: the channel is not served again on this connection, whose other channels go on.
-/// BOLT 2, "Message Retransmission": the peer says `shutdown` again on its next one, and is answered once the funding is seen.
+/// Such a close began, and nothing of it is stored: the channel is not served again on this
+/// connection, whose other channels go on. BOLT 2, "Message Retransmission": the peer says
+/// `shutdown` again on its next one, and is answered once the funding is seen.
 pub fn put_off_close(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     let why = "shutdown before the funding was seen in a block: say it again after that";
     channel.log(LogLevel::Debug, why);
@@ -284,8 +302,9 @@ pub fn put_off_close(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     }
 }
 
-/// The funding of a channel is in a block. If its peer is connected and said nothing of the channel, it gets its daemon now; if it
-/// failed before, our commitment is good for something now. Whose close was put off is hung up on: it connects anew, and says it again.
+/// The funding of a channel is in a block. If its peer is connected and said nothing of the
+/// channel, it gets its daemon now; if it failed before, our commitment is good for something now.
+/// Whose close was put off is hung up on: it connects anew, and says it again.
 pub fn funding_seen(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Result<(), Stop> {
     let Some(channel) = node.channels.all.get(&number) else { return Ok(()) };
     if channel.state == State::AwaitingUnilateral && channel.opener() == Side::Remote {

@@ -92,7 +92,8 @@ fn daemon_of_unfunded_channel_gives_way_oldest_first() {
     assert!(rig.node.channels.daemon_gives_way(id(999)).is_none());
 }
 
-/// The rig's channel 1 as one that a stranger opened and whose funding nobody has seen, served by its channeld.
+/// The rig's channel 1 as one that a stranger opened and whose funding nobody has seen, served by
+/// its channeld.
 fn made_up(rig: &mut Rig) {
     let (peer, owner) = (rig.channel(1).peer, rig.channel(1).owner);
     let mut channel = unseen(rig, 1, peer);
@@ -221,7 +222,8 @@ fn transactions_of_forgotten_channel_leave_no_row() {
 #[test]
 fn channel_with_push_or_once_in_a_block_gives_way_to_none() {
     let mut rig = Rig::new("unfunded-ours", &[(1, 1)]);
-    // The three oldest: `push_msat` gave us something in one, a reorganisation took another's block, the third may go.
+    // The three oldest: `push_msat` gave us something in one, a reorganisation took another's
+    // block, the third may go.
     for n in 2..2 + MAX_UNFUNDED as u64 {
         let mut channel = unseen(&rig, n, id(n));
         channel.live.balance.local = Msat(u64::from(n == 2));

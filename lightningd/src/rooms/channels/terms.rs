@@ -1,4 +1,5 @@
-//! Terms of a channel that others agree on with us: what its forwards pay, and what its close may cost.
+//! Terms of a channel that others agree on with us: what its forwards pay, and what its close may
+//! cost.
 
 use primitives::*;
 

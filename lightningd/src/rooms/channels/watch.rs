@@ -22,8 +22,8 @@ use wire::daemon::LogLevel;
 const FORGET_UNFUNDED: u32 = 2016;
 /// From here on no reorganisation is expected.
 const BURIED: u32 = 100;
-/// With so many blocks on top a double spend of a funding ends the HTLCs that we offered over it: as many as any other end without a
-/// preimage must have. As onchaind has it.
+/// With so many blocks on top a double spend of a funding ends the HTLCs that we offered over it:
+/// as many as any other end without a preimage must have. As onchaind has it.
 const HOPELESS: u32 = 6;
 
 /// At start: fundings that are not signed, and everything else that follows from the rows.
@@ -91,7 +91,8 @@ pub fn joined(
     forget_all(node, turn, over)
 }
 
-/// What is spent by fundings whose blocks left the chain. They come again, or something else spends it.
+/// What is spent by fundings whose blocks left the chain. They come again, or something else spends
+/// it.
 fn missing_fundings<'a>(
     node: &'a Scope,
     turn: &Turn<'_>,
@@ -122,8 +123,9 @@ fn set_spend(
     Ok(())
 }
 
-/// The coins of a funding that was in a block, and is in none, went somewhere else: there is no channel any more. Should that
-/// block leave the chain too, our commitment is sent with every block, and good for whatever the funding is.
+/// The coins of a funding that was in a block, and is in none, went somewhere else: there is no
+/// channel any more. Should that block leave the chain too, our commitment is sent with every
+/// block, and good for whatever the funding is.
 fn double_spent(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -149,7 +151,8 @@ fn double_spent(
     Ok(())
 }
 
-/// A channel whose funding was double-spent: what was offered over it comes back to whoever it is from, and the rest is memory.
+/// A channel whose funding was double-spent: what was offered over it comes back to whoever it is
+/// from, and the rest is memory.
 fn hopeless(
     turn: &mut Turn<'_>,
     channel: &Channel,
@@ -168,8 +171,8 @@ fn hopeless(
     Ok(())
 }
 
-/// After the block was taken in: depths, and what they bring. Returns HTLCs that we offered over channels whose funding was
-/// double-spent: they come back to whoever they are from.
+/// After the block was taken in: depths, and what they bring. Returns HTLCs that we offered over
+/// channels whose funding was double-spent: they come back to whoever they are from.
 pub fn new_tip(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -177,7 +180,8 @@ pub fn new_tip(
 ) -> Result<Vec<(ChannelNumber, HtlcId)>, Stop> {
     let mut lost = Vec::new();
     store::onions::forget_expired_onions(turn.db, height)?;
-    // In whatever state: a peer that says `shutdown` or an error before its funding is there gains nothing by it.
+    // In whatever state: a peer that says `shutdown` or an error before its funding is there gains
+    // nothing by it.
     let is_over = |c: &&Channel| {
         let waits = c.funding_height.is_none() && c.spend.is_none();
         waits && c.opener() == Side::Remote && (height - c.first_height).0 >= FORGET_UNFUNDED
@@ -211,7 +215,8 @@ pub fn new_tip(
     Ok(lost)
 }
 
-/// The funding's output is what was agreed on, or there is no channel: it, and why. (CVE-2019-12998.)
+/// The funding's output is what was agreed on, or there is no channel: it, and why.
+/// (CVE-2019-12998.)
 fn funding_confirmed(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -293,7 +298,8 @@ fn depth_changed(
     Ok(())
 }
 
-/// A channel whose end is buried: it is kept in the list of those. No other close of it can ever confirm.
+/// A channel whose end is buried: it is kept in the list of those. No other close of it can ever
+/// confirm.
 pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
     set_state(channel, turn, State::Closed, "onchain", why)?;
     crate::rooms::chain::store::give_up_spends(turn.db, channel.live.params.funding)?;
@@ -308,7 +314,8 @@ pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Resu
     Ok(())
 }
 
-/// Which channel this transaction ends by a commitment, if this output is a funding that it spends. A mutual close is none.
+/// Which channel this transaction ends by a commitment, if this output is a funding that it spends.
+/// A mutual close is none.
 pub fn ended_by(node: &Scope, spent: &OutPoint, tx: &Transaction) -> Option<ChannelNumber> {
     let number = node.channels.by_funding.get(spent)?;
     let channel = node.channels.all.get(number)?;
@@ -333,7 +340,8 @@ fn spent(
     }
     let mutual = is_mutual_close(&channel.shutdown, tx);
     if channel.unproven && !mutual {
-        // Should this block leave the chain: what the peer closed with proves nothing, and ours may be revoked.
+        // Should this block leave the chain: what the peer closed with proves nothing, and ours may
+        // be revoked.
         crate::rooms::channels::change::lose_state(channel, turn)?;
     }
     if mutual && channel.close_tx.as_ref().is_none_or(|c| c.compute_txid() != txid) {
@@ -352,7 +360,8 @@ fn spent(
     set_state(&reached, turn, State::Onchain, &cause, &text)?;
     if mutual {
         crate::rooms::channels::closers::answer_closers(node, turn, channel.number, "mutual", tx);
-        // What was to bump a commitment can never confirm: its UTXOs are free again, once the wallet heard of this block.
+        // What was to bump a commitment can never confirm: its UTXOs are free again, once the
+        // wallet heard of this block.
         turn.also(Event::Onchain(channel.number, OnchainEvent::GiveUp));
         return Ok(());
     }
@@ -362,8 +371,9 @@ fn spent(
     Ok(())
 }
 
-/// Does this spend of a funding pay nobody but the scripts that both named in `shutdown`? A commitment never looks like it:
-/// BOLT 3, "Commitment Transaction": its input's sequence begins with 0x80.
+/// Does this spend of a funding pay nobody but the scripts that both named in `shutdown`? A
+/// commitment never looks like it: BOLT 3, "Commitment Transaction": its input's sequence begins
+/// with 0x80.
 fn is_mutual_close(shutdown: &Sides<Option<ScriptBuf>>, tx: &Transaction) -> bool {
     let (Some(local), Some(remote)) = (&shutdown.local, &shutdown.remote) else { return false };
     let named = |script: &ScriptBuf| script == local || script == remote;
@@ -389,7 +399,8 @@ pub fn left(
         if channel.funding_height == Some(height) {
             channel.log(LogLevel::Unusual, &format!("the funding's block {height} left the chain"));
             store::set_funding_height(turn.db, channel.number, None)?;
-            // The time to come back in begins anew: it was there, and is not to be forgotten for its age.
+            // The time to come back in begins anew: it was there, and is not to be forgotten for
+            // its age.
             store::set_first_height(turn.db, channel.number, height)?;
             update(turn, channel.number, move |c| {
                 c.funding_height = None;

@@ -1,13 +1,16 @@
-//! A witness beside the database: how many commitments of each channel we have revoked, and the last number that any channel got.
+//! A witness beside the database: how many commitments of each channel we have revoked, and the
+//! last number that any channel got.
 //!
-//! A database that was put back to an earlier state looks like any other, and its commitments are revoked: publishing one
-//! gives the whole channel away. This file goes only up. Where it says more than the rows, the rows are proved old, whatever
-//! a peer says, and numbers that they do not know of are given to no other channel: the peer has seen secrets under them.
-//! Where it is missing, nobody knows, and nothing is published before the peer's `channel_reestablish` has shown where we
-//! are: a channel has its record from the opening on, when none is revoked yet. It is written after the commit and before
-//! anything is said. A channel's first record waits for the disk, for without it our commitment is not published, and so does
-//! the last number; those that follow do not: a machine that loses power loses its last words at most, and then the rows are
-//! ahead, which is no danger.
+//! A database that was put back to an earlier state looks like any other, and its commitments are
+//! revoked: publishing one gives the whole channel away. This file goes only up. Where it says more
+//! than the rows, the rows are proved old, whatever a peer says, and numbers that they do not know
+//! of are given to no other channel: the peer has seen secrets under them. Where it is missing,
+//! nobody knows, and nothing is published before the peer's `channel_reestablish` has shown where
+//! we are: a channel has its record from the opening on, when none is revoked yet. It is written
+//! after the commit and before anything is said. A channel's first record waits for the disk, for
+//! without it our commitment is not published, and so does the last number; those that follow do
+//! not: a machine that loses power loses its last words at most, and then the rows are ahead, which
+//! is no danger.
 
 use super::Channel;
 use crate::sys::fatal::Fatal;
@@ -20,10 +23,11 @@ use std::path::Path;
 
 /// Its name, in the network's directory.
 pub const FILE: &str = "lightningd-revocations";
-/// Under this number, which no channel has, is the last one that any may have got: the end of the block that was reserved last.
+/// Under this number, which no channel has, is the last one that any may have got: the end of the
+/// block that was reserved last.
 pub const LAST: ChannelNumber = ChannelNumber(0);
-/// In a count: a closing transaction of the channel was stored to be signed, so that the peer may hold our signature on it. Rows that
-/// do not know of it were put back.
+/// In a count: a closing transaction of the channel was stored to be signed, so that the peer may
+/// hold our signature on it. Rows that do not know of it were put back.
 const CLOSING: u64 = 1 << 63;
 /// Channel, count, and both together as a check.
 const RECORD: usize = 24;
@@ -111,7 +115,8 @@ impl Records {
                 continue;
             }
             let (channel, count) = (ChannelNumber(number(0)), CommitmentNumber(number(8)));
-            // Of two for one channel the higher counts, and is the one that is raised: the file goes only up.
+            // Of two for one channel the higher counts, and is the one that is raised: the file
+            // goes only up.
             if found.revoked.get(&channel).is_none_or(|known| *known < count) {
                 found.places.insert(channel, (index * RECORD) as u64);
                 found.revoked.insert(channel, count);
@@ -139,7 +144,8 @@ pub fn survives(bytes: &[u8]) {
         file.splice(place..place + RECORD, raised);
         let mut expected = before.revoked.clone();
         expected.insert(channel, CommitmentNumber(count));
-        // More may be read: a torn record whose missing bytes were zeros is whole again once something stands behind it.
+        // More may be read: a torn record whose missing bytes were zeros is whole again once
+        // something stands behind it.
         let after = Records::read(&file).revoked;
         assert!(expected.iter().all(|(channel, count)| after.get(channel) >= Some(count)));
     }
@@ -179,7 +185,8 @@ impl Watermarks {
         let known = self.places.get(&channel).copied();
         let place = known.or(self.free.last().copied()).unwrap_or(self.next);
         let written = self.file.write_all_at(&record(channel, revoked), place);
-        // The last number is raised once for many channels, and a number given twice may cost one of them.
+        // The last number is raised once for many channels, and a number given twice may cost one
+        // of them.
         let waits = known.is_none() || channel == LAST;
         let kept = written.and_then(|()| if waits { self.file.sync_data() } else { Ok(()) });
         kept.map_err(|e| {
@@ -195,9 +202,11 @@ impl Watermarks {
         Ok(())
     }
 
-    /// A channel that revoked nothing is forgotten: its record's place is for another's, or strangers who open channels for nothing would
-    /// make the file grow. Should its row come back with a database that was put back: it has no record then, or that of nothing revoked until
-    /// another channel takes its place. Its first commitment, the only one, is not revoked in either case.
+    /// A channel that revoked nothing is forgotten: its record's place is for another's, or
+    /// strangers who open channels for nothing would make the file grow. Should its row come back
+    /// with a database that was put back: it has no record then, or that of nothing revoked until
+    /// another channel takes its place. Its first commitment, the only one, is not revoked in
+    /// either case.
     pub fn forget(&mut self, channel: ChannelNumber) {
         if self.counts.get(&channel) == Some(&CommitmentNumber(0)) {
             self.counts.remove(&channel);

@@ -5,9 +5,10 @@ use crate::rooms::channels::state::State;
 use crate::rooms::channels::{Channels, store};
 use crate::sys::fatal::Fatal;
 
-/// Compares the rows with the witness beside them: channels whose rows are proved old are lost to us, as if the peer had said so.
-/// One that goes to the chain may have been a step behind when it was copied, the last that its daemon asked for. That nobody
-/// knows counts only where a peer can still show it.
+/// Compares the rows with the witness beside them: channels whose rows are proved old are lost to
+/// us, as if the peer had said so. One that goes to the chain may have been a step behind when it
+/// was copied, the last that its daemon asked for. That nobody knows counts only where a peer can
+/// still show it.
 pub fn hear_witness(
     channels: &mut Channels,
     db: &rusqlite::Connection,
@@ -42,7 +43,8 @@ pub fn hear_witness(
                 channel.reason = text;
             }
             Some(_) => {}
-            // One that never revoked anything has a record, too: without it the rows may be from before the first payment.
+            // One that never revoked anything has a record, too: without it the rows may be from
+            // before the first payment.
             None if !channel.state.is_open() => {}
             None => {
                 channel.log(
@@ -66,7 +68,8 @@ mod tests {
     use primitives::{ChannelNumber, CommitmentNumber};
     use wire::channel_data::ChannelPhase;
 
-    /// A channel in this state, that has revoked so many, hears a witness that says so many: is it lost, or unproven?
+    /// A channel in this state, that has revoked so many, hears a witness that says so many: is it
+    /// lost, or unproven?
     fn hears(state: State, rows: u64, witness: Option<u64>) -> (bool, bool) {
         let name = format!("witness-{}-{rows}-{witness:?}", state.name());
         let mut rig = Rig::new(&name, &[(1, 1)]);
@@ -111,7 +114,8 @@ mod tests {
         }
     }
 
-    /// A copy of the database from before the closing: the peer may hold our signature all the same.
+    /// A copy of the database from before the closing: the peer may hold our signature all the
+    /// same.
     #[test]
     fn restored_database_with_closing_record_refuses_new_htlcs() {
         for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
@@ -130,7 +134,8 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_to_the_chain_without_a_record_is_published_all_the_same() {
-        // No peer is talked to that could show anything, and no step follows it but one that was under way.
+        // No peer is talked to that could show anything, and no step follows it but one that was
+        // under way.
         assert_eq!(hears(State::AwaitingUnilateral, 3, None), (false, false));
     }
 }

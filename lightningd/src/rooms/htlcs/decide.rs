@@ -56,9 +56,9 @@ fn decide_all(node: &Scope, turn: &mut Turn<'_>) {
     }
 }
 
-/// Every HTLC that this channel brought is decided on that was not yet, in this life. Also where its commitment is in a block:
-/// parts that were held for the rest of their payment are held again, and one whose channel never will be established is as good
-/// as any.
+/// Every HTLC that this channel brought is decided on that was not yet, in this life. Also where
+/// its commitment is in a block: parts that were held for the rest of their payment are held again,
+/// and one whose channel never will be established is as good as any.
 pub fn decide_received(turn: &mut Turn<'_>, channel: &Channel) {
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
         turn.also(Event::Decide(channel.number, live.htlc.id));
@@ -115,7 +115,8 @@ pub fn decide(
         Peeled::Refused { removal: Removal::Fulfilled { .. } } => {
             Err(Stop::refused(format!("channeld refused HTLC {id} with a preimage")))
         }
-        // Its removal may have been signed by nobody before the connection was lost: as a row it is said again.
+        // Its removal may have been signed by nobody before the connection was lost: as a row it is
+        // said again.
         Peeled::Refused { removal } => settle(node, turn, number, id, removal.clone()),
         Peeled::Payload { keys, .. } if is_replayed(turn, number, live)? => {
             let text = format!("failing HTLC {id}: its onion was received before");
@@ -168,8 +169,8 @@ fn go_on(
     }
 }
 
-/// An HTLC that we offer is about to be stored, under the key that we gave for it: what it is for knows of it, or the daemon
-/// is not believed.
+/// An HTLC that we offer is about to be stored, under the key that we gave for it: what it is for
+/// knows of it, or the daemon is not believed.
 pub fn bind(
     node: &Scope,
     turn: &mut Turn<'_>,

@@ -1,11 +1,13 @@
 //! Forwards that are failed back before their outgoing HTLC is resolved.
 //!
-//! An incoming HTLC that is still there when it expires costs its channel: the peer force-closes. So a few blocks before, its forward is
-//! failed back if less could be lost by that than the close costs, whether or not the outgoing HTLC has an output on chain. If
-//! the outgoing HTLC's preimage is shown afterwards, its amount is lost. What may be lost, and was, is a row, and counts against
+//! An incoming HTLC that is still there when it expires costs its channel: the peer force-closes.
+//! So a few blocks before, its forward is failed back if less could be lost by that than the close
+//! costs, whether or not the outgoing HTLC has an output on chain. If the outgoing HTLC's preimage
+//! is shown afterwards, its amount is lost. What may be lost, and was, is a row, and counts against
 //! later ones of the same incoming channel: together they stay below the cost of one close.
 //!
-//! A forward that is worth more waits: its incoming HTLC can be claimed with the preimage even after the peer's close.
+//! A forward that is worth more waits: its incoming HTLC can be claimed with the preimage even
+//! after the peer's close.
 
 use super::store;
 use crate::kernel::turn::Turn;
@@ -21,12 +23,14 @@ use primitives::*;
 use std::collections::BTreeMap;
 use wire::daemon::LogLevel;
 
-/// Weight units that a force-close for one HTLC puts on chain: the commitment with that output (1124 + 172, BOLT 3, "Fee Calculation"),
-/// a child on its anchor (600), the HTLC transaction (706), the spends of its output and of to_local (600), and another
-/// channel's funding (620). The channel's other HTLCs are left out: its peer chooses their number.
+/// Weight units that a force-close for one HTLC puts on chain: the commitment with that output
+/// (1124 + 172, BOLT 3, "Fee Calculation"), a child on its anchor (600), the HTLC transaction
+/// (706), the spends of its output and of to_local (600), and another channel's funding (620). The
+/// channel's other HTLCs are left out: its peer chooses their number.
 const CLOSE_WEIGHT: u64 = 3_800;
 
-/// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a close.
+/// Fails back each forward whose incoming HTLC is about to expire, as far as that is cheaper than a
+/// close.
 pub(super) fn check(node: &Scope, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     let height = node.chain.height().0;
     let is_behind = |backend: &Backend| backend.syncing || backend.blocks > height;
@@ -58,7 +62,8 @@ pub(super) fn check(node: &Scope, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> R
     Ok(())
 }
 
-/// Forwards whose outgoing HTLC is not resolved, and their incoming HTLC's expiry, which is near. By incoming channel.
+/// Forwards whose outgoing HTLC is not resolved, and their incoming HTLC's expiry, which is near.
+/// By incoming channel.
 fn overdue<'a>(
     node: &'a Scope,
     chain: &OnChain<'_>,
@@ -70,8 +75,8 @@ fn overdue<'a>(
         let Via::Bound(outgoing, id) = forward.via else { continue };
         let Some(received) = incoming(node, forward) else { continue };
         let expiry = received.live.htlc.expiry;
-        // A channel that is closing already loses nothing more by its HTLCs' expiries; and with a short `cltv-delta` the outgoing HTLC
-        // may be as good as new.
+        // A channel that is closing already loses nothing more by its HTLCs' expiries; and with a
+        // short `cltv-delta` the outgoing HTLC may be as good as new.
         if expiry <= near
             && forward.out_expiry <= tip
             && received.channel.state.is_open()

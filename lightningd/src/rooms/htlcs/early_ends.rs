@@ -1,11 +1,13 @@
-//! What becomes of forwards that were failed back early: their outgoing HTLC ends after all, or their channel.
+//! What becomes of forwards that were failed back early: their outgoing HTLC ends after all, or
+//! their channel.
 
 use crate::kernel::turn::Turn;
 use crate::rooms::htlcs::{Early, Removed, Scope, store};
 use crate::sys::fatal::Stop;
 use primitives::*;
 
-/// The outgoing HTLC of a forward that has its end already was resolved, perhaps not for the first time.
+/// The outgoing HTLC of a forward that has its end already was resolved, perhaps not for the first
+/// time.
 pub(super) fn resolved(
     node: &Scope,
     turn: &mut Turn<'_>,

@@ -1,8 +1,9 @@
 //! Forwards: a received HTLC that goes on over another channel.
 //!
-//! The row of a forward is there before its HTLC is offered, and the offer carries its key. The row of the outgoing HTLC binds
-//! that key, once. Until then nothing was said to anybody: a refusal, a death of that channel's daemon or a restart lets the
-//! switch look for another channel to the same peer, or fail it. Once it is bound only its own end decides.
+//! The row of a forward is there before its HTLC is offered, and the offer carries its key. The row
+//! of the outgoing HTLC binds that key, once. Until then nothing was said to anybody: a refusal, a
+//! death of that channel's daemon or a restart lets the switch look for another channel to the same
+//! peer, or fail it. Once it is bound only its own end decides.
 
 use super::judge::{Now, Takes, Way};
 use super::store::Status;
@@ -72,7 +73,8 @@ fn find_way<'a>(
     tried: &[ChannelNumber],
 ) -> Result<&'a Channel, Failure> {
     if !incoming.lets(Input::ForwardFrom, live.htlc.id) {
-        // BOLT 2, shutdown: an HTLC added after ours is not routed. Nor is a forward started for a channel that failed.
+        // BOLT 2, shutdown: an HTLC added after ours is not routed. Nor is a forward started for a
+        // channel that failed.
         return Err(Failure::PermanentChannelFailure);
     }
     if !incoming.is_founded(node.chain.height()) {
@@ -135,8 +137,8 @@ fn offer(
     turn.install_as::<Scope, _>(move |htlcs| htlcs.insert(forward));
 }
 
-/// The outgoing HTLC is about to be stored: from here on only its own end decides. A daemon that was not told to offer it, or
-/// not so, is not believed.
+/// The outgoing HTLC is about to be stored: from here on only its own end decides. A daemon that
+/// was not told to offer it, or not so, is not believed.
 pub(super) fn bind(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -172,10 +174,11 @@ pub(super) fn bind(
 
 const NO_TIP: &str = "without the chain's tip nobody knows how much time is left";
 
-/// May a forward that waited for its commitment still go out? A peer that holds the revocation back makes it wait for as long as
-/// it likes; with what it was judged by gone, the next node takes its money, and whoever it came from has taken theirs back.
-/// Less strict than the judge: it is not yet late for as long as it has not expired, since our channel is failed by that expiry
-/// whenever the HTLC came. Nobody can have a daemon killed by forwards that were timed for the next block.
+/// May a forward that waited for its commitment still go out? A peer that holds the revocation back
+/// makes it wait for as long as it likes; with what it was judged by gone, the next node takes its
+/// money, and whoever it came from has taken theirs back. Less strict than the judge: it is not yet
+/// late for as long as it has not expired, since our channel is failed by that expiry whenever the
+/// HTLC came. Nobody can have a daemon killed by forwards that were timed for the next block.
 fn still(node: &Scope, forward: &Forward) -> Result<(), String> {
     let Some(Received { channel, live, .. }) = incoming(node, forward) else {
         return Err("the HTLC that it came from is gone".to_owned());
@@ -197,8 +200,9 @@ fn still(node: &Scope, forward: &Forward) -> Result<(), String> {
     Ok(())
 }
 
-/// A block was taken in: a forward that waits, and may not go out any more, goes back while there is time for that. Only the end
-/// of the daemon that was told says for sure that it is not offered; what it asked before that, [`bind`] refuses.
+/// A block was taken in: a forward that waits, and may not go out any more, goes back while there
+/// is time for that. Only the end of the daemon that was told says for sure that it is not offered;
+/// what it asked before that, [`bind`] refuses.
 pub(super) fn new_tip(node: &Scope, turn: &mut Turn<'_>) {
     let mut told = None;
     // In the order of their channels: each daemon hears it once.
@@ -245,7 +249,8 @@ pub(super) fn refused(
     elsewhere(node, turn, forward, Some(channel), failure)
 }
 
-/// A channel's daemon is gone, or everything is new: what it was told to offer, and no row says it did, was never offered.
+/// A channel's daemon is gone, or everything is new: what it was told to offer, and no row says it
+/// did, was never offered.
 pub(super) fn lost(
     node: &Scope,
     turn: &mut Turn<'_>,

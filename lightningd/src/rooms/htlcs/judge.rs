@@ -1,12 +1,16 @@
-//! May this HTLC go on, and over which channel? Pure: everything it takes to know comes in as a value.
+//! May this HTLC go on, and over which channel? Pure: everything it takes to know comes in as a
+//! value.
 //!
-//! Every failure is one of BOLT 4's, "Failure Messages", with its data. Two things in there leave a choice:
+//! Every failure is one of BOLT 4's, "Failure Messages", with its data. Two things in there leave a
+//! choice:
 //!
-//! * `channel_update` inside a failure: optional, and its receivers are warned of being fingerprinted by it. We never put one
-//!   in: its length is zero, which is what a node that provides none is to say.
-//! * where several failures fit, the first of BOLT 4's list should be taken. Whatever makes a channel of ours unusable is
-//!   passing (`temporary_channel_failure`) or lasting (`permanent_channel_failure`), and both stand before
-//!   `channel_disabled`: that one is never ours.
+//! * `channel_update` inside a failure: optional, and its receivers are warned of being
+//!   fingerprinted by it. We never put one in: its length is zero, which is what a node that
+//!   provides none is to say.
+//! * where several failures fit, the first of BOLT 4's list should be taken. Whatever makes a
+//!   channel of ours unusable is passing (`temporary_channel_failure`) or lasting
+//!   (`permanent_channel_failure`), and both stand before `channel_disabled`: that one is never
+//!   ours.
 
 use crate::rooms::channels::terms::Policy;
 use onion::{Failure, ForwardPayload};
@@ -59,8 +63,9 @@ pub struct Incoming {
     pub expiry: BlockHeight,
 }
 
-/// The channel to offer it over, or what its sender is told. `ways` are the channels to the node that the onion names, the
-/// one that it names first. BOLT 4, "Non-strict Forwarding": any of them will do whose policy is met.
+/// The channel to offer it over, or what its sender is told. `ways` are the channels to the node
+/// that the onion names, the one that it names first. BOLT 4, "Non-strict Forwarding": any of them
+/// will do whose policy is met.
 pub fn judge(
     incoming: Incoming,
     wanted: &ForwardPayload,
@@ -100,7 +105,8 @@ fn over(
         return current;
     }
     let out = wanted.cltv_expiry;
-    // BOLT 4: cltv_expiry - cltv_expiry_delta >= outgoing_cltv_value. In more bits: it may be anything.
+    // BOLT 4: cltv_expiry - cltv_expiry_delta >= outgoing_cltv_value. In more bits: it may be
+    // anything.
     if u64::from(incoming.expiry.0) < u64::from(out.0) + u64::from(now.delta.0) {
         return Err(Failure::IncorrectCltvExpiry { cltv_expiry: out, channel_update: vec![] });
     }

@@ -1,8 +1,9 @@
 //! The HTLC switch: what becomes of a received HTLC, and what the end of an offered one means.
 //!
-//! A received HTLC that is irrevocable is decided once: it pays us (`receive`), goes on (`forward`), or fails. The decision is
-//! a row before anybody hears of it, and is said again to every daemon that its channel gets. An HTLC that we offered has a
-//! key (`key`): when it ends, what it was for hears (`resolve`). The two functions that on-chain resolution calls are
+//! A received HTLC that is irrevocable is decided once: it pays us (`receive`), goes on
+//! (`forward`), or fails. The decision is a row before anybody hears of it, and is said again to
+//! every daemon that its channel gets. An HTLC that we offered has a key (`key`): when it ends,
+//! what it was for hears (`resolve`). The two functions that on-chain resolution calls are
 //! [`learned_preimage`] and [`failed_on_chain`].
 //!
 //! Identity is (channel, direction, id): never a payment hash, never an amount.
@@ -44,7 +45,8 @@ pub struct Htlcs {
     last_updated: Cell<u64>,
     /// What forwards have brought.
     pub fees_collected: Msat,
-    /// A node that just started has the tip in a moment: what its peers say again until then is not failed for that.
+    /// A node that just started has the tip in a moment: what its peers say again until then is not
+    /// failed for that.
     waits_for_tip: bool,
 }
 
@@ -175,7 +177,8 @@ pub enum ReceivedOutput {
 pub struct OnChain<'a> {
     /// Is the output of this received HTLC there to be claimed?
     pub received: &'a dyn Fn(ChannelNumber, HtlcId) -> ReceivedOutput,
-    /// Is this HTLC of ours, whose incoming HTLC expires at that height, unresolved as far as the chain shows?
+    /// Is this HTLC of ours, whose incoming HTLC expires at that height, unresolved as far as the
+    /// chain shows?
     pub is_unresolved: &'a dyn Fn(ChannelNumber, HtlcId, BlockHeight) -> bool,
 }
 

@@ -1,4 +1,5 @@
-//! Payments to us: parts are held until they make up an invoice. BOLT 4, "Basic Multi-Part Payments".
+//! Payments to us: parts are held until they make up an invoice. BOLT 4, "Basic Multi-Part
+//! Payments".
 
 use super::resolve::{fail, settle};
 use crate::kernel::turn::Turn;
@@ -44,7 +45,8 @@ pub(super) fn receive(
     }
     match may_pay(channel, id, chain) {
         Some(true) => {}
-        // BOLT 2, shutdown: an HTLC added after ours is failed; so is one that the commitment on chain may not contain.
+        // BOLT 2, shutdown: an HTLC added after ours is failed; so is one that the commitment on
+        // chain may not contain.
         Some(false) => {
             return fail(node, turn, channel, live, keys, &Failure::PermanentChannelFailure);
         }
@@ -52,7 +54,8 @@ pub(super) fn receive(
         None => return Ok(()),
     }
     if !node.trusts_tip() || !channel.is_founded(node.chain.height()) {
-        // Without a tip that is one we cannot tell whether there is time to claim it, and without the funding there is nothing to claim.
+        // Without a tip that is one we cannot tell whether there is time to claim it, and without
+        // the funding there is nothing to claim.
         let failure = Failure::TemporaryNodeFailure;
         return fail(node, turn, channel, live, keys, &failure);
     }
@@ -61,7 +64,8 @@ pub(super) fn receive(
         channel.log(LogLevel::Debug, &format!("HTLC {id} pays no invoice of ours: {why}"));
         return fail(node, turn, channel, live, keys, &unknown);
     }
-    // BOLT 2, "cltv_expiry_delta Selection": an HTLC whose fulfillment deadline is past must be failed.
+    // BOLT 2, "cltv_expiry_delta Selection": an HTLC whose fulfillment deadline is past must be
+    // failed.
     if is_late(node, htlc.expiry) {
         let text = format!("HTLC {id} (cltv {}) comes too late at block {height}", htlc.expiry);
         channel.log(LogLevel::Unusual, &text);
@@ -70,7 +74,8 @@ pub(super) fn receive(
     join_set(node, turn, (channel, live), wanted.total, keys, chain)
 }
 
-/// A plugin has the preimage of a received HTLC. The rules for a payment to us hold: the HTLC can be claimed, and in time.
+/// A plugin has the preimage of a received HTLC. The rules for a payment to us hold: the HTLC can
+/// be claimed, and in time.
 pub fn resolve(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -105,8 +110,8 @@ pub fn resolve(
     fail(node, turn, channel, live, keys, &failure)
 }
 
-/// Can this received HTLC be claimed, as far as the channel's phase and the chain tell? `None`: onchaind has yet to say what is in the
-/// commitment that confirmed.
+/// Can this received HTLC be claimed, as far as the channel's phase and the chain tell? `None`:
+/// onchaind has yet to say what is in the commitment that confirmed.
 fn may_pay(channel: &Channel, id: HtlcId, chain: &OnChain<'_>) -> Option<bool> {
     match (chain.received)(channel.number, id) {
         ReceivedOutput::NotOnChain => Some(channel.lets(Input::AcceptHtlc, id)),
@@ -163,8 +168,8 @@ fn join_set(
     Ok(())
 }
 
-/// Is the whole payment there, and can each part be fulfilled now? A part whose channel's funding left the chain since is worth
-/// nothing: it comes back, or the time is up.
+/// Is the whole payment there, and can each part be fulfilled now? A part whose channel's funding
+/// left the chain since is worth nothing: it comes back, or the time is up.
 fn is_complete(node: &Scope, set: &Set, chain: &OnChain<'_>) -> bool {
     let tip = node.chain.height();
     let is_there = |p: &Part| {
@@ -185,8 +190,8 @@ fn complete(node: &Scope, turn: &mut Turn<'_>, hash: PaymentHash, set: &Set) -> 
     Ok(())
 }
 
-/// A block was taken in. Parts that cannot wait any longer go back, before their channels' peers close for them; and a payment may be
-/// complete now that a funding is there again.
+/// A block was taken in. Parts that cannot wait any longer go back, before their channels' peers
+/// close for them; and a payment may be complete now that a funding is there again.
 pub fn new_tip(node: &Scope, turn: &mut Turn<'_>, chain: &OnChain<'_>) -> Result<(), Stop> {
     for (hash, set) in &node.htlcs.sets {
         let hash = *hash;

@@ -1,8 +1,9 @@
-//! Ends: of received HTLCs, which are decided once and stored before anybody hears; and of those that we offered, which decide
-//! on what they were for.
+//! Ends: of received HTLCs, which are decided once and stored before anybody hears; and of those
+//! that we offered, which decide on what they were for.
 //!
-//! A preimage counts from the moment that somebody showed it, on the wire or on chain. A failure counts when the outgoing HTLC
-//! is gone for good: its removal is irrevocable, or the chain says so. Each end may come more than once; only the first counts.
+//! A preimage counts from the moment that somebody showed it, on the wire or on chain. A failure
+//! counts when the outgoing HTLC is gone for good: its removal is irrevocable, or the chain says
+//! so. Each end may come more than once; only the first counts.
 
 use super::store;
 use super::store::Status;
@@ -174,7 +175,8 @@ pub fn upstream_expiries(node: &Scope, channel: &Channel) -> Vec<(HtlcId, BlockH
     ours.filter_map(|l| Some((l.htlc.id, expiry(l)?))).collect()
 }
 
-/// What this HTLC of ours was offered for: while its channel lives from memory, after that from its row.
+/// What this HTLC of ours was offered for: while its channel lives from memory, after that from its
+/// row.
 fn origin(
     node: &Scope,
     turn: &Turn<'_>,
@@ -188,9 +190,10 @@ fn origin(
     }
 }
 
-/// Somebody opened an HTLC that *we* offered in `channel` with its preimage, on chain or anywhere else. What it was for is
-/// fulfilled at once, in this turn: the payment is complete, or the decision on the received HTLC is stored and ordered.
-/// Whatever state the channel is in; a second time, or after a restart, it changes nothing.
+/// Somebody opened an HTLC that *we* offered in `channel` with its preimage, on chain or anywhere
+/// else. What it was for is fulfilled at once, in this turn: the payment is complete, or the
+/// decision on the received HTLC is stored and ordered. Whatever state the channel is in; a second
+/// time, or after a restart, it changes nothing.
 pub fn learned_preimage(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -213,9 +216,10 @@ pub fn learned_preimage(
     }
 }
 
-/// The chain ended an HTLC that *we* offered in `channel`, and no preimage is known: it timed out, or the confirmed commitment
-/// has no output for it. By BOLT 5 that is the caller's to know, and when. What it was for fails in this turn, upstream with
-/// permanent_channel_failure; unless it was fulfilled or failed before. A second time, or after a restart, it changes nothing.
+/// The chain ended an HTLC that *we* offered in `channel`, and no preimage is known: it timed out,
+/// or the confirmed commitment has no output for it. By BOLT 5 that is the caller's to know, and
+/// when. What it was for fails in this turn, upstream with permanent_channel_failure; unless it was
+/// fulfilled or failed before. A second time, or after a restart, it changes nothing.
 pub fn failed_on_chain(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -231,7 +235,8 @@ pub fn failed_on_chain(
     }
 }
 
-/// After a restart: forwards whose outgoing HTLC ended in a turn that came to nothing, and those that were never offered.
+/// After a restart: forwards whose outgoing HTLC ended in a turn that came to nothing, and those
+/// that were never offered.
 pub(super) fn begin(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     for loaded in &node.htlcs.loaded {
         let Some(forward) = node.htlcs.forwards.get(&loaded.index) else { continue };

@@ -1,5 +1,5 @@
-//! The forwards' rows. The outgoing HTLC of one that is under way is found by its key in `htlcs`, and nowhere else: a key that
-//! is there was offered, one that is not was not.
+//! The forwards' rows. The outgoing HTLC of one that is under way is found by its key in `htlcs`,
+//! and nowhere else: a key that is there was offered, one that is not was not.
 
 use super::{Htlcs, Loaded};
 use crate::rooms::channels::key::{FORWARDS, Origin};

@@ -1,4 +1,5 @@
-//! The switch with its rows and without processes: every order of who says what, and a crash after each turn.
+//! The switch with its rows and without processes: every order of who says what, and a crash after
+//! each turn.
 
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::HtlcEvent;

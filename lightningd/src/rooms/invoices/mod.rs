@@ -17,7 +17,7 @@ pub enum Status {
     Paid = 1,
 }
 
-/// An invoice.
+/// A BOLT 11 invoice of ours, paid or not, as `listinvoices` shows it.
 #[derive(Debug, Clone)]
 pub struct Invoice {
     /// The order in which it was made.

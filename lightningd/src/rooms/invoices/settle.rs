@@ -24,7 +24,8 @@ pub fn accepts(
     if invoice.is_expired(crate::sys::json::now()) {
         return Err("it is expired".to_owned());
     }
-    // BOLT 4: the secret shows that the sender has the invoice, and is no node on the way that probes us.
+    // BOLT 4: the secret shows that the sender has the invoice, and is no node on the way that
+    // probes us.
     if wanted.payment_secret != Some(invoice.secret) {
         return Err("the payment secret is missing or another".to_owned());
     }

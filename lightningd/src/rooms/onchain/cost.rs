@@ -148,7 +148,7 @@ pub struct Coin {
     pub amount: Sat,
     /// What locks it.
     pub script: ScriptBuf,
-    /// Its key.
+    /// Index of the wallet key that it pays to.
     pub key_index: u32,
 }
 

@@ -15,7 +15,8 @@ pub fn pending(node: &Scope, key: u64) -> Option<&Payment> {
     node.payments.all.get(&key).filter(|p| p.status == Status::Pending)
 }
 
-/// Makes a part a row, if it is none yet: its HTLC is about to be said, or it ends, or it has waited for long enough.
+/// Makes a part a row, if it is none yet: its HTLC is about to be said, or it ends, or it has
+/// waited for long enough.
 pub fn keep(node: &Scope, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
     let Some(callers) = node.payments.unstored.get(&key) else { return Ok(()) };
     let Some(payment) = node.payments.all.get(&key) else { return Ok(()) };
@@ -27,7 +28,8 @@ pub fn keep(node: &Scope, turn: &mut Turn<'_>, key: u64) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Its HTLC is about to be stored: it becomes a row too. A daemon that was not told to offer it, or not so, is not believed.
+/// Its HTLC is about to be stored: it becomes a row too. A daemon that was not told to offer it, or
+/// not so, is not believed.
 pub fn bind(
     node: &Scope,
     turn: &mut Turn<'_>,

@@ -28,7 +28,8 @@ pub(super) fn from_hop(
 ) -> Told {
     // Of an onion that somebody else made the secrets tell how many hops there are.
     let is_last = hop + 1 >= payment.route.len().max(payment.secrets.len());
-    // BOLT 4, "Failure Messages", "Requirements": the final node's failure ends the payment if it is permanent.
+    // BOLT 4, "Failure Messages", "Requirements": the final node's failure ends the payment if it
+    // is permanent.
     let code = if is_last && failure.is_bad_onion() {
         code::PAY_UNPARSEABLE_ONION
     } else if is_last && failure.is_permanent() {
@@ -45,7 +46,8 @@ fn reason(failure: &Failure) -> &'static str {
     if failure.is_permanent() { "permanent" } else { "temporary" }
 }
 
-/// A failure is about the channel after the node that says it; the last one's about the one before. With its direction.
+/// A failure is about the channel after the node that says it; the last one's about the one before.
+/// With its direction.
 fn erring_channel(us: NodeId, payment: &Payment, index: usize) -> Option<(ShortChannelId, u8)> {
     let last = payment.route.len().checked_sub(1)?;
     let at = index.min(last);
@@ -135,7 +137,8 @@ mod tests {
         rig.node.payments.all[&payment.created_index].failure.clone().unwrap().0
     }
 
-    /// BOLT 4, "Failure Messages", "Requirements": the final node's failure ends the payment if it is permanent.
+    /// BOLT 4, "Failure Messages", "Requirements": the final node's failure ends the payment if it
+    /// is permanent.
     #[test]
     fn failure_code_of_the_final_node_is_203_only_if_permanent() {
         let sha = Sha256Digest([1; 32]);

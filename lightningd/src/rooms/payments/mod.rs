@@ -97,8 +97,9 @@ pub struct Payments {
     pub all: BTreeMap<u64, Payment>,
     by_hash: HashMap<PaymentHash, Vec<u64>>,
     pending: BTreeSet<u64>,
-    /// Those whose HTLC is with channeld and in no commitment yet: they become rows together with it, and only then do
-    /// these callers hear that they are pending. After a crash before that they never were.
+    /// Those whose HTLC is with channeld and in no commitment yet: they become rows together with
+    /// it, and only then do these callers hear that they are pending. After a crash before that
+    /// they never were.
     unstored: BTreeMap<u64, Vec<Caller>>,
     last_index: Cell<u64>,
 }

@@ -1,4 +1,5 @@
-//! A part of a payment begins: what earlier parts of the same hash mean for it, and its offer to channeld.
+//! A part of a payment begins: what earlier parts of the same hash mean for it, and its offer to
+//! channeld.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 use wire::OnionPacket;
 use wire::channeld::Offer;
 
-/// A peer that keeps channeld from committing for this long does not keep the caller waiting longer.
+/// A peer that keeps channeld from committing for this long does not keep the caller waiting
+/// longer.
 const STORE_AFTER: Duration = Duration::from_secs(1);
 
 /// A payment of this hash succeeded: it is not paid again.
@@ -86,7 +88,8 @@ pub fn earlier(
             Status::Failed => {}
         }
     }
-    // BOLT 4, "Basic Multi-Part Payments": nothing more is sent once the parts under way make the whole.
+    // BOLT 4, "Basic Multi-Part Payments": nothing more is sent once the parts under way make the
+    // whole.
     if let Some(total) = total.filter(|total| pending >= *total && pending > Msat::ZERO) {
         let text = format!("Already have {pending} of {total} payments in progress");
         return Err(RpcError::new(code::PAY_IN_PROGRESS, text).into());
@@ -113,7 +116,8 @@ pub struct Part {
     pub packet: OnionPacket,
 }
 
-/// Offers a part. Its row comes with that of its HTLC, before the peer hears of it: one barrier for both.
+/// Offers a part. Its row comes with that of its HTLC, before the peer hears of it: one barrier for
+/// both.
 pub fn start(
     node: &Scope,
     turn: &mut Turn<'_>,

@@ -1,5 +1,6 @@
-//! connectd's life: started, found dead, started again, later each time. Without it no peer can be reached, but the chain is
-//! followed, claims are made and the RPC answers: its death never ends the node.
+//! connectd's life: started, found dead, started again, later each time. Without it no peer can be
+//! reached, but the chain is followed, claims are made and the RPC answers: its death never ends
+//! the node.
 
 use crate::kernel::births;
 use crate::kernel::children::Role;
@@ -23,7 +24,8 @@ use wire::Message;
 use wire::connectd::{Activate, Address, ConnectdInit, FundedPeers, Listening};
 use wire::hsm::Capability;
 
-/// Of the addresses that connectd says it listens on, and of those that it says it cannot: it listens on no more.
+/// Of the addresses that connectd says it listens on, and of those that it says it cannot: it
+/// listens on no more.
 const MAX_LISTENERS: usize = 64;
 
 impl Peers {
@@ -65,7 +67,8 @@ pub fn warnings(node: &Scope) -> [(&'static str, Option<String>); 2] {
     [("warning_connectd", down), ("warning_listen", shut)]
 }
 
-/// So many bits of a connection's number count it within one connectd; the others are that connectd's ChildId.
+/// So many bits of a connection's number count it within one connectd; the others are that
+/// connectd's ChildId.
 const CONNECTION_BITS: u32 = 40;
 
 /// Starts connectd.
@@ -117,7 +120,8 @@ fn listen_addresses(node: &Scope) -> Result<(Vec<Address>, bool), Fatal> {
     Ok((parsed, true))
 }
 
-/// connectd is gone, and every dial with it; whoever waits for a connection or a pong hears so. Another is started later.
+/// connectd is gone, and every dial with it; whoever waits for a connection or a pong hears so.
+/// Another is started later.
 pub fn gone(node: &Scope, turn: &mut Turn<'_>, now: Instant) {
     let waits = |f: &For| matches!(f, For::Connect(_) | For::Fund(..) | For::Pong(_));
     let error = RpcError::new(code::LIGHTNINGD, "connectd died meanwhile: try again");
@@ -167,8 +171,8 @@ pub fn tell_friends(node: &Scope, turn: &mut Turn<'_>, friends: BTreeSet<NodeId>
     turn.install(node, move |peers| peers.friends = friends);
 }
 
-/// connectd says, once, what it listens on. Nothing at all is the operator's mistake at the first start; later somebody has taken our
-/// port meanwhile, and what needs no inbound peer goes on.
+/// connectd says, once, what it listens on. Nothing at all is the operator's mistake at the first
+/// start; later somebody has taken our port meanwhile, and what needs no inbound peer goes on.
 pub fn listening(node: &Scope, turn: &mut Turn<'_>, mut l: Listening) -> Result<(), Stop> {
     let Some(child) = node.peers.connectd.child() else { return Ok(()) };
     match node.peers.doors {
@@ -205,8 +209,8 @@ fn look_again(turn: &mut Turn<'_>, child: ChildId, mut backoff: Backoff) {
     turn.at(now + pause, Event::ListenAgain(child));
 }
 
-/// Can one of our addresses be had now? Only then this connectd, which has connections that we opened, gives way to one that
-/// listens: in its box it can bind nothing.
+/// Can one of our addresses be had now? Only then this connectd, which has connections that we
+/// opened, gives way to one that listens: in its box it can bind nothing.
 pub fn listen_again(node: &Scope, turn: &mut Turn<'_>, child: ChildId) -> Result<(), Stop> {
     let Doors::Shut(by, backoff) = node.peers.doors else { return Ok(()) };
     if by != child || node.peers.connectd.child() != Some(child) {

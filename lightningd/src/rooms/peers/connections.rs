@@ -1,4 +1,5 @@
-//! Connections begin and end, dials fail and are repeated: the rows, the values, and the callers that waited.
+//! Connections begin and end, dials fail and are repeated: the rows, the values, and the callers
+//! that waited.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::waiting::{answer_all, fund_now};
@@ -23,7 +24,8 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 /// Connections at a time. connectd has at most 1500: more are not true.
 pub const MAX_CONNECTIONS: usize = 2000;
 
-/// `Err` unless there may be such a connection. connectd may be captured: what it makes up shall fill neither memory nor rows.
+/// `Err` unless there may be such a connection. connectd may be captured: what it makes up shall
+/// fill neither memory nor rows.
 fn may_be_there(node: &Scope, c: &Connected) -> Result<(), Stop> {
     if c.node.point().is_none() || c.node == node.id {
         return Err(Stop::refused(format!("{} is no peer's id", c.node)));
@@ -100,8 +102,8 @@ pub fn dial_failed(node: &Scope, turn: &mut Turn<'_>, f: &ConnectFailed) {
     turn.install(node, move |peers| peers.dialled.end(peer));
 }
 
-/// A connection is over. True if it was the one that the peer has. `has_channels`: the peer is remembered even without an
-/// address.
+/// A connection is over. True if it was the one that the peer has. `has_channels`: the peer is
+/// remembered even without an address.
 pub fn end(
     node: &Scope,
     turn: &mut Turn<'_>,

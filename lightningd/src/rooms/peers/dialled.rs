@@ -1,5 +1,5 @@
-//! Whom connectd was told to dial, and where: a connection that it reports as dialled by us is believed to be one only then, since its
-//! address is a row that outlives connectd.
+//! Whom connectd was told to dial, and where: a connection that it reports as dialled by us is
+//! believed to be one only then, since its address is a row that outlives connectd.
 
 use primitives::NodeId;
 use std::collections::BTreeMap;
@@ -30,7 +30,8 @@ impl Dialled {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
-    /// May a dial of this peer have reached this address? What a hostname is looked up as only connectd knows.
+    /// May a dial of this peer have reached this address? What a hostname is looked up as only
+    /// connectd knows.
     pub fn may_reach(&self, peer: NodeId, address: &Address) -> bool {
         // However it was written: connectd says it in its canonical form.
         let ip = |a: &Address| a.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());

@@ -1,5 +1,6 @@
-//! A captured connectd is every peer at once. ARCHITECTURE, "Captured daemons": it can have channels closed and refuse all service; it moves
-//! no balance, and what it says of strangers leaves nothing behind.
+//! A captured connectd is every peer at once. ARCHITECTURE, "Captured daemons": it can have
+//! channels closed and refuse all service; it moves no balance, and what it says of strangers
+//! leaves nothing behind.
 
 use super::*;
 use crate::kernel::children::Role;
@@ -206,8 +207,8 @@ fn name() -> String {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
-    /// Channels live on or are failed by an error that their peer is said to have sent; no HTLC moves; and no row tells later of a peer or an
-    /// address that was not dialled.
+    /// Channels live on or are failed by an error that their peer is said to have sent; no HTLC
+    /// moves; and no row tells later of a peer or an address that was not dialled.
     #[test]
     fn captured_connectd_closes_channels_and_no_more(
         words in prop::collection::vec(word(), 1..40),

@@ -37,7 +37,8 @@ pub enum Doors {
     NotYet,
     /// As this connectd says.
     Open(ChildId, Vec<Address>),
-    /// This connectd, not our first, could listen on nothing. How long until we look whether another could.
+    /// This connectd, not our first, could listen on nothing. How long until we look whether
+    /// another could.
     Shut(ChildId, Backoff),
 }
 

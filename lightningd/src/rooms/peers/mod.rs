@@ -80,8 +80,8 @@ impl Peers {
     pub fn has_connectd(&self) -> bool {
         self.connectd.child().is_some()
     }
-    /// Forgets a peer without channels, unless it is connected or its address is a row: whoever comes under a new name each
-    /// time leaves nothing behind.
+    /// Forgets a peer without channels, unless it is connected or its address is a row: whoever
+    /// comes under a new name each time leaves nothing behind.
     pub fn forget_stranger(&mut self, peer: NodeId) {
         if self.all.get(&peer).is_some_and(|p| p.connection.is_none() && p.address.is_none()) {
             self.all.remove(&peer);

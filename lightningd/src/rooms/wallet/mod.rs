@@ -33,7 +33,7 @@ pub struct Spend {
     pub height: Option<BlockHeight>,
 }
 
-/// An output of ours.
+/// An output that pays to a key of the wallet: a UTXO, or spent.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// What is in it.

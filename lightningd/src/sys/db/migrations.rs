@@ -1,4 +1,5 @@
-//! The schema, as numbered steps that are only ever appended to. `user_version` is how many were taken.
+//! The schema, as numbered steps that are only ever appended to. `user_version` is how many were
+//! taken.
 
 use crate::sys::fatal::Fatal;
 use rusqlite::Connection;

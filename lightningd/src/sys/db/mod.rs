@@ -1,5 +1,5 @@
-//! The database: opened once, by lightningd alone. Each room's `store.rs` holds that room's SQL; this room holds the
-//! connection, the version and the migrations.
+//! The database: opened once, by lightningd alone. Each room's `store.rs` holds that room's SQL;
+//! this room holds the connection, the version and the migrations.
 
 pub mod migrations;
 
@@ -97,12 +97,14 @@ pub fn next_index(db: &Connection, key: &str) -> Result<u64, Fatal> {
     Ok(next.unsigned_abs())
 }
 
-/// Amounts and indices are below 2^63 everywhere (21 million bitcoin are 2.1e18 msat), so that SQLite's integers hold them.
+/// Amounts and indices are below 2^63 everywhere (21 million bitcoin are 2.1e18 msat), so that
+/// SQLite's integers hold them.
 pub fn sql(value: u64) -> i64 {
     i64::try_from(value).expect("amounts and indices are below 2^63")
 }
 
-/// Moves WAL pages into the database, as far as nobody is in the way. Beside the loop, so that a turn is one fsync.
+/// Moves WAL pages into the database, as far as nobody is in the way. Beside the loop, so that a
+/// turn is one fsync.
 pub fn checkpoint(db: &Connection) {
     let done = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(e) = done {

@@ -12,8 +12,9 @@ use wire::hsm::{
     ValidateLocalCommitment, Verdict,
 };
 
-/// hsmd answers within milliseconds, and a wallet of very many outputs within seconds. One that hangs would hang the node, which then ends
-/// as if hsmd had died: whoever watches over it starts it again.
+/// hsmd answers within milliseconds, and a wallet of very many outputs within seconds. One that
+/// hangs would hang the node, which then ends as if hsmd had died: whoever watches over it starts
+/// it again.
 const HSMD_ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 fn patient(fd: OwnedFd, patience: Duration) -> Result<Hsm, Fatal> {
@@ -25,24 +26,27 @@ fn patient(fd: OwnedFd, patience: Duration) -> Result<Hsm, Fatal> {
 pub enum NoPoint {
     /// It was not asked: too many descriptors of this user are on their way.
     Later,
-    /// Why not: rows that a captured daemon asked for may contradict what hsmd has judged, and cost that channel, not the node.
+    /// Why not: rows that a captured daemon asked for may contradict what hsmd has judged, and cost
+    /// that channel, not the node.
     Refused(String),
 }
 
-/// The kernel counts descriptors on their way for a user: another program of the operator's may have as many.
+/// The kernel counts descriptors on their way for a user: another program of the operator's may
+/// have as many.
 const IN_FLIGHT: &str =
     "cannot give hsmd a new client: too many descriptors of this user are in flight";
 /// When to ask again for what had to wait for that.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Right: Master. `Err(Fatal)`: hsmd died or hung, which ends the node. Too many descriptors in flight is not fatal: the client is refused, or
-/// the caller asks again after [`ASK_AGAIN`].
+/// Right: Master. `Err(Fatal)`: hsmd died or hung, which ends the node. Too many descriptors in
+/// flight is not fatal: the client is refused, or the caller asks again after [`ASK_AGAIN`].
 #[derive(Debug)]
 pub struct HsmClient {
     line: Hsm,
     /// How long hsmd may take for an answer.
     patience: Duration,
-    /// For a client of the master's own when no descriptor is left: a commitment that must be published does not wait for one.
+    /// For a client of the master's own when no descriptor is left: a commitment that must be
+    /// published does not wait for one.
     spare: Option<(OwnedFd, OwnedFd)>,
 }
 
@@ -59,8 +63,9 @@ impl HsmClient {
     pub fn ask<R: Request>(&mut self, question: &R) -> Result<R::Answer, Fatal> {
         self.line.ask(question).map_err(|e| Fatal(e.to_string()))
     }
-    /// Has a transaction signed. Rows that a captured daemon asked for, or a wallet of very many outputs, may make a question that is
-    /// longer than hsmd takes: that is refused here, since hsmd would close the node's own client.
+    /// Has a transaction signed. Rows that a captured daemon asked for, or a wallet of very many
+    /// outputs, may make a question that is longer than hsmd takes: that is refused here, since
+    /// hsmd would close the node's own client.
     pub fn complete<R: Request<Answer = Completed>>(
         &mut self,
         question: &R,
@@ -70,8 +75,8 @@ impl HsmClient {
             Err(why) => Ok(Completed::Refused { why }),
         }
     }
-    /// Tells hsmd what is stored; hsmd does not answer. If hsmd reads the question of a client that needs it first, it keeps that
-    /// question until this message arrives. `Err`: hsmd is gone.
+    /// Tells hsmd what is stored; hsmd does not answer. If hsmd reads the question of a client that
+    /// needs it first, it keeps that question until this message arrives. `Err`: hsmd is gone.
     pub fn order(&mut self, order: &MasterOrder) -> Result<(), Fatal> {
         match order {
             MasterOrder::RevocationStored(o) => self.line.order(o),
@@ -92,8 +97,8 @@ impl HsmClient {
         };
         Ok(hsm.ask(&GetCommitmentPoint { number }).map_err(|e| NoPoint::Refused(e.to_string())))
     }
-    /// Is this channel, which just began, one that we can close alone: are our keys in it, and did the peer sign our first
-    /// commitment? `Err` says why not.
+    /// Is this channel, which just began, one that we can close alone: are our keys in it, and did
+    /// the peer sign our first commitment? `Err` says why not.
     pub fn judge_opening(
         &mut self,
         peer: NodeId,
@@ -103,7 +108,8 @@ impl HsmClient {
         signatures: CommitmentSignatures,
     ) -> Result<Result<(), String>, Fatal> {
         let rights = [Capability::Points, Capability::Revoke];
-        // A seed that contradicts what hsmd knows gets no client: the first question finds the socket closed.
+        // A seed that contradicts what hsmd knows gets no client: the first question finds the
+        // socket closed.
         let Some(mut hsm) = self.own_client(peer, channel, &rights, seed)? else {
             return Ok(Err(IN_FLIGHT.to_owned()));
         };
@@ -118,8 +124,8 @@ impl HsmClient {
             Err(why) => Err(why.to_string()),
         })
     }
-    /// A client socket for a child, with these rights and nothing else. Refused where there is no descriptor for it, or too many are
-    /// on their way: that is no failure of hsmd's.
+    /// A client socket for a child, with these rights and nothing else. Refused where there is no
+    /// descriptor for it, or too many are on their way: that is no failure of hsmd's.
     pub fn new_client(
         &mut self,
         peer: NodeId,
@@ -132,7 +138,8 @@ impl HsmClient {
         let client = NewClient { peer, channel, rights: Rights::of(rights), seed };
         self.introduce(sockets, client)?.ok_or_else(|| Stop::refused(IN_FLIGHT))
     }
-    /// A client of the master's own, for a few questions. `None` where too many descriptors are in flight, or none is left.
+    /// A client of the master's own, for a few questions. `None` where too many descriptors are in
+    /// flight, or none is left.
     fn own_client(
         &mut self,
         peer: NodeId,
@@ -166,7 +173,8 @@ mod tests {
     use super::*;
     use wire::hsm::GetBasepoints;
 
-    /// What another program of the user's may bring about ends nothing: a child is refused, and the master asks later.
+    /// What another program of the user's may bring about ends nothing: a child is refused, and the
+    /// master asks later.
     #[test]
     fn client_waits_while_too_many_descriptors_are_on_their_way() {
         let name = "client_waits_while_too_many_descriptors_are_on_their_way";

@@ -1,10 +1,13 @@
-//! Rate limits of the log, in bytes. Each source of lines has a token bucket, and so have all sources of a group together. Lines
-//! above a limit are dropped and counted; one line says how many.
+//! Rate limits of the log, in bytes. Each source of lines has a token bucket, and so have all
+//! sources of a group together. Lines above a limit are dropped and counted; one line says how
+//! many.
 //!
-//! Groups keep floods apart. A line's group is the process that wrote it (lightningd, a subdaemon, a plugin), what it is about (a peer
-//! with a funded channel, any other peer, no peer), and whether it is BROKEN, UNUSUAL, goes to a file, or is only kept for `getlog`. So a captured
-//! subdaemon cannot use up the limit of what lightningd says about its peer, nor that of lines about no peer, and new identities raise
-//! no limit. The sum over all groups bounds what the log takes of the disk.
+//! Groups keep floods apart. A line's group is the process that wrote it (lightningd, a subdaemon,
+//! a plugin), what it is about (a peer with a funded channel, any other peer, no peer), and whether
+//! it is BROKEN, UNUSUAL, goes to a file, or is only kept for `getlog`. So a captured subdaemon
+//! cannot use up the limit of what lightningd says about its peer, nor that of lines about no peer,
+//! and new identities raise no limit. The sum over all groups bounds what the log takes of the
+//! disk.
 
 use crate::sys::log::line_of::Speaker;
 use primitives::{Bucket, NodeId};
@@ -24,7 +27,8 @@ const fn bytes(burst: u32, per_second: u32) -> Bucket {
 const STRANGER: Bucket = bytes(64 * KIB, 256);
 /// All strangers, per group (speaker and kind): 170 MB a day.
 const STRANGERS: Bucket = bytes(512 * KIB, 2 * KIB);
-/// A peer with a funded channel: debug lines of some thousands of payments, then of a few each second.
+/// A peer with a funded channel: debug lines of some thousands of payments, then of a few each
+/// second.
 const FRIEND: Bucket = bytes(16 * 1024 * KIB, 16 * KIB);
 /// All peers with a funded channel, per group: 1.4 GB a day, whatever their number.
 const FRIENDS: Bucket = bytes(64 * 1024 * KIB, 16 * KIB);
@@ -42,7 +46,8 @@ const BROKEN: Bucket = bytes(256 * KIB, KIB);
 const ALL_BROKEN: Bucket = bytes(1024 * KIB, 2 * KIB);
 /// What a line costs that says how many were dropped.
 const SUMMARY_BYTES: u32 = 200;
-/// Its lines below UNUSUAL without a peer id are about connections before their handshake is done: strangers'.
+/// Its lines below UNUSUAL without a peer id are about connections before their handshake is done:
+/// strangers'.
 const CONNECTD: &str = "connectd";
 
 /// What a line is about.
@@ -55,7 +60,8 @@ enum Subject {
     NoPeer,
 }
 
-/// How loud a line is, or where it goes. BROKEN and UNUSUAL lines have limits of their own, so that no flood of others uses them up.
+/// How loud a line is, or where it goes. BROKEN and UNUSUAL lines have limits of their own, so that
+/// no flood of others uses them up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
     Broken,
@@ -80,7 +86,8 @@ impl Group {
         use Speaker::*;
         use Subject::*;
         match (self.kind, self.subject, self.speaker) {
-            // Its rooms are few, and none of their BROKEN lines is to be dropped for another room's.
+            // Its rooms are few, and none of their BROKEN lines is to be dropped for another
+            // room's.
             (Broken, NoPeer, Lightningd) => (BROKEN, None),
             (Broken, NoPeer, Daemon | Plugin)
             | (Broken, Stranger | Friend, Lightningd | Daemon | Plugin) => {
@@ -103,7 +110,8 @@ impl Group {
 enum Source {
     Peer(NodeId),
     Named(String),
-    /// Connections without a peer id, and strangers beyond [`MAX_ACCOUNTS`]. Limited by what the group shares alone.
+    /// Connections without a peer id, and strangers beyond [`MAX_ACCOUNTS`]. Limited by what the
+    /// group shares alone.
     Others,
 }
 
@@ -188,7 +196,8 @@ impl Budgets {
         if is_one_of_many { (group, Source::Others) } else { key }
     }
 
-    /// May a line be kept and written? `Err`: it is above a limit. `Ok` comes with the summary that is written before it.
+    /// May a line be kept and written? `Err`: it is above a limit. `Ok` comes with the summary that
+    /// is written before it.
     pub(super) fn spend(&mut self, said: Said<'_>, now: Instant) -> Result<Option<LeftOut>, ()> {
         let group = self.group(&said);
         let (own, of_all) = group.limits();
@@ -209,8 +218,8 @@ impl Budgets {
         Ok(left_out(&key, std::mem::take(&mut account.left_out)))
     }
 
-    /// From time to time: the summaries of sources that write no more. Strangers have one together, on what they share. An account with
-    /// a full bucket is removed.
+    /// From time to time: the summaries of sources that write no more. Strangers have one together,
+    /// on what they share. An account with a full bucket is removed.
     pub(super) fn sum_up(&mut self, now: Instant) -> Vec<LeftOut> {
         let mut summaries = Vec::new();
         let mut strangers = BTreeMap::<Group, (u64, u64)>::new();

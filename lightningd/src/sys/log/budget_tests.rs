@@ -140,7 +140,8 @@ fn friends_share_a_limit_whatever_their_number() {
     assert!(later <= 600 * 16_384, "{later}");
 }
 
-/// All peers, subdaemons, rooms and plugins flood the log at every level that is written; lightningd's rooms are not broken.
+/// All peers, subdaemons, rooms and plugins flood the log at every level that is written;
+/// lightningd's rooms are not broken.
 #[test]
 fn all_groups_write_250_mib_at_once_and_10_gib_a_day_at_most() {
     let (mut budgets, start) = (Budgets::new(), Instant::now());

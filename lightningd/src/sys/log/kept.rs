@@ -1,5 +1,6 @@
-//! The last lines, in memory, for `getlog`. UNUSUAL and BROKEN lines have queues of their own, so that no number of debug lines pushes
-//! them out; those that lightningd wrote have one, so that no captured subdaemon or plugin does.
+//! The last lines, in memory, for `getlog`. UNUSUAL and BROKEN lines have queues of their own, so
+//! that no number of debug lines pushes them out; those that lightningd wrote have one, so that no
+//! captured subdaemon or plugin does.
 
 use crate::sys::log::line_of::{Line, Speaker};
 use std::collections::VecDeque;
@@ -76,7 +77,8 @@ impl Kept {
     pub(super) fn bytes(&self) -> usize {
         self.queues().iter().map(|queue| queue.bytes).sum()
     }
-    /// The lines at this level and above, in the order in which they were said, and how many others there were.
+    /// The lines at this level and above, in the order in which they were said, and how many others
+    /// there were.
     pub(super) fn at_least(&self, least: LogLevel) -> (Vec<Line>, usize) {
         let all = self.queues().into_iter().flat_map(|queue| &queue.lines);
         let mut lines: Vec<_> = all.filter(|(_, line)| line.level >= least).collect();

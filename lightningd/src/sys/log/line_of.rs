@@ -4,14 +4,15 @@ use primitives::NodeId;
 use std::time::Duration;
 use wire::daemon::LogLevel;
 
-/// Which process wrote a line. Limits and queues are apart: what one says hides nothing of another's.
+/// Which process wrote a line. Limits and queues are apart: what one says hides nothing of
+/// another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Speaker {
     /// This one.
     Lightningd,
     /// A subdaemon, in its own words: it may be captured.
     Daemon,
-    /// A plugin.
+    /// `plugin-NAME`: what a plugin logs or writes to its stderr.
     Plugin,
 }
 

@@ -1,4 +1,5 @@
-//! The log: CLN's line format, to stdout or files, by level and subsystem; the last lines kept for `getlog`.
+//! The log: CLN's line format, to stdout or files, by level and subsystem; the last lines kept for
+//! `getlog`.
 //!
 //! A process has one log, so this room is the one thing here that is global.
 
@@ -150,7 +151,8 @@ pub fn line(level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
     line_of(Speaker::Lightningd, level, node, source, text);
 }
 
-/// Writes a line that another process said, or that it can have lightningd write as often as it likes.
+/// Writes a line that another process said, or that it can have lightningd write as often as it
+/// likes.
 pub fn line_of(speaker: Speaker, level: LogLevel, node: Option<NodeId>, source: &str, text: &str) {
     say(&mut state(), speaker, level, node, source, text);
 }
@@ -214,7 +216,8 @@ fn say_line(
 /// What a line takes beside its text: the time, the level, who says it about whom.
 const OVERHEAD: usize = 120;
 
-/// Kept with the lines of the process that it counts, so that a flood's summaries push out nothing of lightningd's.
+/// Kept with the lines of the process that it counts, so that a flood's summaries push out nothing
+/// of lightningd's.
 fn say_left_out(log: &mut State, left_out: LeftOut) {
     let LeftOut { speaker, node, text } = left_out;
     put(log, speaker, LogLevel::Unusual, node, "lightningd", &text);
@@ -266,7 +269,8 @@ fn write_out(log: &mut State, formatted: &str) {
     }
 }
 
-/// Writes a line to stdout if it has room now: a reader that is slow, or stopped, must not stop the node. Lines dropped are counted.
+/// Writes a line to stdout if it has room now: a reader that is slow, or stopped, must not stop the
+/// node. Lines dropped are counted.
 fn write_to_stdout(unread: &mut u64, formatted: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     if !takes_a_line(stdout.as_fd()) {
@@ -354,8 +358,8 @@ pub fn created_at() -> f64 {
         .as_secs_f64()
 }
 
-/// The subsystem of a log target such as `lightningd::rooms::channels::watch`: `channels`, whatever the floor. A flow speaks
-/// under the name of the room that it is about: operators filter by that.
+/// The subsystem of a log target such as `lightningd::rooms::channels::watch`: `channels`, whatever
+/// the floor. A flow speaks under the name of the room that it is about: operators filter by that.
 fn subsystem(target: &str) -> &str {
     let mut parts = target.split("::").skip(1);
     let is_floor =

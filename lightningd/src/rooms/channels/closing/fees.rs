@@ -8,15 +8,17 @@ use crate::sys::form::RpcError;
 use primitives::*;
 use serde_json::Value;
 
-/// A closing that pays less than this at most may not be relayed: 1000 units of weight at the lowest feerate, four times.
+/// A closing that pays less than this at most may not be relayed: 1000 units of weight at the
+/// lowest feerate, four times.
 const LEAST_MAX_FEE: Sat = Sat(1000);
 /// What a fee of an old peer's is answered with: halfway. The one step there is.
 const HALFWAY: &str = "50%";
-/// The longest script that a `shutdown` of ours or of a peer with `option_shutdown_anysegwit` may name is 42 bytes long.
+/// The longest script that a `shutdown` of ours or of a peer with `option_shutdown_anysegwit` may
+/// name is 42 bytes long.
 const LONGEST_SCRIPT: usize = 42;
 
-/// The most that a closing may cost us, whatever the peer wants: what the last commitment would, or what `close` allowed. Without
-/// anchors the last commitment is the limit of that, too.
+/// The most that a closing may cost us, whatever the peer wants: what the last commitment would, or
+/// what `close` allowed. Without anchors the last commitment is the limit of that, too.
 pub fn max_fee(channel: &Channel) -> Sat {
     let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
     let weight = if anchors { 1124 } else { 724 };
@@ -39,8 +41,9 @@ pub fn max_fee(channel: &Channel) -> Sat {
     }
 }
 
-/// What we pay at most for a closing as opener. With anchors the last commitment pays little by design, and says nothing about
-/// what a closing costs now: the peer may rightly want what gets it into a block.
+/// What we pay at most for a closing as opener. With anchors the last commitment pays little by
+/// design, and says nothing about what a closing costs now: the peer may rightly want what gets it
+/// into a block.
 fn most_of_ours(node: &Scope, channel: &Channel, weight: u64) -> Sat {
     let usual = max_fee(channel);
     let anchors = channel.live.params.channel_type.offers(feature::ANCHORS);
@@ -58,7 +61,8 @@ pub(super) fn of(node: &Scope, channel: &Channel, script: &Sides<ScriptBuf>) -> 
     let rate = node.feerate(Use::MutualClose).unwrap_or_else(|| node.feerate_floor());
     let most = match (channel.opener(), channel.close_feerange) {
         (Side::Local, _) => most_of_ours(node, channel, weight),
-        // The peer pays. BOLT 2, closing_signed: our own proposals end there; what it offers beyond it may.
+        // The peer pays. BOLT 2, closing_signed: our own proposals end there; what it offers beyond
+        // it may.
         (Side::Remote, Some(range)) => {
             range.max.fee(weight).min(channel.live.balance.remote.sat_floor())
         }

@@ -1,4 +1,5 @@
-//! How long a close may take: what a local `close` asked for, or the limit of a close that the peer began.
+//! How long a close may take: what a local `close` asked for, or the limit of a close that the peer
+//! began.
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -8,8 +9,8 @@ use crate::sys::fatal::Stop;
 use primitives::{Side, *};
 use std::time::{Duration, Instant};
 
-/// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the channel. Its time begins once no
-/// HTLC is pending: those have deadlines of their own.
+/// BOLT 2, closing_signed: a close that the peer began and does not bring to its end fails the
+/// channel. Its time begins once no HTLC is pending: those have deadlines of their own.
 pub fn limit_peer_close(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let stalls = channel.state.is_open()
         && is_of_peer(channel)
@@ -25,13 +26,15 @@ pub fn limit_peer_close(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) ->
     Ok(())
 }
 
-/// Is the channel's limit that of a close that the peer began, and none that a local `close` asked for?
+/// Is the channel's limit that of a close that the peer began, and none that a local `close` asked
+/// for?
 pub fn is_of_peer(channel: &Channel) -> bool {
     channel.closer == Some(Side::Remote) && !channel.close_asked
 }
 
-/// A local `close` with this `unilateraltimeout`, 0 for a wait without limit. The last one decides, also after a restart. One that says
-/// nothing leaves the limit of a close that the peer began as it is.
+/// A local `close` with this `unilateraltimeout`, 0 for a wait without limit. The last one decides,
+/// also after a restart. One that says nothing leaves the limit of a close that the peer began as
+/// it is.
 pub fn asked(
     node: &Scope,
     turn: &mut Turn<'_>,
@@ -64,8 +67,8 @@ pub fn resume_limit(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) {
     close_in_time(turn, channel.number, by);
 }
 
-/// The time of a close is over. If HTLCs are pending in one that the peer began, clears its limit, which begins anew after them, and
-/// returns `true`.
+/// The time of a close is over. If HTLCs are pending in one that the peer began, clears its limit,
+/// which begins anew after them, and returns `true`.
 pub fn begins_after_htlcs(turn: &mut Turn<'_>, channel: &Channel) -> Result<bool, Stop> {
     if !is_of_peer(channel) || channel.live.htlcs.0.is_empty() {
         return Ok(false);

@@ -1,4 +1,5 @@
-//! The limit of a close that the peer began, beside what a local `close` asks for, and after a restart.
+//! The limit of a close that the peer began, beside what a local `close` asks for, and after a
+//! restart.
 
 use crate::api::rpc::table;
 use crate::kernel::words::event::Event;
@@ -21,7 +22,8 @@ fn script(byte: u8) -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&bitcoin::hashes::Hash::from_byte_array([byte; 20]))
 }
 
-/// The peer said `shutdown`, and so did we; `pending`: an HTLC is not settled. What the next block says.
+/// The peer said `shutdown`, and so did we; `pending`: an HTLC is not settled. What the next block
+/// says.
 fn peer_closes(name: &str, pending: bool) -> (Rig, Vec<Said>) {
     let mut rig = Rig::new(name, &[(1, 1)]);
     store::set_state(&rig.db, CHANNEL, State::ShuttingDown, "remote", "a test").unwrap();
@@ -129,7 +131,8 @@ fn close_without_a_timeout_adds_no_limit_while_htlcs_are_pending() {
     assert_eq!(tip(&mut rig), [Said::CloseTimeout(1, TWO_DAYS)]);
 }
 
-/// The node was down when the peer's time ended: the peer has an hour from the start to bring its close to an end.
+/// The node was down when the peer's time ended: the peer has an hour from the start to bring its
+/// close to an end.
 #[test]
 fn limit_of_the_peers_close_leaves_an_hour_after_a_restart() {
     let (mut rig, _) = peer_closes("limit-restart", false);

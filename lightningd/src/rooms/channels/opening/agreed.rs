@@ -1,5 +1,5 @@
-//! What openingd says a channel is, held against what was agreed and what hsmd knows. openingd reads what a stranger wrote: if it
-//! was captured, this is where it fails.
+//! What openingd says a channel is, held against what was agreed and what hsmd knows. openingd
+//! reads what a stranger wrote: if it was captured, this is where it fails.
 
 use super::{Attempt, Opening, Told};
 use crate::kernel::turn::Turn;
@@ -77,8 +77,8 @@ fn terms_are_within(policy: &OpeningPolicy, params: &ChannelParams) -> Result<()
     Ok(())
 }
 
-/// `Err` if openingd's result differs from the terms that it was given or exceeds the policy. With another `to_self_delay` in our terms
-/// we could not punish a revoked commitment.
+/// `Err` if openingd's result differs from the terms that it was given or exceeds the policy. With
+/// another `to_self_delay` in our terms we could not punish a revoked commitment.
 fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
     let (params, policy) = (&channel.live.params, &told.policy);
     terms_are_within(policy, params)?;
@@ -113,7 +113,8 @@ fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
                 let max = policy.max_feerate;
                 return Err(format!("feerate {feerate} is not within {min} and {max}"));
             }
-            // The peer's part of this is openingd's to judge: BOLT 9 has bits that everybody is assumed to have.
+            // The peer's part of this is openingd's to judge: BOLT 9 has bits that everybody is
+            // assumed to have.
             let ours = |bit| bit == feature::STATIC_REMOTEKEY || told.features.local.offers(bit);
             if !params.channel_type.bits().all(ours) {
                 let kind = &params.channel_type;
@@ -320,7 +321,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
-        /// Whatever a captured openingd says: our terms are the policy's, the peer's within it, and the balances those of the opening.
+        /// Whatever a captured openingd says: our terms are the policy's, the peer's within it, and
+        /// the balances those of the opening.
         #[test]
         fn captured_openingd_agrees_to_nothing_beyond_its_policy(
             opener_is_us in any::<bool>(),

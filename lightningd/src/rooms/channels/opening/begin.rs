@@ -1,4 +1,5 @@
-//! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd with all it may know.
+//! How an attempt begins: ours by a proposal, a peer's by its `open_channel`. Each gets an openingd
+//! with all it may know.
 
 use super::{Attempt, Opening, Proposed, Told};
 use crate::kernel::births;
@@ -30,8 +31,9 @@ use wire::{Error, Message, OpenChannel};
 const OUR_DUST_LIMIT: Sat = Sat(546);
 /// The longest that our own money may be made to wait, in blocks.
 const MAX_TO_SELF_DELAY: u16 = 2016;
-/// The peer's dust limit is at most this. An HTLC or a balance of ours below it goes to miners with the peer's commitment. All
-/// implementations have 354 or 546, the dust of P2PKH; LND takes three times the former, which leaves room for both.
+/// The peer's dust limit is at most this. An HTLC or a balance of ours below it goes to miners with
+/// the peer's commitment. All implementations have 354 or 546, the dust of P2PKH; LND takes three
+/// times the former, which leaves room for both.
 const MAX_DUST_LIMIT: Sat = Sat(3 * 354);
 
 /// What we want of a channel of our own.
@@ -172,7 +174,8 @@ fn begin(
 ) -> Result<(), Stop> {
     let number = numbers::draw(node, turn)?;
     if !matches!(attempt, Attempt::Theirs) {
-        // Its row will never be without: a crash may leave a channel of ours with its funding sent, and a peer that never comes.
+        // Its row will never be without: a crash may leave a channel of ours with its funding sent,
+        // and a peer that never comes.
         turn.say(Outgoing::Revoked { channel: number, count: CommitmentNumber(0) });
     }
     let rights = [Capability::Points, Capability::SignRemote, Capability::Revoke];
@@ -251,8 +254,8 @@ fn proposer(node: &Scope, peer: NodeId, connection: &Connection) -> Proposer {
     Proposer { peer, source, is_stranger: node.channels.is_stranger(peer) }
 }
 
-/// Is this proposal worth an openingd now? `Err`: what the peer hears, [`MAX_TEXT`](::channel::opening::MAX_TEXT) at most. What costs
-/// least is asked first.
+/// Is this proposal worth an openingd now? `Err`: what the peer
+/// hears, [`MAX_TEXT`](::channel::opening::MAX_TEXT) at most. What costs least is asked first.
 fn acceptable(
     node: &Scope,
     s: &Spoke,
@@ -262,7 +265,8 @@ fn acceptable(
 ) -> Result<(), String> {
     let channels = &node.channels;
     let who = proposer(node, s.node, connection);
-    // Under the same id it is another try at what was refused: that openingd has left, though we may not have heard so yet.
+    // Under the same id it is another try at what was refused: that openingd has left, though we
+    // may not have heard so yet.
     let rival = |o: &Opening| o.is_theirs() && o.peer == s.node && o.temporary != s.channel;
     let refusal = if !node.trusts_tip() {
         "not in sync with the chain yet, try again later"
@@ -283,7 +287,8 @@ fn acceptable(
     Err(refusal.to_owned())
 }
 
-/// Do as many channels of this peer wait for their funding as may, and is none of them forgotten by it?
+/// Do as many channels of this peer wait for their funding as may, and is none of them forgotten by
+/// it?
 fn has_too_many(node: &Scope, peer: NodeId, now: Instant) -> Option<&'static str> {
     let connection = node.peers.connection(peer)?;
     let forgotten_at = |at| node.channels.forgotten_by(peer, connection, at).is_some();
@@ -321,8 +326,9 @@ fn refuse(node: &Scope, turn: &mut Turn<'_>, s: &Spoke, why: &str, now: Instant)
     }
 }
 
-/// Where as many strangers' attempts are under way as may be, the oldest gives way. It has not brought a channel yet: nothing of it is
-/// stored, and the peer has no signature of ours, since `funding_signed` is channeld's to send.
+/// Where as many strangers' attempts are under way as may be, the oldest gives way. It has not
+/// brought a channel yet: nothing of it is stored, and the peer has no signature of ours, since
+/// `funding_signed` is channeld's to send.
 fn evict_oldest(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let of_stranger = |o: &&Opening| o.is_theirs() && node.channels.is_stranger(o.peer);
     let mut waiting = node.channels.openings.values().filter(of_stranger);

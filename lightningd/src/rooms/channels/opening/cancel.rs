@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 pub const BROADCAST: &str = "Cannot cancel: the funding transaction has been broadcast";
 
-/// As far as we know ourselves: both have signed, and whoever holds the funding may publish it at any time. One of ours is held
-/// by nobody else where bitcoind refused it each time.
+/// As far as we know ourselves: both have signed, and whoever holds the funding may publish it at
+/// any time. One of ours is held by nobody else where bitcoind refused it each time.
 pub fn may_cancel(node: &Scope, channel: &crate::rooms::channels::Channel) -> bool {
     let ours = channel.funding_tx.as_ref();
     channel.funding_height.is_none() && ours.is_none_or(|t| node.chain.nobody_has(t.compute_txid()))

@@ -49,7 +49,8 @@ pub fn funding_sent(
             }
         }
         (Some(e), _) => {
-            // It stays, and its coins with it: it is sent again with every block, until `fundchannel_cancel` takes it back.
+            // It stays, and its coins with it: it is sent again with every block, until
+            // `fundchannel_cancel` takes it back.
             channel.log(LogLevel::Unusual, &format!("the funding was not taken: {e}"));
             if let Some(caller) = funder {
                 let text = format!(

@@ -171,7 +171,8 @@ fn made(
         ),
     );
     if let Some(tx) = &channel.funding_tx {
-        // Spent, no longer reserved with an end: whatever happens now, these coins are the channel's.
+        // Spent, no longer reserved with an end: whatever happens now, these coins are the
+        // channel's.
         wallet::spend::spend(node, turn, tx)?;
     }
     Ok(())
@@ -208,8 +209,9 @@ fn opened(
     o: Opened,
     peer: OwnedFd,
 ) -> Result<(), Stop> {
-    // Two channels on one output: the second is nobody's. Nor is the id free where the output is another: whoever knows a
-    // channel's output makes up as many with its id as there are numbers of outputs.
+    // Two channels on one output: the second is nobody's. Nor is the id free where the output is
+    // another: whoever knows a channel's output makes up as many with its id as there are numbers
+    // of outputs.
     let (funding, id) = (o.state.params.funding, o.channel);
     let mut known = node.channels.all.values().chain(node.channels.closed.values());
     if known.any(|c| c.live.params.funding == funding || c.id == id) {
@@ -229,8 +231,9 @@ fn opened(
         channels.insert(copy);
     });
     crate::kernel::births::ends(turn, opening.child);
-    // Before the peer has our signature: a row without this is one of a database that was put back. Should we die in between,
-    // there is no such channel for whoever opened it; ours has its record from the start.
+    // Before the peer has our signature: a row without this is one of a database that was put back.
+    // Should we die in between, there is no such channel for whoever opened it; ours has its record
+    // from the start.
     turn.say(Outgoing::Revoked { channel: number, count: channel.live.revoked.local });
     crate::rooms::channels::start::start_with(
         node,

@@ -1,4 +1,5 @@
-//! The funding that somebody else pays for: which output of their PSBT the channel is, and under which id it will confirm.
+//! The funding that somebody else pays for: which output of their PSBT the channel is, and under
+//! which id it will confirm.
 
 use crate::sys::form::{RpcError, code};
 use bitcoin::psbt::{Input, Psbt};
@@ -10,7 +11,8 @@ fn bad(why: String) -> RpcError {
     RpcError::new(code::FUNDING_PSBT_INVALID, format!("psbt: {why}"))
 }
 
-/// Finds the one output of a PSBT that is the channel. Every input must be segwit: another's signature would change the txid.
+/// Finds the one output of a PSBT that is the channel. Every input must be segwit: another's
+/// signature would change the txid.
 pub fn funding_output(text: &str, script: &ScriptBuf, amount: Sat) -> Result<OutPoint, RpcError> {
     let psbt: Psbt = text.parse().map_err(|e| bad(format!("cannot be read: {e}")))?;
     let mut tx = psbt.unsigned_tx;
@@ -33,8 +35,9 @@ pub fn funding_output(text: &str, script: &ScriptBuf, amount: Sat) -> Result<Out
     Ok(OutPoint { txid: tx.compute_txid(), vout: vout as u32 })
 }
 
-/// What an input will have outside its witness once it is signed: the txid follows from it. BIP 141: nothing where a witness
-/// program is spent, and the push of the program where it is wrapped into P2SH.
+/// What an input will have outside its witness once it is signed: the txid follows from it. BIP
+/// 141: nothing where a witness program is spent, and the push of the program where it is wrapped
+/// into P2SH.
 fn script_sig(input: &Input, spent: Spent) -> Result<ScriptBuf, String> {
     let script = spent_script(input, spent)?;
     if script.is_witness_program() {

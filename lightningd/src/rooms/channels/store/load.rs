@@ -84,6 +84,13 @@ fn count(row: &Row<'_>, name: &str) -> Result<(u64, Msat), Fatal> {
     Ok((number(row, name)?, Msat(number(row, &format!("{name}_msat"))?)))
 }
 
+/// What spent the funding, and its block.
+fn spend(row: &Row<'_>) -> Result<Option<(Txid, BlockHeight)>, Fatal> {
+    let txid: Option<[u8; 32]> = row.get("spend_txid")?;
+    let height: Option<u32> = row.get("spend_height")?;
+    Ok(txid.map(Txid::from_byte_array).zip(height.map(BlockHeight)))
+}
+
 fn tx(row: &Row<'_>, column: &str) -> Result<Option<Transaction>, Fatal> {
     let raw: Option<Vec<u8>> = row.get(column)?;
     raw.map(|r| bitcoin::consensus::deserialize(&r).map_err(|e| corrupt("channels", e))).transpose()
@@ -96,13 +103,6 @@ fn script(row: &Row<'_>, column: &str) -> Result<Option<ScriptBuf>, Fatal> {
 fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
     let state = State::from_number(row.get("state")?)
         .ok_or_else(|| corrupt("channels", "unknown state"))?;
-    let spend = match (
-        row.get::<_, Option<[u8; 32]>>("spend_txid")?,
-        row.get::<_, Option<u32>>("spend_height")?,
-    ) {
-        (Some(txid), Some(height)) => Some((Txid::from_byte_array(txid), BlockHeight(height))),
-        _ => None,
-    };
     let closer: Option<bool> = row.get("closer")?;
     let ids = (
         ChannelNumber(number(row, "number")?),
@@ -141,7 +141,7 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         )
         .map(|(min, max)| FeerateRange { min: FeeratePerKw(min), max: FeeratePerKw(max) }),
         close_tx: tx(row, "close_tx")?,
-        spend,
+        spend: spend(row)?,
         cause: row.get("cause")?,
         reason: row.get("reason")?,
         lost_state: row.get("lost_state")?,

@@ -1,5 +1,5 @@
-//! Which channel numbers were ever reserved under the node's secret: the row. `lightningd-revocations` says it too, for a database that was
-//! put back.
+//! Which channel numbers were ever reserved under the node's secret: the row.
+//! `lightningd-revocations` says it too, for a database that was put back.
 
 use crate::sys::db::{get_var, set_var, sql};
 use crate::sys::fatal::Fatal;
@@ -14,7 +14,8 @@ pub fn begin_numbers(db: &Connection) -> Result<(), Fatal> {
     set_var(db, NEXT_NUMBER, &1)
 }
 
-/// Whatever was given after the rows were written is not given again. Where nobody knows, numbers go on at the time of day.
+/// Whatever was given after the rows were written is not given again. Where nobody knows, numbers
+/// go on at the time of day.
 pub fn raise_numbers(db: &Connection, last: Option<ChannelNumber>) -> Result<Option<u64>, Fatal> {
     let stored: Option<i64> = get_var(db, NEXT_NUMBER)?;
     // A database that never gave one knows where to begin.
@@ -35,13 +36,14 @@ fn milliseconds() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 1)
 }
 
-/// Reserves so many numbers and returns the first: never one that was used before under this secret, deleted channels and lost
-/// databases included.
+/// Reserves so many numbers and returns the first: never one that was used before under this
+/// secret, deleted channels and lost databases included.
 pub fn reserve_numbers(db: &Connection, count: u64) -> Result<ChannelNumber, Fatal> {
     let stored: Option<i64> = get_var(db, NEXT_NUMBER)?;
     let first = match stored {
         Some(n) => n.unsigned_abs(),
-        // A database that is new under an old secret begins where no counter has been: at the milliseconds since 1970.
+        // A database that is new under an old secret begins where no counter has been: at the
+        // milliseconds since 1970.
         None => milliseconds(),
     };
     set_var(db, NEXT_NUMBER, &sql(first.saturating_add(count)))?;

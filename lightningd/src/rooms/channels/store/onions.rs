@@ -1,17 +1,19 @@
-//! HMACs of received onions, in the rows of the HTLCs that had them first. BOLT 4, "Onion Decryption".
+//! HMACs of received onions, in the rows of the HTLCs that had them first. BOLT 4, "Onion
+//! Decryption".
 
 use crate::sys::db::sql;
 use crate::sys::fatal::Fatal;
 use primitives::*;
 use rusqlite::{Connection, params};
 
-/// Blocks for which an HMAC stays after its HTLC has expired: more than any reorganisation takes back.
+/// Blocks for which an HMAC stays after its HTLC has expired: more than any reorganisation takes
+/// back.
 const KEPT_AFTER_EXPIRY: u32 = 144;
 /// HMACs that one block forgets at most. The next one goes on.
 const FORGOTTEN_PER_BLOCK: u32 = 10_000;
 
-/// Is there another received HTLC, live or settled, whose onion had this HMAC? If there is none, this HTLC is remembered as the
-/// one that has. HTLCs without an onion to read are not.
+/// Is there another received HTLC, live or settled, whose onion had this HMAC? If there is none,
+/// this HTLC is remembered as the one that has. HTLCs without an onion to read are not.
 pub fn is_replayed(
     db: &Connection,
     channel: ChannelNumber,
@@ -33,8 +35,8 @@ pub fn is_replayed(
     Ok(false)
 }
 
-/// BOLT 4, "Onion Decryption": an HMAC may be forgotten once its HTLC has expired: a forward of the same onion would leave with an
-/// expiry that is past, and so is refused.
+/// BOLT 4, "Onion Decryption": an HMAC may be forgotten once its HTLC has expired: a forward of the
+/// same onion would leave with an expiry that is past, and so is refused.
 pub fn forget_expired_onions(db: &Connection, tip: BlockHeight) -> Result<(), Fatal> {
     let Some(expired) = tip.0.checked_sub(KEPT_AFTER_EXPIRY) else { return Ok(()) };
     db.prepare_cached(FORGET)?.execute(params![expired, FORGOTTEN_PER_BLOCK])?;

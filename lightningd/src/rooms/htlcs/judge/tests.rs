@@ -138,8 +138,9 @@ fn any_way() -> impl Strategy<Value = Way> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
 
-    /// We never send more than we got, always have the delta between the two expiries, and never lock money for longer than
-    /// we said; what goes, goes over a channel that takes it and is paid what some policy of its wants.
+    /// We never send more than we got, always have the delta between the two expiries, and never
+    /// lock money for longer than we said; what goes, goes over a channel that takes it and is paid
+    /// what some policy of its wants.
     #[test]
     fn what_is_forwarded_costs_us_nothing(
         amount_in in number(), amount_out in number(), expiry_in in height(), expiry_out in height(),

@@ -1,4 +1,5 @@
-//! Incoming HTLCs that are about to expire (at 206) while their outgoing ones (until 200) are unresolved.
+//! Incoming HTLCs that are about to expire (at 206) while their outgoing ones (until 200) are
+//! unresolved.
 
 use super::*;
 use crate::kernel::turn::Turn;

@@ -1,4 +1,5 @@
-//! Forwards that a peer lets wait: it holds back the revocation without which no commitment can have them.
+//! Forwards that a peer lets wait: it holds back the revocation without which no commitment can
+//! have them.
 
 use super::*;
 use crate::rooms::channels::state::State;
@@ -130,8 +131,8 @@ fn a_payment_of_ours_that_has_expired_while_it_waited_is_not_signed() {
     }
 }
 
-/// channeld refuses an HTLC of its own accord, and the connection is lost before the removal is signed: the failure is said
-/// again to every daemon that the channel gets.
+/// channeld refuses an HTLC of its own accord, and the connection is lost before the removal is
+/// signed: the failure is said again to every daemon that the channel gets.
 #[test]
 fn refused_htlc_is_failed_again_after_a_crash() {
     let mut rig = narrow("refused");
@@ -149,8 +150,9 @@ fn refused_htlc_is_failed_again_after_a_crash() {
     assert!(rig.channel(IN).decided.contains_key(&HtlcId(0)));
 }
 
-/// BOLT 4, "Onion Decryption": an HMAC that was received before fails its HTLC, on whatever channel it comes, while the first
-/// HTLC lives, after its end, and after a restart. The first one itself is decided as always.
+/// BOLT 4, "Onion Decryption": an HMAC that was received before fails its HTLC, on whatever channel
+/// it comes, while the first HTLC lives, after its end, and after a restart. The first one itself
+/// is decided as always.
 #[test]
 fn replayed_onion_is_failed_over_restarts() {
     let mut rig = narrow("replayed");
@@ -185,7 +187,8 @@ fn replayed_onion_is_failed_over_restarts() {
     again(&mut rig, 3);
 }
 
-/// BOLT 4, "Onion Decryption": HMACs are kept for 144 blocks beyond their HTLC's expiry, and no longer.
+/// BOLT 4, "Onion Decryption": HMACs are kept for 144 blocks beyond their HTLC's expiry, and no
+/// longer.
 #[test]
 fn onion_hmac_is_forgotten_after_its_htlc_expired() {
     let mut rig = narrow("forgotten-hmac");

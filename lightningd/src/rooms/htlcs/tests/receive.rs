@@ -133,8 +133,8 @@ fn complete_set_is_paid_once_its_funding_is_back() {
     assert_eq!(rig.node.htlcs.sets.len() + rig.node.htlcs.held.len(), 0);
 }
 
-/// The channel's commitment is in a block, and has outputs for these received HTLCs: id, and whether it is spent. `None`: onchaind has
-/// not answered yet.
+/// The channel's commitment is in a block, and has outputs for these received HTLCs: id, and
+/// whether it is spent. `None`: onchaind has not answered yet.
 fn confirmed(rig: &mut Rig, close: CloseKind, outputs: Option<&[(u64, bool)]>) {
     let spend = bitcoin::Transaction {
         version: bitcoin::transaction::Version::TWO,

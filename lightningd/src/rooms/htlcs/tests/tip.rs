@@ -1,4 +1,5 @@
-//! What the chain must show before anything is decided: a tip that is one, and fundings that are there.
+//! What the chain must show before anything is decided: a tip that is one, and fundings that are
+//! there.
 
 use super::*;
 

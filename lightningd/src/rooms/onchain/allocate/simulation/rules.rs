@@ -1,4 +1,5 @@
-//! What must hold in every block of the simulation: bitcoind takes each transaction, and who has most at risk is served.
+//! What must hold in every block of the simulation: bitcoind takes each transaction, and who has
+//! most at risk is served.
 
 use super::*;
 use crate::rooms::onchain::allocate::fund::MAX_ANCESTORS;
@@ -64,7 +65,8 @@ impl Play {
         let conflicts = self.conflicts(of, &inputs);
         let gone: BTreeSet<Txid> = displaces.iter().copied().chain(request.before).collect();
         for conflict in &conflicts {
-            // One made in this block was given up before it was sent, and its UTXOs may not be given away again.
+            // One made in this block was given up before it was sent, and its UTXOs may not be
+            // given away again.
             prop_assert!(
                 before.iter().any(|m| m.standing.txid == conflict.standing.txid),
                 "a UTXO pays for two"

@@ -168,7 +168,8 @@ fn bump_in_the_mempool_is_raised_and_displaced() {
     ]);
 }
 
-/// bitcoind compares feerates as well as fees: with more UTXOs the child weighs more, and its own feerate must not fall.
+/// bitcoind compares feerates as well as fees: with more UTXOs the child weighs more, and its own
+/// feerate must not fall.
 #[test]
 fn raised_bump_with_more_utxos_has_a_higher_feerate_of_its_own() {
     let request = bump(2, 5_000_000, 200);
