@@ -1,12 +1,10 @@
 //! The lines of `status` in `listpeerchannels`: CLN's, since people know them and tools match on
 //! them.
 
+use channel::IRREVOCABLE_DEPTH;
 use primitives::*;
 use wire::hsm::WalletKey;
 use wire::onchaind::*;
-
-/// BOLT 5: after so many blocks everything is irrevocable.
-const BURIED: u32 = 100;
 
 /// Which transaction is tracked.
 pub(crate) const fn lasting(close: &CloseKind) -> &'static str {
@@ -23,7 +21,7 @@ pub(crate) const fn lasting(close: &CloseKind) -> &'static str {
 /// The event that is awaited.
 pub(crate) fn passing(resolution: &Resolution, tip: BlockHeight) -> String {
     if let Some(settled) = resolution.settled {
-        let left = (settled + CltvDelta(BURIED)) - tip;
+        let left = (settled + CltvDelta(IRREVOCABLE_DEPTH)) - tip;
         return format!(
             "All outputs resolved: waiting {left} more blocks before forgetting channel"
         );

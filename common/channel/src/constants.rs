@@ -17,6 +17,15 @@ pub const FAIL_BACK_BLOCKS: u32 = 3;
 /// Blocks beyond its expiry within which an HTLC of ours that forwards nothing should come back:
 /// nobody upstream waits for it.
 pub const HTLC_RETURN_MARGIN: u32 = 72;
+/// BOLT 5: a transaction with so many confirmations is irrevocable. A channel that a transaction of
+/// this depth resolved is forgotten.
+pub const IRREVOCABLE_DEPTH: u32 = 100;
+/// BOLT 2, funding_signed: the fundee forgets a channel whose funding transaction has not confirmed
+/// within so many blocks, two weeks.
+pub const FORGET_UNFUNDED_BLOCKS: u32 = 2016;
+/// The highest to_self_delay that we accept from a peer, in blocks: so long it can make our own
+/// money wait. BOLT 2, open_channel, leaves the limit to us.
+pub const MAX_TO_SELF_DELAY: u16 = 2016;
 /// BOLT 2: max_accepted_htlcs is at most this, in each direction.
 pub const MAX_HTLCS: usize = 483;
 /// The reserve that BOLT 2, channel_reserve_satoshis, suggests is the channel's amount divided by

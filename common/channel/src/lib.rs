@@ -28,8 +28,8 @@ pub use change::{apply, apply_to, diff};
 pub use channel::Channel;
 pub use commit::Irrevocable;
 pub use constants::{
-    ANCHOR, Constants, EXPIRY_LIMIT, FAIL_BACK_BLOCKS, Format, HTLC_RETURN_MARGIN, MAX_HTLCS,
-    RESERVE_PART, Unbuildable,
+    ANCHOR, Constants, EXPIRY_LIMIT, FAIL_BACK_BLOCKS, FORGET_UNFUNDED_BLOCKS, Format,
+    HTLC_RETURN_MARGIN, IRREVOCABLE_DEPTH, MAX_HTLCS, MAX_TO_SELF_DELAY, RESERVE_PART, Unbuildable,
 };
 pub use fault::{CommitRefusal, FeeRefusal, PeerFault, RemovalRefusal};
 pub use reestablish::{OurNumbers, Reestablished, Resend, Update};

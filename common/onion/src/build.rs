@@ -2,7 +2,7 @@
 //! Generation".
 
 use crate::keys::{blinding_factor, derive, hmac, shared_secret, xor_stream};
-use crate::packet::OVERHEAD;
+use crate::packet::ONION_OVERHEAD;
 use primitives::{Point, Secret, SecretKey};
 use secp256k1::SECP256K1;
 use std::fmt;
@@ -104,7 +104,7 @@ pub fn build(
         info = layer;
     }
 
-    let mut packet = Vec::with_capacity(OVERHEAD + size);
+    let mut packet = Vec::with_capacity(ONION_OVERHEAD + size);
     packet.push(0);
     packet.extend_from_slice(&first_ephemeral.serialize());
     packet.append(&mut info);

@@ -18,7 +18,7 @@ pub use build::{BuildError, Built, Hop, build};
 pub use error_packet::{MAX_HOPS, Unwrapped, begin_error, unwrap_error, wrap_error};
 pub use failure::Failure;
 pub use keys::{OriginKeys, blind_ephemeral, onion_keys, shared_secret};
-pub use packet::{Peeled, ephemeral, peel, sha256_of_onion};
+pub use packet::{ONION_OVERHEAD, Peeled, ephemeral, peel, sha256_of_onion};
 pub use payload::{BlindedPayload, FinalPayload, ForwardPayload, Payload, PayloadError, tlv};
 
 /// Bytes of routing information in an onion that `update_add_htlc` carries. BOLT 4, "Packet

@@ -9,7 +9,7 @@ use wire::hsm::OnionKeys;
 use wire::{BigSize, OnionPacket, Wire, take_slice};
 
 /// Everything of a packet that is not routing information: version, key, HMAC.
-pub(crate) const OVERHEAD: usize = 1 + 33 + 32;
+pub const ONION_OVERHEAD: usize = 1 + 33 + 32;
 
 /// The content of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub fn peel(packet: &[u8], keys: &OnionKeys, associated: &[u8]) -> Result<Peeled
         rest.get(..len).ok_or(Failure::InvalidOnionPayload { tlv_type: 0, offset: 0 })?;
 
     let next = (next_hmac != [0; 32]).then(|| {
-        let mut next = Vec::with_capacity(OVERHEAD + len);
+        let mut next = Vec::with_capacity(ONION_OVERHEAD + len);
         next.push(0);
         next.extend_from_slice(&keys.next_ephemeral.serialize());
         next.extend_from_slice(next_info);

@@ -5,11 +5,12 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
 use crate::node::Node;
 use crate::rooms::chain::broadcast::{Verdict, judged, send};
-use crate::rooms::chain::{BURIED, store};
+use crate::rooms::chain::store;
 use crate::rooms::{channels, onchain, wallet};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError, code};
 use bitcoin::{OutPoint, Transaction, Txid};
+use channel::IRREVOCABLE_DEPTH;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -19,7 +20,9 @@ pub fn rebroadcast(node: &Node, turn: &mut Turn<'_>) -> Result<(), Stop> {
     let all = store::unconfirmed(turn.db)?;
     let dead = double_spent(node, &all);
     for txid in &dead {
-        log::info!("{txid} is sent no more: what it spends was spent {BURIED} blocks ago");
+        log::info!(
+            "{txid} is sent no more: what it spends was spent {IRREVOCABLE_DEPTH} blocks ago"
+        );
         store::give_up(turn.db, *txid)?;
     }
     for tx in all.iter().filter(|tx| !dead.contains(&tx.compute_txid())) {
@@ -44,7 +47,8 @@ fn double_spent(node: &Node, all: &[Transaction]) -> BTreeSet<Txid> {
                 let spent = node.wallet.outputs.get(o).and_then(|output| output.spent);
                 dead.contains(&o.txid)
                     || spent.is_some_and(|s| {
-                        s.txid != txid && s.height.is_some_and(|h| (tip - h).0 + 1 >= BURIED)
+                        s.txid != txid
+                            && s.height.is_some_and(|h| (tip - h).0 + 1 >= IRREVOCABLE_DEPTH)
                     })
             };
             if tx.input.iter().any(|i| is_gone(&i.previous_output)) {

@@ -14,8 +14,6 @@ use primitives::*;
 use serde_json::{Value, json};
 use wire::{BigSize, OnionPacket, Wire};
 
-/// What an `update_add_htlc` carries beside the routing information: version, key and HMAC.
-const OVERHEAD: u64 = 66;
 /// `onion_size` is a u16 on the wire of every protocol that has one.
 const MAX_ONION: u64 = 65_535;
 
@@ -46,7 +44,7 @@ pub fn createonion(_: &Node, _: &mut Turn<'_>, args: &Args, _: &Caller) -> Resul
     };
     let associated = args.hex("assocdata").unwrap_or_default();
     let size = args.number("onion_size").unwrap_or(ROUTING_INFO_LEN as u64);
-    if size > MAX_ONION - OVERHEAD {
+    if size > MAX_ONION - onion::ONION_OVERHEAD as u64 {
         return Err(RpcError::params(format!("onion_size: {size} is above {MAX_ONION}")).into());
     }
     let built = build(&session, &hops, &associated, size as usize)

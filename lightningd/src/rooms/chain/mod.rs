@@ -91,8 +91,5 @@ impl Chain {
     }
 }
 
-/// From here on no reorganisation is expected: the channel is forgotten.
-pub const BURIED: u32 = 100;
-
 /// A stored header: its height, its hash, and when it was made.
 pub(super) type Header = (BlockHeight, BlockHash, Option<u32>);

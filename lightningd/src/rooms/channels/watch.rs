@@ -11,6 +11,7 @@ use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use bitcoin::{Block, Transaction, Txid};
+use channel::{FORGET_UNFUNDED_BLOCKS, IRREVOCABLE_DEPTH};
 use primitives::*;
 use std::collections::HashMap;
 use wire::Error;
@@ -18,10 +19,6 @@ use wire::channel_data::ChannelParams;
 use wire::channeld::{Announceable, FundingDeep, HeightChanged};
 use wire::daemon::LogLevel;
 
-/// BOLT 2, funding_signed: an accepter forgets a channel whose funding did not come.
-const FORGET_UNFUNDED: u32 = 2016;
-/// From here on no reorganisation is expected.
-const BURIED: u32 = 100;
 /// With so many blocks on top a double spend of a funding ends the HTLCs that we offered over it:
 /// as many as any other end without a preimage must have. As onchaind has it.
 const HOPELESS: u32 = 6;
@@ -163,7 +160,7 @@ fn hopeless(
         let ours = channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Local);
         lost.extend(ours.map(|live| (channel.number, live.htlc.id)));
     }
-    if depth >= BURIED {
+    if depth >= IRREVOCABLE_DEPTH {
         turn.also(Event::Onchain(channel.number, OnchainEvent::ChannelForgotten));
         crate::rooms::chain::store::give_up(turn.db, channel.live.params.funding.txid)?;
         close_for_good(channel, turn, "the double spend of its funding is buried")?;
@@ -184,9 +181,9 @@ pub fn new_tip(
     // nothing by it.
     let is_over = |c: &&Channel| {
         let waits = c.funding_height.is_none() && c.spend.is_none();
-        waits && c.opener() == Side::Remote && (height - c.first_height).0 >= FORGET_UNFUNDED
+        waits && c.opener() == Side::Remote && (height - c.first_height).0 >= FORGET_UNFUNDED_BLOCKS
     };
-    let why = format!("its funding did not confirm within {FORGET_UNFUNDED} blocks");
+    let why = format!("its funding did not confirm within {FORGET_UNFUNDED_BLOCKS} blocks");
     let over =
         node.channels.all.values().filter(is_over).map(|c| AbandonedChannel::new(c, why.clone()));
     forget_all(node, turn, over.collect())?;
@@ -288,7 +285,7 @@ fn depth_changed(
     }
     // Only a mutual close leaves nothing to resolve: any other is kept for as long as it takes.
     if let Some((txid, height)) = channel.spend
-        && (tip - height).0 + 1 >= BURIED
+        && (tip - height).0 + 1 >= IRREVOCABLE_DEPTH
         && channel.state == State::Onchain
         && channel.close_tx.as_ref().is_some_and(|c| c.compute_txid() == txid)
     {

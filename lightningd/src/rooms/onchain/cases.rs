@@ -6,7 +6,6 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::OnchainEvent;
-use crate::rooms::chain::BURIED;
 use crate::rooms::channels::Channel;
 use crate::rooms::onchain::{Case, Scope, Seen, attempts, store};
 use crate::rooms::{channels, htlcs};
@@ -14,6 +13,7 @@ use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
 use bitcoin::Txid;
+use channel::IRREVOCABLE_DEPTH;
 use primitives::*;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ pub fn drop_all(node: &Scope, turn: &mut Turn<'_>, number: ChannelNumber) -> Res
 pub fn is_over(case: &Case, height: BlockHeight) -> bool {
     let Some(resolution) = &case.resolution else { return false };
     match resolution.settled {
-        Some(settled) => (height - settled).0 + 1 >= BURIED,
+        Some(settled) => (height - settled).0 + 1 >= IRREVOCABLE_DEPTH,
         None => {
             // At the lowest feerate ever relayed: a market or a mempool minimum that is high today
             // says nothing of tomorrow.

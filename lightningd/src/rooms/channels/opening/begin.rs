@@ -18,6 +18,7 @@ use crate::sys::form::code;
 use ::channel::RESERVE_PART;
 use ::channel::opening::Refusal;
 use ::channel::opening::judge::Negotiated;
+use channel::MAX_TO_SELF_DELAY;
 use primitives::*;
 use std::time::Instant;
 use wire::channel_data::*;
@@ -29,8 +30,6 @@ use wire::{Error, Message, OpenChannel};
 
 /// BOLT 2, open_channel: what both must be able to pay on chain is ours to choose; these are CLN's.
 const OUR_DUST_LIMIT: Sat = Sat(546);
-/// The longest that our own money may be made to wait, in blocks.
-const MAX_TO_SELF_DELAY: u16 = 2016;
 /// The peer's dust limit is at most this. An HTLC or a balance of ours below it goes to miners with
 /// the peer's commitment. All implementations have 354 or 546, the dust of P2PKH; LND takes three
 /// times the former, which leaves room for both.
