@@ -10,7 +10,7 @@ use crate::kernel::words::rooms::ChannelEvent;
 use crate::node::Node;
 use crate::rooms::chain::Backend;
 use crate::rooms::channels;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State};
 use crate::rooms::channels::{Owner, testing as channel};
 use crate::sys::children::ChildId;
 use crate::sys::disk::Space;
@@ -339,7 +339,7 @@ impl Rig {
                 channel,
                 turn,
                 State::AwaitingUnilateral,
-                "user",
+                Cause::User,
                 "a test",
             )?;
             turn.install_as::<crate::rooms::channels::Scope, _>(move |channels| {

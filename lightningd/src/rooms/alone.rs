@@ -9,6 +9,7 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::news::News;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{HtlcEvent, OnchainEvent};
+use crate::rooms::channels::state::Cause;
 use crate::rooms::channels::testing as channel;
 use crate::rooms::{chain, channels, htlcs, invoices, onchain, payments, peers, wallet};
 use crate::sys::fatal::Stop;
@@ -155,7 +156,7 @@ fn channels_alone_fail_a_channel_and_tell_nobody_above() {
     let mut scope = to_channels(&db);
     let (said, told) = turn(&mut scope, &db, |node, turn| {
         let channel = &node.channels.all[&ChannelNumber(1)];
-        channels::fail::fail_channel(node, turn, channel, "protocol", "a test")
+        channels::fail::fail_channel(node, turn, channel, Cause::Protocol, "a test")
     });
     let state = channels::state::State::AwaitingUnilateral;
     assert_eq!(scope.channels.all[&ChannelNumber(1)].state, state);

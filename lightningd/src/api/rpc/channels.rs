@@ -3,7 +3,7 @@
 use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::key::Origin;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{State, StateTrust};
 use crate::rooms::channels::view::{channel_type_json, feature_names};
 use crate::rooms::channels::{Channel, Owner, policy};
 use crate::sys::args::Args;
@@ -144,7 +144,7 @@ fn one(node: &Node, channel: &Channel) -> Value {
         "reestablished": channel.reestablished,
         "state": channel.state.name(),
     });
-    put(&mut out, "lost_state", channel.lost_state.then_some(true));
+    put(&mut out, "lost_state", (channel.trust == StateTrust::Lost).then_some(true));
     put(&mut out, "channel_type", Some(channel_type_json(&p.channel_type)));
     put(&mut out, "ignore_fee_limits", Some(policy::ignores_fee_limits(node, channel)));
     if let Some(rate) = channel.live.fees.0.first().map(|f| f.feerate) {
@@ -168,7 +168,7 @@ fn one(node: &Node, channel: &Channel) -> Value {
         .changes
         .iter()
         .map(|c| {
-            json!({"timestamp": c.timestamp, "old_state": c.old.name(), "new_state": c.new.name(), "cause": c.cause,
+            json!({"timestamp": c.timestamp, "old_state": c.old.name(), "new_state": c.new.name(), "cause": c.cause.name(),
                 "message": c.message})
         })
         .collect();
@@ -207,7 +207,7 @@ fn status(node: &Node, channel: &Channel) -> Vec<String> {
         lines.push(format!("{}:{lasting}", channel.state.name()));
     }
     lines.extend(passing.clone());
-    if channel.unproven {
+    if channel.trust == StateTrust::Unverified {
         lines.push(
             "Nothing of ours is published before the peer has shown where we are: nobody knows whether this database is old."
                 .to_owned(),
@@ -221,7 +221,7 @@ fn status(node: &Node, channel: &Channel) -> Vec<String> {
         ));
     }
     if !channel.state.is_open() && !channel.reason.is_empty() {
-        lines.push(format!("{}: {}", channel.cause, channel.reason));
+        lines.push(format!("{}: {}", channel.cause.name(), channel.reason));
     }
     lines
 }
@@ -253,7 +253,7 @@ fn default_status(node: &Node, channel: &Channel) -> String {
         State::ClosingComplete => {
             "The closing transaction is signed by both, and waits to be in a block.".to_owned()
         }
-        State::AwaitingUnilateral if channel.lost_state => {
+        State::AwaitingUnilateral if channel.trust == StateTrust::Lost => {
             "Our data is old: awaiting the peer's commitment.".to_owned()
         }
         State::AwaitingUnilateral => "Our commitment waits to be in a block.".to_owned(),
@@ -341,7 +341,7 @@ pub fn listclosedchannels(
             put(&mut out, "final_to_us_msat", Some(c.live.balance.local.0));
             put(&mut out, "min_to_us_msat", Some(c.to_us_range.0.0));
             put(&mut out, "max_to_us_msat", Some(c.to_us_range.1.0));
-            put(&mut out, "close_cause", Some(c.cause.clone()));
+            put(&mut out, "close_cause", Some(c.cause.name()));
             crate::api::rpc::onchain::put_reason(&mut out, node, c);
             put(&mut out, "last_stable_connection", c.last_stable);
             out

@@ -4,6 +4,7 @@ use crate::api::rpc::close::find;
 use crate::kernel::turn::Turn;
 use crate::node::Node;
 use crate::rooms::channels::fail::{fail_channel, sign_commitment};
+use crate::rooms::channels::state::Cause;
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
@@ -17,7 +18,7 @@ pub fn fail(node: &Node, turn: &mut Turn<'_>, args: &Args, _: &Caller) -> Result
         let text = format!("Channel is in state {}", channel.state.name());
         return Err(RpcError::new(code::LIGHTNINGD, text).into());
     }
-    fail_channel(node, turn, channel, "user", "Failing due to dev-fail command")?;
+    fail_channel(node, turn, channel, Cause::User, "Failing due to dev-fail command")?;
     Ok(Answer::Now(json!({})))
 }
 

@@ -11,7 +11,7 @@ pub fn put_reason(out: &mut Value, node: &Node, channel: &Channel) {
     if channel.state.is_open() {
         return;
     }
-    let mut reason = json!({"cause": channel.cause, "message": channel.reason});
+    let mut reason = json!({"cause": channel.cause.name(), "message": channel.reason});
     put(
         &mut reason,
         "by",

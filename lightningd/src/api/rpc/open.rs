@@ -294,7 +294,13 @@ mod tests {
         rig.turn(|node, turn| {
             let channel = &node.channels.all[&NUMBER];
             let state = crate::rooms::channels::state::State::AwaitingLockin;
-            crate::rooms::channels::change::set_state(channel, turn, state, "user", "a test")?;
+            crate::rooms::channels::change::set_state(
+                channel,
+                turn,
+                state,
+                crate::rooms::channels::state::Cause::User,
+                "a test",
+            )?;
             crate::rooms::channels::store::set_funding_tx(turn.db, NUMBER, &funding)?;
             let copy = funding.clone();
             crate::rooms::channels::change::update(turn, NUMBER, move |c| {

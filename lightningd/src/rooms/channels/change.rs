@@ -2,7 +2,7 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::{Channel, Owner, Scope, StateChange, store};
 use crate::sys::fatal::Stop;
 use primitives::*;
@@ -29,7 +29,7 @@ pub fn set_state(
     channel: &Channel,
     turn: &mut Turn<'_>,
     new: State,
-    cause: &str,
+    cause: Cause,
     message: &str,
 ) -> Result<(), Stop> {
     if channel.state == new {
@@ -46,7 +46,7 @@ pub fn set_state(
         timestamp: crate::sys::log::iso_time(std::time::SystemTime::now()),
         old: channel.state,
         new,
-        cause: cause.to_owned(),
+        cause,
         message: message.to_owned(),
     };
     channel.log(
@@ -57,7 +57,7 @@ pub fn set_state(
     store::add_state_change(turn.db, channel.number, &change)?;
     update(turn, channel.number, move |c| {
         c.state = new;
-        c.cause.clone_from(&change.cause);
+        c.cause = change.cause;
         c.reason.clone_from(&change.message);
         c.changes.push(change);
         // What a daemon said of another state is no longer so. onchaind says once what it tracks.
@@ -71,6 +71,6 @@ pub fn set_state(
 /// Our rows of this channel are old, or may be: nothing of ours is ever published.
 pub fn lose_state(channel: &Channel, turn: &mut Turn<'_>) -> Result<(), Stop> {
     store::set_lost_state(turn.db, channel.number)?;
-    update(turn, channel.number, |c| c.lost_state = true);
+    update(turn, channel.number, |c| c.trust = StateTrust::Lost);
     Ok(())
 }

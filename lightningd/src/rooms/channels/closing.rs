@@ -19,7 +19,7 @@ use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{BroadcastFor, HtlcEvent};
 use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::change::{order, set_state, update};
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State};
 use crate::rooms::channels::{Channel, Owner, Scope, store, strangers, watermark};
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
@@ -77,7 +77,7 @@ pub fn close(
             channel,
             turn,
             State::ShuttingDown,
-            "user",
+            Cause::User,
             "User or plugin invoked close command",
         )?;
     }
@@ -185,7 +185,7 @@ pub(super) fn begin(
         init.encode(),
         vec![hsm, peer],
     );
-    set_state(channel, turn, State::ClosingSigExchange, &channel.cause, "Start closingd")?;
+    set_state(channel, turn, State::ClosingSigExchange, channel.cause, "Start closingd")?;
     limit_peer_close(node, turn, channel)?;
     update(turn, number, move |c| c.owner = Owner::Closingd(child));
     Ok(())
@@ -280,7 +280,7 @@ fn agreed(
     store::set_close_tx(turn.db, channel.number, &tx)?;
     let copy = tx.clone();
     update(turn, channel.number, move |c| c.close_tx = Some(copy));
-    set_state(channel, turn, State::ClosingComplete, &channel.cause, "Closing complete")?;
+    set_state(channel, turn, State::ClosingComplete, channel.cause, "Closing complete")?;
     broadcast(node, turn, &tx, BroadcastFor::Closing(channel.number))?;
     answer_closers(node, turn, channel.number, "mutual", &tx);
     Ok(())
@@ -324,11 +324,11 @@ pub(super) fn timeout(
     }
     let (cause, why) = if limit::is_of_peer(channel) {
         (
-            "protocol",
+            Cause::Protocol,
             "BOLT 2, closing_signed: no agreement in time on the close that the peer began",
         )
     } else {
-        ("user", "close: the peer did not agree in time")
+        (Cause::User, "close: the peer did not agree in time")
     };
     fail_channel(node, turn, channel, cause, why)
 }

@@ -2,6 +2,7 @@
 
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::ChannelEvent;
+use crate::rooms::channels::state::Cause;
 use crate::rooms::channels::{Scope, closing, fail, live, our_update, strangers, watch};
 use crate::sys::fatal::Stop;
 use primitives::*;
@@ -37,7 +38,7 @@ pub fn resume(node: &Scope, turn: &mut Turn<'_>) -> Result<(), Stop> {
             // An older version took HTLCs after a closing was signed. No commitment changes any
             // more: they end on chain.
             let why = "HTLCs were added after a closing transaction was signed";
-            fail::fail_channel(node, turn, channel, "protocol", why)?;
+            fail::fail_channel(node, turn, channel, Cause::Protocol, why)?;
         }
         watch::resume(node, turn, channel)?;
     }

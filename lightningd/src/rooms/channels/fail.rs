@@ -9,7 +9,7 @@ use crate::kernel::words::rooms::{BroadcastFor, OnchainEvent};
 use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::change::{set_state, update};
 use crate::rooms::channels::closers::{answer_closers, refuse_closers};
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::{Channel, Owner, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::hsm::{ASK_AGAIN, NoPoint};
@@ -24,10 +24,10 @@ pub fn fail_channel(
     node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
-    cause: &str,
+    cause: Cause,
     why: &str,
 ) -> Result<(), Stop> {
-    let known = if cause == "remote" { Known::ToPeer } else { Known::ToUs };
+    let known = if cause == Cause::Remote { Known::ToPeer } else { Known::ToUs };
     fail_known(node, turn, channel, cause, why, known)
 }
 
@@ -36,14 +36,14 @@ pub(super) fn fail_known(
     node: &Scope,
     turn: &mut Turn<'_>,
     channel: &Channel,
-    cause: &str,
+    cause: Cause,
     why: &str,
     known: Known,
 ) -> Result<(), Stop> {
     if !channel.state.is_open() {
         return Ok(());
     }
-    if channel.unproven && cause != "remote" {
+    if channel.trust == StateTrust::Unverified && cause != Cause::Remote {
         // Said with every block that it lasts: a person may know better.
         channel.log(
             LogLevel::Broken,
@@ -56,15 +56,15 @@ pub(super) fn fail_known(
         return Ok(());
     }
     channel.log(LogLevel::Unusual, &format!("failing the channel: {why}"));
-    if cause != "user" && is_nothing_to_us(channel) {
+    if cause != Cause::User && is_nothing_to_us(channel) {
         return super::forget::forget(node, turn, channel, why);
     }
-    if channel.unproven {
+    if channel.trust == StateTrust::Unverified {
         // The peer gave up on it, and has what it publishes: ours may be revoked.
         crate::rooms::channels::change::lose_state(channel, turn)?;
     }
     if channel.closer.is_none() {
-        let by = if cause == "remote" { Side::Remote } else { Side::Local };
+        let by = if cause == Cause::Remote { Side::Remote } else { Side::Local };
         store::set_closer(turn.db, channel.number, by)?;
         update(turn, channel.number, move |c| c.closer = Some(by));
     }
@@ -121,13 +121,13 @@ pub(super) fn broadcast_commitment(
     if channel.state != State::AwaitingUnilateral {
         return Ok(());
     }
-    if channel.lost_state {
+    if channel.trust == StateTrust::Lost {
         let why = "our data is old, and the peer alone can close it: waiting for that";
         refuse_closers(node, turn, number, why);
         error_to_peer::published(node, turn, channel);
         return Ok(());
     }
-    if channel.is_unseen() && channel.cause != "user" {
+    if channel.is_unseen() && channel.cause != Cause::User {
         // Made up, for all that we know: no block can have our commitment before the funding
         // (`funding_seen`), and to try with each block what strangers made up would cost a question
         // to bitcoind for each.
@@ -201,7 +201,14 @@ pub(super) fn failed(
             // BOLT 2: having sent an error we fail the channel.
             channel.log_said(LogLevel::Unusual, text);
             let known = crate::rooms::channels::error_to_peer::Known::ToPeer;
-            crate::rooms::channels::fail::fail_known(node, turn, channel, "protocol", told, known)?;
+            crate::rooms::channels::fail::fail_known(
+                node,
+                turn,
+                channel,
+                Cause::Protocol,
+                told,
+                known,
+            )?;
         }
         Fault::PeerSaidError { said } => {
             channel.log_said(LogLevel::Unusual, text);
@@ -209,7 +216,7 @@ pub(super) fn failed(
                 node,
                 turn,
                 channel,
-                "remote",
+                Cause::Remote,
                 &format!("the peer said error: {said}"),
             )?;
         }

@@ -5,6 +5,7 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::{AbandonedChannel, OnchainEvent};
 use crate::rooms::channels::closers::refuse_closers;
+use crate::rooms::channels::state::Cause;
 use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::fatal::Stop;
 use primitives::*;
@@ -61,7 +62,7 @@ pub fn forget_some(
 /// May a transaction that spends its funding be stored, to be sent with each block? Of what
 /// strangers made up none is.
 fn may_be_published(channel: &Channel) -> bool {
-    let is_made_up = channel.is_unseen() && channel.cause != "user";
+    let is_made_up = channel.is_unseen() && channel.cause != Cause::User;
     channel.close_tx.is_some() || (!channel.state.is_open() && !is_made_up)
 }
 

@@ -1,6 +1,6 @@
 //! A channel whose first commitments were signed just now.
 
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::terms::OwnPolicy;
 use crate::rooms::channels::{Channel, Owner, Totals};
 use primitives::*;
@@ -44,10 +44,9 @@ impl Channel {
             close_feerange: None,
             close_tx: None,
             spend: None,
-            cause: "unknown".to_owned(),
+            cause: Cause::Unknown,
             reason: String::new(),
-            lost_state: false,
-            unproven: false,
+            trust: StateTrust::Verified,
             withheld: false,
             to_us_range: (local, local),
             totals: Totals::default(),

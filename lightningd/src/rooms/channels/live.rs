@@ -10,7 +10,7 @@ use crate::rooms::channels::change::{set_state, update};
 use crate::rooms::channels::fail::failed;
 use crate::rooms::channels::seed::{fd, order_removal, set_status};
 use crate::rooms::channels::start::start;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::{Channel, ChannelEvent, Owner, Scope, store, strangers, watermark};
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
@@ -94,7 +94,7 @@ fn reported(
             channel.log(LogLevel::Broken, &text);
             crate::rooms::channels::change::lose_state(channel, turn)?;
             if channel.state.is_open() {
-                set_state(channel, turn, State::AwaitingUnilateral, "protocol", &text)?;
+                set_state(channel, turn, State::AwaitingUnilateral, Cause::Protocol, &text)?;
             }
         }
         FromChanneld::TheyAreBehind(b) => {
@@ -200,8 +200,8 @@ fn shutdown(
     });
     if channel.phase() < ChannelPhase::Negotiating {
         let (cause, text) = match by {
-            Side::Local => ("user", "we sent shutdown"),
-            Side::Remote => ("remote", "the peer sent shutdown"),
+            Side::Local => (Cause::User, "we sent shutdown"),
+            Side::Remote => (Cause::Remote, "the peer sent shutdown"),
         };
         set_state(channel, turn, State::ShuttingDown, cause, text)?;
     }
@@ -252,7 +252,7 @@ fn asked(
 
 fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     if channel.state == State::AwaitingLockin {
-        set_state(channel, turn, State::Normal, "unknown", "Lockin complete")?;
+        set_state(channel, turn, State::Normal, Cause::Unknown, "Lockin complete")?;
         turn.also(Event::Channel(
             channel.number,
             crate::kernel::words::rooms::ChannelEvent::TellUpdate,
@@ -265,15 +265,18 @@ fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
 /// decided.
 fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
-    if channel.lost_state {
+    if channel.trust == StateTrust::Lost {
         // The witness beside the database says that our rows are old. A peer that says they are not
         // lies.
         let text = "our data is old, and the peer did not say so";
-        return super::fail::fail_channel(node, turn, channel, "protocol", text);
+        return super::fail::fail_channel(node, turn, channel, Cause::Protocol, text);
     }
     update(turn, number, |c| {
         c.reestablished = true;
-        c.unproven = false;
+        // Nothing brings lost state back.
+        if c.trust == StateTrust::Unverified {
+            c.trust = StateTrust::Verified;
+        }
     });
     turn.say(Outgoing::Revoked { channel: number, count: watermark::count_of(channel) });
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
@@ -298,7 +301,7 @@ fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result
 pub fn peer_erred(node: &Scope, turn: &mut Turn<'_>, peer: NodeId, said: &str) -> Result<(), Stop> {
     for channel in node.channels.with(peer).filter(|c| !c.reestablished) {
         let why = format!("the peer said error about all channels: {said}");
-        super::fail::fail_channel(node, turn, channel, "remote", &why)?;
+        super::fail::fail_channel(node, turn, channel, Cause::Remote, &why)?;
     }
     Ok(())
 }
@@ -334,7 +337,7 @@ pub(super) fn after_gone(
         return Ok(());
     }
     if channel.served_connection == Some(connection.number) {
-        if channel.begs() || channel.is_done_on(connection.number) {
+        if channel.asks_peer_to_close() || channel.is_done_on(connection.number) {
             // It heard on this connection what there is to say. What it said meanwhile is held for
             // a daemon, and none comes.
             crate::rooms::peers::line::refuse(

@@ -46,7 +46,7 @@ pub mod witness;
 
 use crate::kernel::floor::scope;
 use crate::kernel::words::rooms::ChannelEvent;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 
 use crate::sys::children::ChildId;
 use bitcoin::{ScriptBuf, Transaction, Txid};
@@ -150,15 +150,12 @@ pub struct Channel {
     pub close_tx: Option<Transaction>,
     /// What spent the funding.
     pub spend: Option<(Txid, BlockHeight)>,
-    /// CLN's word for why it is as it is: unknown, local, user, remote, protocol, onchain.
-    pub cause: String,
+    /// Why it is in its state.
+    pub cause: Cause,
     /// For people and programs: the evidence.
     pub reason: String,
-    /// The peer proved that our data is old: never broadcast.
-    pub lost_state: bool,
-    /// Nobody knows whether our rows are old: nothing is published before the peer has shown where
-    /// we are.
-    pub unproven: bool,
+    /// Whether our rows of it are the newest: what of ours may be published depends on it.
+    pub trust: StateTrust,
     /// The funding is not ours to broadcast.
     pub withheld: bool,
     /// The least and the most we had.
@@ -200,8 +197,8 @@ pub struct StateChange {
     pub old: State,
     /// To.
     pub new: State,
-    /// CLN's word.
-    pub cause: String,
+    /// What caused it.
+    pub cause: Cause,
     /// Why.
     pub message: String,
 }
@@ -285,12 +282,12 @@ impl Channel {
     }
     /// Is a daemon of ours to talk to the peer about it?
     pub fn wants_peer(&self) -> bool {
-        self.state.wants_peer() || self.begs()
+        self.state.wants_peer() || self.asks_peer_to_close()
     }
     /// Our data is old, and only the peer can close: it is asked to on every connection, until it
     /// does.
-    pub fn begs(&self) -> bool {
-        self.lost_state && self.state == State::AwaitingUnilateral
+    pub fn asks_peer_to_close(&self) -> bool {
+        self.trust == StateTrust::Lost && self.state == State::AwaitingUnilateral
     }
     /// Has the peer heard on this connection what there is to say? A closing was agreed on, or its
     /// close is put off.

@@ -1,7 +1,7 @@
 //! Which phase of its life a channel is in, and what it takes in that phase.
 
 use crate::rooms::channels::Channel;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{State, StateTrust};
 use crate::sys::fatal::Stop;
 use channel::phase::{Input, Rule, rule, why_refused};
 use primitives::*;
@@ -10,7 +10,7 @@ use wire::channel_data::ChannelPhase;
 impl Channel {
     /// The column of the table `channel::phase` that this channel is in.
     pub fn phase(&self) -> ChannelPhase {
-        if self.lost_state {
+        if self.trust == StateTrust::Lost {
             return ChannelPhase::DataLoss;
         }
         match self.state {

@@ -5,7 +5,7 @@
 use super::testing::{adds, alias, htlc, point, step};
 use crate::kernel::children::Role;
 use crate::kernel::words::event::Event;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::{Channel, Owner, store};
 use crate::testing::{Rig, Said};
 use ::channel::phase::{Input, Rule, rule};
@@ -57,7 +57,7 @@ fn enter(rig: &mut Rig, number: ChannelNumber, phase: ChannelPhase, restart: boo
     use ChannelPhase as P;
     let begun = matches!(phase, P::Negotiating | P::ClosingAgreed | P::ClosingFailed);
     let shut = begun || phase == P::ShuttingDown;
-    store::set_state(&rig.db, number, state_of(phase), "user", "a test").unwrap();
+    store::set_state(&rig.db, number, state_of(phase), Cause::User, "a test").unwrap();
     if begun {
         store::set_closing_begun(&rig.db, number).unwrap();
     }
@@ -76,7 +76,9 @@ fn enter(rig: &mut Rig, number: ChannelNumber, phase: ChannelPhase, restart: boo
     if !restart {
         channel.state = state_of(phase);
         channel.closing_begun = begun;
-        channel.lost_state = phase == P::DataLoss;
+        if phase == P::DataLoss {
+            channel.trust = StateTrust::Lost;
+        }
         if shut {
             channel.shutdown = Sides { local: Some(script(1)), remote: Some(script(2)) };
         }

@@ -4,6 +4,7 @@
 use crate::kernel::turn::Turn;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::change::order;
+use crate::rooms::channels::state::StateTrust;
 use crate::rooms::channels::{Channel, Scope};
 use crate::sys::fatal::Stop;
 use primitives::*;
@@ -58,7 +59,7 @@ pub fn hsm_seed(channel: &Channel) -> ChannelSeed {
         remote_point: live.remote_point,
         remote_next_point: live.remote_next_point,
         local_balance: live.balance.local,
-        broadcast: (channel.state.is_unilateral() && !channel.lost_state)
+        broadcast: (channel.state.is_unilateral() && channel.trust != StateTrust::Lost)
             .then_some(live.commitment.local),
         closing: channel.shutdown.local.clone().map(|script| ClosingTerms {
             script,

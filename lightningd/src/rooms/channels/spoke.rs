@@ -16,7 +16,9 @@ pub fn spoke(node: &Scope, turn: &mut Turn<'_>, s: Spoke) -> Result<(), Stop> {
     }
     let known = node.channels.by_id(s.node, s.channel);
     match known {
-        Some(channel) if channel.begs() && channel.served_connection == Some(s.connection) => {
+        Some(channel)
+            if channel.asks_peer_to_close() && channel.served_connection == Some(s.connection) =>
+        {
             refuse(node, turn, &s, crate::rooms::channels::PLEASE_CLOSE);
             Ok(())
         }

@@ -72,7 +72,7 @@ pub fn start_with(
         have_announcement: channel.announcement_remote.is_some(),
         shutdown: channel.shutdown.clone(),
         upfront_script: channel.upfront.clone(),
-        failed: channel.begs().then(|| PLEASE_CLOSE.to_owned()),
+        failed: channel.asks_peer_to_close().then(|| PLEASE_CLOSE.to_owned()),
     };
     let child = node.supervisor.next_id();
     births::birth(

@@ -115,3 +115,55 @@ impl State {
         }
     }
 }
+
+/// Why a channel is in its state: CLN's words, in `cause` of `listpeerchannels` and in the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A step of its normal life.
+    Unknown,
+    /// We decided so by ourselves.
+    Local,
+    /// `close`, or another command of an operator or a plugin.
+    User,
+    /// The peer: `shutdown`, or `error`.
+    Remote,
+    /// A rule of BOLT that was broken, or a deadline that passed.
+    Protocol,
+    /// A transaction in a block.
+    Onchain,
+}
+
+impl Cause {
+    const ALL: [Self; 6] =
+        [Self::Unknown, Self::Local, Self::User, Self::Remote, Self::Protocol, Self::Onchain];
+
+    /// CLN's word, which the rows have, too.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Local => "local",
+            Self::User => "user",
+            Self::Remote => "remote",
+            Self::Protocol => "protocol",
+            Self::Onchain => "onchain",
+        }
+    }
+    /// `None` if CLN has no such word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+}
+
+/// Are our rows of a channel the newest that the peer knows of? An older commitment of ours is
+/// revoked: who publishes it loses everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateTrust {
+    /// Nothing speaks against it.
+    Verified,
+    /// The revocation log has no record of the channel, as after a restore from a backup: nothing
+    /// of ours is published before the peer's `channel_reestablish`. Not in the rows.
+    Unverified,
+    /// The log or the peer proved that the rows are old: nothing of ours is ever published. For
+    /// good, and in the rows (`lost_state`).
+    Lost,
+}

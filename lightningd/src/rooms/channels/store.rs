@@ -6,7 +6,7 @@ pub mod numbers;
 pub mod onions;
 pub mod policies;
 
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State};
 use crate::rooms::channels::{Channel, StateChange, Totals};
 use crate::sys::db::sql;
 use crate::sys::fatal::Fatal;
@@ -79,7 +79,7 @@ pub(super) fn insert(db: &Connection, c: &Channel) -> Result<(), Fatal> {
         c.upfront.remote.as_ref().map(|s| s.as_bytes()),
         c.funding_tx.as_ref().map(bitcoin::consensus::serialize),
         c.first_height.0,
-        c.cause,
+        c.cause.name(),
         c.reason,
         c.withheld,
         sql(c.to_us_range.0.0),
@@ -254,11 +254,11 @@ pub(super) fn set_state(
     db: &Connection,
     channel: ChannelNumber,
     state: State,
-    cause: &str,
+    cause: Cause,
     reason: &str,
 ) -> Result<(), Fatal> {
     set(db, channel, "state", &state.number())?;
-    set(db, channel, "cause", &cause)?;
+    set(db, channel, "cause", &cause.name())?;
     set(db, channel, "reason", &reason)
 }
 pub(super) fn add_state_change(
@@ -269,7 +269,7 @@ pub(super) fn add_state_change(
     db.prepare_cached(
         "INSERT INTO state_changes (channel, timestamp, old_state, new_state, cause, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![sql(channel.0), c.timestamp, c.old.number(), c.new.number(), c.cause, c.message])?;
+    .execute(params![sql(channel.0), c.timestamp, c.old.number(), c.new.number(), c.cause.name(), c.message])?;
     Ok(())
 }
 pub(super) fn set_lost_state(db: &Connection, channel: ChannelNumber) -> Result<(), Fatal> {

@@ -11,7 +11,7 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::change::update;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{State, StateTrust};
 use crate::rooms::channels::{Channel, Channels, Owner, Scope};
 use crate::rooms::peers::Connection;
 use crate::sys::fatal::Stop;
@@ -51,11 +51,13 @@ impl Channel {
             && !self.was_in_block
             && self.spend.is_none()
             && !self.ready.local
-            && !self.lost_state
+            && self.trust != StateTrust::Lost
     }
     pub fn has_nothing_of_ours(&self) -> bool {
         // Of a database that may have been put back the rows prove nothing.
-        self.live.balance.local == Msat(0) && self.live.htlcs.0.is_empty() && !self.unproven
+        self.live.balance.local == Msat(0)
+            && self.live.htlcs.0.is_empty()
+            && self.trust == StateTrust::Verified
     }
 }
 

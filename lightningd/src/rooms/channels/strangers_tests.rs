@@ -3,6 +3,7 @@
 use super::*;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::budgets::Proposer;
+use crate::rooms::channels::state::{Cause, StateTrust};
 use crate::rooms::channels::store;
 use crate::rooms::peers::Connection;
 use crate::testing::{Rig, Said};
@@ -373,8 +374,8 @@ fn failed_channel_is_kept_where_its_rows_prove_not_that_nothing_is_ours() {
         ("made up", |_| {}, false),
         ("pushed", |c| c.live.balance.local = Msat(1), true),
         ("was in a block", |c| c.was_in_block = true, true),
-        ("a database put back", |c| c.unproven = true, true),
-        ("old data", |c| c.lost_state = true, true),
+        ("a database put back", |c| c.trust = StateTrust::Unverified, true),
+        ("old data", |c| c.trust = StateTrust::Lost, true),
         ("double-spent", |c| c.spend = Some((Txid::all_zeros(), BlockHeight(9))), true),
     ];
     for (what, change, is_kept) in cases {
@@ -387,7 +388,7 @@ fn failed_channel_is_kept_where_its_rows_prove_not_that_nothing_is_ours() {
                 node,
                 turn,
                 channel,
-                "remote",
+                Cause::Remote,
                 "unknown channel",
             )
         });

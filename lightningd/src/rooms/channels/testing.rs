@@ -1,6 +1,6 @@
 //! Channels for tests: rows and values as openings leave them, and what their daemons would ask.
 
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::{Channel, Owner, Totals, store};
 use primitives::*;
 use rusqlite::Connection;
@@ -93,10 +93,9 @@ pub fn insert(db: &Connection, number: u64, with: u8) {
         closer: None,
         close_tx: None,
         spend: None,
-        cause: "unknown".to_owned(),
+        cause: Cause::Unknown,
         reason: String::new(),
-        lost_state: false,
-        unproven: false,
+        trust: StateTrust::Verified,
         close_by: None,
         close_asked: false,
         close_feerange: None,

@@ -6,7 +6,7 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::{AbandonedChannel, ChannelEvent, HtlcEvent, OnchainEvent};
 use crate::rooms::channels::change::{order, set_state, update};
 use crate::rooms::channels::forget::forget_all;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
@@ -34,7 +34,7 @@ pub(super) fn resume(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Re
     }
     crate::rooms::channels::closing::limit::resume_limit(node, turn, channel);
     match channel.state {
-        State::AwaitingUnilateral if !channel.lost_state => {
+        State::AwaitingUnilateral if channel.trust != StateTrust::Lost => {
             turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
         }
         State::AwaitingLockin
@@ -143,7 +143,7 @@ fn double_spent(
     if let Some(child) = channel.owner.child() {
         turn.say(crate::kernel::words::outgoing::Outgoing::Kill { child, why: text.clone() });
     }
-    set_state(channel, turn, State::Onchain, "onchain", &text)?;
+    set_state(channel, turn, State::Onchain, Cause::Onchain, &text)?;
     crate::rooms::channels::closers::refuse_closers(node, turn, channel.number, &text);
     Ok(())
 }
@@ -196,8 +196,8 @@ pub fn new_tip(
             let delta = node.cltv_delta();
             let live = &channel.live.htlcs.0;
             if let Some(why) = super::deadline::missed(live, &channel.decided, height, delta) {
-                super::fail::fail_channel(node, turn, channel, "protocol", &why)?;
-                if channel.unproven {
+                super::fail::fail_channel(node, turn, channel, Cause::Protocol, &why)?;
+                if channel.trust == StateTrust::Unverified {
                     // It is not failed: the peer is asked to close.
                     crate::rooms::peers::line::tell(
                         node,
@@ -298,7 +298,7 @@ fn depth_changed(
 /// A channel whose end is buried: it is kept in the list of those. No other close of it can ever
 /// confirm.
 pub fn close_for_good(channel: &Channel, turn: &mut Turn<'_>, why: &str) -> Result<(), Stop> {
-    set_state(channel, turn, State::Closed, "onchain", why)?;
+    set_state(channel, turn, State::Closed, Cause::Onchain, why)?;
     crate::rooms::chain::store::give_up_spends(turn.db, channel.live.params.funding)?;
     turn.also(Event::Htlc(HtlcEvent::ChannelClosed(channel.number)));
     let (number, funding) = (channel.number, channel.live.params.funding);
@@ -336,7 +336,7 @@ fn spent(
         });
     }
     let mutual = is_mutual_close(&channel.shutdown, tx);
-    if channel.unproven && !mutual {
+    if channel.trust == StateTrust::Unverified && !mutual {
         // Should this block leave the chain: what the peer closed with proves nothing, and ours may
         // be revoked.
         crate::rooms::channels::change::lose_state(channel, turn)?;
@@ -348,13 +348,13 @@ fn spent(
         update(turn, channel.number, move |c| c.close_tx = Some(copy));
     }
     let (cause, text) = if mutual {
-        (channel.cause.clone(), format!("mutual close {txid} confirmed in block {height}"))
+        (channel.cause, format!("mutual close {txid} confirmed in block {height}"))
     } else {
-        ("onchain".to_owned(), format!("the funding was spent by {txid} in block {height}"))
+        (Cause::Onchain, format!("the funding was spent by {txid} in block {height}"))
     };
-    set_state(channel, turn, State::FundingSpendSeen, &cause, &text)?;
+    set_state(channel, turn, State::FundingSpendSeen, cause, &text)?;
     let reached = Channel { state: State::FundingSpendSeen, ..channel.clone() };
-    set_state(&reached, turn, State::Onchain, &cause, &text)?;
+    set_state(&reached, turn, State::Onchain, cause, &text)?;
     if mutual {
         crate::rooms::channels::closers::answer_closers(node, turn, channel.number, "mutual", tx);
         // What was to bump a commitment can never confirm: its UTXOs are free again, once the
@@ -416,11 +416,11 @@ pub fn left(
                 channel,
                 turn,
                 back,
-                &channel.cause,
+                channel.cause,
                 &format!("the close's block {height} left the chain"),
             )?;
             let is_double_spend = channel.lacks_funding() && !is_case(channel.number);
-            if is_double_spend && !channel.lost_state && channel.close_tx.is_none() {
+            if is_double_spend && channel.trust != StateTrust::Lost && channel.close_tx.is_none() {
                 // The funding may come, and then this is ours to send.
                 turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
             }

@@ -1,7 +1,7 @@
 //! What the witness beside the database proves of its rows, at the start.
 
 use super::watermark::{FILE, Witness};
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{State, StateTrust};
 use crate::rooms::channels::{Channels, store};
 use crate::sys::fatal::Fatal;
 
@@ -39,13 +39,13 @@ pub fn hear_witness(
                 );
                 channel.log(wire::daemon::LogLevel::Broken, &text);
                 store::set_lost_state(db, channel.number)?;
-                channel.lost_state = true;
+                channel.trust = StateTrust::Lost;
                 channel.reason = text;
             }
             Some(_) => {}
             // One that never revoked anything has a record, too: without it the rows may be from
             // before the first payment.
-            None if !channel.state.is_open() => {}
+            None if !channel.state.is_open() || channel.trust == StateTrust::Lost => {}
             None => {
                 channel.log(
                     wire::daemon::LogLevel::Unusual,
@@ -53,7 +53,7 @@ pub fn hear_witness(
                         "{FILE} says nothing of this channel, as after a restore from a backup: nothing is published before the peer has shown where we are"
                     ),
                 );
-                channel.unproven = true;
+                channel.trust = StateTrust::Unverified;
             }
         }
     }
@@ -64,13 +64,13 @@ pub fn hear_witness(
 mod tests {
     use super::*;
     use crate::rooms::channels::Channel;
+    use crate::rooms::channels::state::StateTrust::{Lost, Unverified, Verified};
     use crate::testing::Rig;
     use primitives::{ChannelNumber, CommitmentNumber};
     use wire::channel_data::ChannelPhase;
 
-    /// A channel in this state, that has revoked so many, hears a witness that says so many: is it
-    /// lost, or unproven?
-    fn hears(state: State, rows: u64, witness: Option<u64>) -> (bool, bool) {
+    /// A channel in this state, that has revoked so many, hears a witness that says so many: is its state trusted?
+    fn hears(state: State, rows: u64, witness: Option<u64>) -> StateTrust {
         let name = format!("witness-{}-{rows}-{witness:?}", state.name());
         let mut rig = Rig::new(&name, &[(1, 1)]);
         let set = |channel: &mut Channel| {
@@ -82,15 +82,15 @@ mod tests {
         let witness = Witness { revoked: record.into_iter().collect(), ..Witness::default() };
         hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
         let channel = rig.channel(1);
-        (channel.lost_state, channel.unproven)
+        channel.trust
     }
 
     #[test]
     fn a_channel_without_a_record_is_unproven_though_it_has_revoked_nothing() {
         for rows in [0, 5] {
             for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
-                assert_eq!(hears(state, rows, None), (false, true), "{state:?} {rows}");
-                assert_eq!(hears(state, rows, Some(rows)), (false, false), "{state:?} {rows}");
+                assert_eq!(hears(state, rows, None), Unverified, "{state:?} {rows}");
+                assert_eq!(hears(state, rows, Some(rows)), Verified, "{state:?} {rows}");
             }
         }
     }
@@ -98,19 +98,19 @@ mod tests {
     #[test]
     fn rows_that_the_witness_is_ahead_of_are_lost_as_long_as_they_could_be_published() {
         for (state, lost) in [
-            (State::AwaitingLockin, true),
-            (State::Normal, true),
-            (State::ClosingSigExchange, true),
+            (State::AwaitingLockin, Lost),
+            (State::Normal, Lost),
+            (State::ClosingSigExchange, Lost),
             // The channel's daemon may have asked for one step more before it died.
-            (State::AwaitingUnilateral, true),
+            (State::AwaitingUnilateral, Lost),
             // The block may leave the chain.
-            (State::FundingSpendSeen, true),
-            (State::Onchain, true),
+            (State::FundingSpendSeen, Lost),
+            (State::Onchain, Lost),
             // What closes it both have signed.
-            (State::ClosingComplete, false),
+            (State::ClosingComplete, Verified),
         ] {
-            assert_eq!(hears(state, 0, Some(1)), (lost, false), "{state:?}");
-            assert_eq!(hears(state, 1, Some(1)), (false, false), "{state:?}");
+            assert_eq!(hears(state, 0, Some(1)), lost, "{state:?}");
+            assert_eq!(hears(state, 1, Some(1)), Verified, "{state:?}");
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
             let witness = Witness { revoked, closing };
             hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
             assert_eq!(rig.channel(1).phase(), ChannelPhase::Negotiating, "{state:?}");
-            assert!(!rig.channel(1).lost_state && !rig.channel(1).unproven);
+            assert_eq!(rig.channel(1).trust, Verified);
             rig.crash();
             assert!(rig.channel(1).closing_begun, "it is in the rows from then on");
         }
@@ -136,6 +136,6 @@ mod tests {
     fn what_is_on_its_way_to_the_chain_without_a_record_is_published_all_the_same() {
         // No peer is talked to that could show anything, and no step follows it but one that was
         // under way.
-        assert_eq!(hears(State::AwaitingUnilateral, 3, None), (false, false));
+        assert_eq!(hears(State::AwaitingUnilateral, 3, None), Verified);
     }
 }

@@ -7,6 +7,7 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels;
+use crate::rooms::channels::state::StateTrust;
 use crate::rooms::channels::{Channel, Owner};
 use crate::sys::fatal::Stop;
 use bitcoin::Transaction;
@@ -50,7 +51,7 @@ pub(super) fn left(
     match judge(&value, spend, point) {
         // BOLT 5: at the latest when an HTLC expires the channel must be on chain, and the peer's
         // may be too cheap to come again.
-        FundingSpend::Valid if !channel.lost_state => {
+        FundingSpend::Valid if channel.trust != StateTrust::Lost => {
             turn.then(Event::Channel(channel.number, ChannelEvent::Broadcast));
         }
         // As after onchaind's answer: ours would pay us less than a revoked one.

@@ -4,7 +4,7 @@
 use crate::api::rpc::table;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::rooms::ChannelEvent;
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State};
 use crate::rooms::channels::testing::htlc;
 use crate::rooms::channels::{Owner, store};
 use crate::sys::args::Args;
@@ -26,7 +26,7 @@ fn script(byte: u8) -> ScriptBuf {
 /// says.
 fn peer_closes(name: &str, pending: bool) -> (Rig, Vec<Said>) {
     let mut rig = Rig::new(name, &[(1, 1)]);
-    store::set_state(&rig.db, CHANNEL, State::ShuttingDown, "remote", "a test").unwrap();
+    store::set_state(&rig.db, CHANNEL, State::ShuttingDown, Cause::Remote, "a test").unwrap();
     store::set_closer(&rig.db, CHANNEL, Side::Remote).unwrap();
     for (side, byte) in [(Side::Local, 1), (Side::Remote, 2)] {
         store::set_shutdown(&rig.db, CHANNEL, side, &script(byte)).unwrap();

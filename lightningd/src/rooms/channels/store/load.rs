@@ -1,7 +1,7 @@
 //! Reading the channels' rows, once, at the start.
 
 use super::{LAST_HTLC, policies};
-use crate::rooms::channels::state::State;
+use crate::rooms::channels::state::{Cause, State, StateTrust};
 use crate::rooms::channels::terms::FeerateRange;
 use crate::rooms::channels::{Channel, Channels, StateChange, Totals};
 use crate::sys::db::{corrupt, sql};
@@ -142,9 +142,9 @@ fn channel_of(row: &Row<'_>) -> Result<Channel, Fatal> {
         .map(|(min, max)| FeerateRange { min: FeeratePerKw(min), max: FeeratePerKw(max) }),
         close_tx: tx(row, "close_tx")?,
         spend: spend(row)?,
-        cause: row.get("cause")?,
+        cause: cause(&row.get::<_, String>("cause")?)?,
         reason: row.get("reason")?,
-        lost_state: row.get("lost_state")?,
+        trust: if row.get("lost_state")? { StateTrust::Lost } else { StateTrust::Verified },
         withheld: row.get("withheld")?,
         to_us_range: (Msat(number(row, "min_to_us_msat")?), Msat(number(row, "max_to_us_msat")?)),
         totals: Totals {
@@ -233,7 +233,7 @@ fn load_changes(db: &Connection, channel: &mut Channel) -> Result<(), Fatal> {
             timestamp: row.get(0)?,
             old: state(row.get(1)?)?,
             new: state(row.get(2)?)?,
-            cause: row.get(3)?,
+            cause: cause(&row.get::<_, String>(3)?)?,
             message: row.get(4)?,
         });
     }
@@ -256,6 +256,9 @@ fn opt_blob<T: Wire>(row: &Row<'_>, column: &str) -> Result<Option<T>, Fatal> {
 fn number(row: &Row<'_>, column: &str) -> Result<u64, Fatal> {
     let n: i64 = row.get(column)?;
     u64::try_from(n).map_err(|e| corrupt("channels or htlcs", format!("{column}: {e}")))
+}
+fn cause(word: &str) -> Result<Cause, Fatal> {
+    Cause::from_name(word).ok_or_else(|| corrupt("channels or state_changes", "unknown cause"))
 }
 fn side(row: &Row<'_>, column: &str) -> Result<Side, Fatal> {
     Ok(if row.get::<_, bool>(column)? { Side::Remote } else { Side::Local })

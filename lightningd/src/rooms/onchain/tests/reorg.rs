@@ -4,6 +4,7 @@ use super::unjudged::FundingSpend;
 use super::*;
 use crate::kernel::children::Role;
 use crate::kernel::words::rooms::ChannelEvent;
+use crate::rooms::channels::state::StateTrust;
 
 #[test]
 fn a_coin_is_free_again_when_what_spent_it_left_the_chain_and_lost_to_another() {
@@ -156,7 +157,7 @@ fn when_the_peers_commitment_left_the_chain_ours_is_published() {
     found(&mut rig, CloseKind::Theirs { number: CommitmentNumber(0) });
     let said = unmine(&mut rig, 101);
     assert!(said.contains(&Said::Publish(1)), "{said:?}");
-    assert!(!rig.channel(1).lost_state);
+    assert_ne!(rig.channel(1).trust, StateTrust::Lost);
 }
 
 #[test]
@@ -171,17 +172,17 @@ fn when_a_revoked_commitment_left_the_chain_it_is_as_welcome_as_before() {
 fn a_commitment_from_the_future_proves_that_ours_must_never_be_published() {
     let mut rig = peer_closes("future");
     found(&mut rig, CloseKind::Unknown { number: CommitmentNumber(7) });
-    assert!(rig.channel(1).lost_state);
+    assert_eq!(rig.channel(1).trust, StateTrust::Lost);
     let said = unmine(&mut rig, 101);
     assert!(!said.contains(&Said::Publish(1)), "{said:?}");
     rig.crash();
-    assert!(rig.channel(1).lost_state, "also after a restart");
+    assert_eq!(rig.channel(1).trust, StateTrust::Lost, "also after a restart");
 }
 
 #[test]
 fn where_nobody_knows_whether_our_data_is_old_a_close_of_the_peers_does_not_make_ours_good() {
     let mut rig = Rig::new("unproven", &[(1, 1)]);
-    rig.node.channels.all.get_mut(&CHANNEL).unwrap().unproven = true;
+    rig.node.channels.all.get_mut(&CHANNEL).unwrap().trust = StateTrust::Unverified;
     let funding = rig.channel(1).live.params.funding;
     let theirs = spending(&[funding], &[(1000, &ScriptBuf::from(vec![0x53]))]);
     mine(&mut rig, 101, vec![theirs]);
@@ -190,7 +191,7 @@ fn where_nobody_knows_whether_our_data_is_old_a_close_of_the_peers_does_not_make
     // The rig's hsmd has no such answer: it is not asked.
     rig.run(Event::Channel(CHANNEL, ChannelEvent::Broadcast));
     rig.crash();
-    assert!(rig.channel(1).lost_state);
+    assert_eq!(rig.channel(1).trust, StateTrust::Lost);
 }
 
 /// A commitment transaction of the peer: of this number, with this point of the peer.
@@ -227,7 +228,7 @@ fn reorg_before_onchaind_answers_publishes_ours_if_theirs_was_valid() {
         let mut rig = at_number_6(&format!("unjudged-{number}"));
         let spend = remote_commitment(&rig, number, point);
         assert!(left_unjudged(&mut rig, spend), "commitment {number}");
-        assert!(!rig.channel(1).lost_state);
+        assert_ne!(rig.channel(1).trust, StateTrust::Lost);
     }
 }
 
@@ -236,7 +237,7 @@ fn reorg_of_a_revoked_commitment_before_onchaind_publishes_nothing() {
     let mut rig = at_number_6("unjudged-revoked");
     let spend = remote_commitment(&rig, 4, crate::rooms::channels::testing::point(62));
     assert!(!left_unjudged(&mut rig, spend));
-    assert!(!rig.channel(1).lost_state);
+    assert_ne!(rig.channel(1).trust, StateTrust::Lost);
 }
 
 #[test]
@@ -245,7 +246,7 @@ fn reorg_of_an_unknown_commitment_before_onchaind_loses_the_state() {
     let spend = remote_commitment(&rig, 7, crate::rooms::channels::testing::point(62));
     assert!(!left_unjudged(&mut rig, spend));
     rig.crash();
-    assert!(rig.channel(1).lost_state, "ours would be published after a restart");
+    assert_eq!(rig.channel(1).trust, StateTrust::Lost, "ours would be published after a restart");
 }
 
 /// Only hsmd has the point of our own commitment, and the rig's has none.
@@ -271,7 +272,7 @@ fn reorg_of_our_commitment_before_onchaind_is_told_by_its_point() {
 #[test]
 fn reorg_before_onchaind_publishes_nothing_where_our_data_is_old() {
     let mut rig = at_number_6("unjudged-lost");
-    rig.node.channels.all.get_mut(&CHANNEL).unwrap().lost_state = true;
+    rig.node.channels.all.get_mut(&CHANNEL).unwrap().trust = StateTrust::Lost;
     let spend = remote_commitment(&rig, 6, crate::rooms::channels::testing::point(61));
     assert!(!left_unjudged(&mut rig, spend));
 }
