@@ -43,7 +43,7 @@ targets! {
     plugin_objects
     plugin_words
     resolver_answers
-    revocation_witness
+    revocation_log
     rpc_socket
     switchboard
     wire_messages

@@ -8,7 +8,6 @@ use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::kernel::words::rooms::Stage;
 use crate::node::Node;
-use crate::rooms::channels::watermark::Watermarks;
 use crate::sys::backoff::Backoff;
 use crate::sys::children::{ChildId, ChildSpec, PluginId};
 use crate::sys::disk::{Disk, Space};
@@ -18,6 +17,7 @@ use crate::sys::form::Caller;
 use crate::sys::hsm::HsmClient;
 use crate::sys::kennel::Kennel;
 use crate::sys::nursery::{ChildHeard, Nursery};
+use crate::sys::revocation_log::RevocationLog;
 use crate::sys::socket::RpcServer;
 use crate::sys::tokens::{CHILD_BASE, LISTENER, PLUGIN_BASE, RPC_BASE, SIGNALS};
 use mio::unix::SourceFd;
@@ -54,7 +54,7 @@ pub struct Io {
     rpc: RpcServer,
     executables: Executables,
     db: Connection,
-    watermarks: Watermarks,
+    revocations: RevocationLog,
     hsm: HsmClient,
     timers: BTreeMap<(Instant, u64), Event>,
     next_timer: u64,
@@ -78,7 +78,7 @@ impl Io {
     /// From what start-up made. Signals are read here from now on, and nowhere else.
     pub fn new(
         db: Connection,
-        watermarks: Watermarks,
+        revocations: RevocationLog,
         hsm: HsmClient,
         nursery: Nursery,
         executables: Executables,
@@ -103,7 +103,7 @@ impl Io {
             rpc: RpcServer::default(),
             executables,
             db,
-            watermarks,
+            revocations,
             hsm,
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -408,8 +408,9 @@ impl Io {
             Outgoing::Order { child, body, fds } => {
                 self.nursery.send(child, false, &body, fds, registry, CHILD_BASE)
             }
-            Outgoing::Revoked { channel, count } => self.watermarks.raise(channel, count)?,
-            Outgoing::Forgotten { channel } => self.watermarks.forget(channel),
+            Outgoing::Revoked { channel, count } => self.revocations.raise(channel, count)?,
+            Outgoing::Reserved { last } => self.revocations.reserve(last)?,
+            Outgoing::Forgotten { channel } => self.revocations.forget(channel),
             Outgoing::OrderHsmd(order) => self.hsm.order(&order)?,
             Outgoing::Answer { child, body } => {
                 self.nursery.send(child, true, &body, vec![], registry, CHILD_BASE)

@@ -85,12 +85,12 @@ pub fn backend(answer: &Value) {
     let _ = (mempool(answer), is_unspent(answer));
 }
 
-/// The witness beside the database, as it might be on a disk.
+/// The revocation log beside the database, as it might be on a disk.
 ///
 /// # Panics
 /// Where what is raised over such a file is not what is read next.
-pub fn witness(bytes: &[u8]) {
-    crate::rooms::channels::watermark::survives(bytes);
+pub fn revocation_log(bytes: &[u8]) {
+    crate::sys::revocation_log::survives(bytes);
 }
 
 /// What a plugin says it is, and what the backend says of fees.

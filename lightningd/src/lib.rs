@@ -31,6 +31,7 @@ mod sys {
     pub mod objects;
     pub mod options;
     pub mod passphrase;
+    pub mod revocation_log;
     pub mod sandbox;
     pub mod saved;
     pub mod socket;

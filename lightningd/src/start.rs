@@ -9,7 +9,6 @@ use crate::kernel::turn::Counters;
 use crate::kernel::waits::Waits;
 use crate::kernel::words::rooms::Stage;
 use crate::node::{Node, our_features, our_invoice_features};
-use crate::rooms::channels::watermark::Watermarks;
 use crate::rooms::wallet::Wallet;
 use crate::rooms::{chain, channels, htlcs, invoices, onchain, payments, peers, wallet};
 use crate::sys::again::Myself;
@@ -23,6 +22,7 @@ use crate::sys::hsm::HsmClient;
 use crate::sys::lock::ChildrenLock;
 use crate::sys::nursery::{Common, Nursery};
 use crate::sys::options::{Config, command};
+use crate::sys::revocation_log::RevocationLog;
 use crate::sys::tokens::CHILD_BASE;
 use crate::sys::version::version;
 use crate::sys::{passphrase, sandbox};
@@ -139,7 +139,7 @@ fn begin(
     sandbox::shed(boxes, myself.is_anew()).map_err(generic)?;
     crate::sys::files::warn_of_others(
         &config.options.wallet,
-        crate::rooms::channels::watermark::FILE,
+        crate::sys::revocation_log::FILE,
         &config.options.log_file,
     );
     let children =
@@ -165,14 +165,15 @@ fn begin(
     let (id, xpub, fresh_secret) = unlock(&mut hsm, config.network(), passphrase)?;
     let db = open_database(&config, id, fresh_secret)?;
     let mut node = load(config, id, xpub, supervisor, &db).map_err(generic)?;
-    let (watermarks, witness) =
-        Watermarks::open(Path::new(crate::rooms::channels::watermark::FILE)).map_err(generic)?;
-    crate::rooms::channels::witness::hear_witness(&mut node.channels, &db, &witness)
+    let (revocations, records) =
+        RevocationLog::open(Path::new(crate::sys::revocation_log::FILE)).map_err(generic)?;
+    crate::rooms::channels::revocations::compare_rows(&mut node.channels, &db, &records)
         .map_err(generic)?;
     let plugin_dir = executables.plugin_dir().to_path_buf();
     let plugins = initial_plugins(&node.config, &plugin_dir).map_err(generic)?;
     let disk = Disk::new(room, &node.config.options.log_file);
-    let mut io = Io::new(db, watermarks, hsm, nursery, executables, poll, disk).map_err(generic)?;
+    let mut io =
+        Io::new(db, revocations, hsm, nursery, executables, poll, disk).map_err(generic)?;
     io.box_plugins(boxes.mode, our_plugins(&plugin_dir));
     obey_developer(&node.config, myself, &mut io);
     for plugin in plugins {

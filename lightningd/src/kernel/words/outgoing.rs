@@ -25,9 +25,10 @@ pub enum Outgoing {
     /// A child is born, with its init.
     Spawn(ChildSpec),
     /// Written to lightningd-revocations: how many of our commitments are revoked, and whether a
-    /// closing transaction was stored to be signed (`watermark::while_closing`). Channel 0: the
-    /// last channel number.
+    /// closing transaction was stored to be signed (`revocation_log::while_closing`).
     Revoked { channel: ChannelNumber, count: primitives::CommitmentNumber },
+    /// Written to lightningd-revocations: channels may have got numbers up to this one.
+    Reserved { last: ChannelNumber },
     /// lightningd-revocations needs no record of this channel any more, unless something of it was
     /// revoked.
     Forgotten { channel: ChannelNumber },
@@ -62,6 +63,7 @@ impl Outgoing {
         match self {
             Self::Spawn(_)
             | Outgoing::Revoked { .. }
+            | Outgoing::Reserved { .. }
             | Outgoing::OrderHsmd(_)
             | Outgoing::Order { .. }
             | Outgoing::Answer { .. }

@@ -20,7 +20,7 @@ use crate::kernel::words::rooms::{BroadcastFor, HtlcEvent};
 use crate::rooms::chain::broadcast::broadcast;
 use crate::rooms::channels::change::{order, set_state, update};
 use crate::rooms::channels::state::{Cause, State};
-use crate::rooms::channels::{Channel, Owner, Scope, store, strangers, watermark};
+use crate::rooms::channels::{Channel, Owner, Scope, store, strangers};
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError};
@@ -196,7 +196,7 @@ pub(super) fn begin(
 fn closing_begins(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
     store::set_closing_begun(turn.db, number)?;
-    let count = watermark::while_closing(channel.live.revoked.local);
+    let count = crate::sys::revocation_log::while_closing(channel.live.revoked.local);
     turn.say(Outgoing::Revoked { channel: number, count });
     let told = ClosingStored { peer: channel.peer, channel: number };
     turn.say(Outgoing::OrderHsmd(MasterOrder::ClosingStored(told)));

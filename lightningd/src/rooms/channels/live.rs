@@ -11,7 +11,7 @@ use crate::rooms::channels::fail::failed;
 use crate::rooms::channels::seed::{fd, order_removal, set_status};
 use crate::rooms::channels::start::start;
 use crate::rooms::channels::state::{Cause, State, StateTrust};
-use crate::rooms::channels::{Channel, ChannelEvent, Owner, Scope, store, strangers, watermark};
+use crate::rooms::channels::{Channel, ChannelEvent, Owner, Scope, revocations, store, strangers};
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use channel::phase::{Input, Rule, rule};
@@ -266,7 +266,7 @@ fn now_normal(turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
 fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result<(), Stop> {
     let number = channel.number;
     if channel.trust == StateTrust::Lost {
-        // The witness beside the database says that our rows are old. A peer that says they are not
+        // The revocation log says that our rows are old. A peer that says they are not
         // lies.
         let text = "our data is old, and the peer did not say so";
         return super::fail::fail_channel(node, turn, channel, Cause::Protocol, text);
@@ -278,7 +278,7 @@ fn reestablished(node: &Scope, turn: &mut Turn<'_>, channel: &Channel) -> Result
             c.trust = StateTrust::Verified;
         }
     });
-    turn.say(Outgoing::Revoked { channel: number, count: watermark::count_of(channel) });
+    turn.say(Outgoing::Revoked { channel: number, count: revocations::count_of(channel) });
     for live in channel.live.htlcs.0.iter().filter(|l| l.htlc.offered_by == Side::Remote) {
         if live.added != Stage::Irrevocable || live.removed.is_some() {
             continue;

@@ -26,6 +26,7 @@ pub mod phase;
 mod phase_tests;
 pub mod policy;
 pub mod reserved;
+pub mod revocations;
 pub mod scripts;
 pub mod seed;
 pub mod setchannel;
@@ -41,8 +42,6 @@ pub mod terms;
 pub mod testing;
 pub mod view;
 pub mod watch;
-pub mod watermark;
-pub mod witness;
 
 use crate::kernel::floor::scope;
 use crate::kernel::words::rooms::ChannelEvent;

@@ -5,13 +5,13 @@
 //! Both are written once for a block of numbers, not for each attempt: peers may begin many that
 //! come to nothing. What is left of a block when the process ends is skipped.
 
-use super::{store, watermark};
+use super::store;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::Scope;
 use crate::rooms::channels::reserved::Numbers;
 use crate::sys::fatal::Fatal;
-use primitives::{ChannelNumber, CommitmentNumber};
+use primitives::ChannelNumber;
 
 /// Numbers reserved at a time: one commit and one record for as many attempts.
 const BLOCK: u64 = 64;
@@ -29,7 +29,7 @@ pub fn draw(node: &Scope, turn: &mut Turn<'_>) -> Result<ChannelNumber, Fatal> {
     let end = first.0.saturating_add(block);
     // Said before anything else of this event: nobody learns a number of the block before the
     // record is on disk.
-    turn.say(Outgoing::Revoked { channel: watermark::LAST, count: CommitmentNumber(end - 1) });
+    turn.say(Outgoing::Reserved { last: ChannelNumber(end - 1) });
     // An install: if this event is taken back, the row and the record are, too.
     let numbers = Numbers::of(first.0.saturating_add(1), end);
     turn.install(node, move |channels| channels.numbers = numbers);
@@ -42,6 +42,7 @@ mod tests {
     use crate::kernel::words::event::Event;
     use crate::rooms::channels::Cell;
     use crate::sys::fatal::Stop;
+    use crate::sys::revocation_log::RevocationRecords;
     use crate::testing::Rig;
 
     /// Draws one number in a turn of its own; what the turn says of the last number.
@@ -53,7 +54,7 @@ mod tests {
             Ok(())
         });
         let record = outbox.into_iter().find_map(|o| match o {
-            Outgoing::Revoked { channel: watermark::LAST, count } => Some(count.0),
+            Outgoing::Reserved { last } => Some(last.0),
             _ => None,
         });
         (drawn.get(), record)
@@ -90,9 +91,9 @@ mod tests {
         let (first, record) = one(&mut rig);
         crate::sys::db::set_var(&rig.db, "next_channel_number", &crate::sys::db::sql(first))
             .unwrap();
-        let revoked = [(watermark::LAST, CommitmentNumber(record.unwrap()))].into();
-        let witness = watermark::Witness { revoked, ..Default::default() };
-        crate::rooms::channels::witness::hear_witness(&mut rig.node.channels, &rig.db, &witness)
+        let reserved = record.map(ChannelNumber);
+        let log = RevocationRecords { reserved, ..Default::default() };
+        crate::rooms::channels::revocations::compare_rows(&mut rig.node.channels, &rig.db, &log)
             .unwrap();
         rig.crash();
         assert_eq!(one(&mut rig).0, first + BLOCK);
@@ -115,7 +116,7 @@ mod tests {
         });
         assert!(outbox.iter().all(|o| !matches!(
             o,
-            Outgoing::Revoked { .. } | Outgoing::Then(Event::Reconnect(..))
+            Outgoing::Reserved { .. } | Outgoing::Then(Event::Reconnect(..))
         )));
         assert_eq!(one(&mut rig), (first + BLOCK, Some(first + 2 * BLOCK - 1)));
     }

@@ -1,26 +1,33 @@
-//! What the witness beside the database proves of its rows, at the start.
+//! What the revocation log beside the database proves of the channels' rows, at the start.
 
-use super::watermark::{FILE, Witness};
 use crate::rooms::channels::state::{State, StateTrust};
-use crate::rooms::channels::{Channels, store};
+use crate::rooms::channels::{Channel, Channels, store};
 use crate::sys::fatal::Fatal;
+use crate::sys::revocation_log::{FILE, RevocationRecords, while_closing};
+use primitives::CommitmentNumber;
 
-/// Compares the rows with the witness beside them: channels whose rows are proved old are lost to
+/// The count for this channel's record in the log.
+pub const fn count_of(channel: &Channel) -> CommitmentNumber {
+    let revoked = channel.live.revoked.local;
+    if channel.closing_begun { while_closing(revoked) } else { revoked }
+}
+
+/// Compares the rows with the revocation log beside them: channels whose rows are proved old are lost to
 /// us, as if the peer had said so. One that goes to the chain may have been a step behind when it
 /// was copied, the last that its daemon asked for. That nobody knows counts only where a peer can
 /// still show it.
-pub fn hear_witness(
+pub fn compare_rows(
     channels: &mut Channels,
     db: &rusqlite::Connection,
-    witness: &Witness,
+    log: &RevocationRecords,
 ) -> Result<(), Fatal> {
-    if let Some(next) = store::numbers::raise_numbers(db, witness.last_number())? {
+    if let Some(next) = store::numbers::raise_numbers(db, log.last_number())? {
         log::warn!(
             "channels that this database does not know may have had numbers below {next}: the next channel gets that"
         );
     }
     for channel in channels.all.values_mut() {
-        if witness.closing.contains(&channel.number) && !channel.closing_begun {
+        if log.closing.contains(&channel.number) && !channel.closing_begun {
             channel.log(
                 wire::daemon::LogLevel::Unusual,
                 "the database is older than this channel's closing negotiation; the peer may hold our signature on a closing transaction. No HTLC is accepted or forwarded. Run close on it",
@@ -32,7 +39,7 @@ pub fn hear_witness(
     let publishes = |state: State| state.is_open() || state.is_unilateral();
     for channel in channels.all.values_mut().filter(|c| publishes(c.state)) {
         let ours = channel.live.revoked.local;
-        match witness.revoked.get(&channel.number) {
+        match log.revoked.get(&channel.number) {
             Some(known) if *known > ours => {
                 let text = format!(
                     "this database is old: {known} commitments were revoked, and it knows of {ours}. The peer must close; nothing of ours is broadcast"
@@ -63,40 +70,42 @@ pub fn hear_witness(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::channels::Channel;
     use crate::rooms::channels::state::StateTrust::{Lost, Unverified, Verified};
     use crate::testing::Rig;
-    use primitives::{ChannelNumber, CommitmentNumber};
+    use primitives::ChannelNumber;
     use wire::channel_data::ChannelPhase;
 
-    /// A channel in this state, that has revoked so many, hears a witness that says so many: is its state trusted?
-    fn hears(state: State, rows: u64, witness: Option<u64>) -> StateTrust {
-        let name = format!("witness-{}-{rows}-{witness:?}", state.name());
+    /// A channel in this state, that has revoked so many, is compared with a log that says so many: is its state trusted?
+    fn trust(state: State, rows: u64, logged: Option<u64>) -> StateTrust {
+        let name = format!("revocations-{}-{rows}-{logged:?}", state.name());
         let mut rig = Rig::new(&name, &[(1, 1)]);
         let set = |channel: &mut Channel| {
             channel.state = state;
             channel.live.revoked.local = CommitmentNumber(rows);
         };
         set(rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap());
-        let record = witness.map(|n| (ChannelNumber(1), CommitmentNumber(n)));
-        let witness = Witness { revoked: record.into_iter().collect(), ..Witness::default() };
-        hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
+        let record = logged.map(|n| (ChannelNumber(1), CommitmentNumber(n)));
+        let log = RevocationRecords {
+            revoked: record.into_iter().collect(),
+            ..RevocationRecords::default()
+        };
+        compare_rows(&mut rig.node.channels, &rig.db, &log).unwrap();
         let channel = rig.channel(1);
         channel.trust
     }
 
     #[test]
-    fn a_channel_without_a_record_is_unproven_though_it_has_revoked_nothing() {
+    fn channel_without_record_is_unverified_before_any_revocation() {
         for rows in [0, 5] {
             for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
-                assert_eq!(hears(state, rows, None), Unverified, "{state:?} {rows}");
-                assert_eq!(hears(state, rows, Some(rows)), Verified, "{state:?} {rows}");
+                assert_eq!(trust(state, rows, None), Unverified, "{state:?} {rows}");
+                assert_eq!(trust(state, rows, Some(rows)), Verified, "{state:?} {rows}");
             }
         }
     }
 
     #[test]
-    fn rows_that_the_witness_is_ahead_of_are_lost_as_long_as_they_could_be_published() {
+    fn rows_behind_the_log_are_lost_while_they_could_be_published() {
         for (state, lost) in [
             (State::AwaitingLockin, Lost),
             (State::Normal, Lost),
@@ -109,8 +118,8 @@ mod tests {
             // What closes it both have signed.
             (State::ClosingComplete, Verified),
         ] {
-            assert_eq!(hears(state, 0, Some(1)), lost, "{state:?}");
-            assert_eq!(hears(state, 1, Some(1)), Verified, "{state:?}");
+            assert_eq!(trust(state, 0, Some(1)), lost, "{state:?}");
+            assert_eq!(trust(state, 1, Some(1)), Verified, "{state:?}");
         }
     }
 
@@ -119,12 +128,12 @@ mod tests {
     #[test]
     fn restored_database_with_closing_record_refuses_new_htlcs() {
         for state in [State::AwaitingLockin, State::Normal, State::ShuttingDown] {
-            let mut rig = Rig::new(&format!("witness-closing-{}", state.name()), &[(1, 1)]);
+            let mut rig = Rig::new(&format!("revocations-closing-{}", state.name()), &[(1, 1)]);
             rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().state = state;
             let closing = [ChannelNumber(1)].into();
             let revoked = [(ChannelNumber(1), CommitmentNumber(0))].into();
-            let witness = Witness { revoked, closing };
-            hear_witness(&mut rig.node.channels, &rig.db, &witness).unwrap();
+            let log = RevocationRecords { revoked, closing, reserved: None };
+            compare_rows(&mut rig.node.channels, &rig.db, &log).unwrap();
             assert_eq!(rig.channel(1).phase(), ChannelPhase::Negotiating, "{state:?}");
             assert_eq!(rig.channel(1).trust, Verified);
             rig.crash();
@@ -133,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_to_the_chain_without_a_record_is_published_all_the_same() {
+    fn force_close_without_revocation_record_is_still_broadcast() {
         // No peer is talked to that could show anything, and no step follows it but one that was
         // under way.
-        assert_eq!(hears(State::AwaitingUnilateral, 3, None), Verified);
+        assert_eq!(trust(State::AwaitingUnilateral, 3, None), Verified);
     }
 }

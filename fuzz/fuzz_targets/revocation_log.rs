@@ -2,5 +2,5 @@
 //! nothing is lost.
 
 pub fn run(data: &[u8]) {
-    lightningd::fuzzing::witness(data);
+    lightningd::fuzzing::revocation_log(data);
 }

@@ -1,4 +1,4 @@
-//! A witness beside the database: how many commitments of each channel we have revoked, and the
+//! The revocation log, a file beside the database: how many commitments of each channel we have revoked, and the
 //! last number that any channel got.
 //!
 //! A database that was put back to an earlier state looks like any other, and its commitments are
@@ -12,7 +12,6 @@
 //! not: a machine that loses power loses its last words at most, and then the rows are ahead, which
 //! is no danger.
 
-use super::Channel;
 use crate::sys::fatal::Fatal;
 use primitives::{ChannelNumber, CommitmentNumber};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,9 +22,9 @@ use std::path::Path;
 
 /// Its name, in the network's directory.
 pub const FILE: &str = "lightningd-revocations";
-/// Under this number, which no channel has, is the last one that any may have got: the end of the
-/// block that was reserved last.
-pub const LAST: ChannelNumber = ChannelNumber(0);
+/// The record of this number, which no channel has, holds the last number that any channel may have
+/// got: the end of the block that was reserved last.
+const RESERVED: ChannelNumber = ChannelNumber(0);
 /// In a count: a closing transaction of the channel was stored to be signed, so that the peer may
 /// hold our signature on it. Rows that do not know of it were put back.
 const CLOSING: u64 = 1 << 63;
@@ -34,7 +33,7 @@ const RECORD: usize = 24;
 
 /// The open file, and where each channel's record is.
 #[derive(Debug)]
-pub struct Watermarks {
+pub struct RevocationLog {
     file: File,
     places: BTreeMap<ChannelNumber, u64>,
     counts: BTreeMap<ChannelNumber, CommitmentNumber>,
@@ -48,34 +47,31 @@ pub const fn while_closing(revoked: CommitmentNumber) -> CommitmentNumber {
     CommitmentNumber(revoked.0 | CLOSING)
 }
 
-/// The count of this channel.
-pub const fn count_of(channel: &Channel) -> CommitmentNumber {
-    let revoked = channel.live.revoked.local;
-    if channel.closing_begun { while_closing(revoked) } else { revoked }
-}
-
 /// What the file said at the start.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Witness {
+pub struct RevocationRecords {
     /// By channel, how many were revoked at least.
     pub revoked: BTreeMap<ChannelNumber, CommitmentNumber>,
+    /// The end of the block of channel numbers that was reserved last.
+    pub reserved: Option<ChannelNumber>,
     /// Channels that had a closing transaction stored, which the peer may hold our signature on.
     pub closing: BTreeSet<ChannelNumber>,
 }
 
-impl Witness {
+impl RevocationRecords {
     fn new(records: &BTreeMap<ChannelNumber, CommitmentNumber>) -> Self {
+        let channels = || records.iter().filter(|(channel, _)| **channel != RESERVED);
         let closing = |(_, count): &(&ChannelNumber, &CommitmentNumber)| count.0 & CLOSING != 0;
         Self {
-            revoked: records.iter().map(|(c, n)| (*c, CommitmentNumber(n.0 & !CLOSING))).collect(),
-            closing: records.iter().filter(closing).map(|(c, _)| *c).collect(),
+            revoked: channels().map(|(c, n)| (*c, CommitmentNumber(n.0 & !CLOSING))).collect(),
+            reserved: records.get(&RESERVED).map(|n| ChannelNumber(n.0 & !CLOSING)),
+            closing: channels().filter(closing).map(|(c, _)| *c).collect(),
         }
     }
 
     /// The last number that is known to have been given to a channel.
     pub fn last_number(&self) -> Option<ChannelNumber> {
-        let told = self.revoked.get(&LAST).map(|n| ChannelNumber(n.0));
-        told.max(self.revoked.keys().max().copied())
+        self.reserved.max(self.revoked.keys().max().copied())
     }
 }
 
@@ -134,7 +130,7 @@ impl Records {
 pub fn survives(bytes: &[u8]) {
     let before = Records::read(bytes);
     let known = before.revoked.first_key_value().map(|(channel, count)| (*channel, count.0));
-    for (channel, count) in [known.unwrap_or((LAST, 0)), (ChannelNumber(7), 0)] {
+    for (channel, count) in [known.unwrap_or((RESERVED, 0)), (ChannelNumber(7), 0)] {
         let place = before.places.get(&channel).copied().unwrap_or(before.next);
         let place = usize::try_from(place).expect("files are smaller than memory");
         let count = before.revoked.get(&channel).map_or(count, |c| c.0).saturating_add(1);
@@ -151,9 +147,9 @@ pub fn survives(bytes: &[u8]) {
     }
 }
 
-impl Watermarks {
+impl RevocationLog {
     /// Opens the file, or makes it.
-    pub fn open(path: &Path) -> Result<(Self, Witness), Fatal> {
+    pub fn open(path: &Path) -> Result<(Self, RevocationRecords), Fatal> {
         let broken = |e: std::io::Error| Fatal(format!("{}: {e}", path.display()));
         let mut file = OpenOptions::new()
             .read(true)
@@ -169,8 +165,13 @@ impl Watermarks {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(broken)?;
         let Records { places, revoked, next } = Records::read(&bytes);
-        let witness = Witness::new(&revoked);
-        Ok((Self { file, places, counts: revoked, free: vec![], next }, witness))
+        let records = RevocationRecords::new(&revoked);
+        Ok((Self { file, places, counts: revoked, free: vec![], next }, records))
+    }
+
+    /// Every number up to this one may have been given to a channel.
+    pub fn reserve(&mut self, last: ChannelNumber) -> Result<(), Fatal> {
+        self.raise(RESERVED, CommitmentNumber(last.0))
     }
 
     /// From now on this many are known to be revoked.
@@ -187,7 +188,7 @@ impl Watermarks {
         let written = self.file.write_all_at(&record(channel, revoked), place);
         // The last number is raised once for many channels, and a number given twice may cost one
         // of them.
-        let waits = known.is_none() || channel == LAST;
+        let waits = known.is_none() || channel == RESERVED;
         let kept = written.and_then(|()| if waits { self.file.sync_data() } else { Ok(()) });
         kept.map_err(|e| {
             Fatal(format!("{FILE}: {e}: the disk must take this before a secret is given out"))
@@ -220,7 +221,8 @@ mod tests {
     use super::*;
 
     fn path(name: &str) -> std::path::PathBuf {
-        let dir = std::env::temp_dir().join(format!("fulmen-watermark-{}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("fulmen-revocation-log-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join(name);
         let _ = std::fs::remove_file(&path);
@@ -228,72 +230,79 @@ mod tests {
     }
 
     #[test]
-    fn what_was_raised_is_there_after_a_restart() {
+    fn raised_count_is_there_after_a_restart() {
         let path = path("raised");
-        let (mut marks, witness) = Watermarks::open(&path).unwrap();
-        assert_eq!(witness, Witness::default());
+        let (mut log, records) = RevocationLog::open(&path).unwrap();
+        assert_eq!(records, RevocationRecords::default());
         for (channel, count) in [(1, 5), (2, 1), (1, 6), (3, 9), (2, 2)] {
-            marks.raise(ChannelNumber(channel), CommitmentNumber(count)).unwrap();
+            log.raise(ChannelNumber(channel), CommitmentNumber(count)).unwrap();
         }
-        let (mut marks, witness) = Watermarks::open(&path).unwrap();
+        let (mut log, records) = RevocationLog::open(&path).unwrap();
         let expected =
             [(1, 6), (2, 2), (3, 9)].map(|(c, n)| (ChannelNumber(c), CommitmentNumber(n)));
-        assert_eq!(witness, Witness { revoked: expected.into(), ..Witness::default() });
+        assert_eq!(
+            records,
+            RevocationRecords { revoked: expected.into(), ..RevocationRecords::default() }
+        );
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72, "one record a channel");
-        marks.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
+        log.raise(ChannelNumber(2), CommitmentNumber(3)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 72);
     }
 
     #[test]
     fn record_of_forgotten_channel_gives_its_place_to_another() {
         let path = path("forgotten");
-        let (mut marks, _) = Watermarks::open(&path).unwrap();
+        let (mut log, _) = RevocationLog::open(&path).unwrap();
         let count = |n| CommitmentNumber(n);
         for channel in [1, 2, 3] {
-            marks.raise(ChannelNumber(channel), count(0)).unwrap();
+            log.raise(ChannelNumber(channel), count(0)).unwrap();
         }
-        marks.raise(ChannelNumber(3), count(1)).unwrap();
+        log.raise(ChannelNumber(3), count(1)).unwrap();
         // One that revoked something keeps its place for ever.
         for channel in [2, 2, 3, 9] {
-            marks.forget(ChannelNumber(channel));
+            log.forget(ChannelNumber(channel));
         }
         for channel in [4, 5] {
-            marks.raise(ChannelNumber(channel), count(7)).unwrap();
-            marks.raise(ChannelNumber(channel), count(8)).unwrap();
+            log.raise(ChannelNumber(channel), count(7)).unwrap();
+            log.raise(ChannelNumber(channel), count(8)).unwrap();
         }
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 * RECORD as u64);
         let expected = [(1, 0), (3, 1), (4, 8), (5, 8)].map(|(c, n)| (ChannelNumber(c), count(n)));
-        assert_eq!(Watermarks::open(&path).unwrap().1.revoked, expected.into());
+        assert_eq!(RevocationLog::open(&path).unwrap().1.revoked, expected.into());
     }
 
     #[test]
     fn closing_record_survives_later_lower_count() {
         let path = path("closing");
-        let (mut marks, _) = Watermarks::open(&path).unwrap();
+        let (mut log, _) = RevocationLog::open(&path).unwrap();
         let (channel, count) = (ChannelNumber(1), CommitmentNumber(5));
         for said in [count, while_closing(count), count] {
-            marks.raise(channel, said).unwrap();
+            log.raise(channel, said).unwrap();
         }
-        let (mut marks, witness) = Watermarks::open(&path).unwrap();
-        let expected = Witness { revoked: [(channel, count)].into(), closing: [channel].into() };
-        assert_eq!(witness, expected);
-        marks.raise(channel, count).unwrap();
-        assert_eq!(Watermarks::open(&path).unwrap().1, expected);
+        let (mut log, records) = RevocationLog::open(&path).unwrap();
+        let expected = RevocationRecords {
+            revoked: [(channel, count)].into(),
+            closing: [channel].into(),
+            reserved: None,
+        };
+        assert_eq!(records, expected);
+        log.raise(channel, count).unwrap();
+        assert_eq!(RevocationLog::open(&path).unwrap().1, expected);
     }
 
     #[test]
-    fn the_last_number_is_known_from_its_own_record_or_from_the_channels() {
+    fn last_channel_number_is_the_reserved_or_the_highest_known() {
         let path = path("numbers");
-        let (mut marks, witness) = Watermarks::open(&path).unwrap();
-        assert_eq!(witness.last_number(), None);
-        marks.raise(ChannelNumber(7), CommitmentNumber(1)).unwrap();
-        assert_eq!(Watermarks::open(&path).unwrap().1.last_number(), Some(ChannelNumber(7)));
-        marks.raise(LAST, CommitmentNumber(9)).unwrap();
-        assert_eq!(Watermarks::open(&path).unwrap().1.last_number(), Some(ChannelNumber(9)));
+        let (mut log, records) = RevocationLog::open(&path).unwrap();
+        assert_eq!(records.last_number(), None);
+        log.raise(ChannelNumber(7), CommitmentNumber(1)).unwrap();
+        assert_eq!(RevocationLog::open(&path).unwrap().1.last_number(), Some(ChannelNumber(7)));
+        log.reserve(ChannelNumber(9)).unwrap();
+        assert_eq!(RevocationLog::open(&path).unwrap().1.last_number(), Some(ChannelNumber(9)));
     }
 
     #[test]
-    fn of_two_records_for_one_channel_the_higher_counts() {
+    fn higher_of_two_records_for_a_channel_counts() {
         let (low, high) = (CommitmentNumber(4), CommitmentNumber(9));
         let channel = ChannelNumber(1);
         for pair in [[low, high], [high, low]] {
@@ -308,7 +317,7 @@ mod tests {
 
         /// Records that hold, some of them damaged, and noise between and after them.
         #[test]
-        fn whatever_is_in_the_file_what_is_raised_is_read_next(
+        fn raised_count_is_read_next_over_any_file(
             parts in proptest::collection::vec((0..4u64, proptest::num::u64::ANY, 0..30usize, proptest::num::u8::ANY), 0..6),
             cut in 0..24usize,
         ) {
@@ -326,18 +335,18 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_record_is_none() {
+    fn torn_record_is_skipped() {
         let path = path("torn");
-        let (mut marks, _) = Watermarks::open(&path).unwrap();
-        marks.raise(ChannelNumber(1), CommitmentNumber(5)).unwrap();
-        marks.raise(ChannelNumber(2), CommitmentNumber(5)).unwrap();
+        let (mut log, _) = RevocationLog::open(&path).unwrap();
+        log.raise(ChannelNumber(1), CommitmentNumber(5)).unwrap();
+        log.raise(ChannelNumber(2), CommitmentNumber(5)).unwrap();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(40).unwrap();
-        let (mut marks, witness) = Watermarks::open(&path).unwrap();
-        assert_eq!(witness.revoked.len(), 1);
-        marks.raise(ChannelNumber(3), CommitmentNumber(7)).unwrap();
-        let (_, witness) = Watermarks::open(&path).unwrap();
-        assert_eq!(witness.revoked.get(&ChannelNumber(3)), Some(&CommitmentNumber(7)));
+        let (mut log, records) = RevocationLog::open(&path).unwrap();
+        assert_eq!(records.revoked.len(), 1);
+        log.raise(ChannelNumber(3), CommitmentNumber(7)).unwrap();
+        let (_, records) = RevocationLog::open(&path).unwrap();
+        assert_eq!(records.revoked.get(&ChannelNumber(3)), Some(&CommitmentNumber(7)));
         std::fs::write(&path, [7; 100]).unwrap();
-        assert_eq!(Watermarks::open(&path).unwrap().1.revoked.len(), 0);
+        assert_eq!(RevocationLog::open(&path).unwrap().1.revoked.len(), 0);
     }
 }
