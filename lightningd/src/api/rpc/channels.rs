@@ -242,7 +242,7 @@ fn default_status(node: &Node, channel: &Channel) -> String {
                 }
             }
         },
-        State::Normal if !channel.is_founded(node.chain.height()) => {
+        State::Normal if !channel.has_min_depth(node.chain.height()) => {
             "Its funding's block left the chain: nothing is accepted or forwarded before it is back."
                 .to_owned()
         }

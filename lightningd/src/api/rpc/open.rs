@@ -310,7 +310,7 @@ mod tests {
             chain::broadcast::keep(turn.db, &funding)?;
             chain::broadcast::sent_first(turn, txid)?;
             turn.install_as::<crate::rooms::chain::Scope, _>(move |chain| {
-                _ = chain.untaken.insert(txid, 1)
+                _ = chain.never_accepted.insert(txid, 1)
             });
             Ok(())
         });
@@ -345,7 +345,7 @@ mod tests {
         // It is so after a restart, which sends it again.
         rig.crash();
         assert!(!coin_is_free(&rig));
-        rig.node.chain.untaken.insert(txid, 1);
+        rig.node.chain.never_accepted.insert(txid, 1);
         assert!(!cancelled(&mut rig), "that sending is not answered");
         bitcoind_says(&mut rig, txid, &refusal());
         assert!(cancelled(&mut rig) && coin_is_free(&rig));
@@ -373,7 +373,7 @@ mod tests {
         // A process died before it heard what bitcoind answered.
         let (mut rig, txid) = sent("cancel-before");
         rig.crash();
-        rig.node.chain.untaken.insert(txid, 2);
+        rig.node.chain.never_accepted.insert(txid, 2);
         bitcoind_says(&mut rig, txid, &refusal());
         assert!(!cancelled(&mut rig));
         // An older version wrote nothing of it.

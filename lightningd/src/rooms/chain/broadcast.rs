@@ -38,9 +38,9 @@ pub fn broadcast_first(
 
 /// A stored transaction that nobody has is about to be sent.
 pub(crate) fn sent_first(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
-    store::set_untaken(turn.db, txid, Some(1))?;
+    store::set_never_accepted(turn.db, txid, Some(1))?;
     // The sending itself is counted with its question.
-    turn.install_as::<Scope, _>(move |chain| _ = chain.untaken.insert(txid, 0));
+    turn.install_as::<Scope, _>(move |chain| _ = chain.never_accepted.insert(txid, 0));
     Ok(())
 }
 
@@ -51,8 +51,8 @@ pub fn keep(db: &rusqlite::Connection, tx: &Transaction) -> Result<(), Fatal> {
 
 /// Nothing is known any more of who has this one.
 pub fn taken(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
-    store::set_untaken(turn.db, txid, None)?;
-    turn.install_as::<Scope, _>(move |chain| _ = chain.untaken.remove(&txid));
+    store::set_never_accepted(turn.db, txid, None)?;
+    turn.install_as::<Scope, _>(move |chain| _ = chain.never_accepted.remove(&txid));
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub fn send(node: &Scope, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastF
         json!({"tx": bitcoin::consensus::encode::serialize_hex(tx), "allowhighfees": true});
     let txid = tx.compute_txid();
     turn.install(node, move |chain| {
-        if let Some(under_way) = chain.untaken.get_mut(&txid) {
+        if let Some(under_way) = chain.never_accepted.get_mut(&txid) {
             *under_way += 1;
         }
     });
@@ -96,13 +96,13 @@ pub fn judged(
         }
         Err(e) => Verdict::Unknown(e.message),
     };
-    if let Some(under_way) = node.chain.untaken.get(&txid) {
+    if let Some(under_way) = node.chain.never_accepted.get(&txid) {
         let nobody_has = matches!(verdict, Verdict::Refused(_));
         let left = nobody_has.then(|| under_way.saturating_sub(1));
-        store::set_untaken(turn.db, txid, left)?;
+        store::set_never_accepted(turn.db, txid, left)?;
         turn.install(node, move |chain| match left {
-            Some(under_way) => _ = chain.untaken.insert(txid, under_way),
-            None => _ = chain.untaken.remove(&txid),
+            Some(under_way) => _ = chain.never_accepted.insert(txid, under_way),
+            None => _ = chain.never_accepted.remove(&txid),
         });
     }
     Ok(verdict)

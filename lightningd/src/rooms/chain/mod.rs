@@ -49,9 +49,10 @@ pub struct Chain {
     pub fees: Option<Estimates>,
     /// When they were asked for last.
     fees_asked: Option<Instant>,
-    /// Fundings of ours that nobody else can have: each sending of them was refused. How many
-    /// sendings are not answered yet, or were not when a process died. As the rows say.
-    pub untaken: BTreeMap<Txid, u32>,
+    /// Funding transactions of ours that bitcoind never accepted, so that nobody else can have
+    /// them. The number is that of sendings without an answer; also 1 where a process died before
+    /// the answer. As the rows say (`untaken`).
+    pub never_accepted: BTreeMap<Txid, u32>,
     /// True where the first block of all was read in this life of the process, as far back as
     /// `rescan` says.
     pub began_here: bool,
@@ -81,7 +82,7 @@ impl Chain {
     /// Is it certain that no bitcoind ever took this transaction of ours, and that none is about
     /// to?
     pub fn nobody_has(&self, txid: Txid) -> bool {
-        self.untaken.get(&txid) == Some(&0)
+        self.never_accepted.get(&txid) == Some(&0)
     }
     /// Is our tip the backend's, and the backend in sync as far as it knows? Whether that tip is
     /// believed is another question:

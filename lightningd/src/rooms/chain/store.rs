@@ -19,13 +19,17 @@ pub fn load(db: &Connection) -> Result<Chain, Fatal> {
         db.prepare("SELECT txid, untaken FROM transactions WHERE untaken IS NOT NULL")?;
     let rows = statement
         .query_map([], |row| Ok((Txid::from_byte_array(row.get(0)?), row.get::<_, u32>(1)?)))?;
-    chain.untaken = rows.collect::<Result<_, _>>()?;
+    chain.never_accepted = rows.collect::<Result<_, _>>()?;
     Ok(chain)
 }
 
 /// So many sendings of a stored transaction have no answer, and each other one was refused. `None`:
 /// bitcoind may have it.
-pub fn set_untaken(db: &Connection, txid: Txid, under_way: Option<u32>) -> Result<(), Fatal> {
+pub fn set_never_accepted(
+    db: &Connection,
+    txid: Txid,
+    under_way: Option<u32>,
+) -> Result<(), Fatal> {
     db.prepare_cached("UPDATE transactions SET untaken = ?2 WHERE txid = ?1")?
         .execute(params![txid.to_byte_array(), under_way])?;
     Ok(())

@@ -251,7 +251,7 @@ impl Channel {
     /// Is its funding as deep as it had to be? Until then whoever made it may spend its coins on
     /// something else: what comes over the channel is worth nothing yet, and what goes over it
     /// could be lost sight of. One that was ready is so once its funding's block left the chain.
-    pub fn is_founded(&self, tip: BlockHeight) -> bool {
+    pub fn has_min_depth(&self, tip: BlockHeight) -> bool {
         let depth = self.funding_height.map_or(0, |h| (tip - h).0 + 1);
         self.minimum_depth == 0 || depth >= self.minimum_depth
     }

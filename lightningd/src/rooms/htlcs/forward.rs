@@ -77,7 +77,7 @@ fn find_way<'a>(
         // channel that failed.
         return Err(Failure::PermanentChannelFailure);
     }
-    if !incoming.is_founded(node.chain.height()) {
+    if !incoming.has_min_depth(node.chain.height()) {
         return Err(Failure::TemporaryNodeFailure);
     }
     let Some(named) = node.channels.named(wanted.short_channel_id) else {
@@ -100,7 +100,7 @@ fn find_way<'a>(
 }
 
 fn way(node: &Scope, channel: &Channel) -> Way {
-    let takes = if channel.is_usable() && channel.is_founded(node.chain.height()) {
+    let takes = if channel.is_usable() && channel.has_min_depth(node.chain.height()) {
         Takes::Now
     } else if takes_htlcs_yet(channel.phase()) {
         Takes::Later
@@ -191,7 +191,7 @@ fn still(node: &Scope, forward: &Forward) -> Result<(), String> {
         return Err(format!("the HTLC that it came from cannot be forwarded {why}"));
     }
     let tip = node.chain.height();
-    if !channel.is_founded(tip) {
+    if !channel.has_min_depth(tip) {
         return Err("the funding of the channel that it came from left the chain".to_owned());
     }
     if forward.out_expiry <= tip {

@@ -53,7 +53,7 @@ pub(super) fn receive(
         // It is decided on once onchaind has answered.
         None => return Ok(()),
     }
-    if !node.trusts_tip() || !channel.is_founded(node.chain.height()) {
+    if !node.trusts_tip() || !channel.has_min_depth(node.chain.height()) {
         // Without a tip that is one we cannot tell whether there is time to claim it, and without
         // the funding there is nothing to claim.
         let failure = Failure::TemporaryNodeFailure;
@@ -94,7 +94,7 @@ pub fn resolve(
             channel.log(LogLevel::Broken, &text);
             Failure::TemporaryNodeFailure
         }
-        Some(true) if !node.trusts_tip() || !channel.is_founded(node.chain.height()) => {
+        Some(true) if !node.trusts_tip() || !channel.has_min_depth(node.chain.height()) => {
             Failure::TemporaryNodeFailure
         }
         Some(true) if is_late(node, htlc.expiry) => {
@@ -175,7 +175,7 @@ fn is_complete(node: &Scope, set: &Set, chain: &OnChain<'_>) -> bool {
     let is_there = |p: &Part| {
         let channel = node.channels.all.get(&p.channel);
         let takes =
-            channel.is_some_and(|c| c.is_founded(tip) && may_pay(c, p.id, chain) == Some(true));
+            channel.is_some_and(|c| c.has_min_depth(tip) && may_pay(c, p.id, chain) == Some(true));
         takes && !is_late(node, p.expiry)
     };
     set.sum() >= set.total && node.trusts_tip() && set.parts.iter().all(is_there)
