@@ -1,5 +1,5 @@
-//! The revocation log, a file beside the database: how many commitments of each channel we have revoked, and the
-//! last number that any channel got.
+//! The revocation log, a file beside the database: how many commitments of each channel we have
+//! revoked, and the last number that any channel got.
 //!
 //! A database that was put back to an earlier state looks like any other, and its commitments are
 //! revoked: publishing one gives the whole channel away. This file goes only up. Where it says more

@@ -12,10 +12,10 @@ pub const fn count_of(channel: &Channel) -> CommitmentNumber {
     if channel.closing_begun { while_closing(revoked) } else { revoked }
 }
 
-/// Compares the rows with the revocation log beside them: channels whose rows are proved old are lost to
-/// us, as if the peer had said so. One that goes to the chain may have been a step behind when it
-/// was copied, the last that its daemon asked for. That nobody knows counts only where a peer can
-/// still show it.
+/// Compares the rows with the revocation log beside them: channels whose rows are proved old are
+/// lost to us, as if the peer had said so. One that goes to the chain may have been a step behind
+/// when it was copied, the last that its daemon asked for. That nobody knows counts only where a
+/// peer can still show it.
 pub fn compare_rows(
     channels: &mut Channels,
     db: &rusqlite::Connection,
@@ -75,7 +75,8 @@ mod tests {
     use primitives::ChannelNumber;
     use wire::channel_data::ChannelPhase;
 
-    /// A channel in this state, that has revoked so many, is compared with a log that says so many: is its state trusted?
+    /// A channel in this state, that has revoked so many, is compared with a log that says so many:
+    /// is its state trusted?
     fn trust(state: State, rows: u64, logged: Option<u64>) -> StateTrust {
         let name = format!("revocations-{}-{rows}-{logged:?}", state.name());
         let mut rig = Rig::new(&name, &[(1, 1)]);
