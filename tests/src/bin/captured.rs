@@ -5,7 +5,8 @@
 //! that name. The master must hold against every one of them.
 
 use nix::sys::signal::Signal;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use subdaemon::{Conn, Frame, answer_frame, stream_pair};
@@ -155,13 +156,8 @@ fn stand_between(lie: &Lie, real: &std::path::Path) -> Option<OwnedFd> {
         }
     });
     let answers = upward.try_clone().expect("a descriptor");
-    let to_child = Conn::new(up.try_clone().expect("a descriptor"));
-    std::thread::spawn(move || {
-        let mut answers = Conn::new(answers);
-        while let Ok(frame) = answers.recv() {
-            pass(&to_child, &frame);
-        }
-    });
+    let to_child = up.try_clone().expect("a descriptor");
+    std::thread::spawn(move || pass_all(answers, to_child));
     let (mut reports, to_master) = (Conn::new(up), Conn::new(upward));
     if lie.daemon != "lightning_hsmd" {
         kept.into_iter().for_each(|fd| reports.keep(fd));
@@ -177,15 +173,9 @@ fn stand_between(lie: &Lie, real: &std::path::Path) -> Option<OwnedFd> {
 /// A line that looks like this one, with a thread between that changes what comes back.
 fn between(line: OwnedFd, change: Change) -> OwnedFd {
     let (ours, childs) = stream_pair().expect("a pair");
-    let (mut from_master, to_master) =
-        (Conn::new(line.try_clone().expect("a descriptor")), Conn::new(line));
-    let (mut from_child, to_child) =
-        (Conn::new(ours.try_clone().expect("a descriptor")), Conn::new(ours));
-    std::thread::spawn(move || {
-        while let Ok(frame) = from_master.recv() {
-            pass(&to_child, &frame);
-        }
-    });
+    let (from_master, to_master) = (line.try_clone().expect("a descriptor"), Conn::new(line));
+    let (mut from_child, to_child) = (Conn::new(ours.try_clone().expect("a descriptor")), ours);
+    std::thread::spawn(move || pass_all(from_master, to_child));
     std::thread::spawn(move || {
         while let Ok(mut frame) = from_child.recv() {
             change(&mut frame.body);
@@ -193,6 +183,18 @@ fn between(line: OwnedFd, change: Change) -> OwnedFd {
         }
     });
     childs
+}
+
+/// Passes on everything, and the end: a child that waits for an answer must see that its master
+/// died.
+fn pass_all(from: OwnedFd, to: OwnedFd) {
+    let ends = to.try_clone().expect("a descriptor");
+    let (mut from, to) = (Conn::new(from), Conn::new(to));
+    while let Ok(frame) = from.recv() {
+        pass(&to, &frame);
+    }
+    // It fails only where the other side is gone already.
+    let _ = shutdown(ends.as_raw_fd(), Shutdown::Write);
 }
 
 fn pass(to: &Conn, frame: &Frame) {
