@@ -6,6 +6,10 @@
 //! on top `dispatch`, `event_loop` and `start`. A file imports from its own floor and those below;
 //! ARCHITECTURE.md has the table.
 #![deny(clippy::indexing_slicing)]
+#![cfg_attr(
+    any(test, feature = "fuzzing"),
+    allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the words that it is about")
+)]
 
 /// Descriptors, processes, files, SQLite, options, the log, JSON. Nothing here knows of channels or
 /// events.

@@ -27,6 +27,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
 pub(crate) fn run(prefix: &Path) -> Result<(), String> {
     release::run()?;
     lay_out(&root().join("target/release"), prefix)?;
+    release::manual(&prefix.join("share"))?;
     println!("installed: {}", prefix.join("bin/lightningd").display());
     Ok(())
 }

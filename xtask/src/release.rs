@@ -19,6 +19,14 @@ pub(crate) fn run() -> Result<(), String> {
     step(in_place(&root, &root.join("target"))?.args(["--workspace", "--bins"]))
 }
 
+/// Writes man pages and completions below `share`.
+pub(crate) fn manual(share: &Path) -> Result<(), String> {
+    let root = root();
+    let target = root.join("target");
+    step(in_place(&root, &target)?.args(["-p", "lightningd", "--example", "manual"]))?;
+    step(Command::new(target.join("release/examples/manual")).arg(share))
+}
+
 /// A release build of the tree in `root`, without a trace of where that is.
 fn in_place(root: &Path, target: &Path) -> Result<Command, String> {
     let home = cargo_home()?;

@@ -153,8 +153,11 @@ pub(crate) fn said(live: &LiveHtlc) -> UpdateAddHtlc {
     }
 }
 
+/// The keys of a side's commitment with this point, and the base keys that they come from.
+type Derived = HashMap<(Side, Point), (Sides<Basepoints>, CommitmentKeys)>;
+
 thread_local! {
-    static KEYS: RefCell<HashMap<(Side, Point), (Sides<Basepoints>, CommitmentKeys)>> = RefCell::default();
+    static KEYS: RefCell<Derived> = RefCell::default();
 }
 
 /// The keys of a commitment. Link tests build each commitment after every step: most of their time

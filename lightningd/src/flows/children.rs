@@ -36,11 +36,15 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, child: ChildId, frame: Frame) -> 
                 );
             }
         },
-        Role::Connectd => match FromConnectd::decode_known(&frame.body).map_err(broken)? {
-            FromConnectd::Log(line) => log_line(role, None, &line),
-            // Only what cannot be read is connectd's own fault: the rest is what strangers want.
-            other => turn.also(Event::Connectd(other)),
-        },
+        Role::Connectd => {
+            let report = FromConnectd::decode_known(&frame.body).map_err(broken)?;
+            if let FromConnectd::Log(line) = &report {
+                log_line(role, None, line);
+            } else {
+                // Only what cannot be read is connectd's own fault: the rest is the peers'.
+                turn.also(Event::Connectd(report));
+            }
+        }
         Role::Opening(number) => channels::opening::heard::heard(node, turn, child, number, frame)?,
         Role::Channel(number) => {
             if let Some(step) = channels::live::heard(node, turn, child, number, frame)? {
