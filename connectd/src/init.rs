@@ -57,21 +57,6 @@ impl fmt::Display for InitError {
     }
 }
 
-/// BOLT 9, "Assigned features": what builds on what. Even bits stand for the pair.
-const DEPENDENCIES: [(usize, usize); 3] = [
-    (feature::BASIC_MPP, feature::PAYMENT_SECRET),
-    (feature::ZEROCONF, feature::SCID_ALIAS),
-    (feature::SIMPLE_CLOSE, feature::SHUTDOWN_ANYSEGWIT),
-];
-/// BOLT 9: every node has these, whether it says so or not.
-const ASSUMED: [usize; 5] = [
-    feature::DATA_LOSS_PROTECT,
-    feature::VAR_ONION_OPTIN,
-    feature::STATIC_REMOTEKEY,
-    feature::PAYMENT_SECRET,
-    feature::CHANNEL_TYPE,
-];
-
 /// Judges the peer's `init`.
 pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<PeerInit, InitError> {
     let features = init.global_features.union(&init.features);
@@ -82,15 +67,12 @@ pub fn judge(init: &Init, ours: &Features, network: Network) -> Result<PeerInit,
             return Err(InitError::OtherNetworks);
         }
     }
-    let known = ours.union(&Features::optional(&ASSUMED));
+    let known = ours.union(&feature::assumed());
     if let Some(bit) = features.unknown_compulsory(&known) {
         return Err(InitError::UnknownFeature(bit));
     }
-    let has = |bit| features.offers(bit) || ASSUMED.contains(&bit);
-    for (feature, needs) in DEPENDENCIES {
-        if has(feature) && !has(needs) {
-            return Err(InitError::MissingDependency { feature, needs });
-        }
+    if let Some((feature, needs)) = feature::missing_dependency(&features) {
+        return Err(InitError::MissingDependency { feature, needs });
     }
     let remote_addr = init.remote_addr.as_ref().and_then(|at| read_descriptor(&at.0));
     Ok(PeerInit { features: features.kept(), remote_addr })
@@ -233,7 +215,7 @@ mod tests {
 
     #[test]
     fn assumed_features_may_be_compulsory() {
-        for bit in ASSUMED {
+        for bit in feature::assumed().bits().map(|bit| bit & !1) {
             let judged = judge(&init(Features::none().with(bit)), &Features::none(), NET);
             assert!(judged.is_ok(), "{bit}");
         }
@@ -241,9 +223,10 @@ mod tests {
 
     #[test]
     fn feature_without_what_it_builds_on_is_refused() {
-        for (feature, needs) in DEPENDENCIES {
+        let rows = feature::ROWS.iter();
+        for (feature, needs) in rows.flat_map(|r| r.needs.iter().map(|n| (r.bit, *n))) {
             let alone = judge(&init(Features::none().with(feature | 1)), &Features::none(), NET);
-            let assumed = ASSUMED.contains(&needs);
+            let assumed = feature::is_assumed(needs);
             assert_eq!(alone.is_ok(), assumed, "{feature}: {alone:?}");
             let both = init(Features::none().with(feature | 1).with(needs | 1));
             assert!(judge(&both, &Features::none(), NET).is_ok());

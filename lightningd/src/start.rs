@@ -8,7 +8,7 @@ use crate::kernel::plugins::{Plugin, PluginHost};
 use crate::kernel::turn::Counters;
 use crate::kernel::waits::Waits;
 use crate::kernel::words::rooms::Stage;
-use crate::node::{Node, our_features, our_invoice_features};
+use crate::node::Node;
 use crate::rooms::wallet::Wallet;
 use crate::rooms::{chain, channels, htlcs, invoices, onchain, payments, peers, wallet};
 use crate::sys::again::Myself;
@@ -28,6 +28,7 @@ use crate::sys::version::version;
 use crate::sys::{passphrase, sandbox};
 use bitcoin::bip32::Xpub;
 use nix::fcntl::{Flock, FlockArg};
+use primitives::feature::{self, Context};
 use primitives::{Network, NodeId, SecretBytes};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -367,8 +368,8 @@ pub(crate) fn ground(
         id,
         alias: alias(&config, id),
         rgb: colour(&config, id),
-        features: our_features(),
-        invoice_features: our_invoice_features(),
+        features: feature::ours(Context::Init),
+        invoice_features: feature::ours(Context::Bolt11),
         supervisor,
         plugins: PluginHost::new(
             crate::api::rpc::table::METHODS.iter().map(|m| m.name),

@@ -45,7 +45,7 @@ impl Format {
     /// The format of a channel type, if we can build it.
     pub fn of(channel_type: &Features) -> Option<Self> {
         // A peer may send 65 kB: no known bit is that far out, and nobody looks at each.
-        if channel_type.as_be_bytes().len() > feature::ZEROCONF / 8 + 1 {
+        if channel_type.as_be_bytes().len() > feature::of_channel_types().as_be_bytes().len() {
             return None;
         }
         // These two change nothing about transactions.

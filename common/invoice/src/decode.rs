@@ -6,6 +6,7 @@ use crate::fives::{self, LongBech32, MAX_LEN};
 use crate::terms::{Currency, Description, Fallback, RouteHint, Terms, UnknownField};
 use bech32::Fe32;
 use bech32::primitives::decode::CheckedHrpstring;
+use primitives::feature::Context;
 use primitives::*;
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use secp256k1::{Message, SECP256K1};
@@ -70,12 +71,6 @@ impl fmt::Display for InvoiceError {
     }
 }
 impl std::error::Error for InvoiceError {}
-
-/// The features that a payer of this suite knows. BOLT 9, context "9".
-fn known_features() -> Features {
-    use feature::*;
-    Features::optional(&[VAR_ONION_OPTIN, PAYMENT_SECRET, BASIC_MPP, PAYMENT_METADATA])
-}
 
 impl Invoice {
     /// Reads an invoice and checks its signature. Upper case, `lightning:` before it and spaces
@@ -251,7 +246,8 @@ impl Fields {
         timestamp: u64,
     ) -> Result<Terms, InvoiceError> {
         let features = self.features.unwrap_or_default();
-        if let Some(bit) = features.unknown_compulsory(&known_features()) {
+        let known = feature::understood(Context::Bolt11);
+        if let Some(bit) = features.unknown_compulsory(&known) {
             return Err(InvoiceError::UnknownFeature(bit));
         }
         let description = match (self.text, self.text_hash) {

@@ -3,73 +3,16 @@
 use crate::chain::FeatureBit;
 use std::fmt;
 
-/// The pairs this suite has a word for; each names the even (compulsory) bit. BOLT 9, "Assigned
-/// features".
-pub mod feature {
-    #![allow(missing_docs, reason = "the field is named as the BOLT or its sentence names it")]
-    use super::FeatureBit;
-    pub const DATA_LOSS_PROTECT: FeatureBit = 0;
-    pub const UPFRONT_SHUTDOWN_SCRIPT: FeatureBit = 4;
-    pub const GOSSIP_QUERIES: FeatureBit = 6;
-    pub const VAR_ONION_OPTIN: FeatureBit = 8;
-    pub const GOSSIP_QUERIES_EX: FeatureBit = 10;
-    pub const STATIC_REMOTEKEY: FeatureBit = 12;
-    pub const PAYMENT_SECRET: FeatureBit = 14;
-    pub const BASIC_MPP: FeatureBit = 16;
-    pub const LARGE_CHANNELS: FeatureBit = 18;
-    pub const ANCHORS: FeatureBit = 22;
-    pub const ROUTE_BLINDING: FeatureBit = 24;
-    pub const SHUTDOWN_ANYSEGWIT: FeatureBit = 26;
-    pub const DUAL_FUND: FeatureBit = 28;
-    pub const QUIESCE: FeatureBit = 34;
-    pub const ONION_MESSAGES: FeatureBit = 38;
-    pub const PROVIDE_STORAGE: FeatureBit = 42;
-    pub const CHANNEL_TYPE: FeatureBit = 44;
-    pub const SCID_ALIAS: FeatureBit = 46;
-    pub const PAYMENT_METADATA: FeatureBit = 48;
-    pub const ZEROCONF: FeatureBit = 50;
-    pub const SIMPLE_CLOSE: FeatureBit = 60;
-    pub const SPLICE: FeatureBit = 62;
-    /// Bits of a peer's `init` from here on are judged and forgotten: a message has room for half a
-    /// million of them. BOLT 9 ends at 63, and the experiments of other implementations are below
-    /// this.
-    pub const KEPT: FeatureBit = 2048;
-
-    /// Name of a pair as CLN prints it, `None` where we have no word for it.
-    pub const fn name(even: FeatureBit) -> Option<&'static str> {
-        Some(match even {
-            DATA_LOSS_PROTECT => "option_data_loss_protect",
-            UPFRONT_SHUTDOWN_SCRIPT => "option_upfront_shutdown_script",
-            GOSSIP_QUERIES => "option_gossip_queries",
-            VAR_ONION_OPTIN => "option_var_onion_optin",
-            GOSSIP_QUERIES_EX => "option_gossip_queries_ex",
-            STATIC_REMOTEKEY => "option_static_remotekey",
-            PAYMENT_SECRET => "option_payment_secret",
-            BASIC_MPP => "option_basic_mpp",
-            LARGE_CHANNELS => "option_support_large_channel",
-            ANCHORS => "option_anchors",
-            ROUTE_BLINDING => "option_route_blinding",
-            SHUTDOWN_ANYSEGWIT => "option_shutdown_anysegwit",
-            DUAL_FUND => "option_dual_fund",
-            QUIESCE => "option_quiesce",
-            ONION_MESSAGES => "option_onion_messages",
-            PROVIDE_STORAGE => "option_provide_storage",
-            CHANNEL_TYPE => "option_channel_type",
-            SCID_ALIAS => "option_scid_alias",
-            PAYMENT_METADATA => "option_payment_metadata",
-            ZEROCONF => "option_zeroconf",
-            SIMPLE_CLOSE => "option_simple_close",
-            SPLICE => "option_splice",
-            _ => return None,
-        })
-    }
-}
-
 /// A bit field as it travels: big-endian, bit 0 in the last byte, kept without leading zero bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Features(Vec<u8>);
 
 impl Features {
+    /// Bits of a peer's `init` from here on are judged and forgotten: a message has room for half a
+    /// million of them. BOLT 9 ends at 63, and the experiments of other implementations are below
+    /// this.
+    pub const KEPT: FeatureBit = 2048;
+
     /// No bit set.
     pub const fn none() -> Self {
         Self(Vec::new())
@@ -136,9 +79,9 @@ impl Features {
         }
         Self::from_be_bytes(&kept)
     }
-    /// Those of a peer's that are kept while it is connected, and shown: below [`feature::KEPT`].
+    /// Those of a peer's that are kept while it is connected, and shown: below [`Self::KEPT`].
     pub fn kept(&self) -> Self {
-        self.below(feature::KEPT)
+        self.below(Self::KEPT)
     }
     /// The bits that are set, lowest first.
     pub fn bits(&self) -> impl Iterator<Item = FeatureBit> + '_ {
@@ -218,7 +161,7 @@ mod tests {
 
     #[test]
     fn unknown_even_bit_is_found_and_an_odd_one_is_fine() {
-        let ours = Features::optional(&[feature::ANCHORS]);
+        let ours = Features::optional(&[22]);
         assert_eq!(Features::none().with(22).with(101).unknown_compulsory(&ours), None);
         assert_eq!(Features::none().with(100).unknown_compulsory(&ours), Some(100));
     }

@@ -8,6 +8,7 @@
 mod amount;
 mod bucket;
 mod chain;
+pub mod feature;
 mod features;
 mod hkdf;
 mod ids;
@@ -21,7 +22,7 @@ mod text;
 pub use amount::{AmountError, FeeratePerKw, Msat, Sat};
 pub use bucket::Bucket;
 pub use chain::{BlockHeight, CltvDelta, FeatureBit, ShortChannelId};
-pub use features::{Features, feature};
+pub use features::Features;
 pub use hkdf::hkdf;
 pub use ids::{
     ChannelId, ChannelNumber, CommitmentNumber, HtlcId, NodeId, PaymentHash, PaymentSecret,

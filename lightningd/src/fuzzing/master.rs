@@ -251,7 +251,7 @@ impl World {
     fn speaks(&mut self, channel: ChannelId, message: Vec<u8>) {
         let Some(connectd) = self.connectd() else { return };
         let node = peer(STRANGER);
-        let features = crate::node::our_features();
+        let features = primitives::feature::ours(primitives::feature::Context::Init);
         let address = Address { host: "10.0.0.1".to_owned(), port: 9735 };
         let connected = Connected {
             node,

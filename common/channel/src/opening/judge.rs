@@ -89,7 +89,7 @@ impl Negotiated {
         at_most("funding_satoshis", init.amount.0, largest.0, which_is)?;
         self.judge_push(init.amount, init.push)?;
         // BOLT 2, open_channel: a type should hold nothing that was not negotiated.
-        let bits = init.channel_type.bits().filter(|bit| *bit != feature::STATIC_REMOTEKEY);
+        let bits = init.channel_type.bits().filter(|bit| !feature::is_assumed(*bit));
         let missing = bits.filter(|bit| !self.has(*bit)).count();
         if missing > 0 {
             return Err(unsuitable(&init.channel_type, "not both sides offer all of it"));
@@ -143,7 +143,7 @@ impl Negotiated {
         let channel_type = type_in(&open.channel_type)?;
         let format = judge_type(&channel_type, announce)?;
         // BOLT 9: option_static_remotekey is assumed of everybody.
-        let bits = channel_type.bits().filter(|bit| *bit != feature::STATIC_REMOTEKEY);
+        let bits = channel_type.bits().filter(|bit| !feature::is_assumed(*bit));
         if bits.filter(|bit| !self.features.local.offers(*bit)).count() > 0 {
             return Err(unsuitable(&channel_type, "we do not offer all of it"));
         }

@@ -10,6 +10,7 @@ use crate::sys::json::{hex, put};
 use crate::kernel::turn::Turn;
 use crate::sys::fatal::Stop;
 use invoice::Description;
+use primitives::feature::{self, Context};
 use serde_json::{Value, json};
 
 /// `getinfo`.
@@ -38,8 +39,8 @@ pub fn getinfo(node: &Node, _: &mut Turn<'_>, _: &Args, _: &Caller) -> Result<An
         "lightning-dir": node.config.network_dir().display().to_string(),
         "our_features": {
             "init": node.features.to_string(),
-            "node": node.features.to_string(),
-            "channel": "",
+            "node": feature::ours(Context::Node).to_string(),
+            "channel": feature::ours(Context::Channel).to_string(),
             "invoice": node.invoice_features.to_string(),
         },
     });

@@ -65,7 +65,7 @@ pub(super) fn connectd_says(input: &mut Input<'_>) -> Option<Vec<u8>> {
     Some(match what % 12 {
         0..=2 => {
             let features = if what < 128 {
-                crate::node::our_features()
+                primitives::feature::ours(primitives::feature::Context::Init)
             } else {
                 Features::from_be_bytes(&input.bytes(usize::from(what % 16)))
             };

@@ -11,6 +11,7 @@ use crate::kernel::{PluginHost, Scope};
 use crate::sys::children::PluginId;
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{RpcError, code};
+use primitives::feature::{self, Context};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -53,8 +54,8 @@ pub fn send_init(node: &Scope, turn: &mut Turn<'_>, id: PluginId, plugin: &Plugi
             "network": node.network.name(),
             "feature_set": {
                 "init": node.features.to_string(),
-                "node": node.features.to_string(),
-                "channel": "",
+                "node": feature::ours(Context::Node).to_string(),
+                "channel": feature::ours(Context::Channel).to_string(),
                 "invoice": node.invoice_features.to_string(),
             },
         },

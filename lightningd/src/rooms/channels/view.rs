@@ -9,13 +9,7 @@ pub fn channel_type_json(features: &Features) -> Value {
     let names: Vec<String> = bits
         .iter()
         .map(|bit| {
-            let name = match bit & !1 {
-                feature::STATIC_REMOTEKEY => "static_remotekey",
-                feature::ANCHORS => "anchors",
-                feature::SCID_ALIAS => "scid_alias",
-                feature::ZEROCONF => "zeroconf",
-                _ => "unknown",
-            };
+            let name = feature::name_in_type(*bit).unwrap_or("unknown");
             format!("{name}/{}", if bit % 2 == 0 { "even" } else { "odd" })
         })
         .collect();
@@ -23,12 +17,6 @@ pub fn channel_type_json(features: &Features) -> Value {
 }
 
 pub fn feature_names(channel_type: &Features) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    if channel_type.offers(feature::STATIC_REMOTEKEY) {
-        names.push("option_static_remotekey");
-    }
-    if channel_type.offers(feature::ANCHORS) {
-        names.push("option_anchors");
-    }
-    names
+    let shown = [feature::STATIC_REMOTEKEY, feature::ANCHORS].into_iter();
+    shown.filter(|bit| channel_type.offers(*bit)).filter_map(feature::name).collect()
 }

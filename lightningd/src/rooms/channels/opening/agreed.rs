@@ -115,7 +115,7 @@ fn keeps_to(told: &Told, channel: &Channel) -> Result<(), String> {
             }
             // The peer's part of this is openingd's to judge: BOLT 9 has bits that everybody is
             // assumed to have.
-            let ours = |bit| bit == feature::STATIC_REMOTEKEY || told.features.local.offers(bit);
+            let ours = |bit| feature::is_assumed(bit) || told.features.local.offers(bit);
             if !params.channel_type.bits().all(ours) {
                 let kind = &params.channel_type;
                 return Err(format!(
