@@ -1,5 +1,6 @@
 //! Small things between values and JSON.
 
+use bitcoin::hex::{DisplayHex, FromHex};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -8,27 +9,12 @@ use std::fmt;
 
 /// Bytes as lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
-        write!(out, "{b:02x}").expect("a String takes what is written");
-        out
-    })
+    bytes.to_lower_hex_string()
 }
 
-/// Hexadecimal as bytes; `None` where it is none.
+/// Hexadecimal, of either case, as bytes; `None` where it is none.
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| {
-            std::str::from_utf8(pair)
-                .ok()
-                .and_then(|p| u8::from_str_radix(p, 16).ok())
-                .filter(|_| !pair.contains(&b'+'))
-        })
-        .collect()
+    Vec::from_hex(text).ok()
 }
 
 /// Puts a member into an object that is being built, if there is a value for it.
