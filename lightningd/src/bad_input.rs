@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_words_are_amounts_feerates_and_addresses_or_an_error(text in word()) {
+    fn arbitrary_text_parses_as_amounts_feerates_addresses_or_errs(text in word()) {
         let _ = (primitives::Msat::parse(&text), Asked::parse(&text), crate::rooms::peers::address::parse_address(&text, 1));
         let _ = (crate::sys::json::from_hex(&text), text.parse::<primitives::ShortChannelId>(), text.parse::<primitives::Network>());
     }
@@ -120,7 +120,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
-    fn arbitrary_requests_have_a_form_or_an_error_that_can_be_written(request in value(), filter in value()) {
+    fn arbitrary_requests_parse_or_give_a_writable_error(request in value(), filter in value()) {
         let raw = serde_json::value::to_raw_value(&request).unwrap();
         let text = match check_form(&raw) {
             Ok((id, request, _)) => reply_text(&id, &Ok(request.params), Some(&filter)),
@@ -184,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn arbitrary_configuration_files_are_options_or_an_error_with_its_line() {
+fn arbitrary_config_files_parse_or_give_an_error_with_its_line() {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(100_000));
     let line = prop_oneof![
         "[a-z-]{1,12}(=[ -~]{0,12})?",

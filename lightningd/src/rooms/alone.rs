@@ -112,7 +112,7 @@ fn chain_alone_keeps_headers() {
 }
 
 #[test]
-fn wallet_alone_receives_with_a_block_and_forgets_with_a_refusal() {
+fn wallet_alone_receives_in_a_block_and_undoes_on_refusal() {
     let (db, mut scope) = (db(), to_wallet());
     let script_pubkey = scope.wallet.script(1, wallet::AddressKind::Taproot);
     let block = block(vec![TxOut { value: Amount::from_sat(5000), script_pubkey }]);

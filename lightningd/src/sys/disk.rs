@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_without_room_is_known_by_the_words_of_sqlite_and_of_the_system() {
+    fn disk_full_is_recognised_in_sqlite_and_system_errors() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.pragma_update(None, "max_page_count", 2).unwrap();
         let many = "CREATE TABLE t (a); INSERT INTO t VALUES (randomblob(100000))";

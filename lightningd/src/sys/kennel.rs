@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plugin_inherits_what_is_neither_ours_nor_the_service_managers() {
+    fn plugin_does_not_inherit_our_or_systemd_variables() {
         for (name, ours) in [
             ("FULMEN_BARRIERS", true),
             ("NOTIFY_SOCKET", true),

@@ -104,8 +104,8 @@ fn a_socket_on_its_way_to_a_child_that_died_is_closed() {
 /// Descriptors on their way are counted for a user, but not against root: the test goes on as
 /// somebody who has none.
 #[test]
-fn child_is_written_to_later_while_too_many_descriptors_are_on_their_way() {
-    let name = "child_is_written_to_later_while_too_many_descriptors_are_on_their_way";
+fn child_write_is_retried_while_too_many_fds_are_in_flight() {
+    let name = "child_write_is_retried_while_too_many_fds_are_in_flight";
     if !crate::testing::as_somebody_else(name) {
         return;
     }

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_silent_while_it_is_asked_and_speaks_again_after() {
+    fn terminal_echo_is_off_for_the_passphrase_and_on_again() {
         let pty = nix::pty::openpty(None, None).unwrap();
         let echoes = || tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ECHO);
         assert!(echoes());

@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_asks_faster_than_it_is_answered_is_read_no_further_than_it_is_answered() {
+    fn rpc_client_is_read_no_faster_than_it_takes_answers() {
         let (mut server, mut theirs) = served();
         let flood = asks("getinfo", 10_000);
         let mut written = 0;
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_behind_many_requests_is_complained_of_once_they_are_asked() {
+    fn rpc_garbage_behind_requests_is_reported_after_them() {
         let (mut server, mut theirs) = served();
         theirs.write_all(asks("getinfo", 150).as_bytes()).unwrap();
         theirs.write_all(b"nonsense").unwrap();

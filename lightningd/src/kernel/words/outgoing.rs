@@ -111,7 +111,7 @@ mod tests {
     use wire::connectd::{FromConnectd, Spoke};
 
     #[test]
-    fn what_a_peer_wants_and_cannot_have_is_not_held_against_connectd() {
+    fn connectd_is_not_blamed_for_a_refused_wish_of_its_peer() {
         let (node, channel) = (NodeId([2; 33]), ChannelId([3; 32]));
         let message = wire::Bytes(vec![0, 32]);
         let spoke = Spoke { node, connection: 7, channel, message };

@@ -85,7 +85,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_answer_that_does_not_say_that_an_output_is_missing_is_no_such_answer() {
+    fn getutxout_answer_of_another_shape_is_an_error() {
         assert_eq!(is_unspent(&json!({"amount": null, "script": null})), Ok(false));
         assert_eq!(is_unspent(&json!({"amount": 7, "script": "00"})), Ok(true));
         for odd in [json!({}), json!(null), json!([]), json!({"amount": null}), json!("no")] {

@@ -145,8 +145,7 @@ mod tests {
     use bitcoin::hashes::Hash;
 
     #[test]
-    fn a_tip_is_outdated_when_the_backends_chain_ends_in_another_block_that_we_know_the_height_of()
-    {
+    fn tip_is_outdated_if_backend_ends_in_another_known_block() {
         let hash = |n: u8| BlockHash::from_byte_array([n; 32]);
         let headers = (5..=7).map(|n| (BlockHeight(n.into()), hash(n))).collect();
         let chain = Chain { headers, ..Chain::default() };

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_peer_signed_keeps_its_place_beside_its_output_and_coins_pay() {
+    fn paired_claim_keeps_its_index_and_utxos_pay_its_fee() {
         let to = ScriptBuf::from(vec![0x52]);
         let claims = [paired(1, 10_000), paired(2, 20_000)];
         let utxo = |amount| Utxo { coin: coin(9, amount), held_by: None, made_by: None };

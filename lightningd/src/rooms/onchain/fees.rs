@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_begins_at_the_markets_price_and_ends_at_half_of_what_is_at_stake() {
+    fn claim_fee_ramps_from_market_rate_to_half_of_the_stake() {
         let estimates = estimates();
         let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
         let at = |tip| wanted(&rates, BlockHeight(tip), &stake(Some(200)));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_never_costs_more_than_half_of_what_it_saves_unless_that_is_not_relayed() {
+    fn claim_fee_is_at_most_half_its_value_or_the_relay_floor() {
         let estimates = estimates();
         let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
         let poor = Stake { value: Sat(1000), ..stake(Some(110)) };
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_deadline_had_passed_before_the_first_attempt_the_next_block_does_not_cost_half() {
+    fn claim_fee_past_deadline_does_not_jump_to_half_at_once() {
         let estimates = estimates();
         let rates = Rates { floor: FeeratePerKw(253), estimates: Some(&estimates), forced: None };
         // As after a day without power.

@@ -68,7 +68,7 @@ fn made(steps: &[Step]) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn only_what_nobody_can_contest_shares_a_transaction_with_anything_else() {
+fn batch_holds_only_claims_that_nobody_can_contest() {
     let timeout = |n, at| Claim { lock_time: at, ..until(200, claim(n, 50_000)) };
     let claims = [
         claim(1, 10_000),
@@ -118,7 +118,7 @@ fn when_somebody_takes_one_input_the_rest_is_claimed_anew() {
 }
 
 #[test]
-fn when_something_is_in_the_way_of_a_batch_each_goes_alone_and_keeps_its_age() {
+fn batch_that_is_obstructed_is_split_and_claims_keep_their_age() {
     let claims = [until(110, claim(1, 100_000)), until(110, claim(2, 100_000))];
     let attempts = [Attempt {
         refused: true,

@@ -197,7 +197,7 @@ fn spent_by(rig: &Rig, coin: &OutPoint) -> Option<Txid> {
 }
 
 #[test]
-fn a_coin_that_a_dropped_batch_frees_pays_for_what_is_left_of_it_in_the_same_turn() {
+fn utxo_of_a_dropped_batch_funds_the_rest_in_the_same_turn() {
     let mut rig = on_chain("freed", |rig| vec![paired(rig, 1, 200), paired(rig, 2, 200)]);
     let coin = coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -211,7 +211,7 @@ fn a_coin_that_a_dropped_batch_frees_pays_for_what_is_left_of_it_in_the_same_tur
 }
 
 #[test]
-fn what_the_coins_pay_for_is_claimed_though_they_do_not_pay_for_all() {
+fn claims_that_utxos_can_fund_are_made_without_the_others() {
     let mut rig = on_chain("partly", |rig| (0..10).map(|vout| paired(rig, vout, 200)).collect());
     for n in 0..3 {
         coin(&mut rig, 20 + n, 400);
@@ -250,7 +250,7 @@ fn what_a_refused_batch_had_pays_for_the_first_that_goes_alone() {
 }
 
 #[test]
-fn claims_are_made_when_the_chain_is_caught_up_and_not_a_block_later() {
+fn claims_are_made_in_the_block_that_catches_up() {
     let mut rig = on_chain("caught-up", |rig| vec![paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
     rig.node.chain.caught_up = false;
@@ -342,7 +342,7 @@ fn no_coin_is_spent_on_a_channel_that_was_never_funded() {
 }
 
 #[test]
-fn a_small_htlc_does_not_make_a_commitment_cheaper_than_none_would() {
+fn anchor_bump_with_a_small_htlc_is_no_cheaper_than_without() {
     let mut rig = Rig::new("small", &[(1, 1)]);
     let hash = PaymentHash([1; 32]);
     let stage = wire::channel_data::Stage::Irrevocable;
@@ -364,7 +364,7 @@ fn a_small_htlc_does_not_make_a_commitment_cheaper_than_none_would() {
 }
 
 #[test]
-fn a_commitment_that_an_expired_htlc_waits_for_costs_no_more_than_its_time_is_worth() {
+fn anchor_bump_for_an_expired_htlc_pays_by_time_waited() {
     let rates = fees::Rates { floor: FeeratePerKw(1000), estimates: None, forced: None };
     let stage = wire::channel_data::Stage::Irrevocable;
     let hash = Preimage([1; 32]).hash();
@@ -393,7 +393,7 @@ fn a_commitment_that_an_expired_htlc_waits_for_costs_no_more_than_its_time_is_wo
 }
 
 #[test]
-fn a_claim_whose_coin_another_transaction_took_after_all_is_made_anew() {
+fn claim_whose_utxo_is_spent_by_another_tx_is_rebuilt() {
     let mut rig = on_chain("took", |rig| vec![paired(rig, 1, 200)]);
     let coin = coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -414,7 +414,7 @@ fn a_claim_whose_coin_another_transaction_took_after_all_is_made_anew() {
 }
 
 #[test]
-fn a_refused_claim_keeps_its_coin_for_a_second_try_where_another_has_more_time() {
+fn rejected_claim_due_sooner_keeps_its_utxo_for_a_second_try() {
     let mut rig = on_chain("sooner", |rig| vec![paired(rig, 1, 110)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -467,7 +467,7 @@ fn transaction_double_spent_100_blocks_ago_is_not_sent_again() {
 }
 
 #[test]
-fn rows_that_hsmd_knows_to_be_wrong_cost_their_channel_and_not_the_node() {
+fn rows_that_hsmd_refuses_fail_their_channel_not_the_node() {
     let mut rig = Rig::new("contradiction", &[(1, 1)]);
     rig.go_to_chain(1);
     rig.run(Event::Channel(CHANNEL, crate::kernel::words::rooms::ChannelEvent::Broadcast));
@@ -479,7 +479,7 @@ fn rows_that_hsmd_knows_to_be_wrong_cost_their_channel_and_not_the_node() {
 }
 
 #[test]
-fn what_a_claim_paid_is_not_spent_twice_though_the_claim_was_given_up_in_between() {
+fn claim_output_is_not_spent_twice_after_the_claim_was_dropped() {
     let mut rig = on_chain("twice", |rig| vec![paired(rig, 1, 200)]);
     coin(&mut rig, 9, 50_000);
     advance(&mut rig);

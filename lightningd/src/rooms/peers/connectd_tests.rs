@@ -38,7 +38,7 @@ fn starts(rig: &mut Rig) {
 }
 
 #[test]
-fn each_connectd_numbers_its_connections_apart_from_the_one_before() {
+fn connectd_numbers_its_connections_apart_from_the_last_one() {
     let mut rig = Rig::new("connectd-numbers", &[]);
     let begin = |rig: &mut Rig| {
         let said = rig.outbox(|node, turn| super::connectd::begin(node, turn));
@@ -135,7 +135,7 @@ fn says(rig: &mut Rig, addresses: usize, failures: usize) -> Result<(), Stop> {
 }
 
 #[test]
-fn connectd_without_an_address_ends_the_first_start_and_no_other() {
+fn connectd_without_an_address_fails_the_first_start_only() {
     let mut rig = Rig::new("connectd-deaf", &[]);
     rig.turn(|node, turn| begin(node, turn));
     assert!(matches!(says(&mut rig, 0, 2), Err(Stop::Fatal(_))), "an option is wrong");

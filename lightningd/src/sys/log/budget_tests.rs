@@ -76,7 +76,7 @@ fn strangers_with_a_new_name_for_each_line_share_one_account() {
 }
 
 #[test]
-fn a_flood_of_strangers_hides_no_friend_no_room_and_nothing_broken() {
+fn log_flood_by_strangers_hides_no_channel_peer_or_broken_line() {
     let (mut budgets, now) = (Budgets::new(), Instant::now());
     budgets.set_friends([node(7)].into());
     (0..50_000).for_each(|n| {

@@ -59,7 +59,7 @@ fn lines_are_written_as_cln_writes_them() {
 }
 
 #[test]
-fn a_filter_is_a_level_for_sources_or_peers_that_contain_its_word() {
+fn log_filter_sets_a_level_for_sources_or_peers_with_its_word() {
     let filters =
         |texts: &[&str]| -> Vec<Filter> { texts.iter().map(|t| filter(t).unwrap()).collect() };
     let several = filters(&["unusual", "debug:chan#1", "io:0266e4", "trace:"]);

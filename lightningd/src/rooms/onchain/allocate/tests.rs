@@ -134,7 +134,7 @@ fn check(rows: Vec<Row>) {
 }
 
 #[test]
-fn order_of_requests_is_value_then_deadline_and_rejected_ones_last() {
+fn requests_are_served_by_value_then_deadline_rejected_last() {
     let (small, large) = (htlc(1, 20_000, 200), htlc(2, 5_000_000, 200));
     let stuck = refused(under_way(htlc(3, 9_000_000, 200), 300));
     check(vec![

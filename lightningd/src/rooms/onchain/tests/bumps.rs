@@ -107,7 +107,7 @@ fn anchor_bump_of_a_refused_alternative_changes_nothing() {
 }
 
 #[test]
-fn anchor_bump_of_a_commitment_seen_in_the_mempool_is_made_at_once() {
+fn anchor_bump_of_a_commitment_in_the_mempool_is_made_at_once() {
     let mut rig = Rig::new("bump-seen", &[(1, 1)]);
     coin(&mut rig, 9, 50_000);
     failed_channel(&mut rig);

@@ -43,7 +43,7 @@ fn cost_of_bump(rig: &Rig, utxo: u64) -> Option<Sat> {
 /// At the relay minimum all that is at stake may be paid, and never more; where half of it is
 /// enough no more than that is paid.
 #[test]
-fn anchor_bump_at_the_relay_floor_costs_at_most_what_is_at_stake() {
+fn anchor_bump_at_relay_floor_costs_at_most_the_stake() {
     let costs: Vec<(Sat, Option<Sat>)> = (1..=16)
         .map(|n| {
             let amount = Sat(n * 500);

@@ -115,7 +115,7 @@ fn silent_onchaind_does_not_close_the_channels_of_small_htlcs() {
 
 /// The newest block may have the preimage of what was overdue before it.
 #[test]
-fn overdue_htlcs_are_failed_back_once_the_newest_block_is_heeded() {
+fn overdue_htlcs_fail_back_once_the_newest_block_is_processed() {
     let mut rig = captured("heeded");
     let ours = rig.channel(CAPTURED.0).live.htlcs.0.iter();
     let ours = ours.filter(|l| l.htlc.offered_by == Side::Local).map(|l| l.htlc.id);

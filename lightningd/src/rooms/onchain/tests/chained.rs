@@ -35,7 +35,7 @@ fn spends_change(rig: &Rig) -> bool {
 }
 
 #[test]
-fn bump_rejected_with_unconfirmed_change_is_not_made_again_with_it() {
+fn bump_rejected_with_unconfirmed_change_is_rebuilt_without_it() {
     let (mut rig, utxo) = chained("chained-rejected");
     answer(&mut rig, OTHER, Some("too-long-mempool-chain"));
     assert!(of(&rig, OTHER).is_none());
@@ -51,7 +51,7 @@ fn bump_rejected_with_unconfirmed_change_is_not_made_again_with_it() {
 }
 
 #[test]
-fn bump_with_the_change_of_a_dropped_claim_is_made_anew_with_its_utxo() {
+fn bump_with_change_of_a_dropped_claim_is_rebuilt_with_its_utxo() {
     let (mut rig, utxo) = chained("chained-lost");
     // Its peer took the HTLC.
     let claimed = of(&rig, CHANNEL).unwrap().claims[0];
@@ -189,7 +189,7 @@ fn change_of_a_claim_is_not_spent_by_a_withdrawal() {
 /// One block confirms a claim and makes impossible what spent its change: that is free again,
 /// though the same block brought it.
 #[test]
-fn change_is_free_when_one_block_confirms_it_and_kills_its_spend() {
+fn change_is_free_if_one_block_confirms_it_and_kills_its_spend() {
     let mut rig = Rig::new("both-at-once", &[]);
     let script = rig.node.wallet.script(1, AddressKind::Taproot);
     let (a, b) = (coin(&mut rig, 9, 50_000), coin(&mut rig, 10, 50_000));

@@ -7,7 +7,7 @@ use crate::kernel::words::rooms::ChannelEvent;
 use crate::rooms::channels::state::StateTrust;
 
 #[test]
-fn a_coin_is_free_again_when_what_spent_it_left_the_chain_and_lost_to_another() {
+fn utxo_is_free_after_its_spend_was_reorged_and_replaced() {
     let mut rig = on_chain("lost", |rig| vec![paired(rig, 1, 200)]);
     let coin = coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -24,7 +24,7 @@ fn a_coin_is_free_again_when_what_spent_it_left_the_chain_and_lost_to_another() 
 }
 
 #[test]
-fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place() {
+fn utxo_of_a_bump_is_free_after_another_commitment_confirmed() {
     let mut rig = Rig::new("pushed", &[(1, 1)]);
     rig.go_to_chain(1);
     let coin = coin(&mut rig, 9, 50_000);
@@ -60,7 +60,7 @@ fn a_coin_that_pushed_a_commitment_is_free_again_when_another_one_took_its_place
 }
 
 #[test]
-fn a_coin_that_left_the_chain_with_the_commitment_it_was_to_push_is_unconfirmed() {
+fn utxo_reorged_with_the_commitment_to_bump_is_unconfirmed() {
     let mut rig = Rig::new("left-together", &[(1, 1)]);
     rig.go_to_chain(1);
     let ours = commitment(&rig);
@@ -95,7 +95,7 @@ fn a_coin_that_left_the_chain_with_the_commitment_it_was_to_push_is_unconfirmed(
 }
 
 #[test]
-fn a_claim_whose_block_left_the_chain_is_made_again_with_the_same_coin() {
+fn claim_reorged_out_is_rebuilt_with_the_same_utxo() {
     let mut rig = on_chain("again", |rig| vec![paired(rig, 1, 200)]);
     let coin = coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -117,7 +117,7 @@ fn mine_without_onchaind(rig: &mut Rig, height: u32, txs: Vec<Transaction>) {
 }
 
 #[test]
-fn what_is_under_way_keeps_its_coin_when_its_block_left_the_chain() {
+fn claim_in_flight_keeps_its_utxo_when_its_block_is_reorged() {
     let mut rig = on_chain("keeps", |rig| vec![paired(rig, 1, 200)]);
     let coin = coin(&mut rig, 9, 50_000);
     advance(&mut rig);
@@ -161,7 +161,7 @@ fn when_the_peers_commitment_left_the_chain_ours_is_published() {
 }
 
 #[test]
-fn when_a_revoked_commitment_left_the_chain_it_is_as_welcome_as_before() {
+fn revoked_commitment_reorged_out_does_not_publish_ours() {
     let mut rig = peer_closes("welcome");
     found(&mut rig, CloseKind::Revoked { number: CommitmentNumber(0) });
     let said = unmine(&mut rig, 101);
@@ -169,7 +169,7 @@ fn when_a_revoked_commitment_left_the_chain_it_is_as_welcome_as_before() {
 }
 
 #[test]
-fn a_commitment_from_the_future_proves_that_ours_must_never_be_published() {
+fn future_commitment_forbids_publishing_ours() {
     let mut rig = peer_closes("future");
     found(&mut rig, CloseKind::Unknown { number: CommitmentNumber(7) });
     assert_eq!(rig.channel(1).trust, StateTrust::Lost);
@@ -180,7 +180,7 @@ fn a_commitment_from_the_future_proves_that_ours_must_never_be_published() {
 }
 
 #[test]
-fn where_nobody_knows_whether_our_data_is_old_a_close_of_the_peers_does_not_make_ours_good() {
+fn remote_close_does_not_verify_our_unverified_state() {
     let mut rig = Rig::new("unproven", &[(1, 1)]);
     rig.node.channels.all.get_mut(&CHANNEL).unwrap().trust = StateTrust::Unverified;
     let funding = rig.channel(1).live.params.funding;
@@ -222,7 +222,7 @@ fn left_unjudged(rig: &mut Rig, spend: Transaction) -> bool {
 }
 
 #[test]
-fn reorg_before_onchaind_answers_publishes_ours_if_theirs_was_valid() {
+fn reorg_before_onchaind_publishes_ours_if_theirs_was_valid() {
     let [point, next] = [60, 61].map(crate::rooms::channels::testing::point);
     for (number, point) in [(5, point), (6, next)] {
         let mut rig = at_number_6(&format!("unjudged-{number}"));
@@ -233,7 +233,7 @@ fn reorg_before_onchaind_answers_publishes_ours_if_theirs_was_valid() {
 }
 
 #[test]
-fn reorg_of_a_revoked_commitment_before_onchaind_publishes_nothing() {
+fn reorg_of_revoked_commitment_before_onchaind_publishes_none() {
     let mut rig = at_number_6("unjudged-revoked");
     let spend = remote_commitment(&rig, 4, crate::rooms::channels::testing::point(62));
     assert!(!left_unjudged(&mut rig, spend));
@@ -241,7 +241,7 @@ fn reorg_of_a_revoked_commitment_before_onchaind_publishes_nothing() {
 }
 
 #[test]
-fn reorg_of_an_unknown_commitment_before_onchaind_loses_the_state() {
+fn reorg_of_unknown_commitment_before_onchaind_loses_the_state() {
     let mut rig = at_number_6("unjudged-unknown");
     let spend = remote_commitment(&rig, 7, crate::rooms::channels::testing::point(62));
     assert!(!left_unjudged(&mut rig, spend));
@@ -270,7 +270,7 @@ fn reorg_of_our_commitment_before_onchaind_is_told_by_its_point() {
 }
 
 #[test]
-fn reorg_before_onchaind_publishes_nothing_where_our_data_is_old() {
+fn reorg_before_onchaind_publishes_nothing_if_our_data_is_old() {
     let mut rig = at_number_6("unjudged-lost");
     rig.node.channels.all.get_mut(&CHANNEL).unwrap().trust = StateTrust::Lost;
     let spend = remote_commitment(&rig, 6, crate::rooms::channels::testing::point(61));
