@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_funding_that_bitcoind_refused_can_be_taken_back_with_its_coins() {
+    fn funding_rejected_by_bitcoind_is_cancelled_freeing_its_utxos() {
         let (mut rig, txid) = sent("cancel-refused");
         bitcoind_says(&mut rig, txid, &refusal());
         assert!(!coin_is_free(&rig));

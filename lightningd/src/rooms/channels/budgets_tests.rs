@@ -48,7 +48,7 @@ fn births_of_one_peer_are_bounded() {
 }
 
 #[test]
-fn births_of_all_strangers_are_bounded_and_a_peer_with_a_channel_is_none() {
+fn births_for_strangers_are_bounded_for_channel_peers_not() {
     let (mut budgets, start) = (Budgets::default(), Instant::now());
     assert_eq!(born(&mut budgets, 0..500, true, start), 10);
     assert_eq!(born(&mut budgets, 1000..1500, true, start + 7 * SECOND), 7);
@@ -119,7 +119,7 @@ fn newcomer_is_served_while_one_address_floods() {
 }
 
 #[test]
-fn addresses_that_propose_for_the_first_time_are_bounded_together() {
+fn first_proposals_of_new_addresses_are_bounded_together() {
     let (mut budgets, now) = (Budgets::default(), Instant::now());
     let from = |n: u32| [10, (n >> 16) as u8, (n >> 8) as u8, n as u8];
     let first = |budgets: &mut Budgets, now| {

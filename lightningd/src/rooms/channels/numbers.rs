@@ -86,7 +86,7 @@ mod tests {
     /// Whatever of the block was given: the database is one from before it, and the record beside
     /// it is not.
     #[test]
-    fn numbers_of_a_block_are_not_given_again_by_a_database_that_was_put_back() {
+    fn channel_numbers_are_not_reused_by_a_restored_database() {
         let mut rig = Rig::new("numbers-put-back", &[]);
         let (first, record) = one(&mut rig);
         crate::sys::db::set_var(&rig.db, "next_channel_number", &crate::sys::db::sql(first))

@@ -28,7 +28,7 @@ fn lie(rig: &Rig, what: impl FnOnce(&mut ChannelChange)) -> Persist {
 type Lie = fn(&mut ChannelChange);
 
 #[test]
-fn a_daemon_that_lies_about_its_channel_is_killed_and_the_node_lives() {
+fn channeld_that_lies_about_its_channel_is_killed_alone() {
     let lies: [Lie; 16] = [
         |c| c.added.0[0].htlc.amount = Msat(u64::MAX),
         |c| c.added.0[0].htlc.amount = Msat(1_000_000_001),
@@ -148,7 +148,7 @@ fn removal_that_channeld_stored_with_its_refusal_goes_on() {
 /// BOLT 2, update_add_htlc: what the peer fulfils in a commitment it may offer again in the same
 /// one.
 #[test]
-fn htlc_that_spends_what_is_fulfilled_in_the_same_commitment_is_stored() {
+fn htlc_paid_from_a_fulfil_of_the_same_commitment_is_stored() {
     let mut rig = Rig::new("spends-at-once", &[(1, 1)]);
     let preimage = Preimage([3; 32]);
     let channel = rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap();
@@ -227,7 +227,7 @@ fn a_daemon_cannot_close_over_what_is_pending() {
 }
 
 #[test]
-fn an_error_about_all_channels_fails_those_that_nobody_serves_at_that_moment() {
+fn error_about_all_channels_fails_those_without_a_daemon_too() {
     let mut rig = Rig::new("error-about-all", &[(1, 1), (2, 1), (3, 2)]);
     rig.node.channels.all.get_mut(&ChannelNumber(1)).unwrap().reestablished = false;
     let said = PeerComplained {

@@ -292,7 +292,7 @@ fn forward_goes_over_a_channel_only_in_the_phases_of_the_table() {
 /// A trimmed HTLC is the miners' once a commitment is published: it pays no invoice any more, even
 /// if another one has an output for it.
 #[test]
-fn htlc_without_an_output_is_accepted_only_while_the_channel_lives() {
+fn dust_htlc_is_accepted_only_while_the_channel_is_open() {
     for (phase, takes) in [
         (ChannelPhase::Normal, true),
         (ChannelPhase::AwaitingUnilateral, false),

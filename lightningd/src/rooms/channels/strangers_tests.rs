@@ -251,7 +251,7 @@ fn channels_with_push_that_wait_for_their_funding_are_bounded() {
 }
 
 #[test]
-fn funding_that_was_in_a_block_is_known_after_a_reorganisation_and_a_restart() {
+fn funding_once_in_a_block_is_known_after_reorg_and_restart() {
     let mut rig = Rig::new("was-in-block", &[(1, 1)]);
     made_up(&mut rig);
     assert!(rig.channel(1).is_unseen());
@@ -307,7 +307,7 @@ fn word_held_for_a_daemon_that_does_not_come_is_released() {
 }
 
 #[test]
-fn silence_about_channel_counts_once_peer_took_up_another_or_had_time() {
+fn silence_about_a_channel_counts_once_the_peer_had_time() {
     let start = Instant::now();
     let mut rig = Rig::new("silence", &[(1, 1)]);
     let (peer, connection) = waiting(&mut rig, 4, start);
@@ -368,7 +368,7 @@ fn daemon_of_peer_that_asks_does_not_give_way() {
 }
 
 #[test]
-fn failed_channel_is_kept_where_its_rows_prove_not_that_nothing_is_ours() {
+fn failed_channel_is_kept_unless_its_rows_prove_nothing_is_ours() {
     type Change = fn(&mut Channel);
     let cases: [(&str, Change, bool); 6] = [
         ("made up", |_| {}, false),

@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spend_that_pays_the_shutdown_scripts_alone_is_a_mutual_close_at_whatever_fee() {
+    fn spend_to_shutdown_scripts_alone_is_a_mutual_close_at_any_fee() {
         let (local, remote) = (ScriptBuf::from(vec![0x51]), ScriptBuf::from(vec![0x52]));
         let other = ScriptBuf::from(vec![0x53]);
         let both = Sides { local: Some(local.clone()), remote: Some(remote.clone()) };

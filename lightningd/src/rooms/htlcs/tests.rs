@@ -179,7 +179,7 @@ fn a_forward_is_offered_once_and_paid_once_wherever_it_crashes() {
 }
 
 #[test]
-fn a_failure_waits_until_it_is_irrevocable_and_comes_with_our_layer() {
+fn failure_goes_back_once_irrevocable_with_our_onion_layer() {
     for crash in 0..3 {
         let mut rig = narrow(&format!("failed-{crash}"));
         let it = (0, 0, 1);
@@ -216,7 +216,7 @@ fn a_failure_waits_until_it_is_irrevocable_and_comes_with_our_layer() {
 }
 
 #[test]
-fn what_the_next_node_cannot_read_fails_with_its_word_as_an_error_of_ours() {
+fn malformed_failure_goes_back_as_an_error_of_ours() {
     let mut rig = narrow("malformed");
     let it = (0, 0, 1);
     arrive(&mut rig, 0);
@@ -230,7 +230,7 @@ fn what_the_next_node_cannot_read_fails_with_its_word_as_an_error_of_ours() {
 }
 
 #[test]
-fn a_daemon_that_dies_with_its_order_costs_the_forward_its_channel_and_nothing_more() {
+fn channeld_death_with_an_order_costs_the_forward_that_channel() {
     let mut rig = rig("lost");
     arrive(&mut rig, 0);
     // The other channel to the same peer takes it, under the same key.
@@ -249,7 +249,7 @@ fn a_daemon_that_dies_with_its_order_costs_the_forward_its_channel_and_nothing_m
 }
 
 #[test]
-fn what_a_daemon_had_not_read_when_it_went_over_to_closing_goes_elsewhere() {
+fn offer_unread_when_closing_began_goes_to_another_channel() {
     let mut rig = rig("closing");
     arrive(&mut rig, 0);
     let channel = rig.node.channels.all.get_mut(&ChannelNumber(OUT)).unwrap();
@@ -427,7 +427,7 @@ fn a_timeout_on_the_chain_fails_what_was_forwarded_once() {
 }
 
 #[test]
-fn a_decision_is_kept_for_a_channel_that_went_to_the_chain_before_it() {
+fn decision_is_kept_for_a_channel_force_closed_before_it() {
     for crash in [false, true] {
         let mut rig = narrow(&format!("incoming-{crash}"));
         arrive(&mut rig, 0);

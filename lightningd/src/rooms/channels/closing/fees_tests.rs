@@ -46,7 +46,7 @@ fn a_feerange_is_two_feerates_in_order() {
 }
 
 #[test]
-fn what_a_close_cannot_do_is_refused_and_what_changes_nothing_is_not() {
+fn close_refuses_impossible_options_and_accepts_defaults() {
     for fits in [
         json!({}),
         json!({"fee_negotiation_step": "50%", "wrong_funding": null, "force_lease_closed": false}),
@@ -95,7 +95,7 @@ fn the_feerange_of_a_close_bounds_its_fee_and_outlives_the_node() {
 }
 
 #[test]
-fn with_anchors_a_closing_may_cost_what_gets_it_into_a_block_now() {
+fn closing_with_anchors_may_pay_the_next_block_feerate() {
     let mut rig = Rig::new("closing-fee-now", &[(1, 1)]);
     let estimates = json!({"feerate_floor": 1000, "feerates": [
         {"blocks": 6, "feerate": 80_000}, {"blocks": 100, "feerate": 30_000}]});

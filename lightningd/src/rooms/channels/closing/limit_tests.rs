@@ -122,7 +122,7 @@ fn close_with_a_timeout_replaces_the_limit_of_the_peers_close() {
 
 /// Its time is that of the peer, not of what is pending: it begins with the last HTLC's end.
 #[test]
-fn close_without_a_timeout_adds_no_limit_while_htlcs_are_pending() {
+fn close_without_timeout_sets_no_limit_while_htlcs_are_pending() {
     let (mut rig, said) = peer_closes("limit-pending", true);
     assert_eq!(said, []);
     assert_eq!(close(&mut rig, Value::Null), []);

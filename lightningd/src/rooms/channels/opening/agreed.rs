@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_s_funding_is_not_believed_before_it_is_as_deep_as_was_said() {
+    fn remote_funding_is_unbelieved_before_its_minimum_depth() {
         let rig = Rig::new("depth", &[(1, 1)]);
         let says = |depth: u32| {
             let mut channel = rig.channel(1).clone();

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_funding_that_spends_wrapped_segwit_is_the_one_that_it_confirms_under() {
+    fn funding_txid_with_wrapped_segwit_inputs_is_the_confirmed_one() {
         let mut psbt = psbt(&program().to_p2sh());
         let mut signed = psbt.unsigned_tx.clone();
         signed.input[0].script_sig = push(&program());

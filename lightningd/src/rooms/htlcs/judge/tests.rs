@@ -87,7 +87,7 @@ fn a_channel_that_takes_nothing_says_for_how_long() {
 }
 
 #[test]
-fn a_parallel_channel_will_do_and_the_named_one_says_why_none_does() {
+fn forward_takes_a_parallel_channel_or_fails_with_the_named_one() {
     let (incoming, wanted) = (incoming(1_001_100, 600), wanted(1_000_000, 566));
     let away = Way { takes: Takes::Later, ..way(1) };
     let dear = Way { policy: Policy { fee_base: Msat(5000), ..POLICY }, ..way(2) };

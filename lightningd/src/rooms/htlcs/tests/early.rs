@@ -76,7 +76,7 @@ fn early_failure_comes_three_blocks_before_the_incoming_expiry() {
 }
 
 #[test]
-fn early_failures_of_one_incoming_channel_cost_less_than_a_close() {
+fn early_failures_of_a_channel_cost_less_than_its_close() {
     let mut rig = waiting("early-sum", 3, 2_100);
     assert_eq!(tip(&mut rig, 203), [0, 1]);
     rig.crash();
@@ -158,7 +158,7 @@ fn early_failure_comes_when_bitcoind_has_no_more_blocks() {
 }
 
 #[test]
-fn early_failure_is_none_where_the_incoming_channel_closes_anyway() {
+fn early_failure_is_skipped_if_the_incoming_channel_closes() {
     let mut rig = waiting("early-closing", 1, 1_100);
     rig.go_to_chain(IN);
     assert_eq!(tip(&mut rig, 203), NONE);

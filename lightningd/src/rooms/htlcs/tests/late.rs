@@ -47,7 +47,7 @@ fn a_forward_that_has_expired_while_it_waited_is_not_signed() {
 }
 
 #[test]
-fn a_forward_from_a_channel_that_is_on_its_way_to_the_chain_is_not_signed() {
+fn forward_from_a_channel_being_failed_is_not_signed() {
     let mut rig = waiting("late-chain");
     rig.go_to_chain(IN);
     let rig = is_refused(rig);
@@ -59,7 +59,7 @@ fn a_forward_from_a_channel_that_is_on_its_way_to_the_chain_is_not_signed() {
 }
 
 #[test]
-fn a_forward_whose_received_htlc_is_gone_or_decided_on_is_not_signed() {
+fn forward_of_a_gone_or_decided_htlc_is_not_signed() {
     let mut rig = waiting("late-gone");
     rig.node.channels.all.get_mut(&ChannelNumber(IN)).unwrap().live.htlcs.0.clear();
     is_refused(rig);
@@ -71,7 +71,7 @@ fn a_forward_whose_received_htlc_is_gone_or_decided_on_is_not_signed() {
 }
 
 #[test]
-fn a_forward_is_not_signed_while_nobody_knows_how_much_time_is_left() {
+fn forward_is_not_signed_while_the_tip_is_unknown() {
     let mut rig = waiting("late-unsynced");
     rig.node.chain.caught_up = false;
     is_refused(rig);
@@ -81,7 +81,7 @@ fn a_forward_is_not_signed_while_nobody_knows_how_much_time_is_left() {
 }
 
 #[test]
-fn a_forward_that_waits_until_it_expires_goes_back_while_there_is_time() {
+fn forward_that_waits_too_long_is_failed_back_in_time() {
     let mut rig = waiting("late-timer");
     arrive(&mut rig, 1);
     assert_eq!(tip(&mut rig, 199), []);
@@ -102,7 +102,7 @@ fn a_forward_that_waits_until_it_expires_goes_back_while_there_is_time() {
 }
 
 #[test]
-fn a_forward_from_a_channel_that_went_to_the_chain_does_not_wait_longer() {
+fn forward_from_a_force_closed_channel_waits_no_longer() {
     let mut rig = waiting("late-timer-chain");
     rig.go_to_chain(IN);
     assert_eq!(tip(&mut rig, 101), [Said::Kill(OUT)]);
@@ -112,7 +112,7 @@ fn a_forward_from_a_channel_that_went_to_the_chain_does_not_wait_longer() {
 }
 
 #[test]
-fn a_payment_of_ours_that_has_expired_while_it_waited_is_not_signed() {
+fn payment_that_expired_while_it_waited_is_not_signed() {
     for (height, ends) in [(199, None), (200, Some(Status::Failed))] {
         let mut rig = narrow(&format!("late-payment-{height}"));
         rig.node.payments.insert(payment(1, OUT, preimage(0).hash()));

@@ -103,7 +103,7 @@ fn funded_at(rig: &mut Rig, height: Option<u32>) {
 }
 
 #[test]
-fn complete_set_whose_invoice_is_gone_does_not_keep_the_block_out() {
+fn complete_set_without_its_invoice_does_not_stop_the_block() {
     let mut rig = payee("set-gone");
     pays(&mut rig, (IN, 0), AMOUNT, 150);
     funded_at(&mut rig, None);

@@ -12,7 +12,7 @@ fn behind(name: &str) -> Rig {
 }
 
 #[test]
-fn what_arrives_before_the_tip_is_known_is_decided_on_with_the_tip() {
+fn htlc_before_the_tip_is_known_is_decided_with_the_tip() {
     let mut rig = behind("before-the-tip");
     assert_eq!(arrive(&mut rig, 0), []);
     assert_eq!((again(&mut rig), status(&rig)), (vec![], vec![]));
@@ -22,7 +22,7 @@ fn what_arrives_before_the_tip_is_known_is_decided_on_with_the_tip() {
 }
 
 #[test]
-fn what_arrives_before_the_tip_is_known_fails_when_the_tip_does_not_come() {
+fn htlc_before_the_tip_is_known_fails_if_the_tip_never_comes() {
     let mut rig = behind("without-a-tip");
     assert_eq!(arrive(&mut rig, 0), []);
     let said = rig.run(Event::Htlc(HtlcEvent::DecideAll));
@@ -73,7 +73,7 @@ fn what_arrives_at_a_start_with_an_old_tip_waits_for_a_new_one() {
 }
 
 #[test]
-fn nothing_is_forwarded_from_or_over_a_channel_whose_funding_left_the_chain() {
+fn channel_whose_funding_was_reorged_out_forwards_nothing() {
     for (gone, why) in [(IN, Failure::TemporaryNodeFailure), (OUT, temporary())] {
         let mut rig = narrow(&format!("unfounded-{gone}"));
         let set = |rig: &mut Rig, height: Option<u32>| {
