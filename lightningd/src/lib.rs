@@ -29,6 +29,7 @@ mod sys {
     pub mod hsm;
     pub mod json;
     pub mod kennel;
+    pub mod listen;
     pub mod lock;
     pub mod log;
     pub mod nursery;

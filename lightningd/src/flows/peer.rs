@@ -9,11 +9,11 @@ use crate::kernel::words::news::News;
 use crate::node::Node;
 use crate::rooms::channels;
 use crate::rooms::peers::line::{order, refuse, tell};
+use crate::rooms::peers::view::pong;
 use crate::rooms::peers::{connectd, connections};
 use crate::sys::fatal::Stop;
 use crate::sys::log::said;
 use primitives::{ChannelId, ChannelNumber, NodeId};
-use serde_json::json;
 use std::time::Instant;
 use wire::connectd::{Connected, Disconnect, FromConnectd, PeerComplained};
 use wire::daemon::LogLevel;
@@ -45,7 +45,7 @@ pub fn heard(node: &Node, turn: &mut Turn<'_>, said: FromConnectd) -> Result<(),
         }
         FromConnectd::Spoke(s) => channels::spoke::spoke(node, turn, s),
         FromConnectd::Ponged(p) => {
-            let result = Ok(json!({"totlen": p.length}));
+            let result = Ok(pong(p.length));
             answer_all(node, turn, |f| *f == For::Pong(p.ask), &result);
             Ok(())
         }

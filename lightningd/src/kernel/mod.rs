@@ -9,6 +9,7 @@ pub mod children;
 pub mod floor;
 pub mod plugins;
 pub mod turn;
+pub mod view;
 pub mod waiting;
 pub mod waits;
 pub mod words;

@@ -7,7 +7,7 @@ use crate::kernel::words::rooms::WaitId;
 use crate::kernel::{Scope, Waits};
 use crate::sys::form::{Caller, ConnId, RpcError, RpcRequest};
 use primitives::{BlockHeight, NodeId};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// From now on this caller waits, at most so many seconds.
@@ -57,7 +57,7 @@ pub fn fund_now(node: &Scope, turn: &mut Turn<'_>, peer: NodeId) {
 
 /// A new tip.
 pub fn height_is(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) {
-    let result = Ok(json!({"blockheight": height.0}));
+    let result = Ok(crate::kernel::view::height(height));
     answer_all(node, turn, |f| matches!(f, For::Height(h) if *h <= height.0), &result);
 }
 

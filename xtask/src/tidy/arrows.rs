@@ -94,6 +94,16 @@ impl Reader<'_> {
         }
     }
 
+    /// `name!` or `crate::name!`: to where the macro is written. Macros have names of their own:
+    /// items of the same name are something else.
+    fn macro_call(&mut self, path: &[String], line: usize) {
+        let is_ours = path.len() == 1 || path.first().is_some_and(|first| first == "crate");
+        let Some(name) = path.last().filter(|_| is_ours) else { return };
+        if let Some(file) = self.of.macros.get(name) {
+            self.arrow(*file, line, format!("{name}!"));
+        }
+    }
+
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut at = 0;
@@ -104,7 +114,11 @@ impl Reader<'_> {
                     let line = first.span().start().line;
                     let (path, end) = path_at(&tokens, at);
                     let after_dot = at > 0 && is_punct(tokens.get(at - 1), '.');
-                    if !after_dot && path.len() > 1 {
+                    let is_call = is_punct(tokens.get(end), '!')
+                        && matches!(tokens.get(end + 1), Some(TokenTree::Group(_)));
+                    if is_call {
+                        self.macro_call(&path, line);
+                    } else if !after_dot && path.len() > 1 {
                         self.path(&path, line);
                     } else if let (false, true, Some(TokenTree::Ident(field))) =
                         (after_dot, is_punct(tokens.get(end), '.'), tokens.get(end + 1))
@@ -222,21 +236,8 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        if let Some(name) = call.path.get_ident() {
-            if let Some(file) = self.of.macros.get(&name.to_string()) {
-                self.arrow(*file, name.span().start().line, format!("{name}!"));
-            }
-        } else {
-            let last = call.path.segments.last().map(|s| s.ident.to_string()).unwrap_or_default();
-            let ours = call.path.segments.first().is_some_and(|s| s.ident == "crate");
-            if let (true, Some(file)) = (ours, self.of.macros.get(&last)) {
-                self.arrow(
-                    *file,
-                    call.path.segments[0].ident.span().start().line,
-                    format!("{last}!"),
-                );
-            }
-        }
+        let path: Vec<String> = call.path.segments.iter().map(|s| s.ident.to_string()).collect();
+        self.macro_call(&path, call.path.segments[0].ident.span().start().line);
         self.tokens(call.tokens.clone());
     }
 }

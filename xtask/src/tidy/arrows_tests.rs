@@ -169,3 +169,14 @@ fn rooms_may_name_and_read_only_their_row() {
     );
     assert!(may_read_field(&room("chain"), "config") && !may_read_field(&Floor::Kernel, "chain"));
 }
+
+#[test]
+fn macro_text_names_no_test_module_and_no_item_like_a_macro() {
+    let tests = ("lib.rs", "mod a;\nmod b;\npub use b::*;\n#[cfg(test)]\nmod sample;");
+    let names = ("a.rs", "macro_rules! m { () => { $crate::sample::f() } }");
+    assert_eq!(shown(&[tests, names, B]), [""; 0]);
+    let two = ("lib.rs", "mod a;\nmod b;\nmod c;\npub use b::*;");
+    let calls = ("a.rs", "macro_rules! m { () => { $crate::made!(1) } }\nfn f() { 1 != 2 }");
+    let made = ("c.rs", "macro_rules! made { ($n:expr) => {} }");
+    assert_eq!(shown(&[two, calls, B, made]), ["a.rs:1 c.rs made!"]);
+}

@@ -82,6 +82,7 @@ impl Crate {
             all.push(match def {
                 Def::Item => Found::Item { module, name: name.clone(), rest: rest.to_vec() },
                 Def::Module(child) => self.walk(*child, rest, open),
+                Def::TestModule => Found::Outside,
                 Def::Use(import) => {
                     let whole: Vec<String> = import.iter().chain(rest).cloned().collect();
                     self.resolve_within(module, &whole, open)

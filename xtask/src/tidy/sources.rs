@@ -23,6 +23,8 @@ pub(super) enum Def {
     Module(usize),
     /// An import, as written in its module.
     Use(Vec<String>),
+    /// A module for tests alone. A macro's text may name it: it leads nowhere here.
+    TestModule,
 }
 
 /// A module: a file's, or one written inline.
@@ -124,8 +126,12 @@ impl Crate {
         place: &Place<'_>,
         read: &Read<'_>,
     ) -> Result<(), String> {
-        for item in items.iter().filter(|i| !is_for_tests(attributes(i))) {
+        for item in items {
             match item {
+                Item::Mod(m) if is_for_tests(&m.attrs) => {
+                    self.define(module, m.ident.to_string(), Def::TestModule);
+                }
+                test if is_for_tests(attributes(test)) => {}
                 Item::Mod(m) => {
                     let name = m.ident.to_string();
                     let mut path = self.modules[module].path.clone();

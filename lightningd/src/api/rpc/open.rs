@@ -1,6 +1,9 @@
 //! `fundchannel`, `fundchannel_start`, `fundchannel_complete`, `fundchannel_cancel`.
 
+use crate::kernel::plugins::backend::Question;
+use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
+use crate::kernel::words::rooms::Purpose;
 use crate::node::Node;
 use crate::rooms::chain::feerates::Use;
 use crate::rooms::channels::opening::begin::{Proposal, propose};
@@ -14,7 +17,7 @@ use crate::sys::args::{Args, Asked};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use primitives::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What the funding output's script will be as long as: a P2WSH of anything.
 fn placeholder() -> ScriptBuf {
@@ -238,14 +241,8 @@ pub fn cancel_rpc(
         // Somebody else may hold the funding: bitcoind knows whether it was published, in a block
         // or not.
         Some(c) => {
-            let funding = c.live.params.funding;
-            crate::kernel::plugins::calls::call_backend(
-                node,
-                turn,
-                "getutxout",
-                &json!({"txid": funding.txid.to_string(), "vout": funding.vout}),
-                crate::kernel::words::rooms::Purpose::FundingSeen(c.number, caller.clone()),
-            );
+            let question = Question::Unspent(c.live.params.funding);
+            call_backend(node, turn, &question, Purpose::FundingSeen(c.number, caller.clone()));
             Ok(Answer::Later)
         }
         None => {
@@ -258,11 +255,12 @@ pub fn cancel_rpc(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::words::rooms::{BroadcastFor, Purpose};
+    use crate::kernel::words::rooms::BroadcastFor;
     use crate::rooms::chain;
     use crate::rooms::channels::opening::cancel::funding_seen;
     use crate::testing::Rig;
     use bitcoin::{Amount, Transaction, TxIn, TxOut};
+    use serde_json::json;
 
     const NUMBER: ChannelNumber = ChannelNumber(1);
 

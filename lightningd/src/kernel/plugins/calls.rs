@@ -1,5 +1,6 @@
 //! Calls to plugins.
 
+use crate::kernel::plugins::backend::Question;
 use crate::kernel::plugins::{Call, CallFor};
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -37,15 +38,13 @@ pub fn send_call(
 }
 
 /// Asks the backend.
-pub fn call_backend(
-    node: &Scope,
-    turn: &mut Turn<'_>,
-    method: &str,
-    params: &Value,
-    purpose: Purpose,
-) {
+pub fn call_backend(node: &Scope, turn: &mut Turn<'_>, question: &Question<'_>, purpose: Purpose) {
+    let method = question.method();
     match node.plugins.owner_of(method) {
-        Some((plugin, _)) => call(node, turn, plugin, method, params, CallFor::Backend(purpose)),
+        Some((plugin, _)) => {
+            let params = question.params();
+            call(node, turn, plugin, method, &params, CallFor::Backend(purpose));
+        }
         None => {
             let error =
                 RpcError::new(code::PLUGIN_TERMINATED, format!("no plugin answers {method}"));

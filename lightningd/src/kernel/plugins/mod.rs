@@ -4,6 +4,7 @@
 //! Like the supervisor in two halves: [`PluginHost`] is what the node knows, [`Kennel`] holds the
 //! processes.
 
+pub mod backend;
 pub mod calls;
 pub mod heard;
 pub mod hooks;

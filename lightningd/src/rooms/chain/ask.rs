@@ -1,5 +1,6 @@
 //! What is asked of the backend, and when. One question is under way at a time.
 
+use crate::kernel::plugins::backend::Question;
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -8,7 +9,6 @@ use crate::rooms::chain::{Backend, Chain, Estimates, Scope, store};
 use crate::sys::fatal::Stop;
 use bitcoin::BlockHash;
 use primitives::BlockHeight;
-use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// So long estimates are good enough. Of note only where a developer's node polls more often than
@@ -16,13 +16,8 @@ use std::time::{Duration, Instant};
 const FEES_STAY: Duration = Duration::from_millis(900);
 
 pub fn poll(node: &Scope, turn: &mut Turn<'_>) {
-    call_backend(
-        node,
-        turn,
-        "getchaininfo",
-        &json!({"last_height": node.chain.height().0}),
-        Purpose::ChainInfo,
-    );
+    let question = Question::ChainInfo { last_height: node.chain.height() };
+    call_backend(node, turn, &question, Purpose::ChainInfo);
 }
 
 pub fn poll_later(node: &Scope, turn: &mut Turn<'_>) {
@@ -38,7 +33,7 @@ pub fn ask_fees(node: &Scope, turn: &mut Turn<'_>) {
     let now = Instant::now();
     if node.chain.fees_asked.is_none_or(|at| now.duration_since(at) >= FEES_STAY) {
         turn.install(node, move |chain| chain.fees_asked = Some(now));
-        call_backend(node, turn, "estimatefees", &json!({}), Purpose::Fees);
+        call_backend(node, turn, &Question::Fees, Purpose::Fees);
     }
 }
 
@@ -62,13 +57,7 @@ pub fn outdated(
 }
 
 pub fn ask_block(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight) {
-    call_backend(
-        node,
-        turn,
-        "getrawblockbyheight",
-        &json!({"height": height.0}),
-        Purpose::Block(height),
-    );
+    call_backend(node, turn, &Question::Block(height), Purpose::Block(height));
 }
 
 /// The block after our tip, or for a new node one that lies `rescan` before the backend's tip.

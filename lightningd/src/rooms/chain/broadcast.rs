@@ -1,5 +1,6 @@
 //! Sending transactions: each is stored first, and sent again with every block until it is in one.
 
+use crate::kernel::plugins::backend::Question;
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::{BroadcastFor, Purpose};
@@ -7,7 +8,7 @@ use crate::rooms::chain::{Scope, store};
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::RpcError;
 use bitcoin::{Transaction, Txid};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Stores a transaction, then sends it.
 pub fn broadcast(
@@ -58,15 +59,13 @@ pub fn taken(turn: &mut Turn<'_>, txid: Txid) -> Result<(), Stop> {
 
 /// Sends a transaction, whether it is stored or not.
 pub fn send(node: &Scope, turn: &mut Turn<'_>, tx: &Transaction, why: BroadcastFor) {
-    let params =
-        json!({"tx": bitcoin::consensus::encode::serialize_hex(tx), "allowhighfees": true});
     let txid = tx.compute_txid();
     turn.install(node, move |chain| {
         if let Some(under_way) = chain.never_accepted.get_mut(&txid) {
             *under_way += 1;
         }
     });
-    call_backend(node, turn, "sendrawtransaction", &params, Purpose::Broadcast(txid, why));
+    call_backend(node, turn, &Question::Send(tx), Purpose::Broadcast(txid, why));
 }
 
 /// What the backend says of a transaction that it was given.

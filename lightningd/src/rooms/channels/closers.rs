@@ -3,9 +3,9 @@
 use crate::kernel::turn::Turn;
 use crate::kernel::waits::For;
 use crate::rooms::channels::Scope;
+use crate::rooms::channels::view::closed;
 use crate::sys::form::{RpcError, code};
 use primitives::*;
-use serde_json::{Value, json};
 
 pub(super) fn answer_closers(
     node: &Scope,
@@ -14,11 +14,8 @@ pub(super) fn answer_closers(
     kind: &str,
     tx: &Transaction,
 ) {
-    let (raw, txid) =
-        (bitcoin::consensus::encode::serialize_hex(tx), tx.compute_txid().to_string());
-    let result: Value =
-        json!({"type": kind, "tx": raw, "txid": txid, "txs": [raw], "txids": [txid]});
-    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(number), &Ok(result));
+    let result = Ok(closed(kind, tx));
+    crate::kernel::waiting::answer_all(node, turn, |f| *f == For::Close(number), &result);
 }
 
 /// Nothing closes this channel for now: who waits for it hears why.

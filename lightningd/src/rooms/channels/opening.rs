@@ -14,6 +14,9 @@ use crate::sys::form::Caller;
 use primitives::*;
 use wire::openingd::*;
 
+/// CLN's word for it: to the peer, and to whoever asked for it.
+pub const CANCELLED: &str = "Channel open canceled by RPC(fundchannel_cancel)";
+
 /// How far an attempt is.
 #[derive(Debug, Clone)]
 pub enum Attempt {

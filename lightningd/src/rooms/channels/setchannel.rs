@@ -3,14 +3,15 @@
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::rooms::channels::change::update;
-use crate::rooms::channels::policy::{bounds, ignores_fee_limits, of, put_policy};
+use crate::rooms::channels::policy::{bounds, of};
+use crate::rooms::channels::view::{set_channel, set_channels};
 use crate::rooms::channels::{Channel, Scope, store};
 use crate::sys::args::Args;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Answer, Caller, RpcError, code};
 use crate::sys::json::{now, put};
 use primitives::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use wire::channeld::FeesChanged;
 
 /// CLN's: ten minutes, until the network has heard.
@@ -50,7 +51,7 @@ pub fn setchannel(
     for channel in channels {
         list.push(set(node, turn, channel, &wanted)?);
     }
-    Ok(Answer::Now(json!({"channels": list})))
+    Ok(Answer::Now(set_channels(list)))
 }
 
 struct Wanted {
@@ -115,13 +116,7 @@ fn set(
         channel.number,
         crate::kernel::words::rooms::ChannelEvent::TellUpdate,
     ));
-    let mut out = json!({
-        "peer_id": channel.peer.to_string(),
-        "channel_id": channel.id.to_string(),
-    });
-    put(&mut out, "short_channel_id", channel.scid.map(|s| s.to_string()));
-    put_policy(&mut out, &of(node, &changed));
-    put(&mut out, "ignore_fee_limits", Some(ignores_fee_limits(node, &changed)));
+    let mut out = set_channel(node, &changed);
     if wanted.htlc_min.is_some_and(|m| m < least) {
         let text = format!("Set minimum_htlc_out_msat to {least}, the minimum the peer allows");
         put(&mut out, "warning_htlcmin_too_low", Some(text));

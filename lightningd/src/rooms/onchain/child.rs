@@ -8,6 +8,7 @@ use super::claims;
 use super::commitments::Bumpable;
 use super::cost::Utxo;
 use super::fees::MAX_SHARE;
+use crate::kernel::plugins::backend::Question;
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::{BroadcastFor, Purpose};
@@ -18,10 +19,8 @@ use crate::rooms::onchain::child_cost::{CHILD_WEIGHT, cost};
 use crate::rooms::onchain::claims::{Spent, Unsigned};
 use crate::rooms::onchain::weights::DUST;
 use crate::sys::fatal::Stop;
-use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Sequence, Transaction, Txid};
 use primitives::*;
-use serde_json::json;
 use wire::hsm::WalletKey;
 
 /// Builds, signs and stores an anchor bump with these UTXOs. `None` if hsmd does not sign it.
@@ -152,8 +151,8 @@ pub(super) fn submit(
         chain::broadcast::send(node, turn, &child.tx, why);
     } else if node.plugins.owner_of("submitpackage").is_some() {
         let package = [ours].into_iter().chain(parents).chain([&child.tx]);
-        let params = json!({"txs": package.map(serialize_hex).collect::<Vec<_>>()});
-        call_backend(node, turn, "submitpackage", &params, Purpose::Broadcast(child.txid, why));
+        let question = Question::SendPackage(package.collect());
+        call_backend(node, turn, &question, Purpose::Broadcast(child.txid, why));
     } else {
         chain::broadcast::send(node, turn, ours, BroadcastFor::Nobody);
         chain::broadcast::send(node, turn, &child.tx, why);

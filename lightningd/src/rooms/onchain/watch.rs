@@ -1,6 +1,7 @@
 //! What the chain shows of channels that ended.
 
 use super::report::is_belied_by;
+use crate::kernel::plugins::backend::Question;
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
@@ -13,7 +14,7 @@ use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use bitcoin::Block;
 use primitives::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 use wire::Long;
@@ -231,14 +232,10 @@ pub fn ask_mempool(node: &Scope, turn: &mut Turn<'_>) {
     let (some, next) = some_of(&waiting, node.onchain.next_asked, MAX_ASKED);
     // Which commitment of a failed channel stands in the mempool decides which one is bumped.
     let fundings = fundings_of_published(node).map(|(funding, _)| funding).take(MAX_ASKED);
-    let outpoints: Vec<Value> = fundings
-        .chain(some.iter().copied())
-        .map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout}))
-        .collect();
+    let outpoints: Vec<OutPoint> = fundings.chain(some.iter().copied()).collect();
     if !outpoints.is_empty() {
         turn.install(node, move |onchain| onchain.next_asked = next);
-        let params = json!({"outpoints": outpoints});
-        call_backend(node, turn, "mempoolspends", &params, Purpose::MempoolSpends);
+        call_backend(node, turn, &Question::MempoolSpends(outpoints), Purpose::MempoolSpends);
     }
 }
 

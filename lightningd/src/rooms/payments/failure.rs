@@ -10,6 +10,11 @@ use serde_json::Value;
 
 type Told = (i64, String, Value);
 
+/// As the row of a payment keeps it.
+pub(super) fn stored(told: &Told) -> String {
+    serde_json::json!(told).to_string()
+}
+
 fn base(payment: &Payment) -> Value {
     crate::rooms::payments::view::to_json(&Payment {
         status: super::Status::Failed,

@@ -2,12 +2,12 @@
 
 use crate::rooms::channels::Channel;
 use crate::rooms::payments::Scope;
+use crate::rooms::payments::view::first_hop_failed;
 use crate::sys::args::Args;
 use crate::sys::form::{RpcError, code};
-use crate::sys::json::put;
 use onion::{Failure, FinalPayload, ForwardPayload, Hop, ROUTING_INFO_LEN, build};
 use primitives::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Hops of a route: what an onion can hold of the smallest payloads.
 const MAX_HOPS: usize = 20;
@@ -103,16 +103,7 @@ pub fn first_channel(
         }
         (None, None) => (Failure::UnknownNextPeer, format!("No channel with peer {peer}")),
     };
-    let mut data = json!({
-        "erring_index": 0,
-        "failcode": failure.code(),
-        "failcodename": failure.name().to_string(),
-        "erring_node": node.id.to_string(),
-    });
-    if let Some(name) = name {
-        put(&mut data, "erring_channel", Some(name.to_string()));
-        put(&mut data, "erring_direction", Some(u8::from(node.id > peer)));
-    }
+    let data = first_hop_failed(node.id, peer, name, &failure);
     Err(RpcError { code: code::PAY_TRY_OTHER_ROUTE, message: text, data: Some(data) })
 }
 

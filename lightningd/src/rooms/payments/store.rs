@@ -98,7 +98,7 @@ pub fn insert(db: &Connection, p: &Payment) -> Result<(), Fatal> {
 }
 
 pub(super) fn update(db: &Connection, p: &Payment) -> Result<(), Fatal> {
-    let failure = p.failure.as_ref().map(|f| serde_json::json!(f).to_string());
+    let failure = p.failure.as_ref().map(crate::rooms::payments::failure::stored);
     db.prepare_cached(
         "UPDATE payments SET updated_index = ?2, status = ?3, preimage = ?4, completed_at = ?5, failure = ?6
          WHERE created_index = ?1",

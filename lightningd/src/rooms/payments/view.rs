@@ -3,6 +3,8 @@
 use crate::rooms::payments::{Payment, Status};
 use crate::sys::form::{RpcError, code};
 use crate::sys::json::{hex, put};
+use onion::Failure;
+use primitives::{NodeId, ShortChannelId};
 use serde_json::{Value, json};
 
 /// As every command shows it.
@@ -55,4 +57,24 @@ pub fn error_of(payment: &Payment) -> RpcError {
             RpcError::new(code::PAY_UNSPECIFIED_ERROR, "the payment failed, and nobody said why")
         }
     }
+}
+
+/// Which channel of ours cannot take a payment, and why, in CLN's fields.
+pub fn first_hop_failed(
+    us: NodeId,
+    peer: NodeId,
+    channel: Option<ShortChannelId>,
+    failure: &Failure,
+) -> Value {
+    let mut data = json!({
+        "erring_index": 0,
+        "failcode": failure.code(),
+        "failcodename": failure.name().to_string(),
+        "erring_node": us.to_string(),
+    });
+    if let Some(channel) = channel {
+        put(&mut data, "erring_channel", Some(channel.to_string()));
+        put(&mut data, "erring_direction", Some(u8::from(us > peer)));
+    }
+    data
 }

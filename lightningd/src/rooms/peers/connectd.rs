@@ -16,7 +16,6 @@ use crate::sys::backoff::Backoff;
 use crate::sys::children::ChildId;
 use crate::sys::fatal::{Fatal, Stop};
 use crate::sys::form::{RpcError, code};
-use nix::sys::socket::{Backlog, listen};
 use primitives::{ChannelNumber, NodeId};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -227,8 +226,7 @@ pub fn listen_again(node: &Scope, turn: &mut Turn<'_>, child: ChildId) -> Result
 
 /// Could connectd listen there?
 fn is_free(address: &Address) -> bool {
-    subdaemon::bind_tcp(&address.host, address.port)
-        .is_ok_and(|socket| listen(&socket, Backlog::MAXALLOWABLE).is_ok())
+    crate::sys::listen::is_free(&address.host, address.port)
 }
 
 #[cfg(test)]

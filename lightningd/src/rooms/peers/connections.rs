@@ -7,13 +7,13 @@ use crate::kernel::waits::For;
 use crate::kernel::words::event::Event;
 use crate::rooms::peers::address::MAX_HOST;
 use crate::rooms::peers::line::dial;
-use crate::rooms::peers::view::connect_result;
+use crate::rooms::peers::view::{connect_result, disconnected as disconnected_result};
 use crate::rooms::peers::{Connection, Scope, store};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use crate::sys::log::said;
 use primitives::NodeId;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use wire::connectd::{ConnectFailed, Connected, Direction};
 use wire::daemon::LogLevel;
@@ -57,7 +57,7 @@ pub fn begin(node: &Scope, turn: &mut Turn<'_>, mut c: Connected) -> Result<Valu
     let result = connect_result(id, &c);
     // A new connection means that the one before is over.
     let before = |f: &For| matches!(f, For::Disconnect(p, n) if *p == id && *n != number);
-    answer_all(node, turn, before, &Ok(json!({})));
+    answer_all(node, turn, before, &Ok(disconnected_result()));
     let connection = Connection {
         number,
         since: Instant::now(),
@@ -111,7 +111,7 @@ pub fn end(
     why: &str,
     has_channels: bool,
 ) -> bool {
-    answer_all(node, turn, |f| *f == For::Disconnect(peer, number), &Ok(json!({})));
+    answer_all(node, turn, |f| *f == For::Disconnect(peer, number), &Ok(disconnected_result()));
     if node.peers.connection(peer).is_none_or(|c| c.number != number) {
         return false;
     }

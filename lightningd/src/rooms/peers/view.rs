@@ -29,3 +29,13 @@ pub fn connect_result(id: NodeId, c: &Connected) -> Value {
         "address": address_json(&c.address),
     })
 }
+
+/// What `ping` answers.
+pub fn pong(length: u16) -> Value {
+    json!({"totlen": length})
+}
+
+/// What `disconnect` answers.
+pub fn disconnected() -> Value {
+    json!({})
+}

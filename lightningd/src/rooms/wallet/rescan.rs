@@ -1,5 +1,6 @@
 //! Old blocks are looked at once more, after a database was put back.
 
+use crate::kernel::plugins::backend::Question;
 use crate::kernel::plugins::calls::call_backend;
 use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::Purpose;
@@ -12,7 +13,7 @@ use crate::sys::fatal::Stop;
 use crate::sys::form::RpcError;
 use bitcoin::Block;
 use primitives::{BlockHeight, OutPoint};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,7 @@ pub fn start_over(node: &Scope, turn: &mut Turn<'_>) {
 
 fn ask(node: &Scope, turn: &mut Turn<'_>, height: BlockHeight, since: Instant) {
     let purpose = Purpose::Again(height, since);
-    call_backend(node, turn, "getrawblockbyheight", &json!({"height": height.0}), purpose);
+    call_backend(node, turn, &Question::Block(height), purpose);
 }
 
 /// The backend gave an old block.

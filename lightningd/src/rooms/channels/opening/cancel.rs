@@ -2,11 +2,13 @@
 
 use crate::kernel::turn::Turn;
 use crate::rooms::channels::Scope;
+use crate::rooms::channels::opening::CANCELLED;
+use crate::rooms::channels::view::cancelled;
 use crate::rooms::{chain, wallet};
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError, code};
 use primitives::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub const BROADCAST: &str = "Cannot cancel: the funding transaction has been broadcast";
 
@@ -37,8 +39,7 @@ pub fn funding_seen(
         )),
         (Some(c), Ok(seen)) if seen || !may_cancel(node, c) => unsafe_now(BROADCAST.to_owned()),
         (Some(c), Ok(_)) => {
-            let text = "Channel open canceled by RPC(fundchannel_cancel)";
-            crate::rooms::peers::line::tell(node, turn, c.peer, &wire::Error::new(c.id, text));
+            crate::rooms::peers::line::tell(node, turn, c.peer, &wire::Error::new(c.id, CANCELLED));
             crate::rooms::channels::forget::forget(
                 node,
                 turn,
@@ -51,7 +52,7 @@ pub fn funding_seen(
                 wallet::spend::unspend(node, turn, txid)?;
                 chain::broadcast::taken(turn, txid)?;
             }
-            Ok(json!({"cancelled": text}))
+            Ok(cancelled())
         }
     };
     turn.reply(caller.clone(), answer);

@@ -4,13 +4,13 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::rooms::BroadcastFor;
 use crate::rooms::chain::broadcast::{broadcast, broadcast_first};
 use crate::rooms::channels::change::update;
-use crate::rooms::channels::{Channel, Scope, store};
+use crate::rooms::channels::view::funded;
+use crate::rooms::channels::{Scope, store};
 use crate::rooms::wallet;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{RpcError, code};
 use bitcoin::Transaction;
 use primitives::*;
-use serde_json::json;
 use wire::daemon::LogLevel;
 
 /// Signs the funding of a channel that both have signed the first commitments of, and sends it.
@@ -45,7 +45,7 @@ pub fn funding_sent(
         (None, Some(tx)) => {
             channel.log(LogLevel::Info, &format!("funding {} is on its way", tx.compute_txid()));
             if let Some(caller) = funder {
-                turn.reply(caller, Ok(funded_result(channel, tx)));
+                turn.reply(caller, Ok(funded(channel, tx)));
             }
         }
         (Some(e), _) => {
@@ -62,21 +62,4 @@ pub fn funding_sent(
         (None, None) => {}
     }
     Ok(())
-}
-
-fn funded_result(channel: &Channel, tx: &Transaction) -> serde_json::Value {
-    let mut result = json!({
-        "tx": bitcoin::consensus::encode::serialize_hex(tx),
-        "txid": tx.compute_txid().to_string(),
-        "outnum": channel.live.params.funding.vout,
-        "channel_id": channel.id.to_string(),
-        "channel_type": crate::rooms::channels::view::channel_type_json(&channel.live.params.channel_type),
-    });
-    crate::sys::json::put(
-        &mut result,
-        "close_to",
-        channel.upfront.local.as_ref().map(|s| s.to_hex_string()),
-    );
-    crate::sys::json::put(&mut result, "mindepth", Some(channel.minimum_depth));
-    result
 }

@@ -5,13 +5,13 @@ use crate::kernel::turn::Turn;
 use crate::kernel::words::event::Event;
 use crate::kernel::words::outgoing::Outgoing;
 use crate::rooms::channels::opening::{Attempt, Opening, agreed};
+use crate::rooms::channels::view::{cancelled, completed, started};
 use crate::rooms::channels::{Channel, Scope, store, strangers};
 use crate::rooms::wallet;
 use crate::sys::children::ChildId;
 use crate::sys::fatal::Stop;
 use crate::sys::form::{Caller, RpcError, code};
 use primitives::*;
-use serde_json::json;
 use std::os::fd::OwnedFd;
 use subdaemon::Frame;
 use wire::channeld::Birth;
@@ -76,17 +76,11 @@ fn accepted(node: &Scope, turn: &mut Turn<'_>, opening: &Opening, a: Accepted) -
             Attempt::FundingSigned { caller, funded }
         }
         Attempt::Start { caller } => {
-            let mut result = json!({
-                "funding_address": wallet::address(&a.funding_script, node.network),
-                "scriptpubkey": a.funding_script.to_hex_string(),
-                "channel_type": crate::rooms::channels::view::channel_type_json(&a.channel_type),
-                "warning_usage": "The funding transaction MUST NOT be broadcast until after channel establishment has been successfully completed by running `fundchannel_complete`",
-                "mindepth": a.minimum_depth,
-            });
-            crate::sys::json::put(
-                &mut result,
-                "close_to",
-                opening.close_to.as_ref().map(|s| s.to_hex_string()),
+            let result = started(
+                node.network,
+                (&a.funding_script, &a.channel_type),
+                a.minimum_depth,
+                opening.close_to.as_ref(),
             );
             turn.reply(caller, Ok(result));
             Attempt::StartAccepted { funding_script: a.funding_script }
@@ -191,8 +185,7 @@ fn tell_opener(node: &Scope, turn: &mut Turn<'_>, opening: &Opening, channel: &C
             ));
         }
         Attempt::Completing { caller, .. } => {
-            let result = json!({"channel_id": channel.id.to_string(), "commitments_secured": true});
-            turn.reply(caller.clone(), Ok(result));
+            turn.reply(caller.clone(), Ok(completed(channel.id)));
         }
         Attempt::Funding { .. }
         | Attempt::Start { .. }
@@ -306,12 +299,7 @@ fn end(node: &Scope, turn: &mut Turn<'_>, opening: &Opening, text: &str) -> Resu
             Err(RpcError::new(code::LIGHTNINGD, format!("They sent or caused an error: {text}"))),
         );
     }
-    answer_cancellers(
-        node,
-        turn,
-        opening.number,
-        &Ok(json!({"cancelled": "Channel open canceled by RPC(fundchannel_cancel)"})),
-    );
+    answer_cancellers(node, turn, opening.number, &Ok(cancelled()));
     let number = opening.number;
     // Not before it is certain that there is no such channel: this event may be taken back.
     turn.then(Event::ChannelForgotten(number, opening.peer));
