@@ -1,9 +1,9 @@
 //! Limits on every file, tests included: length of files and functions, width of comments, reasons
 //! of `allow`, doc comments that say more than the name.
 
-use super::debts::Violation;
 use super::items::{attributes, impl_attributes, text_of};
 use super::tree::Source;
+use super::violation::Violation;
 use super::wrap::{WIDEST_COMMENT, is_table};
 use std::collections::BTreeSet;
 use syn::spanned::Spanned;

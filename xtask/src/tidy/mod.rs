@@ -1,8 +1,7 @@
 //! What the compiler does not check: which crate and which file may name which, circles of files,
 //! fences, limits.
 //!
-//! Every violation of today that is let be has a row in `xtask/tidy-debts.tsv`. ARCHITECTURE.md has
-//! the picture.
+//! ARCHITECTURE.md has the picture.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -12,7 +11,6 @@
 mod arrows;
 mod circles;
 mod crates;
-mod debts;
 mod fences;
 mod floors;
 mod items;
@@ -21,25 +19,20 @@ mod names;
 mod resolve;
 mod sources;
 mod tree;
+mod violation;
 mod wrap;
 
 use crate::shell::root;
 use arrows::Arrows;
 use crates::Package;
-use debts::{Debts, Violation};
 use sources::Crate;
 use std::path::{Path, PathBuf};
+use violation::Violation;
 
 /// What to check or print.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct Asked {
-    /// Take rows out of xtask/tidy-debts.tsv that are paid
-    #[arg(long)]
-    strike: bool,
-    /// Print every violation, those that are listed there too
-    #[arg(long)]
-    all: bool,
     /// Print which file of this crate names a definition of which other
     #[arg(long, value_name = "CRATE")]
     arrows: Option<String>,
@@ -55,24 +48,12 @@ pub(crate) fn run(asked: &Asked) -> Result<(), String> {
     let packages = crates::packages()?;
     match &asked.arrows {
         Some(name) => print_arrows(&packages, name),
-        None if asked.strike => check(&packages, Then::Strike),
-        None if asked.all => check(&packages, Then::PrintAll),
-        None => check(&packages, Then::Report),
+        None => check(&packages),
     }
 }
 
-/// What to do once everything is known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Report,
-    /// Take paid rows out of the list.
-    Strike,
-    /// Print every violation, those of the list too.
-    PrintAll,
-}
-
-fn check(packages: &[Package], then: Then) -> Result<(), String> {
-    let wrong_crates = crates::wrong_dependencies(packages);
+fn check(packages: &[Package]) -> Result<(), String> {
+    let mut wrong = crates::wrong_dependencies(packages);
     let mut found = Vec::new();
     let mut files = 0;
     for package in packages {
@@ -85,30 +66,11 @@ fn check(packages: &[Package], then: Then) -> Result<(), String> {
     found.extend(names::missing_tests(&tree));
     found.extend(names::broken_tour(&tree.sources));
     found.sort();
-    let path = root().join("xtask/tidy-debts.tsv");
-    let debts = Debts::parse(&std::fs::read_to_string(&path).unwrap_or_default())?;
-    if then == Then::PrintAll {
-        print!("{}", Debts::default().judge(&found).wrong.join("\n"));
-        return Ok(());
-    }
-    let write = |debts: &Debts| {
-        std::fs::write(&path, debts.print()).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    let judgement = debts.judge(&found);
-    let paid = if then == Then::Strike {
-        write(&judgement.left).map(|()| Vec::new())?
-    } else {
-        judgement.paid
-    };
-    let wrong = [wrong_crates, judgement.wrong, paid].concat();
+    wrong.extend(found.iter().map(Violation::to_string));
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));
     }
-    println!(
-        "tidy: {} crates, {files} files, {} debts, nothing new",
-        packages.len(),
-        judgement.left.len()
-    );
+    println!("tidy: {} crates, {files} files, nothing wrong", packages.len());
     Ok(())
 }
 
@@ -130,16 +92,16 @@ fn read(package: &Package) -> Result<Crate, String> {
 
 fn violations(of: &Crate) -> Vec<Violation> {
     let arrows = arrows::arrows_of(of);
-    let mut found = circle_debts(of, &arrows);
+    let mut found = circle_breaches(of, &arrows);
     if of.name == "lightningd" {
-        found.extend(floor_debts(of, &arrows));
-        found.extend(fence_debts(of));
+        found.extend(floor_breaches(of, &arrows));
+        found.extend(fence_breaches(of));
     }
     found
 }
 
 /// A row for each file that stands in a circle.
-fn circle_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
+fn circle_breaches(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
     let mut found = Vec::new();
     for circle in circles::circles(of.files.len(), &arrows.arrows) {
         for file in &circle.files {
@@ -159,7 +121,7 @@ fn circle_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
     found
 }
 
-fn floor_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
+fn floor_breaches(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
     let place = |file: usize| below_source(&of.files[file].path);
     let mut found = Vec::new();
     for file in 0..of.files.len() {
@@ -197,7 +159,7 @@ fn floor_debts(of: &Crate, arrows: &Arrows) -> Vec<Violation> {
 }
 
 /// Files that stand on a floor already: the others are in the list anyway.
-fn fence_debts(of: &Crate) -> Vec<Violation> {
+fn fence_breaches(of: &Crate) -> Vec<Violation> {
     let mut found = Vec::new();
     for file in &of.files {
         let path = below_source(&file.path);

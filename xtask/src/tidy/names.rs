@@ -1,8 +1,8 @@
 //! What documents name and what visitors follow: every test of a table exists, and the tour (`//~`)
 //! leads through all daemons.
 
-use super::debts::Violation;
 use super::tree::{Source, Tree};
+use super::violation::Violation;
 use std::collections::BTreeSet;
 
 /// The tour's stops, in order. Each names the one before and the one after.
